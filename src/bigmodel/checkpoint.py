@@ -1,0 +1,199 @@
+"""Checkpoints on disk: committed whole or not at all, every byte hashed, no pickle.
+
+A save is written into a temporary directory, each file synced, the manifest last; then the directory is synced, renamed
+into place, and its parent synced. Whoever is killed, or loses power, at any point leaves the older checkpoints intact.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from bigmodel.errors import StorageError
+
+SCHEMA = 1
+_MANIFEST = "MANIFEST.json"
+_TEMPORARY = ".tmp-"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A verified checkpoint in memory: tensors by file name without its ending, and the JSON state."""
+
+    path: Path
+    tensors: Mapping[str, Mapping[str, Tensor]]
+    state: Mapping[str, Any]
+
+
+def save(root: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any]) -> Path:
+    """Commit one checkpoint under `root` as `step-00000000`; an older one of the same step is replaced.
+
+    Raises:
+        OSError: the disk is full or refuses; nothing that was there before is lost.
+    """
+    root.mkdir(exist_ok=True)
+    target = root / f"step-{step:08d}"
+    scratch = root / f"{_TEMPORARY}{uuid.uuid4().hex}"
+    scratch.mkdir()
+    try:
+        files = {}
+        for name, group in tensors.items():
+            path = scratch / f"{name}.safetensors"
+            save_file(_once_each(group), path)
+            files[path.name] = _seal(path)
+        path = scratch / "state.json"
+        path.write_text(json.dumps(state), encoding="utf-8")
+        files[path.name] = _seal(path)
+        write_json(scratch / _MANIFEST, {"schema": SCHEMA, "step": step, "files": files})
+        sync_directory(scratch)
+        if target.exists():  # the same step again, after falling back to an older one
+            os.rename(target, root / f"{_TEMPORARY}{uuid.uuid4().hex}")
+        os.rename(scratch, target)
+        sync_directory(root)
+    except SafetensorError as error:  # it wraps the system's error in text
+        shutil.rmtree(scratch, ignore_errors=True)
+        raise OSError(_errno_in(str(error)), str(error)) from error
+    except BaseException:
+        shutil.rmtree(scratch, ignore_errors=True)
+        raise
+    return target
+
+
+def load(path: Path) -> Checkpoint:
+    """Read one checkpoint, holding every file against the manifest's size and SHA-256.
+
+    Raises:
+        StorageError: a file is missing, altered or unreadable; the message names it.
+    """
+    manifest = verify(path)
+    try:
+        tensors = {name[:-12]: load_file(path / name) for name in manifest["files"] if name.endswith(".safetensors")}
+        state = json.loads((path / "state.json").read_text(encoding="utf-8"))
+    except (SafetensorError, ValueError, KeyError, OSError) as error:
+        raise StorageError(f"{path}: cannot be read: {error}") from error
+    return Checkpoint(path, tensors, state)
+
+
+def verify(path: Path) -> dict[str, Any]:
+    """Hold a checkpoint's files against its manifest, and return that.
+
+    Raises:
+        StorageError: what does not agree, by name.
+    """
+    try:
+        manifest: dict[str, Any] = json.loads((path / _MANIFEST).read_text(encoding="utf-8"))
+        files: dict[str, dict[str, Any]] = manifest["files"]
+        expected = [(name, int(entry["size"]), str(entry["sha256"])) for name, entry in files.items()]
+        schema = manifest["schema"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise StorageError(f"{path / _MANIFEST}: missing or damaged, so this is not a whole checkpoint") from error
+    if schema != SCHEMA:
+        raise StorageError(f"{path}: written as schema {schema}; this version reads {SCHEMA}")
+    for name, size, digest in expected:
+        file = path / name
+        if Path(name).name != name or file.is_symlink() or not file.is_file():
+            raise StorageError(f"{file}: missing from the checkpoint")
+        if file.stat().st_size != size:
+            raise StorageError(f"{file}: {file.stat().st_size} bytes, not the {size} that were written")
+        if _sha256(file) != digest:
+            raise StorageError(f"{file}: its contents are not those that were written (SHA-256 differs)")
+    return manifest
+
+
+def steps(root: Path) -> list[Path]:
+    """Committed checkpoints, newest first."""
+    found = [p for p in root.glob("step-*") if p.is_dir() and p.name[5:].isdigit()] if root.is_dir() else []
+    return sorted(found, key=lambda p: int(p.name[5:]), reverse=True)
+
+
+def newest(root: Path) -> tuple[Checkpoint | None, list[str]]:
+    """The newest checkpoint that verifies, and a line for each newer one that does not."""
+    passed_over: list[str] = []
+    for path in steps(root):
+        try:
+            return load(path), passed_over
+        except StorageError as error:
+            passed_over.append(f"{error}; falling back to the checkpoint before it")
+    return None, passed_over
+
+
+def prune(root: Path, keep: int, also: int | None) -> None:
+    """Remove all but the newest `keep` (two at least) and the step `also`; stale temporaries go too."""
+    for path in steps(root)[max(keep, 2) :]:
+        if int(path.name[5:]) != also:
+            doomed = root / f"{_TEMPORARY}{uuid.uuid4().hex}"
+            os.rename(path, doomed)  # first out of sight: a half-removed checkpoint must not look like one
+            shutil.rmtree(doomed)
+    sweep(root)
+
+
+def sweep(root: Path) -> None:
+    """Remove what an interrupted save or removal left behind. Only for whoever holds the run's lock."""
+    for path in root.glob(f"{_TEMPORARY}*"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write JSON so that the file is the old one or the new one, whole, whenever the machine stops."""
+    scratch = path.with_name(f"{_TEMPORARY}{uuid.uuid4().hex}")
+    try:
+        scratch.write_text(json.dumps(value, indent=1), encoding="utf-8")
+        sync_file(scratch)
+        os.rename(scratch, path)
+    except BaseException:
+        scratch.unlink(missing_ok=True)
+        raise
+    sync_directory(path.parent)
+
+
+def sync_file(path: Path) -> None:
+    """Have the kernel put a file's contents on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+sync_directory = sync_file  # the same two calls put a directory's entries on the disk
+
+
+def _seal(path: Path) -> dict[str, Any]:
+    sync_file(path)
+    return {"size": path.stat().st_size, "sha256": _sha256(path)}
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _once_each(group: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Contiguous, and with storage of its own where two names share one (tied weights): the format asks for both."""
+    seen: set[int] = set()
+    result = {}
+    for name, tensor in group.items():
+        tensor = tensor.detach().contiguous()
+        if tensor.numel() and tensor.untyped_storage().data_ptr() in seen:
+            tensor = tensor.clone()
+        seen.add(tensor.untyped_storage().data_ptr())
+        result[name] = tensor
+    return result
+
+
+def _errno_in(text: str) -> int:
+    """The system's error number in safetensors' words, `... (os error 28)`."""
+    _, _, tail = text.partition("os error ")
+    digits = tail.partition(")")[0]
+    return int(digits) if digits.isdigit() else 5

@@ -1,0 +1,216 @@
+"""The console scripts: from the words of a command line to a composed config and its command. Imports no torch."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from bigmodel import __version__
+from bigmodel.conf_directory import conf_directory
+from bigmodel.errors import BigmodelError, ConfigError, Interrupted
+from bigmodel.help import help_text
+from bigmodel.signals import Stop
+
+if TYPE_CHECKING:
+    from bigmodel.config import Source
+
+VERBS = ("train", "evaluate", "predict", "export")
+_HYDRA_FLAGS = ("--cfg", "-c", "--info", "-i", "--shell-completion", "-sc", "--hydra-help", "--resolve", "--package", "-p")
+_PATH_KEYS = ("run", "input", "output", "resume", "data_dir", "output_dir", "dataset.root", "model.pretrained")
+
+
+def train() -> NoReturn:
+    """`bigmodel-train`."""
+    sys.exit(_guarded("train", sys.argv[1:]))
+
+
+def evaluate() -> NoReturn:
+    """`bigmodel-evaluate`."""
+    sys.exit(_guarded("evaluate", sys.argv[1:]))
+
+
+def predict() -> NoReturn:
+    """`bigmodel-predict`."""
+    sys.exit(_guarded("predict", sys.argv[1:]))
+
+
+def export() -> NoReturn:
+    """`bigmodel-export`."""
+    sys.exit(_guarded("export", sys.argv[1:]))
+
+
+def main() -> NoReturn:
+    """`python -m bigmodel <verb> …`."""
+    verb, *words = sys.argv[1:] or ["--help"]
+    if verb in ("-h", "--help"):
+        print(f"Usage: python -m bigmodel {{{','.join(VERBS)}}} ...   (each takes --help)")
+        sys.exit(0)
+    if verb not in VERBS:
+        print(f"{verb}: no such command; choices: {', '.join(VERBS)}", file=sys.stderr)
+        sys.exit(ConfigError.exit_code)
+    sys.exit(_guarded(verb, words))
+
+
+@dataclass
+class Words:
+    """A command line, taken apart."""
+
+    overrides: list[str] = field(default_factory=list)
+    trust: list[str] = field(default_factory=list)
+    config_dir: Path | None = None
+    config_path: Path | None = None
+    config_name: str | None = None
+    resume: str | None = None
+    multirun: bool = False
+    verbose: bool = False
+    help: bool = False
+    version: bool = False
+    hydra: bool = False  # a flag that Hydra answers by itself
+
+
+def parse(words: Sequence[str]) -> Words:
+    """Tell flags from overrides. Raises ConfigError for a flag that is none."""
+    parsed, rest = Words(), list(words)
+    problems = []
+    while rest:
+        word = rest.pop(0)
+        name, sign, value = word.partition("=")
+        if word in ("-h", "--help"):
+            parsed.help = True
+        elif word == "--version":
+            parsed.version = True
+        elif word in ("-v", "--verbose"):
+            parsed.verbose = True
+        elif word in ("-m", "--multirun"):
+            parsed.multirun = True
+        elif name in ("--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn"):
+            if not sign:
+                value = rest.pop(0) if rest else ""
+            long = {"-cd": "--config-dir", "-cp": "--config-path", "-cn": "--config-name"}.get(name, name)
+            if long == "--config-name":
+                parsed.config_name = value
+            elif not Path(value).is_dir():
+                problems.append(f"{long}: there is no directory '{value}'")
+            else:
+                setattr(parsed, long[2:].replace("-", "_"), Path(value).resolve())
+        elif name in _HYDRA_FLAGS:
+            parsed.hydra = True
+        elif name == "trust":
+            parsed.trust += [item for item in value.strip("[]").split(",") if item]
+        elif name == "resume":
+            parsed.resume = value
+        elif word.startswith("-"):
+            problems.append(f"{word}: no such flag; see --help")
+        else:
+            parsed.overrides.append(_quoted(name, value) if sign and name in _PATH_KEYS else word)
+    if problems:
+        raise ConfigError(*problems)
+    return parsed
+
+
+def _quoted(key: str, path: str) -> str:
+    """Spare people Hydra's quoting where a value can only be a path; commas and brackets stay a sweep's."""
+    if path[:1] in ("'", '"', "$", "[", "") or path == "null" or "," in path:
+        return f"{key}={path}"
+    escaped = path.replace("\\", "\\\\").replace("'", "\\'")
+    return f"{key}='{escaped}'"
+
+
+def _guarded(verb: str, words: Sequence[str]) -> int:
+    """Run a command; every failure becomes plain lines and its exit code."""
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises instead of printing and exiting
+    verbose = bool({"-v", "--verbose"} & set(words)) or os.environ.get("BIGMODEL_TRACEBACK") == "1"
+    try:
+        return _run(verb, words, Stop().install())
+    except BigmodelError as error:
+        if verbose:
+            raise
+        _complain(error.lines)
+        return error.exit_code
+    except BrokenPipeError:
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - so that exit does not flush into the pipe
+        return 0
+    except Exception as error:
+        if verbose:
+            raise
+        _complain([f"internal error: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
+                   "this is a bug in bigmodel-train; run again with -v to see where"])
+        return 1
+
+
+def _complain(lines: Sequence[str]) -> None:
+    for line in lines:
+        print(f"error: {line}", file=sys.stderr)
+
+
+def _run(verb: str, words: Sequence[str], stop: Stop) -> int:
+    parsed = parse(words)
+    if parsed.version:
+        print(f"bigmodel-train {__version__}")
+        return 0
+    if parsed.help:
+        print(help_text(verb, parsed.config_dir))
+        return 0
+    from bigmodel import config  # Hydra takes a quarter of a second
+
+    if parsed.trust and os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    own = (parsed.config_path, parsed.config_dir, conf_directory())
+    source = config.Source(tuple(path for path in own if path is not None), parsed.config_name or verb)
+    if parsed.hydra:
+        config.by_hydra(source, [word for word in words if not word.startswith("trust=")])
+        return 0
+    if parsed.resume is not None:
+        return _resume(parsed, source, stop)
+    if parsed.multirun:
+        return _sweep(parsed, source, stop)
+    composed = config.compose(verb, parsed.overrides, source, parsed.trust)
+    _command(verb)(composed, stop)
+    return 0
+
+
+def _command(verb: str) -> Callable[..., object]:
+    """The command's `run`, imported only once its config is known to be right: this is where torch comes in."""
+    import importlib
+
+    run: Callable[..., object] = importlib.import_module(f"bigmodel.commands.{verb}").run
+    return run
+
+
+def _resume(parsed: Words, source: Source, stop: Stop) -> int:
+    from bigmodel.resume import resumed
+
+    assert parsed.resume is not None
+    directory, stored = resumed(parsed.resume, parsed.overrides, source, parsed.trust)
+    _command("train")(stored, stop, directory, resume=True)
+    return 0
+
+
+def _sweep(parsed: Words, source: Source, stop: Stop) -> int:
+    """A sweep by Hydra's own launcher and sweeper, each job in a run directory of its own; all jobs are tried."""
+    from bigmodel import config
+
+    config.check_sweep("train", parsed.overrides, source, parsed.trust)
+    os.environ["BIGMODEL_SWEEP"] = secrets.token_hex(2)
+    failures: list[tuple[str, BigmodelError]] = []
+
+    def job(composed: config.Config, directory: Path) -> None:
+        try:
+            _command("train")(composed, stop, directory)
+        except Interrupted as error:
+            _complain(error.lines)
+            raise SystemExit(error.exit_code) from None
+        except BigmodelError as error:
+            _complain(error.lines)
+            failures.append((directory.name, error))
+
+    config.sweep(parsed.overrides, source, parsed.trust, job)
+    if failures:
+        _complain([f"{len(failures)} jobs failed: {', '.join(name for name, _ in failures)}"])
+        return failures[0][1].exit_code
+    return 0

@@ -1,0 +1,255 @@
+"""`bigmodel-train`: from a checked config to a trained run directory."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import math
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import torch
+
+from bigmodel import __version__, checkpoint, run_directory
+from bigmodel.config import Config
+from bigmodel.datasets.images import ImageDataset
+from bigmodel.datasets.pipeline import ImageData
+from bigmodel.device import Device
+from bigmodel.errors import BigmodelError, ConfigError, Interrupted, OutOfMemoryError, StorageError
+from bigmodel.evaluation import evaluate
+from bigmodel.events import Evaluated, Finished, Started, Warned
+from bigmodel.interfaces import Listener, Task
+from bigmodel.job import Job
+from bigmodel.listeners.log_file import LogFile
+from bigmodel.listeners.metrics_file import MetricsFile
+from bigmodel.loop import Plan, train
+from bigmodel.settings import Train
+from bigmodel.signals import Stop
+from bigmodel.targets import build
+
+
+@dataclass
+class Parts:
+    """All that a run is made of, built but not yet trained."""
+
+    config: Config
+    settings: Train
+    device: Device
+    dataset: ImageDataset
+    data: ImageData
+    job: Job
+    plan: Plan
+
+
+def assemble(config: Config) -> Parts:
+    """Build device, data, model, task and optimizer from the config, and settle what only the data can tell.
+
+    Raises:
+        ConfigError: parts do not fit together; all reasons at once.
+        DataError: the data is missing or damaged.
+    """
+    tree, trust = config.tree, config.trust
+    device: Device = build("device", tree["device"], trust)
+    device.prepare()
+    dataset: ImageDataset = build("dataset", tree["dataset"], trust)
+    config = config.with_facts({"dataset.num_classes": len(dataset.classes), "device.threads": device.threads})
+    tree, settings = config.tree, Train(**config.tree)
+    data = ImageData(
+        dataset,
+        device=device.torch_device,
+        batch_size=settings.batch_size,
+        seed=settings.seed,
+        resident_bytes=settings.resident_gb * 1e9,
+        workers=settings.workers,
+        limit_batches=settings.limit_batches,
+        overfit_batch=settings.overfit_batch,
+    )
+    task: Task = build("task", tree["task"], trust)
+    device.seed(settings.seed, "initialisation")
+    model = build("model", tree["model"], trust).to(device.torch_device)
+    optimizers = build("optim", tree["optim"], trust, model=model, params=model.parameters())
+    steps = max(1, round(settings.epochs * data.steps_per_epoch))
+    job = Job(
+        model=model,
+        task=task,
+        optimizers=optimizers if isinstance(optimizers, list) else [optimizers],
+        schedule=build("schedule", tree["schedule"], trust),
+        device=device,
+        seed=settings.seed,
+        steps=steps,
+        accumulate=settings.accumulate,
+        clip_norm=settings.clip_norm,
+        ema=settings.ema,
+    )
+    return Parts(config, settings, device, dataset, data, job, _plan(settings, data, task))
+
+
+def run(config: Config, stop: Stop, directory: Path | None = None, resume: bool = False) -> Path:
+    """Train, in a new run directory or, with `resume`, in that of an earlier start. Returns the directory.
+
+    Raises:
+        BigmodelError: what ended the run, with its exit code; all that was reached is saved.
+    """
+    parts = assemble(config)
+    settings = parts.settings
+    if directory is None:
+        directory = run_directory.make(Path(settings.output_dir))
+    elif not resume:
+        directory = run_directory.make_exactly(directory)
+    lock = run_directory.Lock(directory)
+    before = run_directory.started(directory) if resume else 0.0
+    saved = Saves(directory, parts)
+    warnings = saved.resume() if resume else []
+    if not resume:
+        versions = {"bigmodel-train": __version__, "torch": str(torch.__version__)}
+        facts = run_directory.environment(versions, parts.device.name, parts.data.fingerprint)
+        run_directory.describe(directory, parts.config.yaml(), facts)
+    else:
+        run_directory.cut_after(directory / "metrics.jsonl", parts.job.step)
+        (directory / "config.yaml").write_text(parts.config.yaml(), encoding="utf-8")
+    log = LogFile(directory)
+    chosen = [build(f"listeners.{name}", node, config.trust, directory=directory) for name, node in settings.listeners.items()]
+    with _emitter([log, MetricsFile(directory), *chosen]) as emit:
+        stop.defer()
+        for text in warnings:
+            emit(Warned(text))
+        began = monotonic()
+        summary: dict[str, Any] = {"state": "running", "directory": str(directory), "steps": parts.job.steps, "monitor": settings.monitor}
+        try:
+            with _failures_in_words(directory, parts.job):
+                emit(Started(parts.job.step, parts.job.steps, parts.data.steps_per_epoch, str(directory), parts.device.name))
+                outcome = train(parts.job, parts.data, parts.plan, parts.device, saved, emit, stop)
+                summary["state"] = outcome
+                if outcome != "interrupted":
+                    summary |= _final(parts, saved, emit)
+        except BaseException as error:
+            summary["state"] = "failed"
+            summary["error"] = str(error)
+            log.write("".join(traceback.format_exception(error)))
+            raise
+        finally:
+            seconds = before + monotonic() - began
+            summary |= {"step": parts.job.step, "best": parts.job.best, "seconds": seconds}
+            with contextlib.suppress(OSError):
+                checkpoint.write_json(directory / "summary.json", summary)
+            lock.release()
+        if outcome == "interrupted":
+            raise Interrupted(
+                f"stopped by {stop.name} at step {parts.job.step} of {parts.job.steps}, saved; "
+                f"go on with: bigmodel-train resume={directory}"
+            )
+        emit(Finished(summary))
+    return directory
+
+
+class Saves:
+    """The run's checkpoints, with all that inference needs beside the weights."""
+
+    def __init__(self, directory: Path, parts: Parts) -> None:
+        self._root, self._parts = directory / "checkpoints", parts
+        dataset = parts.dataset
+        self._about = {
+            "config": parts.config.plain(),
+            "classes": list(dataset.classes),
+            "input_shape": list(dataset.input_shape),
+            "mean": list(dataset.mean),
+            "std": list(dataset.std),
+        }
+
+    def save(self, job: Job, best: bool) -> str:
+        path = checkpoint.save(self._root, job.step, job.tensors(), job.state() | self._about)
+        checkpoint.write_json(self._root / "last.json", {"step": job.step})
+        if best:
+            checkpoint.write_json(self._root / "best.json", {"step": job.step, "value": job.best["value"]})
+        kept = job.best.get("step")
+        checkpoint.prune(self._root, self._parts.settings.keep, None if kept is None else int(kept))
+        return str(path)
+
+    def resume(self) -> list[str]:
+        """Restore the newest checkpoint that verifies; what was passed over is returned as warnings."""
+        checkpoint.sweep(self._root)
+        found, warnings = checkpoint.newest(self._root)
+        if found is not None:
+            self._parts.job.restore(found.tensors, found.state)
+        elif warnings:
+            raise StorageError(*warnings)
+        return warnings
+
+    def best(self) -> checkpoint.Checkpoint:
+        return checkpoint.load(self._root / f"step-{int(self._parts.job.best['step']):08d}")
+
+
+def _final(parts: Parts, saved: Saves, emit: Callable[[Any], None]) -> dict[str, Any]:
+    """The one look at the test split, with the best weights."""
+    job, data = parts.job, parts.data
+    if "test" not in data.splits:
+        return {}
+    step = job.step
+    if job.best and job.best["step"] != job.step:
+        found = saved.best()
+        job.evaluated.load_state_dict(found.tensors.get("ema", found.tensors["model"]))
+        step = int(job.best["step"])
+    began = monotonic()
+    report = evaluate(job.evaluated, job.task, data.evaluation("test"), parts.device)
+    emit(Evaluated(step, step / data.steps_per_epoch, "test", report, False, monotonic() - began))
+    return {"test": report, "classes": list(parts.dataset.classes)}
+
+
+def _plan(settings: Train, data: ImageData, task: Task) -> Plan:
+    split, _, metric = settings.monitor.partition("/")
+    if split != "val" or metric not in task.metric_names:
+        choices = ", ".join(f"val/{name}" for name in task.metric_names)
+        raise ConfigError(f"monitor: there is no '{settings.monitor}'; choices: {choices}")
+    if "val" not in data.splits and settings.patience is not None:
+        raise ConfigError("patience: needs validation data; set dataset.val_fraction")
+    return Plan(
+        log_every=_steps(settings.log_every, data.steps_per_epoch),
+        evaluate_every=_steps(settings.evaluate_every, data.steps_per_epoch),
+        save_every=_steps(settings.save_every, data.steps_per_epoch),
+        monitor=metric if "val" in data.splits else None,
+        patience=settings.patience,
+    )
+
+
+def _steps(interval: str, steps_per_epoch: int) -> int:
+    number = float(interval.rstrip("stepoch "))
+    return max(1, math.ceil(number * (steps_per_epoch if "epoch" in interval else 1)))
+
+
+@contextlib.contextmanager
+def _emitter(listeners: Sequence[Listener]) -> Iterator[Callable[[Any], None]]:
+    def emit(event: Any) -> None:
+        for listener in listeners:
+            listener(event)
+
+    try:
+        yield emit
+    finally:
+        for listener in reversed(listeners):
+            with contextlib.suppress(OSError):
+                listener.close()
+
+
+@contextlib.contextmanager
+def _failures_in_words(directory: Path, job: Job) -> Iterator[None]:
+    """Turn what the system raises into a line that a person can act on."""
+    try:
+        yield
+    except BigmodelError:
+        raise
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, (MemoryError, torch.OutOfMemoryError)) and "can't allocate memory" not in str(error):
+            raise
+        raise OutOfMemoryError(
+            f"out of memory at step {job.step}; set accumulate=2 (the same updates in less memory) or lower batch_size"
+        ) from error
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES):
+            raise
+        good = checkpoint.steps(directory / "checkpoints")
+        last = f"the last good step is {int(good[0].name[5:])}" if good else "no step was saved"
+        raise StorageError(f"{directory}: {error.strerror or error}; {last}; then bigmodel-train resume={directory}") from error

@@ -1,0 +1,86 @@
+"""What an image dataset hands over: where its pixels come from, its classes, and how they are to be prepared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from bigmodel.augment import Augment
+from bigmodel.errors import ConfigError, DataError
+
+
+class Source(Protocol):
+    """One split's samples: labels at hand, pixels on demand. Picklable, so that worker processes can decode."""
+
+    labels_N: Tensor
+
+    def pixels(self, indices: Tensor | None = None) -> Tensor:
+        """uint8 (N, C, H, W) of the samples with these numbers, or of all, then without a copy where possible."""
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """A split that lies in memory: uint8 pixels (N, C, H, W) and int64 labels (N,)."""
+
+    pixels_NCHW: Tensor
+    labels_N: Tensor
+
+    def pixels(self, indices: Tensor | None = None) -> Tensor:
+        return self.pixels_NCHW if indices is None else self.pixels_NCHW[indices]
+
+
+@dataclass(frozen=True)
+class ImageDataset:
+    """A dataset as its leaf describes it. `sources` opens a split when it is first needed.
+
+    Without a `val` source, `val_fraction` of the training samples is held out, the same for every seed.
+    """
+
+    classes: Sequence[str]
+    input_shape: Sequence[int]
+    mean: Sequence[float]
+    std: Sequence[float]
+    val_fraction: float
+    augment: Augment
+    sources: Mapping[str, Callable[[], Source]]
+    sizes: Mapping[str, int]
+    fingerprint: str
+
+    def verify(self, num_classes: int | None) -> ImageDataset:
+        """Hold what the YAML claims against the data.
+
+        Raises:
+            ConfigError: the number of classes or the shape is not the data's.
+        """
+        problems = []
+        if num_classes is not None and num_classes != len(self.classes):
+            problems.append(f"dataset.num_classes: the data has {len(self.classes)} classes, not {num_classes}")
+        channels = self.input_shape[0]
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if len(values) != channels:
+                problems.append(f"dataset.{name}: needs {channels} values, one a channel, not {len(values)}")
+        if problems:
+            raise ConfigError(*problems)
+        return self
+
+
+def normalised(pixels_NCHW: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """uint8 to float32: scaled to [0, 1], less the mean, over the deviation; mean and std are (C, 1, 1)."""
+    return pixels_NCHW.float().mul_(1 / (255 * std)).sub_(mean / std)
+
+
+def held_out(size: int, fraction: float) -> tuple[Tensor, Tensor]:
+    """Sorted sample numbers for training and validation; the same split for every seed of a run.
+
+    Raises:
+        DataError: nothing would be left to train on.
+    """
+    count = round(size * fraction)
+    if count >= size:
+        raise DataError(f"dataset: {size} training samples leave none to train on with val_fraction={fraction}")
+    shuffled = torch.randperm(size, generator=torch.Generator().manual_seed(0))
+    return shuffled[count:].sort().values, shuffled[:count].sort().values

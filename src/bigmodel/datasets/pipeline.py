@@ -1,0 +1,153 @@
+"""Image batches on the device: from memory when the data fits, else streamed through worker processes.
+
+Both ways take the same samples in the same order with the same augmentation, whatever the number of workers: order
+follows from (seed, epoch), augmentation from (seed, step) and runs on the device, a batch at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import torch
+from torch import Tensor
+
+from bigmodel.datasets.images import ImageDataset, Source, held_out, normalised
+from bigmodel.errors import ConfigError, DataError
+from bigmodel.interfaces import Batch
+from bigmodel.order import Order, bounds
+
+
+class ImageData:
+    """The `Data` of an image dataset. A split that takes more than `resident_bytes` is streamed by `workers`."""
+
+    def __init__(
+        self,
+        dataset: ImageDataset,
+        *,
+        device: torch.device,
+        batch_size: int,
+        seed: int,
+        resident_bytes: float = 4e9,
+        workers: int = 0,
+        limit_batches: int | None = None,
+        overfit_batch: bool = False,
+    ) -> None:
+        self._dataset, self._device, self._batch_size, self._seed = dataset, device, batch_size, seed
+        self._workers, self._limit, self._resident_bytes = workers, limit_batches, resident_bytes
+        self._opened: tuple[str, Source, _Fetch] | None = None
+        self._mean, self._std = (
+            torch.tensor(values, device=device).view(-1, 1, 1) for values in (dataset.mean, dataset.std)
+        )
+        whole = dataset.sizes["train"]
+        fraction = 0.0 if "val" in dataset.sizes else dataset.val_fraction
+        train, val = held_out(whole, fraction)
+        self._indices = {"train": train} | ({"val": val} if len(val) else {})
+        self.splits = {name: len(indices) for name, indices in self._indices.items()}
+        self.splits |= {name: dataset.sizes[name] for name in ("val", "test") if name in dataset.sizes}
+        if batch_size > len(train):
+            raise ConfigError(f"batch_size: {batch_size} is more than the {len(train)} training samples")
+        self.fingerprint = dataset.fingerprint
+        self._order = Order(len(train), batch_size, seed, limit_batches, overfit_batch)
+        self.steps_per_epoch = self._order.steps_per_epoch
+
+    @property
+    def resident(self) -> bool:
+        """Whether the training images lie in the device's memory."""
+        return self._bytes("train") <= self._resident_bytes
+
+    def train(self, first: int, last: int) -> Iterator[Batch]:
+        """Batches of steps first to last - 1, augmented."""
+        chosen = (self._indices["train"][self._order.indices(step)] for step in range(first, last))
+        for step, (pixels, labels) in enumerate(self._fetch("train").batches(chosen), first):
+            changed = self._dataset.augment(pixels, self._seed, step)
+            yield Batch(normalised(changed, self._mean, self._std), labels)
+
+    def evaluation(self, split: str) -> Iterator[Batch]:
+        """Every sample of a split once, in order; the first `limit_batches` of them where a limit is set."""
+        own = split in self._indices
+        indices = self._indices[split] if own else torch.arange(self.splits[split])
+        starts = bounds(len(indices), self._batch_size)[: self._limit]
+        ends = [*starts[1:], len(indices)] if self._limit is None else [start + self._batch_size for start in starts]
+        chosen = (indices[start:end] for start, end in zip(starts, ends, strict=True))
+        for pixels, labels in self._fetch("train" if own else split).batches(chosen):
+            yield Batch(normalised(pixels, self._mean, self._std), labels)
+
+    def _fetch(self, name: str) -> _Fetch:
+        if self._opened is not None and self._opened[0] == name:
+            return self._opened[2]
+        if name != "train":  # opened at the end, then dropped: never two data sets in memory for long
+            return self._open(name)[1]
+        source, fetch = self._open(name)
+        self._opened = (name, source, fetch)
+        return fetch
+
+    def _open(self, name: str) -> tuple[Source, _Fetch]:
+        source = self._dataset.sources[name]()
+        if len(source.labels_N) != self._dataset.sizes[name]:
+            raise DataError(f"dataset: {name} has {len(source.labels_N)} samples, not {self._dataset.sizes[name]}")
+        if self._bytes(name) <= self._resident_bytes:
+            return source, _Resident(source, self._device)
+        return source, _Streamed(source, self._device, self._workers)
+
+    def _bytes(self, name: str) -> int:
+        channels, height, width = self._dataset.input_shape
+        return self._dataset.sizes[name] * channels * height * width
+
+
+class _Resident:
+    """A split as one uint8 tensor on the device."""
+
+    def __init__(self, source: Source, device: torch.device) -> None:
+        self._pixels_NCHW = source.pixels().to(device)
+        self._labels_N = source.labels_N.to(device)
+        self._device = device
+
+    def batches(self, chosen: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        for indices in chosen:
+            there = indices.to(self._device)
+            yield self._pixels_NCHW[there], self._labels_N[there]
+
+
+class _Streamed:
+    """A split decoded by worker processes, a batch each, handed over in order."""
+
+    def __init__(self, source: Source, device: torch.device, workers: int) -> None:
+        self._source, self._device, self._workers = source, device, workers
+
+    def batches(self, chosen: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        from torch.utils.data import DataLoader  # costs 0.3 s that resident data need not pay
+
+        loader: Iterable[Tensor] = DataLoader(
+            _Decoded(self._source),  # type: ignore[arg-type]
+            batch_size=None,
+            sampler=_Listed(chosen),
+            num_workers=self._workers,
+            pin_memory=self._device.type == "cuda",
+            timeout=120 if self._workers else 0,
+            generator=torch.Generator(),  # else the loader draws from the global generator
+        )
+        for pixels, labels in loader:
+            yield pixels.to(self._device, non_blocking=True), labels.to(self._device, non_blocking=True)
+
+
+class _Decoded:
+    """What a worker holds: indices in, pixels and labels out."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+
+    def __getitem__(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        return self._source.pixels(indices), self._source.labels_N[indices]
+
+
+class _Listed:
+    """An iterator in a sampler's clothes."""
+
+    def __init__(self, chosen: Iterable[Tensor]) -> None:
+        self._chosen = chosen
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return iter(self._chosen)
+
+
+_Fetch = _Resident | _Streamed

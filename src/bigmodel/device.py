@@ -1,0 +1,147 @@
+"""The device of a run: which one, its precision, threads, determinism and the seeding of each step."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import subprocess
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from bigmodel.errors import ConfigError
+from bigmodel.ranges import NonNegativeInt, PositiveInt
+from bigmodel.seeds import derive
+
+__all__ = ["Device"]
+
+
+class Device:
+    """A chosen device, ready to compute. `torch_device` is where tensors go."""
+
+    def __init__(
+        self,
+        kind: Literal["auto", "cpu", "cuda", "mps"] = "auto",
+        index: NonNegativeInt | None = None,
+        precision: Literal["fp32", "tf32", "bf16"] = "fp32",
+        compile: bool = False,
+        threads: PositiveInt | None = None,
+        deterministic: bool = False,
+    ) -> None:
+        self.torch_device = _choose(kind, index)
+        self.precision, self._compile, self._deterministic = precision, compile, deterministic
+        if precision == "tf32" and self.torch_device.type != "cuda":
+            raise ConfigError(f"device.precision: tf32 needs an NVIDIA GPU, and this run is on {self.name}; use fp32")
+        self.threads = threads or torch.get_num_threads()
+
+    @property
+    def name(self) -> str:
+        if self.torch_device.type == "cuda":
+            return f"{self.torch_device} ({torch.cuda.get_device_name(self.torch_device)})"
+        return f"{self.torch_device.type} ({platform.processor() or platform.machine()}, {self.threads} threads)"
+
+    def prepare(self) -> None:
+        """Set torch's global switches. Once a process, before the model is built."""
+        torch.set_num_threads(self.threads)
+        torch.set_float32_matmul_precision("high" if self.precision == "tf32" else "highest")
+        torch.backends.cudnn.allow_tf32 = self.precision == "tf32"
+        torch.backends.cudnn.benchmark = not self._deterministic
+        if self._deterministic:
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(self._deterministic)
+        if not self._compile:
+            _spare_the_compiler_import()
+        if self.torch_device.type == "cuda":
+            torch.cuda.set_device(self.torch_device)
+
+    def autocast(self) -> contextlib.AbstractContextManager[Any]:
+        """The forward pass runs in bf16 where that is safe, if the run's precision says so."""
+        if self.precision != "bf16":
+            return contextlib.nullcontext()
+        return torch.autocast(self.torch_device.type, torch.bfloat16)
+
+    def compiled(self, model: nn.Module) -> nn.Module:
+        """The module to call: compiled if asked, sharing the weights of `model`."""
+        if not self._compile:
+            return model
+        compiled: nn.Module = torch.compile(model)
+        return compiled
+
+    def seed(self, seed: int, *purpose: int | str) -> None:
+        """Key dropout and every other global draw to (seed, purpose): nothing carries over from before."""
+        key = derive(seed, *purpose)
+        torch.default_generator.manual_seed(key)
+        if self.torch_device.type == "cuda":
+            torch.cuda.default_generators[self.torch_device.index].manual_seed(key)
+        elif self.torch_device.type == "mps":
+            torch.mps.manual_seed(key)
+
+
+def _choose(kind: str, index: int | None) -> torch.device:
+    if kind == "cpu":
+        return torch.device("cpu")
+    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    if kind == "auto":
+        kind = "cuda" if cuda else "mps" if mps else "cpu"
+    if kind == "cuda" and not cuda:
+        raise ConfigError(f"device: there is no NVIDIA GPU that torch can use here, {_present(mps)}")
+    if kind == "mps" and not mps:
+        raise ConfigError(f"device: there is no Apple GPU that torch can use here, {_present(mps)}")
+    if kind != "cuda":
+        return torch.device(kind)
+    count = torch.cuda.device_count()
+    if index is not None and index >= count:
+        raise ConfigError(f"device.index: there is no GPU {index}; the GPUs here are 0 to {count - 1}")
+    return torch.device("cuda", _most_idle(count) if index is None else index)
+
+
+def _present(mps: bool) -> str:
+    found = ["a CPU"] + (["an Apple GPU (device=mps)"] if mps else [])
+    found += ["NVIDIA GPUs (device=cuda)"] if torch.cuda.is_available() else []
+    return f"only {' and '.join(found)}; use device=auto or device=cpu"
+
+
+def _most_idle(count: int) -> int:
+    """The GPU with the least memory in use. Asks nvidia-smi: torch would open a context on each GPU to tell."""
+    if count == 1:
+        return 0
+    query = ["nvidia-smi", "--query-gpu=index,uuid,memory.used,utilization.gpu", "--format=csv,noheader,nounits"]
+    try:
+        answer = subprocess.run(query, capture_output=True, text=True, timeout=10, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return 0
+    return idlest(answer, os.environ.get("CUDA_VISIBLE_DEVICES"), count)
+
+
+def idlest(smi: str, visible: str | None, count: int) -> int:
+    """torch's number of the GPU with the least memory, then the least work, by nvidia-smi's index,uuid,MiB,% lines.
+
+    torch counts only the GPUs that CUDA_VISIBLE_DEVICES lists, in that order; nvidia-smi counts them all.
+    """
+    used: dict[str, tuple[float, float]] = {}
+    for line in smi.strip().splitlines():
+        index, uuid, memory, work = (part.strip() for part in line.split(","))
+        used[index] = used[uuid] = (_number(memory), _number(work))
+    names = visible.split(",") if visible else [str(number) for number in range(count)]
+    return min(range(count), key=lambda number: used.get(names[number].strip(), (float("inf"), 0.0)))
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:  # "[N/A]"
+        return 0.0
+
+
+def _spare_the_compiler_import() -> None:
+    """Spare runs that do not compile the 1.2 s in which building an optimizer imports the compiler.
+
+    torch marks the optimizer's methods as not to be compiled when each is first called, and imports the compiler for
+    that. Marking them here with themselves, in the place where torch keeps the mark, leaves nothing to import.
+    """
+    for name in ("add_param_group", "state_dict", "load_state_dict", "zero_grad"):
+        method = getattr(getattr(torch.optim.Optimizer, name), "__wrapped__", None)
+        if method is not None:
+            method.__dict__.setdefault("__dynamo_disable", method)

@@ -1,0 +1,49 @@
+"""What can go wrong, and the exit code of each. Every line says what is wrong, where, and what to do."""
+
+from __future__ import annotations
+
+
+class BigmodelError(Exception):
+    """A failure that a person can act on; printed as plain lines, without a traceback."""
+
+    exit_code = 1
+
+    def __init__(self, *lines: str) -> None:
+        super().__init__("\n".join(lines))
+        self.lines = lines
+
+
+class ConfigError(BigmodelError):
+    """The command line or a YAML file is wrong; one line for each mistake."""
+
+    exit_code = 2
+
+
+class DataError(BigmodelError):
+    """Data is missing or damaged; says what was looked for, where, and how to get it."""
+
+    exit_code = 3
+
+
+class DivergedError(BigmodelError):
+    """Loss or gradient is not finite; raised before the weights are touched."""
+
+    exit_code = 4
+
+
+class StorageError(BigmodelError):
+    """The disk is full, read-only or damaged; names the last good step."""
+
+    exit_code = 5
+
+
+class OutOfMemoryError(BigmodelError):
+    """Memory is exhausted; names the setting to change."""
+
+    exit_code = 6
+
+
+class Interrupted(BigmodelError):
+    """Stopped by a signal; what was reached is saved and can be resumed."""
+
+    exit_code = 75

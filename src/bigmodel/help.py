@@ -1,0 +1,86 @@
+"""`--help`, read from the YAML files themselves, for somebody who never saw Hydra. Imports nothing heavy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bigmodel.conf_directory import conf_directory
+
+_EXAMPLES = {
+    "train": """Examples:
+  bigmodel-train                                             train on the embedded digits
+  bigmodel-train model=cnn optim=sgd device=cuda             choose from groups
+  bigmodel-train dataset=cifar10 model=resnet18 optim.lr=0.1 epochs=30 batch_size=512
+  bigmodel-train -m optim.lr=0.1,0.01 seed=1,2               a sweep: every combination
+  bigmodel-train experiment=article                          a whole recipe
+  bigmodel-train resume=outputs/2026-01-31/12-00-00-a1b2     go on, bitwise
+  bigmodel-train dry_run=true                                print the plan only""",
+    "evaluate": """Examples:
+  bigmodel-evaluate run=outputs/2026-01-31/12-00-00-a1b2
+  bigmodel-evaluate run=outputs/2026-01-31/12-00-00-a1b2 split=val format=json""",
+    "predict": """Examples:
+  bigmodel-predict run=outputs/2026-01-31/12-00-00-a1b2 input=photo.png
+  bigmodel-predict run=outputs/2026-01-31/12-00-00-a1b2 'input=photos/*.png' format=json""",
+    "export": """Examples:
+  bigmodel-export run=outputs/2026-01-31/12-00-00-a1b2 format=onnx""",
+}
+_PURPOSE = {
+    "train": "Train a model from YAML; checkpoints, logs and metrics go to a new directory under outputs/.",
+    "evaluate": "Measure a trained run on a split of its data.",
+    "predict": "Classify images with a trained run.",
+    "export": "Write a trained model in a format other tools load; it is loaded again and compared first.",
+}
+
+
+def help_text(verb: str, config_dir: Path | None = None) -> str:
+    """Usage, settings, groups with their choices, and examples of one command."""
+    own = conf_directory()
+    directories = [own] if config_dir is None else [own, config_dir]
+    groups, settings = _root(own / f"{verb}.yaml")
+    lines = [_PURPOSE[verb], "", f"Usage: bigmodel-{verb} [group=choice ...] [key=value ...] [flags]", ""]
+    if groups:
+        lines.append("Groups, each a choice of YAML files (* is the default):")
+        for group, default in groups.items():
+            lines += [f"  {group}", *_choices(directories, group, default)]
+        lines += ["  Any key inside a choice can be set too, as optim.lr=0.1", ""]
+    lines += ["Settings and their defaults:", *(f"  {setting}" for setting in settings), ""]
+    lines += [
+        "Flags:",
+        "  -m, --multirun     try every combination of comma-separated values" if verb == "train" else "",
+        "  --config-dir DIR   lay your own YAML groups over the built-in ones",
+        "  --config-path DIR --config-name NAME   start from a YAML of your own, as a run's config.yaml",
+        "  trust=[PACKAGE]    let YAML name targets of your own package",
+        "  -v                 show the traceback of an error",
+        "  --version, --help",
+        "",
+        _EXAMPLES[verb],
+    ]
+    return "\n".join(lines)
+
+
+def _root(file: Path) -> tuple[dict[str, str], list[str]]:
+    """The default choice of each group, and the lines of the settings, of a root YAML file."""
+    groups: dict[str, str] = {}
+    settings: list[str] = []
+    section = ""
+    for line in file.read_text(encoding="utf-8").splitlines():
+        if line.startswith(("defaults:", "hydra:")):
+            section = line.partition(":")[0]
+        elif section == "defaults" and line.startswith("  - ") and "_self_" not in line:
+            group, _, default = line[4:].partition(": ")
+            groups[group] = default.strip("[] ")
+        elif line[:1].isalpha():
+            section = ""
+            settings.append(line)
+    return groups, settings
+
+
+def _choices(directories: list[Path], group: str, default: str) -> list[str]:
+    files = {path.stem: path for directory in directories for path in sorted((directory / group).glob("*.yaml"))}
+    lines = []
+    for name, path in files.items():
+        with path.open(encoding="utf-8") as file:
+            first = next((line for line in file if line.startswith("# ") and "@package" not in line), "# ")
+        mark = "*" if name in default.split(",") else " "
+        lines.append(f"   {mark} {name:<16} {first[2:].strip()}")
+    return lines

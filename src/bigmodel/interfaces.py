@@ -1,0 +1,66 @@
+"""What the loop asks of a task, of data and of a listener. Anything with these methods will do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+from torch import Tensor, nn
+
+
+class Batch(NamedTuple):
+    """Samples that already lie on the device: `inputs` (N, ...) and `targets` (N, ...)."""
+
+    inputs: Tensor
+    targets: Tensor
+
+    def pieces(self, count: int) -> Sequence[Batch]:
+        """At most `count` near-equal parts, in order."""
+        if count == 1:
+            return (self,)
+        return [Batch(*part) for part in zip(self.inputs.chunk(count), self.targets.chunk(count), strict=True)]
+
+
+class Data(Protocol):
+    """Batches as a pure function of (seed, step). Placement, order and augmentation are its own affair."""
+
+    steps_per_epoch: int
+    splits: Mapping[str, int]  # samples in each of train, val, test that exists
+
+    def train(self, first: int, last: int) -> Iterator[Batch]:
+        """The batches of steps first to last - 1."""
+
+    def evaluation(self, split: str) -> Iterator[Batch]:
+        """Every sample of a split exactly once, not augmented."""
+
+
+class Task(Protocol):
+    """What a model is trained for: the loss, and the metrics as sums that add up exactly over batches."""
+
+    lower_is_better: frozenset[str]
+    metric_names: tuple[str, ...]
+
+    def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The mean loss (scalar) and the model's outputs."""
+
+    def tally(self, loss: Tensor, outputs: Tensor, batch: Batch) -> Tensor:
+        """Sums over the batch (K,), cheap enough for every training step."""
+
+    def metrics(self, tally: Sequence[float]) -> dict[str, float]:
+        """Named metrics of summed tallies."""
+
+    def examination(self, loss: Tensor, outputs: Tensor, batch: Batch) -> Tensor:
+        """Sums over the batch (M,), for evaluation: all that `report` needs."""
+
+    def report(self, examination: Sequence[float]) -> dict[str, Any]:
+        """Named metrics of summed examinations, with tables such as a confusion matrix as nested lists."""
+
+
+class Listener(Protocol):
+    """Observes a run. It gets every event in order and changes nothing."""
+
+    def __call__(self, event: object) -> None:
+        """One event of `bigmodel.events`."""
+
+    def close(self) -> None:
+        """The run is over, however it ended."""

@@ -1,0 +1,168 @@
+"""The state of a training run and the one thing that changes it: an update.
+
+What a checkpoint holds is here: weights, optimizer state, their average, and the integer `step`, with the running sums
+that the log needs. Everything random is keyed by (seed, step), so restoring these restores the run bitwise.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bigmodel.device import Device
+from bigmodel.errors import ConfigError, DivergedError
+from bigmodel.interfaces import Batch, Task
+from bigmodel.schedules import midpoint
+
+Tensors = dict[str, dict[str, Tensor]]  # file name to tensors
+
+
+class Job:
+    """A model in training. `best` is the best evaluation so far: value, step, and how many have come since."""
+
+    def __init__(
+        self,
+        *,
+        model: nn.Module,
+        task: Task,
+        optimizers: Sequence[torch.optim.Optimizer],
+        schedule: Callable[[float], float],
+        device: Device,
+        seed: int,
+        steps: int,
+        accumulate: int = 1,
+        clip_norm: float | None = None,
+        ema: float | None = None,
+    ) -> None:
+        self.model, self.task, self.steps, self.step = model, task, steps, 0
+        self.best: dict[str, float] = {}
+        self._callable = device.compiled(model)
+        self._optimizers, self._schedule, self._device, self._seed = optimizers, schedule, device, seed
+        self._accumulate, self._clip_norm, self._ema_decay = accumulate, clip_norm, ema
+        self._groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+        self._parameters = [p for group in self._groups for p in group["params"]]
+        for group in self._groups:
+            group["initial_lr"] = float(group["lr"])
+        self._ema = copy.deepcopy(model).requires_grad_(False) if ema is not None else None
+        self._tally: Tensor | None = None
+        self.grad_norm: Tensor = torch.zeros(())
+
+    @property
+    def evaluated(self) -> nn.Module:
+        """The weights that count as the result: the average if there is one."""
+        return self._callable if self._ema is None else self._ema
+
+    @property
+    def last_lr(self) -> float:
+        """Learning rate of the first parameter group in the last update."""
+        return float(self._groups[0]["lr"])
+
+    def note(self, value: float, lower: bool) -> bool:
+        """Take note of the monitored metric after an evaluation; whether these weights are now the best.
+
+        Of equals the later is best, having seen the lower learning rate; only a better one resets the patience.
+        """
+        old = self.best.get("value", value)
+        better = not self.best or (value < old if lower else value > old)
+        since = 0 if better else self.best["since"] + 1
+        best = better or value == old
+        self.best = {"value": value, "step": self.step, "since": since} if best else self.best | {"since": since}
+        return best
+
+    def update(self, batch: Batch) -> None:
+        """One optimizer step on one batch.
+
+        Raises:
+            DivergedError: loss or gradient is not finite; the weights are as they were.
+        """
+        self.model.train()
+        self._device.seed(self._seed, "step", self.step)
+        pieces = batch.pieces(self._accumulate)
+        tally = self._tally
+        for piece in pieces:
+            with self._device.autocast():
+                loss, outputs = self.task.loss(self._callable, piece)
+            (loss if len(pieces) == 1 else loss * (len(piece.targets) / len(batch.targets))).backward()  # type: ignore[no-untyped-call]
+            added = self.task.tally(loss, outputs.detach(), piece).double()
+            tally = added if tally is None else tally + added
+        self.grad_norm = self._clip()
+        factor = self._schedule(midpoint(self.step, self.steps))
+        if not torch.isfinite(self.grad_norm):  # waits for a GPU; a NaN that reaches the weights costs the run
+            raise DivergedError(
+                f"diverged at step {self.step}: loss {float(loss):g}, gradient norm {float(self.grad_norm):g}; the weights "
+                f"are as before this step. Lower optim.lr (now {self._groups[0]['initial_lr'] * factor:g}) or set clip_norm"
+            )
+        for group in self._groups:
+            group["lr"] = group["initial_lr"] * factor
+        for optimizer in self._optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        self._tally = tally
+        self._average()
+        self.step += 1
+
+    def read_tally(self) -> dict[str, float]:
+        """Metrics over the samples since the last call. Synchronises with the device."""
+        assert self._tally is not None, "no update since the last reading"
+        metrics, self._tally = self.task.metrics(self._tally.tolist()), None
+        return metrics
+
+    def tensors(self) -> Tensors:
+        """All tensors of a checkpoint, by file; they are the live ones, not copies."""
+        files = {"model": dict(self.model.state_dict()), "optimizer": {}}
+        for number, optimizer in enumerate(self._optimizers):
+            for index, state in optimizer.state_dict()["state"].items():
+                files["optimizer"] |= {f"{number}.{index}.{key}": value for key, value in state.items()}
+        if self._ema is not None:
+            files["ema"] = dict(self._ema.state_dict())
+        return files
+
+    def state(self) -> dict[str, Any]:
+        """The rest of a checkpoint, as JSON keeps it exactly."""
+        tally = None if self._tally is None else self._tally.tolist()
+        return {"step": self.step, "steps": self.steps, "best": self.best, "tally": tally}
+
+    def restore(self, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any]) -> None:
+        """Become what `tensors` and `state` describe.
+
+        Raises:
+            ConfigError: the checkpoint is of another model or optimizer.
+        """
+        try:
+            self.model.load_state_dict(tensors["model"])
+            if self._ema is not None:
+                self._ema.load_state_dict(tensors["ema"])
+            for number, optimizer in enumerate(self._optimizers):
+                per_parameter: dict[int, dict[str, Tensor]] = {}
+                for name, value in tensors["optimizer"].items():
+                    owner, index, key = name.split(".", 2)
+                    if int(owner) == number:
+                        per_parameter.setdefault(int(index), {})[key] = value
+                groups = optimizer.state_dict()["param_groups"]
+                optimizer.load_state_dict({"state": per_parameter, "param_groups": groups})
+        except (KeyError, ValueError, RuntimeError) as error:
+            raise ConfigError(f"resume: the checkpoint does not fit this model and optimizer: {error}") from error
+        self.step, self.best = state["step"], dict(state["best"])
+        device = self._device.torch_device
+        self._tally = None if state["tally"] is None else torch.tensor(state["tally"], dtype=torch.float64, device=device)
+
+    def _clip(self) -> Tensor:
+        gradients = [p.grad for p in self._parameters if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients)
+        if self._clip_norm is not None:
+            torch._foreach_mul_(gradients, (self._clip_norm / (norm + 1e-6)).clamp(max=1.0))
+        return norm
+
+    def _average(self) -> None:
+        if self._ema is None or self._ema_decay is None:
+            return
+        live = self.model.state_dict()
+        for name, average in self._ema.state_dict().items():
+            if average.is_floating_point():
+                average.lerp_(live[name], 1 - self._ema_decay)
+            else:
+                average.copy_(live[name])

@@ -1,0 +1,105 @@
+"""The terminal: a live bar where there is one, plain lines where there is none, and the table at the end."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+from bigmodel.events import Evaluated, Finished, Started, Stepped, Trained, Warned
+from bigmodel.listeners.lines import in_words, line, metrics_in_words
+
+__all__ = ["Console"]
+
+_REFRESH_S = 0.2  # between redraws of the bar: each costs a core some milliseconds
+
+
+class Console:
+    """Writes to stdout; a closed stdout silences it, and never stops the training."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._bar: Any = None
+        self._drawn = 0.0
+        self._said = ""
+        self._steps_per_epoch = 1
+
+    def __call__(self, event: object) -> None:
+        try:
+            self._show(event)
+        except (OSError, UnicodeEncodeError):
+            self._silence()
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    def _show(self, event: object) -> None:
+        match event:
+            case Stepped():
+                self._redraw(event.step)
+            case Started():
+                print(line(event), flush=True)
+                self._steps_per_epoch = event.steps_per_epoch
+                if sys.stdout.isatty():
+                    self._start_bar(event)
+            case Trained():
+                self._said = metrics_in_words(event.metrics) + f"  {event.samples_per_s:.0f}/s"
+                if self._bar is None:
+                    print(line(event), flush=True)
+            case Evaluated() | Warned():
+                self._print(line(event))
+            case Finished():
+                self.close()
+                self._table(event.summary)
+
+    def _print(self, text: str) -> None:
+        if self._bar is None:
+            print(text, flush=True)
+        else:
+            self._bar.console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    def _start_bar(self, event: Started) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._bar = Progress(
+            TextColumn("epoch {task.fields[epoch]}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[said]}"),
+            TimeRemainingColumn(),
+            auto_refresh=False,
+        )
+        self._bar.add_task("", total=event.steps, completed=event.step, epoch=1, said="")
+        self._bar.start()
+
+    def _redraw(self, step: int) -> None:
+        now = monotonic()
+        if self._bar is None or now - self._drawn < _REFRESH_S:
+            return
+        self._drawn = now
+        epoch = (step - 1) // self._steps_per_epoch + 1
+        self._bar.update(self._bar.task_ids[0], completed=step, epoch=epoch, said=self._said, refresh=True)
+
+    def _table(self, summary: Any) -> None:
+        rows = []
+        if "test" in summary:
+            rows.append(("test", metrics_in_words(summary["test"])))
+        best = summary["best"]
+        if best:
+            name = str(summary["monitor"])
+            epoch = best["step"] / self._steps_per_epoch
+            rows.append(("best", f"{name} {in_words(name.rpartition('/')[2], best['value'])} in epoch {epoch:g}"))
+        rows.append(("time", f"{summary['seconds']:.1f} s for {summary['step']} steps"))
+        rows.append(("files", str(self._directory)))
+        for verb, arguments in (("evaluate", ""), ("predict", " input=IMAGE"), ("export", " format=onnx")):
+            rows.append((verb, f"bigmodel-{verb} run={self._directory}{arguments}"))
+        rows.append(("go on", f"bigmodel-train resume={self._directory} epochs=N"))
+        width = max(len(name) for name, _ in rows)
+        print("\n".join(["", *(f"{name:>{width}}  {text}" for name, text in rows)]), flush=True)
+
+    def _silence(self) -> None:
+        self._bar = None
+        sys.stdout = open("/dev/null", "w", encoding="utf-8")  # noqa: SIM115 - for the rest of the process

@@ -1,0 +1,33 @@
+"""`metrics.csv`: the events of `metrics.jsonl` as a table that a spreadsheet opens."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+from bigmodel.listeners.metrics_file import flat
+
+__all__ = ["CsvFile"]
+
+
+class CsvFile:
+    """Gathers records and writes the table when the run closes; a resumed run's earlier records are read back first."""
+
+    def __init__(self, directory: Path) -> None:
+        self._path = directory / "metrics.csv"
+        earlier = directory / "metrics.jsonl"
+        lines = earlier.read_text(encoding="utf-8").splitlines() if earlier.exists() else []
+        self._records = [json.loads(line) for line in lines]
+
+    def __call__(self, event: object) -> None:
+        record = flat(event)
+        if record:
+            self._records.append(record)
+
+    def close(self) -> None:
+        columns = list(dict.fromkeys(key for record in self._records for key in record))
+        with self._path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, columns)
+            writer.writeheader()
+            writer.writerows(self._records)

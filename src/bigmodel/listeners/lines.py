@@ -1,0 +1,42 @@
+"""Events in words, one plain line each: for the log file, and for terminals that are none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from bigmodel.events import Evaluated, Saved, Started, Trained, Warned
+
+
+def line(event: object) -> str:
+    """The line of an event; empty for those not worth one."""
+    match event:
+        case Started():
+            begins = f"resumes at step {event.step}" if event.step else "starts"
+            epochs = event.steps / event.steps_per_epoch
+            return f"{begins}: {event.steps} steps ({epochs:g} epochs) on {event.device}, in {event.directory}"
+        case Trained():
+            speed = f"{event.samples_per_s:.0f} samples/s"
+            return f"[{_epoch(event.epoch)}, {event.step:5d}] {metrics_in_words(event.metrics)}  lr {event.lr:.3g}  {speed}"
+        case Evaluated():
+            mark = "  (best so far)" if event.best else ""
+            return f"[{_epoch(event.epoch)}, {event.step:5d}] {event.split}: {metrics_in_words(event.metrics)}{mark}"
+        case Saved():
+            return f"saved {event.path} in {event.seconds:.2f} s"
+        case Warned():
+            return f"warning: {event.text}"
+    return ""
+
+
+def metrics_in_words(metrics: Mapping[str, Any]) -> str:
+    """`loss 0.312  accuracy 91.20%`: shares as percentages, tables left out."""
+    return "  ".join(f"{name} {in_words(name, value)}" for name, value in metrics.items() if isinstance(value, float))
+
+
+def in_words(name: str, value: float) -> str:
+    """One metric as people read it."""
+    return f"{value:.2%}" if name in ("accuracy", "top5") else f"{value:.4g}"
+
+
+def _epoch(epoch: float) -> str:
+    return f"epoch {epoch:.0f}" if epoch == int(epoch) else f"epoch {epoch:.2f}"

@@ -1,0 +1,30 @@
+"""`train.log`: what happened as plain text with times, no control codes."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+
+from bigmodel.listeners.lines import line
+
+__all__ = ["LogFile"]
+
+
+class LogFile:
+    """Appends a line for each event that has words."""
+
+    def __init__(self, directory: Path) -> None:
+        self._file = (directory / "train.log").open("a", encoding="utf-8")
+
+    def __call__(self, event: object) -> None:
+        text = line(event)
+        if text:
+            self.write(text)
+
+    def write(self, text: str) -> None:
+        """Add any text, as the traceback of a failure."""
+        self._file.write(f"{datetime.now():%Y-%m-%d %H:%M:%S} {text}\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()

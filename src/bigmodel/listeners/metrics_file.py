@@ -1,0 +1,39 @@
+"""`metrics.jsonl`: one event a line, appended and flushed, scalars only."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from bigmodel.events import Evaluated, Trained
+
+__all__ = ["MetricsFile"]
+
+
+class MetricsFile:
+    """Appends training and evaluation events; the tables of an evaluation go to `summary.json` instead."""
+
+    def __init__(self, directory: Path) -> None:
+        self._file = (directory / "metrics.jsonl").open("a", encoding="utf-8")
+
+    def __call__(self, event: object) -> None:
+        record = flat(event)
+        if record:
+            self._file.write(json.dumps(record) + "\n")
+            self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def flat(event: object) -> dict[str, Any]:
+    """An event's numbers as one flat record; empty for events that carry none."""
+    if isinstance(event, Trained):
+        rest = {name: getattr(event, name) for name in ("lr", "grad_norm", "samples_per_s", "data_s", "step_s")}
+        return {"step": event.step, "epoch": event.epoch, "split": "train", **event.metrics, **rest}
+    if isinstance(event, Evaluated):
+        scalars = {name: value for name, value in event.metrics.items() if isinstance(value, (int, float))}
+        rest = {"best": event.best, "seconds": event.seconds}
+        return {"step": event.step, "epoch": event.epoch, "split": event.split, **scalars, **rest}
+    return {}

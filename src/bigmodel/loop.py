@@ -1,0 +1,82 @@
+"""The training loop, all of it. It knows no config, files or terminal: it emits events and calls what it is given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any, Protocol
+
+from bigmodel.device import Device
+from bigmodel.evaluation import evaluate
+from bigmodel.events import Evaluated, Saved, Stepped, Trained
+from bigmodel.interfaces import Data
+from bigmodel.job import Job
+
+
+class Checkpoints(Protocol):
+    """Where the loop puts what must survive."""
+
+    def save(self, job: Job, best: bool) -> str:
+        """Commit the job's state; returns where."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How often things happen, in steps, and what decides the best. `monitor` is None where nothing is held out."""
+
+    log_every: int
+    evaluate_every: int
+    save_every: int
+    monitor: str | None
+    patience: int | None = None
+
+
+def train(
+    job: Job,
+    data: Data,
+    plan: Plan,
+    device: Device,
+    checkpoints: Checkpoints,
+    emit: Callable[[Any], None],
+    stopping: Callable[[], bool],
+) -> str:
+    """Take `job` to its last step. Returns why it ended: "done", "early_stopped" or "interrupted" (saved)."""
+    logged, samples, data_s, step_s = perf_counter(), 0, 0.0, 0.0
+    batches = data.train(job.step, job.steps)
+    while job.step < job.steps:
+        asked = perf_counter()
+        batch = next(batches)
+        got = perf_counter()
+        job.update(batch)
+        done = perf_counter()
+        data_s, step_s, samples = data_s + got - asked, step_s + done - got, samples + len(batch.targets)
+        emit(Stepped(job.step))
+
+        last, epoch = job.step == job.steps, job.step / data.steps_per_epoch
+        if last or job.step % plan.log_every == 0:
+            metrics, lr = job.read_tally(), job.last_lr
+            rate = samples / (perf_counter() - logged)
+            emit(Trained(job.step, epoch, metrics, lr, float(job.grad_norm), rate, data_s, step_s))
+            logged, samples, data_s, step_s = perf_counter(), 0, 0.0, 0.0
+
+        best, patience_out = False, False
+        if plan.monitor and (last or job.step % plan.evaluate_every == 0):
+            began = perf_counter()
+            report = evaluate(job.evaluated, job.task, data.evaluation("val"), device)
+            best = job.note(report[plan.monitor], lower=plan.monitor in job.task.lower_is_better)
+            emit(Evaluated(job.step, epoch, "val", report, best, perf_counter() - began))
+            patience_out = plan.patience is not None and job.best["since"] >= plan.patience
+            logged += perf_counter() - began
+
+        stop = stopping()
+        if last or best or stop or patience_out or job.step % plan.save_every == 0:
+            began = perf_counter()
+            path = checkpoints.save(job, best)
+            emit(Saved(job.step, path, perf_counter() - began))
+            logged += perf_counter() - began
+        if patience_out:
+            return "early_stopped"
+        if stop and not last:
+            return "interrupted"
+    return "done"

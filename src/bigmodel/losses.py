@@ -1,0 +1,31 @@
+"""Losses for classification: each returns the mean over the batch of a per-sample loss."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bigmodel.ranges import Fraction
+
+__all__ = ["CrossEntropy", "MeanSquaredError"]
+
+
+class CrossEntropy(nn.Module):
+    """Softmax cross-entropy with label smoothing (Szegedy et al. 2016). Targets: class numbers (N) or odds (N, C)."""
+
+    def __init__(self, label_smoothing: Fraction = 0.0) -> None:
+        super().__init__()
+        self.label_smoothing = label_smoothing
+
+    def forward(self, logits_NC: Tensor, target: Tensor) -> Tensor:
+        return F.cross_entropy(logits_NC, target, label_smoothing=self.label_smoothing)
+
+
+class MeanSquaredError(nn.Module):
+    """Squared distance to the one-hot target (Hui & Belkin 2021), or to a target of the outputs' own shape."""
+
+    def forward(self, outputs_NC: Tensor, target: Tensor) -> Tensor:
+        if target.shape != outputs_NC.shape:
+            target = F.one_hot(target.to(torch.int64), outputs_NC.shape[1])
+        return F.mse_loss(outputs_NC, target.to(outputs_NC.dtype))

@@ -1,0 +1,46 @@
+"""The vocabulary in which a leaf's signature states what values a setting may take.
+
+`lr: Positive` is a plain float to Python and mypy; `config` reads the range and refuses `optim.lr=-1` before torch is
+imported. Imports nothing heavy, so that leaves may use it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Annotated
+
+
+@dataclass(frozen=True)
+class Range:
+    """Bounds of a number; `above` and `below` are exclusive."""
+
+    at_least: float = -math.inf
+    at_most: float = math.inf
+    above: float = -math.inf
+    below: float = math.inf
+
+    def holds(self, value: float) -> bool:
+        return self.at_least <= value <= self.at_most and self.above < value < self.below
+
+    def __str__(self) -> str:
+        words = {"at least": self.at_least, "above": self.above, "at most": self.at_most, "below": self.below}
+        return " and ".join(f"{word} {bound:g}" for word, bound in words.items() if not math.isinf(bound))
+
+
+@dataclass(frozen=True)
+class Matches:
+    """A pattern that a text must match whole, and the words that explain it."""
+
+    pattern: str
+    meaning: str
+
+
+Positive = Annotated[float, Range(above=0)]
+NonNegative = Annotated[float, Range(at_least=0)]
+Fraction = Annotated[float, Range(at_least=0, at_most=1)]
+BelowOne = Annotated[float, Range(at_least=0, below=1)]
+PositiveInt = Annotated[int, Range(at_least=1)]
+NonNegativeInt = Annotated[int, Range(at_least=0)]
+Seed = Annotated[int, Range(at_least=0, below=2**63)]
+Interval = Annotated[str, Matches(r"\d+(\.\d+)? ?(steps?|epochs?)", "a number with its unit, as 500steps or 1epoch")]

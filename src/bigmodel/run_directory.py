@@ -1,0 +1,148 @@
+"""One run's directory: made exclusively, locked while written, described so that the run can be understood and redone."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import platform
+import re
+import secrets
+import subprocess
+import sys
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import IO, Any
+
+from bigmodel.checkpoint import write_json
+from bigmodel.errors import StorageError
+
+_SECRET = re.compile(r"(token|secret|password|passwd|api_?key|credential)", re.IGNORECASE)
+
+
+def make(output_dir: Path) -> Path:
+    """A new directory `<date>/<time>-<suffix>`; two starts in the same second get two directories.
+
+    Raises:
+        StorageError: nothing can be written there.
+    """
+    while True:
+        now = datetime.now()
+        path = output_dir / f"{now:%Y-%m-%d}" / f"{now:%H-%M-%S}-{secrets.token_hex(2)}"
+        with contextlib.suppress(FileExistsError):
+            return make_exactly(path)
+
+
+def make_exactly(path: Path) -> Path:
+    """Make this directory, which must be new.
+
+    Raises:
+        FileExistsError: it is there already.
+        StorageError: nothing can be written there.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.mkdir()
+    except FileExistsError:
+        if path.is_dir():
+            raise
+        raise StorageError(f"{path}: cannot be made: a part of it is a file") from None
+    except (OSError, NotADirectoryError) as error:
+        raise StorageError(f"{path}: cannot be made: {error.strerror}; set output_dir to a place you may write") from error
+    return path
+
+
+class Lock:
+    """Held while a process writes a run; the kernel lets go of it when the holder dies, however it dies."""
+
+    def __init__(self, directory: Path) -> None:
+        self._file: IO[str] = (directory / ".lock").open("a+", encoding="utf-8")
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._file.seek(0)
+            holder = self._file.read().strip() or "unknown"
+            self._file.close()
+            raise StorageError(f"{directory}: process {holder} is writing this run; wait for it or stop it") from None
+        self._file.truncate(0)
+        self._file.write(str(os.getpid()))
+        self._file.flush()
+
+    def release(self) -> None:
+        """Let another process write."""
+        self._file.close()
+
+
+def describe(directory: Path, config_yaml: str, environment: Mapping[str, Any]) -> None:
+    """Write `config.yaml` and `environment.json`."""
+    (directory / "config.yaml").write_text(config_yaml, encoding="utf-8")
+    write_json(directory / "environment.json", environment)
+
+
+def environment(versions: Mapping[str, str], device: str, fingerprint: str) -> dict[str, Any]:
+    """Where a run took place: code, versions, hardware, data and command line, without secrets."""
+    return {
+        "time": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "command": redacted(sys.argv),
+        "directory": os.getcwd(),
+        "git": _git(),
+        "python": platform.python_version(),
+        "versions": dict(versions),
+        "platform": platform.platform(),
+        "cores": os.cpu_count(),
+        "device": device,
+        "dataset": fingerprint,
+    }
+
+
+def redacted(arguments: Sequence[str]) -> list[str]:
+    """The command line with the values of secret-looking keys starred out."""
+    shown = []
+    for argument in arguments:
+        key, sign, _ = argument.partition("=")
+        shown.append(f"{key}=***" if sign and _SECRET.search(key) else argument)
+    return shown
+
+
+def _git() -> dict[str, str] | None:
+    """Commit, and a hash of the uncommitted changes, of the checkout in the current directory."""
+
+    def ask(*words: str) -> bytes:
+        return subprocess.run(["git", *words], capture_output=True, check=True, timeout=10).stdout
+
+    try:
+        commit, diff = ask("rev-parse", "HEAD").decode().strip(), ask("diff", "HEAD")
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return {"commit": commit, "diff_sha256": hashlib.sha256(diff).hexdigest() if diff else ""}
+
+
+def cut_after(metrics: Path, step: int) -> None:
+    """Drop a torn last line and everything after `step` from a metrics file, so that a resumed run adds each step once."""
+    if not metrics.exists():
+        return
+    kept = []
+    for line in metrics.read_bytes().splitlines(keepends=True):
+        try:
+            event = json.loads(line)
+        except ValueError:
+            break
+        if not line.endswith(b"\n") or event.get("step", 0) > step or event.get("split") == "test":
+            break
+        kept.append(line)
+    scratch = metrics.with_name(".metrics.tmp")
+    scratch.write_bytes(b"".join(kept))
+    os.replace(scratch, metrics)
+
+
+def started(directory: Path) -> float:
+    """Seconds that a run has been worked on before, from its summary; 0 for a new one."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        return float(json.loads((directory / "summary.json").read_text(encoding="utf-8"))["seconds"])
+    return 0.0
+
+

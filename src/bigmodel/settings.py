@@ -1,0 +1,79 @@
+"""The keys at the top of each command's config, with the values they may take. `conf/<command>.yaml` has the defaults."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from bigmodel.ranges import BelowOne, Interval, NonNegative, NonNegativeInt, Positive, PositiveInt, Seed
+
+Node = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Train:
+    """`bigmodel-train`. The groups are nodes with a `_target_`, built where they are needed."""
+
+    model: Mapping[str, Any]
+    optim: Mapping[str, Any]
+    schedule: Mapping[str, Any]
+    loss: Mapping[str, Any]
+    task: Mapping[str, Any]
+    dataset: Mapping[str, Any]
+    device: Mapping[str, Any]
+    listeners: Mapping[str, Any]
+    seed: Seed
+    epochs: Positive
+    batch_size: PositiveInt
+    accumulate: PositiveInt
+    clip_norm: Positive | None
+    ema: BelowOne | None
+    monitor: str
+    patience: PositiveInt | None
+    log_every: Interval
+    evaluate_every: Interval
+    save_every: Interval
+    keep: PositiveInt
+    limit_batches: PositiveInt | None
+    overfit_batch: bool
+    resident_gb: NonNegative
+    workers: NonNegativeInt
+    data_dir: str
+    output_dir: str
+    dry_run: bool
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """`bigmodel-evaluate`."""
+
+    run: str
+    split: Literal["train", "val", "test"]
+    batch_size: PositiveInt
+    data_dir: str | None
+    device: Mapping[str, Any]
+    format: Literal["table", "json"]
+
+
+@dataclass(frozen=True)
+class Predict:
+    """`bigmodel-predict`."""
+
+    run: str
+    input: str
+    top: PositiveInt
+    batch_size: PositiveInt
+    device: Mapping[str, Any]
+    format: Literal["table", "json"]
+
+
+@dataclass(frozen=True)
+class Export:
+    """`bigmodel-export`."""
+
+    run: str
+    format: Literal["onnx", "torch_export", "safetensors"]
+    output: str | None
+    tolerance: Positive
+    opset: NonNegativeInt | None

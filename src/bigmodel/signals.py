@@ -1,0 +1,46 @@
+"""Stopping on request: the first signal lets the step finish and saves; a second one ends at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+from types import FrameType
+
+from bigmodel.errors import Interrupted
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+
+
+class Stop:
+    """Whether somebody asked this process to stop.
+
+    Before `defer`, a signal raises Interrupted where it falls: there is nothing to save yet. After it, the signal is
+    only noted, and the loop asks.
+    """
+
+    def __init__(self) -> None:
+        self._deferred = False
+        self._seen: str | None = None
+
+    def install(self) -> Stop:
+        for number in _SIGNALS:
+            signal.signal(number, self._handle)
+        return self
+
+    def defer(self) -> None:
+        """From now on the loop decides when to stop."""
+        self._deferred = True
+
+    def __call__(self) -> bool:
+        return self._seen is not None
+
+    @property
+    def name(self) -> str:
+        return self._seen or ""
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self._seen is not None:
+            os._exit(128 + number)  # checkpoints are atomic, so dying here loses no more than the steps since the last
+        self._seen = signal.Signals(number).name
+        if not self._deferred:
+            raise Interrupted(f"stopped by {self._seen} before training began; nothing was written")

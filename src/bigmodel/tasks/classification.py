@@ -1,0 +1,66 @@
+"""One class for each sample: loss, accuracy, top-5, per-class accuracy and the confusion matrix."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bigmodel.interfaces import Batch
+from bigmodel.ranges import PositiveInt
+
+__all__ = ["Classification"]
+
+
+class Classification:
+    """Outputs (N, C), targets (N,) int64. All metrics come from sums over samples, so they are exact for any batching."""
+
+    lower_is_better = frozenset({"loss"})
+
+    def __init__(self, loss: Callable[[Tensor, Tensor], Tensor], num_classes: PositiveInt | None) -> None:
+        if num_classes is None or num_classes < 2:
+            raise ValueError(f"num_classes: classification needs two classes or more, not {num_classes}")
+        self._loss, self._classes = loss, num_classes
+        self._top5 = num_classes > 5
+        self.metric_names = ("loss", "accuracy", *(("top5",) if self._top5 else ()))
+
+    def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+        outputs_NC = model(batch.inputs)
+        return self._loss(outputs_NC.float(), batch.targets), outputs_NC
+
+    def tally(self, loss: Tensor, outputs: Tensor, batch: Batch) -> Tensor:
+        """[samples, sum of losses, correct]."""
+        count = len(batch.targets)
+        correct = (outputs.argmax(1) == batch.targets).sum()
+        return torch.stack([torch.full_like(loss, count), loss.detach() * count, correct.to(loss.dtype)])
+
+    def metrics(self, tally: Sequence[float]) -> dict[str, float]:
+        count, loss, correct = tally
+        return {"loss": loss / count, "accuracy": correct / count}
+
+    def examination(self, loss: Tensor, outputs: Tensor, batch: Batch) -> Tensor:
+        """[sum of losses, top-5 hits, the confusion matrix (true, predicted) row by row]."""
+        hits = torch.zeros_like(loss)
+        if self._top5:
+            hits = (outputs.topk(5).indices == batch.targets[:, None]).sum()
+        pairs_N = batch.targets * self._classes + outputs.argmax(1)
+        confusion = torch.bincount(pairs_N, minlength=self._classes**2)
+        return torch.cat([(loss * len(batch.targets)).double()[None], hits.double()[None], confusion.double()])
+
+    def report(self, examination: Sequence[float]) -> dict[str, Any]:
+        """loss, accuracy, top5, and the tables per_class_accuracy (null for a class without samples), confusion."""
+        loss, hits, *flat = examination
+        confusion = [[int(n) for n in flat[i : i + self._classes]] for i in range(0, len(flat), self._classes)]
+        count = sum(flat)
+        diagonal = [confusion[i][i] for i in range(self._classes)]
+        return {
+            "loss": loss / count,
+            "accuracy": sum(diagonal) / count,
+            **({"top5": hits / count} if self._top5 else {}),
+            "per_class_accuracy": [
+                d / sum(row) if any(row) else None for d, row in zip(diagonal, confusion, strict=True)
+            ],
+            "confusion": confusion,
+        }
