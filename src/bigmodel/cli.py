@@ -17,10 +17,22 @@ from bigmodel.help import help_text
 from bigmodel.signals import Stop
 
 if TYPE_CHECKING:
-    from bigmodel.config import Source
+    from bigmodel.compose import Source
+    from bigmodel.config import Config
 
 VERBS = ("train", "evaluate", "predict", "export")
-_HYDRA_FLAGS = ("--cfg", "-c", "--info", "-i", "--shell-completion", "-sc", "--hydra-help", "--resolve", "--package", "-p")
+_HYDRA_FLAGS = (
+    "--cfg",
+    "-c",
+    "--info",
+    "-i",
+    "--shell-completion",
+    "-sc",
+    "--hydra-help",
+    "--resolve",
+    "--package",
+    "-p",
+)
 _PATH_KEYS = ("run", "input", "output", "resume", "data_dir", "output_dir", "dataset.root", "model.pretrained")
 
 
@@ -138,8 +150,12 @@ def _guarded(verb: str, words: Sequence[str]) -> int:
     except Exception as error:
         if verbose:
             raise
-        _complain([f"internal error: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
-                   "this is a bug in bigmodel-train; run again with -v to see where"])
+        _complain(
+            [
+                f"internal error: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
+                "this is a bug in bigmodel-train; run again with -v to see where",
+            ]
+        )
         return 1
 
 
@@ -156,20 +172,20 @@ def _run(verb: str, words: Sequence[str], stop: Stop) -> int:
     if parsed.help:
         print(help_text(verb, parsed.config_dir))
         return 0
-    from bigmodel import config  # Hydra takes a quarter of a second
+    from bigmodel import compose  # Hydra takes a quarter of a second
 
     if parsed.trust and os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     own = (parsed.config_path, parsed.config_dir, conf_directory())
-    source = config.Source(tuple(path for path in own if path is not None), parsed.config_name or verb)
+    source = compose.Source(tuple(path for path in own if path is not None), parsed.config_name or verb)
     if parsed.hydra:
-        config.by_hydra(source, [word for word in words if not word.startswith("trust=")])
+        compose.by_hydra(source, [word for word in words if not word.startswith("trust=")])
         return 0
     if parsed.resume is not None:
         return _resume(parsed, source, stop)
     if parsed.multirun:
         return _sweep(parsed, source, stop)
-    composed = config.compose(verb, parsed.overrides, source, parsed.trust)
+    composed = compose.compose(verb, parsed.overrides, source, parsed.trust)
     _command(verb)(composed, stop)
     return 0
 
@@ -193,13 +209,13 @@ def _resume(parsed: Words, source: Source, stop: Stop) -> int:
 
 def _sweep(parsed: Words, source: Source, stop: Stop) -> int:
     """A sweep by Hydra's own launcher and sweeper, each job in a run directory of its own; all jobs are tried."""
-    from bigmodel import config
+    from bigmodel import compose
 
-    config.check_sweep("train", parsed.overrides, source, parsed.trust)
+    compose.check_sweep("train", parsed.overrides, source, parsed.trust)
     os.environ["BIGMODEL_SWEEP"] = secrets.token_hex(2)
     failures: list[tuple[str, BigmodelError]] = []
 
-    def job(composed: config.Config, directory: Path) -> None:
+    def job(composed: Config, directory: Path) -> None:
         try:
             _command("train")(composed, stop, directory)
         except Interrupted as error:
@@ -209,7 +225,7 @@ def _sweep(parsed: Words, source: Source, stop: Stop) -> int:
             _complain(error.lines)
             failures.append((directory.name, error))
 
-    config.sweep(parsed.overrides, source, parsed.trust, job)
+    compose.sweep(parsed.overrides, source, parsed.trust, job)
     if failures:
         _complain([f"{len(failures)} jobs failed: {', '.join(name for name, _ in failures)}"])
         return failures[0][1].exit_code

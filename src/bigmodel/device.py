@@ -6,7 +6,7 @@ import contextlib
 import os
 import platform
 import subprocess
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import nn
@@ -66,8 +66,7 @@ class Device:
         """The module to call: compiled if asked, sharing the weights of `model`."""
         if not self._compile:
             return model
-        compiled: nn.Module = torch.compile(model)
-        return compiled
+        return cast(nn.Module, torch.compile(model))
 
     def seed(self, seed: int, *purpose: int | str) -> None:
         """Key dropout and every other global draw to (seed, purpose): nothing carries over from before."""

@@ -24,8 +24,13 @@ class Batch(NamedTuple):
 class Data(Protocol):
     """Batches as a pure function of (seed, step). Placement, order and augmentation are its own affair."""
 
-    steps_per_epoch: int
-    splits: Mapping[str, int]  # samples in each of train, val, test that exists
+    @property
+    def steps_per_epoch(self) -> int:
+        """Updates in one pass over the training samples."""
+
+    @property
+    def splits(self) -> Mapping[str, int]:
+        """Samples in each of train, val and test that exists."""
 
     def train(self, first: int, last: int) -> Iterator[Batch]:
         """The batches of steps first to last - 1."""

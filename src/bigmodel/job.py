@@ -41,7 +41,7 @@ class Job:
         self.model, self.task, self.steps, self.step = model, task, steps, 0
         self.best: dict[str, float] = {}
         self._callable = device.compiled(model)
-        self._optimizers, self._schedule, self._device, self._seed = optimizers, schedule, device, seed
+        self.optimizers, self._schedule, self._device, self._seed = optimizers, schedule, device, seed
         self._accumulate, self._clip_norm, self._ema_decay = accumulate, clip_norm, ema
         self._groups = [group for optimizer in optimizers for group in optimizer.param_groups]
         self._parameters = [p for group in self._groups for p in group["params"]]
@@ -93,12 +93,13 @@ class Job:
         factor = self._schedule(midpoint(self.step, self.steps))
         if not torch.isfinite(self.grad_norm):  # waits for a GPU; a NaN that reaches the weights costs the run
             raise DivergedError(
-                f"diverged at step {self.step}: loss {float(loss):g}, gradient norm {float(self.grad_norm):g}; the weights "
-                f"are as before this step. Lower optim.lr (now {self._groups[0]['initial_lr'] * factor:g}) or set clip_norm"
+                f"diverged at step {self.step}: loss {loss.item():g}, gradient norm {self.grad_norm.item():g}; "
+                f"the weights are as before this step. Lower optim.lr (now {self._groups[0]['initial_lr'] * factor:g}) "
+                "or set clip_norm"
             )
         for group in self._groups:
             group["lr"] = group["initial_lr"] * factor
-        for optimizer in self._optimizers:
+        for optimizer in self.optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         self._tally = tally
@@ -114,7 +115,7 @@ class Job:
     def tensors(self) -> Tensors:
         """All tensors of a checkpoint, by file; they are the live ones, not copies."""
         files = {"model": dict(self.model.state_dict()), "optimizer": {}}
-        for number, optimizer in enumerate(self._optimizers):
+        for number, optimizer in enumerate(self.optimizers):
             for index, state in optimizer.state_dict()["state"].items():
                 files["optimizer"] |= {f"{number}.{index}.{key}": value for key, value in state.items()}
         if self._ema is not None:
@@ -136,7 +137,7 @@ class Job:
             self.model.load_state_dict(tensors["model"])
             if self._ema is not None:
                 self._ema.load_state_dict(tensors["ema"])
-            for number, optimizer in enumerate(self._optimizers):
+            for number, optimizer in enumerate(self.optimizers):
                 per_parameter: dict[int, dict[str, Tensor]] = {}
                 for name, value in tensors["optimizer"].items():
                     owner, index, key = name.split(".", 2)
@@ -148,7 +149,9 @@ class Job:
             raise ConfigError(f"resume: the checkpoint does not fit this model and optimizer: {error}") from error
         self.step, self.best = state["step"], dict(state["best"])
         device = self._device.torch_device
-        self._tally = None if state["tally"] is None else torch.tensor(state["tally"], dtype=torch.float64, device=device)
+        self._tally = (
+            None if state["tally"] is None else torch.tensor(state["tally"], dtype=torch.float64, device=device)
+        )
 
     def _clip(self) -> Tensor:
         gradients = [p.grad for p in self._parameters if p.grad is not None]

@@ -6,11 +6,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bigmodel.config import Config, Source, changed_by, from_yaml
+from bigmodel.compose import Source, changed_by
+from bigmodel.config import Config, from_yaml
 from bigmodel.errors import ConfigError
 
 _GROWS = ("epochs",)
-_NO_INFLUENCE = ("listeners", "keep", "save_every", "data_dir", "dataset.data_dir", "device", "output_dir", "workers", "dry_run")
+_NO_INFLUENCE = (
+    "listeners",
+    "keep",
+    "save_every",
+    "data_dir",
+    "dataset.data_dir",
+    "device",
+    "output_dir",
+    "workers",
+    "dry_run",
+)
 
 
 def resumed(run: str, overrides: Sequence[str], source: Source, trust: Sequence[str]) -> tuple[Path, Config]:

@@ -1,4 +1,4 @@
-"""One run's directory: made exclusively, locked while written, described so that the run can be understood and redone."""
+"""One run's directory: made exclusively, locked while written, described so that it can be redone."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import re
 import secrets
 import subprocess
 import sys
-
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -52,7 +51,9 @@ def make_exactly(path: Path) -> Path:
             raise
         raise StorageError(f"{path}: cannot be made: a part of it is a file") from None
     except (OSError, NotADirectoryError) as error:
-        raise StorageError(f"{path}: cannot be made: {error.strerror}; set output_dir to a place you may write") from error
+        raise StorageError(
+            f"{path}: cannot be made: {error.strerror}; set output_dir to a place you may write"
+        ) from error
     return path
 
 
@@ -122,7 +123,7 @@ def _git() -> dict[str, str] | None:
 
 
 def cut_after(metrics: Path, step: int) -> None:
-    """Drop a torn last line and everything after `step` from a metrics file, so that a resumed run adds each step once."""
+    """Drop a torn last line and all after `step` from a metrics file: a resumed run adds each step once."""
     if not metrics.exists():
         return
     kept = []
@@ -144,5 +145,3 @@ def started(directory: Path) -> float:
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         return float(json.loads((directory / "summary.json").read_text(encoding="utf-8"))["seconds"])
     return 0.0
-
-

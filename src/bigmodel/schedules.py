@@ -69,7 +69,7 @@ class OneCycle(Cosine):
 
 @dataclass(frozen=True)
 class Step(Constant):
-    """Multiplied by `gamma` at each milestone, a fraction of the whole run (He et al. 2015 use 0.5 and 0.75, by 0.1)."""
+    """Multiplied by `gamma` at each milestone, a fraction of the whole run (He et al. 2015: 0.5 and 0.75, by 0.1)."""
 
     warmup: BelowOne = 0.0
     milestones: Sequence[Fraction] = (0.5, 0.75)

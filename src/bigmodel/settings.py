@@ -1,4 +1,4 @@
-"""The keys at the top of each command's config, with the values they may take. `conf/<command>.yaml` has the defaults."""
+"""The keys at the top of each command's config and the values they may take. `conf/<command>.yaml` has the defaults."""
 
 from __future__ import annotations
 

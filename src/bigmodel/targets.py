@@ -40,7 +40,9 @@ def check(tree: Mapping[str, Any], root: str, trust: Sequence[str] = ()) -> list
         top = "." not in path and path in _LEAVES
         allowed = (*(_LEAVES[path] if top else sum(_LEAVES.values(), ())), *trust)
         if not isinstance(target, str) or not _within(target, allowed):
-            problems.append(f"{path}._target_: '{target}' is not trusted; trust its package: trust=[{_package(target)}]")
+            problems.append(
+                f"{path}._target_: '{target}' is not trusted; trust its package: trust=[{_package(target)}]"
+            )
             continue
         try:
             problems += _misfits(path, node, signature(target), given)

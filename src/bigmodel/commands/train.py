@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import math
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -15,87 +13,33 @@ from typing import Any
 import torch
 
 from bigmodel import __version__, checkpoint, run_directory
+from bigmodel.assembly import Parts, assemble
 from bigmodel.config import Config
-from bigmodel.datasets.images import ImageDataset
-from bigmodel.datasets.pipeline import ImageData
-from bigmodel.device import Device
-from bigmodel.errors import BigmodelError, ConfigError, Interrupted, OutOfMemoryError, StorageError
+from bigmodel.errors import BigmodelError, Interrupted, OutOfMemoryError, StorageError
 from bigmodel.evaluation import evaluate
 from bigmodel.events import Evaluated, Finished, Started, Warned
-from bigmodel.interfaces import Listener, Task
+from bigmodel.interfaces import Listener
 from bigmodel.job import Job
 from bigmodel.listeners.log_file import LogFile
 from bigmodel.listeners.metrics_file import MetricsFile
-from bigmodel.loop import Plan, train
-from bigmodel.settings import Train
+from bigmodel.loop import train
+from bigmodel.preview import preview
 from bigmodel.signals import Stop
 from bigmodel.targets import build
 
 
-@dataclass
-class Parts:
-    """All that a run is made of, built but not yet trained."""
-
-    config: Config
-    settings: Train
-    device: Device
-    dataset: ImageDataset
-    data: ImageData
-    job: Job
-    plan: Plan
-
-
-def assemble(config: Config) -> Parts:
-    """Build device, data, model, task and optimizer from the config, and settle what only the data can tell.
-
-    Raises:
-        ConfigError: parts do not fit together; all reasons at once.
-        DataError: the data is missing or damaged.
-    """
-    tree, trust = config.tree, config.trust
-    device: Device = build("device", tree["device"], trust)
-    device.prepare()
-    dataset: ImageDataset = build("dataset", tree["dataset"], trust)
-    config = config.with_facts({"dataset.num_classes": len(dataset.classes), "device.threads": device.threads})
-    tree, settings = config.tree, Train(**config.tree)
-    data = ImageData(
-        dataset,
-        device=device.torch_device,
-        batch_size=settings.batch_size,
-        seed=settings.seed,
-        resident_bytes=settings.resident_gb * 1e9,
-        workers=settings.workers,
-        limit_batches=settings.limit_batches,
-        overfit_batch=settings.overfit_batch,
-    )
-    task: Task = build("task", tree["task"], trust)
-    device.seed(settings.seed, "initialisation")
-    model = build("model", tree["model"], trust).to(device.torch_device)
-    optimizers = build("optim", tree["optim"], trust, model=model, params=model.parameters())
-    steps = max(1, round(settings.epochs * data.steps_per_epoch))
-    job = Job(
-        model=model,
-        task=task,
-        optimizers=optimizers if isinstance(optimizers, list) else [optimizers],
-        schedule=build("schedule", tree["schedule"], trust),
-        device=device,
-        seed=settings.seed,
-        steps=steps,
-        accumulate=settings.accumulate,
-        clip_norm=settings.clip_norm,
-        ema=settings.ema,
-    )
-    return Parts(config, settings, device, dataset, data, job, _plan(settings, data, task))
-
-
-def run(config: Config, stop: Stop, directory: Path | None = None, resume: bool = False) -> Path:
-    """Train, in a new run directory or, with `resume`, in that of an earlier start. Returns the directory.
+def run(config: Config, stop: Stop, directory: Path | None = None, resume: bool = False) -> Path | None:
+    """Train, in a new run directory or, with `resume`, in that of an earlier start. Returns the directory, or None
+    for a dry run.
 
     Raises:
         BigmodelError: what ended the run, with its exit code; all that was reached is saved.
     """
     parts = assemble(config)
     settings = parts.settings
+    if settings.dry_run:
+        print(preview(parts))
+        return None
     if directory is None:
         directory = run_directory.make(Path(settings.output_dir))
     elif not resume:
@@ -112,16 +56,27 @@ def run(config: Config, stop: Stop, directory: Path | None = None, resume: bool 
         run_directory.cut_after(directory / "metrics.jsonl", parts.job.step)
         (directory / "config.yaml").write_text(parts.config.yaml(), encoding="utf-8")
     log = LogFile(directory)
-    chosen = [build(f"listeners.{name}", node, config.trust, directory=directory) for name, node in settings.listeners.items()]
+    chosen = [
+        build(f"listeners.{name}", node, config.trust, directory=directory) for name, node in settings.listeners.items()
+    ]
     with _emitter([log, MetricsFile(directory), *chosen]) as emit:
         stop.defer()
         for text in warnings:
             emit(Warned(text))
         began = monotonic()
-        summary: dict[str, Any] = {"state": "running", "directory": str(directory), "steps": parts.job.steps, "monitor": settings.monitor}
+        summary: dict[str, Any] = {
+            "state": "running",
+            "directory": str(directory),
+            "steps": parts.job.steps,
+            "monitor": settings.monitor,
+        }
         try:
             with _failures_in_words(directory, parts.job):
-                emit(Started(parts.job.step, parts.job.steps, parts.data.steps_per_epoch, str(directory), parts.device.name))
+                emit(
+                    Started(
+                        parts.job.step, parts.job.steps, parts.data.steps_per_epoch, str(directory), parts.device.name
+                    )
+                )
                 outcome = train(parts.job, parts.data, parts.plan, parts.device, saved, emit, stop)
                 summary["state"] = outcome
                 if outcome != "interrupted":
@@ -199,27 +154,6 @@ def _final(parts: Parts, saved: Saves, emit: Callable[[Any], None]) -> dict[str,
     return {"test": report, "classes": list(parts.dataset.classes)}
 
 
-def _plan(settings: Train, data: ImageData, task: Task) -> Plan:
-    split, _, metric = settings.monitor.partition("/")
-    if split != "val" or metric not in task.metric_names:
-        choices = ", ".join(f"val/{name}" for name in task.metric_names)
-        raise ConfigError(f"monitor: there is no '{settings.monitor}'; choices: {choices}")
-    if "val" not in data.splits and settings.patience is not None:
-        raise ConfigError("patience: needs validation data; set dataset.val_fraction")
-    return Plan(
-        log_every=_steps(settings.log_every, data.steps_per_epoch),
-        evaluate_every=_steps(settings.evaluate_every, data.steps_per_epoch),
-        save_every=_steps(settings.save_every, data.steps_per_epoch),
-        monitor=metric if "val" in data.splits else None,
-        patience=settings.patience,
-    )
-
-
-def _steps(interval: str, steps_per_epoch: int) -> int:
-    number = float(interval.rstrip("stepoch "))
-    return max(1, math.ceil(number * (steps_per_epoch if "epoch" in interval else 1)))
-
-
 @contextlib.contextmanager
 def _emitter(listeners: Sequence[Listener]) -> Iterator[Callable[[Any], None]]:
     def emit(event: Any) -> None:
@@ -252,4 +186,6 @@ def _failures_in_words(directory: Path, job: Job) -> Iterator[None]:
             raise
         good = checkpoint.steps(directory / "checkpoints")
         last = f"the last good step is {int(good[0].name[5:])}" if good else "no step was saved"
-        raise StorageError(f"{directory}: {error.strerror or error}; {last}; then bigmodel-train resume={directory}") from error
+        raise StorageError(
+            f"{directory}: {error.strerror or error}; {last}; then bigmodel-train resume={directory}"
+        ) from error

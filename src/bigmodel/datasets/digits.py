@@ -14,7 +14,7 @@ from pathlib import Path
 from safetensors.torch import load_file
 
 from bigmodel.augment import Augment
-from bigmodel.datasets.images import Arrays, ImageDataset
+from bigmodel.datasets.images import Arrays, ImageDataset, Source
 from bigmodel.ranges import BelowOne, Positive, PositiveInt
 
 _FILE = Path(__file__).with_name("digits.safetensors")
@@ -32,7 +32,7 @@ def digits(
     if tuple(input_shape) != (1, 8, 8):
         raise ValueError(f"input_shape: the digits are 1x8x8, not {'x'.join(map(str, input_shape))}")
     tensors = load_file(_FILE)
-    splits = {
+    splits: dict[str, Source] = {
         name: Arrays(tensors[f"{name}_pixels"], tensors[f"{name}_labels"].long()) for name in ("train", "test")
     }
     return ImageDataset(
@@ -48,5 +48,5 @@ def digits(
     ).verify(num_classes)
 
 
-def _same(arrays: Arrays) -> Arrays:
+def _same(arrays: Source) -> Source:
     return arrays

@@ -16,7 +16,9 @@ from bigmodel.errors import ConfigError, DataError
 class Source(Protocol):
     """One split's samples: labels at hand, pixels on demand. Picklable, so that worker processes can decode."""
 
-    labels_N: Tensor
+    @property
+    def labels_N(self) -> Tensor:
+        """int64 (N,)."""
 
     def pixels(self, indices: Tensor | None = None) -> Tensor:
         """uint8 (N, C, H, W) of the samples with these numbers, or of all, then without a copy where possible."""

@@ -53,7 +53,12 @@ class ImageData:
     @property
     def resident(self) -> bool:
         """Whether the training images lie in the device's memory."""
-        return self._bytes("train") <= self._resident_bytes
+        return self.bytes <= self._resident_bytes
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of the training images, validation included."""
+        return self._bytes("train")
 
     def train(self, first: int, last: int) -> Iterator[Batch]:
         """Batches of steps first to last - 1, augmented."""

@@ -16,8 +16,8 @@ def line(event: object) -> str:
             epochs = event.steps / event.steps_per_epoch
             return f"{begins}: {event.steps} steps ({epochs:g} epochs) on {event.device}, in {event.directory}"
         case Trained():
-            speed = f"{event.samples_per_s:.0f} samples/s"
-            return f"[{_epoch(event.epoch)}, {event.step:5d}] {metrics_in_words(event.metrics)}  lr {event.lr:.3g}  {speed}"
+            pace = f"lr {event.lr:.3g}  {event.samples_per_s:.0f} samples/s"
+            return f"[{_epoch(event.epoch)}, {event.step:5d}] {metrics_in_words(event.metrics)}  {pace}"
         case Evaluated():
             mark = "  (best so far)" if event.best else ""
             return f"[{_epoch(event.epoch)}, {event.step:5d}] {event.split}: {metrics_in_words(event.metrics)}{mark}"

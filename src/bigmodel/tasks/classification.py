@@ -15,7 +15,7 @@ __all__ = ["Classification"]
 
 
 class Classification:
-    """Outputs (N, C), targets (N,) int64. All metrics come from sums over samples, so they are exact for any batching."""
+    """Outputs (N, C), targets (N,) int64. Metrics come from sums over samples: exact for any batching."""
 
     lower_is_better = frozenset({"loss"})
 

@@ -1,0 +1,94 @@
+"""From a checked config to the parts of a run: device, data, model, task, optimizer, and how often things happen."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from bigmodel.config import Config
+from bigmodel.datasets.images import ImageDataset
+from bigmodel.datasets.pipeline import ImageData
+from bigmodel.device import Device
+from bigmodel.errors import ConfigError
+from bigmodel.interfaces import Task
+from bigmodel.job import Job
+from bigmodel.loop import Plan
+from bigmodel.settings import Train
+from bigmodel.targets import build
+
+
+@dataclass
+class Parts:
+    """All that a run is made of, built but not yet trained."""
+
+    config: Config
+    settings: Train
+    device: Device
+    dataset: ImageDataset
+    data: ImageData
+    job: Job
+    plan: Plan
+
+
+def assemble(config: Config) -> Parts:
+    """Build device, data, model, task and optimizer from the config, and settle what only the data can tell.
+
+    Raises:
+        ConfigError: parts do not fit together; all reasons at once.
+        DataError: the data is missing or damaged.
+    """
+    tree, trust = config.tree, config.trust
+    device: Device = build("device", tree["device"], trust)
+    device.prepare()
+    dataset: ImageDataset = build("dataset", tree["dataset"], trust)
+    config = config.with_facts({"dataset.num_classes": len(dataset.classes), "device.threads": device.threads})
+    tree, settings = config.tree, Train(**config.tree)
+    data = ImageData(
+        dataset,
+        device=device.torch_device,
+        batch_size=settings.batch_size,
+        seed=settings.seed,
+        resident_bytes=settings.resident_gb * 1e9,
+        workers=settings.workers,
+        limit_batches=settings.limit_batches,
+        overfit_batch=settings.overfit_batch,
+    )
+    task: Task = build("task", tree["task"], trust)
+    device.seed(settings.seed, "initialisation")
+    model = build("model", tree["model"], trust).to(device.torch_device)
+    optimizers = build("optim", tree["optim"], trust, model=model, params=model.parameters())
+    steps = max(1, round(settings.epochs * data.steps_per_epoch))
+    job = Job(
+        model=model,
+        task=task,
+        optimizers=optimizers if isinstance(optimizers, list) else [optimizers],
+        schedule=build("schedule", tree["schedule"], trust),
+        device=device,
+        seed=settings.seed,
+        steps=steps,
+        accumulate=settings.accumulate,
+        clip_norm=settings.clip_norm,
+        ema=settings.ema,
+    )
+    return Parts(config, settings, device, dataset, data, job, _plan(settings, data, task))
+
+
+def _plan(settings: Train, data: ImageData, task: Task) -> Plan:
+    split, _, metric = settings.monitor.partition("/")
+    if split != "val" or metric not in task.metric_names:
+        choices = ", ".join(f"val/{name}" for name in task.metric_names)
+        raise ConfigError(f"monitor: there is no '{settings.monitor}'; choices: {choices}")
+    if "val" not in data.splits and settings.patience is not None:
+        raise ConfigError("patience: needs validation data; set dataset.val_fraction")
+    return Plan(
+        log_every=_steps(settings.log_every, data.steps_per_epoch),
+        evaluate_every=_steps(settings.evaluate_every, data.steps_per_epoch),
+        save_every=_steps(settings.save_every, data.steps_per_epoch),
+        monitor=metric if "val" in data.splits else None,
+        patience=settings.patience,
+    )
+
+
+def _steps(interval: str, steps_per_epoch: int) -> int:
+    number = float(interval.rstrip("stepoch "))
+    return max(1, math.ceil(number * (steps_per_epoch if "epoch" in interval else 1)))

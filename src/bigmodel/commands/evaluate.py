@@ -1,0 +1,93 @@
+"""`bigmodel-evaluate`: the metrics of a trained run on a split of its own data."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from bigmodel.config import Config
+from bigmodel.datasets.images import ImageDataset, held_out
+from bigmodel.datasets.pipeline import ImageData
+from bigmodel.device import Device
+from bigmodel.errors import ConfigError, DataError
+from bigmodel.evaluation import evaluate
+from bigmodel.inference import Predictor, hold_evaluation, load
+from bigmodel.interfaces import Task
+from bigmodel.settings import Evaluate
+from bigmodel.signals import Stop
+from bigmodel.targets import build
+
+_TABLES = ("per_class_accuracy", "confusion")
+
+
+def run(config: Config, stop: Stop | None = None) -> None:
+    """Evaluate and print.
+
+    Raises:
+        ConfigError: no such run, or no such split in it.
+        DataError: the run's data is missing, damaged, or of other classes.
+        StorageError: no checkpoint verifies.
+    """
+    settings = Evaluate(**config.tree)
+    device: Device = build("device", settings.device, config.trust)
+    device.prepare()
+    predictor = load(settings.run, device)
+    for line in predictor.warnings:
+        print(f"warning: {line}", file=sys.stderr)
+    hold_evaluation(predictor.config)
+    data = _data(predictor, settings)
+    task: Task = build("task", predictor.config["task"])
+    report = evaluate(device.compiled(predictor.model), task, data.evaluation(settings.split), device)
+    about = {
+        "run": settings.run,
+        "step": predictor.step,
+        "split": settings.split,
+        "samples": data.splits[settings.split],
+    }
+    if settings.format == "json":
+        print(json.dumps(about | {"classes": predictor.classes} | report))
+    else:
+        print("\n".join(_table(about, report, predictor.classes)))
+
+
+def _data(predictor: Predictor, settings: Evaluate) -> ImageData:
+    stored = predictor.config
+    node = dict(stored["dataset"])
+    if settings.data_dir is not None and "data_dir" in node:
+        node["data_dir"] = settings.data_dir
+    dataset: ImageDataset = build("dataset", node)
+    if list(dataset.classes) != predictor.classes:
+        raise DataError(
+            "dataset: its classes are not those that the run was trained on; set data_dir to the run's data"
+        )
+    train = dataset.sizes["train"]
+    if "val" not in dataset.sizes:
+        train = len(held_out(train, dataset.val_fraction)[0])
+    data = ImageData(
+        dataset,
+        device=predictor.device.torch_device,
+        batch_size=min(settings.batch_size, train),
+        seed=int(stored["seed"]),
+        resident_bytes=float(stored["resident_gb"]) * 1e9,
+        workers=int(stored["workers"]),
+    )
+    if settings.split not in data.splits:
+        raise ConfigError(f"split: this run has no '{settings.split}' data; choices: {', '.join(data.splits)}")
+    return data
+
+
+def _table(about: Mapping[str, Any], report: Mapping[str, Any], classes: Sequence[str]) -> list[str]:
+    metrics = {name: value for name, value in report.items() if name not in _TABLES}
+    rows = [(name, str(value)) for name, value in about.items()]
+    rows += [(name, f"{value:.4f}") for name, value in metrics.items()]
+    lines = [f"{name:<10}{value}" for name, value in rows]
+    if "per_class_accuracy" not in report:
+        return lines
+    width = max(len(name) for name in ("class", *classes))
+    counts = [sum(row) for row in report["confusion"]]
+    lines += ["", f"{'class':<{width}}  accuracy  samples"]
+    for name, accuracy, count in zip(classes, report["per_class_accuracy"], counts, strict=True):
+        lines.append(f"{name:<{width}}  {'-' if accuracy is None else f'{accuracy:.4f}':>8}  {count:>7}")
+    return lines

@@ -1,0 +1,92 @@
+"""What a run would take: parameters, arithmetic and memory per step, found without computing anything.
+
+One forward and backward pass on torch's meta device tells shapes only; the counts are exact for what torch knows to
+count (convolutions and matrix products) and leave out the allocator's rounding and the libraries' work space.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from bigmodel.interfaces import Batch, Task
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Per update. `flops` counts a multiplication and an addition as two; memory is in bytes."""
+
+    parameters: int
+    trained: int
+    flops: int
+    weights: int
+    gradients: int
+    optimizer: int
+    activations: int
+
+    @property
+    def memory(self) -> int:
+        return self.weights + self.gradients + self.optimizer + self.activations
+
+
+def cost(
+    model: nn.Module, task: Task, batch: Batch, optimizers: Sequence[torch.optim.Optimizer], accumulate: int
+) -> Cost:
+    """What one update on `batch`, in `accumulate` pieces, costs.
+
+    Raises:
+        NotImplementedError: the model does something that has no shape without data.
+    """
+    from torch.utils.flop_counter import FlopCounterMode  # only a plan needs it
+
+    ghost = copy.deepcopy(model).to("meta").train()
+    piece = batch.pieces(accumulate)[0]
+    own = {_storage(tensor) for tensor in (*ghost.parameters(), *ghost.buffers())}
+    saved: dict[int, int] = {}
+
+    def note(tensor: Tensor) -> Tensor:
+        if _storage(tensor) not in own:
+            saved[_storage(tensor)] = tensor.untyped_storage().nbytes()
+        kept.append(tensor)  # a freed tensor's identity would be used again
+        return tensor
+
+    kept: list[Tensor] = []
+    counter = FlopCounterMode(display=False)
+    with counter, torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        loss, _ = task.loss(ghost, Batch(piece.inputs.to("meta"), piece.targets.to("meta")))
+        loss.backward()  # type: ignore[no-untyped-call]
+    trained = [p for p in model.parameters() if p.requires_grad]
+    return Cost(
+        parameters=sum(p.numel() for p in model.parameters()),
+        trained=sum(p.numel() for p in trained),
+        flops=counter.get_total_flops() * len(batch.targets) // len(piece.targets),
+        weights=sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers())),
+        gradients=sum(p.nbytes for p in trained),
+        optimizer=sum(_state_bytes(group) for optimizer in optimizers for group in optimizer.param_groups),
+        activations=sum(saved.values()),
+    )
+
+
+def _state_bytes(group: dict[str, object]) -> int:
+    """Adam and its kin keep two numbers a weight, momentum one, plain descent none."""
+    copies = 2 if "betas" in group else 1 if group.get("momentum") else 0
+    parameters = group["params"]
+    assert isinstance(parameters, list)
+    return copies * sum(int(p.nbytes) for p in parameters)
+
+
+def _storage(tensor: Tensor) -> int:
+    return int(tensor.untyped_storage()._cdata)
+
+
+def amount(number: float, unit: str) -> str:
+    """`1.23 GFLOP`: three digits with a decimal prefix."""
+    prefixes = ["", "k", "M", "G", "T", "P", "E"]
+    while number >= 999.5 and len(prefixes) > 1:
+        number /= 1000
+        prefixes.pop(0)
+    return f"{number:.3g} {prefixes[0]}{unit}"

@@ -1,0 +1,94 @@
+"""Weights that somebody else trained, from a local file, into a model that may have other classes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+__all__ = ["load_weights"]
+
+_PICKLES = (".pth", ".pt", ".th")
+_SECONDS = 600  # to read one file in the child process
+
+
+def load_weights(model: nn.Module, file: str) -> str:
+    """Copy the tensors that the file has for the model; the rest of the model stays as it is. Returns a report.
+
+    The final classifier may be of another number of classes and then stays new; nothing else may differ in shape.
+
+    Raises:
+        ValueError: the file cannot be read as weights, or does not fit.
+    """
+    path = Path(file)
+    if not path.is_file():
+        raise ValueError(f"pretrained: there is no file '{file}'")
+    if path.suffix == ".safetensors":
+        try:
+            tensors = load_file(path)
+        except (SafetensorError, OSError) as error:
+            raise ValueError(f"pretrained: {file}: cannot be read as safetensors: {error}") from error
+    elif path.suffix in _PICKLES:
+        tensors = _unpickled(path)
+    else:
+        raise ValueError(f"pretrained: {file}: must end in .safetensors or {', '.join(_PICKLES)}")
+    return _copy(model, {name.removeprefix("module."): tensor for name, tensor in tensors.items()}, file)
+
+
+def _copy(model: nn.Module, tensors: Mapping[str, Tensor], file: str) -> str:
+    own = model.state_dict()
+    other = [name for name in own if name in tensors and own[name].shape != tensors[name].shape]
+    wrong = [name for name in other if not _is_classifier(name, model, own, tensors)]
+    if wrong:
+        shapes = "; ".join(f"{n}: {_shape(tensors[n])} in the file, {_shape(own[n])} in the model" for n in wrong[:5])
+        more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
+        raise ValueError(f"pretrained: {file}: is of another model or input: {shapes}{more}")
+    fitting = {name: tensors[name] for name in own if name in tensors and name not in other}
+    if not fitting:
+        raise ValueError(f"pretrained: {file}: none of its tensors is in this model; it has {_some(list(tensors))}")
+    model.load_state_dict(fitting, strict=False)
+    new, unused = [name for name in own if name not in fitting], [name for name in tensors if name not in own]
+    report = f"{len(fitting)} of {len(own)} tensors loaded; new: {_some(new)}"
+    return report + (f"; not used: {_some(unused)}" if unused else "")
+
+
+def _is_classifier(name: str, model: nn.Module, own: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> bool:
+    """Whether it differs only as the last layer does: in its first dimension, from the old classes to the new."""
+    last = [parameter for parameter, _ in model.named_parameters()][-1]
+    if last not in tensors:
+        return False
+    classes = own[last].shape[:1], tensors[last].shape[:1]
+    same_rest = own[name].shape[1:] == tensors[name].shape[1:]
+    return same_rest and (own[name].shape[:1], tensors[name].shape[:1]) == classes
+
+
+def _unpickled(path: Path) -> dict[str, Tensor]:
+    package = str(Path(__file__).resolve().parents[2])
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([package, *filter(None, [os.environ.get("PYTHONPATH")])])}
+    with tempfile.TemporaryDirectory() as scratch:
+        target = Path(scratch) / "weights.safetensors"
+        # -P: a module in the current directory must not stand in for torch
+        command = [sys.executable, "-P", "-m", "bigmodel.models.unpickle", str(path.resolve()), str(target)]
+        try:
+            child = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=_SECONDS)
+        except subprocess.TimeoutExpired as error:
+            raise ValueError(f"pretrained: {path}: took more than {_SECONDS} s to read") from error
+        if child.returncode or not target.is_file():
+            reason = (child.stderr.strip().splitlines() or [f"exit {child.returncode}"])[-1]
+            raise ValueError(f"pretrained: {path}: holds more than plain tensors, or is damaged: {reason}")
+        return {name: tensor.clone() for name, tensor in load_file(target).items()}  # the file is gone after this
+
+
+def _shape(tensor: Tensor) -> str:
+    return "x".join(map(str, tensor.shape)) or "scalar"
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "") if names else "none"

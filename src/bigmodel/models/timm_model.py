@@ -1,0 +1,47 @@
+"""Any timm classifier by name, fitted to the data's channels, size and classes. Nothing is downloaded."""
+
+from __future__ import annotations
+
+import difflib
+
+from torch import nn
+
+from bigmodel.models.torchvision_model import made
+from bigmodel.ranges import PositiveInt
+
+__all__ = ["timm_model"]
+
+
+def timm_model(
+    input_shape: tuple[PositiveInt, PositiveInt, PositiveInt],
+    num_classes: PositiveInt,
+    name: str,
+    pretrained: str | None = None,
+) -> nn.Module:
+    """(N, C, H, W) to logits (N, classes).
+
+    Raises:
+        ValueError: timm is not installed, has no such model, or it is not for this input shape or these weights.
+    """
+    try:
+        import timm
+    except ImportError as error:
+        raise ValueError("timm is not installed; pip install 'bigmodel-train[timm]'") from error
+    if not timm.is_model(name):
+        close = difflib.get_close_matches(name, timm.list_models(), n=3, cutoff=0.5)
+        raise ValueError(
+            f"name: timm has no model '{name}'; "
+            + (f"did you mean {' or '.join(close)}?" if close else "timm.list_models() lists them")
+        )
+
+    def make() -> nn.Module:
+        arguments = {"pretrained": False, "num_classes": num_classes, "in_chans": input_shape[0]}
+        try:
+            model: nn.Module = timm.create_model(name, img_size=tuple(input_shape[1:]), **arguments)
+        except TypeError as error:
+            if "img_size" not in str(error):
+                raise
+            model = timm.create_model(name, **arguments)  # takes any size
+        return model
+
+    return made(make, name, input_shape, num_classes, pretrained)

@@ -1,0 +1,107 @@
+"""Any torchvision classifier by name, fitted to the data's channels, size and classes."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bigmodel.models.foreign_weights import load_weights
+from bigmodel.ranges import PositiveInt
+from bigmodel.targets import nearest
+
+__all__ = ["torchvision_model"]
+
+
+def torchvision_model(
+    input_shape: tuple[PositiveInt, PositiveInt, PositiveInt],
+    num_classes: PositiveInt,
+    name: str,
+    pretrained: str | None = None,
+) -> nn.Module:
+    """(N, C, H, W) to logits (N, classes). Without auxiliary heads, so that the output is always one tensor.
+
+    Raises:
+        ValueError: no such model, not for this input shape, or weights that do not fit.
+    """
+    import torchvision
+
+    names = torchvision.models.list_models(module=torchvision.models)
+    if name.lower() not in names:
+        raise ValueError(f"name: torchvision has no classifier '{name}'; {nearest(name.lower(), names)}")
+    given: dict[str, Any] = {}
+    if name.lower() in ("inception_v3", "googlenet"):
+        given = {"aux_logits": False, "init_weights": True}
+    elif name.lower().startswith("vit_"):
+        if input_shape[1] != input_shape[2]:
+            raise ValueError(f"name: {name} takes square images, not {input_shape[1]}x{input_shape[2]}")
+        given = {"image_size": input_shape[1]}
+    elif name.lower() == "maxvit_t":
+        given = {"input_size": tuple(input_shape[1:])}
+
+    def make() -> nn.Module:
+        model: nn.Module = torchvision.models.get_model(name, weights=None, num_classes=num_classes, **given)
+        if input_shape[0] != 3:
+            replace_first_convolution(model, input_shape[0])
+        return model
+
+    return made(make, name, input_shape, num_classes, pretrained)
+
+
+def made(
+    make: Callable[[], nn.Module],
+    name: str,
+    input_shape: tuple[int, int, int],
+    num_classes: int,
+    pretrained: str | None,
+) -> nn.Module:
+    """The model that `make` makes, tried on one black image, with the weights of a local file if one is given.
+
+    Raises:
+        ValueError: it does not take such images, does not give logits (N, classes), or the weights do not fit.
+    """
+    shape = "x".join(map(str, input_shape))
+    try:
+        model = make()
+        model.eval()
+        with torch.no_grad():
+            outputs = model(torch.zeros(1, *input_shape))
+        model.train()
+    except (RuntimeError, AssertionError, ValueError, IndexError, ZeroDivisionError) as error:
+        if "can't allocate memory" in str(error):
+            raise
+        line = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"name: {name} does not take images of {shape}: {line}") from error
+    if not isinstance(outputs, Tensor) or outputs.shape != (1, num_classes):
+        raise ValueError(
+            f"name: {name} is not a classifier: its output is not (N, {num_classes}) for images of {shape}"
+        )
+    if pretrained is not None:
+        print(f"{name}: {load_weights(model, pretrained)}", file=sys.stderr)
+    return model
+
+
+def replace_first_convolution(model: nn.Module, channels: int) -> None:
+    """Have the model take this many channels; the new convolution is like the old one, with weights of its own.
+
+    Raises:
+        ValueError: the model does not begin with a 2d convolution.
+    """
+    for path, module in model.named_modules():
+        if isinstance(module, nn.Conv2d):
+            parent, _, leaf = path.rpartition(".")
+            new = nn.Conv2d(
+                channels,
+                module.out_channels,
+                module.kernel_size,  # type: ignore[arg-type]
+                module.stride,  # type: ignore[arg-type]
+                module.padding,  # type: ignore[arg-type]
+                module.dilation,  # type: ignore[arg-type]
+                bias=module.bias is not None,
+            )
+            setattr(model.get_submodule(parent), leaf, new)
+            return
+    raise ValueError(f"has no convolution to give {channels} channels to")
