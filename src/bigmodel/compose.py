@@ -47,8 +47,12 @@ def compose(command: str, overrides: Sequence[str], source: Source, trust: Seque
         ConfigError: a line for each mistake.
     """
     with _loader(source) as loader:
-        problems, good = _sift(loader, source, overrides)
-        composed = _composed(source.name, good, problems, search_path(source))
+        problems: list[str] = []
+        try:
+            composed = hydra_compose(config_name=source.name, overrides=[*overrides, *search_path(source)])
+        except (HydraException, OmegaConfBaseException):  # which stops at the first mistake: now find them all
+            problems, good = _sift(loader, source, overrides)
+            composed = _composed(source.name, good, problems, search_path(source))
     config = Config(composed, trust)
     problems += problems_of(config, command)
     if problems:

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from bigmodel.errors import ConfigError
+from bigmodel.light_torch import spare_the_compiler
 from bigmodel.ranges import NonNegativeInt, PositiveInt
 from bigmodel.seeds import derive
 
@@ -50,9 +51,10 @@ class Device:
         torch.backends.cudnn.benchmark = not self._deterministic
         if self._deterministic:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.use_deterministic_algorithms(self._deterministic)
+        if self._deterministic != torch.are_deterministic_algorithms_enabled():  # the call imports the compiler
+            torch.use_deterministic_algorithms(self._deterministic)
         if not self._compile:
-            _spare_the_compiler_import()
+            spare_the_compiler()
         if self.torch_device.type == "cuda":
             torch.cuda.set_device(self.torch_device)
 
@@ -132,15 +134,3 @@ def _number(text: str) -> float:
         return float(text)
     except ValueError:  # "[N/A]"
         return 0.0
-
-
-def _spare_the_compiler_import() -> None:
-    """Spare runs that do not compile the 1.2 s in which building an optimizer imports the compiler.
-
-    torch marks the optimizer's methods as not to be compiled when each is first called, and imports the compiler for
-    that. Marking them here with themselves, in the place where torch keeps the mark, leaves nothing to import.
-    """
-    for name in ("add_param_group", "state_dict", "load_state_dict", "zero_grad"):
-        method = getattr(getattr(torch.optim.Optimizer, name), "__wrapped__", None)
-        if method is not None:
-            method.__dict__.setdefault("__dynamo_disable", method)

@@ -106,7 +106,7 @@ class Predictor:
     def _ranked(self, inputs_NCHW: Tensor) -> list[Ranking]:
         with torch.inference_mode(), self.device.autocast():
             outputs_NK = self.model(inputs_NCHW)
-        sorted_NK = outputs_NK.float().softmax(1).sort(1, descending=True, stable=True)
+        sorted_NK = outputs_NK.float().softmax(1).sort(dim=1, descending=True, stable=True)
         return [
             [(self.classes[index], value) for index, value in zip(indices, values, strict=True)]
             for indices, values in zip(sorted_NK.indices.tolist(), sorted_NK.values.tolist(), strict=True)

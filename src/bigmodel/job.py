@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from bigmodel.device import Device
 from bigmodel.errors import ConfigError, DivergedError
 from bigmodel.interfaces import Batch, Task
+from bigmodel.light_torch import bare_step
 from bigmodel.schedules import midpoint
 
 Tensors = dict[str, dict[str, Tensor]]  # file name to tensors
@@ -48,6 +49,7 @@ class Job:
         for group in self._groups:
             group["initial_lr"] = float(group["lr"])
         self._ema = copy.deepcopy(model).requires_grad_(False) if ema is not None else None
+        self._steps = [bare_step(optimizer) for optimizer in optimizers]
         self._tally: Tensor | None = None
         self.grad_norm: Tensor = torch.zeros(())
 
@@ -99,9 +101,11 @@ class Job:
             )
         for group in self._groups:
             group["lr"] = group["initial_lr"] * factor
-        for optimizer in self.optimizers:
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+        with torch.no_grad():
+            for take_step in self._steps:
+                take_step()
+        for parameter in self._parameters:
+            parameter.grad = None
         self._tally = tally
         self._average()
         self.step += 1

@@ -55,8 +55,9 @@ def run(config: Config, stop: Stop | None = None) -> None:
 def _data(predictor: Predictor, settings: Evaluate) -> ImageData:
     stored = predictor.config
     node = dict(stored["dataset"])
-    if settings.data_dir is not None and "data_dir" in node:
-        node["data_dir"] = settings.data_dir
+    place = next((key for key in ("data_dir", "root") if key in node), None)  # none: the data is in the package
+    if settings.data_dir is not None and place is not None:
+        node[place] = settings.data_dir
     dataset: ImageDataset = build("dataset", node)
     if list(dataset.classes) != predictor.classes:
         raise DataError(

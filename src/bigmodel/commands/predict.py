@@ -82,7 +82,7 @@ def _rankings(predictor: Predictor, paths: Sequence[str], batch_size: int) -> It
                 good.append(path)
             except DataError as error:
                 for line in error.lines:
-                    print(f"error: {line}", file=sys.stderr)
+                    print(f"error: {_printable(line)}", file=sys.stderr)
         if good:
             yield from zip(good, predictor.rank(torch.stack(pixels)), strict=True)
 
