@@ -11,17 +11,20 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra import main as hydra_main
 from hydra.core.config_loader import ConfigLoader
+from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
+from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
+from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -34,7 +37,7 @@ _VARIANTS_CHECKED = 50  # of a sweep, before its first job starts
 
 @dataclass(frozen=True)
 class Source:
-    """Where YAML is looked for, first match first, and which file is the root."""
+    """Where YAML is looked for, first match first, the built-in directory last; and which file is the root."""
 
     directories: tuple[Path, ...]
     name: str
@@ -49,10 +52,10 @@ def compose(command: str, overrides: Sequence[str], source: Source, trust: Seque
     with _loader(source) as loader:
         problems: list[str] = []
         try:
-            composed = hydra_compose(config_name=source.name, overrides=[*overrides, *search_path(source)])
+            composed = hydra_compose(config_name=source.name, overrides=[*overrides])
         except (HydraException, OmegaConfBaseException):  # which stops at the first mistake: now find them all
             problems, good = _sift(loader, source, overrides)
-            composed = _composed(source.name, good, problems, search_path(source))
+            composed = _composed(source.name, good, problems)
     config = Config(composed, trust)
     problems += problems_of(config, command)
     if problems:
@@ -121,27 +124,40 @@ def sweep(overrides: Sequence[str], source: Source, trust: Sequence[str], job: C
 
 def by_hydra(source: Source, words: Sequence[str], task: Callable[[DictConfig], None] = lambda _: None) -> None:
     """Let Hydra's own command line answer: sweeps, `--cfg job`, shell completion."""
-    GlobalHydra.instance().clear()
     words = [word for word in words if not word.startswith(("--config-", "-cd", "-cp", "-cn"))]
-    before, sys.argv = sys.argv, [sys.argv[0], *words, *search_path(source)]
+    before, sys.argv = sys.argv, [sys.argv[0], *words]
     try:
-        hydra_main(config_path=str(source.directories[0]), config_name=source.name, version_base="1.3")(task)()
+        with _searching(source):
+            hydra_main(config_path=str(source.directories[-1]), config_name=source.name, version_base="1.3")(task)()
     finally:
         sys.argv = before
 
 
+class _OwnDirectoriesFirst(SearchPathPlugin):
+    """Puts the user's directories before the built-in ones, which Hydra's `--config-dir` would put last."""
+
+    directories: ClassVar[tuple[Path, ...]] = ()
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        for path in reversed(self.directories):
+            search_path.prepend("own", f"file://{path}")
+
+
+@contextmanager
+def _searching(source: Source) -> Iterator[None]:
+    GlobalHydra.instance().clear()
+    Plugins.instance().register(_OwnDirectoriesFirst)
+    _OwnDirectoriesFirst.directories = source.directories[:-1]
+    try:
+        yield
+    finally:
+        _OwnDirectoriesFirst.directories = ()
+
+
 @contextmanager
 def _loader(source: Source) -> Iterator[ConfigLoader]:
-    GlobalHydra.instance().clear()
-    first, *_ = source.directories
-    with initialize_config_dir(config_dir=str(first), version_base="1.3"):
+    with _searching(source), initialize_config_dir(config_dir=str(source.directories[-1]), version_base="1.3"):
         yield GlobalHydra.instance().config_loader()
-
-
-def search_path(source: Source) -> list[str]:
-    """The override that lets Hydra look in the further directories too."""
-    rest = ",".join(f"'file://{path}'" for path in source.directories[1:])
-    return [f"hydra.searchpath=[{rest}]"] if rest else []
 
 
 def _sift(loader: ConfigLoader, source: Source, overrides: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -166,7 +182,7 @@ def _sift(loader: ConfigLoader, source: Source, overrides: Sequence[str]) -> tup
         problem = _group_problem(loader, override)
         problems += [problem] if problem else []
         good += [] if problem else [_text(override)]
-    known = _composed(source.name, good, problems, search_path(source))
+    known = _composed(source.name, good, problems)
     paths = list(_paths(known))
     for override in values:
         key = override.key_or_group
@@ -203,9 +219,9 @@ def _nearest_path(key: str, paths: Sequence[str], loader: ConfigLoader) -> str:
     return hint if hint.startswith("did") else "see bigmodel-train --help"
 
 
-def _composed(name: str, overrides: Sequence[str], problems: list[str], extra: Sequence[str]) -> DictConfig:
+def _composed(name: str, overrides: Sequence[str], problems: list[str]) -> DictConfig:
     try:
-        return hydra_compose(config_name=name, overrides=[*overrides, *extra])
+        return hydra_compose(config_name=name, overrides=[*overrides])
     except (HydraException, OmegaConfBaseException) as error:
         line = first_line(error)
         if line not in problems:

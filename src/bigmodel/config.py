@@ -73,6 +73,8 @@ def problems_of(config: Config, command: str) -> list[str]:
     """Everything wrong with a composed config, a line each."""
     try:
         tree = config.plain()
+        if tree.get("dataset", {}).get("num_classes", 0) is None:  # the data will tell; till then any number stands in
+            tree = config.with_facts({"dataset.num_classes": 2}).plain()
     except (OmegaConfBaseException, HydraException) as error:
         return [first_line(error)]
     return check(tree, f"bigmodel.settings.{command.capitalize()}", config.trust)
