@@ -30,8 +30,10 @@ class Parts:
     plan: Plan
 
 
-def assemble(config: Config) -> Parts:
+def assemble(config: Config, pretrained: bool = True) -> Parts:
     """Build device, data, model, task and optimizer from the config, and settle what only the data can tell.
+
+    A resumed run takes its weights from a checkpoint, not from the file of pretrained ones, which may be gone.
 
     Raises:
         ConfigError: parts do not fit together; all reasons at once.
@@ -55,7 +57,10 @@ def assemble(config: Config) -> Parts:
     )
     task: Task = build("task", tree["task"], trust)
     device.seed(settings.seed, "initialisation")
-    model = build("model", tree["model"], trust).to(device.torch_device)
+    node = dict(tree["model"])
+    if "pretrained" in node and not pretrained:
+        node["pretrained"] = None
+    model = build("model", node, trust).to(device.torch_device)
     optimizers = build("optim", tree["optim"], trust, model=model, params=model.parameters())
     steps = max(1, round(settings.epochs * data.steps_per_epoch))
     job = Job(

@@ -82,7 +82,7 @@ class Words:
     verbose: bool = False
     help: bool = False
     version: bool = False
-    hydra: bool = False  # a flag that Hydra answers by itself
+    hydra: list[str] = field(default_factory=list)  # flags that Hydra answers by itself
 
 
 def parse(words: Sequence[str]) -> Words:
@@ -111,7 +111,9 @@ def parse(words: Sequence[str]) -> Words:
             else:
                 setattr(parsed, long[2:].replace("-", "_"), Path(value).resolve())
         elif name in _HYDRA_FLAGS:
-            parsed.hydra = True
+            parsed.hydra.append(word)
+            if rest and not rest[0].startswith("-") and "=" not in rest[0] and name not in ("--resolve", "-sc"):
+                parsed.hydra.append(rest.pop(0))
         elif name == "trust":
             parsed.trust += [item for item in value.strip("[]").split(",") if item]
         elif name == "resume":
@@ -179,7 +181,7 @@ def _run(verb: str, words: Sequence[str], stop: Stop) -> int:
     own = (parsed.config_path, parsed.config_dir, conf_directory())
     source = compose.Source(tuple(path for path in own if path is not None), parsed.config_name or verb)
     if parsed.hydra:
-        compose.by_hydra(source, [word for word in words if not word.startswith("trust=")])
+        compose.by_hydra(source, [*parsed.hydra, *parsed.overrides])
         return 0
     if parsed.resume is not None:
         return _resume(parsed, source, stop)

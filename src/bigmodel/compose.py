@@ -124,7 +124,6 @@ def sweep(overrides: Sequence[str], source: Source, trust: Sequence[str], job: C
 
 def by_hydra(source: Source, words: Sequence[str], task: Callable[[DictConfig], None] = lambda _: None) -> None:
     """Let Hydra's own command line answer: sweeps, `--cfg job`, shell completion."""
-    words = [word for word in words if not word.startswith(("--config-", "-cd", "-cp", "-cn"))]
     before, sys.argv = sys.argv, [sys.argv[0], *words]
     try:
         with _searching(source):

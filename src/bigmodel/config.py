@@ -45,7 +45,12 @@ class Config:
 
     def yaml(self) -> str:
         """The resolved config as YAML that runs again; secrets stay references to the environment."""
-        return OmegaConf.to_yaml(OmegaConf.create(_without_secrets(self._composed)))
+        return OmegaConf.to_yaml(OmegaConf.create(self.shareable()))
+
+    def shareable(self) -> dict[str, Any]:
+        """All values resolved but references to the environment, which may be secrets: what may be written to disk."""
+        shareable: dict[str, Any] = _without_secrets(self._composed)
+        return shareable
 
 
 def from_yaml(file: Path, trust: Sequence[str] = ()) -> Config:

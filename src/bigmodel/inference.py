@@ -1,6 +1,7 @@
 """A trained run, opened for inference. The checkpoint alone is enough: weights, model, classes and preprocessing.
 
-A checkpoint may come from a stranger, so its config is held to the built-in targets only, before anything is imported.
+A checkpoint may come from a stranger, so its config is held to the built-in targets before anything is
+imported, but for packages that the command line trusts.
 """
 
 from __future__ import annotations
@@ -41,12 +42,14 @@ class Predictor:
     """A checkpoint's model in evaluation mode, on its device, with what prepares its input and names its output.
 
     Raises:
-        ConfigError: the checkpoint's config names a target that is not built in.
+        ConfigError: the checkpoint's config names a target that is not trusted.
         StorageError: the checkpoint lacks what inference needs.
     """
 
-    def __init__(self, found: Checkpoint, device: Device, warnings: Sequence[str] = ()) -> None:
-        self.path, self.device, self.warnings = found.path, device, tuple(warnings)
+    def __init__(
+        self, found: Checkpoint, device: Device, warnings: Sequence[str] = (), trust: Sequence[str] = ()
+    ) -> None:
+        self.path, self.device, self.warnings, self.trust = found.path, device, tuple(warnings), tuple(trust)
         try:
             state = found.state
             self.step = int(state["step"])
@@ -57,7 +60,7 @@ class Predictor:
             weights = found.tensors.get("ema") or found.tensors["model"]
         except (KeyError, TypeError, ValueError) as error:
             raise StorageError(f"{found.path}: its state.json is not of this version: {error!r}") from error
-        self.model = fresh_model(self.config)
+        self.model = fresh_model(self.config, trust)
         try:
             self.model.load_state_dict(weights)
         except RuntimeError as error:
@@ -113,43 +116,43 @@ class Predictor:
         ]
 
 
-def load(run: str, device: Device | None = None) -> Predictor:
+def load(run: str, device: Device | None = None, trust: Sequence[str] = ()) -> Predictor:
     """Open a run directory (its best checkpoint, else the newest that verifies) or one checkpoint directory.
 
     Raises:
-        ConfigError: there is no run there, or its config names a target that is not built in.
+        ConfigError: there is no run there, or its config names a target that is not trusted.
         StorageError: the checkpoint is damaged, or none verifies.
     """
     found, warnings = _found(Path(run), run)
-    return Predictor(found, device or Device("cpu"), warnings)
+    return Predictor(found, device or Device("cpu"), warnings, trust)
 
 
-def fresh_model(config: Mapping[str, Any]) -> nn.Module:
+def fresh_model(config: Mapping[str, Any], trust: Sequence[str] = ()) -> nn.Module:
     """The model of a checkpoint's config, with new weights; the caller's random numbers are left alone.
 
     Raises:
         ConfigError: the node names a target that is not built in, or does not fit it.
     """
     node = _without_pretrained(config["model"])
-    _hold({"model": node}, _ModelNode)
+    _hold({"model": node}, _ModelNode, trust)
     with torch.random.fork_rng(devices=[]):
-        model = build("model", node)
+        model = build("model", node, trust)
     if not isinstance(model, nn.Module):
         raise ConfigError(f"model._target_: '{node['_target_']}' does not make a torch module")
     return model
 
 
-def hold_evaluation(config: Mapping[str, Any]) -> None:
+def hold_evaluation(config: Mapping[str, Any], trust: Sequence[str] = ()) -> None:
     """Hold the nodes that evaluation builds from a checkpoint's config to the built-in targets.
 
     Raises:
         ConfigError: a line for each that is not built in, or does not fit its target.
     """
-    _hold({name: config[name] for name in ("model", "task", "dataset") if name in config}, _EvaluationNodes)
+    _hold({name: config[name] for name in ("model", "task", "dataset") if name in config}, _EvaluationNodes, trust)
 
 
-def _hold(tree: Mapping[str, Any], root: type) -> None:
-    problems = check(tree, f"{__name__}.{root.__name__}")
+def _hold(tree: Mapping[str, Any], root: type, trust: Sequence[str]) -> None:
+    problems = check(tree, f"{__name__}.{root.__name__}", trust)
     if problems:
         raise ConfigError(*(f"the checkpoint's config: {line}" for line in problems))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from bigmodel.ranges import BelowOne, Interval, NonNegative, NonNegativeInt, Positive, PositiveInt, Seed
@@ -22,7 +22,6 @@ class Train:
     task: Mapping[str, Any]
     dataset: Mapping[str, Any]
     device: Mapping[str, Any]
-    listeners: Mapping[str, Any]
     seed: Seed
     epochs: Positive
     batch_size: PositiveInt
@@ -42,6 +41,7 @@ class Train:
     data_dir: str
     output_dir: str
     dry_run: bool
+    listeners: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

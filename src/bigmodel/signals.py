@@ -43,4 +43,4 @@ class Stop:
             os._exit(128 + number)  # checkpoints are atomic, so dying here loses no more than the steps since the last
         self._seen = signal.Signals(number).name
         if not self._deferred:
-            raise Interrupted(f"stopped by {self._seen} before training began; nothing was written")
+            raise Interrupted(f"stopped by {self._seen}; nothing was written")

@@ -41,7 +41,7 @@ def check(tree: Mapping[str, Any], root: str, trust: Sequence[str] = ()) -> list
         allowed = (*(_LEAVES[path] if top else sum(_LEAVES.values(), ())), *trust)
         if not isinstance(target, str) or not _within(target, allowed):
             problems.append(
-                f"{path}._target_: '{target}' is not trusted; trust its package: trust=[{_package(target)}]"
+                f"{path}._target_: '{target}' is not trusted; if you trust its code: trust=[{_package(target)}]"
             )
             continue
         try:

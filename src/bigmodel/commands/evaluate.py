@@ -33,12 +33,12 @@ def run(config: Config, stop: Stop | None = None) -> None:
     settings = Evaluate(**config.tree)
     device: Device = build("device", settings.device, config.trust)
     device.prepare()
-    predictor = load(settings.run, device)
+    predictor = load(settings.run, device, config.trust)
     for line in predictor.warnings:
         print(f"warning: {line}", file=sys.stderr)
-    hold_evaluation(predictor.config)
+    hold_evaluation(predictor.config, predictor.trust)
     data = _data(predictor, settings)
-    task: Task = build("task", predictor.config["task"])
+    task: Task = build("task", predictor.config["task"], predictor.trust)
     report = evaluate(device.compiled(predictor.model), task, data.evaluation(settings.split), device)
     about = {
         "run": settings.run,
@@ -58,7 +58,7 @@ def _data(predictor: Predictor, settings: Evaluate) -> ImageData:
     place = next((key for key in ("data_dir", "root") if key in node), None)  # none: the data is in the package
     if settings.data_dir is not None and place is not None:
         node[place] = settings.data_dir
-    dataset: ImageDataset = build("dataset", node)
+    dataset: ImageDataset = build("dataset", node, predictor.trust)
     if list(dataset.classes) != predictor.classes:
         raise DataError(
             "dataset: its classes are not those that the run was trained on; set data_dir to the run's data"

@@ -44,7 +44,7 @@ def run(config: Config, stop: Stop | None = None) -> None:
         raise ConfigError(f"opset: belongs to format=onnx, not to {settings.format}")
     if settings.format == "onnx":
         _need_onnx()
-    predictor = load(settings.run)
+    predictor = load(settings.run, trust=config.trust)
     for line in predictor.warnings:
         print(f"warning: {line}", file=sys.stderr)
     output = _output(settings, predictor)
@@ -146,7 +146,7 @@ def _torch_export(model: nn.Module, example: Tensor, path: Path) -> Function:
 def _safetensors(predictor: Predictor, path: Path) -> Function:
     tensors: Mapping[str, Tensor] = predictor.model.state_dict()
     save_file({k: v.clone().contiguous() for k, v in tensors.items()}, path, metadata={"format": "pt"})
-    model = fresh_model(predictor.config)
+    model = fresh_model(predictor.config, predictor.trust)
     model.load_state_dict(load_file(path))
     return model.eval()
 

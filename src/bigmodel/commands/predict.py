@@ -32,7 +32,7 @@ def run(config: Config, stop: Stop | None = None) -> None:
     device: Device = build("device", settings.device, config.trust)
     device.prepare()
     paths = images(settings.input)
-    predictor = load(settings.run, device)
+    predictor = load(settings.run, device, config.trust)
     for line in predictor.warnings:
         print(f"warning: {line}", file=sys.stderr)
     top = min(settings.top, len(predictor.classes))

@@ -35,7 +35,7 @@ def run(config: Config, stop: Stop, directory: Path | None = None, resume: bool 
     Raises:
         BigmodelError: what ended the run, with its exit code; all that was reached is saved.
     """
-    parts = assemble(config)
+    parts = assemble(config, pretrained=not resume)
     settings = parts.settings
     if settings.dry_run:
         print(preview(parts))
@@ -108,7 +108,7 @@ class Saves:
         self._root, self._parts = directory / "checkpoints", parts
         dataset = parts.dataset
         self._about = {
-            "config": parts.config.plain(),
+            "config": parts.config.shareable(),
             "classes": list(dataset.classes),
             "input_shape": list(dataset.input_shape),
             "mean": list(dataset.mean),
