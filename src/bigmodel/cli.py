@@ -33,7 +33,17 @@ _HYDRA_FLAGS = (
     "--package",
     "-p",
 )
-_PATH_KEYS = ("run", "input", "output", "resume", "data_dir", "output_dir", "dataset.root", "model.pretrained")
+_PATH_KEYS = (
+    "run",
+    "input",
+    "output",
+    "resume",
+    "data_dir",
+    "output_dir",
+    "dataset.root",
+    "dataset.file",
+    "model.pretrained",
+)
 
 
 def train() -> NoReturn:

@@ -1,8 +1,8 @@
 """Keep torch's compiler out of runs that do not compile: importing it costs a second or two before the first step.
 
 torch imports it from an optimizer's constructor, to mark methods as not to be compiled, and from its `step`, to tell
-the compiler where a graph ends. Neither means anything in a run without a compiler. Should torch change these places, the
-worst that happens is the import.
+the compiler where a graph ends. Neither means anything in a run without a compiler. Should torch change these places,
+the worst that happens is the import.
 """
 
 from __future__ import annotations

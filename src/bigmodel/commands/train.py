@@ -22,6 +22,7 @@ from bigmodel.interfaces import Listener
 from bigmodel.job import Job
 from bigmodel.listeners.log_file import LogFile
 from bigmodel.listeners.metrics_file import MetricsFile
+from bigmodel.listeners.totals import Totals
 from bigmodel.loop import train
 from bigmodel.preview import preview
 from bigmodel.signals import Stop
@@ -55,11 +56,11 @@ def run(config: Config, stop: Stop, directory: Path | None = None, resume: bool 
     else:
         run_directory.cut_after(directory / "metrics.jsonl", parts.job.step)
         (directory / "config.yaml").write_text(parts.config.yaml(), encoding="utf-8")
-    log = LogFile(directory)
+    log, totals = LogFile(directory), Totals()
     chosen = [
         build(f"listeners.{name}", node, config.trust, directory=directory) for name, node in settings.listeners.items()
     ]
-    with _emitter([log, MetricsFile(directory), *chosen]) as emit:
+    with _emitter([log, MetricsFile(directory), totals, *chosen]) as emit:
         stop.defer()
         for text in warnings:
             emit(Warned(text))
@@ -88,7 +89,7 @@ def run(config: Config, stop: Stop, directory: Path | None = None, resume: bool 
             raise
         finally:
             seconds = before + monotonic() - began
-            summary |= {"step": parts.job.step, "best": parts.job.best, "seconds": seconds}
+            summary |= totals.summary() | {"step": parts.job.step, "best": parts.job.best, "seconds": seconds}
             with contextlib.suppress(OSError):
                 checkpoint.write_json(directory / "summary.json", summary)
             lock.release()

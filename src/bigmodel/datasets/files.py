@@ -26,10 +26,10 @@ _GZIP_RATIO = 1032  # deflate cannot do better
 
 @dataclass(frozen=True)
 class Published:
-    """A file as its authors publish it. Without a size, no file but the published one is accepted."""
+    """A file as its authors publish it; `md5` None where they publish none. Without a size, only that file will do."""
 
     name: str
-    md5: str
+    md5: str | None
     size: int | None = None
 
     def find(self, folder: Path) -> Path | None:
@@ -49,7 +49,7 @@ class Published:
                 state.update(block)
                 size += len(block)
                 yield block
-        if self.size in (None, size) and state.hexdigest() != self.md5:
+        if self.md5 is not None and self.size in (None, size) and state.hexdigest() != self.md5:
             raise DataError(
                 f"{path.absolute()}: damaged: its md5 is {state.hexdigest()}, the published one {self.md5}; "
                 "delete it and get it again"

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from bigmodel.datasets.images import ImageDataset, Source, held_out, normalised
-from bigmodel.errors import ConfigError, DataError
+from bigmodel.errors import BigmodelError, ConfigError, DataError
 from bigmodel.interfaces import Batch
 from bigmodel.order import Order, bounds
 
@@ -122,7 +122,7 @@ class _Streamed:
     def batches(self, chosen: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
         from torch.utils.data import DataLoader  # costs 0.3 s that resident data need not pay
 
-        loader: Iterable[Tensor] = DataLoader(
+        loader: Iterable[tuple[Tensor, Tensor] | BigmodelError] = DataLoader(
             _Decoded(self._source),  # type: ignore[arg-type]
             batch_size=None,
             sampler=_Listed(chosen),
@@ -131,18 +131,24 @@ class _Streamed:
             timeout=120 if self._workers else 0,
             generator=torch.Generator(),  # else the loader draws from the global generator
         )
-        for pixels, labels in loader:
+        for decoded in loader:
+            if isinstance(decoded, BigmodelError):
+                raise decoded
+            pixels, labels = decoded
             yield pixels.to(self._device, non_blocking=True), labels.to(self._device, non_blocking=True)
 
 
 class _Decoded:
-    """What a worker holds: indices in, pixels and labels out."""
+    """What a worker holds: indices in, pixels and labels out, or the error, which raised would drag its traceback."""
 
     def __init__(self, source: Source) -> None:
         self._source = source
 
-    def __getitem__(self, indices: Tensor) -> tuple[Tensor, Tensor]:
-        return self._source.pixels(indices), self._source.labels_N[indices]
+    def __getitem__(self, indices: Tensor) -> tuple[Tensor, Tensor] | BigmodelError:
+        try:
+            return self._source.pixels(indices), self._source.labels_N[indices]
+        except BigmodelError as error:
+            return error
 
 
 class _Listed:

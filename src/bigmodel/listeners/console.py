@@ -92,7 +92,11 @@ class Console:
             name = str(summary["monitor"])
             epoch = best["step"] / self._steps_per_epoch
             rows.append(("best", f"{name} {in_words(name.rpartition('/')[2], best['value'])} in epoch {epoch:g}"))
-        rows.append(("time", f"{summary['seconds']:.1f} s for {summary['step']} steps"))
+        pace = ""
+        if "samples_per_s" in summary:
+            busy = summary["data_s"] + summary["step_s"]
+            pace = f", {summary['samples_per_s']:.0f} samples/s, {summary['data_s'] / busy:.0%} of it waiting for data"
+        rows.append(("time", f"{summary['seconds']:.1f} s for {summary['step']} steps{pace}"))
         rows.append(("files", str(self._directory)))
         for verb, arguments in (("evaluate", ""), ("predict", " input=IMAGE"), ("export", " format=onnx")):
             rows.append((verb, f"bigmodel-{verb} run={self._directory}{arguments}"))
