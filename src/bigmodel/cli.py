@@ -151,6 +151,9 @@ def _guarded(verb: str, words: Sequence[str]) -> int:
     verbose = bool({"-v", "--verbose"} & set(words)) or os.environ.get("BIGMODEL_TRACEBACK") == "1"
     try:
         return _run(verb, words, Stop().install())
+    except Interrupted as stopped:  # on request, so neither an error nor worth a traceback
+        print("\n".join(stopped.lines), file=sys.stderr)
+        return stopped.exit_code
     except BigmodelError as error:
         if verbose:
             raise

@@ -38,6 +38,11 @@ class Device:
         self.threads = threads or torch.get_num_threads()
 
     @property
+    def sum_dtype(self) -> torch.dtype:
+        """What metrics are added up in: counts stay exact up to 2**53; Apple's GPUs have float32 only."""
+        return torch.float32 if self.torch_device.type == "mps" else torch.float64
+
+    @property
     def name(self) -> str:
         if self.torch_device.type == "cuda":
             return f"{self.torch_device} ({torch.cuda.get_device_name(self.torch_device)})"

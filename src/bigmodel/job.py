@@ -59,6 +59,11 @@ class Job:
         return self._callable if self._ema is None else self._ema
 
     @property
+    def result(self) -> nn.Module:
+        """The module whose weights `evaluated` computes with, never compiled: to load weights into."""
+        return self.model if self._ema is None else self._ema
+
+    @property
     def last_lr(self) -> float:
         """Learning rate of the first parameter group in the last update."""
         return float(self._groups[0]["lr"])
@@ -89,7 +94,7 @@ class Job:
             with self._device.autocast():
                 loss, outputs = self.task.loss(self._callable, piece)
             (loss if len(pieces) == 1 else loss * (len(piece.targets) / len(batch.targets))).backward()  # type: ignore[no-untyped-call]
-            added = self.task.tally(loss, outputs.detach(), piece).double()
+            added = self.task.tally(loss, outputs.detach(), piece).to(self._device.sum_dtype)
             tally = added if tally is None else tally + added
         self.grad_norm = self._clip()
         factor = self._schedule(midpoint(self.step, self.steps))
@@ -154,7 +159,9 @@ class Job:
         self.step, self.best = state["step"], dict(state["best"])
         device = self._device.torch_device
         self._tally = (
-            None if state["tally"] is None else torch.tensor(state["tally"], dtype=torch.float64, device=device)
+            None
+            if state["tally"] is None
+            else torch.tensor(state["tally"], dtype=self._device.sum_dtype, device=device)
         )
 
     def _clip(self) -> Tensor:

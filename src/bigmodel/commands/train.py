@@ -146,9 +146,13 @@ def _final(parts: Parts, saved: Saves, emit: Callable[[Any], None]) -> dict[str,
         return {}
     step = job.step
     if job.best and job.best["step"] != job.step:
-        found = saved.best()
-        job.evaluated.load_state_dict(found.tensors.get("ema", found.tensors["model"]))
-        step = int(job.best["step"])
+        try:
+            found = saved.best()
+        except StorageError as error:
+            emit(Warned(f"{error}; testing the last weights instead of the best"))
+        else:
+            job.result.load_state_dict(found.tensors.get("ema", found.tensors["model"]))
+            step = int(job.best["step"])
     began = monotonic()
     report = evaluate(job.evaluated, job.task, data.evaluation("test"), parts.device)
     emit(Evaluated(step, step / data.steps_per_epoch, "test", report, False, monotonic() - began))

@@ -44,10 +44,10 @@ class Classification:
         """[sum of losses, top-5 hits, the confusion matrix (true, predicted) row by row]."""
         hits = torch.zeros_like(loss)
         if self._top5:
-            hits = (outputs.topk(5).indices == batch.targets[:, None]).sum()
+            hits = (outputs.topk(5).indices == batch.targets[:, None]).sum().to(loss.dtype)
         pairs_N = batch.targets * self._classes + outputs.argmax(1)
         confusion = torch.bincount(pairs_N, minlength=self._classes**2)
-        return torch.cat([(loss * len(batch.targets)).double()[None], hits.double()[None], confusion.double()])
+        return torch.cat([torch.stack([loss * len(batch.targets), hits]), confusion.to(loss.dtype)])
 
     def report(self, examination: Sequence[float]) -> dict[str, Any]:
         """loss, accuracy, top5, and the tables per_class_accuracy (null for a class without samples), confusion."""
