@@ -44,7 +44,6 @@ class Job:
         self._callable = device.compiled(model)
         self.optimizers, self._schedule, self._device, self._seed = optimizers, schedule, device, seed
         self._accumulate, self._clip_norm, self._ema_decay = accumulate, clip_norm, ema
-        self._groups = [group for optimizer in optimizers for group in optimizer.param_groups]
         self._parameters = [p for group in self._groups for p in group["params"]]
         for group in self._groups:
             group["initial_lr"] = float(group["lr"])
@@ -57,6 +56,10 @@ class Job:
     def evaluated(self) -> nn.Module:
         """The weights that count as the result: the average if there is one."""
         return self._callable if self._ema is None else self._ema
+
+    @property
+    def _groups(self) -> list[dict[str, Any]]:
+        return [group for optimizer in self.optimizers for group in optimizer.param_groups]  # loading replaces them
 
     @property
     def result(self) -> nn.Module:
