@@ -54,8 +54,7 @@ def compose(command: str, overrides: Sequence[str], source: Source, trust: Seque
         try:
             composed = hydra_compose(config_name=source.name, overrides=[*overrides])
         except (HydraException, OmegaConfBaseException):  # which stops at the first mistake: now find them all
-            problems, good = _sift(loader, source, overrides)
-            composed = _composed(source.name, good, problems)
+            problems, composed = _sift(loader, source, overrides)
     config = Config(composed, trust)
     problems += problems_of(config, command)
     if problems:
@@ -159,8 +158,8 @@ def _loader(source: Source) -> Iterator[ConfigLoader]:
         yield GlobalHydra.instance().config_loader()
 
 
-def _sift(loader: ConfigLoader, source: Source, overrides: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Problems of single overrides, and the overrides that have none."""
+def _sift(loader: ConfigLoader, source: Source, overrides: Sequence[str]) -> tuple[list[str], DictConfig]:
+    """Problems of single overrides, and the config composed of those that have none."""
     problems: list[str] = []
     groups: list[Override] = []
     values: list[Override] = []
@@ -176,20 +175,21 @@ def _sift(loader: ConfigLoader, source: Source, overrides: Sequence[str]) -> tup
             groups.append(override)
         else:
             values.append(override)
-    good = []
+    good: list[str] = []
     for override in groups:
         problem = _group_problem(loader, override)
         problems += [problem] if problem else []
         good += [] if problem else [_text(override)]
     known = _composed(source.name, good, problems)
     paths = list(_paths(known))
+    fitting = []
     for override in values:
         key = override.key_or_group
         if not override.is_add() and key not in paths:
             problems.append(f"{clip(key)}: no such setting; {_nearest_path(key, paths, loader)}")
         else:
-            good.append(_text(override))
-    return problems, good
+            fitting.append(_text(override))
+    return problems, _composed(source.name, [*good, *fitting], problems) if fitting else known
 
 
 def _text(override: Override) -> str:
