@@ -19,7 +19,8 @@ def main() -> None:
     pixels = np.rint(raw.images * (255 / 16)).astype(np.uint8)[:, None]
     labels = raw.target.astype(np.uint8)
     rng = np.random.default_rng(0)
-    test = np.concatenate([rng.permutation(np.flatnonzero(labels == c))[: round((labels == c).sum() / 5)] for c in range(10)])
+    by_class = [rng.permutation(np.flatnonzero(labels == digit)) for digit in range(10)]
+    test = np.concatenate([numbers[: round(len(numbers) / 5)] for numbers in by_class])
     is_test = np.isin(np.arange(len(labels)), test)
     tensors = {
         "train_pixels": pixels[~is_test],

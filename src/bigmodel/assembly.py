@@ -16,6 +16,8 @@ from bigmodel.loop import Plan
 from bigmodel.settings import Train
 from bigmodel.targets import build
 
+_MOST_STEPS = 1e15
+
 
 @dataclass
 class Parts:
@@ -55,6 +57,11 @@ def assemble(config: Config, pretrained: bool = True) -> Parts:
         limit_batches=settings.limit_batches,
         overfit_batch=settings.overfit_batch,
     )
+    told = tree["model"].get("num_classes", len(dataset.classes))
+    if told != len(dataset.classes):
+        raise ConfigError(f"model.num_classes: the data has {len(dataset.classes)} classes, not {told}")
+    if settings.epochs * data.steps_per_epoch > _MOST_STEPS:
+        raise ConfigError(f"epochs: {settings.epochs:g} epochs are more than {_MOST_STEPS:g} steps")
     task: Task = build("task", tree["task"], trust)
     device.seed(settings.seed, "initialisation")
     node = dict(tree["model"])

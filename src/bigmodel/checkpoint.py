@@ -145,10 +145,15 @@ def sweep(root: Path) -> None:
 
 
 def write_json(path: Path, value: object) -> None:
-    """Write JSON so that the file is the old one or the new one, whole, whenever the machine stops."""
+    """`write_text` of a value as JSON."""
+    write_text(path, json.dumps(value, indent=1))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file so that it is the old one or the new one, whole, whenever the machine stops."""
     scratch = path.with_name(f"{_TEMPORARY}{uuid.uuid4().hex}")
     try:
-        scratch.write_text(json.dumps(value, indent=1), encoding="utf-8")
+        scratch.write_text(text, encoding="utf-8")
         sync_file(scratch)
         os.rename(scratch, path)
     except BaseException:

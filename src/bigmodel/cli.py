@@ -116,7 +116,7 @@ def parse(words: Sequence[str]) -> Words:
             long = {"-cd": "--config-dir", "-cp": "--config-path", "-cn": "--config-name"}.get(name, name)
             if long == "--config-name":
                 parsed.config_name = value
-            elif not Path(value).is_dir():
+            elif not value or not Path(value).is_dir():
                 problems.append(f"{long}: there is no directory '{value}'")
             else:
                 setattr(parsed, long[2:].replace("-", "_"), Path(value).resolve())
@@ -228,7 +228,7 @@ def _sweep(parsed: Words, source: Source, stop: Stop) -> int:
 
     compose.check_sweep("train", parsed.overrides, source, parsed.trust)
     os.environ["BIGMODEL_SWEEP"] = secrets.token_hex(2)
-    failures: list[tuple[str, BigmodelError]] = []
+    failures: list[tuple[str, int]] = []
 
     def job(composed: Config, directory: Path) -> None:
         try:
@@ -238,10 +238,13 @@ def _sweep(parsed: Words, source: Source, stop: Stop) -> int:
             raise SystemExit(error.exit_code) from None
         except BigmodelError as error:
             _complain(error.lines)
-            failures.append((directory.name, error))
+            failures.append((directory.name, error.exit_code))
+        except Exception as error:  # a bug, ours or a user's model's: the other jobs are worth their results
+            _complain([f"job {directory.name}: {type(error).__name__}: {error}"])
+            failures.append((directory.name, 1))
 
     compose.sweep(parsed.overrides, source, parsed.trust, job)
     if failures:
         _complain([f"{len(failures)} jobs failed: {', '.join(name for name, _ in failures)}"])
-        return failures[0][1].exit_code
+        return failures[0][1]
     return 0

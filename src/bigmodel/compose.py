@@ -32,6 +32,7 @@ from bigmodel.config import Config, clip, first_line, problems_of
 from bigmodel.errors import ConfigError
 from bigmodel.targets import nearest
 
+_LONGEST_KEY = 255  # Hydra looks for a directory of that name
 _VARIANTS_CHECKED = 50  # of a sweep, before its first job starts
 
 
@@ -53,7 +54,12 @@ def compose(command: str, overrides: Sequence[str], source: Source, trust: Seque
         problems: list[str] = []
         try:
             composed = hydra_compose(config_name=source.name, overrides=[*overrides])
-        except (HydraException, OmegaConfBaseException):  # which stops at the first mistake: now find them all
+        except (
+            HydraException,
+            OmegaConfBaseException,
+            OSError,
+            ValueError,
+        ):  # which stops at the first mistake: now find them all
             problems, composed = _sift(loader, source, overrides)
     config = Config(composed, trust)
     problems += problems_of(config, command)
@@ -127,6 +133,8 @@ def by_hydra(source: Source, words: Sequence[str], task: Callable[[DictConfig], 
     try:
         with _searching(source):
             hydra_main(config_path=str(source.directories[-1]), config_name=source.name, version_base="1.3")(task)()
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(first_line(error)) from error
     finally:
         sys.argv = before
 
@@ -169,7 +177,9 @@ def _sift(loader: ConfigLoader, source: Source, overrides: Sequence[str]) -> tup
         except HydraException:
             problems.append(f"{clip(text)}: cannot be read; write key=value, and quote as 'key=\"some text\"'")
             continue
-        if override.is_sweep_override():
+        if len(override.key_or_group) > _LONGEST_KEY:
+            problems.append(f"{clip(override.key_or_group)}: no such setting; see --help")
+        elif override.is_sweep_override():
             problems.append(f"{override.key_or_group}: several values need a sweep: add -m")
         elif loader.get_group_options(override.key_or_group):
             groups.append(override)
@@ -200,6 +210,8 @@ def _text(override: Override) -> str:
 def _group_problem(loader: ConfigLoader, override: Override) -> str | None:
     value = override.value()
     options = loader.get_group_options(override.key_or_group)
+    if value is None and override.key_or_group != "experiment":
+        return f"{override.key_or_group}: needs a choice; {nearest('null', options)}"
     for choice in value if isinstance(value, list) else [value]:
         if choice is not None and str(choice) not in options:
             return f"{override.key_or_group}: there is no '{clip(choice)}'; {nearest(str(choice), options)}"

@@ -33,9 +33,9 @@ class Device:
     ) -> None:
         self.torch_device = _choose(kind, index)
         self.precision, self._compile, self._deterministic = precision, compile, deterministic
+        self.threads = threads or torch.get_num_threads()
         if precision == "tf32" and self.torch_device.type != "cuda":
             raise ConfigError(f"device.precision: tf32 needs an NVIDIA GPU, and this run is on {self.name}; use fp32")
-        self.threads = threads or torch.get_num_threads()
 
     @property
     def sum_dtype(self) -> torch.dtype:
@@ -128,7 +128,10 @@ def idlest(smi: str, visible: str | None, count: int) -> int:
     """
     used: dict[str, tuple[float, float]] = {}
     for line in smi.strip().splitlines():
-        index, uuid, memory, work = (part.strip() for part in line.split(","))
+        fields = [field.strip() for field in line.split(",")]
+        if len(fields) != 4:
+            continue
+        index, uuid, memory, work = fields
         used[index] = used[uuid] = (_number(memory), _number(work))
     names = visible.split(",") if visible else [str(number) for number in range(count)]
     return min(range(count), key=lambda number: used.get(names[number].strip(), (float("inf"), 0.0)))

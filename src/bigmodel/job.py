@@ -7,6 +7,7 @@ that the log needs. Everything random is keyed by (seed, step), so restoring the
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -75,7 +76,12 @@ class Job:
         """Take note of the monitored metric after an evaluation; whether these weights are now the best.
 
         Of equals the later is best, having seen the lower learning rate; only a better one resets the patience.
+
+        Raises:
+            DivergedError: the metric is not finite.
         """
+        if not math.isfinite(value):
+            raise DivergedError(f"diverged by step {self.step}: the monitored metric is {value}; lower optim.lr")
         old = self.best.get("value", value)
         better = not self.best or (value < old if lower else value > old)
         since = 0 if better else self.best["since"] + 1
@@ -117,6 +123,15 @@ class Job:
         self._tally = tally
         self._average()
         self.step += 1
+
+    def refuse_unsound(self) -> None:
+        """Before a save: a finite gradient can still throw the weights beyond what a float holds.
+
+        Raises:
+            DivergedError: a weight is not finite.
+        """
+        if not torch.isfinite(torch.nn.utils.get_total_norm(self._parameters)):
+            raise DivergedError(f"diverged by step {self.step}: weights are no longer finite; lower optim.lr")
 
     def read_tally(self) -> dict[str, float]:
         """Metrics over the samples since the last call. Synchronises with the device."""

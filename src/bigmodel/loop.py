@@ -42,6 +42,8 @@ def train(
     stopping: Callable[[], bool],
 ) -> str:
     """Take `job` to its last step. Returns why it ended: "done", "early_stopped" or "interrupted" (saved)."""
+    if _out_of_patience(job, plan):  # a run that had stopped so before it was resumed
+        return "early_stopped"
     logged, samples, data_s, step_s = perf_counter(), 0, 0.0, 0.0
     batches = data.train(job.step, job.steps)
     while job.step < job.steps:
@@ -66,12 +68,13 @@ def train(
             report = evaluate(job.evaluated, job.task, data.evaluation("val"), device)
             best = job.note(report[plan.monitor], lower=plan.monitor in job.task.lower_is_better)
             emit(Evaluated(job.step, epoch, "val", report, best, perf_counter() - began))
-            patience_out = plan.patience is not None and job.best["since"] >= plan.patience
+            patience_out = _out_of_patience(job, plan)
             logged += perf_counter() - began
 
         stop = stopping()
         if last or best or stop or patience_out or job.step % plan.save_every == 0:
             began = perf_counter()
+            job.refuse_unsound()
             path = checkpoints.save(job, best)
             emit(Saved(job.step, path, perf_counter() - began))
             logged += perf_counter() - began
@@ -80,3 +83,7 @@ def train(
         if stop and not last:
             return "interrupted"
     return "done"
+
+
+def _out_of_patience(job: Job, plan: Plan) -> bool:
+    return plan.patience is not None and bool(job.best) and job.best["since"] >= plan.patience

@@ -17,7 +17,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
 
-from bigmodel.checkpoint import write_json
+from bigmodel.checkpoint import write_json, write_text
 from bigmodel.errors import StorageError
 
 _SECRET = re.compile(r"(token|secret|password|passwd|api_?key|credential)", re.IGNORECASE)
@@ -78,10 +78,11 @@ class Lock:
         self._file.close()
 
 
-def describe(directory: Path, config_yaml: str, environment: Mapping[str, Any]) -> None:
-    """Write `config.yaml` and `environment.json`."""
-    (directory / "config.yaml").write_text(config_yaml, encoding="utf-8")
-    write_json(directory / "environment.json", environment)
+def describe(directory: Path, config_yaml: str, environment: Mapping[str, Any] | None = None) -> None:
+    """Write `config.yaml` and, for a new run, `environment.json`; each is whole or as it was."""
+    write_text(directory / "config.yaml", config_yaml)
+    if environment is not None:
+        write_json(directory / "environment.json", environment)
 
 
 def environment(versions: Mapping[str, str], device: str, fingerprint: str) -> dict[str, Any]:

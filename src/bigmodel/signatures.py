@@ -10,8 +10,8 @@ import ast
 import importlib
 import importlib.util
 import inspect
-import math
 import re
+import sys
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -170,6 +170,9 @@ def _sequence_misfit(value: Any, arguments: tuple[Any, ...], fixed: bool) -> str
 _PLAIN: dict[Any, tuple[Callable[[Any], bool], str]] = {
     bool: (lambda v: isinstance(v, bool), "true or false"),
     int: (lambda v: isinstance(v, int) and not isinstance(v, bool), "a whole number"),
-    float: (lambda v: isinstance(v, (int, float)) and not isinstance(v, bool) and math.isfinite(v), "a finite number"),
+    float: (
+        lambda v: isinstance(v, (int, float)) and not isinstance(v, bool) and abs(v) <= sys.float_info.max,
+        "a finite number",
+    ),
     str: (lambda v: isinstance(v, str), "a text"),
 }

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import shutil
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
+import numpy as np
 import torch
 
 from bigmodel import __version__, checkpoint, run_directory
 from bigmodel.assembly import Parts, assemble
 from bigmodel.config import Config
-from bigmodel.errors import BigmodelError, Interrupted, OutOfMemoryError, StorageError
+from bigmodel.errors import BigmodelError, ConfigError, Interrupted, OutOfMemoryError, StorageError
 from bigmodel.evaluation import evaluate
 from bigmodel.events import Evaluated, Finished, Started, Warned
 from bigmodel.interfaces import Listener
@@ -27,6 +29,8 @@ from bigmodel.loop import train
 from bigmodel.preview import preview
 from bigmodel.signals import Stop
 from bigmodel.targets import build
+
+Emit = Callable[[Any], None]
 
 
 def run(config: Config, stop: Stop, directory: Path | None = None, resume: bool = False) -> Path | None:
@@ -45,61 +49,91 @@ def run(config: Config, stop: Stop, directory: Path | None = None, resume: bool 
         directory = run_directory.make(Path(settings.output_dir))
     elif not resume:
         directory = run_directory.make_exactly(directory)
-    lock = run_directory.Lock(directory)
-    before = run_directory.started(directory) if resume else 0.0
-    saved = Saves(directory, parts)
-    warnings = saved.resume() if resume else []
-    if not resume:
-        versions = {"bigmodel-train": __version__, "torch": str(torch.__version__)}
-        facts = run_directory.environment(versions, parts.device.name, parts.data.fingerprint)
-        run_directory.describe(directory, parts.config.yaml(), facts)
-    else:
-        run_directory.cut_after(directory / "metrics.jsonl", parts.job.step)
-        (directory / "config.yaml").write_text(parts.config.yaml(), encoding="utf-8")
-    log, totals = LogFile(directory), Totals()
-    chosen = [
-        build(f"listeners.{name}", node, config.trust, directory=directory) for name, node in settings.listeners.items()
-    ]
-    with _emitter([log, MetricsFile(directory), totals, *chosen]) as emit:
+    with contextlib.ExitStack() as stack:
+        if not resume:
+            stack.push(_discarding(directory))
+        stack.enter_context(_failures_in_words(directory, parts.job))
+        lock = run_directory.Lock(directory)
+        stack.callback(lock.release)
+        saved = Saves(directory, parts)
+        warnings = saved.resume() if resume else []
+        _describe(directory, parts, resume)
+        log, totals = LogFile(directory), Totals()
+        listeners: list[Listener] = [log, MetricsFile(directory), totals]
+        stack.callback(_close, listeners)
+        for name, node in settings.listeners.items():
+            listeners.append(build(f"listeners.{name}", node, config.trust, directory=directory))
+
+        def emit(event: Any) -> None:
+            for listener in listeners:
+                listener(event)
+
         stop.defer()
         for text in warnings:
             emit(Warned(text))
-        began = monotonic()
-        summary: dict[str, Any] = {
-            "state": "running",
-            "directory": str(directory),
-            "steps": parts.job.steps,
-            "monitor": settings.monitor,
-        }
-        try:
-            with _failures_in_words(directory, parts.job):
-                emit(
-                    Started(
-                        parts.job.step, parts.job.steps, parts.data.steps_per_epoch, str(directory), parts.device.name
-                    )
-                )
-                outcome = train(parts.job, parts.data, parts.plan, parts.device, saved, emit, stop)
-                summary["state"] = outcome
-                if outcome != "interrupted":
-                    summary |= _final(parts, saved, emit)
-        except BaseException as error:
-            summary["state"] = "failed"
-            summary["error"] = str(error)
-            log.write("".join(traceback.format_exception(error)))
-            raise
-        finally:
-            seconds = before + monotonic() - began
-            summary |= totals.summary() | {"step": parts.job.step, "best": parts.job.best, "seconds": seconds}
-            with contextlib.suppress(OSError):
-                checkpoint.write_json(directory / "summary.json", summary)
-            lock.release()
-        if outcome == "interrupted":
+        summary = _trained(directory, parts, saved, emit, stop, log, totals)
+        if summary["state"] == "interrupted":
             raise Interrupted(
                 f"stopped by {stop.name} at step {parts.job.step} of {parts.job.steps}, saved; "
                 f"go on with: bigmodel-train resume={directory}"
             )
         emit(Finished(summary))
     return directory
+
+
+def _trained(
+    directory: Path, parts: Parts, saved: Saves, emit: Emit, stop: Stop, log: LogFile, totals: Totals
+) -> dict[str, Any]:
+    """Train, test, and write `summary.json`, however it ends."""
+    job = parts.job
+    before, began = run_directory.started(directory), monotonic()
+    summary: dict[str, Any] = {"state": "running", "directory": str(directory), "monitor": parts.settings.monitor}
+    try:
+        with _failures_in_words(directory, job):
+            emit(Started(job.step, job.steps, parts.data.steps_per_epoch, str(directory), parts.device.name))
+            summary["state"] = train(job, parts.data, parts.plan, parts.device, saved, emit, stop)
+            if summary["state"] != "interrupted":
+                summary |= _final(parts, saved, emit)
+    except BaseException as error:
+        summary |= {"state": "failed", "error": str(error)}
+        with contextlib.suppress(OSError):
+            log.write("".join(traceback.format_exception(error)))
+        raise
+    finally:
+        seconds = before + monotonic() - began
+        summary |= totals.summary() | {"step": job.step, "steps": job.steps, "best": job.best, "seconds": seconds}
+        with contextlib.suppress(OSError):
+            checkpoint.write_json(directory / "summary.json", summary)
+    return summary
+
+
+def _describe(directory: Path, parts: Parts, resume: bool) -> None:
+    if resume:
+        run_directory.cut_after(directory / "metrics.jsonl", parts.job.step)
+        run_directory.describe(directory, parts.config.yaml())
+    else:
+        versions = {"bigmodel-train": __version__, "torch": str(torch.__version__), "numpy": np.__version__}
+        facts = run_directory.environment(versions, parts.device.name, parts.data.fingerprint)
+        run_directory.describe(directory, parts.config.yaml(), facts)
+
+
+def _discarding(directory: Path) -> Callable[..., None]:
+    """On leaving with a ConfigError, take away the directory of a run that never began."""
+
+    def leave(kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        if isinstance(error, ConfigError):
+            shutil.rmtree(directory, ignore_errors=True)
+            with contextlib.suppress(OSError):  # the day's directory, if nothing else is in it
+                directory.parent.rmdir()
+                directory.parent.parent.rmdir()
+
+    return leave
+
+
+def _close(listeners: Sequence[Listener]) -> None:
+    for listener in reversed(listeners):
+        with contextlib.suppress(OSError):
+            listener.close()
 
 
 class Saves:
@@ -139,7 +173,7 @@ class Saves:
         return checkpoint.load(self._root / f"step-{int(self._parts.job.best['step']):08d}")
 
 
-def _final(parts: Parts, saved: Saves, emit: Callable[[Any], None]) -> dict[str, Any]:
+def _final(parts: Parts, saved: Saves, emit: Emit) -> dict[str, Any]:
     """The one look at the test split, with the best weights."""
     job, data = parts.job, parts.data
     if "test" not in data.splits:
@@ -157,20 +191,6 @@ def _final(parts: Parts, saved: Saves, emit: Callable[[Any], None]) -> dict[str,
     report = evaluate(job.evaluated, job.task, data.evaluation("test"), parts.device)
     emit(Evaluated(step, step / data.steps_per_epoch, "test", report, False, monotonic() - began))
     return {"test": report, "classes": list(parts.dataset.classes)}
-
-
-@contextlib.contextmanager
-def _emitter(listeners: Sequence[Listener]) -> Iterator[Callable[[Any], None]]:
-    def emit(event: Any) -> None:
-        for listener in listeners:
-            listener(event)
-
-    try:
-        yield emit
-    finally:
-        for listener in reversed(listeners):
-            with contextlib.suppress(OSError):
-                listener.close()
 
 
 @contextlib.contextmanager

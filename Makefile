@@ -1,0 +1,64 @@
+# Everything runs in .venv, made on first use. The stamp files in it remember what is installed, so that a second call
+# installs nothing unless pyproject.toml changed.
+PYTHON ?= python3
+ARGS ?=
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+.PHONY: help train test check format benchmark wheel clean
+
+help: ## Show this list
+	@echo 'make TARGET [ARGS="..."] [PYTHON=python3.12]'
+	@echo
+	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  \1#\2/p' Makefile | while IFS='#' read -r name text; do \
+	  printf '%-12s %s\n' "$$name" "$$text"; done
+
+train: $(VENV)/.installed ## Train, on the embedded digits by default: make train ARGS="model=mlp epochs=5"
+	$(BIN)/bigmodel-train $(ARGS)
+
+test: $(VENV)/.installed-test ## Run the tests; real data too if BIGMODEL_DATA_DIR holds it: make test ARGS="-k cli"
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(VENV)/.installed-dev ## Lint, check the format and the types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.installed-dev ## Format the code and mend what the linter can mend
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+benchmark: $(VENV)/.installed ## Measure speed and memory side by side; fails if a bar of docs/performance.md is missed
+	@status=0; for name in startup loop_overhead memory; do \
+	  echo "== $$name"; $(BIN)/python benchmarks/$$name.py || status=1; done; exit $$status
+
+wheel: $(VENV)/.installed-dev ## Build the wheel into dist/
+	$(BIN)/python -m build --wheel
+
+clean: ## Remove .venv, caches and dist/; the runs in outputs/ stay
+	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/pip:
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(not (3, 11) <= v < (3, 14))' || { echo \
+	  'error: Python 3.11, 3.12 or 3.13 is needed; name one: make PYTHON=python3.12 $(MAKECMDGOALS)' >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml | $(BIN)/pip
+	@echo 'Installing into $(VENV): a few minutes and some gigabytes the first time'
+	$(INSTALL) --editable .
+	@touch $@
+
+$(VENV)/.installed-test: pyproject.toml | $(BIN)/pip
+	@echo 'Installing into $(VENV): a few minutes and some gigabytes the first time'
+	$(INSTALL) --editable '.[test]'
+	@touch $(VENV)/.installed $@
+
+$(VENV)/.installed-dev: pyproject.toml | $(BIN)/pip
+	@echo 'Installing into $(VENV): a few minutes and some gigabytes the first time'
+	$(INSTALL) --editable '.[dev]'
+	@touch $(VENV)/.installed $(VENV)/.installed-test $@

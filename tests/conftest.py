@@ -1,0 +1,144 @@
+"""What several test files share: commands run in this process, and one tiny trained run."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+TINY = ("device=cpu", "model=mlp", "model.hidden=[16]", "limit_batches=3", "epochs=2")
+_TIMES = {"samples_per_s", "data_s", "step_s", "seconds"}
+_OWN = ("BIGMODEL_DATA_DIR", "BIGMODEL_TRACEBACK", "BIGMODEL_SWEEP", "HYDRA_FULL_ERROR")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command left: exit code, its two streams, and the directory it ran in."""
+
+    code: int
+    out: str
+    err: str
+    cwd: Path
+
+    @property
+    def run(self) -> Path:
+        """The one run directory under outputs/."""
+        (found,) = self.cwd.glob("outputs/????-??-??/*")
+        return found
+
+
+@contextlib.contextmanager
+def _process_state() -> Iterator[None]:
+    """Leave signals, environment, argv, import path, directory, logging and torch as they were."""
+    import torch
+
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+    handlers = {number: signal.getsignal(number) for number in numbers}
+    environment, argv, path, cwd = dict(os.environ), sys.argv, list(sys.path), os.getcwd()
+    root = logging.getLogger()
+    logs, level = list(root.handlers), root.level
+    threads, generator = torch.get_num_threads(), torch.get_rng_state()
+    strict = torch.are_deterministic_algorithms_enabled()
+    try:
+        for name in _OWN:
+            os.environ.pop(name, None)
+        yield
+    finally:
+        os.chdir(cwd)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        os.environ.clear()
+        os.environ.update(environment)
+        sys.argv, sys.path[:] = argv, path
+        root.handlers[:] = logs
+        root.setLevel(level)
+        torch.set_num_threads(threads)
+        torch.set_rng_state(generator)
+        torch.use_deterministic_algorithms(strict)
+
+
+def call(*words: str, cwd: Path, verb: str = "train") -> Answer:
+    """A console script's words, run in this process as the script would run them."""
+    from bigmodel.cli import _guarded
+
+    out, err = io.StringIO(), io.StringIO()
+    with _process_state(), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        os.chdir(cwd)
+        sys.argv = [f"bigmodel-{verb}", *words]
+        try:
+            code = _guarded(verb, words)
+        except SystemExit as stopped:
+            code = stopped.code if isinstance(stopped.code, int) else int(stopped.code is not None)
+    return Answer(code, out.getvalue(), err.getvalue(), cwd)
+
+
+def python(*words: str, cwd: Path, timeout: float = 60, **options: Any) -> subprocess.CompletedProcess[str]:
+    """A Python of our own, without this process's settings."""
+    environment = {name: value for name, value in os.environ.items() if name not in _OWN}
+    return subprocess.run(
+        [sys.executable, *words], cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout, **options
+    )
+
+
+def start(*words: str, cwd: Path, **options: Any) -> subprocess.Popen[bytes]:
+    """`bigmodel-train` as a process to be signalled."""
+    environment = {name: value for name, value in os.environ.items() if name not in _OWN}
+    command = [sys.executable, "-m", "bigmodel", "train", *words]
+    return subprocess.Popen(command, cwd=cwd, env=environment, **options)
+
+
+def records(run: Path) -> list[dict[str, Any]]:
+    """`metrics.jsonl` without what a clock measured."""
+    lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    return [{key: value for key, value in json.loads(line).items() if key not in _TIMES} for line in lines]
+
+
+def fingerprint(run: Path) -> dict[str, str]:
+    """SHA-256 of every tensor file of the newest checkpoint, with its step's name."""
+    newest = max((run / "checkpoints").glob("step-*"))
+    files = sorted(newest.glob("*.safetensors"))
+    return {f"{newest.name}/{file.name}": hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+
+
+def is_quiet(answer: Answer, *, code: int) -> list[str]:
+    """The error lines of a failure that must be plain: right code, no traceback, nothing made."""
+    assert "Traceback" not in answer.err + answer.out
+    assert "internal error" not in answer.err
+    assert answer.code == code, answer.err
+    lines = answer.err.splitlines()
+    assert lines
+    assert all(line.startswith("error: ") for line in lines), lines
+    return [line.removeprefix("error: ") for line in lines]
+
+
+@pytest.fixture
+def cli(tmp_path: Path) -> Callable[..., Answer]:
+    """`cli(*words, cwd=..., verb=...)`; by default in this test's own empty directory."""
+
+    def run(*words: str, cwd: Path | None = None, verb: str = "train") -> Answer:
+        if cwd is None:
+            cwd = tmp_path / "here"
+            cwd.mkdir(exist_ok=True)
+        return call(*words, cwd=cwd, verb=verb)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Answer:
+    """A finished run of six steps. To be read only: copy it before changing it."""
+    answer = call(*TINY, "log_every=2steps", cwd=tmp_path_factory.mktemp("tiny"))
+    assert answer.code == 0, answer.err
+    return answer

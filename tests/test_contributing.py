@@ -1,0 +1,73 @@
+"""CONTRIBUTING.md's examples, written to files as they stand there, are found, trusted and trained with."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from bigmodel import cli
+
+PAGE = Path(__file__).resolve().parents[1] / "CONTRIBUTING.md"
+QUICK = ["device=cpu", "epochs=1", "limit_batches=3", "log_every=1steps"]
+
+
+@pytest.fixture
+def examples(tmp_path, monkeypatch):
+    blocks = re.findall(r"^`(my_\S+)`\n```\w+\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    for name, text in blocks:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
+    yield [name for name, _ in blocks]
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "my_parts"]:
+        del sys.modules[name]
+
+
+def trained(monkeypatch, words):
+    """The summary of one training run."""
+    monkeypatch.setattr(sys, "argv", ["bigmodel-train", *words])
+    with pytest.raises(SystemExit) as ended:
+        cli.train()
+    assert ended.value.code == 0
+    (summary,) = Path("outputs").glob("*/*/summary.json")
+    return json.loads(summary.read_text(encoding="utf-8"))
+
+
+def test_one_file_and_one_yaml_each(examples):
+    assert sorted(examples) == sorted(
+        [f"my_parts/{name}.py" for name in ("two_convs", "stripes", "rmsprop")]
+        + ["my_conf/model/two_convs.yaml", "my_conf/dataset/stripes.yaml", "my_conf/optim/rmsprop.yaml"]
+    )
+
+
+@pytest.mark.parametrize("choice", ["model=two_convs", "dataset=stripes", "optim=rmsprop"])
+def test_each_example_trains_by_itself(examples, monkeypatch, choice):
+    summary = trained(monkeypatch, ["--config-dir", "my_conf", "trust=[my_parts]", choice, *QUICK])
+    assert summary["state"] == "done"
+    assert summary["step"] == 3
+
+
+def test_the_command_of_the_page_learns(examples, monkeypatch):
+    (command,) = re.findall(r"^```sh\n(bigmodel-train .*)\n```", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    summary = trained(monkeypatch, [*shlex.split(command)[1:], "device=cpu"])
+    assert summary["test"]["accuracy"] > 0.95
+
+
+def test_untrusted_examples_are_refused(examples, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["bigmodel-train", "--config-dir", "my_conf", "model=two_convs"])
+    with pytest.raises(SystemExit) as ended:
+        cli.train()
+    assert ended.value.code == 2
+    assert "trust=[my_parts]" in capsys.readouterr().err
+    assert not Path("outputs").exists()

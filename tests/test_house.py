@@ -1,0 +1,189 @@
+"""The house drawn from its imports, and the promises its files make about each other."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+import bigmodel
+from bigmodel.compose import Source, compose
+from bigmodel.conf_directory import conf_directory
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = Path(bigmodel.__file__).parent
+FILES = sorted(PACKAGE.rglob("*.py"))
+LEAVES = ("models", "tasks", "datasets", "optim", "listeners", "losses", "schedules")
+TOUCH = {  # what only these may import
+    "hydra": {"config", "compose", "cli"},
+    "omegaconf": {"config", "compose", "cli"},
+    "rich": {"listeners.console"},
+}
+
+
+def _name(file: Path) -> str:
+    parts = file.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(part for part in parts if part != "__init__")
+
+
+def _imports(file: Path, *, anywhere: bool) -> Iterator[str]:
+    """Dotted names a file imports; without `anywhere` only those that run when it is imported."""
+
+    def walk(node: ast.AST) -> Iterator[str]:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.Import):
+                yield from (alias.name for alias in child.names)
+            elif isinstance(child, ast.ImportFrom):
+                assert child.level == 0, f"{file}: a relative import"
+                yield from (f"{child.module}.{alias.name}" for alias in child.names)
+            elif isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
+                continue
+            elif anywhere or not isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+                yield from walk(child)
+
+    yield from walk(ast.parse(file.read_text(encoding="utf-8")))
+
+
+def _own(file: Path, *, anywhere: bool = False) -> set[str]:
+    modules = {_name(other) for other in FILES}
+    found = set()
+    for dotted in _imports(file, anywhere=anywhere):
+        first, _, rest = dotted.partition(".")
+        if first == "bigmodel":
+            found.add(rest if rest in modules else rest.rpartition(".")[0])
+    return found - {""}
+
+
+def test_there_is_a_house_to_look_at() -> None:
+    assert {"cli", "loop", "job", "models.cnn", "commands.train"} <= {_name(file) for file in FILES}
+    assert "checkpoint" in _own(PACKAGE / "commands" / "train.py")
+
+
+def test_imports_make_no_cycle() -> None:
+    graph = {_name(file): _own(file) for file in FILES}
+    try:
+        list(TopologicalSorter(graph).static_order())
+    except CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
+
+
+@pytest.mark.parametrize("file", [f for f in FILES if _name(f).split(".")[0] in LEAVES], ids=_name)
+def test_leaves_know_no_config(file: Path) -> None:
+    forbidden = {"config", "compose", "cli", "resume", "assembly", "job", "loop", "checkpoint", "run_directory"}
+    own = _own(file, anywhere=True)
+    assert not {name for name in own if name.split(".")[0] in forbidden | {"commands"}}
+    outer = {name.split(".")[0] for name in _imports(file, anywhere=True)}
+    assert not outer & {"hydra", "omegaconf"}
+
+
+@pytest.mark.parametrize("library", TOUCH)
+def test_each_heavy_library_has_its_few_files(library: str) -> None:
+    touching = {_name(f) for f in FILES if any(i.split(".")[0] == library for i in _imports(f, anywhere=True))}
+    assert touching <= TOUCH[library]
+    assert touching
+
+
+@pytest.mark.parametrize("name", ["checkpoint", "job", "resume", "inference", "run_directory"])
+def test_no_checkpoint_is_ever_unpickled(name: str) -> None:
+    file = PACKAGE / f"{name}.py"
+    assert not {i for i in _imports(file, anywhere=True) if i.split(".")[0] in ("pickle", "dill", "joblib", "shelve")}
+    assert "torch.load(" not in file.read_text(encoding="utf-8")
+
+
+def test_only_distributed_touches_torch_distributed() -> None:
+    found = {_name(f) for f in FILES if any(i.startswith("torch.distributed") for i in _imports(f, anywhere=True))}
+    assert found <= {"distributed"}
+
+
+def test_the_loop_knows_no_config_files_or_terminal() -> None:
+    loop = PACKAGE / "loop.py"
+    assert _own(loop) <= {"device", "evaluation", "events", "interfaces", "job"}
+    assert len(loop.read_text().splitlines()) < 100
+
+
+@pytest.mark.parametrize(
+    "name", ["cli", "help", "signals", "errors", "ranges", "conf_directory", "settings", "targets"]
+)
+def test_what_answers_fast_imports_no_torch(name: str) -> None:
+    seen, left = set(), {name}
+    while left:
+        module = left.pop()
+        seen.add(module)
+        file = PACKAGE / (module.replace(".", "/") + ".py")
+        if not file.is_file():
+            continue
+        assert not {i for i in _imports(file, anywhere=False) if i.split(".")[0] in ("torch", "numpy", "safetensors")}
+        left |= _own(file) - seen
+    assert seen
+
+
+@pytest.mark.parametrize("file", FILES, ids=_name)
+def test_files_are_short(file: Path) -> None:
+    assert len(file.read_text(encoding="utf-8").splitlines()) < 300
+
+
+def test_no_junk_drawer() -> None:
+    assert not [f for f in FILES if f.stem in ("utils", "util", "helpers", "common", "misc", "registry")]
+
+
+CHOICES = sorted(path.relative_to(ROOT / "conf") for path in (ROOT / "conf").glob("*/*.yaml"))
+
+
+@pytest.mark.parametrize("choice", [path for path in CHOICES if path.parts[0] != "experiment"], ids=str)
+def test_every_choice_composes_and_passes_the_check(choice: Path) -> None:
+    group, name = choice.parts[0], choice.stem
+    chosen = f"listeners=[{name}]" if group == "listeners" else f"{group}={name}"
+    needs = [f"{group}.{key}=x" for key, value in _lines(choice) if value == "???"]
+    composed = compose("train", [chosen, *needs], Source((conf_directory(),), "train"))
+    assert composed.tree[group]
+
+
+def _lines(choice: Path) -> list[tuple[str, str]]:
+    text = (ROOT / "conf" / choice).read_text(encoding="utf-8")
+    return [(key, value) for key, value in re.findall(r"(?m)^(\w+): *([^\s#]+)", text)]
+
+
+@pytest.mark.parametrize("choice", CHOICES, ids=str)
+def test_every_choice_says_what_it_is(choice: Path) -> None:
+    lines = (ROOT / "conf" / choice).read_text(encoding="utf-8").splitlines()
+    first = next(line for line in lines if "@package" not in line)
+    assert first.startswith("# ")
+    assert len(first) > 5
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate", "predict", "export"])
+def test_settings_and_yaml_name_the_same_keys(command: str) -> None:
+    from dataclasses import fields
+
+    from bigmodel import settings
+
+    names = {field.name for field in fields(getattr(settings, command.capitalize()))}
+    root = OmegaConf.load(ROOT / "conf" / f"{command}.yaml")
+    entries = [str(key) for entry in root.defaults if hasattr(entry, "keys") for key in entry]
+    groups = {key for key in entries if not key.startswith("override ")}
+    assert {str(key) for key in root} - {"defaults", "hydra"} | set(groups) - {"experiment"} == names
+
+
+def test_the_conf_directory_is_the_one_at_the_root() -> None:
+    assert conf_directory().resolve() == ROOT / "conf"
+
+
+def test_public_names_are_exact() -> None:
+    assert bigmodel.__all__ == ["__version__", "load"]
+    public = {name for name, value in vars(bigmodel).items() if not name.startswith("_") and callable(value)}
+    assert public == {"load"}
+    assert all(hasattr(bigmodel, name) for name in bigmodel.__all__)
+
+
+def test_the_changelog_knows_this_version() -> None:
+    changelog = ROOT / "CHANGELOG.md"
+    if not changelog.is_file():
+        pytest.skip("there is no CHANGELOG.md yet")
+    first = re.search(r"(?m)^## \[?v?(\d+\.\d+\.\d+)", changelog.read_text(encoding="utf-8"))
+    assert first is not None
+    assert first.group(1) == bigmodel.__version__

@@ -1,0 +1,287 @@
+"""What must hold for every value, not for a chosen few."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from bigmodel import ranges
+from bigmodel.augment import Augment
+from bigmodel.interfaces import Batch
+from bigmodel.optim.groups import decay_groups
+from bigmodel.order import Order
+from bigmodel.run_directory import cut_after
+from bigmodel.schedules import Constant, Cosine, Linear, OneCycle, Step, midpoint
+from bigmodel.seeds import derive
+from bigmodel.signatures import misfit
+
+settings.register_profile("here", deadline=None, max_examples=60, derandomize=True)
+settings.load_profile("here")
+
+sizes, batch_sizes, seeds = st.integers(1, 200), st.integers(1, 64), st.integers(0, 2**63 - 1)
+
+
+@given(sizes, batch_sizes, seeds, st.integers(0, 3))
+def test_every_sample_comes_once_an_epoch(size: int, batch_size: int, seed: int, epoch: int) -> None:
+    order = Order(size, batch_size, seed)
+    first = epoch * order.steps_per_epoch
+    batches = [order.indices(step) for step in range(first, first + order.steps_per_epoch)]
+    assert sorted(torch.cat(batches).tolist()) == list(range(size))
+    if size > 1 and batch_size > 1:
+        assert min(map(len, batches)) > 1
+    assert all(len(batch) == batch_size for batch in batches[:-1])
+    assert len(batches[-1]) <= batch_size + 1
+
+
+@given(sizes, batch_sizes, seeds, st.integers(0, 500))
+def test_an_order_needs_no_past(size: int, batch_size: int, seed: int, step: int) -> None:
+    walked = Order(size, batch_size, seed)
+    for earlier in range(max(0, step - 3), step):
+        walked.indices(earlier)
+    assert walked.indices(step).equal(Order(size, batch_size, seed).indices(step))
+
+
+@given(st.integers(40, 200), seeds)
+def test_epochs_and_seeds_differ_in_order(size: int, seed: int) -> None:
+    order = Order(size, size, seed)
+    assert not order.indices(0).equal(order.indices(1))
+    assert not order.indices(0).equal(Order(size, size, seed ^ 1).indices(0))
+
+
+@given(sizes, batch_sizes, seeds, st.integers(1, 10), st.integers(0, 50))
+def test_a_limit_keeps_the_first_batches(size: int, batch_size: int, seed: int, limit: int, step: int) -> None:
+    whole, limited = Order(size, batch_size, seed), Order(size, batch_size, seed, limit=limit)
+    assert limited.steps_per_epoch == min(limit, whole.steps_per_epoch)
+    epoch, batch = divmod(step, limited.steps_per_epoch)
+    assert limited.indices(step).equal(whole.indices(epoch * whole.steps_per_epoch + batch))
+    assert Order(size, batch_size, seed, only_first=True).indices(step).equal(whole.indices(0))
+
+
+warmups, shares = st.floats(0, 0.9), st.floats(0, 1)
+schedules = st.one_of(
+    st.builds(Constant, warmups),
+    st.builds(Linear, warmups, shares),
+    st.builds(Cosine, warmups, shares),
+    st.builds(OneCycle, warmups, shares, shares),
+    st.builds(Step, warmups, st.lists(shares, max_size=4), shares),
+)
+smooth = st.one_of(
+    st.builds(Linear, st.floats(0.1, 0.9), shares),
+    st.builds(Cosine, st.floats(0.1, 0.9), shares),
+    st.builds(OneCycle, st.floats(0.1, 0.9), shares, shares),
+)
+
+
+@given(schedules, shares)
+def test_a_schedule_is_a_share_of_the_rate(schedule: Constant, progress: float) -> None:
+    assert -1e-12 <= schedule(progress) <= 1 + 1e-12
+    assert schedule(progress) == schedule(progress)
+
+
+@given(smooth, st.floats(0, 1 - 1e-6))
+def test_a_smooth_schedule_never_jumps(schedule: Constant, progress: float) -> None:
+    assert abs(schedule(progress + 1e-6) - schedule(progress)) < 1e-4
+
+
+@given(smooth)
+def test_the_base_rate_is_reached_and_the_end_is_final(schedule: Any) -> None:
+    assert schedule(schedule.warmup) == pytest.approx(1)
+    assert schedule(1.0) == pytest.approx(schedule.final)
+
+
+@given(st.floats(0.01, 0.9), shares)
+def test_warm_up_rises_in_a_line(warmup: float, share: float) -> None:
+    for schedule in (Constant(warmup), Linear(warmup), Cosine(warmup), Step(warmup, milestones=())):
+        assert schedule(warmup * share) == pytest.approx(share, abs=1e-9)
+    one_cycle = OneCycle(warmup, initial=0.1)
+    assert one_cycle(0) == pytest.approx(0.1)
+    assert one_cycle(warmup * share) >= 0.1 - 1e-12
+
+
+def test_steps_fall_at_their_milestones() -> None:
+    schedule = Step(milestones=(0.5, 0.75), gamma=0.1)
+    assert [schedule(p) for p in (0, 0.49, 0.5, 0.74, 0.75, 1)] == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
+
+
+@given(st.integers(1, 10**9), st.data())
+def test_midpoints_stay_inside(steps: int, data: st.DataObject) -> None:
+    assert 0 < midpoint(data.draw(st.integers(0, steps - 1)), steps) < 1
+
+
+FITS: list[tuple[Any, Any]] = [
+    (3, int),
+    (3, float),
+    (0.5, float),
+    (True, bool),
+    ("a", str),
+    (None, int | None),
+    (3, int | None),
+    ("b", Literal["a", "b"]),
+    ([1, 2], Sequence[int]),
+    ((1, 2), tuple[int, int]),
+    ([1.0, 2], list[float]),
+    ([], Sequence[int]),
+    ({"a": 1}, Mapping[str, Any]),
+    (1e-9, ranges.Positive),
+    (0, ranges.Fraction),
+    (1, ranges.Fraction),
+    (0, ranges.Seed),
+    (2**63 - 1, ranges.Seed),
+    ("3epochs", ranges.Interval),
+    ("0.5 epoch", ranges.Interval),
+    ("1steps", ranges.Interval),
+    (None, ranges.Positive | None),
+    (object(), Any),
+]
+MISFITS: list[tuple[Any, Any, str]] = [
+    (0.5, int, "whole"),
+    (True, int, "whole"),
+    (True, float, "number"),
+    ("1", float, "number"),
+    (math.nan, float, "finite"),
+    (math.inf, ranges.Positive, "finite"),
+    (10**400, float, "finite"),
+    (1, bool, "true or false"),
+    (None, int, "whole"),
+    ("x", int | None, "null"),
+    ("c", Literal["a", "b"], "a, b"),
+    (3, Sequence[int], "list"),
+    ("ab", Sequence[str], "list"),
+    ([1], tuple[int, int], "2"),
+    ([1, "a"], Sequence[int], "whole"),
+    ([1, -1], Sequence[ranges.PositiveInt], "at least 1"),
+    (3, Mapping[str, Any], "group"),
+    (0, ranges.Positive, "above 0"),
+    (1, ranges.BelowOne, "below 1"),
+    (-1, ranges.Seed, "at least 0"),
+    (2**63, ranges.Seed, "below"),
+    ("5", ranges.Interval, "500steps"),
+    ("-1steps", ranges.Interval, "500steps"),
+    ("1epoch\n", ranges.Interval, "500steps"),
+    (-1, ranges.Positive | None, "null"),
+]
+
+
+@pytest.mark.parametrize(("value", "kind"), FITS, ids=str)
+def test_what_fits(value: Any, kind: Any) -> None:
+    assert misfit(value, kind) is None
+
+
+@pytest.mark.parametrize(("value", "kind", "said"), MISFITS, ids=lambda item: str(item)[:40])
+def test_what_does_not_fit_is_told_what_would(value: Any, kind: Any, said: str) -> None:
+    wish = misfit(value, kind)
+    assert wish is not None
+    assert said in wish
+
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
+    max_leaves=5,
+)
+kinds = st.sampled_from([kind for _, kind in FITS])
+
+
+@given(anything, kinds)
+def test_any_value_gets_an_answer(value: Any, kind: Any) -> None:
+    assert misfit(value, kind) is None or isinstance(misfit(value, kind), str)
+
+
+purposes = st.lists(st.integers(0, 10**6) | st.sampled_from(["order", "augment", "step"]), max_size=3)
+
+
+@given(st.lists(st.tuples(seeds, purposes.map(tuple)), unique=True, min_size=2, max_size=20))
+def test_derived_keys_are_distinct_and_fit_a_generator(keys: list[tuple[int, tuple[int | str, ...]]]) -> None:
+    derived = [derive(seed, *purpose) for seed, purpose in keys]
+    assert len(set(derived)) == len(derived)
+    assert all(0 <= key < 2**63 for key in derived)
+
+
+def test_derived_keys_are_the_same_everywhere() -> None:
+    assert derive(0, "order", 0) == 3471081512423777433  # as on the day the first run was made
+
+
+@given(
+    st.integers(1, 6), st.integers(1, 3), st.integers(1, 9), st.integers(1, 9), st.booleans(), st.integers(0, 4), seeds
+)
+def test_augmentation_is_a_function_of_seed_and_step(
+    count: int, depth: int, height: int, width: int, flip: bool, crop: int, seed: int
+) -> None:
+    pixels = torch.randint(1, 256, (count, depth, height, width), dtype=torch.uint8)
+    before, augment = pixels.clone(), Augment(flip, crop)
+    first = augment(pixels, seed, 5)
+    torch.rand(3)
+    assert first.equal(augment(pixels, seed, 5))
+    assert first.shape == pixels.shape
+    assert first.dtype == pixels.dtype
+    assert pixels.equal(before)
+    assert set(first.unique().tolist()) <= set(before.unique().tolist()) | {0}
+
+
+def test_augmentation_differs_by_step_seed_and_image() -> None:
+    image = torch.arange(64, dtype=torch.uint8).view(1, 1, 8, 8)
+    pixels = image.expand(64, 1, 8, 8).contiguous()
+    for augment in (Augment(flip=True), Augment(crop=2), Augment(True, 1)):
+        changed = augment(pixels, 0, 0)
+        assert not changed.equal(augment(pixels, 0, 1))
+        assert not changed.equal(augment(pixels, 1, 0))
+        assert len(changed.flatten(1).unique(dim=0)) > 1
+    mirrored = Augment(flip=True)(pixels, 0, 0)
+    for one in mirrored:
+        assert one.equal(image[0]) or one.equal(image[0].flip(-1))
+    padded = torch.nn.functional.pad(image[0], (2, 2, 2, 2))
+    windows = {tuple(padded[:, y : y + 8, x : x + 8].flatten().tolist()) for y in range(5) for x in range(5)}
+    assert {tuple(one.flatten().tolist()) for one in Augment(crop=2)(pixels, 0, 0)} <= windows
+
+
+@given(st.integers(1, 50), st.integers(1, 60))
+def test_pieces_hold_every_sample_in_order(size: int, count: int) -> None:
+    batch = Batch(torch.arange(size), torch.arange(size) * 2)
+    pieces = batch.pieces(count)
+    assert 1 <= len(pieces) <= count
+    assert torch.cat([piece.inputs for piece in pieces]).equal(batch.inputs)
+    assert torch.cat([piece.targets for piece in pieces]).equal(batch.targets)
+
+
+def test_norms_and_biases_do_not_decay() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 2), nn.LayerNorm(2))
+    decayed, free = decay_groups(model, 0.1, decay_all=False)
+    assert (decayed["weight_decay"], free["weight_decay"]) == (0.1, 0.0)
+    assert {id(p) for p in decayed["params"]} == {id(model[0].weight), id(model[3].weight)}
+    assert len(free["params"]) == 6
+    (everything,) = decay_groups(model, 0.1, decay_all=True)
+    assert everything["weight_decay"] == 0.1
+    assert len(everything["params"]) == 8
+
+
+def test_frozen_parameters_are_in_no_group() -> None:
+    model = nn.Linear(2, 2)
+    model.weight.requires_grad_(False)
+    (group,) = decay_groups(model, 0.1, decay_all=False)
+    assert [id(p) for p in group["params"]] == [id(model.bias)]
+
+
+@given(st.integers(0, 8), st.integers(0, 30))
+def test_metrics_are_cut_at_the_step(step: int, torn: int) -> None:
+    import json
+    import tempfile
+    from pathlib import Path
+
+    lines = [json.dumps({"step": number, "split": "train"}) + "\n" for number in range(1, 7)]
+    lines.append(json.dumps({"step": 2, "split": "test"}) + "\n")
+    text = "".join(lines)
+    with tempfile.TemporaryDirectory() as place:
+        file = Path(place) / "metrics.jsonl"
+        file.write_text(text[: len(text) - torn])
+        cut_after(file, step)
+        kept = file.read_text().splitlines(keepends=True)
+    assert text.startswith("".join(kept))
+    assert all(line.endswith("\n") and json.loads(line)["step"] <= step for line in kept)
+    assert len(kept) == min(step, 6, text[: len(text) - torn].count("\n"))

@@ -1,0 +1,141 @@
+"""README.md is true: each of its command lines works as it stands, and its tables name what there is."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from bigmodel import errors
+from conftest import TINY, call
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+LINES = [
+    line for block in re.findall(r"^```sh\n(.*?)^```", README, re.DOTALL | re.MULTILINE) for line in block.split("\n")
+]
+COMMANDS = [line for line in LINES if line.strip()]
+TABLES = [line for line in README.splitlines() if line.startswith("| ")]
+FOLDERS = {"cifar10": "cifar-10-batches-bin", "mnist": "mnist", "fashion_mnist": "fashion_mnist"}
+RECIPES = {"article": "cifar10", "cifar10_resnet18": "cifar10"}
+NEEDED_PACKAGES = {"format=onnx": "onnxruntime", "model=timm": "timm"}
+
+needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="there is no make here")
+
+
+@pytest.fixture
+def workplace(tmp_path, tiny_run):
+    """A directory with what the README's commands speak of: a trained run and some pictures."""
+    for name in {match for line in COMMANDS for match in re.findall(r"outputs/[\w-]+/[\w-]+", line)}:
+        shutil.copytree(tiny_run.run, tmp_path / name)
+    for label in ("cats", "dogs"):
+        (tmp_path / "photos" / label).mkdir(parents=True)
+        for number in range(40):
+            Image.new("RGB", (40, 30), (number, 90, 180)).save(tmp_path / "photos" / label / f"{number}.png")
+    Image.new("RGB", (40, 30)).save(tmp_path / "photo.png")
+    return tmp_path
+
+
+@pytest.mark.parametrize("line", [line for line in COMMANDS if re.match(r"bigmodel-|python -m bigmodel ", line)])
+def test_a_command_does_what_it_says(line, workplace):
+    words = shlex.split(line.replace("python -m bigmodel ", "bigmodel-"))
+    verb, words = words[0].removeprefix("bigmodel-"), words[1:]
+    works(verb, words, workplace)
+
+
+def works(verb, words, workplace):
+    for word, package in NEEDED_PACKAGES.items():
+        if word in words and importlib.util.find_spec(package) is None:
+            pytest.skip(f"{package} is not installed")
+    settings = dict(word.split("=", 1) for word in words if "=" in word)
+    if verb == "train":
+        words = [*words, *real_data(settings)]
+        if "-m" in words:
+            words = [*words, *TINY]
+        elif "resume" not in settings and "--help" not in words:
+            words = [*words, "dry_run=true"]
+    if settings.get("device") == "cuda" and not torch.cuda.is_available():
+        answer = call(*words, cwd=workplace, verb=verb)
+        assert (answer.code, "NVIDIA" in answer.err) == (2, True), answer.err
+        words = [word for word in words if word != "device=cuda"] + ["device=cpu"]
+    answer = call(*words, cwd=workplace, verb=verb)
+    assert answer.code == 0, answer.err
+    assert answer.out
+
+
+def real_data(settings):
+    dataset = settings.get("dataset") or RECIPES.get(settings.get("experiment", ""))
+    if dataset not in FOLDERS:
+        return []
+    folder = os.environ.get("BIGMODEL_DATA_DIR")
+    if folder is None or not (Path(folder) / FOLDERS[dataset]).is_dir():
+        pytest.skip(f"BIGMODEL_DATA_DIR holds no {dataset}")
+    return [f"data_dir={Path(folder).resolve()}"]
+
+
+def test_a_wrong_key_would_be_noticed(workplace):
+    with pytest.raises(AssertionError, match=r"optim\.lr\?"):
+        works("train", ["optim.lrr=0.1"], workplace)
+
+
+@needs_make
+@pytest.mark.parametrize("line", [line for line in COMMANDS if line.startswith("make ")])
+def test_make_knows_the_target_and_the_words_given_to_it(line, workplace):
+    planned = subprocess.run([*shlex.split(line), "-n"], cwd=ROOT, capture_output=True, text=True)
+    assert planned.returncode == 0, planned.stderr
+    last = planned.stdout.strip().splitlines()[-1]
+    if "bigmodel-train " in last:
+        works("train", shlex.split(last)[1:], workplace)
+
+
+def test_every_command_is_of_a_kind_that_is_tested():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    for line in COMMANDS:
+        if line.startswith("pip install -e "):
+            assert set(re.findall(r"\w+", line.partition("[")[2])) <= set(extras)
+        else:
+            assert re.match(r"bigmodel-(train|evaluate|predict|export)\b|python -m bigmodel |make ", line), line
+    assert {"make train", "make test", "bigmodel-train"} <= set(COMMANDS)
+    for name in re.findall(r"\(extra `(\w+)`", README):
+        assert name in extras
+
+
+@needs_make
+def test_make_alone_explains_every_target():
+    targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    for words in (["make"], ["make", "help"]):
+        shown = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        explained = dict(re.findall(r"^  (\w+) +(\S.*)$", shown, re.MULTILINE))
+        assert sorted(explained) == sorted(targets)
+
+
+@pytest.mark.parametrize(
+    "group", ["model", "optim", "schedule", "loss", "task", "dataset", "device", "listeners", "experiment"]
+)
+def test_the_table_names_every_choice(group):
+    (row,) = [line for line in TABLES if f"`{group}`" in line.split("|")[1]]
+    missing = [path.stem for path in (ROOT / "conf" / group).glob("*.yaml") if f"`{path.stem}`" not in row]
+    assert not missing
+
+
+def test_the_exit_codes_are_those_of_the_errors():
+    told = {int(code) for code in re.findall(r"^\| (\d+) \|", README, re.MULTILINE)}
+    kinds = [
+        kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.BigmodelError)
+    ]
+    assert told == {0, *(kind.exit_code for kind in kinds)}
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)#:]+)\)", (ROOT / page).read_text(encoding="utf-8")):
+        assert (ROOT / target).exists(), target

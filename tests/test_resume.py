@@ -1,0 +1,336 @@
+"""A run that was stopped, killed or damaged goes on to exactly the bits of one that was not."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from bigmodel.config import from_yaml
+from bigmodel.errors import Interrupted
+from conftest import TINY, Answer, _process_state, call, fingerprint, is_quiet, python, records, start
+
+# everything that keeps state or draws random numbers, at intervals that do not divide each other
+FULL = (
+    *("device=cpu", "model=mlp", "model.hidden=[16]", "model.dropout=0.1", "dataset.augment.flip=true"),
+    *("optim=adamw", "ema=0.9", "accumulate=2", "clip_norm=1", "limit_batches=5", "epochs=2"),
+    *("log_every=3steps", "evaluate_every=4steps", "save_every=100epochs", "listeners=[console,csv]"),
+)
+LONG = (
+    *("device=cpu", "model=mlp", "model.hidden=[16]", "model.dropout=0.1", "ema=0.9", "accumulate=2"),
+    *("epochs=5", "log_every=7steps", "save_every=3steps", "evaluate_every=1epoch"),
+)
+
+
+class StopAt:
+    """Asks the loop to stop once it has asked so many times."""
+
+    name = "a test"
+
+    def __init__(self, calls: int) -> None:
+        self._left = calls
+
+    def defer(self) -> None:
+        pass
+
+    def __call__(self) -> bool:
+        self._left -= 1
+        return self._left == 0
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    answer = call(*FULL, cwd=tmp_path_factory.mktemp("unbroken"))
+    assert answer.code == 0, answer.err
+    return answer.run
+
+
+@pytest.fixture(scope="module")
+def long_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """In this process; those it is compared with have processes of their own."""
+    answer = call(*LONG, cwd=tmp_path_factory.mktemp("long"))
+    assert answer.code == 0, answer.err
+    return answer.run
+
+
+def _train(run: Path, stop: StopAt, *, resume: bool) -> None:
+    from bigmodel.commands.train import run as train
+
+    with _process_state():
+        train(from_yaml(run / "config.yaml"), stop, run, resume=resume)  # type: ignore[arg-type]
+
+
+def _interrupted(source: Path, target: Path, step: int) -> Path:
+    """A new run of `source`'s config, stopped after `step` steps."""
+    from bigmodel.commands.train import run as train
+
+    with _process_state(), pytest.raises(Interrupted, match=f"at step {step} of"):
+        train(from_yaml(source / "config.yaml"), StopAt(step), target)  # type: ignore[arg-type]
+    return target
+
+
+@pytest.mark.parametrize("step", range(1, 10))
+def test_from_every_step_of_two_epochs(unbroken: Path, tmp_path: Path, step: int) -> None:
+    run = _interrupted(unbroken, tmp_path / "run", step)
+    assert json.loads((run / "summary.json").read_text())["state"] == "interrupted"
+    _train(run, StopAt(-1), resume=True)
+    assert fingerprint(run) == fingerprint(unbroken)
+    assert records(run) == records(unbroken)
+    assert len(fingerprint(run)) == 3  # model, optimizer, ema
+    rows = (run / "metrics.csv").read_text().splitlines()
+    assert len(rows) == 1 + len(records(unbroken))
+
+
+def test_stopped_after_every_single_step(unbroken: Path, tmp_path: Path) -> None:
+    run = _interrupted(unbroken, tmp_path / "run", 1)
+    for step in range(2, 10):
+        with pytest.raises(Interrupted, match=f"at step {step} of"):
+            _train(run, StopAt(1), resume=True)
+    _train(run, StopAt(-1), resume=True)
+    assert (fingerprint(run), records(run)) == (fingerprint(unbroken), records(unbroken))
+
+
+@pytest.mark.parametrize("optim", ["sgd", "muon"])
+def test_other_optimizers_resume_bitwise(cli: Callable[..., Answer], tmp_path: Path, optim: str) -> None:
+    answer = cli(*TINY, f"optim={optim}", "model.hidden=[8,8]", "schedule=one_cycle")
+    run = _interrupted(answer.run, tmp_path / "run", 4)
+    _train(run, StopAt(-1), resume=True)
+    assert (fingerprint(run), records(run)) == (fingerprint(answer.run), records(answer.run))
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_streamed_data_resume_bitwise_with_any_number_of_workers(unbroken: Path, tmp_path: Path, workers: int) -> None:
+    run = _interrupted(unbroken, tmp_path / "run", 4)
+    config = (run / "config.yaml").read_text()
+    config = re.sub(r"(?m)^resident_gb: .*", "resident_gb: 0", config)
+    (run / "config.yaml").write_text(re.sub(r"(?m)^workers: .*", f"workers: {workers}", config))
+    _train(run, StopAt(-1), resume=True)
+    assert (fingerprint(run), records(run)) == (fingerprint(unbroken), records(unbroken))
+
+
+def test_a_finished_run_resumes_to_itself(cli: Callable[..., Answer], tiny_run: Answer, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(tiny_run.run, copy)
+    assert cli(f"resume={copy}").code == 0
+    assert (fingerprint(copy), records(copy)) == (fingerprint(tiny_run.run), records(tiny_run.run))
+
+
+def _wait_for(condition: Callable[[], object], process: subprocess.Popen[bytes], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition() and process.poll() is None:
+        assert time.monotonic() < deadline, "it never came so far"
+        time.sleep(0.005)
+
+
+def test_sigterm_saves_and_says_how_to_go_on(long_run: Path, cli: Callable[..., Answer], tmp_path: Path) -> None:
+    process = start(*LONG, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    _wait_for(lambda: list(tmp_path.glob("outputs/*/*/checkpoints/step-0000000[3-9]")), process)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 75, err
+    (run,) = tmp_path.glob("outputs/*/*")
+    assert f"bigmodel-train resume={run.relative_to(tmp_path)}" in err.decode()
+    assert "Traceback" not in err.decode()
+    step = json.loads((run / "summary.json").read_text())["step"]
+    assert f"at step {step} of" in err.decode()
+    assert next(iter(fingerprint(run))).startswith(f"step-{step:08d}")
+    assert start(f"resume={run}", cwd=tmp_path, stdout=subprocess.DEVNULL).wait(timeout=60) == 0
+    assert (fingerprint(run), records(run)) == (fingerprint(long_run), records(long_run))
+
+
+def test_killed_at_random_moments_three_times_in_a_row(long_run: Path, tmp_path: Path) -> None:
+    dice, killed, words = random.Random(), 0, LONG
+    for _ in range(3):
+        process = start(*words, cwd=tmp_path, stdout=subprocess.DEVNULL)
+        before = max((int(p.name[5:]) for p in tmp_path.glob("outputs/*/*/checkpoints/step-*")), default=0)
+        _wait_for(
+            lambda low=before: [  # type: ignore[misc]
+                p for p in tmp_path.glob("outputs/*/*/checkpoints/step-*") if int(p.name[5:]) > low
+            ],
+            process,
+        )
+        time.sleep(dice.uniform(0, 0.3))
+        process.kill()
+        killed += process.wait() == -signal.SIGKILL
+        (run,) = tmp_path.glob("outputs/*/*")
+        words = (f"resume={run}",)
+    assert killed, "too fast to be killed"
+    assert start(*words, cwd=tmp_path, stdout=subprocess.DEVNULL).wait(timeout=60) == 0
+    assert (fingerprint(run), records(run)) == (fingerprint(long_run), records(long_run))
+    assert not list((run / "checkpoints").glob(".tmp-*"))
+
+
+SLOW = """
+import time
+from torch import nn
+class Slow(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(64, 10)
+    def forward(self, x):
+        time.sleep(30)
+        return self.head(x.flatten(1))
+"""
+
+
+def test_a_second_signal_ends_at_once(tmp_path: Path) -> None:
+    (tmp_path / "slow_pkg.py").write_text(SLOW)
+    process = start("~model", "+model={_target_: slow_pkg.Slow}", "trust=[slow_pkg]", "device=cpu", cwd=tmp_path)
+    _wait_for(lambda: [log for log in tmp_path.glob("outputs/*/*/train.log") if "starts" in log.read_text()], process)
+    time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.3)
+    assert process.poll() is None  # the step is being finished
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=5) == 128 + signal.SIGTERM
+
+
+def test_a_signal_before_training_leaves_nothing(tmp_path: Path) -> None:
+    code = "import os, signal; from bigmodel import cli; cli._run = lambda *_: os.kill(os.getpid(), signal.SIGTERM);"
+    done = python("-c", f"{code} cli.train()", cwd=tmp_path)
+    assert done.returncode == 75, done.stderr
+    assert "SIGTERM" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def copy(tiny_run: Answer, tmp_path: Path) -> Path:
+    """A finished run that may be changed."""
+    shutil.copytree(tiny_run.run, tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+def test_epochs_may_grow(cli: Callable[..., Answer], copy: Path) -> None:
+    answer = cli(f"resume={copy}", "epochs=3")
+    assert answer.code == 0, answer.err
+    assert "epochs was 2, is now 3" in answer.out
+    assert next(iter(fingerprint(copy))).startswith("step-00000009")
+    steps = [(r["step"], r["split"]) for r in records(copy)]
+    assert len(steps) == len(set(steps))
+    assert steps.count((steps[-1][0], "test")) == 1
+    again = cli(f"resume={copy}", "epochs=2")
+    assert "epochs" in is_quiet(again, code=2)[0]
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["epochs=1"], ["epochs was 2", "1"]),
+        (["optim.lr=0.5"], ["optim.lr was 0.05", "0.5", "epochs"]),
+        (["seed=7"], ["seed was 0", "7"]),
+        (["model=cnn"], ["model"]),
+        (["optim=adam"], ["optim"]),
+        (["batch_size=32"], ["batch_size was 64", "32"]),
+        (["optim.lrr=1"], ["optim.lr?"]),
+        (["experiment=smoke"], ["experiment"]),
+    ],
+    ids=str,
+)
+def test_what_would_make_it_another_run_is_refused(
+    cli: Callable[..., Answer], copy: Path, words: list[str], named: list[str]
+) -> None:
+    before = {path: path.read_bytes() for path in copy.rglob("*") if path.is_file()}
+    text = "\n".join(is_quiet(cli(f"resume={copy}", *words), code=2))
+    assert all(name in text for name in named), text
+    assert {path: path.read_bytes() for path in copy.rglob("*") if path.is_file()} == before
+
+
+def test_what_changes_no_weights_may_change(cli: Callable[..., Answer], copy: Path) -> None:
+    answer = cli(f"resume={copy}", "keep=5", "save_every=1steps", "workers=0", "listeners=[csv]", "epochs=3")
+    assert answer.code == 0, answer.err
+    assert len(list((copy / "checkpoints").glob("step-*"))) == 5
+
+
+@pytest.mark.parametrize("place", ["", "nowhere", "."])
+def test_no_run_there(cli: Callable[..., Answer], place: str) -> None:
+    answer = cli(f"resume={place}")
+    assert "no run" in is_quiet(answer, code=2)[0]
+    assert list(answer.cwd.iterdir()) == []
+
+
+def test_a_second_writer_is_told_who_writes(cli: Callable[..., Answer], copy: Path) -> None:
+    from bigmodel.run_directory import Lock
+
+    lock = Lock(copy)
+    try:
+        before = {path: path.read_bytes() for path in copy.rglob("*") if path.is_file()}
+        (line,) = is_quiet(cli(f"resume={copy}", "epochs=3"), code=5)
+        assert str(os.getpid()) in line
+        assert {path: path.read_bytes() for path in copy.rglob("*") if path.is_file()} == before
+    finally:
+        lock.release()
+    assert cli(f"resume={copy}", "epochs=3").code == 0  # the lock of one that is gone holds nobody up
+
+
+def _damage(checkpoint: Path) -> None:
+    file = checkpoint / "model.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+
+
+def test_a_damaged_checkpoint_is_passed_over_with_a_warning(
+    cli: Callable[..., Answer], tiny_run: Answer, copy: Path
+) -> None:
+    _damage(copy / "checkpoints" / "step-00000006")
+    answer = cli(f"resume={copy}")
+    assert answer.code == 0, answer.err
+    for text in (answer.out, (copy / "train.log").read_text()):
+        assert "model.safetensors" in text
+        assert "falling back" in text
+    assert (fingerprint(copy), records(copy)) == (fingerprint(tiny_run.run), records(tiny_run.run))
+
+
+def test_nothing_but_damaged_checkpoints(cli: Callable[..., Answer], copy: Path) -> None:
+    for checkpoint in (copy / "checkpoints").glob("step-*"):
+        _damage(checkpoint)
+    before = records(copy)
+    lines = is_quiet(cli(f"resume={copy}"), code=5)
+    assert any("step-00000006" in line for line in lines)
+    assert records(copy) == before
+
+
+def test_a_torn_line_of_metrics_is_cut(cli: Callable[..., Answer], tiny_run: Answer, copy: Path) -> None:
+    with (copy / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 6, "epo')
+    assert cli(f"resume={copy}").code == 0
+    assert records(copy) == records(tiny_run.run)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_names_the_last_good_step(cli: Callable[..., Answer], copy: Path) -> None:
+    (copy / "train.log").unlink()
+    (copy / "train.log").symlink_to("/dev/full")
+    (line,) = is_quiet(cli(f"resume={copy}", "epochs=3"), code=5)
+    assert "No space left" in line
+    assert "step is 6" in line
+
+
+def test_a_disk_that_fills_while_the_config_is_written_loses_no_run(
+    cli: Callable[..., Answer], copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_text = Path.write_text
+
+    def full(path: Path, text: str, **rest: str) -> int:
+        if ".yaml" not in path.name and not text.startswith(("model", "seed")):
+            return write_text(path, text, **rest)
+        write_text(path, text[: len(text) // 2], **rest)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    answer = cli(f"resume={copy}", "epochs=3")
+    monkeypatch.undo()
+    if answer.code != 0:  # a way of writing that this test does not reach is fine too
+        is_quiet(answer, code=5)
+    assert from_yaml(copy / "config.yaml").tree["batch_size"] == 64
+    assert cli(f"resume={copy}", "epochs=3").code == 0
