@@ -129,7 +129,7 @@ def test_what_yaml_alone_shows_imports_no_torch(tmp_path: Path, word: str, code:
 def test_help_lists_groups_choices_and_settings(cli: Callable[..., Answer]) -> None:
     answer = cli("--help")
     assert answer.code == 0
-    for word in ("model", "* cnn", "resnet18", "* sgd", "muon", "one_cycle", "* digits", "epochs: 20", "--config-dir"):
+    for word in ("model", "* cnn", "resnet18", "* sgd", "muon", "one_cycle", "* digits", "epochs: 30", "--config-dir"):
         assert word in answer.out
     for verb in ("evaluate", "predict", "export"):
         assert f"bigmodel-{verb} run=" in cli("--help", verb=verb).out

@@ -57,6 +57,8 @@ def assemble(config: Config, pretrained: bool = True) -> Parts:
         limit_batches=settings.limit_batches,
         overfit_batch=settings.overfit_batch,
     )
+    if settings.accumulate > settings.batch_size:
+        raise ConfigError(f"accumulate: a batch of {settings.batch_size} has no {settings.accumulate} pieces")
     told = tree["model"].get("num_classes", len(dataset.classes))
     if told != len(dataset.classes):
         raise ConfigError(f"model.num_classes: the data has {len(dataset.classes)} classes, not {told}")

@@ -53,6 +53,8 @@ def compose(command: str, overrides: Sequence[str], source: Source, trust: Seque
     with _loader(source) as loader:
         problems: list[str] = []
         try:
+            if any("=[" in text for text in overrides):  # two choices of one group would be merged, not refused
+                raise ValueError
             composed = hydra_compose(config_name=source.name, overrides=[*overrides])
         except (
             HydraException,
@@ -177,7 +179,9 @@ def _sift(loader: ConfigLoader, source: Source, overrides: Sequence[str]) -> tup
         except HydraException:
             problems.append(f"{clip(text)}: cannot be read; write key=value, and quote as 'key=\"some text\"'")
             continue
-        if len(override.key_or_group) > _LONGEST_KEY:
+        if not override.key_or_group:
+            problems.append(f"{clip(text)}: cannot be read; write key=value")
+        elif len(override.key_or_group) > _LONGEST_KEY:
             problems.append(f"{clip(override.key_or_group)}: no such setting; see --help")
         elif override.is_sweep_override():
             problems.append(f"{override.key_or_group}: several values need a sweep: add -m")
@@ -210,6 +214,8 @@ def _text(override: Override) -> str:
 def _group_problem(loader: ConfigLoader, override: Override) -> str | None:
     value = override.value()
     options = loader.get_group_options(override.key_or_group)
+    if isinstance(value, list) and override.key_or_group != "listeners":
+        return f"{override.key_or_group}: takes one choice, not a list"
     if value is None and override.key_or_group != "experiment":
         return f"{override.key_or_group}: needs a choice; {nearest('null', options)}"
     for choice in value if isinstance(value, list) else [value]:
@@ -224,6 +230,7 @@ def _nearest_path(key: str, paths: Sequence[str], loader: ConfigLoader) -> str:
         return f"did you mean {same_leaf[0]}?"
     parent, _, leaf = key.rpartition(".")
     siblings = [path.rpartition(".")[2] for path in paths if path.rpartition(".")[0] == parent]
+    siblings = [name for name in siblings if name != "_target_"]
     if parent and siblings:
         return nearest(leaf, siblings, parent + ".")
     hint = nearest(key, [*paths, *loader.list_groups("")])

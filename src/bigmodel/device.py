@@ -86,7 +86,7 @@ class Device:
 
 
 def _choose(kind: str, index: int | None) -> torch.device:
-    if kind == "cpu":
+    if kind == "cpu" and index is None:
         return torch.device("cpu")
     cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
     if kind == "auto":
@@ -96,6 +96,8 @@ def _choose(kind: str, index: int | None) -> torch.device:
     if kind == "mps" and not mps:
         raise ConfigError(f"device: there is no Apple GPU that torch can use here, {_present(mps)}")
     if kind != "cuda":
+        if index is not None:
+            raise ConfigError(f"device.index: this run is on {kind}, which has no numbers; leave it null")
         return torch.device(kind)
     count = torch.cuda.device_count()
     if index is not None and index >= count:

@@ -43,4 +43,6 @@ BelowOne = Annotated[float, Range(at_least=0, below=1)]
 PositiveInt = Annotated[int, Range(at_least=1)]
 NonNegativeInt = Annotated[int, Range(at_least=0)]
 Seed = Annotated[int, Range(at_least=0, below=2**63)]
-Interval = Annotated[str, Matches(r"\d+(\.\d+)? ?(steps?|epochs?)", "a number with its unit, as 500steps or 1epoch")]
+Interval = Annotated[
+    str, Matches(r"(?=.*[1-9])\d+(\.\d+)? ?(steps?|epochs?)", "a number with its unit, as 500steps or 1epoch")
+]

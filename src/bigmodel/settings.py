@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from bigmodel.ranges import BelowOne, Interval, NonNegative, NonNegativeInt, Positive, PositiveInt, Seed
+from bigmodel.ranges import BelowOne, Interval, NonNegative, NonNegativeInt, Positive, PositiveInt, Range, Seed
 
 Node = Mapping[str, Any]
 
@@ -33,7 +33,7 @@ class Train:
     log_every: Interval
     evaluate_every: Interval
     save_every: Interval
-    keep: PositiveInt
+    keep: Annotated[int, Range(at_least=2)]
     limit_batches: PositiveInt | None
     overfit_batch: bool
     resident_gb: NonNegative

@@ -30,6 +30,9 @@ _VOCABULARY = {name: value for name, value in vars(ranges).items() if name[0].is
 }
 
 
+_BUILT = object()  # the kind of what YAML cannot spell, as a loss: it is built from a node of its own
+
+
 @dataclass(frozen=True)
 class Parameter:
     """One keyword a target takes. `kind` is its annotation, `Any` where that says nothing a value can be held to."""
@@ -105,8 +108,8 @@ def _kind(annotation: ast.expr | None) -> Any:
         return Any
     try:
         return eval(ast.unparse(annotation), {"__builtins__": _BUILTINS}, _VOCABULARY)  # our own source only
-    except (NameError, AttributeError, TypeError):
-        return Any  # a type that YAML cannot spell, as Tensor
+    except NameError:
+        return _BUILT
 
 
 _BUILTINS = {kind.__name__: kind for kind in (bool, int, float, str, list, tuple, dict)}
@@ -130,8 +133,13 @@ def misfit(value: Any, kind: Any) -> str | None:
     origin, arguments = get_origin(kind), get_args(kind)
     if kind is Any or kind is inspect.Parameter.empty:
         return None
+    if kind is _BUILT:
+        return "a node with a _target_"
     if origin is Annotated:
-        return misfit(value, arguments[0]) or _outside(value, arguments[1])
+        if isinstance(arguments[1], ranges.Matches):
+            fits = isinstance(value, str) and re.fullmatch(arguments[1].pattern, value)
+            return None if fits else arguments[1].meaning
+        return misfit(value, arguments[0]) or (None if arguments[1].holds(value) else f"a number {arguments[1]}")
     if origin in (Union, types.UnionType):
         wishes = [misfit(value, one) for one in arguments]
         return None if None in wishes else " or ".join(filter(None, wishes))
@@ -146,14 +154,6 @@ def misfit(value: Any, kind: Any) -> str | None:
     if kind in _PLAIN:
         accepts, words = _PLAIN[kind]
         return None if accepts(value) else words
-    return None
-
-
-def _outside(value: Any, limit: Any) -> str | None:
-    if isinstance(limit, ranges.Range):
-        return None if limit.holds(value) else f"a number {limit}"
-    if isinstance(limit, ranges.Matches):
-        return None if re.fullmatch(limit.pattern, value) else limit.meaning
     return None
 
 

@@ -33,7 +33,11 @@ _GIVEN_BY_THE_COMMAND: Mapping[str, frozenset[str]] = {
 def check(tree: Mapping[str, Any], root: str, trust: Sequence[str] = ()) -> list[str]:
     """Everything wrong with a resolved config, a line each: keys, types and ranges, from `root`'s signature down."""
     problems = list(_misfits("", tree, signature(root), frozenset()))
+    seen: list[Mapping[str, Any]] = []
     for path, node in _nodes("", tree):
+        if node in seen:  # one node, interpolated into another place: its mistakes are told once
+            continue
+        seen.append(node)
         group = path.partition(".")[0]
         given = _GIVEN_BY_THE_COMMAND.get(group, frozenset())
         target = node["_target_"]
