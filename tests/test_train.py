@@ -241,7 +241,7 @@ def test_a_compiled_run_measures_its_best_weights_too(
     assert (lines[-1]["split"], lines[-1]["step"]) == ("test", 3)
 
 
-@pytest.mark.parametrize(("keep", "left"), [(1, 2), (2, 2), (4, 4)])
+@pytest.mark.parametrize(("keep", "left"), [(2, 2), (3, 3), (4, 4)])
 def test_old_checkpoints_go_and_two_stay(cli: Callable[..., Answer], keep: int, left: int) -> None:
     answer = cli(*TINY, "save_every=1steps", f"keep={keep}", "evaluate_every=100epochs")
     assert answer.code == 0, answer.err
