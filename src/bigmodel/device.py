@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import platform
 import subprocess
@@ -17,6 +18,8 @@ from bigmodel.ranges import NonNegativeInt, PositiveInt
 from bigmodel.seeds import derive
 
 __all__ = ["Device"]
+
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h
 
 
 class Device:
@@ -62,6 +65,8 @@ class Device:
             spare_the_compiler()
         if self.torch_device.type == "cuda":
             torch.cuda.set_device(self.torch_device)
+        elif self.torch_device.type == "cpu":
+            _keep_freed_memory()
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """The forward pass runs in bf16 where that is safe, if the run's precision says so."""
@@ -83,6 +88,17 @@ class Device:
             torch.cuda.default_generators[self.torch_device.index].manual_seed(key)
         elif self.torch_device.type == "mps":
             torch.mps.manual_seed(key)
+
+
+def _keep_freed_memory() -> None:
+    """Have glibc reuse what a step frees, not return it to the system and fault it in again: a quarter of a CPU step.
+
+    Other C libraries are left as they are.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_MMAP_MAX, 0)
+        mallopt(_M_TRIM_THRESHOLD, -1)  # as size_t: never
 
 
 def _choose(kind: str, index: int | None) -> torch.device:
