@@ -1,0 +1,100 @@
+"""Command lines in processes of their own that need not import torch: forked from a server that has it loaded.
+
+Each is a real process (its own PID, session, signals, files), ready in some milliseconds instead of two seconds, so that
+thousands can be killed.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+
+_server = multiprocessing.get_context("forkserver")
+_server.set_forkserver_preload(
+    ["torch", "numpy", "bigmodel.cli", "bigmodel.compose", "bigmodel.resume", "bigmodel.commands.train"]
+)
+_OWN = ("BIGMODEL_DATA_DIR", "BIGMODEL_TRACEBACK", "BIGMODEL_SWEEP", "HYDRA_FULL_ERROR")
+
+
+def launch(
+    *words: str,
+    cwd: Path,
+    output: Path | None = None,
+    verb: str = "train",
+    held: bool = False,
+    environment: Mapping[str, str] | None = None,
+    before: Callable[[], object] | None = None,
+) -> ForkServerProcess:
+    """A command line as a child: `pid`, `exitcode` (negative for a signal), `join(timeout)`, `kill()`.
+
+    Both streams go to the file `output` (else nowhere). With `held` the child stops itself before its first line, until
+    SIGCONT: time to attach a tracer. `before` is called in the child first; it must be importable (a limit to set).
+    """
+    process = _server.Process(
+        target=_child, args=(words, os.fspath(cwd), output, verb, held, dict(environment or {}), before), daemon=False
+    )
+    process.start()
+    return process
+
+
+def finished(process: ForkServerProcess, seconds: float = 60) -> int:
+    """Wait for the end and return the exit code; a process that hangs is killed and fails the test."""
+    process.join(seconds)
+    if process.exitcode is None:
+        process.kill()
+        process.join()
+        raise AssertionError(f"still running after {seconds} s")
+    return process.exitcode
+
+
+def until(condition: Callable[[], object], process: ForkServerProcess, seconds: float = 60) -> bool:
+    """Wait until the condition holds or the process has ended; whether the condition came to hold."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if process.exitcode is not None:
+            return bool(condition())
+        assert time.monotonic() < deadline, "it never came so far"
+        time.sleep(0.002)
+    return True
+
+
+def _child(
+    words: tuple[str, ...],
+    cwd: str,
+    output: Path | None,
+    verb: str,
+    held: bool,
+    environment: dict[str, str],
+    before: Callable[[], object] | None,
+) -> None:
+    os.setsid()
+    for name in _OWN:
+        os.environ.pop(name, None)
+    os.environ.update(environment)
+    os.chdir(cwd)
+    sink = os.open(output or os.devnull, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    for stream in (1, 2):
+        os.dup2(sink, stream)
+    sys.argv = [f"bigmodel-{verb}", *words]
+    if before is not None:
+        before()
+    if held:
+        os.kill(os.getpid(), signal.SIGSTOP)
+    from bigmodel.cli import _guarded
+
+    code = 1
+    try:
+        code = _guarded(verb, words)
+    except SystemExit as stopped:
+        code = stopped.code if isinstance(stopped.code, int) else int(stopped.code is not None)
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
