@@ -41,8 +41,11 @@ NEVER = 10**9
 
 
 class NoCheckpoints:
-    def save(self, job: Job, best: bool) -> str:
-        return ""
+    def save(self, job: Job, best: bool) -> None:
+        return None
+
+    def news(self) -> None:
+        return None
 
 
 def cifar10(folder: Path) -> tuple[Tensor, Tensor]:
@@ -65,10 +68,10 @@ def random_like(count: int, shape: tuple[int, int, int]) -> tuple[Tensor, Tensor
     return torch.randint(256, (count, *shape), dtype=torch.uint8), torch.randint(10, (count,))
 
 
-def ours(model: nn.Module, pixels: Tensor, labels: Tensor, steps: int) -> tuple[float, float]:
+def dataset_of(pixels: Tensor, labels: Tensor) -> ImageDataset:
     channels = pixels.shape[1]
     arrays = Arrays(pixels, labels)
-    dataset = ImageDataset(
+    return ImageDataset(
         classes=[str(number) for number in range(10)],
         input_shape=tuple(pixels.shape[1:]),
         mean=[0.5] * channels,
@@ -79,8 +82,15 @@ def ours(model: nn.Module, pixels: Tensor, labels: Tensor, steps: int) -> tuple[
         sizes={"train": len(labels)},
         fingerprint="",
     )
+
+
+def random_data(shape: tuple[int, int, int], count: int, batch_size: int, device: Device) -> ImageData:
+    return ImageData(dataset_of(*random_like(count, shape)), device=device.torch_device, batch_size=batch_size, seed=0)
+
+
+def ours(model: nn.Module, pixels: Tensor, labels: Tensor, steps: int) -> tuple[float, float]:
     device = Device("cpu")
-    data = ImageData(dataset, device=device.torch_device, batch_size=BATCH, seed=0)
+    data = ImageData(dataset_of(pixels, labels), device=device.torch_device, batch_size=BATCH, seed=0)
     job = Job(
         model=model,
         task=Classification(CrossEntropy(), 10),

@@ -1,7 +1,7 @@
 """Command lines in processes of their own that need not import torch: forked from a server that has it loaded.
 
-Each is a real process (its own PID, session, signals, files), ready in some milliseconds instead of two seconds, so that
-thousands can be killed.
+Each is a real process (its own PID, session, signals, files), ready in some milliseconds instead of two seconds, so
+that thousands can be killed.
 """
 
 from __future__ import annotations

@@ -36,6 +36,30 @@ class Checkpoint:
     state: Mapping[str, Any]
 
 
+def commit(
+    root: Path,
+    step: int,
+    tensors: Mapping[str, Mapping[str, Tensor]],
+    state: Mapping[str, Any],
+    *,
+    best: float | None,
+    keep: int,
+) -> Path:
+    """All that a save does on the disk: the checkpoint, the files that point at it, then the removal of older ones.
+
+    `best` is the monitored value where these weights are the best so far; `state["best"]["step"]` is never removed.
+
+    Raises:
+        OSError: as `save`.
+    """
+    path = save(root, step, tensors, state)
+    write_json(root / "last.json", {"step": step})
+    if best is not None:
+        write_json(root / "best.json", {"step": step, "value": best})
+    prune(root, keep, state["best"].get("step"))
+    return path
+
+
 def save(root: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any]) -> Path:
     """Commit one checkpoint under `root` as `step-00000000`; an older one of the same step is replaced.
 

@@ -17,8 +17,11 @@ from bigmodel.job import Job
 class Checkpoints(Protocol):
     """Where the loop puts what must survive."""
 
-    def save(self, job: Job, best: bool) -> str:
-        """Commit the job's state; returns where."""
+    def save(self, job: Job, best: bool) -> Saved | None:
+        """Begin to commit the job's state as it is now. Returns the save before it, unless `news` has told of it."""
+
+    def news(self) -> Saved | None:
+        """The save that has been committed since the last call, if one has; raises what made it fail."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,10 @@ def train(
     emit: Callable[[Any], None],
     stopping: Callable[[], bool],
 ) -> str:
-    """Take `job` to its last step. Returns why it ended: "done", "early_stopped" or "interrupted" (saved)."""
+    """Take `job` to its last step. Returns why it ended: "done", "early_stopped" or "interrupted".
+
+    The last save may still be under way then.
+    """
     if _out_of_patience(job, plan):  # a run that had stopped so before it was resumed
         return "early_stopped"
     logged, samples, data_s, step_s = perf_counter(), 0, 0.0, 0.0
@@ -54,6 +60,8 @@ def train(
         done = perf_counter()
         data_s, step_s, samples = data_s + got - asked, step_s + done - got, samples + len(batch.targets)
         emit(Stepped(job.step))
+        if saved := checkpoints.news():
+            emit(saved)
 
         last, epoch = job.step == job.steps, job.step / data.steps_per_epoch
         if last or job.step % plan.log_every == 0:
@@ -75,8 +83,8 @@ def train(
         if last or best or stop or patience_out or job.step % plan.save_every == 0:
             began = perf_counter()
             job.refuse_unsound()
-            path = checkpoints.save(job, best)
-            emit(Saved(job.step, path, perf_counter() - began))
+            if saved := checkpoints.save(job, best):
+                emit(saved)
             logged += perf_counter() - began
         if patience_out:
             return "early_stopped"

@@ -27,6 +27,7 @@ from bigmodel.listeners.metrics_file import MetricsFile
 from bigmodel.listeners.totals import Totals
 from bigmodel.loop import train
 from bigmodel.preview import preview
+from bigmodel.saves import Saves
 from bigmodel.signals import Stop
 from bigmodel.targets import build
 
@@ -55,8 +56,8 @@ def run(config: Config, stop: Stop, directory: Path | None = None, resume: bool 
         stack.enter_context(_failures_in_words(directory, parts.job))
         lock = run_directory.Lock(directory)
         stack.callback(lock.release)
-        saved = Saves(directory, parts)
-        warnings = saved.resume() if resume else []
+        saves = _saves(directory, parts)
+        warnings = saves.restore(parts.job) if resume else []
         _describe(directory, parts, resume)
         log, totals = LogFile(directory), Totals()
         listeners: list[Listener] = [log, MetricsFile(directory), totals]
@@ -71,7 +72,7 @@ def run(config: Config, stop: Stop, directory: Path | None = None, resume: bool 
         stop.defer()
         for text in warnings:
             emit(Warned(text))
-        summary = _trained(directory, parts, saved, emit, stop, log, totals)
+        summary = _trained(directory, parts, saves, emit, stop, log, totals)
         if summary["state"] == "interrupted":
             raise Interrupted(
                 f"stopped by {stop.name} at step {parts.job.step} of {parts.job.steps}, saved; "
@@ -82,7 +83,7 @@ def run(config: Config, stop: Stop, directory: Path | None = None, resume: bool 
 
 
 def _trained(
-    directory: Path, parts: Parts, saved: Saves, emit: Emit, stop: Stop, log: LogFile, totals: Totals
+    directory: Path, parts: Parts, saves: Saves, emit: Emit, stop: Stop, log: LogFile, totals: Totals
 ) -> dict[str, Any]:
     """Train, test, and write `summary.json`, however it ends."""
     job = parts.job
@@ -91,13 +92,16 @@ def _trained(
     try:
         with _failures_in_words(directory, job):
             emit(Started(job.step, job.steps, parts.data.steps_per_epoch, str(directory), parts.device.name))
-            summary["state"] = train(job, parts.data, parts.plan, parts.device, saved, emit, stop)
+            summary["state"] = train(job, parts.data, parts.plan, parts.device, saves, emit, stop)
+            if saved := saves.wait():
+                emit(saved)
             if summary["state"] != "interrupted":
-                summary |= _final(parts, saved, emit)
+                summary |= _final(parts, saves, emit)
     except BaseException as error:
         summary |= {"state": "failed", "error": str(error)}
         with contextlib.suppress(OSError):
             log.write("".join(traceback.format_exception(error)))
+        _last_news(saves, emit)
         raise
     finally:
         seconds = before + monotonic() - began
@@ -105,6 +109,18 @@ def _trained(
         with contextlib.suppress(OSError):
             checkpoint.write_json(directory / "summary.json", summary)
     return summary
+
+
+def _last_news(saves: Saves, emit: Emit) -> None:
+    """What became of the save that was under way when training failed; that failure stays the one that is told."""
+    with contextlib.suppress(OSError):  # of listeners, on the disk that is full
+        try:
+            saved = saves.wait()
+        except OSError as error:
+            emit(Warned(f"the save that was under way failed as well: {error}"))
+        else:
+            if saved is not None:
+                emit(saved)
 
 
 def _describe(directory: Path, parts: Parts, resume: bool) -> None:
@@ -136,44 +152,19 @@ def _close(listeners: Sequence[Listener]) -> None:
             listener.close()
 
 
-class Saves:
-    """The run's checkpoints, with all that inference needs beside the weights."""
-
-    def __init__(self, directory: Path, parts: Parts) -> None:
-        self._root, self._parts = directory / "checkpoints", parts
-        dataset = parts.dataset
-        self._about = {
-            "config": parts.config.shareable(),
-            "classes": list(dataset.classes),
-            "input_shape": list(dataset.input_shape),
-            "mean": list(dataset.mean),
-            "std": list(dataset.std),
-        }
-
-    def save(self, job: Job, best: bool) -> str:
-        path = checkpoint.save(self._root, job.step, job.tensors(), job.state() | self._about)
-        checkpoint.write_json(self._root / "last.json", {"step": job.step})
-        if best:
-            checkpoint.write_json(self._root / "best.json", {"step": job.step, "value": job.best["value"]})
-        kept = job.best.get("step")
-        checkpoint.prune(self._root, self._parts.settings.keep, None if kept is None else int(kept))
-        return str(path)
-
-    def resume(self) -> list[str]:
-        """Restore the newest checkpoint that verifies; what was passed over is returned as warnings."""
-        checkpoint.sweep(self._root)
-        found, warnings = checkpoint.newest(self._root)
-        if found is not None:
-            self._parts.job.restore(found.tensors, found.state)
-        elif warnings:
-            raise StorageError(*warnings)
-        return warnings
-
-    def best(self) -> checkpoint.Checkpoint:
-        return checkpoint.load(self._root / f"step-{int(self._parts.job.best['step']):08d}")
+def _saves(directory: Path, parts: Parts) -> Saves:
+    dataset = parts.dataset
+    about = {
+        "config": parts.config.shareable(),
+        "classes": list(dataset.classes),
+        "input_shape": list(dataset.input_shape),
+        "mean": list(dataset.mean),
+        "std": list(dataset.std),
+    }
+    return Saves(directory / "checkpoints", about, parts.settings.keep)
 
 
-def _final(parts: Parts, saved: Saves, emit: Emit) -> dict[str, Any]:
+def _final(parts: Parts, saves: Saves, emit: Emit) -> dict[str, Any]:
     """The one look at the test split, with the best weights."""
     job, data = parts.job, parts.data
     if "test" not in data.splits:
@@ -181,7 +172,7 @@ def _final(parts: Parts, saved: Saves, emit: Emit) -> dict[str, Any]:
     step = job.step
     if job.best and job.best["step"] != job.step:
         try:
-            found = saved.best()
+            found = saves.best(job)
         except StorageError as error:
             emit(Warned(f"{error}; testing the last weights instead of the best"))
         else:

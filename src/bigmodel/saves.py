@@ -1,0 +1,96 @@
+"""Saving while training goes on: the state is copied to host memory, and a thread commits the copy.
+
+The loop pays for the copy alone. One save is under way at a time; the next one waits for it, so that a slow disk slows
+training down instead of filling the memory. Files are written and hashed without holding the interpreter's lock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent import futures
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from bigmodel import checkpoint
+from bigmodel.errors import StorageError
+from bigmodel.events import Saved
+from bigmodel.job import Job, Tensors
+
+_COPIED_AT_MOST = 256e6  # bytes; on a CPU the copy takes from the memory that training needs
+
+
+class Saves:
+    """A run's checkpoints under `root`. `about` is what inference needs beside the weights."""
+
+    def __init__(self, root: Path, about: dict[str, Any], keep: int) -> None:
+        self._root, self._about, self._keep = root, about, keep
+        self._pending: futures.Future[Saved] | None = None
+
+    def save(self, job: Job, best: bool) -> Saved | None:
+        """Begin to commit the job's state as it is now. Returns the save before it, unless `news` has told of it.
+
+        What lies on a CPU and is too large to copy is committed before this returns, from where it lies.
+
+        Raises:
+            OSError: the save before this one failed.
+        """
+        before = self.wait()
+        tensors, value = job.tensors(), job.best["value"] if best else None
+        state = job.state() | self._about
+        small = _bytes_on_cpu(tensors) <= _COPIED_AT_MOST
+        kept = _copied(tensors) if small else tensors
+        writer = futures.ThreadPoolExecutor(1, "save")  # one a save: none is left over when a data worker is forked
+        self._pending = writer.submit(self._commit, job.step, kept, state, value)
+        writer.shutdown(wait=not small)
+        return before
+
+    def news(self) -> Saved | None:
+        """The save that has been committed since the last call, if one has.
+
+        Raises:
+            OSError: it failed; nothing that was there before is lost.
+        """
+        if self._pending is None or not self._pending.done():
+            return None
+        return self.wait()
+
+    def wait(self) -> Saved | None:
+        """As `news`, once the save that is under way has ended."""
+        pending, self._pending = self._pending, None
+        return None if pending is None else pending.result()
+
+    def restore(self, job: Job) -> list[str]:
+        """Bring the newest checkpoint that verifies into the job; what was passed over is returned as warnings.
+
+        Raises:
+            StorageError: there are checkpoints, and none verifies.
+        """
+        checkpoint.sweep(self._root)
+        found, warnings = checkpoint.newest(self._root)
+        if found is not None:
+            job.restore(found.tensors, found.state)
+        elif warnings:
+            raise StorageError(*warnings)
+        return warnings
+
+    def best(self, job: Job) -> checkpoint.Checkpoint:
+        """The checkpoint with the best evaluation. Raises StorageError if it does not verify."""
+        return checkpoint.load(self._root / f"step-{int(job.best['step']):08d}")
+
+    def _commit(self, step: int, tensors: Tensors, state: Mapping[str, Any], best: float | None) -> Saved:
+        began = perf_counter()
+        path = checkpoint.commit(self._root, step, tensors, state, best=best, keep=self._keep)
+        return Saved(step, str(path), perf_counter() - began)
+
+
+def _bytes_on_cpu(tensors: Tensors) -> int:
+    every = (tensor for group in tensors.values() for tensor in group.values())
+    return sum(tensor.nbytes for tensor in every if tensor.device.type == "cpu")
+
+
+def _copied(tensors: Tensors) -> Tensors:
+    return {
+        file: {name: tensor.detach().to("cpu", copy=True) for name, tensor in group.items()}
+        for file, group in tensors.items()
+    }
