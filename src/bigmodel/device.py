@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from bigmodel.errors import ConfigError
-from bigmodel.light_torch import spare_the_compiler
+from bigmodel.light_torch import deterministic_algorithms, spare_the_compiler
 from bigmodel.ranges import NonNegativeInt, PositiveInt
 from bigmodel.seeds import derive
 
@@ -39,6 +39,10 @@ class Device:
         self.threads = threads or torch.get_num_threads()
         if precision == "tf32" and self.torch_device.type != "cuda":
             raise ConfigError(f"device.precision: tf32 needs an NVIDIA GPU, and this run is on {self.name}; use fp32")
+        if deterministic and self.torch_device.type == "mps":
+            raise ConfigError(
+                "device.deterministic: Apple GPUs promise no bitwise repetition; use device=cpu, or leave it false"
+            )
 
     @property
     def sum_dtype(self) -> torch.dtype:
@@ -51,6 +55,14 @@ class Device:
             return f"{self.torch_device} ({torch.cuda.get_device_name(self.torch_device)})"
         return f"{self.torch_device.type} ({platform.processor() or platform.machine()}, {self.threads} threads)"
 
+    @property
+    def repeats(self) -> str:
+        """What is promised of another run of the same config on this machine."""
+        if self.torch_device.type == "cpu" or self._deterministic:
+            return f"bitwise, with the same versions{' and threads' if self.torch_device.type == 'cpu' else ''}"
+        hint = "; device.deterministic=true does" if self.torch_device.type == "cuda" else ""
+        return f"nearly: {self.torch_device.type} does not promise the last bits{hint}"
+
     def prepare(self) -> None:
         """Set torch's global switches. Once a process, before the model is built."""
         torch.set_num_threads(self.threads)
@@ -59,9 +71,10 @@ class Device:
         torch.backends.cudnn.benchmark = not self._deterministic
         if self._deterministic:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        if self._deterministic != torch.are_deterministic_algorithms_enabled():  # the call imports the compiler
+        if self._compile:
             torch.use_deterministic_algorithms(self._deterministic)
-        if not self._compile:
+        else:
+            deterministic_algorithms(self._deterministic)
             spare_the_compiler()
         if self.torch_device.type == "cuda":
             torch.cuda.set_device(self.torch_device)

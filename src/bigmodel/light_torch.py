@@ -21,6 +21,11 @@ def spare_the_compiler() -> None:
             method.__dict__.setdefault("__dynamo_disable", method)
 
 
+def deterministic_algorithms(only: bool) -> None:
+    """`torch.use_deterministic_algorithms` without the word it leaves for the compiler, which it imports to do so."""
+    torch._C._set_deterministic_algorithms(only, warn_only=False)
+
+
 def bare_step(optimizer: torch.optim.Optimizer) -> Callable[[], object]:
     """An optimizer's step without the wrappers that import the compiler, for torch's own optimizers; else its step.
 

@@ -14,6 +14,7 @@ def preview(parts: Parts) -> str:
     where = "in the device's memory" if data.resident else f"streamed by {settings.workers} workers"
     rows = {
         "device": f"{parts.device.name}, {parts.device.precision}",
+        "repeats": parts.device.repeats,
         "data": f"{splits}; {len(dataset.classes)} classes, {shape}, {where} ({amount(data.bytes, 'B')})",
         "steps": f"{job.steps:,} of {settings.batch_size} samples ({data.steps_per_epoch:,} in each of "
         f"{settings.epochs:g} epochs)",

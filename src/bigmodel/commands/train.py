@@ -192,6 +192,12 @@ def _failures_in_words(directory: Path, job: Job) -> Iterator[None]:
     except BigmodelError:
         raise
     except (MemoryError, RuntimeError) as error:
+        operation, found, _ = str(error).partition(" does not have a deterministic implementation")
+        if found:
+            raise ConfigError(
+                f"device.deterministic: {operation} is not bitwise repeatable on this device; use device=cpu, "
+                "another model, or leave it false"
+            ) from error
         if not isinstance(error, (MemoryError, torch.OutOfMemoryError)) and "can't allocate memory" not in str(error):
             raise
         raise OutOfMemoryError(
