@@ -9,12 +9,12 @@ INSTALL := $(BIN)/python -m pip install --disable-pip-version-check
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help train test check format benchmark wheel clean
+.PHONY: help train test test-faults check format benchmark wheel clean
 
 help: ## Show this list
 	@echo 'make TARGET [ARGS="..."] [PYTHON=python3.12]'
 	@echo
-	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  \1#\2/p' Makefile | while IFS='#' read -r name text; do \
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  \1#\2/p' Makefile | while IFS='#' read -r name text; do \
 	  printf '%-12s %s\n' "$$name" "$$text"; done
 
 train: $(VENV)/.installed ## Train, on the embedded digits by default: make train ARGS="model=mlp epochs=5"
@@ -22,6 +22,10 @@ train: $(VENV)/.installed ## Train, on the embedded digits by default: make trai
 
 test: $(VENV)/.installed-test ## Run the tests; real data too if BIGMODEL_DATA_DIR holds it: make test ARGS="-k cli"
 	$(BIN)/python -m pytest $(ARGS)
+
+test-faults: $(VENV)/.installed-test ## The fault campaign, in full: half an hour or more; its table goes to outputs/faults.md
+	BIGMODEL_FAULTS=full BIGMODEL_FAULTS_TABLE=outputs/faults.md \
+	  $(BIN)/python -m pytest --timeout=3600 tests/faults tests/test_resume.py $(ARGS)
 
 check: $(VENV)/.installed-dev ## Lint, check the format and the types
 	$(BIN)/ruff check .

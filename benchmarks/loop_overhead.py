@@ -41,7 +41,7 @@ NEVER = 10**9
 
 
 class NoCheckpoints:
-    def save(self, job: Job, best: bool) -> None:
+    def save(self, job: Job) -> None:
         return None
 
     def news(self) -> None:

@@ -15,9 +15,10 @@ import os
 import random
 import secrets
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -66,6 +67,12 @@ def count(key: str, quick: int, full: int) -> int:
     return int(os.environ.get(f"BIGMODEL_FAULTS_{key}", fallback))
 
 
+def chosen(points: Sequence[Any], trial: Trial, total: int) -> Any:
+    """One of the trial's share of all points; of as many trials as points, each takes its own."""
+    low, high = (len(points) * number // total for number in (trial.number, trial.number + 1))
+    return points[trial.random.randrange(low, max(low + 1, high))]
+
+
 @pytest.fixture
 def campaign() -> Iterator[Callable[..., Iterator[Trial]]]:
     """`campaign(fault, key=..., quick=..., full=...)`: trials to run; the test fails at its end if any of them did."""
@@ -100,10 +107,28 @@ def table() -> str:
     return "\n".join(lines)
 
 
+def circumstances() -> str:
+    """One line: when, which code, on what, and which draws."""
+    import platform
+    import subprocess
+    from datetime import date
+
+    import torch
+
+    ask = ["git", "describe", "--always", "--dirty", "--abbrev=7"]
+    commit = subprocess.run(ask, capture_output=True, text=True, cwd=Path(__file__).parent).stdout.strip() or "unknown"
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
+    return (
+        f"{date.today()}, commit {commit}, {os.cpu_count()} cores, {memory:.0f} GB, {platform.system()}, "
+        f"Python {platform.python_version()}, torch {torch.__version__}, BIGMODEL_FAULTS_SEED={SEED}"
+    )
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Show the table where a campaign was asked for, and write it to BIGMODEL_FAULTS_TABLE."""
     if not _rows or os.environ.get("BIGMODEL_FAULTS") != "full":
         return
-    terminalreporter.write_line(f"\nBIGMODEL_FAULTS_SEED={SEED}\n{table()}")
+    text = f"{circumstances()}\n\n{table()}\n"
+    terminalreporter.write_line(f"\n{text}")
     if target := os.environ.get("BIGMODEL_FAULTS_TABLE"):
-        Path(target).write_text(table() + "\n", encoding="utf-8")
+        Path(target).write_text(text, encoding="utf-8")

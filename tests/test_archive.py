@@ -3,6 +3,7 @@
 import errno
 import gzip
 import io
+import random
 import tarfile
 from pathlib import Path
 
@@ -102,9 +103,28 @@ def test_an_archive_of_something_else_or_none_is_named(tmp_path):
 
 
 def test_a_name_twice_does_not_overwrite(tmp_path):
-    with pytest.raises(StorageError):
-        extract(pack(tmp_path / "a.tar.gz", file("data/b"), file("data/b")), tmp_path / "data")
+    for second in ("data/b", "data/b/c"):
+        with pytest.raises(DataError, match=f"holds '{second}' twice"):
+            extract(pack(tmp_path / "a.tar.gz", file("data/b"), file(second)), tmp_path / "data")
+        assert left(tmp_path) == ["a.tar.gz"]
+
+
+def test_a_flipped_bit_that_only_the_checksum_tells_is_refused(tmp_path):
+    packed = pack(tmp_path / "a.tar.gz", file("data/b", random.Random(0).randbytes(50_000)))
+    content = bytearray(packed.read_bytes())
+    content[25_000] ^= 1  # random bytes are stored as they are, so it still decompresses
+    packed.write_bytes(content)
+    with pytest.raises(DataError, match=r"damaged or cut off \(CRC check failed"):
+        extract(packed, tmp_path / "data")
     assert left(tmp_path) == ["a.tar.gz"]
+
+
+def test_zeros_without_end_after_the_last_file_are_refused(tmp_path):
+    packed = pack(tmp_path / "a.tar", file("data/b"))
+    packed = tmp_path / "b.tar.gz"
+    packed.write_bytes(gzip.compress(gzip.decompress((tmp_path / "a.tar").read_bytes()) + bytes(5_000_000)))
+    with pytest.raises(DataError, match="unpacks to more than 1000000 bytes"):
+        extract(packed, tmp_path / "data", max_bytes=1_000_000)
 
 
 def test_a_full_disk_is_a_storage_error(tmp_path, monkeypatch):

@@ -160,8 +160,9 @@ def test_a_mirror_replaces_all_but_the_file_name(server, tmp_path):
 def test_what_cannot_be_downloaded_says_how_else_to_get_it(server, tmp_path):
     with pytest.raises(DataError) as caught:
         obtain("https://a.invalid/gone", tmp_path / "x", MD5, True, server.url.rpartition("/")[0], "x in /y")
-    assert "answers 404" in caught.value.lines[0]
-    assert "found no x in /y" in caught.value.lines[1]
+    (line,) = caught.value.lines
+    assert "answers 404" in line
+    assert "found no x in /y" in line
 
 
 @pytest.mark.parametrize(("tty", "count", "ending"), [(False, 11, "\n"), (True, 101, "")])

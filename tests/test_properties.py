@@ -85,9 +85,20 @@ def test_a_schedule_is_a_share_of_the_rate(schedule: Constant, progress: float) 
     assert schedule(progress) == schedule(progress)
 
 
-@given(smooth, st.floats(0, 1 - 1e-6))
-def test_a_smooth_schedule_never_jumps(schedule: Constant, progress: float) -> None:
-    assert abs(schedule(progress + 1e-6) - schedule(progress)) < 1e-4
+@given(schedules, st.floats(0, 1 - 1e-6))
+def test_a_schedule_jumps_at_milestones_only(schedule: Any, progress: float) -> None:
+    step = 1e-6
+    if any(progress < milestone <= progress + step for milestone in getattr(schedule, "milestones", ())):
+        return
+    steepest = math.pi / 2 / min(schedule.warmup or 1, 1 - schedule.warmup)
+    assert abs(schedule(progress + step) - schedule(progress)) <= steepest * step + 1e-12
+
+
+@given(st.floats(0, 0.9), shares, st.lists(shares, min_size=1, max_size=4), shares)
+def test_each_milestone_multiplies_by_gamma(warmup: float, progress: float, places: list[float], gamma: float) -> None:
+    passed = sum(progress >= place for place in places)
+    expected = gamma**passed * Constant(warmup)(progress)
+    assert Step(warmup, places, gamma)(progress) == pytest.approx(expected, abs=1e-15)
 
 
 @given(smooth)

@@ -57,7 +57,7 @@ def test_training_goes_on_while_the_state_of_the_step_is_committed(tmp_path: Pat
     job, saving = _job(), Saves(tmp_path / "checkpoints", {}, keep=2)
     job.update(BATCH)
     then = _weights(job)
-    assert saving.save(job, best=False) is None
+    assert saving.save(job) is None
     for _ in range(3):
         job.update(BATCH)
         assert saving.news() is None
@@ -78,7 +78,7 @@ def test_a_save_waits_for_the_one_before_and_tells_of_it(tmp_path: Path) -> None
     told = []
     for _ in range(3):
         job.update(BATCH)
-        told.append(saving.save(job, best=False))
+        told.append(saving.save(job))
     told.append(saving.wait())
     assert [saved and saved.step for saved in told] == [None, 1, 2, 3]
     assert threading.active_count() == 1  # no thread is left that a forked data worker could inherit
@@ -92,7 +92,7 @@ def test_what_is_too_large_to_copy_is_committed_in_place(
     held.set()
     job, saving = _job(), Saves(tmp_path / "checkpoints", {}, keep=2)
     job.update(BATCH)
-    saving.save(job, best=False)
+    saving.save(job)
     assert (tmp_path / "checkpoints" / "step-00000001").is_dir()  # before save returned
     saved = saving.news()
     assert saved is not None

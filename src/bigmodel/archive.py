@@ -105,7 +105,8 @@ def _damage(path: Path) -> Iterator[None]:
     try:
         yield
     except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise DataError(f"{path.absolute()}: damaged or cut off ({error}); delete it and get it again") from error
+        reason = str(error).partition(":\n")[0]  # tarfile lists each way in which it tried to read
+        raise DataError(f"{path.absolute()}: damaged or cut off ({reason}); delete it and get it again") from error
     except _WriteError as error:
         raise error.cause from error
     except OSError as error:
@@ -128,7 +129,15 @@ def _unpack(archive: Path, tar: tarfile.TarFile, scratch: Path, max_bytes: int, 
         if room < 0 or count > max_members:
             raise DataError(f"{archive.absolute()}: unpacks to more than {max_bytes} bytes or {max_members} files")
         content = tar.extractfile(member) if member.isreg() else None
-        _write(content, scratch / path)
+        try:
+            _write(content, scratch / path)
+        except (FileExistsError, NotADirectoryError) as error:
+            raise DataError(f"{archive.absolute()}: holds '{member.name}' twice, or a file as a folder") from error
+    rest = cast(IO[bytes], tar.fileobj)
+    while block := rest.read(_BLOCK):  # gzip's checksum comes last, and is held against the content only there
+        room -= len(block)
+        if room < 0:
+            raise DataError(f"{archive.absolute()}: unpacks to more than {max_bytes} bytes")
 
 
 def _inside(archive: Path, member: tarfile.TarInfo) -> PurePosixPath:
@@ -160,5 +169,7 @@ def _write(content: IO[bytes] | None, path: Path) -> None:
 def _writing() -> Iterator[None]:
     try:
         yield
+    except (FileExistsError, NotADirectoryError):  # only the archive itself can have put it there
+        raise
     except OSError as error:
         raise _WriteError(error) from error

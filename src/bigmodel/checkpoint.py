@@ -6,6 +6,7 @@ into place, and its parent synced. Whoever is killed, or loses power, at any poi
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -41,23 +42,36 @@ def commit(
     step: int,
     tensors: Mapping[str, Mapping[str, Tensor]],
     state: Mapping[str, Any],
-    *,
-    best: float | None,
     keep: int,
 ) -> Path:
     """All that a save does on the disk: the checkpoint, the files that point at it, then the removal of older ones.
 
-    `best` is the monitored value where these weights are the best so far; `state["best"]["step"]` is never removed.
+    `state["best"]["step"]`, the best so far if there is one, is never removed.
 
     Raises:
         OSError: as `save`.
     """
     path = save(root, step, tensors, state)
-    write_json(root / "last.json", {"step": step})
-    if best is not None:
-        write_json(root / "best.json", {"step": step, "value": best})
-    prune(root, keep, state["best"].get("step"))
+    settle(root, step, state["best"], keep)
     return path
+
+
+def settle(root: Path, step: int, best: Mapping[str, Any], keep: int) -> None:
+    """Do what follows the commit of `step`, or what a kill left undone of it: pointers first, then the removals."""
+    pointers = {"last.json": {"step": step}}
+    if best:
+        pointers["best.json"] = {"step": best["step"], "value": best["value"]}
+    for name, value in pointers.items():
+        if not _holds(root / name, value):
+            write_json(root / name, value)
+    prune(root, keep, best.get("step"), step)
+
+
+def _holds(path: Path, value: object) -> bool:
+    try:
+        return bool(json.loads(path.read_text(encoding="utf-8")) == value)
+    except (OSError, ValueError):
+        return False
 
 
 def save(root: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any]) -> Path:
@@ -66,11 +80,13 @@ def save(root: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], sta
     Raises:
         OSError: the disk is full or refuses; nothing that was there before is lost.
     """
-    root.mkdir(exist_ok=True)
+    if not root.is_dir():
+        root.mkdir()
+        sync_directory(root.parent)
     target = root / f"step-{step:08d}"
-    scratch = root / f"{_TEMPORARY}{uuid.uuid4().hex}"
-    scratch.mkdir()
+    scratch, replaced = (root / f"{_TEMPORARY}{uuid.uuid4().hex}" for _ in range(2))
     try:
+        scratch.mkdir()
         files = {}
         for name, group in tensors.items():
             path = scratch / f"{name}.safetensors"
@@ -82,16 +98,25 @@ def save(root: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], sta
         write_json(scratch / _MANIFEST, {"schema": SCHEMA, "step": step, "files": files})
         sync_directory(scratch)
         if target.exists():  # the same step again, after falling back to an older one
-            os.rename(target, root / f"{_TEMPORARY}{uuid.uuid4().hex}")
+            os.rename(target, replaced)
         os.rename(scratch, target)
         sync_directory(root)
+        shutil.rmtree(replaced, ignore_errors=True)
     except SafetensorError as error:  # it wraps the system's error in text
-        shutil.rmtree(scratch, ignore_errors=True)
+        _tidy(scratch, replaced, target)
         raise OSError(_errno_in(str(error)), str(error)) from error
     except BaseException:
-        shutil.rmtree(scratch, ignore_errors=True)
+        _tidy(scratch, replaced, target)
         raise
     return target
+
+
+def _tidy(scratch: Path, replaced: Path, target: Path) -> None:
+    with contextlib.suppress(OSError):
+        if replaced.exists() and not target.exists():
+            os.rename(replaced, target)
+    for path in (scratch, replaced):
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def load(path: Path) -> Checkpoint:
@@ -122,6 +147,8 @@ def verify(path: Path) -> dict[str, Any]:
         schema = manifest["schema"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise StorageError(f"{path / _MANIFEST}: missing or damaged, so this is not a whole checkpoint") from error
+    if path.name.startswith("step-") and path.name[5:].isdigit() and int(path.name[5:]) != manifest.get("step"):
+        raise StorageError(f"{path}: holds step {manifest.get('step')}, not what its name says")
     if schema != SCHEMA:
         raise StorageError(f"{path}: written as schema {schema}; this version reads {SCHEMA}")
     for name, size, digest in expected:
@@ -152,9 +179,13 @@ def newest(root: Path) -> tuple[Checkpoint | None, list[str]]:
     return None, passed_over
 
 
-def prune(root: Path, keep: int, also: int | None) -> None:
-    """Remove all but the newest `keep` (two at least) and the step `also`; stale temporaries go too."""
-    for path in steps(root)[max(keep, 2) :]:
+def prune(root: Path, keep: int, also: int | None, upto: int | None = None) -> None:
+    """Remove all but the newest `keep` (two at least) and the step `also`; stale temporaries go too.
+
+    With `upto`, newer steps do not count and stay: they were passed over, being damaged, and will be replaced.
+    """
+    counted = [path for path in steps(root) if upto is None or int(path.name[5:]) <= upto]
+    for path in counted[max(keep, 2) :]:
         if int(path.name[5:]) != also:
             doomed = root / f"{_TEMPORARY}{uuid.uuid4().hex}"
             os.rename(path, doomed)  # first out of sight: a half-removed checkpoint must not look like one
@@ -165,7 +196,11 @@ def prune(root: Path, keep: int, also: int | None) -> None:
 def sweep(root: Path) -> None:
     """Remove what an interrupted save or removal left behind. Only for whoever holds the run's lock."""
     for path in root.glob(f"{_TEMPORARY}*"):
-        shutil.rmtree(path, ignore_errors=True)
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:  # what was to become a JSON file
+            with contextlib.suppress(OSError):
+                path.unlink()
 
 
 def write_json(path: Path, value: object) -> None:

@@ -14,6 +14,7 @@ from bigmodel import __version__
 from bigmodel.conf_directory import conf_directory
 from bigmodel.errors import BigmodelError, ConfigError, Interrupted
 from bigmodel.help import help_text
+from bigmodel.hidden import hidden
 from bigmodel.signals import Stop
 
 if TYPE_CHECKING:
@@ -114,8 +115,10 @@ def parse(words: Sequence[str]) -> Words:
             if not sign:
                 value = rest.pop(0) if rest else ""
             long = {"-cd": "--config-dir", "-cp": "--config-path", "-cn": "--config-name"}.get(name, name)
-            if long == "--config-name":
+            if long == "--config-name" and value:
                 parsed.config_name = value
+            elif long == "--config-name":
+                problems.append(f"{long}: needs a name")
             elif not value or not Path(value).is_dir():
                 problems.append(f"{long}: there is no directory '{value}'")
             else:
@@ -147,6 +150,7 @@ def _quoted(key: str, path: str) -> str:
 
 def _guarded(verb: str, words: Sequence[str]) -> int:
     """Run a command; every failure becomes plain lines and its exit code."""
+    _open_streams()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises instead of printing and exiting
     verbose = bool({"-v", "--verbose"} & set(words)) or os.environ.get("BIGMODEL_TRACEBACK") == "1"
     try:
@@ -174,9 +178,23 @@ def _guarded(verb: str, words: Sequence[str]) -> int:
         return 1
 
 
+def _open_streams() -> None:
+    """Where a stream was closed (`>&-`), let it lead nowhere; else the next file opened would take its number."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - for the rest of the process
+
+
 def _complain(lines: Sequence[str]) -> None:
-    for line in lines:
-        print(f"error: {line}", file=sys.stderr)
+    for line in lines:  # what a line quotes may hold control codes, or end it
+        line = hidden(line)
+        shown = line if line.isprintable() else line.encode("unicode_escape").decode()
+        print(f"error: {shown}", file=sys.stderr)
 
 
 def _run(verb: str, words: Sequence[str], stop: Stop) -> int:
@@ -187,6 +205,8 @@ def _run(verb: str, words: Sequence[str], stop: Stop) -> int:
     if parsed.help:
         print(help_text(verb, parsed.config_dir))
         return 0
+    if verb == "train":
+        _refuse_what_is_no_text(words)
     from bigmodel import compose  # Hydra takes a quarter of a second
 
     if parsed.trust and os.getcwd() not in sys.path:
@@ -203,6 +223,14 @@ def _run(verb: str, words: Sequence[str], stop: Stop) -> int:
     composed = compose.compose(verb, parsed.overrides, source, parsed.trust)
     _command(verb)(composed, stop)
     return 0
+
+
+def _refuse_what_is_no_text(words: Sequence[str]) -> None:
+    """ConfigError for bytes that this locale cannot read: they could not be written into config.yaml either."""
+    broken = [word for word in words if any("\ud800" <= letter <= "\udfff" for letter in word)]
+    if broken:
+        shown = (ascii(word)[1:-1] for word in broken)
+        raise ConfigError(*(f"{word}: not text in this locale; set LC_ALL=C.UTF-8, or rename it" for word in shown))
 
 
 def _command(verb: str) -> Callable[..., object]:

@@ -28,11 +28,13 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from bigmodel.config import Config, clip, first_line, problems_of
+from bigmodel.config import Config, clip, first_line, problems_of, refuse_bombs
 from bigmodel.errors import ConfigError
+from bigmodel.hidden import is_secret
 from bigmodel.targets import nearest
 
 _LONGEST_KEY = 255  # Hydra looks for a directory of that name
+_LONGEST_WORD = 8192
 _VARIANTS_CHECKED = 50  # of a sweep, before its first job starts
 
 
@@ -50,6 +52,10 @@ def compose(command: str, overrides: Sequence[str], source: Source, trust: Seque
     Raises:
         ConfigError: a line for each mistake.
     """
+    _refuse_long(overrides)
+    overrides = [
+        text for text in overrides if text.lstrip("+") != "experiment=null"
+    ]  # the default, which Hydra cannot read
     with _loader(source) as loader:
         problems: list[str] = []
         try:
@@ -61,6 +67,7 @@ def compose(command: str, overrides: Sequence[str], source: Source, trust: Seque
             OmegaConfBaseException,
             OSError,
             ValueError,
+            RecursionError,
         ):  # which stops at the first mistake: now find them all
             problems, composed = _sift(loader, source, overrides)
     config = Config(composed, trust)
@@ -70,18 +77,26 @@ def compose(command: str, overrides: Sequence[str], source: Source, trust: Seque
     return config
 
 
+def _refuse_long(overrides: Sequence[str]) -> None:
+    """Hydra would take minutes to read a megabyte of brackets."""
+    long = [text for text in overrides if len(text) > _LONGEST_WORD]
+    if long:
+        raise ConfigError(*(f"{clip(text)}: {len(text)} characters; at most {_LONGEST_WORD}" for text in long))
+
+
 def check_sweep(command: str, overrides: Sequence[str], source: Source, trust: Sequence[str] = ()) -> None:
     """Check every value of a sweep by itself, with the first value of the others: mistakes show before a job starts.
 
     Raises:
         ConfigError: a line for each mistake.
     """
+    _refuse_long(overrides)
     problems: list[str] = []
     choices: list[list[str]] = []
     for text in overrides:
         try:
             override = OverridesParser.create().parse_override(text)
-        except HydraException as error:
+        except (HydraException, ValueError, RecursionError) as error:
             problems.append(first_line(error))
             continue
         if not override.is_sweep_override():
@@ -107,16 +122,22 @@ def changed_by(stored: Config, overrides: Sequence[str], source: Source, trust: 
     Raises:
         ConfigError: a line for each mistake.
     """
-    fresh = compose("train", overrides, source, trust).plain()
+    fresh = compose("train", overrides, source, trust).shareable()
     keys = [str(OverridesParser.create().parse_override(text).key_or_group) for text in overrides]
     for key in keys:
         if key == "experiment":
             raise ConfigError("resume: an experiment cannot be laid over a run; name the keys that change")
-    facts = {key: OmegaConf.select(OmegaConf.create(fresh), key) for key in keys}
-    merged = OmegaConf.create(stored.plain())
+    facts = {key: _at(fresh, key) for key in keys}
+    merged = OmegaConf.create(stored.shareable())  # what refers to the environment may be a secret, and stays so
     for key, value in facts.items():
         OmegaConf.update(merged, key, value, merge=False)
     return Config(merged, trust)
+
+
+def _at(tree: Any, key: str) -> Any:
+    for part in key.split("."):
+        tree = tree.get(part) if isinstance(tree, dict) else None
+    return tree
 
 
 def sweep(overrides: Sequence[str], source: Source, trust: Sequence[str], job: Callable[[Config, Path], None]) -> None:
@@ -153,6 +174,10 @@ class _OwnDirectoriesFirst(SearchPathPlugin):
 
 @contextmanager
 def _searching(source: Source) -> Iterator[None]:
+    for directory in source.directories[:-1]:  # they may be a stranger's
+        for file in (directory / f"{source.name}.yaml", *directory.glob("*/*.yaml")):
+            if file.is_file():
+                _refuse_unreadable(file)
     GlobalHydra.instance().clear()
     Plugins.instance().register(_OwnDirectoriesFirst)
     _OwnDirectoriesFirst.directories = source.directories[:-1]
@@ -160,6 +185,15 @@ def _searching(source: Source) -> Iterator[None]:
         yield
     finally:
         _OwnDirectoriesFirst.directories = ()
+
+
+def _refuse_unreadable(file: Path) -> None:
+    try:
+        refuse_bombs(file)
+    except ConfigError:
+        raise
+    except Exception as error:  # PyYAML's own
+        raise ConfigError(f"{file}: is not YAML: {first_line(error)}") from error
 
 
 @contextmanager
@@ -177,7 +211,9 @@ def _sift(loader: ConfigLoader, source: Source, overrides: Sequence[str]) -> tup
         try:
             override = OverridesParser.create().parse_override(text)
         except HydraException:
-            problems.append(f"{clip(text)}: cannot be read; write key=value, and quote as 'key=\"some text\"'")
+            key, sign, _ = text.partition("=")
+            shown = f"{key}=***" if sign and is_secret(key) else text
+            problems.append(f"{clip(shown)}: cannot be read; write key=value, and quote as 'key=\"some text\"'")
             continue
         if not override.key_or_group:
             problems.append(f"{clip(text)}: cannot be read; write key=value")
@@ -185,7 +221,7 @@ def _sift(loader: ConfigLoader, source: Source, overrides: Sequence[str]) -> tup
             problems.append(f"{clip(override.key_or_group)}: no such setting; see --help")
         elif override.is_sweep_override():
             problems.append(f"{override.key_or_group}: several values need a sweep: add -m")
-        elif loader.get_group_options(override.key_or_group):
+        elif loader.get_group_options(override.key_or_group) and not _replaces_node(override):
             groups.append(override)
         else:
             values.append(override)
@@ -204,6 +240,11 @@ def _sift(loader: ConfigLoader, source: Source, overrides: Sequence[str]) -> tup
         else:
             fitting.append(_text(override))
     return problems, _composed(source.name, [*good, *fitting], problems) if fitting else known
+
+
+def _replaces_node(override: Override) -> bool:
+    """Whether it is half of `~model '+model={_target_: ...}'`: no choice of the group, but a node in its place."""
+    return override.is_delete() or isinstance(override.value(), dict)
 
 
 def _text(override: Override) -> str:

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import yaml
 from hydra.errors import HydraException
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, Node, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from bigmodel.errors import ConfigError
+from bigmodel.hidden import hidden, is_secret
 from bigmodel.targets import check
 
-_ENVIRONMENT = "${oc.env:"
-_OWN_ENVIRONMENT = "${oc.env:BIGMODEL_"
+_LARGEST_FILE, _MOST_VALUES, _DEEPEST = 1 << 20, 20_000, 50
+_Events = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_ENVIRONMENT = re.compile(r"\$\{\s*oc\.env\s*:\s*(\w*)")  # the name is empty where it is itself put together
+_OWN_ENVIRONMENT = "BIGMODEL_"
 
 
 class Config:
@@ -35,6 +40,18 @@ class Config:
     def plain(self) -> dict[str, Any]:
         """All values resolved, as fresh dicts and lists."""
         return _resolved(self._composed)
+
+    def reference(self, key: str) -> str | None:
+        """The key that a dotted key's value is taken from, as `dataset.input_shape`; None if it has one of its own."""
+        node: Any = self._composed
+        for part in key.split("."):
+            node = node._get_node(part) if isinstance(node, DictConfig) and part in node else None
+        raw = node._value() if isinstance(node, Node) else None
+        return raw[2:-1] if isinstance(raw, str) and raw.startswith("${") and ":" not in raw else None
+
+    def hidden(self, text: str) -> str:
+        """The text without what the environment holds for this config: for tracebacks and other words to be kept."""
+        return hidden(text, _names(self._composed))
 
     def with_facts(self, facts: Mapping[str, Any]) -> Config:
         """A copy in which each dotted key has the given value; what refers to the key follows."""
@@ -60,9 +77,12 @@ def from_yaml(file: Path, trust: Sequence[str] = ()) -> Config:
         ConfigError: the file is not YAML, or not a config of this version.
     """
     try:
+        refuse_bombs(file)
         loaded = OmegaConf.load(file)
     except (OSError, ValueError, OmegaConfBaseException) as error:
         raise ConfigError(f"{file}: cannot be read as a config: {first_line(error)}") from error
+    except ConfigError:
+        raise
     except Exception as error:  # PyYAML's errors share no base with the above
         raise ConfigError(f"{file}: is not YAML: {first_line(error)}") from error
     if not isinstance(loaded, DictConfig):
@@ -74,6 +94,35 @@ def from_yaml(file: Path, trust: Sequence[str] = ()) -> Config:
     return config
 
 
+def refuse_bombs(file: Path) -> None:
+    """A YAML file of a few lines can stand for more values than a memory holds, by aliases of aliases.
+
+    Raises:
+        ConfigError: the file is too large, nested too deep, or stands for too many values.
+    """
+    if file.stat().st_size > _LARGEST_FILE:
+        raise ConfigError(f"{file}: {file.stat().st_size} bytes are too many for a config")
+    values = 0
+    anchors: dict[str, int] = {}
+    open_: list[tuple[str | None, int]] = []
+    with file.open("rb") as stream:
+        for event in yaml.parse(stream, Loader=_Events):
+            if isinstance(event, yaml.AliasEvent):
+                values += anchors.get(event.anchor, _MOST_VALUES)  # of itself, from inside: without end
+            elif isinstance(event, yaml.CollectionStartEvent):
+                open_.append((event.anchor, values))
+            elif isinstance(event, yaml.CollectionEndEvent):
+                anchor, before = open_.pop()
+                anchors |= {anchor: values - before} if anchor else {}
+            elif isinstance(event, yaml.ScalarEvent):
+                values += 1
+                anchors |= {event.anchor: 1} if event.anchor else {}
+            if str(getattr(event, "tag", None) or "").startswith("tag:yaml.org,2002:python/"):
+                raise ConfigError(f"{file}: asks for a Python object: '{clip(event.tag)}'")
+            if values > _MOST_VALUES or len(open_) > _DEEPEST:
+                raise ConfigError(f"{file}: stands for more than {_MOST_VALUES} values, or is nested too deep")
+
+
 def problems_of(config: Config, command: str) -> list[str]:
     """Everything wrong with a composed config, a line each."""
     try:
@@ -81,8 +130,47 @@ def problems_of(config: Config, command: str) -> list[str]:
         if tree.get("dataset", {}).get("num_classes", 0) is None:  # the data will tell; till then any number stands in
             tree = config.with_facts({"dataset.num_classes": 2}).plain()
     except (OmegaConfBaseException, HydraException) as error:
-        return [first_line(error)]
-    return check(tree, f"bigmodel.settings.{command.capitalize()}", config.trust)
+        key = getattr(error, "full_key", None)
+        return [f"{key}: {first_line(error)}" if key else first_line(error)]
+    plain = [f"{path}: a secret would be written down; give it as '${{oc.env:NAME}}'" for path in _secrets(config)]
+    told = {line.partition(": ")[0] for line in plain}
+    problems = [
+        config.hidden(line)
+        for line in check(tree, f"bigmodel.settings.{command.capitalize()}", config.trust)
+        if line.partition(": ")[0] not in told
+    ]
+    problems += plain
+    keys = {line.partition(": ")[0] for line in problems}
+    return [line for line in problems if config.reference(line.partition(": ")[0]) not in keys]
+
+
+def _secrets(config: Config) -> Iterator[str]:
+    """Keys that hold a secret in plain words."""
+    for path, raw in _leaves("", config._composed):
+        if is_secret(path) and isinstance(raw, str) and raw not in ("", "???") and not _ENVIRONMENT.search(raw):
+            yield path
+
+
+def _names(composed: DictConfig) -> Iterator[str]:
+    """Variables of the environment that a config refers to, but for our own."""
+    for _, raw in _leaves("", composed):
+        for name in _ENVIRONMENT.findall(raw) if isinstance(raw, str) else ():
+            if name and _foreign(name):
+                yield name
+
+
+def _foreign(name: str) -> bool:
+    return not name.startswith(_OWN_ENVIRONMENT)
+
+
+def _leaves(path: str, node: Any) -> Iterator[tuple[str, Any]]:
+    """Dotted keys and values as they are written, interpolations included."""
+    if isinstance(node, (DictConfig, ListConfig)) and not node._is_none() and not node._is_interpolation():
+        keys: list[Any] = list(node.keys()) if isinstance(node, DictConfig) else list(range(len(node)))
+        for key in keys:
+            yield from _leaves(f"{path}.{key}" if path else str(key), node._get_node(key))
+    elif isinstance(node, Node):
+        yield path, node._value()
 
 
 def _resolved(composed: DictConfig) -> dict[str, Any]:
@@ -103,7 +191,7 @@ def _without_secrets(composed: DictConfig) -> Any:
         for key in keys:
             child = node._get_node(key)
             raw = child._value() if child is not None and not isinstance(child, list) else None
-            if isinstance(raw, str) and _ENVIRONMENT in raw and _OWN_ENVIRONMENT not in raw:
+            if isinstance(raw, str) and any(_foreign(name) for name in _ENVIRONMENT.findall(raw)):
                 held[f"<<{len(held)}>>"] = raw
                 node[key] = f"<<{len(held) - 1}>>"
             else:

@@ -23,7 +23,11 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _LARGEST_IN_HEAP = -1, -3, 32 << 20  # mal
 
 
 class Device:
-    """A chosen device, ready to compute. `torch_device` is where tensors go."""
+    """A chosen device, ready to compute. `torch_device` is where tensors go.
+
+    Raises:
+        ConfigError: there is no such device here, or it has no such number, precision or mode.
+    """
 
     def __init__(
         self,

@@ -51,7 +51,7 @@ def obtain(url: str, target: Path, md5: str, download: bool, mirror: str | None,
     try:
         fetch(source, target, md5=md5)
     except DataError as error:
-        raise DataError(*error.lines, advice) from error
+        raise DataError(f"{'; '.join(error.lines)}; {advice}") from error
 
 
 def fetch(

@@ -6,8 +6,9 @@ imported, but for packages that the command line trusts.
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from bigmodel.errors import ConfigError, StorageError
 from bigmodel.targets import build, check
 
 Ranking = list[tuple[str, float]]  # classes with their probabilities, the likeliest first
+_LARGEST_INPUT = 1 << 26  # values in one image
 
 
 @dataclass(frozen=True)
@@ -58,14 +60,27 @@ class Predictor:
             self.input_shape = tuple(int(size) for size in state["input_shape"])
             self.mean, self.std = [float(v) for v in state["mean"]], [float(v) for v in state["std"]]
             weights = found.tensors.get("ema") or found.tensors["model"]
-        except (KeyError, TypeError, ValueError) as error:
+            self._hold()
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise StorageError(f"{found.path}: its state.json is not of this version: {error!r}") from error
-        self.model = fresh_model(self.config, trust)
         try:
+            with _no_larger_than(weights):
+                self.model = fresh_model(self.config, trust)
             self.model.load_state_dict(weights)
         except RuntimeError as error:
-            raise StorageError(f"{found.path}: the weights do not fit the model of its own config: {error}") from error
+            reason = str(error).partition("\n")[0]
+            raise StorageError(f"{found.path}: the weights do not fit the model of its own config: {reason}") from error
         self.model.to(device.torch_device).eval().requires_grad_(False)
+
+    def _hold(self) -> None:
+        """ValueError unless the facts about images and classes fit together."""
+        channels, height, width = self.input_shape
+        if min(self.input_shape) < 1 or channels * height * width > _LARGEST_INPUT:
+            raise ValueError(f"input_shape {list(self.input_shape)}")
+        if not len(self.mean) == len(self.std) == channels or min(self.std) <= 0:
+            raise ValueError(f"mean and std for {channels} channels")
+        if not self.classes or not isinstance(self.config.get("model"), Mapping):
+            raise ValueError("no classes or no model")
 
     @property
     def run_directory(self) -> Path:
@@ -158,8 +173,28 @@ def _hold(tree: Mapping[str, Any], root: type, trust: Sequence[str]) -> None:
 
 
 def _without_pretrained(node: Mapping[str, Any]) -> dict[str, Any]:
-    """The weights come from the checkpoint; the file the run once started from may be gone."""
-    return dict(node) | ({"pretrained": None} if "pretrained" in node else {})
+    """The weights come from the checkpoint; what the run once started from may be gone, and is not to be fetched."""
+    return dict(node) | {key: None for key in ("pretrained", "weights", "weights_backbone") if key in node}
+
+
+@contextlib.contextmanager
+def _no_larger_than(weights: Mapping[str, Tensor]) -> Iterator[None]:
+    """While a model is built: stop where it becomes much larger than the weights that it is for, before the memory is
+    touched. A checkpoint's config may ask for any size.
+    """
+    room = {"parameters": 4 * len(weights) + 1000, "values": 4 * sum(t.numel() for t in weights.values()) + 1_000_000}
+
+    def count(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
+        room["parameters"] -= 1
+        room["values"] -= 0 if parameter is None else parameter.numel()
+        if min(room.values()) < 0:
+            raise ValueError("is far larger than the weights in the checkpoint")
+
+    handle = nn.modules.module.register_module_parameter_registration_hook(count)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def _found(path: Path, given: str) -> tuple[Checkpoint, list[str]]:
@@ -170,15 +205,18 @@ def _found(path: Path, given: str) -> tuple[Checkpoint, list[str]]:
         raise ConfigError(f"run: there is no run at '{given}'; runs lie under outputs/, each with a folder checkpoints")
     warnings = []
     try:
-        best = int(json.loads((root / "best.json").read_text(encoding="utf-8"))["step"])
-        return checkpoint.load(root / f"step-{best:08d}"), []
+        best = json.loads((root / "best.json").read_text(encoding="utf-8"))
+        found = checkpoint.load(root / f"step-{int(best['step']):08d}")
+        if {key: found.state["best"][key] for key in ("step", "value")} == best:
+            return found, []
+        warnings.append(f"{root / 'best.json'}: does not agree with {found.path}; using the newest checkpoint")
     except FileNotFoundError:
         pass  # a run without validation data, or one stopped before its first evaluation
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         warnings.append(f"{root / 'best.json'}: cannot be read ({error}); using the newest checkpoint")
     except StorageError as error:
         warnings.append(f"{error}; this was the best checkpoint, using the newest that verifies")
-    found, passed_over = checkpoint.newest(root)
-    if found is None:
+    newest, passed_over = checkpoint.newest(root)
+    if newest is None:
         raise StorageError(f"{given}: has no checkpoint that can be used", *passed_over)
-    return found, warnings + passed_over
+    return newest, warnings + passed_over

@@ -17,7 +17,7 @@ from bigmodel.job import Job
 class Checkpoints(Protocol):
     """Where the loop puts what must survive."""
 
-    def save(self, job: Job, best: bool) -> Saved | None:
+    def save(self, job: Job) -> Saved | None:
         """Begin to commit the job's state as it is now. Returns the save before it, unless `news` has told of it."""
 
     def news(self) -> Saved | None:
@@ -83,7 +83,7 @@ def train(
         if last or best or stop or patience_out or job.step % plan.save_every == 0:
             began = perf_counter()
             job.refuse_unsound()
-            if saved := checkpoints.save(job, best):
+            if saved := checkpoints.save(job):
                 emit(saved)
             logged += perf_counter() - began
         if patience_out:

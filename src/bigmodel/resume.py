@@ -38,11 +38,15 @@ def resumed(run: str, overrides: Sequence[str], source: Source, trust: Sequence[
         return directory, stored
     changed = changed_by(stored, overrides, source, trust)
     difference = list(_difference("", stored.tree, changed.tree))
-    refused = [f"resume: {problem}" for key, old, new in difference if (problem := _refusal(key, old, new))]
+    refused = [
+        stored.hidden(changed.hidden(f"resume: {problem}"))
+        for key, old, new in difference
+        if (problem := _refusal(key, old, new))
+    ]
     if refused:
         raise ConfigError(*refused)
     for key, old, new in difference:
-        print(f"resume: {key} was {old}, is now {new}")
+        print(stored.hidden(changed.hidden(f"resume: {key} was {old}, is now {new}")))
     return directory, changed
 
 

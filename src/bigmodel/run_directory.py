@@ -12,14 +12,16 @@ import re
 import secrets
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
 
-from bigmodel.checkpoint import write_json, write_text
+from bigmodel.checkpoint import sync_directory, write_json, write_text
 from bigmodel.errors import StorageError
 
+_PATIENCE = 50  # looks for the number of a lock's holder
 _SECRET = re.compile(r"(token|secret|password|passwd|api_?key|credential)", re.IGNORECASE)
 
 
@@ -44,8 +46,11 @@ def make_exactly(path: Path) -> Path:
         StorageError: nothing can be written there.
     """
     try:
+        new = [path, *(parent for parent in path.parents if not parent.exists())]
         path.parent.mkdir(parents=True, exist_ok=True)
         path.mkdir()
+        for made in new:  # or what is synced inside could be lost with its name
+            sync_directory(made.parent)
     except FileExistsError:
         if path.is_dir():
             raise
@@ -62,27 +67,37 @@ class Lock:
 
     def __init__(self, directory: Path) -> None:
         self._file: IO[str] = (directory / ".lock").open("a+", encoding="utf-8")
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            self._file.seek(0)
-            holder = self._file.read().strip() or "unknown"
+        holder = ""
+        for _ in range(_PATIENCE):
+            try:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError:
+                self._file.seek(0)
+                holder = self._file.read().strip()
+            if holder:
+                break
+            time.sleep(0.01)  # it has the lock, and is about to write its number
+        else:
+            holder = "unknown"
+        if holder:
             self._file.close()
-            raise StorageError(f"{directory}: process {holder} is writing this run; wait for it or stop it") from None
+            raise StorageError(f"{directory}: process {holder} is writing this run; wait for it or stop it")
         self._file.truncate(0)
         self._file.write(str(os.getpid()))
         self._file.flush()
 
     def release(self) -> None:
         """Let another process write."""
+        self._file.truncate(0)  # or the next one to ask could take the number of one that is gone
         self._file.close()
 
 
 def describe(directory: Path, config_yaml: str, environment: Mapping[str, Any] | None = None) -> None:
     """Write `config.yaml` and, for a new run, `environment.json`; each is whole or as it was."""
-    write_text(directory / "config.yaml", config_yaml)
     if environment is not None:
         write_json(directory / "environment.json", environment)
+    write_text(directory / "config.yaml", config_yaml)  # last: what has it can be resumed
 
 
 def environment(versions: Mapping[str, str], device: str, fingerprint: str) -> dict[str, Any]:
@@ -136,9 +151,7 @@ def cut_after(metrics: Path, step: int) -> None:
         if not line.endswith(b"\n") or event.get("step", 0) > step or event.get("split") == "test":
             break
         kept.append(line)
-    scratch = metrics.with_name(".metrics.tmp")
-    scratch.write_bytes(b"".join(kept))
-    os.replace(scratch, metrics)
+    write_text(metrics, b"".join(kept).decode("utf-8"))
 
 
 def started(directory: Path) -> float:

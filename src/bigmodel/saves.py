@@ -27,7 +27,7 @@ class Saves:
         self._root, self._about, self._keep = root, about, keep
         self._pending: futures.Future[Saved] | None = None
 
-    def save(self, job: Job, best: bool) -> Saved | None:
+    def save(self, job: Job) -> Saved | None:
         """Begin to commit the job's state as it is now. Returns the save before it, unless `news` has told of it.
 
         What lies on a CPU and is too large to copy is committed before this returns, from where it lies.
@@ -36,13 +36,12 @@ class Saves:
             OSError: the save before this one failed.
         """
         before = self.wait()
-        tensors, value = job.tensors(), job.best["value"] if best else None
-        state = job.state() | self._about
+        tensors, state = job.tensors(), job.state() | self._about
         small = _bytes_on_cpu(tensors) <= _COPIED_AT_MOST
         kept = _copied(tensors) if small else tensors
-        writer = futures.ThreadPoolExecutor(1, "save")  # one a save: none is left over when a data worker is forked
-        self._pending = writer.submit(self._commit, job.step, kept, state, value)
-        writer.shutdown(wait=not small)
+        self._writer = futures.ThreadPoolExecutor(1, "save")  # one a save: none is idle when a data worker is forked
+        self._pending = self._writer.submit(self._commit, job.step, kept, state)
+        self._writer.shutdown(wait=not small)
         return before
 
     def news(self) -> Saved | None:
@@ -58,7 +57,10 @@ class Saves:
     def wait(self) -> Saved | None:
         """As `news`, once the save that is under way has ended."""
         pending, self._pending = self._pending, None
-        return None if pending is None else pending.result()
+        if pending is None:
+            return None
+        self._writer.shutdown()
+        return pending.result()
 
     def restore(self, job: Job) -> list[str]:
         """Bring the newest checkpoint that verifies into the job; what was passed over is returned as warnings.
@@ -66,10 +68,12 @@ class Saves:
         Raises:
             StorageError: there are checkpoints, and none verifies.
         """
+        checkpoint.sweep(self._root.parent)
         checkpoint.sweep(self._root)
         found, warnings = checkpoint.newest(self._root)
         if found is not None:
             job.restore(found.tensors, found.state)
+            checkpoint.settle(self._root, job.step, job.best, self._keep)  # the kill may have come before all was done
         elif warnings:
             raise StorageError(*warnings)
         return warnings
@@ -78,9 +82,9 @@ class Saves:
         """The checkpoint with the best evaluation. Raises StorageError if it does not verify."""
         return checkpoint.load(self._root / f"step-{int(job.best['step']):08d}")
 
-    def _commit(self, step: int, tensors: Tensors, state: Mapping[str, Any], best: float | None) -> Saved:
+    def _commit(self, step: int, tensors: Tensors, state: Mapping[str, Any]) -> Saved:
         began = perf_counter()
-        path = checkpoint.commit(self._root, step, tensors, state, best=best, keep=self._keep)
+        path = checkpoint.commit(self._root, step, tensors, state, self._keep)
         return Saved(step, str(path), perf_counter() - began)
 
 

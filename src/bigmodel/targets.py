@@ -41,8 +41,7 @@ def check(tree: Mapping[str, Any], root: str, trust: Sequence[str] = ()) -> list
         group = path.partition(".")[0]
         given = _GIVEN_BY_THE_COMMAND.get(group, frozenset())
         target = node["_target_"]
-        top = "." not in path and path in _LEAVES
-        allowed = (*(_LEAVES[path] if top else sum(_LEAVES.values(), ())), *trust)
+        allowed = (*_LEAVES.get(group, ()), *(_LEAVES["loss"] if path == "task.loss" else ()), *trust)
         if not isinstance(target, str) or not _within(target, allowed):
             problems.append(
                 f"{path}._target_: '{target}' is not trusted; if you trust its code: trust=[{_package(target)}]"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,7 +12,7 @@ from bigmodel.config import Config
 from bigmodel.datasets.images import ImageDataset, held_out
 from bigmodel.datasets.pipeline import ImageData
 from bigmodel.device import Device
-from bigmodel.errors import ConfigError, DataError
+from bigmodel.errors import ConfigError, DataError, StorageError
 from bigmodel.evaluation import evaluate
 from bigmodel.inference import Predictor, hold_evaluation, load
 from bigmodel.interfaces import Task
@@ -66,14 +67,12 @@ def _data(predictor: Predictor, settings: Evaluate) -> ImageData:
     train = dataset.sizes["train"]
     if "val" not in dataset.sizes:
         train = len(held_out(train, dataset.val_fraction)[0])
-    data = ImageData(
-        dataset,
-        device=predictor.device.torch_device,
-        batch_size=min(settings.batch_size, train),
-        seed=int(stored["seed"]),
-        resident_bytes=float(stored["resident_gb"]) * 1e9,
-        workers=int(stored["workers"]),
-    )
+    try:
+        facts: dict[str, Any] = {"seed": int(stored["seed"]), "resident_bytes": float(stored["resident_gb"]) * 1e9}
+        facts["workers"] = min(int(stored["workers"]), os.cpu_count() or 1)  # as many as this machine can use
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise StorageError(f"{predictor.path}: its state.json is not of this version: {error!r}") from error
+    data = ImageData(dataset, device=predictor.device.torch_device, batch_size=min(settings.batch_size, train), **facts)
     if settings.split not in data.splits:
         raise ConfigError(f"split: this run has no '{settings.split}' data; choices: {', '.join(data.splits)}")
     return data

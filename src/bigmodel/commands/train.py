@@ -31,6 +31,7 @@ from bigmodel.saves import Saves
 from bigmodel.signals import Stop
 from bigmodel.targets import build
 
+_STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM)
 Emit = Callable[[Any], None]
 
 
@@ -98,9 +99,10 @@ def _trained(
             if summary["state"] != "interrupted":
                 summary |= _final(parts, saves, emit)
     except BaseException as error:
-        summary |= {"state": "failed", "error": str(error)}
+        hidden = parts.config.hidden
+        summary |= {"state": "failed", "error": hidden(str(error))}
         with contextlib.suppress(OSError):
-            log.write("".join(traceback.format_exception(error)))
+            log.write(hidden("".join(traceback.format_exception(error))))
         _last_news(saves, emit)
         raise
     finally:
@@ -198,13 +200,18 @@ def _failures_in_words(directory: Path, job: Job) -> Iterator[None]:
                 f"device.deterministic: {operation} is not bitwise repeatable on this device; use device=cpu, "
                 "another model, or leave it false"
             ) from error
+        if "DataLoader worker" in str(error):
+            reason = str(error).partition("\n")[0].strip()
+            raise OutOfMemoryError(
+                f"at step {job.step}: {reason} Its memory may have run out: lower workers"
+            ) from error
         if not isinstance(error, (MemoryError, torch.OutOfMemoryError)) and "can't allocate memory" not in str(error):
             raise
         raise OutOfMemoryError(
             f"out of memory at step {job.step}; set accumulate=2 (the same updates in less memory) or lower batch_size"
         ) from error
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES):
+        if error.errno not in _STORAGE:
             raise
         good = checkpoint.steps(directory / "checkpoints")
         last = f"the last good step is {int(good[0].name[5:])}" if good else "no step was saved"

@@ -28,7 +28,11 @@ def digits(
     val_fraction: BelowOne,
     augment: Augment,
 ) -> ImageDataset:
-    """Images (1, 8, 8); ten classes."""
+    """Images (1, 8, 8); ten classes.
+
+    Raises:
+        ConfigError: shape, number of classes, mean or std are not for these images.
+    """
     if tuple(input_shape) != (1, 8, 8):
         raise ValueError(f"input_shape: the digits are 1x8x8, not {'x'.join(map(str, input_shape))}")
     tensors = load_file(_FILE)

@@ -6,15 +6,20 @@ follows from (seed, epoch), augmentation from (seed, step) and runs on the devic
 
 from __future__ import annotations
 
+import contextlib
+import mmap
+import shutil
 from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor
 
 from bigmodel.datasets.images import ImageDataset, Source, held_out, normalised
-from bigmodel.errors import BigmodelError, ConfigError, DataError
+from bigmodel.errors import BigmodelError, ConfigError, DataError, OutOfMemoryError
 from bigmodel.interfaces import Batch
 from bigmodel.order import Order, bounds
+
+_SHARED = "/dev/shm"  # where Linux keeps what processes share
 
 
 class ImageData:
@@ -122,6 +127,8 @@ class _Streamed:
     def batches(self, chosen: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
         from torch.utils.data import DataLoader  # costs 0.3 s that resident data need not pay
 
+        if self._workers:
+            _check_shared_memory(self._workers)
         loader: Iterable[tuple[Tensor, Tensor] | BigmodelError] = DataLoader(
             _Decoded(self._source),  # type: ignore[arg-type]
             batch_size=None,
@@ -146,9 +153,37 @@ class _Decoded:
 
     def __getitem__(self, indices: Tensor) -> tuple[Tensor, Tensor] | BigmodelError:
         try:
-            return self._source.pixels(indices), self._source.labels_N[indices]
+            return _shared(self._source.pixels(indices)), _shared(self._source.labels_N[indices])
         except BigmodelError as error:
             return error
+
+
+def _shared(tensor: Tensor) -> Tensor:
+    """The tensor in shared memory, if this is a worker. Left to the queue, a failure would be lost, and the loop hang.
+
+    Raises:
+        OutOfMemoryError: there is too little of it.
+    """
+    from torch.utils.data import get_worker_info
+
+    if get_worker_info() is None:
+        return tensor
+    try:
+        tensor.share_memory_()  # type: ignore[no-untyped-call]
+    except RuntimeError as error:
+        raise _too_little_shared() from error
+    return tensor
+
+
+def _check_shared_memory(workers: int) -> None:
+    """OutOfMemoryError unless the locks of the workers' queues fit, a page each; half-made queues fail untidily."""
+    with contextlib.suppress(OSError):
+        if shutil.disk_usage(_SHARED).free < (3 * workers + 8) * mmap.PAGESIZE:
+            raise _too_little_shared()
+
+
+def _too_little_shared() -> OutOfMemoryError:
+    return OutOfMemoryError(f"out of shared memory ({_SHARED}) for the data workers; set workers=0, or give it more")
 
 
 class _Listed:

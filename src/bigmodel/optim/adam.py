@@ -15,7 +15,9 @@ def adam(
     model: nn.Module, lr: Positive = 0.001, betas: tuple[BelowOne, BelowOne] = (0.9, 0.999), eps: Positive = 1e-8
 ) -> torch.optim.Adam:
     """torch's fused Adam over all parameters, without weight decay."""
-    return torch.optim.Adam(decay_groups(model, 0.0, True), lr=lr, betas=(betas[0], betas[1]), eps=eps, fused=True)
+    return torch.optim.Adam(
+        decay_groups(model, 0.0, True), lr=lr, betas=(float(betas[0]), float(betas[1])), eps=eps, fused=True
+    )
 
 
 def adamw(
@@ -28,4 +30,4 @@ def adamw(
 ) -> torch.optim.AdamW:
     """torch's fused AdamW over all parameters."""
     groups = decay_groups(model, weight_decay, decay_all)
-    return torch.optim.AdamW(groups, lr=lr, betas=(betas[0], betas[1]), eps=eps, fused=True)
+    return torch.optim.AdamW(groups, lr=lr, betas=(float(betas[0]), float(betas[1])), eps=eps, fused=True)

@@ -38,6 +38,9 @@ def muon(
     return [
         torch.optim.Muon(matrices, lr=lr, momentum=momentum, weight_decay=weight_decay, adjust_lr_fn="original"),
         torch.optim.AdamW(
-            [group for group in rest if group["params"]], lr=adamw_lr, betas=(betas[0], betas[1]), fused=True
+            [group for group in rest if group["params"]],
+            lr=adamw_lr,
+            betas=(float(betas[0]), float(betas[1])),
+            fused=True,
         ),
     ]

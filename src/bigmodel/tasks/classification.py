@@ -15,7 +15,11 @@ __all__ = ["Classification"]
 
 
 class Classification:
-    """Outputs (N, C), targets (N,) int64. Metrics come from sums over samples: exact for any batching."""
+    """Outputs (N, C), targets (N,) int64. Metrics come from sums over samples: exact for any batching.
+
+    Raises:
+        ValueError: there are fewer than two classes.
+    """
 
     lower_is_better = frozenset({"loss"})
 

@@ -1,0 +1,318 @@
+"""Do the tests bite? Takes one safeguard at a time out of a copy of this repository and demands that a test fails.
+
+    python scripts/mutations.py            # all; the exit code is 1 if one survives
+    python scripts/mutations.py lock hash  # those with such a word in their name
+
+Each mutation is a small change of text that must still apply: this script fails where the code has moved on.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import xml.etree.ElementTree as ElementTree
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic
+
+ROOT = Path(__file__).resolve().parents[1]
+SECONDS = 240  # for the tests of one mutation
+QUICK = {"BIGMODEL_FAULTS": "quick", "BIGMODEL_FAULTS_SEED": "1"}
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """Text taken out of or put into one file of src/bigmodel, and the tests that are meant to notice."""
+
+    name: str
+    file: str
+    changes: tuple[tuple[str, str], ...]
+    tests: tuple[str, ...]
+
+
+def _one(name: str, file: str, old: str, new: str, *tests: str) -> Mutation:
+    return Mutation(name, file, ((old, new),), tests)
+
+
+CHECKPOINT, ARCHIVE, DAMAGED = (
+    "tests/test_checkpoint.py",
+    "tests/test_archive.py",
+    "tests/faults/test_damaged_checkpoints.py",
+)
+MUTATIONS = (
+    _one(
+        "no fsync of a checkpoint's files",
+        "checkpoint.py",
+        "    sync_file(path)\n    return {",
+        "    return {",
+        f"{CHECKPOINT}::test_files_then_directory_then_rename_then_parent",
+    ),
+    _one(
+        "no fsync of small files",
+        "checkpoint.py",
+        "        sync_file(scratch)\n        os.rename(scratch, path)",
+        "        os.rename(scratch, path)",
+        f"{CHECKPOINT}::test_json_is_synced_before_it_is_renamed",
+    ),
+    _one(
+        "no fsync of directories",
+        "checkpoint.py",
+        "sync_directory = sync_file",
+        "def sync_directory(path: Path) -> None:\n    return\n",
+        f"{CHECKPOINT}::test_files_then_directory_then_rename_then_parent",
+    ),
+    Mutation(
+        "a checkpoint written in place, without the one rename",
+        "checkpoint.py",
+        (
+            ("        scratch.mkdir()\n        files = {}", "        (scratch := target).mkdir()\n        files = {}"),
+            ("        if target.exists():", "        if False:"),
+            ("        os.rename(scratch, target)\n", ""),
+        ),
+        (CHECKPOINT,),
+    ),
+    _one("no hash check", "checkpoint.py", "if _sha256(file) != digest:", "if False:", CHECKPOINT, DAMAGED),
+    _one(
+        "no check of the step in a checkpoint's name",
+        "checkpoint.py",
+        'and int(path.name[5:]) != manifest.get("step"):',
+        "and False:",
+        DAMAGED,
+    ),
+    _one(
+        "pruning takes the best",
+        "checkpoint.py",
+        "if int(path.name[5:]) != also:",
+        "if True:",
+        f"{CHECKPOINT}::test_pruning_keeps_two_at_least_and_the_best",
+    ),
+    _one(
+        "best.json is believed",
+        "inference.py",
+        """if {key: found.state["best"][key] for key in ("step", "value")} == best:""",
+        "if True:",
+        DAMAGED,
+    ),
+    _one(
+        "no lock",
+        "run_directory.py",
+        "                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)\n",
+        "",
+        "tests/test_resume.py::test_a_second_writer_is_told_who_writes",
+    ),
+    _one(
+        "metrics are not cut on resume",
+        "run_directory.py",
+        'if not line.endswith(b"\\n") or event.get("step", 0) > step or event.get("split") == "test":',
+        "if False:",
+        "tests/test_properties.py::test_metrics_are_cut_at_the_step",
+        "tests/test_resume.py::test_from_every_step_of_two_epochs",
+    ),
+    _one(
+        "randomness is not keyed by the step",
+        "job.py",
+        '        self._device.seed(self._seed, "step", self.step)\n',
+        "",
+        "tests/test_resume.py::test_from_every_step_of_two_epochs",
+    ),
+    _one(
+        "augmentation is not keyed by the step",
+        "augment.py",
+        'derive(seed, "augment", step)',
+        'derive(seed, "augment")',
+        "tests/test_properties.py::test_augmentation_differs_by_step_seed_and_image",
+    ),
+    _one(
+        "every epoch in the same order",
+        "order.py",
+        'derive(self.seed, "order", epoch)',
+        'derive(self.seed, "order")',
+        "tests/test_properties.py::test_epochs_and_seeds_differ_in_order",
+    ),
+    _one(
+        "a streamed batch is lost",
+        "datasets/pipeline.py",
+        "range(first, last))\n",
+        "range(first + (not self.resident), last))\n",
+        "tests/test_data_order.py",
+    ),
+    _one(
+        "optimizer state is not restored",
+        "job.py",
+        '{"state": per_parameter, "param_groups": groups}',
+        '{"state": {}, "param_groups": groups}',
+        "tests/test_resume.py::test_from_every_step_of_two_epochs",
+    ),
+    _one(
+        "a NaN is stepped with",
+        "job.py",
+        "if not torch.isfinite(self.grad_norm):",
+        "if False:",
+        "tests/faults/test_divergence_and_memory.py",
+    ),
+    _one(
+        "no allow-list in the check",
+        "targets.py",
+        "if not isinstance(target, str) or not _within(target, allowed):",
+        "if not isinstance(target, str):",
+        "tests/test_cli.py::test_a_mistake_is_one_plain_line_and_leaves_nothing",
+        "tests/test_check_and_build.py::test_a_node_inside_another_is_of_its_own_kind",
+    ),
+    _one(
+        "no allow-list in building",
+        "targets.py",
+        'if not callable(target) or not _within(f"{target.__module__}.{target.__qualname__}", allowed):',
+        "if not callable(target):",
+        "tests/test_check_and_build.py::test_building_holds_the_true_module",
+    ),
+    _one(
+        "pickles of any kind",
+        "models/unpickle.py",
+        "weights_only=True",
+        "weights_only=False",
+        "tests/models/test_models.py::test_a_malicious_pickle_is_not_executed",
+    ),
+    _one(
+        "no bounds of YAML",
+        "config.py",
+        "if values > _MOST_VALUES or len(open_) > _DEEPEST:",
+        "if False:",
+        "tests/test_strange_yaml.py::test_a_bomb_is_refused_by_name[too many values]",
+    ),
+    _one("no bounds of archives", "archive.py", "if room < 0 or count > max_members:", "if False:", ARCHIVE),
+    _one(
+        "names in archives may lead outside",
+        "archive.py",
+        'if path.is_absolute() or ".." in path.parts or "\\\\" in member.name or "\\0" in member.name:',
+        "if False:",
+        ARCHIVE,
+    ),
+    _one("links in archives", "archive.py", "if not (member.isreg() or member.isdir()):", "if False:", ARCHIVE),
+    _one("no checksum of archives", "archive.py", "while block := rest.read(_BLOCK):", 'while block := b"":', ARCHIVE),
+    _one(
+        "no hash of downloads",
+        "download.py",
+        "if actual != expected.lower():",
+        "if False:",
+        "tests/test_download.py",
+        "tests/faults/test_bad_archives.py::test_broken_downloads",
+    ),
+    _one(
+        "a second signal is ignored",
+        "signals.py",
+        "            os._exit(128 + number)",
+        "            return",
+        "tests/test_resume.py::test_a_second_signal_ends_at_once",
+    ),
+    _one(
+        "ranges are not held",
+        "signatures.py",
+        'return misfit(value, arguments[0]) or (None if arguments[1].holds(value) else f"a number {arguments[1]}")',
+        "return misfit(value, arguments[0])",
+        "tests/test_properties.py",
+    ),
+)
+
+
+class Stale(Exception):
+    """A mutation's text is not in its file exactly once."""
+
+
+def copied(place: Path) -> Path:
+    """The files that git knows or would take, in a directory of their own."""
+    words = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(words, cwd=ROOT, capture_output=True, check=True, text=True).stdout.split("\0")
+    for name in filter(None, names):
+        if (ROOT / name).is_file():
+            (place / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, place / name)
+    return place
+
+
+def mutated(text: str, mutation: Mutation) -> str:
+    for old, new in mutation.changes:
+        if text.count(old) != 1:
+            raise Stale(f"{mutation.name}: {mutation.file} has {text.count(old)} times, not once: {old.strip()[:80]!r}")
+        text = text.replace(old, new)
+    return text
+
+
+def run(place: Path, tests: tuple[str, ...], stop: bool = True) -> tuple[list[str], str]:
+    """The tests that failed by an assertion, and pytest's last words."""
+    report = place / "report.xml"
+    environment = os.environ | QUICK | {"PYTHONPATH": str(place / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", f"--junitxml={report}", *tests]
+    try:
+        done = subprocess.run(
+            [*command, *(["-x"] if stop else [])],
+            cwd=place,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=SECONDS if stop else 2 * SECONDS,
+        )
+    except subprocess.TimeoutExpired:
+        return [], f"more than {SECONDS} s"
+    words = (done.stdout.strip().splitlines() or [done.stderr[-200:]])[-1]
+    if not report.is_file():
+        return [], words
+    cases = ElementTree.parse(report).iter("testcase")
+    return [f"{case.get('name')}" for case in cases if any(map(_by_assertion, case.findall("failure")))], words
+
+
+def _by_assertion(failure: ElementTree.Element) -> bool:
+    message = f"{failure.get('message')}\n{failure.text}"
+    return "ImportError" not in message and any(
+        word in message for word in ("AssertionError", "assert ", "Failed:", "failed")
+    )
+
+
+def judge(mutation: Mutation) -> tuple[Mutation, list[str], str]:
+    with tempfile.TemporaryDirectory(prefix="mutation-") as directory:
+        place = copied(Path(directory))
+        file = place / "src" / "bigmodel" / mutation.file
+        file.write_text(mutated(file.read_text(encoding="utf-8"), mutation), encoding="utf-8")
+        compile(file.read_text(encoding="utf-8"), str(file), "exec")
+        return mutation, *run(place, mutation.tests)
+
+
+def main(words: list[str]) -> int:
+    chosen = [m for m in MUTATIONS if not words or any(word in m.name for word in words)]
+    stale = []
+    for mutation in MUTATIONS:
+        try:
+            mutated((ROOT / "src" / "bigmodel" / mutation.file).read_text(encoding="utf-8"), mutation)
+        except Stale as error:
+            stale.append(str(error))
+    if stale:
+        print("\n".join(stale))
+        return 1
+    began = monotonic()
+    with tempfile.TemporaryDirectory(prefix="mutation-") as directory:
+        place = copied(Path(directory))
+        where = "import bigmodel; print(bigmodel.__file__)"
+        environment = os.environ | {"PYTHONPATH": str(place / "src")}
+        seen = subprocess.run([sys.executable, "-c", where], cwd=place, env=environment, capture_output=True, text=True)
+        if not seen.stdout.startswith(str(place)):
+            print(f"the tests would not see the copy, but {seen.stdout.strip() or seen.stderr.strip()}")
+            return 1
+        failed, last = run(place, tuple(sorted({test for m in chosen for test in m.tests})), stop=False)
+        if failed or " passed" not in last or "failed" in last or "error" in last:
+            print(f"unmutated, the tests must pass: {last} {', '.join(failed)}")
+            return 1
+    print(f"unmutated: {last.strip('= ')}\n\n| taken out | caught by |\n|---|---|", flush=True)
+    survived = 0
+    with ThreadPoolExecutor(max(1, min(4, (os.cpu_count() or 1)))) as pool:
+        for mutation, caught, last in pool.map(judge, chosen):
+            survived += not caught
+            print(f"| {mutation.name} | {caught[0] if caught else f'**nothing** ({last})'} |", flush=True)
+    print(f"\n{len(chosen) - survived} of {len(chosen)} caught, {monotonic() - began:.0f} s")
+    return 1 if survived else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,67 @@
+"""What people type after `bigmodel-train`: right values for each key, and things that are right for none."""
+
+from __future__ import annotations
+
+VALID = {
+    "seed": ["0", "7", "9223372036854775807"],
+    "epochs": ["1", "0.5", "3", "1e3"],
+    "batch_size": ["1", "8", "1294"],
+    "accumulate": ["1", "2"],
+    "clip_norm": ["null", "1.0", "1e-3"],
+    "ema": ["null", "0.999", "0"],
+    "monitor": ["val/accuracy", "val/loss", "'val/top5'"],
+    "patience": ["null", "3"],
+    "log_every": ["5steps", "1epoch", "'2 steps'", "0.5epochs"],
+    "save_every": ["1epoch", "10steps"],
+    "keep": ["2", "9"],
+    "overfit_batch": ["true", "false"],
+    "resident_gb": ["4", "0"],
+    "workers": ["0", "2"],
+    "data_dir": ["data", "/nowhere/at/all", "'a b'"],
+    "output_dir": ["outputs", "x/y"],
+    "optim.lr": ["0.1", "1e-5", "3"],
+    "optim.momentum": ["0.5", "0.95"],
+    "optim.nesterov": ["true", "false"],
+    "optim.weight_decay": ["0", "0.1"],
+    "schedule.warmup": ["0", "0.5"],
+    "schedule.final": ["0", "1"],
+    "loss.label_smoothing": ["0", "0.1", "1"],
+    "model.hidden": ["[]", "[3]", "[2,3]"],
+    "model.dropout": ["0", "0.5"],
+    "dataset.val_fraction": ["0.2", "0.5"],
+    "dataset.mean": ["[0.5]", "[0]"],
+    "dataset.std": ["[0.25]"],
+    "dataset.augment.flip": ["true", "false"],
+    "dataset.augment.crop": ["0", "2"],
+    "device.precision": ["fp32", "bf16"],
+    "device.deterministic": ["true", "false"],
+}
+GROUPS = {
+    "optim": ["sgd", "adam", "adamw", "muon"],
+    "schedule": ["constant", "linear", "cosine", "one_cycle", "step"],
+    "loss": ["cross_entropy", "mse"],
+    "listeners": ["[console]", "[csv]", "[]", "[csv,console]"],
+    "dataset": ["digits"],
+    "task": ["classification"],
+    "experiment": ["null", "smoke"],
+}
+ODD = (
+    *("nan", "inf", "-inf", "-1", "0", "1.5", "1e400", "-0.0", "9" * 30, "true", "null", "???", "fast", "''"),
+    *("", " ", "[]", "[1,2]", "[a]", "{}", "{a: 1}", "[[1]]", "{_target_: os.system}", "1,2", "choice(1,2)"),
+    *("range(3)", "int(2)", "${nowhere}", "${seed}", "${oc.env:BIGMODEL_NOWHERE}", "${hydra:job.name}"),
+    *("${oops:1}", "${", "$", "\\", "#", "\n", "'open", '"open', "'a'b", "[1", "1]", "{a", "a}", "(1)", "a=b"),
+    *("a,", ":", "é", "数", "\u202e", "\x1b[31m", "\x00", "😀", "None", "True", "0x10", "1_000"),
+    *("!!python/name:os", "&a", "*a", "<<", "%", "@x", "`", "\ud800", "~"),
+)
+ODD_WORDS = (
+    *("", "=", "==", "=1", "~", "+", "++", "+=1", "~=", "seed", "a b=1", "\x00=1", "😀=1", "ключ=1", ".=1"),
+    *("seed.=1", ".seed=1", "hydra.run.dir=x", "hydra.nope=1", "hydra/launcher=nope", "hydra=nope"),
+    *("hydra.sweep.dir=x", "hydra.output_subdir=x", "optim@foo=sgd", "optim@foo:bar=sgd", "foo@bar=1"),
+    *("optim@=sgd", "@=1", "model@_global_=cnn", "optim@optim=sgd", "+seed=1", "++seed=1", "~seed", "~optim"),
+    *("~optim.lr", "~nowhere", "+optim=adam", "++optim.lr=1", "+optim.new=1", "seed[0]=1", "seed.a.b.c=1"),
+    *("optim.lr.x=1", "_target_=x", "+_target_=x", "optim._target_=os.system", "defaults=[]"),
+    *("model={_target_: os.system}", "optim={lr: 0.5}", "optim={}", "task.loss=null", "loss={a: 1}"),
+    *("device={kind: cpu}", "-x", "--nope", "---", "-", "--config-name", "--config-name=nope"),
+    *("--config-dir=/nowhere", "--config-path", "-cd", "resume=", "resume=/nowhere", "resume=\x00"),
+    *("model.pretrained=x", "dataset.root=x", "run=x", "input=x"),
+)
