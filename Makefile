@@ -9,13 +9,13 @@ INSTALL := $(BIN)/python -m pip install --disable-pip-version-check
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help train test test-faults check format benchmark wheel clean
+.PHONY: help train test test-faults test-mutations check format benchmark wheel clean
 
 help: ## Show this list
 	@echo 'make TARGET [ARGS="..."] [PYTHON=python3.12]'
 	@echo
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  \1#\2/p' Makefile | while IFS='#' read -r name text; do \
-	  printf '%-12s %s\n' "$$name" "$$text"; done
+	  printf '%-14s %s\n' "$$name" "$$text"; done
 
 train: $(VENV)/.installed ## Train, on the embedded digits by default: make train ARGS="model=mlp epochs=5"
 	$(BIN)/bigmodel-train $(ARGS)
@@ -26,6 +26,9 @@ test: $(VENV)/.installed-test ## Run the tests; real data too if BIGMODEL_DATA_D
 test-faults: $(VENV)/.installed-test ## The fault campaign, in full: half an hour or more; its table goes to outputs/faults.md
 	BIGMODEL_FAULTS=full BIGMODEL_FAULTS_TABLE=outputs/faults.md \
 	  $(BIN)/python -m pytest --timeout=3600 tests/faults tests/test_resume.py $(ARGS)
+
+test-mutations: $(VENV)/.installed-test ## Take out one safeguard at a time: a test must fail for each; some minutes
+	$(BIN)/python scripts/mutations.py $(ARGS)
 
 check: $(VENV)/.installed-dev ## Lint, check the format and the types
 	$(BIN)/ruff check .

@@ -16,7 +16,7 @@ import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NoReturn
 
 from bigmodel.checkpoint import sync_directory, write_json, write_text
 from bigmodel.errors import StorageError
@@ -67,7 +67,6 @@ class Lock:
 
     def __init__(self, directory: Path) -> None:
         self._file: IO[str] = (directory / ".lock").open("a+", encoding="utf-8")
-        holder = ""
         for _ in range(_PATIENCE):
             try:
                 fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -75,22 +74,22 @@ class Lock:
             except OSError:
                 self._file.seek(0)
                 holder = self._file.read().strip()
-            if holder:
-                break
-            time.sleep(0.01)  # it has the lock, and is about to write its number
+            if holder.isdigit() and Path(f"/proc/{holder}").exists():
+                self._refuse(directory, holder)
+            time.sleep(0.01)  # it has the lock, and is about to write its number over that of a dead one
         else:
-            holder = "unknown"
-        if holder:
-            self._file.close()
-            raise StorageError(f"{directory}: process {holder} is writing this run; wait for it or stop it")
+            self._refuse(directory, holder or "unknown")
         self._file.truncate(0)
         self._file.write(str(os.getpid()))
         self._file.flush()
 
     def release(self) -> None:
         """Let another process write."""
-        self._file.truncate(0)  # or the next one to ask could take the number of one that is gone
         self._file.close()
+
+    def _refuse(self, directory: Path, holder: str) -> NoReturn:
+        self._file.close()
+        raise StorageError(f"{directory}: process {holder} is writing this run; wait for it or stop it")
 
 
 def describe(directory: Path, config_yaml: str, environment: Mapping[str, Any] | None = None) -> None:
