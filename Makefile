@@ -15,7 +15,7 @@ help: ## Show this list
 	@echo 'make TARGET [ARGS="..."] [PYTHON=python3.12]'
 	@echo
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  \1#\2/p' Makefile | while IFS='#' read -r name text; do \
-	  printf '%-14s %s\n' "$$name" "$$text"; done
+	  printf '%-17s %s\n' "$$name" "$$text"; done
 
 train: $(VENV)/.installed ## Train, on the embedded digits by default: make train ARGS="model=mlp epochs=5"
 	$(BIN)/bigmodel-train $(ARGS)

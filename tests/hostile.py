@@ -82,6 +82,10 @@ def in_state(key: str, value: Any) -> Change:
     return change
 
 
+def together(*changes: Change) -> Change:
+    return lambda run, marker: [change(run, marker) for change in changes]
+
+
 def in_config(key: str, value: Any) -> Change:
     def change(run: Path, marker: Path) -> None:
         path = run / "config.yaml"

@@ -70,7 +70,7 @@ def settle(root: Path, step: int, best: Mapping[str, Any], keep: int) -> None:
 def _holds(path: Path, value: object) -> bool:
     try:
         return bool(json.loads(path.read_text(encoding="utf-8")) == value)
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return False
 
 
@@ -129,7 +129,7 @@ def load(path: Path) -> Checkpoint:
     try:
         tensors = {name[:-12]: load_file(path / name) for name in manifest["files"] if name.endswith(".safetensors")}
         state = json.loads((path / "state.json").read_text(encoding="utf-8"))
-    except (SafetensorError, ValueError, KeyError, OSError) as error:
+    except (SafetensorError, ValueError, KeyError, OSError, RecursionError) as error:
         raise StorageError(f"{path}: cannot be read: {error}") from error
     return Checkpoint(path, tensors, state)
 
@@ -145,7 +145,7 @@ def verify(path: Path) -> dict[str, Any]:
         files: dict[str, dict[str, Any]] = manifest["files"]
         expected = [(name, int(entry["size"]), str(entry["sha256"])) for name, entry in files.items()]
         schema = manifest["schema"]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise StorageError(f"{path / _MANIFEST}: missing or damaged, so this is not a whole checkpoint") from error
     if path.name.startswith("step-") and path.name[5:].isdigit() and int(path.name[5:]) != manifest.get("step"):
         raise StorageError(f"{path}: holds step {manifest.get('step')}, not what its name says")

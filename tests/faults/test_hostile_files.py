@@ -31,6 +31,7 @@ from hostile import (
     pickled,
     safetensors,
     symlinked,
+    together,
     torch_legacy,
     torch_zip,
     weights,
@@ -63,6 +64,7 @@ TARGETS: dict[str, dict[str, Any]] = {
     "a list": {"_target_": ["os.system"], "command": "touch {marker}"},
     "a download": {"_target_": "torchvision.models.resnet18", "weights": "DEFAULT"},
 }
+ENDLESS = "processes without end"  # not refused: it gets as many as the machine has cores
 TORCHVISION = ("a download", "re-exported function")  # whose import takes seconds by itself
 NESTED: dict[str, Any] = {
     "nested target": {"_target_": "os.system", "command": "touch {marker}"},
@@ -87,7 +89,6 @@ STATES: dict[str, tuple[str, Any]] = {
     "infinite step": ("step", float("inf")),
 }
 EVALUATED: dict[str, tuple[str, Any]] = {
-    "processes without end": ("config.workers", 10**6),
     "workers that are no number": ("config.workers", "many"),
     "no seed": ("config.seed", None),
     "task from outside": ("config.task._target_", "os.system"),
@@ -147,8 +148,8 @@ def _cases() -> list[Case]:
     for name, (key, value) in STATES.items():
         read(name, in_state(key, value), (2, 5), "predict" if key in ("input_shape", "mean", "std") else "")
     for name, (key, value) in EVALUATED.items():
-        codes = (0,) if name == "processes without end" else (2, 5)
-        read(name, in_state(key, value), codes, "evaluate")
+        read(name, in_state(key, value), (2, 5), "evaluate")
+    read(ENDLESS, together(in_state("config.workers", 10**6), in_state("config.resident_gb", 0)), (0,), "evaluate")
     for number, (name, content) in enumerate(HEADERS.items()):
         file = ("model.safetensors", "optimizer.safetensors")[number % 2]
         # the one before it is whole, and is taken with a warning
@@ -231,8 +232,9 @@ def _meet(case: Case, sound: Path, place: Path) -> None:
         errors = said.splitlines()
         assert len(errors) == 1 or case.codes == (2,), said
         assert all(line.startswith("error: ") and line.isprintable() and len(line) < 1000 for line in errors), said
-    elif case.verb != "train":
-        assert "warning: " in said or case.codes == (0,), said
+    elif case.name != ENDLESS:
+        assert "warning: " in said, said
+        assert STEP in said or "/etc/passwd" in said, said
     cost = json.loads(last)
     assert cost["grown"] < MEMORY, cost
     if code:
@@ -276,4 +278,4 @@ def test_the_watch_sees_what_it_is_for(sound: Path, tmp_path: Path) -> None:
     forks.finished(forks.launch(*words, cwd=place, output=output, before=begin))
     assert (place / "marker").exists()
     seen = {line.split(" ", 1)[0] for line in report.read_text().splitlines()[:-1]}
-    assert {"compile", "exec", "import", "open"} <= seen
+    assert {"compile", "exec", "open"} <= seen

@@ -47,6 +47,7 @@ def run(config: Config, stop: Stop, directory: Path | None = None, resume: bool 
     if settings.dry_run:
         print(preview(parts))
         return None
+    stop.defer()  # from here on a signal finds something to save
     if directory is None:
         directory = run_directory.make(Path(settings.output_dir))
     elif not resume:
@@ -70,7 +71,6 @@ def run(config: Config, stop: Stop, directory: Path | None = None, resume: bool 
             for listener in listeners:
                 listener(event)
 
-        stop.defer()
         for text in warnings:
             emit(Warned(text))
         summary = _trained(directory, parts, saves, emit, stop, log, totals)

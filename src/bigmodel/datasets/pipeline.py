@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 import mmap
 import shutil
+import signal
+import threading
 from collections.abc import Iterable, Iterator
 
 import torch
@@ -20,6 +22,8 @@ from bigmodel.interfaces import Batch
 from bigmodel.order import Order, bounds
 
 _SHARED = "/dev/shm"  # where Linux keeps what processes share
+_LOOK_S = 1.0  # without a batch, before the workers are looked at
+_Item = tuple[Tensor, Tensor] | BigmodelError
 
 
 class ImageData:
@@ -129,20 +133,61 @@ class _Streamed:
 
         if self._workers:
             _check_shared_memory(self._workers)
-        loader: Iterable[tuple[Tensor, Tensor] | BigmodelError] = DataLoader(
+        loader: Iterable[_Item] = DataLoader(
             _Decoded(self._source),  # type: ignore[arg-type]
             batch_size=None,
             sampler=_Listed(chosen),
             num_workers=self._workers,
             pin_memory=self._device.type == "cuda",
-            timeout=120 if self._workers else 0,
+            timeout=_LOOK_S if self._workers else 0,
             generator=torch.Generator(),  # else the loader draws from the global generator
         )
-        for decoded in loader:
+        for decoded in _watched(loader) if self._workers else loader:
             if isinstance(decoded, BigmodelError):
                 raise decoded
             pixels, labels = decoded
             yield pixels.to(self._device, non_blocking=True), labels.to(self._device, non_blocking=True)
+
+
+def _watched(loader: Iterable[_Item]) -> Iterator[_Item]:
+    """What the workers hand over, however long they take, while all of them live.
+
+    torch would raise from a signal handler, wherever the program is when a worker dies: even where nobody hears it, and
+    the loop then waits for ever. Here the workers are looked at whenever none has handed over anything for a while.
+
+    Raises:
+        OutOfMemoryError: one has died, which is what the system does where memory runs out.
+    """
+    with _signal_kept():
+        iterator = iter(loader)
+    while True:
+        try:
+            item = next(iterator)
+        except StopIteration:
+            return
+        except (RuntimeError, OSError, EOFError) as error:
+            text = str(error)
+            if "DataLoader timed out" in text:
+                continue
+            if " in DataLoader worker process" in text:  # what a source has raised
+                raise
+            raise OutOfMemoryError(
+                "a data worker was killed, as the system does where memory runs out; set workers=0 or lower it"
+            ) from error
+        yield item
+
+
+@contextlib.contextmanager
+def _signal_kept() -> Iterator[None]:
+    """Leave the handler for children that end as it is."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGCHLD)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL if before is None else before)
 
 
 class _Decoded:
