@@ -23,8 +23,9 @@ _SPAWNS = frozenset({"os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.s
 _REACHES = frozenset({"socket.connect", "socket.getaddrinfo", "urllib.Request", "ftplib.connect", "smtplib.connect"})
 _CHANGES = {"os.rename": 2, "os.remove": 1, "os.rmdir": 1, "os.mkdir": 2, "os.link": 2, "os.symlink": 2}
 _PROGRAMS = frozenset({"git", "uname"})  # a run notes its commit; platform asks for the processor
+_BETWEEN_PROCESSES = frozenset({"torch", "multiprocessing", "collections"})  # what data workers hand over
 # tempfile's names, its trial of a folder, where torch would put compiled code, and what is no file
-_SCRATCH = re.compile(r"/tmp/(tmp|torchinductor_)|/tmp/[a-z0-9_]{8}$|/dev/(null|shm/)|/proc/self/")
+_SCRATCH = re.compile(r"/tmp/(tmp|torchinductor_|pymp-)|/tmp/[a-z0-9_]{8}$|/dev/(null|shm/)|/proc/self/")
 
 
 def begin(report: Path, hostile: Path, may_write: tuple[Path, ...], memory: int, imports: tuple[str, ...] = ()) -> None:
@@ -66,7 +67,7 @@ def begin(report: Path, hostile: Path, may_write: tuple[Path, ...], memory: int,
 def _violation(event: str, arguments: tuple[Any, ...], hostile: str, own: tuple[str, ...]) -> str | None:
     shown = repr(arguments)[:200]
     if event in _SPAWNS or event in _REACHES:
-        return shown
+        return None if event == "socket.connect" and str(arguments[1]).startswith("/tmp/pymp-") else shown
     if event == "subprocess.Popen":
         command = [os.fsdecode(word) if isinstance(word, bytes) else str(word) for word in arguments[1]]
         expected = command[:1] == [sys.executable] and command[1:4] == ["-P", "-m", "bigmodel.models.unpickle"]
@@ -83,7 +84,7 @@ def _violation(event: str, arguments: tuple[Any, ...], hostile: str, own: tuple[
     if event == "ctypes.dlopen":
         return shown if arguments[0] is not None and str(arguments[0]).startswith(hostile) else None
     if event == "pickle.find_class":
-        return shown
+        return None if str(arguments[0]).partition(".")[0] in _BETWEEN_PROCESSES else shown
     if event == "open":
         path, _, flags = arguments
         writes = isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC)

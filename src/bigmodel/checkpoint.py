@@ -145,10 +145,12 @@ def verify(path: Path) -> dict[str, Any]:
         files: dict[str, dict[str, Any]] = manifest["files"]
         expected = [(name, int(entry["size"]), str(entry["sha256"])) for name, entry in files.items()]
         schema = manifest["schema"]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise StorageError(f"{path / _MANIFEST}: missing or damaged, so this is not a whole checkpoint") from error
     if path.name.startswith("step-") and path.name[5:].isdigit() and int(path.name[5:]) != manifest.get("step"):
         raise StorageError(f"{path}: holds step {manifest.get('step')}, not what its name says")
+    if not {"state.json", "model.safetensors"} <= files.keys():
+        raise StorageError(f"{path / _MANIFEST}: lists no state or no model, so this is not a whole checkpoint")
     if schema != SCHEMA:
         raise StorageError(f"{path}: written as schema {schema}; this version reads {SCHEMA}")
     for name, size, digest in expected:
