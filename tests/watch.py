@@ -53,9 +53,11 @@ def begin(report: Path, hostile: Path, may_write: tuple[Path, ...], memory: int,
         finally:
             busy.now = False
 
-    leave = os._exit
+    leave, process = os._exit, os.getpid()
 
     def end(code: int) -> None:
+        if os.getpid() != process:  # a data worker
+            leave(code)
         grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
         os.write(descriptor, json.dumps({"seconds": process_time() - began, "grown": grown}).encode())
         leave(code)

@@ -42,7 +42,12 @@ def run(config: Config, stop: Stop, directory: Path | None = None, resume: bool 
     Raises:
         BigmodelError: what ended the run, with its exit code; all that was reached is saved.
     """
-    parts = assemble(config, pretrained=not resume)
+    try:
+        parts = assemble(config, pretrained=not resume)
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        raise OutOfMemoryError("out of memory before the first step: the model or the data is too large") from error
     settings = parts.settings
     if settings.dry_run:
         print(preview(parts))
@@ -186,6 +191,10 @@ def _final(parts: Parts, saves: Saves, emit: Emit) -> dict[str, Any]:
     return {"test": report, "classes": list(parts.dataset.classes)}
 
 
+def _is_out_of_memory(error: BaseException) -> bool:
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error)
+
+
 @contextlib.contextmanager
 def _failures_in_words(directory: Path, job: Job) -> Iterator[None]:
     """Turn what the system raises into a line that a person can act on."""
@@ -205,7 +214,7 @@ def _failures_in_words(directory: Path, job: Job) -> Iterator[None]:
             raise OutOfMemoryError(
                 f"at step {job.step}: {reason} Its memory may have run out: lower workers"
             ) from error
-        if not isinstance(error, (MemoryError, torch.OutOfMemoryError)) and "can't allocate memory" not in str(error):
+        if not _is_out_of_memory(error):
             raise
         raise OutOfMemoryError(
             f"out of memory at step {job.step}; set accumulate=2 (the same updates in less memory) or lower batch_size"
