@@ -46,6 +46,8 @@ class Job:
         self.optimizers, self._schedule, self._device, self._seed = optimizers, schedule, device, seed
         self._accumulate, self._clip_norm, self._ema_decay = accumulate, clip_norm, ema
         self._parameters = [p for group in self._groups for p in group["params"]]
+        buffers = [b for b in model.buffers() if b.is_floating_point() and b.isfinite().all()]  # a mask may be -inf
+        self._watched = [*model.parameters(), *buffers]
         for group in self._groups:
             group["initial_lr"] = float(group["lr"])
         self._ema = copy.deepcopy(model).requires_grad_(False) if ema is not None else None
@@ -130,7 +132,7 @@ class Job:
         Raises:
             DivergedError: a weight is not finite.
         """
-        if not torch.isfinite(torch.nn.utils.get_total_norm(self._parameters)):
+        if not torch.isfinite(torch.nn.utils.get_total_norm(self._watched)):
             raise DivergedError(f"diverged by step {self.step}: weights are no longer finite; lower optim.lr")
 
     def read_tally(self) -> dict[str, float]:

@@ -73,6 +73,7 @@ def train(
         best, patience_out = False, False
         if plan.monitor and (last or job.step % plan.evaluate_every == 0):
             began = perf_counter()
+            job.refuse_unsound()
             report = evaluate(job.evaluated, job.task, data.evaluation("val"), device)
             best = job.note(report[plan.monitor], lower=plan.monitor in job.task.lower_is_better)
             emit(Evaluated(job.step, epoch, "val", report, best, perf_counter() - began))

@@ -67,6 +67,7 @@ class Lock:
 
     def __init__(self, directory: Path) -> None:
         self._file: IO[str] = (directory / ".lock").open("a+", encoding="utf-8")
+        os.register_at_fork(after_in_child=self._file.close)  # a data worker that outlives its parent holds nothing
         for _ in range(_PATIENCE):
             try:
                 fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
