@@ -221,6 +221,8 @@ def _sift(loader: ConfigLoader, source: Source, overrides: Sequence[str]) -> tup
             problems.append(f"{clip(override.key_or_group)}: no such setting; see --help")
         elif override.is_sweep_override():
             problems.append(f"{override.key_or_group}: several values need a sweep: add -m")
+        elif override.is_delete() and isinstance(override.value(), list):
+            problems.append(f"{override.key_or_group}: to delete it, write ~{override.key_or_group}")
         elif loader.get_group_options(override.key_or_group) and not _replaces_node(override):
             groups.append(override)
         else:
@@ -281,7 +283,7 @@ def _nearest_path(key: str, paths: Sequence[str], loader: ConfigLoader) -> str:
 def _composed(name: str, overrides: Sequence[str], problems: list[str]) -> DictConfig:
     try:
         return hydra_compose(config_name=name, overrides=[*overrides])
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
         line = first_line(error)
         if line not in problems:
             problems.append(line)

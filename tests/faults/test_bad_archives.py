@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import io
 import json
 import os
-import random
 import re
 import shutil
-import tarfile
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -18,142 +14,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from bigmodel import archive as unpacking
 from bigmodel.datasets import cifar
 from conftest import call, is_quiet
+from packing import BAD, FOLDER, GOOD, NAME, incomplete, packed
 
-NAME, FOLDER = "cifar-10-binary.tar.gz", "cifar-10-batches-bin"
 WORDS = ("dataset=cifar10", "device=cpu", "device.threads=1", "model=mlp", "model.hidden=[4]", "dry_run=true")
-MEMBERS = (*(f"data_batch_{number}.bin" for number in range(1, 6)), "test_batch.bin")
-Packer = Callable[[Path, random.Random], None]
-
-
-def _records(seed: int) -> bytes:
-    rows = np.random.default_rng(seed).integers(0, 256, (20, 3073), np.uint8)
-    rows[:, 0] = np.arange(20) % 10
-    return rows.tobytes()
-
-
-GOOD = [(f"{FOLDER}/{name}", _records(seed)) for seed, name in enumerate(MEMBERS)]
-
-
-def _info(name: str, kind: bytes = tarfile.REGTYPE, link: str = "") -> tarfile.TarInfo:
-    info = tarfile.TarInfo(name)
-    info.type, info.linkname = kind, link
-    return info
-
-
-def _packed(path: Path, *more: tuple[tarfile.TarInfo, bytes], first: bool = False) -> None:
-    """The good files, with others before or after them."""
-    good = [(_info(name), content) for name, content in GOOD]
-    with tarfile.open(path, "w:gz", compresslevel=1) as tar:
-        for info, content in (*more, *good) if first else (*good, *more):
-            info.size = len(content)
-            tar.addfile(info, io.BytesIO(content))
-
-
-def _truncated(path: Path, chance: random.Random) -> None:
-    _packed(path)
-    os.truncate(path, chance.randrange(path.stat().st_size - 100))
-
-
-def _flipped(path: Path, chance: random.Random) -> None:
-    """Inside the compressed stream, where gzip's own checksum tells."""
-    _packed(path)
-    content = bytearray(path.read_bytes())
-    content[chance.randrange(50, len(content) - 50)] ^= 1 << chance.randrange(8)
-    path.write_bytes(content)
-
-
-def _garbage(path: Path, chance: random.Random) -> None:
-    path.write_bytes(chance.randbytes(chance.randrange(1, 10_000)))
-
-
-def _zipped_garbage(path: Path, chance: random.Random) -> None:
-    path.write_bytes(gzip.compress(chance.randbytes(10_000)))
-
-
-def _empty(path: Path, chance: random.Random) -> None:
-    path.write_bytes(b"")
-
-
-def _traversal(path: Path, chance: random.Random) -> None:
-    up = "../" * chance.randrange(1, 9)
-    name = chance.choice([f"{up}evil", f"{FOLDER}/{up}../evil", f"{FOLDER}/./../../evil", f"{FOLDER}\\..\\..\\evil"])
-    _packed(path, (_info(name), b"evil"), first=chance.random() < 0.5)
-
-
-def _absolute(path: Path, chance: random.Random) -> None:
-    name = chance.choice([f"{path.parent.parent}/evil", f"//{path.parent.parent}/evil", "/etc/bigmodel-evil"])
-    _packed(path, (_info(name), b"evil"), first=chance.random() < 0.5)
-
-
-def _through_a_link(path: Path, chance: random.Random) -> None:
-    """A link to outside, then a file written through it."""
-    kind = chance.choice([tarfile.SYMTYPE, tarfile.LNKTYPE])
-    outside = chance.choice(["../..", str(path.parent.parent), "../../canary"])
-    link = (_info(f"{FOLDER}/link", kind, outside), b"")
-    _packed(path, link, (_info(f"{FOLDER}/link/evil"), b"evil"), first=chance.random() < 0.5)
-
-
-def _device(path: Path, chance: random.Random) -> None:
-    kind = chance.choice([tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE])
-    info = _info(f"{FOLDER}/{chance.choice(MEMBERS)}", kind)
-    info.devmajor, info.devminor = 1, 3
-    _packed(path, (info, b""), first=True)
-
-
-def _large(path: Path, chance: random.Random) -> None:
-    _packed(path, (_info(f"{FOLDER}/zeros"), bytes(8_000_000)), first=chance.random() < 0.5)
-
-
-def _many(path: Path, chance: random.Random) -> None:
-    _packed(path, *((_info(f"{FOLDER}/{number}"), b"") for number in range(300)), first=chance.random() < 0.5)
-
-
-def _gzip_bomb(path: Path, chance: random.Random) -> None:
-    """Zeros without end where members should be: a tar that says it holds 1 TB and compresses to nearly nothing."""
-    info = _info(f"{FOLDER}/zeros")
-    info.size = 1 << 40
-    with gzip.open(path, "wb") as file:
-        file.write(info.tobuf(tarfile.GNU_FORMAT))
-        for _ in range(chance.randrange(20, 60)):
-            file.write(bytes(1 << 20))
-
-
-def _twice(path: Path, chance: random.Random) -> None:
-    name, _ = chance.choice(GOOD)
-    _packed(path, (_info(name), b"another"), first=chance.random() < 0.5)
-
-
-def _incomplete(path: Path, chance: random.Random) -> None:
-    left_out = chance.randrange(len(GOOD))
-    with tarfile.open(path, "w:gz") as tar:
-        for number, (name, content) in enumerate(GOOD):
-            info = _info(name if number != left_out else f"{name}.old")
-            info.size = len(content)
-            tar.addfile(info, io.BytesIO(content))
-
-
-BAD: tuple[Packer, ...] = (
-    _truncated,
-    _traversal,
-    _through_a_link,
-    _device,
-    _large,
-    _many,
-    _gzip_bomb,
-    _twice,
-    _absolute,
-    _garbage,
-    _flipped,
-    _zipped_garbage,
-    _empty,
-    _incomplete,
-)
 
 
 @pytest.fixture
@@ -217,12 +85,12 @@ def test_bad_archives(campaign: Callable[..., Any], bounds: None, tmp_path: Path
             words = (f"data_dir={data}", "dataset.download=false")
             _refused(root, *words)
             after = _tree(root)
-            if BAD[trial.number % len(BAD)] is _incomplete:  # sound in itself: unpacked whole, and said to lack a file
+            if BAD[trial.number % len(BAD)] is incomplete:  # sound in itself: unpacked whole, and said to lack a file
                 after = {name: kind for name, kind in after.items() if not name.startswith(f"a/b/data/{FOLDER}")}
                 shutil.rmtree(data / FOLDER)
             assert after == before
             assert not Path("/etc/bigmodel-evil").exists()
-            _packed(data / NAME)
+            packed(data / NAME)
             _accepted(root, *words)
             assert {name: (data / name).read_bytes() for name, _ in GOOD} == dict(GOOD)
             shutil.rmtree(root)
@@ -254,7 +122,7 @@ def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
     """Serves a good archive, whose hash is then the published one."""
     for name in ("no_proxy", "NO_PROXY"):
         monkeypatch.setenv(name, "127.0.0.1")
-    _packed(tmp_path / NAME)
+    packed(tmp_path / NAME)
     content = (tmp_path / NAME).read_bytes()
     layout = cifar._CIFAR10[0]
     md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()

@@ -78,7 +78,7 @@ def _word(chance: random.Random) -> str:
 
 
 def _key(word: str) -> str:
-    """What a line about this word must contain: the end of its key, as typed, or the start of a word without one."""
+    """What a line about this word must contain: the end of its key, or the word where it has none."""
     key = word.partition("=")[0].lstrip("+~ ").partition("@")[0].strip()
     return key.rpartition(".")[2].rpartition("/")[2]
 
@@ -131,7 +131,10 @@ def _judge(words: list[str], answer: Answer) -> None:
     text = "\n".join(lines)
     if len(words) == 1:
         shown = _key(words[0])[:60]
-        assert not shown.isprintable() or shown in text, f"{shown!r} is not named in {lines}"
+        named = {shown, shown.encode("unicode_escape").decode()}
+        if words[0].startswith("-"):  # a flag goes by its long name, or by what it was given
+            named |= {words[0].partition("=")[2] or shown, "--config-"}
+        assert not shown.isprintable() or any(name in text for name in named), f"{shown!r} is not named in {lines}"
 
 
 def _shown(words: list[str]) -> str:
