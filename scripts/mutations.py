@@ -178,7 +178,7 @@ MUTATIONS = (
     ),
     _one(
         "no bounds of YAML",
-        "config.py",
+        "strange_yaml.py",
         "if values > _MOST_VALUES or len(open_) > _DEEPEST:",
         "if False:",
         "tests/test_strange_yaml.py::test_a_bomb_is_refused_by_name[too many values]",

@@ -37,8 +37,13 @@ class Answer:
     @property
     def run(self) -> Path:
         """The one run directory under outputs/."""
-        (found,) = self.cwd.glob("outputs/????-??-??/*")
-        return found
+        return only_run(self.cwd)
+
+
+def only_run(cwd: Path) -> Path:
+    """The one run directory under `cwd`/outputs."""
+    (found,) = cwd.glob("outputs/????-??-??/*")
+    return found
 
 
 @contextlib.contextmanager

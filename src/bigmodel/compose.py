@@ -28,10 +28,12 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from bigmodel.config import Config, clip, first_line, problems_of, refuse_bombs
+from bigmodel.config import Config, problems_of
 from bigmodel.errors import ConfigError
 from bigmodel.hidden import is_secret
+from bigmodel.strange_yaml import refuse_strange
 from bigmodel.targets import nearest
+from bigmodel.words import clip, first_line
 
 _LONGEST_KEY = 255  # Hydra looks for a directory of that name
 _LONGEST_WORD = 8192
@@ -53,22 +55,16 @@ def compose(command: str, overrides: Sequence[str], source: Source, trust: Seque
         ConfigError: a line for each mistake.
     """
     _refuse_long(overrides)
-    overrides = [
-        text for text in overrides if text.lstrip("+") != "experiment=null"
-    ]  # the default, which Hydra cannot read
+    default = "experiment=null"  # which Hydra cannot read
+    overrides = [text for text in overrides if text.lstrip("+") != default]
     with _loader(source) as loader:
         problems: list[str] = []
         try:
             if any("=[" in text for text in overrides):  # two choices of one group would be merged, not refused
                 raise ValueError
             composed = hydra_compose(config_name=source.name, overrides=[*overrides])
-        except (
-            HydraException,
-            OmegaConfBaseException,
-            OSError,
-            ValueError,
-            RecursionError,
-        ):  # which stops at the first mistake: now find them all
+        except (HydraException, OmegaConfBaseException, OSError, ValueError, RecursionError):
+            # it stopped at the first mistake: now find them all
             problems, composed = _sift(loader, source, overrides)
     config = Config(composed, trust)
     problems += problems_of(config, command)
@@ -177,7 +173,7 @@ def _searching(source: Source) -> Iterator[None]:
     for directory in source.directories[:-1]:  # they may be a stranger's
         for file in (directory / f"{source.name}.yaml", *directory.glob("*/*.yaml")):
             if file.is_file():
-                _refuse_unreadable(file)
+                refuse_strange(file)
     GlobalHydra.instance().clear()
     Plugins.instance().register(_OwnDirectoriesFirst)
     _OwnDirectoriesFirst.directories = source.directories[:-1]
@@ -185,15 +181,6 @@ def _searching(source: Source) -> Iterator[None]:
         yield
     finally:
         _OwnDirectoriesFirst.directories = ()
-
-
-def _refuse_unreadable(file: Path) -> None:
-    try:
-        refuse_bombs(file)
-    except ConfigError:
-        raise
-    except Exception as error:  # PyYAML's own
-        raise ConfigError(f"{file}: is not YAML: {first_line(error)}") from error
 
 
 @contextmanager

@@ -9,17 +9,16 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import yaml
 from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, Node, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from bigmodel.errors import ConfigError
 from bigmodel.hidden import hidden, is_secret
+from bigmodel.strange_yaml import refuse_strange
 from bigmodel.targets import check
+from bigmodel.words import first_line
 
-_LARGEST_FILE, _MOST_VALUES, _DEEPEST = 1 << 20, 20_000, 50
-_Events = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _ENVIRONMENT = re.compile(r"\$\{\s*oc\.env\s*:\s*(\w*)")  # the name is empty where it is itself put together
 _OWN_ENVIRONMENT = "BIGMODEL_"
 
@@ -76,13 +75,11 @@ def from_yaml(file: Path, trust: Sequence[str] = ()) -> Config:
     Raises:
         ConfigError: the file is not YAML, or not a config of this version.
     """
+    refuse_strange(file)
     try:
-        refuse_bombs(file)
         loaded = OmegaConf.load(file)
     except (OSError, ValueError, OmegaConfBaseException) as error:
         raise ConfigError(f"{file}: cannot be read as a config: {first_line(error)}") from error
-    except ConfigError:
-        raise
     except Exception as error:  # PyYAML's errors share no base with the above
         raise ConfigError(f"{file}: is not YAML: {first_line(error)}") from error
     if not isinstance(loaded, DictConfig):
@@ -92,35 +89,6 @@ def from_yaml(file: Path, trust: Sequence[str] = ()) -> Config:
     if problems:
         raise ConfigError(*(f"{file}: {line}" for line in problems))
     return config
-
-
-def refuse_bombs(file: Path) -> None:
-    """A YAML file of a few lines can stand for more values than a memory holds, by aliases of aliases.
-
-    Raises:
-        ConfigError: the file is too large, nested too deep, or stands for too many values.
-    """
-    if file.stat().st_size > _LARGEST_FILE:
-        raise ConfigError(f"{file}: {file.stat().st_size} bytes are too many for a config")
-    values = 0
-    anchors: dict[str, int] = {}
-    open_: list[tuple[str | None, int]] = []
-    with file.open("rb") as stream:
-        for event in yaml.parse(stream, Loader=_Events):
-            if isinstance(event, yaml.AliasEvent):
-                values += anchors.get(event.anchor, _MOST_VALUES)  # of itself, from inside: without end
-            elif isinstance(event, yaml.CollectionStartEvent):
-                open_.append((event.anchor, values))
-            elif isinstance(event, yaml.CollectionEndEvent):
-                anchor, before = open_.pop()
-                anchors |= {anchor: values - before} if anchor else {}
-            elif isinstance(event, yaml.ScalarEvent):
-                values += 1
-                anchors |= {event.anchor: 1} if event.anchor else {}
-            if str(getattr(event, "tag", None) or "").startswith("tag:yaml.org,2002:python/"):
-                raise ConfigError(f"{file}: asks for a Python object: '{clip(event.tag)}'")
-            if values > _MOST_VALUES or len(open_) > _DEEPEST:
-                raise ConfigError(f"{file}: stands for more than {_MOST_VALUES} values, or is nested too deep")
 
 
 def problems_of(config: Config, command: str) -> list[str]:
@@ -214,17 +182,3 @@ def _frozen(value: Any) -> Any:
     if isinstance(value, dict):
         return MappingProxyType({key: _frozen(item) for key, item in value.items()})
     return tuple(map(_frozen, value)) if isinstance(value, list) else value
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error and of its cause, if the cause says more."""
-    lines = [str(error).strip().split("\n")[0]]
-    cause = error.__cause__
-    if cause is not None and str(cause).strip():
-        lines.append(str(cause).strip().split("\n")[0])
-    return clip(": ".join(dict.fromkeys(lines)), 300)
-
-
-def clip(text: object, length: int = 100) -> str:
-    shown = str(text).encode("unicode_escape").decode() if not str(text).isprintable() else str(text)
-    return shown if len(shown) <= length else shown[: length - 3] + "..."

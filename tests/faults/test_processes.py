@@ -15,7 +15,7 @@ from PIL import Image
 
 from bigmodel.datasets import pipeline
 from campaign import SEED
-from conftest import fingerprint, records
+from conftest import fingerprint, only_run, records
 from forks import finished, launch, until
 from mounts import mounted
 
@@ -59,7 +59,7 @@ def unbroken(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     cwd = tmp_path_factory.mktemp("unbroken")
     process = _launch(pictures, cwd)
     assert finished(process) == 0, (cwd / "said").read_text()
-    return _run(cwd)
+    return only_run(cwd)
 
 
 def _launch(pictures: Path, cwd: Path, slow: float = 0, **options):
@@ -69,17 +69,12 @@ def _launch(pictures: Path, cwd: Path, slow: float = 0, **options):
     return launch(*words, cwd=cwd, output=cwd / "said", environment={"SLOW_DATA": str(slow)}, **options)
 
 
-def _run(cwd: Path) -> Path:
-    (found,) = cwd.glob("outputs/*/*")
-    return found
-
-
 def _goes_on(cwd: Path, unbroken: Path) -> None:
     """Resumed at once and without the fault, the run ends with the bits of the unbroken one."""
     output = cwd / "again"
-    code = finished(launch(f"resume={_run(cwd)}", "trust=[slow_pkg]", cwd=cwd, output=output))
+    code = finished(launch(f"resume={only_run(cwd)}", "trust=[slow_pkg]", cwd=cwd, output=output))
     assert code == 0, output.read_text()
-    assert (fingerprint(_run(cwd)), records(_run(cwd))) == (fingerprint(unbroken), records(unbroken))
+    assert (fingerprint(only_run(cwd)), records(only_run(cwd))) == (fingerprint(unbroken), records(unbroken))
 
 
 def _session(leader: int) -> list[int]:

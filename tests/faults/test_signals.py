@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from campaign import SEED
-from conftest import fingerprint, records
+from conftest import fingerprint, only_run, records
 from forks import finished, launch, until
 
 # sends its own process a signal when the phase of SIGNAL_AT comes for the given time; everything else is as usual
@@ -96,17 +96,12 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Path:
     cwd = tmp_path_factory.mktemp("unbroken")
     _package(cwd)
     assert finished(launch(*RUN, cwd=cwd, output=cwd / "said")) == 0, (cwd / "said").read_text()
-    return _run(cwd)
+    return only_run(cwd)
 
 
 def _package(cwd: Path) -> None:
     cwd.mkdir(exist_ok=True)
     (cwd / "signals_pkg.py").write_text(PACKAGE)
-
-
-def _run(cwd: Path) -> Path:
-    (found,) = cwd.glob("outputs/*/*")
-    return found
 
 
 def _ends_well(cwd: Path, unbroken: Path, code: int, at: int | None) -> None:
@@ -117,7 +112,7 @@ def _ends_well(cwd: Path, unbroken: Path, code: int, at: int | None) -> None:
         assert code == 75
         assert not (cwd / "outputs").exists(), said
         return
-    run = _run(cwd)
+    run = only_run(cwd)
     summary = json.loads((run / "summary.json").read_text())
     if code == 0:
         assert said == ""
@@ -174,7 +169,7 @@ def test_a_second_signal_ends_at_once(campaign: Callable, unbroken: Path, tmp_pa
             process = launch(*RUN, cwd=cwd, output=cwd / "said", environment={"SIGNAL_AT": moment})
             assert finished(process, 10) == 128 + number, (moment, (cwd / "said").read_text())
             assert (cwd / "said").read_text() == ""
-            run = _run(cwd)
+            run = only_run(cwd)
             if not (run / "config.yaml").exists():  # it had just made the directory
                 assert not (run / "checkpoints").exists()
                 continue

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from campaign import count
-from conftest import fingerprint, records
+from conftest import fingerprint, only_run, records
 from forks import finished, launch, until
 
 TINY = ("device=cpu", "device.threads=1", "model=mlp", "model.hidden=[8]", "listeners=[]")
@@ -26,12 +26,7 @@ ROUND = 32
 def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Path:
     cwd = tmp_path_factory.mktemp("unbroken")
     assert finished(launch(*RUN, cwd=cwd)) == 0
-    return _run(cwd)
-
-
-def _run(cwd: Path) -> Path:
-    (found,) = cwd.glob("outputs/*/*")
-    return found
+    return only_run(cwd)
 
 
 def _steps(run: Path) -> int:
@@ -88,7 +83,7 @@ def test_a_second_writer_and_a_dead_one(campaign: Callable, unbroken: Path, tmp_
             assert until(lambda cwd=cwd, at=at: any(_steps(run) >= at for run in cwd.glob("outputs/*/*")), first)
             os.kill(first.pid, signal.SIGSTOP)  # so that only the second could change anything
             time.sleep(0.1)
-            run = _run(cwd)
+            run = only_run(cwd)
             before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
             second = launch(f"resume={run}", cwd=cwd, output=cwd / "said")
             assert finished(second) == 5
@@ -114,7 +109,7 @@ def test_resumes_that_race(campaign: Callable, unbroken: Path, tmp_path: Path) -
             assert until(lambda cwd=cwd, at=at: any(_steps(run) >= at for run in cwd.glob("outputs/*/*")), first)
             first.kill()
             finished(first)
-            run = _run(cwd)
+            run = only_run(cwd)
             racers = _together(cwd, 4, f"resume={run}")
             codes = [finished(racer, 60) for racer in racers]
             said = [(cwd / f"said{i}").read_text() for i in range(len(racers))]

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from campaign import SEED
-from conftest import fingerprint, records
+from conftest import fingerprint, only_run, records
 from forks import finished, launch
 
 RUN = ("device=cpu", "device.threads=1", "model=mlp", "model.hidden=[8]", "limit_batches=5", "epochs=4")
@@ -58,12 +58,7 @@ int gettimeofday(struct timeval *at, void *zone) {
 def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Path:
     cwd = tmp_path_factory.mktemp("unbroken")
     assert finished(launch(*RUN, cwd=cwd)) == 0
-    return _run(cwd)
-
-
-def _run(cwd: Path) -> Path:
-    (found,) = cwd.glob("outputs/*/*")
-    return found
+    return only_run(cwd)
 
 
 def _same_and_plain(run: Path, unbroken: Path) -> None:
@@ -94,7 +89,7 @@ def test_streams_that_are_closed_or_full(campaign: Callable, unbroken: Path, tmp
             done = _python(*RUN, cwd=cwd, shell=shell)
             assert done.returncode == 0, (shell, done.stderr)
             assert done.stderr == b"", shell
-            _same_and_plain(_run(cwd), unbroken)
+            _same_and_plain(only_run(cwd), unbroken)
 
 
 def test_a_reader_that_goes_away(campaign: Callable, unbroken: Path, tmp_path: Path) -> None:
@@ -114,7 +109,7 @@ def test_a_reader_that_goes_away(campaign: Callable, unbroken: Path, tmp_path: P
             thread.start()
             assert finished(launch(*RUN, cwd=cwd, output=cwd / "pipe")) == 0
             thread.join()
-            _same_and_plain(_run(cwd), unbroken)
+            _same_and_plain(only_run(cwd), unbroken)
 
 
 def test_a_terminal_is_drawn_on_and_files_are_not(campaign: Callable, unbroken: Path, tmp_path: Path) -> None:
@@ -141,7 +136,7 @@ def test_a_terminal_is_drawn_on_and_files_are_not(campaign: Callable, unbroken: 
             assert not thread.is_alive(), drawn
             assert (b"\x1b[" in drawn) == (kind != "dumb")
             assert b"best so far" in drawn
-            _same_and_plain(_run(cwd), unbroken)
+            _same_and_plain(only_run(cwd), unbroken)
             os.close(ours)
             os.close(theirs)
 
@@ -188,7 +183,7 @@ def test_the_clock_jumps(campaign: Callable, unbroken: Path, clock: Path, tmp_pa
             seed = str(trial.random.randrange(10**6))
             done = _python(*RUN, cwd=cwd, LD_PRELOAD=str(clock), CLOCK_SEED=seed)
             assert done.returncode == 0, done.stderr
-            run = _run(cwd)
+            run = only_run(cwd)
             days = {line[:10] for line in (run / "train.log").read_text().splitlines()}
             assert len(days) > 3, "the clock did not jump"
             _same_and_plain(run, unbroken)

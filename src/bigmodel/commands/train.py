@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import shutil
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -17,11 +16,11 @@ import torch
 from bigmodel import __version__, checkpoint, run_directory
 from bigmodel.assembly import Parts, assemble
 from bigmodel.config import Config
-from bigmodel.errors import BigmodelError, ConfigError, Interrupted, OutOfMemoryError, StorageError
+from bigmodel.errors import ConfigError, Interrupted, StorageError
 from bigmodel.evaluation import evaluate
 from bigmodel.events import Evaluated, Finished, Started, Warned
+from bigmodel.failures import failures_in_words, out_of_memory_in_words
 from bigmodel.interfaces import Listener
-from bigmodel.job import Job
 from bigmodel.listeners.log_file import LogFile
 from bigmodel.listeners.metrics_file import MetricsFile
 from bigmodel.listeners.totals import Totals
@@ -31,7 +30,6 @@ from bigmodel.saves import Saves
 from bigmodel.signals import Stop
 from bigmodel.targets import build
 
-_STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM)
 Emit = Callable[[Any], None]
 
 
@@ -42,12 +40,8 @@ def run(config: Config, stop: Stop, directory: Path | None = None, resume: bool 
     Raises:
         BigmodelError: what ended the run, with its exit code; all that was reached is saved.
     """
-    try:
+    with out_of_memory_in_words("before the first step: the model or the data is too large"):
         parts = assemble(config, pretrained=not resume)
-    except (MemoryError, RuntimeError) as error:
-        if not _is_out_of_memory(error):
-            raise
-        raise OutOfMemoryError("out of memory before the first step: the model or the data is too large") from error
     settings = parts.settings
     if settings.dry_run:
         print(preview(parts))
@@ -60,7 +54,7 @@ def run(config: Config, stop: Stop, directory: Path | None = None, resume: bool 
     with contextlib.ExitStack() as stack:
         if not resume:
             stack.push(_discarding(directory))
-        stack.enter_context(_failures_in_words(directory, parts.job))
+        stack.enter_context(failures_in_words(directory, parts.job))
         lock = run_directory.Lock(directory)
         stack.callback(lock.release)
         saves = _saves(directory, parts)
@@ -96,7 +90,7 @@ def _trained(
     before, began = run_directory.started(directory), monotonic()
     summary: dict[str, Any] = {"state": "running", "directory": str(directory), "monitor": parts.settings.monitor}
     try:
-        with _failures_in_words(directory, job):
+        with failures_in_words(directory, job):
             emit(Started(job.step, job.steps, parts.data.steps_per_epoch, str(directory), parts.device.name))
             summary["state"] = train(job, parts.data, parts.plan, parts.device, saves, emit, stop)
             if saved := saves.wait():
@@ -189,41 +183,3 @@ def _final(parts: Parts, saves: Saves, emit: Emit) -> dict[str, Any]:
     report = evaluate(job.evaluated, job.task, data.evaluation("test"), parts.device)
     emit(Evaluated(step, step / data.steps_per_epoch, "test", report, False, monotonic() - began))
     return {"test": report, "classes": list(parts.dataset.classes)}
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error)
-
-
-@contextlib.contextmanager
-def _failures_in_words(directory: Path, job: Job) -> Iterator[None]:
-    """Turn what the system raises into a line that a person can act on."""
-    try:
-        yield
-    except BigmodelError:
-        raise
-    except (MemoryError, RuntimeError) as error:
-        operation, found, _ = str(error).partition(" does not have a deterministic implementation")
-        if found:
-            raise ConfigError(
-                f"device.deterministic: {operation} is not bitwise repeatable on this device; use device=cpu, "
-                "another model, or leave it false"
-            ) from error
-        if "DataLoader worker" in str(error):
-            reason = str(error).partition("\n")[0].strip()
-            raise OutOfMemoryError(
-                f"at step {job.step}: {reason} Its memory may have run out: lower workers"
-            ) from error
-        if not _is_out_of_memory(error):
-            raise
-        raise OutOfMemoryError(
-            f"out of memory at step {job.step}; set accumulate=2 (the same updates in less memory) or lower batch_size"
-        ) from error
-    except OSError as error:
-        if error.errno not in _STORAGE:
-            raise
-        good = checkpoint.steps(directory / "checkpoints")
-        last = f"the last good step is {int(good[0].name[5:])}" if good else "no step was saved"
-        raise StorageError(
-            f"{directory}: {error.strerror or error}; {last}; then bigmodel-train resume={directory}"
-        ) from error

@@ -1,0 +1,59 @@
+"""What the system and torch raise while a run goes on, turned into a line that a person can act on."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+
+from bigmodel import checkpoint
+from bigmodel.errors import ConfigError, OutOfMemoryError, StorageError
+from bigmodel.job import Job
+
+_STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM)
+
+
+@contextlib.contextmanager
+def failures_in_words(directory: Path, job: Job) -> Iterator[None]:
+    """While a run is in its directory.
+
+    Raises:
+        ConfigError: an operation cannot be repeated bitwise, as the run demands.
+        OutOfMemoryError: as `out_of_memory_in_words`.
+        StorageError: the disk refused; the last good step is named.
+    """
+    try:
+        advice = "set accumulate=2 (the same updates in less memory) or lower batch_size"
+        with out_of_memory_in_words(lambda: f"at step {job.step}; {advice}"):
+            yield
+    except RuntimeError as error:
+        operation, found, _ = str(error).partition(" does not have a deterministic implementation")
+        if not found:
+            raise
+        raise ConfigError(
+            f"device.deterministic: {operation} is not bitwise repeatable on this device; use device=cpu, "
+            "another model, or leave it false"
+        ) from error
+    except OSError as error:
+        if error.errno not in _STORAGE:
+            raise
+        good = checkpoint.steps(directory / "checkpoints")
+        last = f"the last good step is {int(good[0].name[5:])}" if good else "no step was saved"
+        raise StorageError(
+            f"{directory}: {error.strerror or error}; {last}; then bigmodel-train resume={directory}"
+        ) from error
+
+
+@contextlib.contextmanager
+def out_of_memory_in_words(where: str | Callable[[], str]) -> Iterator[None]:
+    """OutOfMemoryError with what `where` says, for what Python, torch on a GPU and torch on a CPU raise."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        known = isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error)
+        if not known:
+            raise
+        raise OutOfMemoryError(f"out of memory {where if isinstance(where, str) else where()}") from error
