@@ -149,7 +149,7 @@ FITS: list[tuple[Any, Any]] = [
     ("0.5 epoch", ranges.Interval),
     ("1steps", ranges.Interval),
     (None, ranges.Positive | None),
-    (object(), Any),
+    (b"", Any),
 ]
 MISFITS: list[tuple[Any, Any, str]] = [
     (0.5, int, "whole"),
