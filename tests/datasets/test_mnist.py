@@ -111,6 +111,7 @@ def test_a_broken_file_is_refused_at_once(tmp_path, name, content, words):
         (gzip.compress(struct.pack(">IIII", 0x803, 2**31, 28, 28)), "where its header promises"),
         (b"no gzip", "damaged or cut off"),
     ],
+    ids=["cut", "short", "long", "absurd", "garbage"],  # a gzip file holds the time, which is no name for a test
 )
 def test_a_broken_gzip_is_refused(tmp_path, content, words):
     folder = write(tmp_path / "mnist")
