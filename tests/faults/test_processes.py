@@ -145,7 +145,8 @@ def test_too_little_shared_memory(campaign: Callable, pictures: Path, unbroken: 
                 process = _launch(pictures, cwd, before=mount.enter)
                 code, said = finished(process, SECONDS), (cwd / "said").read_text()
             assert code == 6, said
-            (line,) = said.splitlines()
+            assert said.count("\n") == 1, said
+            line = said.rstrip()
             assert re.match(r"error: .*shared memory", line), line
             assert "workers" in line
             _none_left(process.pid)
