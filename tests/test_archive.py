@@ -3,6 +3,7 @@
 import errno
 import gzip
 import io
+import os
 import random
 import tarfile
 from pathlib import Path
@@ -133,6 +134,20 @@ def test_a_full_disk_is_a_storage_error(tmp_path, monkeypatch):
 
     packed = pack(tmp_path / "a.tar.gz", file("data/b.bin"))
     monkeypatch.setattr(module.os, "open", full)
+    with pytest.raises(StorageError, match="No space left"):
+        extract(packed, tmp_path / "data")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("size", [10, 5_000_000])  # less and more than a buffer
+def test_a_write_that_fails_is_not_told_as_a_read(tmp_path, monkeypatch, size):
+    opened = os.open
+
+    def full(path, *rest):
+        return opened("/dev/full", os.O_WRONLY) if str(path).endswith("data/b") else opened(path, *rest)
+
+    packed = pack(tmp_path / "a.tar.gz", file("data/b", bytes(size)))
+    monkeypatch.setattr(os, "open", full)
     with pytest.raises(StorageError, match="No space left"):
         extract(packed, tmp_path / "data")
 

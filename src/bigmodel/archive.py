@@ -158,11 +158,14 @@ def _write(content: IO[bytes] | None, path: Path) -> None:
         return
     with _writing():
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-    with open(descriptor, "wb") as target:
+    with open(
+        descriptor, "wb", buffering=0
+    ) as target:  # a buffer would be written again on closing, and fail as a read
         while block := content.read(_BLOCK):
+            rest = memoryview(block)
             with _writing():
-                target.write(block)
-                target.flush()
+                while rest:
+                    rest = rest[target.write(rest) :]
 
 
 @contextmanager
