@@ -9,6 +9,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -203,6 +204,16 @@ def test_a_signal_before_training_leaves_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_closed_terminal_stops_no_run_under_nohup() -> None:
+    source = (
+        "import os, signal; from bigmodel.signals import Stop\n"
+        "stop = Stop().install(); stop.defer(); os.kill(os.getpid(), signal.SIGHUP); print(stop())"
+    )
+    for words, heard in (([], "True"), (["nohup"], "False")):
+        said = subprocess.run([*words, sys.executable, "-c", source], capture_output=True, text=True, check=True)
+        assert said.stdout.strip() == heard
+
+
 @pytest.fixture
 def copy(tiny_run: Answer, tmp_path: Path) -> Path:
     """A finished run that may be changed."""
@@ -303,6 +314,14 @@ def test_nothing_but_damaged_checkpoints(cli: Callable[..., Answer], copy: Path)
 def test_a_torn_line_of_metrics_is_cut(cli: Callable[..., Answer], tiny_run: Answer, copy: Path) -> None:
     with (copy / "metrics.jsonl").open("a") as file:
         file.write('{"step": 6, "epo')
+    assert cli(f"resume={copy}").code == 0
+    assert records(copy) == records(tiny_run.run)
+
+
+@pytest.mark.parametrize("line", ["[1, 2]", "null", "{}", '{"step": "six", "split": "val"}', "[" * 100_000])
+def test_lines_that_no_run_wrote_are_cut(cli: Callable[..., Answer], tiny_run: Answer, copy: Path, line: str) -> None:
+    with (copy / "metrics.jsonl").open("a") as file:
+        file.write(f"{line}\n")
     assert cli(f"resume={copy}").code == 0
     assert records(copy) == records(tiny_run.run)
 

@@ -23,7 +23,9 @@ _SPAWNS = frozenset({"os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.s
 _REACHES = frozenset({"socket.connect", "socket.getaddrinfo", "urllib.Request", "ftplib.connect", "smtplib.connect"})
 _CHANGES = {"os.rename": 2, "os.remove": 1, "os.rmdir": 1, "os.mkdir": 2, "os.link": 2, "os.symlink": 2}
 _PROGRAMS = frozenset({"git", "uname"})  # a run notes its commit; platform asks for the processor
-_BETWEEN_PROCESSES = frozenset({"torch", "multiprocessing", "collections"})  # what data workers hand over
+_HANDED_OVER = re.compile(
+    r".*/multiprocessing/(queues|connection|managers)\.py$"
+)  # where data workers' pickles are read
 # tempfile's names, its trial of a folder, where torch would put compiled code, and what is no file
 _SCRATCH = re.compile(r"/tmp/(tmp|torchinductor_|pymp-)|/tmp/[a-z0-9_]{8}$|/dev/(null|shm/)|/proc/self/")
 
@@ -86,7 +88,7 @@ def _violation(event: str, arguments: tuple[Any, ...], hostile: str, own: tuple[
     if event == "ctypes.dlopen":
         return shown if arguments[0] is not None and str(arguments[0]).startswith(hostile) else None
     if event == "pickle.find_class":
-        return None if str(arguments[0]).partition(".")[0] in _BETWEEN_PROCESSES else shown
+        return None if _reads_a_worker() else shown
     if event == "open":
         path, _, flags = arguments
         writes = isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC)
@@ -96,6 +98,15 @@ def _violation(event: str, arguments: tuple[Any, ...], hostile: str, own: tuple[
         folder = arguments[_CHANGES[event]] if event != "os.symlink" else -1
         return None if _within(path, own, folder) else shown
     return None
+
+
+def _reads_a_worker() -> bool:
+    frame = sys._getframe()
+    while frame is not None:
+        if _HANDED_OVER.match(frame.f_code.co_filename):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _within(path: Any, own: tuple[str, ...], folder: int = -1) -> bool:

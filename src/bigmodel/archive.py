@@ -47,7 +47,18 @@ def extract(archive: Path, folder: Path, *, max_bytes: int = 2 << 30, max_member
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
     except OSError as error:
-        raise StorageError(f"{folder.absolute()}: cannot be written: {error.strerror or error}") from error
+        room = _room(archive, folder) if error.errno == errno.ENOSPC else ""
+        raise StorageError(f"{folder.absolute()}: cannot be written: {error.strerror or error}{room}") from error
+
+
+def _room(archive: Path, folder: Path) -> str:
+    """Needed and free, in words, once what was unpacked is gone again. Reads the archive once more."""
+    try:
+        with tarfile.open(archive, "r:*") as tar:
+            needed = sum(member.size for member in tar)
+    except (OSError, EOFError, tarfile.TarError, zlib.error):  # it is damaged further on, too
+        return ""
+    return f" ({needed / 1e6:.1f} MB needed, {shutil.disk_usage(folder.parent).free / 1e6:.1f} MB free)"
 
 
 @contextmanager

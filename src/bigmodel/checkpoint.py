@@ -104,7 +104,8 @@ def save(root: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], sta
         shutil.rmtree(replaced, ignore_errors=True)
     except SafetensorError as error:  # it wraps the system's error in text
         _tidy(scratch, replaced, target)
-        raise OSError(_errno_in(str(error)), str(error)) from error
+        number = _errno_in(str(error))
+        raise OSError(number, os.strerror(number)) from error
     except BaseException:
         _tidy(scratch, replaced, target)
         raise

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
 
 from bigmodel import checkpoint
+from bigmodel.cost import amount
 from bigmodel.errors import ConfigError, OutOfMemoryError, StorageError
 from bigmodel.job import Job
 
-_STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM)
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_STORAGE = (*_FULL, errno.EFBIG, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM)
 
 
 @contextlib.contextmanager
@@ -23,7 +26,7 @@ def failures_in_words(directory: Path, job: Job) -> Iterator[None]:
     Raises:
         ConfigError: an operation cannot be repeated bitwise, as the run demands.
         OutOfMemoryError: as `out_of_memory_in_words`.
-        StorageError: the disk refused; the last good step is named.
+        StorageError: the disk refused; the last good step is named, and where it is full, what a save needs.
     """
     try:
         advice = "set accumulate=2 (the same updates in less memory) or lower batch_size"
@@ -43,8 +46,22 @@ def failures_in_words(directory: Path, job: Job) -> Iterator[None]:
         good = checkpoint.steps(directory / "checkpoints")
         last = f"the last good step is {int(good[0].name[5:])}" if good else "no step was saved"
         raise StorageError(
-            f"{directory}: {error.strerror or error}; {last}; then bigmodel-train resume={directory}"
+            f"{directory}: {error.strerror or error}{_room(directory, job, error)}; {last}; "
+            f"then bigmodel-train resume={directory}"
         ) from error
+
+
+def _room(directory: Path, job: Job, error: OSError) -> str:
+    """Needed and free, where space is what lacks; what a quota leaves cannot be asked for."""
+    if error.errno not in _FULL:
+        return ""
+    needed = sum(tensor.nbytes for group in job.tensors().values() for tensor in group.values())
+    words = f"{amount(needed, 'B')} needed for a checkpoint"
+    if error.errno == errno.ENOSPC:
+        disk = os.statvfs(directory)
+        free = disk.f_bavail * disk.f_frsize
+        words += f", {amount(free, 'B')} free" + (f" in {disk.f_favail} files" if free > needed else "")
+    return f" ({words})"
 
 
 @contextlib.contextmanager

@@ -174,15 +174,14 @@ class Job:
                         per_parameter.setdefault(int(index), {})[key] = value
                 groups = optimizer.state_dict()["param_groups"]
                 optimizer.load_state_dict({"state": per_parameter, "param_groups": groups})
-        except (KeyError, ValueError, RuntimeError) as error:
+            self.step = int(state["step"])
+            kinds = {"value": float, "step": int, "since": int}
+            self.best = {key: kind(state["best"][key]) for key, kind in kinds.items() if state["best"]}
+            device, dtype = self._device.torch_device, self._device.sum_dtype
+            sums = None if state["tally"] is None else [float(value) for value in state["tally"]]
+            self._tally = None if sums is None else torch.tensor(sums, dtype=dtype, device=device)
+        except (KeyError, ValueError, TypeError, AttributeError, OverflowError, RuntimeError) as error:
             raise ConfigError(f"resume: the checkpoint does not fit this model and optimizer: {error}") from error
-        self.step, self.best = state["step"], dict(state["best"])
-        device = self._device.torch_device
-        self._tally = (
-            None
-            if state["tally"] is None
-            else torch.tensor(state["tally"], dtype=self._device.sum_dtype, device=device)
-        )
 
     def _clip(self) -> Tensor:
         gradients = [p.grad for p in self._parameters if p.grad is not None]

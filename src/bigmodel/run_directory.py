@@ -146,9 +146,10 @@ def cut_after(metrics: Path, step: int) -> None:
     for line in metrics.read_bytes().splitlines(keepends=True):
         try:
             event = json.loads(line)
-        except ValueError:
+            whole = line.endswith(b"\n") and event["step"] <= step and event["split"] != "test"
+        except (ValueError, TypeError, LookupError, RecursionError):
             break
-        if not line.endswith(b"\n") or event.get("step", 0) > step or event.get("split") == "test":
+        if not whole:
             break
         kept.append(line)
     write_text(metrics, b"".join(kept).decode("utf-8"))
@@ -156,6 +157,6 @@ def cut_after(metrics: Path, step: int) -> None:
 
 def started(directory: Path) -> float:
     """Seconds that a run has been worked on before, from its summary; 0 for a new one."""
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+    with contextlib.suppress(OSError, ValueError, LookupError, TypeError, RecursionError):
         return float(json.loads((directory / "summary.json").read_text(encoding="utf-8"))["seconds"])
     return 0.0

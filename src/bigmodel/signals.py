@@ -8,7 +8,7 @@ from types import FrameType
 
 from bigmodel.errors import Interrupted
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 
 
 class Stop:
@@ -24,7 +24,8 @@ class Stop:
 
     def install(self) -> Stop:
         for number in _SIGNALS:
-            signal.signal(number, self._handle)
+            if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
+                signal.signal(number, self._handle)
         return self
 
     def defer(self) -> None:

@@ -36,7 +36,8 @@ def _failed(mount: Mount, said: Path) -> tuple[Path, str]:
     """The run and the one line of a run that filled its disk; what it left is whole and as the line says."""
     (line,) = said.read_text().splitlines()
     assert line.startswith(f"error: {mount.path}"), line
-    assert "No space left on device" in line
+    room = r"\([\d.]+ kB needed for a checkpoint, [\d.]+ [kM]?B free( in \d+ files)?\)"
+    assert re.search(rf": No space left on device {room}; ", line), line
     (run,) = mount.inside.glob("*/*")
     saved = checkpoint.steps(run / "checkpoints")
     for path in saved:

@@ -120,6 +120,14 @@ TAGS = {
     "custom resolver": "seed_again: ${{attacker:x}}",
     "hydra resolver": "seed_again: ${{hydra:runtime.cwd}}",
 }
+RESUMED: dict[str, tuple[str, Any]] = {
+    "best that is a list": ("best", [1, 2]),
+    "best without a step": ("best", {"value": 1.0}),
+    "tally of text": ("tally", ["os", "system"]),
+    "tally that is a number": ("tally", 5),
+    "step that is text": ("step", "os.system"),
+    "step without end": ("step", float("inf")),
+}
 ENTRY = {"size": 5, "sha256": "0"}
 READERS = ("evaluate", "predict", "export")
 
@@ -151,6 +159,8 @@ def _cases() -> list[Case]:
         read(name, in_state(key, value), (2, 5), "predict" if key in ("input_shape", "mean", "std") else "")
     for name, (key, value) in EVALUATED.items():
         read(name, in_state(key, value), (2, 5), "evaluate")
+    for name, (key, value) in RESUMED.items():
+        resumed(name, in_state(key, value), (2,))
     read(ENDLESS, together(in_state("config.workers", 10**6), in_state("config.resident_gb", 0)), (0,), "evaluate")
     for number, (name, content) in enumerate(HEADERS.items()):
         file = ("model.safetensors", "optimizer.safetensors")[number % 2]

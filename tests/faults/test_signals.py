@@ -80,7 +80,7 @@ RUN = (
     *("limit_batches=4", "epochs=3", "log_every=3steps", "evaluate_every=4steps", "save_every=2steps", "ema=0.9"),
 )
 RESUME = ("trust=[signals_pkg]",)
-NUMBERS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+NUMBERS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
 BEFORE = ("import", "dataset", "model")  # nothing is on the disk yet
 # each with how often it comes in a run
 PHASES = {
@@ -131,7 +131,7 @@ def _ends_well(cwd: Path, unbroken: Path, code: int, at: int | None) -> None:
 
 
 def test_each_signal_in_each_phase(campaign: Callable, unbroken: Path, tmp_path: Path) -> None:
-    for trial in campaign("SIGTERM, SIGINT, SIGUSR1 in each phase, resume", key="SIGNALS", quick=4, full=90):
+    for trial in campaign("SIGTERM, SIGINT, SIGUSR1, SIGHUP in each phase, resume", key="SIGNALS", quick=4, full=90):
         with trial:
             phase, number = PAIRS[trial.number % len(PAIRS)]
             cwd = tmp_path / str(trial.number)
