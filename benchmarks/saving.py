@@ -1,9 +1,9 @@
 """What saving costs: steps/s of ResNet-18 with a save every 50 steps against none at all, in turns in one session.
 
-python benchmarks/saving.py [--batch 16] [--repeats 5]
+python benchmarks/saving.py [--batch 16] [--repeats 3]
 
-A turn is 60 steps: a save after 50, while training goes on, and one at the end, which is waited for. Exit code 1 if the
-median ratio is below 0.97. Small batches make it harder: the step is shorter and the save is the same.
+A turn is 100 steps: a save after 50, while training goes on, and one at the end, which is waited for. Exit code 1 if
+the median ratio is below 0.97. Small batches make it harder: the step is shorter and the save is the same.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from bigmodel.schedules import Constant
 from bigmodel.tasks.classification import Classification
 
 BAR = 0.97
-STEPS, EVERY = 60, 50
+STEPS, EVERY = 100, 50
 
 
 def turn(model: torch.nn.Module, batch: int, root: Path | None) -> tuple[float, list[float]]:
@@ -64,7 +64,7 @@ def turn(model: torch.nn.Module, batch: int, root: Path | None) -> tuple[float, 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=3)
     arguments = parser.parse_args()
     Device("cpu").prepare()
     torch.manual_seed(0)

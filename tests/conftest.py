@@ -51,7 +51,7 @@ def _process_state() -> Iterator[None]:
     """Leave signals, environment, argv, import path, directory, logging and torch as they were."""
     import torch
 
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
     handlers = {number: signal.getsignal(number) for number in numbers}
     environment, argv, path, cwd = dict(os.environ), sys.argv, list(sys.path), os.getcwd()
     root = logging.getLogger()

@@ -88,7 +88,7 @@ def test_what_is_too_large_to_copy_is_committed_in_place(
     tmp_path: Path, held: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(saves, "_COPIED_AT_MOST", 0)
-    monkeypatch.setattr(saves, "_copied", lambda tensors: pytest.fail("copied"))
+    monkeypatch.setattr(Saves, "_copied", lambda self, tensors: pytest.fail("copied"))
     held.set()
     job, saving = _job(), Saves(tmp_path / "checkpoints", {}, keep=2)
     job.update(BATCH)

@@ -1,7 +1,8 @@
 """Saving while training goes on: the state is copied to host memory, and a thread commits the copy.
 
 The loop pays for the copy alone. One save is under way at a time; the next one waits for it, so that a slow disk slows
-training down instead of filling the memory. Files are written and hashed without holding the interpreter's lock.
+training down instead of filling the memory. The copy's memory is kept for the next one: new pages would cost more than
+the copy itself.
 """
 
 from __future__ import annotations
@@ -11,6 +12,9 @@ from concurrent import futures
 from pathlib import Path
 from time import perf_counter
 from typing import Any
+
+import torch
+from torch import Tensor
 
 from bigmodel import checkpoint
 from bigmodel.errors import StorageError
@@ -26,6 +30,7 @@ class Saves:
     def __init__(self, root: Path, about: dict[str, Any], keep: int) -> None:
         self._root, self._about, self._keep = root, about, keep
         self._pending: futures.Future[Saved] | None = None
+        self._buffers: dict[tuple[str, str], Tensor] = {}
 
     def save(self, job: Job) -> Saved | None:
         """Begin to commit the job's state as it is now. Returns the save before it, unless `news` has told of it.
@@ -38,7 +43,7 @@ class Saves:
         before = self.wait()
         tensors, state = job.tensors(), job.state() | self._about
         small = _bytes_on_cpu(tensors) <= _COPIED_AT_MOST
-        kept = _copied(tensors) if small else tensors
+        kept = self._copied(tensors) if small else tensors
         self._writer = futures.ThreadPoolExecutor(1, "save")  # one a save: none is idle when a data worker is forked
         self._pending = self._writer.submit(self._commit, job.step, kept, state)
         self._writer.shutdown(wait=not small)
@@ -82,6 +87,23 @@ class Saves:
         """The checkpoint with the best evaluation. Raises StorageError if it does not verify."""
         return checkpoint.load(self._root / f"step-{int(job.best['step']):08d}")
 
+    def _copied(self, tensors: Tensors) -> Tensors:
+        copies: Tensors = {}
+        for file, group in tensors.items():
+            copies[file] = {name: self._buffer(file, name, tensor) for name, tensor in group.items()}
+            for name, tensor in group.items():
+                copies[file][name].copy_(tensor, non_blocking=True)
+        if any(tensor.is_cuda for group in tensors.values() for tensor in group.values()):
+            torch.cuda.synchronize()
+        return copies
+
+    def _buffer(self, file: str, name: str, like: Tensor) -> Tensor:
+        buffer = self._buffers.get((file, name))
+        if buffer is None or buffer.shape != like.shape or buffer.dtype != like.dtype:
+            buffer = torch.empty(like.shape, dtype=like.dtype, pin_memory=like.is_cuda)
+            self._buffers[file, name] = buffer
+        return buffer
+
     def _commit(self, step: int, tensors: Tensors, state: Mapping[str, Any]) -> Saved:
         began = perf_counter()
         path = checkpoint.commit(self._root, step, tensors, state, self._keep)
@@ -91,10 +113,3 @@ class Saves:
 def _bytes_on_cpu(tensors: Tensors) -> int:
     every = (tensor for group in tensors.values() for tensor in group.values())
     return sum(tensor.nbytes for tensor in every if tensor.device.type == "cpu")
-
-
-def _copied(tensors: Tensors) -> Tensors:
-    return {
-        file: {name: tensor.detach().to("cpu", copy=True) for name, tensor in group.items()}
-        for file, group in tensors.items()
-    }
