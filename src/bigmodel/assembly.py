@@ -5,14 +5,17 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import torch
+
 from bigmodel.config import Config
 from bigmodel.datasets.images import ImageDataset
 from bigmodel.datasets.pipeline import ImageData
 from bigmodel.device import Device
 from bigmodel.errors import ConfigError
-from bigmodel.interfaces import Task
+from bigmodel.interfaces import FromData, Task
 from bigmodel.job import Job
 from bigmodel.loop import Plan
+from bigmodel.precision import settle
 from bigmodel.settings import Train
 from bigmodel.targets import build
 
@@ -32,10 +35,11 @@ class Parts:
     plan: Plan
 
 
-def assemble(config: Config, pretrained: bool = True) -> Parts:
+def assemble(config: Config, fresh: bool = True) -> Parts:
     """Build device, data, model, task and optimizer from the config, and settle what only the data can tell.
 
-    A resumed run takes its weights from a checkpoint, not from the file of pretrained ones, which may be gone.
+    A run that is not `fresh` takes its weights from a checkpoint, not from the file of pretrained ones, which may be
+    gone, nor from the data.
 
     Raises:
         ConfigError: parts do not fit together; all reasons at once.
@@ -67,9 +71,15 @@ def assemble(config: Config, pretrained: bool = True) -> Parts:
     task: Task = build("task", tree["task"], trust)
     device.seed(settings.seed, "initialisation")
     node = dict(tree["model"])
-    if "pretrained" in node and not pretrained:
+    if "pretrained" in node and not fresh:
         node["pretrained"] = None
     model = build("model", node, trust).to(device.torch_device)
+    settle(device, model, task, dataset.input_shape)
+    config = config.with_facts({"device.precision": device.precision, "device.channels_last": device.channels_last})
+    data.channels_last = device.channels_last is True
+    if fresh and isinstance(model, FromData):
+        with torch.no_grad():
+            model.initialise(next(data.train(0, 1)).inputs)
     optimizers = build("optim", tree["optim"], trust, model=model, params=model.parameters())
     steps = max(1, round(settings.epochs * data.steps_per_epoch))
     job = Job(

@@ -33,13 +33,20 @@ class Device:
         self,
         kind: Literal["auto", "cpu", "cuda", "mps"] = "auto",
         index: NonNegativeInt | None = None,
-        precision: Literal["fp32", "tf32", "bf16"] = "fp32",
+        precision: Literal["auto", "fp32", "tf32", "bf16"] = "fp32",
+        channels_last: bool | Literal["auto"] = False,
         compile: bool = False,
         threads: PositiveInt | None = None,
         deterministic: bool = False,
     ) -> None:
         self.torch_device = _choose(kind, index)
-        self.precision, self._compile, self._deterministic = precision, compile, deterministic
+        if deterministic:  # what is measured may come out otherwise the next time
+            precision = "fp32" if precision == "auto" else precision
+            channels_last = channels_last is True
+        self.precision: str = precision
+        self.channels_last: bool | str = channels_last
+        self.why = "as asked"
+        self._compile, self._deterministic = compile, deterministic
         self.threads = threads or torch.get_num_threads()
         if precision == "tf32" and self.torch_device.type != "cuda":
             raise ConfigError(f"device.precision: tf32 needs an NVIDIA GPU, and this run is on {self.name}; use fp32")
@@ -70,8 +77,7 @@ class Device:
     def prepare(self) -> None:
         """Set torch's global switches. Once a process, before the model is built."""
         torch.set_num_threads(self.threads)
-        torch.set_float32_matmul_precision("high" if self.precision == "tf32" else "highest")
-        torch.backends.cudnn.allow_tf32 = self.precision == "tf32"
+        self._switch_tf32()
         torch.backends.cudnn.benchmark = not self._deterministic
         if self._deterministic:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -84,6 +90,27 @@ class Device:
             torch.cuda.set_device(self.torch_device)
         elif self.torch_device.type == "cpu":
             _keep_freed_memory()
+
+    @property
+    def undecided(self) -> bool:
+        """Whether precision or layout are still to be chosen for the model."""
+        return "auto" in (self.precision, self.channels_last)
+
+    def choose(self, precision: str, channels_last: bool, why: str) -> None:
+        """Settle what was `auto`; `why` is for the plan."""
+        self.precision, self.channels_last, self.why = precision, channels_last, why
+        self._switch_tf32()
+
+    def synchronise(self) -> None:
+        """Wait until all that was asked of the device is done."""
+        if self.torch_device.type == "cuda":
+            torch.cuda.synchronize(self.torch_device)
+        elif self.torch_device.type == "mps":
+            torch.mps.synchronize()
+
+    def _switch_tf32(self) -> None:
+        torch.set_float32_matmul_precision("high" if self.precision == "tf32" else "highest")
+        torch.backends.cudnn.allow_tf32 = self.precision == "tf32"
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """The forward pass runs in bf16 where that is safe, if the run's precision says so."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -37,6 +37,14 @@ class Data(Protocol):
 
     def evaluation(self, split: str) -> Iterator[Batch]:
         """Every sample of a split exactly once, not augmented."""
+
+
+@runtime_checkable
+class FromData(Protocol):
+    """A model that computes some of its first weights from data."""
+
+    def initialise(self, inputs: Tensor) -> None:
+        """Take the inputs of the first training batch; called once, before training, without gradients."""
 
 
 class Task(Protocol):

@@ -98,6 +98,7 @@ class Job:
             DivergedError: loss or gradient is not finite; the weights are as they were.
         """
         self.model.train()
+        self._schedule_groups()
         self._device.seed(self._seed, "step", self.step)
         pieces = batch.pieces(self._accumulate)
         tally = self._tally
@@ -108,15 +109,12 @@ class Job:
             added = self.task.tally(loss, outputs.detach(), piece).to(self._device.sum_dtype)
             tally = added if tally is None else tally + added
         self.grad_norm = self._clip()
-        factor = self._schedule(midpoint(self.step, self.steps))
         if not torch.isfinite(self.grad_norm):  # waits for a GPU; a NaN that reaches the weights costs the run
             raise DivergedError(
                 f"diverged at step {self.step}: loss {loss.item():g}, gradient norm {self.grad_norm.item():g}; "
-                f"the weights are as before this step. Lower optim.lr (now {self._groups[0]['initial_lr'] * factor:g}) "
+                f"the weights are as before this step. Lower optim.lr (now {self.last_lr:g}) "
                 "or set clip_norm"
             )
-        for group in self._groups:
-            group["lr"] = group["initial_lr"] * factor
         with torch.no_grad():
             for take_step in self._steps:
                 take_step()
@@ -182,6 +180,19 @@ class Job:
             self._tally = None if sums is None else torch.tensor(sums, dtype=dtype, device=device)
         except (KeyError, ValueError, TypeError, AttributeError, OverflowError, RuntimeError) as error:
             raise ConfigError(f"resume: the checkpoint does not fit this model and optimizer: {error}") from error
+
+    def _schedule_groups(self) -> None:
+        """The rates of this step. A group with `until`, a fraction of the run, has the whole schedule before that, and
+        costs no gradient afterwards.
+        """
+        progress = midpoint(self.step, self.steps)
+        for group in self._groups:
+            until = group.get("until", 1.0)
+            trains = progress < until
+            group["lr"] = group["initial_lr"] * self._schedule(progress / until) if trains else 0.0
+            if "until" in group:
+                for parameter in group["params"]:
+                    parameter.requires_grad_(trains)
 
     def _clip(self) -> Tensor:
         gradients = [p.grad for p in self._parameters if p.grad is not None]

@@ -27,12 +27,12 @@ def deterministic_algorithms(only: bool) -> None:
 
 
 def bare_step(optimizer: torch.optim.Optimizer) -> Callable[[], object]:
-    """An optimizer's step without the wrappers that import the compiler, for torch's own optimizers; else its step.
+    """An optimizer's step without the wrappers that import the compiler, for torch's and our own; else its step.
 
     The wrappers do no arithmetic: they switch gradients off, which the caller does, and run hooks, which nobody set.
     """
     kind = type(optimizer)
-    if not kind.__module__.startswith("torch.optim."):
+    if not kind.__module__.startswith(("torch.optim.", "bigmodel.")):
         return optimizer.step
     step = inspect.unwrap(kind.step)
     return lambda: step(optimizer)

@@ -12,8 +12,10 @@ def preview(parts: Parts) -> str:
     shape = "x".join(map(str, dataset.input_shape))
     splits = ", ".join(f"{size:,} {name}" for name, size in data.splits.items())
     where = "in the device's memory" if data.resident else f"streamed by {settings.workers} workers"
+    layout = "channels-last" if parts.device.channels_last else "contiguous"
     rows = {
-        "device": f"{parts.device.name}, {parts.device.precision}",
+        "device": parts.device.name,
+        "precision": f"{parts.device.precision}, {layout}; {parts.device.why}",
         "repeats": parts.device.repeats,
         "data": f"{splits}; {len(dataset.classes)} classes, {shape}, {where} ({amount(data.bytes, 'B')})",
         "steps": f"{job.steps:,} of {settings.batch_size} samples ({data.steps_per_epoch:,} in each of "

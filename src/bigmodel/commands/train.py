@@ -41,7 +41,7 @@ def run(config: Config, stop: Stop, directory: Path | None = None, resume: bool 
         BigmodelError: what ended the run, with its exit code; all that was reached is saved.
     """
     with out_of_memory_in_words("before the first step: the model or the data is too large"):
-        parts = assemble(config, pretrained=not resume)
+        parts = assemble(config, fresh=not resume)
     settings = parts.settings
     if settings.dry_run:
         print(preview(parts))

@@ -1,14 +1,102 @@
-"""Muon (Jordan et al. 2024) for hidden matrices, AdamW for everything else."""
+"""Muon (Jordan et al. 2024): momentum, then the nearest orthogonal matrix as the update; here in batches.
+
+Matrices of one shape are stacked and orthogonalised by the same few batched products: a network has many matrices and
+few shapes, so that a step launches a handful of kernels, not hundreds.
+"""
 
 from __future__ import annotations
 
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from bigmodel.optim.groups import decay_groups
-from bigmodel.ranges import BelowOne, NonNegative, Positive
+from bigmodel.ranges import BelowOne, NonNegative, Positive, PositiveInt
 
-__all__ = ["muon"]
+__all__ = ["Muon", "muon"]
+
+_QUINTIC = (3.4445, -4.7750, 2.0315)  # steepest at zero: singular values come near one, not to it
+
+
+class Muon(torch.optim.Optimizer):
+    """Parameters of two dimensions or more, each taken as a matrix with its first dimension as rows.
+
+    `unit` holds each parameter at the norm sqrt(rows) before its update, in place of weight decay (Jordan 2024,
+    airbench): for filters that a norm follows, only their direction counts.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: Positive = 0.02,
+        momentum: BelowOne = 0.95,
+        nesterov: bool = True,
+        weight_decay: NonNegative = 0.0,
+        iterations: PositiveInt = 5,
+        unit: bool = False,
+    ) -> None:
+        defaults = {"lr": lr, "momentum": momentum, "nesterov": nesterov, "weight_decay": weight_decay}
+        super().__init__(params, defaults | {"iterations": iterations, "unit": unit})
+        if any(parameter.ndim < 2 for group in self.param_groups for parameter in group["params"]):
+            raise ValueError("muon takes matrices and filters, not vectors")
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """One update of all parameters that have a gradient."""
+        for group in self.param_groups:
+            by_shape: dict[tuple[int, int], list[Tensor]] = defaultdict(list)
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    by_shape[len(parameter), parameter.numel() // len(parameter)].append(parameter)
+            for (rows, columns), parameters in by_shape.items():
+                updates = self._updates(parameters, group)
+                stacked_BRC = torch.stack([update.reshape(rows, columns) for update in updates])
+                orthogonal_BRC = orthogonalised(stacked_BRC, group["iterations"])
+                if group["unit"]:
+                    norms = torch._foreach_norm(parameters)
+                    torch._foreach_mul_(parameters, [math.sqrt(rows) / norm for norm in norms])
+                elif group["weight_decay"]:
+                    torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
+                rate = group["lr"] * math.sqrt(max(1.0, rows / columns))  # the same size of update for every shape
+                torch._foreach_add_(
+                    parameters,
+                    [matrix.view(p.shape) for matrix, p in zip(orthogonal_BRC, parameters, strict=True)],
+                    alpha=-rate,
+                )
+
+    def _updates(self, parameters: Sequence[Tensor], group: dict[str, Any]) -> Sequence[Tensor]:
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        buffers = []
+        for parameter in parameters:
+            state = self.state[parameter]
+            if not state:
+                state["momentum_buffer"] = torch.zeros_like(parameter)
+            buffers.append(state["momentum_buffer"])
+        torch._foreach_mul_(buffers, group["momentum"])
+        torch._foreach_add_(buffers, gradients)
+        if not group["nesterov"]:
+            return buffers
+        return torch._foreach_add(gradients, buffers, alpha=group["momentum"])
+
+
+def orthogonalised(matrices_BRC: Tensor, iterations: int) -> Tensor:
+    """For each matrix U S V' nearly U V', all singular values between about 0.7 and 1.2 after five iterations.
+
+    Newton-Schulz iteration of degree five on the whole stack, in bf16 on a GPU, whose matrix units are made for it.
+    """
+    a, b, c = _QUINTIC
+    x = matrices_BRC.to(torch.bfloat16 if matrices_BRC.is_cuda else matrices_BRC.dtype)
+    tall = x.shape[1] > x.shape[2]
+    x = x.mT if tall else x
+    x = x / x.flatten(1).norm(dim=1).clamp_min(1e-7)[:, None, None]  # no singular value above one
+    for _ in range(iterations):
+        gram = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return (x.mT if tall else x).to(matrices_BRC.dtype)
 
 
 def muon(
@@ -19,24 +107,29 @@ def muon(
     betas: tuple[BelowOne, BelowOne] = (0.9, 0.999),
     weight_decay: NonNegative = 0.01,
     decay_all: bool = False,
+    filters: bool = False,
 ) -> list[torch.optim.Optimizer]:
-    """Two optimizers: torch's Muon over the matrices of the linear layers, fused AdamW over filters, embeddings, norms
-    and biases. The last linear layer goes to AdamW too, as Muon's authors advise, unless it is the only matrix.
+    """Two optimizers: Muon over the matrices of the linear layers, and with `filters` over those of the convolutions;
+    fused AdamW over embeddings, norms, biases and the rest. The first convolution and the last linear layer go to AdamW
+    too, as Muon's authors advise, unless there is no other.
 
     Raises:
         ValueError: the model has no matrix.
     """
     linear = [module.weight for module in model.modules() if isinstance(module, nn.Linear)]
-    matrices = [weight for weight in (linear[:-1] or linear) if weight.requires_grad]
+    kinds = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+    convolutions = [module.weight for module in model.modules() if isinstance(module, kinds)] if filters else []
+    hidden = convolutions[1:] + linear[:-1]
+    matrices = [weight for weight in (hidden or convolutions or linear) if weight.requires_grad]
     if not matrices:
-        raise ValueError("muon needs a model with a linear layer; use optim=adamw")
+        raise ValueError("muon needs a model with a linear layer, or filters=true and one with convolutions")
     chosen = {id(matrix) for matrix in matrices}
     rest = [
         group | {"params": [p for p in group["params"] if id(p) not in chosen]}
         for group in decay_groups(model, weight_decay, decay_all)
     ]
     return [
-        torch.optim.Muon(matrices, lr=lr, momentum=momentum, weight_decay=weight_decay, adjust_lr_fn="original"),
+        Muon(matrices, lr=lr, momentum=momentum, weight_decay=weight_decay),
         torch.optim.AdamW(
             [group for group in rest if group["params"]],
             lr=adamw_lr,

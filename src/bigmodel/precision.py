@@ -1,0 +1,129 @@
+"""Which precision and memory layout a model trains fastest in here, found by training it for a few steps in each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from time import perf_counter
+
+import torch
+from torch import nn
+
+from bigmodel.device import Device
+from bigmodel.errors import ConfigError
+from bigmodel.interfaces import Batch, Task
+
+_SAMPLES = 16  # enough to fill the machine, and little memory
+_TURNS = 3
+_PAYS = 1.25  # a gain below it is told neither from noise nor worth fewer bits
+_SWITCHED = (nn.Conv2d, nn.Conv3d)  # what channels-last is for
+_BLOCK = 16  # channels that oneDNN takes at once with AVX-512, 8 with AVX2
+_WORDS = {False: "contiguous", True: "channels-last"}
+
+
+def settle(device: Device, model: nn.Module, task: Task, input_shape: Sequence[int]) -> None:
+    """Replace what is `auto` in the device's settings by what is fastest for this model, and have the device say why.
+
+    The model's weights and buffers are as before, its layout is the chosen one. The plain choice, fp32 and contiguous,
+    stays unless another is faster by a quarter. Costs nothing where there is one candidate, else some steps of 16
+    samples in each.
+
+    Raises:
+        ConfigError: channels-last is asked for, and would corrupt memory.
+    """
+    narrow = _narrow(device, model)
+    if device.channels_last is True and narrow:
+        raise ConfigError(
+            f"device.channels_last: {narrow}, a strided 1x1 convolution of fewer than {_BLOCK} channels, would corrupt "
+            "memory in this layout on a CPU (oneDNN issue 6035); set it to false"
+        )
+    candidates = list(_candidates(device, model))
+    if len(candidates) > 1:
+        there = device.torch_device
+        inputs = torch.rand(_SAMPLES, *input_shape, generator=torch.Generator().manual_seed(0)).to(there)
+        sample = Batch(inputs, torch.zeros(_SAMPLES, dtype=torch.int64, device=there))
+        seconds = _measured(device, model, task, sample, candidates)
+        fastest = min(seconds, key=lambda candidate: seconds[candidate])
+        gain = seconds[candidates[0]] / seconds[fastest]
+        chosen = fastest if gain >= _PAYS else candidates[0]
+        compared = ", ".join(
+            f"{precision} {_WORDS[last]} {_SAMPLES / taken:.3g}" for (precision, last), taken in seconds.items()
+        )
+        device.choose(*chosen, f"measured, samples/s: {compared}")
+    elif device.undecided:
+        device.choose(*candidates[0], "the only choice here for this model")
+    if device.channels_last:
+        model.to(memory_format=torch.channels_last)
+
+
+def _candidates(device: Device, model: nn.Module) -> Iterator[tuple[str, bool]]:
+    """The plain choice first."""
+    convolves = any(isinstance(module, _SWITCHED) for module in model.modules())
+    layouts = (False, True) if convolves and not _narrow(device, model) else (False,)
+    fixed = device.channels_last
+    for precision in _precisions(device):
+        for last in layouts if fixed == "auto" else (bool(fixed),):
+            yield precision, last
+
+
+def _narrow(device: Device, model: nn.Module) -> str | None:
+    """The name of a convolution whose backward pass writes past its memory in the channels-last layout, if any.
+
+    Seen with torch 2.14 (oneDNN issue 6035): crashes with one thread, wrong gradients with more.
+    """
+    if device.torch_device.type == "cpu":
+        for name, module in model.named_modules():
+            strided = isinstance(module, _SWITCHED) and max(module.kernel_size) == 1 < max(module.stride)
+            if strided and module.in_channels < _BLOCK * module.groups:
+                return str(name)
+    return None
+
+
+def _precisions(device: Device) -> tuple[str, ...]:
+    if device.precision != "auto":
+        return (device.precision,)
+    match device.torch_device.type:
+        case "cuda":
+            ampere = torch.cuda.get_device_capability(device.torch_device) >= (8, 0)
+            return ("fp32", "tf32", "bf16") if ampere else ("fp32",)
+        case "cpu":
+            return ("fp32", "bf16") if _cpu_has_bf16() else ("fp32",)
+    return ("fp32",)
+
+
+def _cpu_has_bf16() -> bool:
+    """Without instructions for it, bf16 is emulated, and many times slower than fp32."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return False
+    flags = next((line for line in text.splitlines() if line.startswith(("flags", "Features"))), "").split()
+    return bool({"avx512_bf16", "amx_bf16", "bf16"} & set(flags))
+
+
+def _measured(
+    device: Device, model: nn.Module, task: Task, sample: Batch, candidates: list[tuple[str, bool]]
+) -> dict[tuple[str, bool], float]:
+    """Seconds of a forward and a backward pass, the best of a few; in turns, so that other load counts for all."""
+    buffers = [buffer.clone() for buffer in model.buffers()]
+    taken: dict[tuple[str, bool], list[float]] = {candidate: [] for candidate in candidates}
+    model.train()
+    for turn in range(_TURNS + 1):
+        for precision, last in candidates:
+            device.choose(precision, last, "")
+            layout = torch.channels_last if last else torch.contiguous_format
+            model.to(memory_format=layout)
+            inputs = sample.inputs.to(memory_format=layout) if sample.inputs.ndim == 4 else sample.inputs
+            began = perf_counter()
+            with device.autocast():
+                loss, _ = task.loss(model, Batch(inputs, sample.targets))
+            loss.backward()  # type: ignore[no-untyped-call]
+            device.synchronise()
+            if turn:  # the first fills the libraries' caches
+                taken[precision, last].append(perf_counter() - began)
+            model.zero_grad()
+    model.to(memory_format=torch.contiguous_format)
+    with torch.no_grad():
+        for buffer, before in zip(model.buffers(), buffers, strict=True):
+            buffer.copy_(before)
+    return {candidate: min(times) for candidate, times in taken.items()}

@@ -1,0 +1,113 @@
+"""What `auto` chooses: the plain choice unless another pays by a quarter, told in the plan, written as plain values."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+
+from bigmodel import precision
+from bigmodel.config import from_yaml
+from bigmodel.device import Device
+from bigmodel.losses import CrossEntropy
+from bigmodel.models.mlp import MLP
+from bigmodel.models.resnet import ResNet
+from bigmodel.tasks.classification import Classification
+from conftest import Answer, is_quiet
+
+SHAPE = (3, 8, 8)
+TASK = Classification(CrossEntropy(), 4)
+
+
+def _settled(model: nn.Module, **settings: object) -> Device:
+    device = Device("cpu", **({"precision": "auto", "channels_last": "auto"} | settings))
+    precision.settle(device, model, TASK, SHAPE)
+    return device
+
+
+def _resnet() -> ResNet:
+    torch.manual_seed(0)
+    return ResNet(SHAPE, 4, blocks=(1,), width=4)  # one stage: no strided 1x1 convolution
+
+
+@pytest.mark.parametrize(
+    ("seconds", "chosen"),
+    [
+        ({("fp32", False): 1.0, ("fp32", True): 0.85, ("bf16", False): 0.9, ("bf16", True): 0.85}, ("fp32", False)),
+        ({("fp32", False): 1.0, ("fp32", True): 0.7, ("bf16", False): 0.9, ("bf16", True): 0.5}, ("bf16", True)),
+        ({("fp32", False): 1.0, ("fp32", True): 0.7, ("bf16", False): 0.9, ("bf16", True): 0.8}, ("fp32", True)),
+    ],
+)
+def test_another_choice_must_pay(
+    seconds: dict[tuple[str, bool], float], chosen: tuple[str, bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(precision, "_cpu_has_bf16", lambda: True)
+
+    def measured(*arguments: object) -> dict[tuple[str, bool], float]:
+        assert arguments[-1] == list(seconds)
+        return seconds
+
+    monkeypatch.setattr(precision, "_measured", measured)
+    model = _resnet()
+    device = _settled(model)
+    assert (device.precision, device.channels_last) == chosen
+    assert device.why.startswith("measured, samples/s: fp32 contiguous 16, ")
+    assert model.stem[0].weight.is_contiguous(memory_format=torch.channels_last) == chosen[1]
+
+
+def test_measuring_leaves_the_model_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "_cpu_has_bf16", lambda: True)
+    model, same = _resnet(), _resnet()
+    device = _settled(model)
+    assert "bf16 channels-last" in device.why
+    for (name, value), other in zip(model.state_dict().items(), same.state_dict().values(), strict=True):
+        assert value.equal(other), name
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_without_a_choice_nothing_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "_cpu_has_bf16", lambda: False)
+    monkeypatch.setattr(precision, "_measured", lambda *_: pytest.fail("measured"))
+    device = _settled(MLP(SHAPE, 4, hidden=[3]))
+    assert (device.precision, device.channels_last) == ("fp32", False)
+    device = _settled(_resnet(), precision="fp32", channels_last=True)
+    assert (device.precision, device.channels_last, device.why) == ("fp32", True, "as asked")
+    assert not Device("cpu", precision="auto", channels_last="auto", deterministic=True).undecided
+
+
+def test_the_layout_that_corrupts_memory_is_refused(cli: Callable[..., Answer]) -> None:
+    words = ("device=cpu", "model=resnet18", "model.width=8", "model.blocks=[1,1]", "limit_batches=1")
+    answer = cli(*words, "device.channels_last=true")
+    (line,) = is_quiet(answer, code=2)
+    assert "device.channels_last: blocks.1.shortcut.0, a strided 1x1 convolution" in line
+    assert cli(*words, "device.channels_last=auto", "dry_run=true").code == 0
+
+
+def test_a_run_writes_what_was_chosen(cli: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "_measured", lambda *_: {("fp32", False): 1.0, ("fp32", True): 0.5})
+    monkeypatch.setattr(precision, "_cpu_has_bf16", lambda: False)
+    words = ("device=cpu", "model=cnn", "model.hidden=8", "limit_batches=3", "epochs=1", "device.channels_last=auto")
+    plan = cli(*words, "dry_run=true")
+    assert "fp32, channels-last; measured, samples/s: fp32 contiguous 16, fp32 channels-last 32" in plan.out
+    answer = cli(*words)
+    assert answer.code == 0, answer.err
+    device = from_yaml(answer.run / "config.yaml", ()).tree["device"]
+    assert (device["precision"], device["channels_last"]) == ("fp32", True)
+    monkeypatch.setattr(precision, "_measured", lambda *_: pytest.fail("measured again"))
+    assert cli(f"resume={answer.run}", "epochs=2").code == 0
+
+
+@pytest.mark.parametrize("model", ["cnn", "resnet18"])
+def test_the_layout_changes_speed_not_results(cli: Callable[..., Answer], model: str) -> None:
+    small = ("model.hidden=8",) if model == "cnn" else ("model.width=16", "model.blocks=[1,1]")
+    words = ("device=cpu", f"model={model}", *small, "limit_batches=3", "epochs=1")
+    losses = []
+    for last in ("false", "true"):
+        answer = cli(*words, f"device.channels_last={last}", f"output_dir={last}")
+        assert answer.code == 0, answer.err
+        (summary,) = (answer.cwd / last).glob("*/*/summary.json")
+        losses.append(json.loads(summary.read_text())["test"]["loss"])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
