@@ -66,6 +66,11 @@ def run(config: Config, stop: Stop, directory: Path | None = None, resume: bool 
         for name, node in settings.listeners.items():
             listeners.append(build(f"listeners.{name}", node, config.trust, directory=directory))
 
+        if settings.profile:
+            from bigmodel.profile import Profile  # only a profile needs it
+
+            listeners.append(Profile(parts, saves, directory))
+
         def emit(event: Any) -> None:
             for listener in listeners:
                 listener(event)
