@@ -4,8 +4,8 @@ python benchmarks/compare_peers.py [--case small|resnet18] [--turns 3] [--equal]
 
 All do the same work, a crop and a flip included, on the same real images, on the same number of threads, in turns in
 one run. As they come: everybody as their documentation shows it, this tool with `device=auto`. With `--equal`, all
-have the precision and layout that this tool chose. The peers are installed into build/peers on first use, over the torch
-that is here. Exit code 1 if a peer is faster or the hand-written loop is ahead by more than 3 %.
+have the precision and layout that this tool chose. The peers are installed into build/peers on first use, over the
+torch that is here. Exit code 1 if a peer is faster or the hand-written loop is ahead by more than 3 %.
 """
 
 from __future__ import annotations

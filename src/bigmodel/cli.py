@@ -152,6 +152,7 @@ def _guarded(verb: str, words: Sequence[str]) -> int:
     """Run a command; every failure becomes plain lines and its exit code."""
     _open_streams()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises instead of printing and exiting
+    os.environ.setdefault("KINETO_LOG_LEVEL", "9")  # torch's profiler is silent; read when torch is loaded
     verbose = bool({"-v", "--verbose"} & set(words)) or os.environ.get("BIGMODEL_TRACEBACK") == "1"
     try:
         return _run(verb, words, Stop().install())

@@ -21,6 +21,7 @@ from bigmodel.words import first_line
 
 _ENVIRONMENT = re.compile(r"\$\{\s*oc\.env\s*:\s*(\w*)")  # the name is empty where it is itself put together
 _OWN_ENVIRONMENT = "BIGMODEL_"
+STAND_IN_LR = 1e-3  # where `optim.lr` is still to be found: a rate that every optimizer takes
 
 
 class Config:
@@ -95,8 +96,7 @@ def problems_of(config: Config, command: str) -> list[str]:
     """Everything wrong with a composed config, a line each."""
     try:
         tree = config.plain()
-        if tree.get("dataset", {}).get("num_classes", 0) is None:  # the data will tell; till then any number stands in
-            tree = config.with_facts({"dataset.num_classes": 2}).plain()
+        tree = config.with_facts(_stand_ins(tree)).plain()
     except (OmegaConfBaseException, HydraException) as error:
         key = getattr(error, "full_key", None)
         return [f"{key}: {first_line(error)}" if key else first_line(error)]
@@ -110,6 +110,21 @@ def problems_of(config: Config, command: str) -> list[str]:
     problems += plain
     keys = {line.partition(": ")[0] for line in problems}
     return [line for line in problems if config.reference(line.partition(": ")[0]) not in keys]
+
+
+def found_later(tree: Mapping[str, Any]) -> list[str]:
+    """Which of `batch_size` and `optim.lr` are `auto`: `finders` puts numbers in their place before a run starts."""
+    optim = tree.get("optim")
+    rate = optim.get("lr") if isinstance(optim, Mapping) else None
+    return [key for key, value in (("batch_size", tree.get("batch_size")), ("optim.lr", rate)) if value == "auto"]
+
+
+def _stand_ins(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Numbers for what is not known yet, so that all the rest can be checked."""
+    numbers = {"batch_size": 1, "optim.lr": STAND_IN_LR}
+    dataset = tree.get("dataset")
+    untold = isinstance(dataset, Mapping) and dataset.get("num_classes", 0) is None  # the data will tell
+    return {key: numbers[key] for key in found_later(tree)} | ({"dataset.num_classes": 2} if untold else {})
 
 
 def _secrets(config: Config) -> Iterator[str]:

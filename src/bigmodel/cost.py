@@ -7,18 +7,24 @@ count (convolutions and matrix products) and leave out the allocator's rounding 
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from bigmodel.interfaces import Batch, Task
 
+LOSS = "(loss)"
+
 
 @dataclass(frozen=True)
 class Cost:
-    """Per update. `flops` counts a multiplication and an addition as two; memory is in bytes."""
+    """Per update. `flops` counts a multiplication and an addition as two; memory is in bytes.
+
+    `activations_of` divides the activations among the modules, by dotted name, that keep them; `LOSS` is outside all.
+    """
 
     parameters: int
     trained: int
@@ -27,6 +33,7 @@ class Cost:
     gradients: int
     optimizer: int
     activations: int
+    activations_of: Mapping[str, int]
 
     @property
     def memory(self) -> int:
@@ -46,20 +53,27 @@ def cost(
     ghost = copy.deepcopy(model).to("meta").train()
     piece = batch.pieces(accumulate)[0]
     own = {_storage(tensor) for tensor in (*ghost.parameters(), *ghost.buffers())}
-    saved: dict[int, int] = {}
+    saved: dict[int, tuple[str, int]] = {}
+    inside = [LOSS]  # the modules whose forward pass is under way
 
     def note(tensor: Tensor) -> Tensor:
         if _storage(tensor) not in own:
-            saved[_storage(tensor)] = tensor.untyped_storage().nbytes()
+            saved.setdefault(_storage(tensor), (inside[-1], tensor.untyped_storage().nbytes()))
         kept.append(tensor)  # a freed tensor's identity would be used again
         return tensor
 
     kept: list[Tensor] = []
+    for name, module in ghost.named_modules():
+        module.register_forward_pre_hook(partial(_enter, inside, name))
+        module.register_forward_hook(partial(_leave, inside))
     counter = FlopCounterMode(display=False)
     with counter, torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         loss, _ = task.loss(ghost, Batch(piece.inputs.to("meta"), piece.targets.to("meta")))
         loss.backward()  # type: ignore[no-untyped-call]
     trained = [p for p in model.parameters() if p.requires_grad]
+    of: dict[str, int] = {}
+    for name, size in saved.values():
+        of[name] = of.get(name, 0) + size
     return Cost(
         parameters=sum(p.numel() for p in model.parameters()),
         trained=sum(p.numel() for p in trained),
@@ -67,8 +81,17 @@ def cost(
         weights=sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers())),
         gradients=sum(p.nbytes for p in trained),
         optimizer=sum(_state_bytes(group) for optimizer in optimizers for group in optimizer.param_groups),
-        activations=sum(saved.values()),
+        activations=sum(of.values()),
+        activations_of=of,
     )
+
+
+def _enter(inside: list[str], name: str, *_: object) -> None:
+    inside.append(name)
+
+
+def _leave(inside: list[str], *_: object) -> None:
+    inside.pop()
 
 
 def _state_bytes(group: dict[str, object]) -> int:

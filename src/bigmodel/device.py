@@ -101,13 +101,6 @@ class Device:
         self.precision, self.channels_last, self.why = precision, channels_last, why
         self._switch_tf32()
 
-    def synchronise(self) -> None:
-        """Wait until all that was asked of the device is done."""
-        if self.torch_device.type == "cuda":
-            torch.cuda.synchronize(self.torch_device)
-        elif self.torch_device.type == "mps":
-            torch.mps.synchronize()
-
     def _switch_tf32(self) -> None:
         torch.set_float32_matmul_precision("high" if self.precision == "tf32" else "highest")
         torch.backends.cudnn.allow_tf32 = self.precision == "tf32"

@@ -12,6 +12,8 @@ _EXAMPLES = {
   bigmodel-train model=cnn optim=sgd device=cuda             choose from groups
   bigmodel-train dataset=cifar10 model=resnet18 optim.lr=0.1 epochs=30 batch_size=512
   bigmodel-train -m optim.lr=0.1,0.01 seed=1,2               a sweep: every combination
+  bigmodel-train batch_size=auto optim.lr=auto               find both on this machine, then train
+  bigmodel-train profile=true                                where time and memory go
   bigmodel-train experiment=article                          a whole recipe
   bigmodel-train resume=outputs/2026-01-31/12-00-00-a1b2     go on, bitwise
   bigmodel-train dry_run=true                                print the plan only""",

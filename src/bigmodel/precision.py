@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from time import perf_counter
 
 import torch
 from torch import nn
 
+from bigmodel.clock import now
 from bigmodel.device import Device
 from bigmodel.errors import ConfigError
 from bigmodel.interfaces import Batch, Task
@@ -114,13 +114,12 @@ def _measured(
             layout = torch.channels_last if last else torch.contiguous_format
             model.to(memory_format=layout)
             inputs = sample.inputs.to(memory_format=layout) if sample.inputs.ndim == 4 else sample.inputs
-            began = perf_counter()
+            began = now(device.torch_device)
             with device.autocast():
                 loss, _ = task.loss(model, Batch(inputs, sample.targets))
             loss.backward()  # type: ignore[no-untyped-call]
-            device.synchronise()
             if turn:  # the first fills the libraries' caches
-                taken[precision, last].append(perf_counter() - began)
+                taken[precision, last].append(now(device.torch_device) - began)
             model.zero_grad()
     model.to(memory_format=torch.contiguous_format)
     with torch.no_grad():

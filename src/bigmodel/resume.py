@@ -20,6 +20,7 @@ _NO_INFLUENCE = (
     "device",
     "output_dir",
     "workers",
+    "profile",
     "dry_run",
 )
 

@@ -42,6 +42,7 @@ class Train:
     output_dir: str
     dry_run: bool
     listeners: Mapping[str, Any] = field(default_factory=dict)
+    profile: bool = False  # the config.yaml of an older run has no such key
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from bigmodel.errors import ConfigError, Interrupted, StorageError
 from bigmodel.evaluation import evaluate
 from bigmodel.events import Evaluated, Finished, Started, Warned
 from bigmodel.failures import failures_in_words, out_of_memory_in_words
+from bigmodel.finders import find
 from bigmodel.interfaces import Listener
 from bigmodel.listeners.log_file import LogFile
 from bigmodel.listeners.metrics_file import MetricsFile
@@ -41,7 +42,8 @@ def run(config: Config, stop: Stop, directory: Path | None = None, resume: bool 
         BigmodelError: what ended the run, with its exit code; all that was reached is saved.
     """
     with out_of_memory_in_words("before the first step: the model or the data is too large"):
-        parts = assemble(config, fresh=not resume)
+        found = find(config)
+        parts = assemble(found.config, fresh=not resume)
     settings = parts.settings
     if settings.dry_run:
         print(preview(parts))
@@ -62,9 +64,17 @@ def run(config: Config, stop: Stop, directory: Path | None = None, resume: bool 
         _describe(directory, parts, resume)
         log, totals = LogFile(directory), Totals()
         listeners: list[Listener] = [log, MetricsFile(directory), totals]
+        found.write(directory)
+        for text in found.lines:
+            log.write(text)
         stack.callback(_close, listeners)
         for name, node in settings.listeners.items():
             listeners.append(build(f"listeners.{name}", node, config.trust, directory=directory))
+
+        if settings.profile:
+            from bigmodel.profile import Profile  # only a profile needs it
+
+            listeners.append(Profile(parts, saves, directory))
 
         def emit(event: Any) -> None:
             for listener in listeners:

@@ -1,0 +1,180 @@
+"""`batch_size=auto` and `optim.lr=auto`: numbers found before the run, which is then as if they had been typed."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from bigmodel import batch_trials
+from bigmodel import range_test as range_test_module
+from bigmodel.assembly import assemble
+from bigmodel.compose import Source, compose
+from bigmodel.conf_directory import conf_directory
+from bigmodel.config import STAND_IN_LR
+from bigmodel.interfaces import Batch
+from bigmodel.job import Job
+from bigmodel.range_test import range_test
+from conftest import TINY, Answer, fingerprint, is_quiet, only_run, records
+
+DEAF = """
+import torch
+def deaf(params, lr: float) -> torch.optim.Optimizer:
+    return torch.optim.SGD(params, lr=0.1)
+"""
+
+
+@pytest.fixture(autouse=True)
+def quick_trials(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch_trials, "_TRIAL_S", 0.0)
+    monkeypatch.setattr(range_test_module, "_STEPS", 50)
+
+
+def _config(run: Path) -> Any:
+    return yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
+
+
+def test_a_run_with_found_numbers_is_the_run_with_the_same_numbers_typed(
+    cli: Callable[..., Answer], tmp_path: Path
+) -> None:
+    words = (*TINY, "model.dropout=0.5", "ema=0.9", "log_every=1steps", "optim.nesterov=false")
+    found = cli(*words, "batch_size=auto", "optim.lr=auto")
+    assert found.code == 0, found.err
+    config = _config(found.run)
+    size, rate = config["batch_size"], config["optim"]["lr"]
+    assert size in (16, 32, 64, 128, 256, 512, 1024)
+    assert isinstance(rate, float)
+    assert 1e-6 < rate <= 1
+    _has_its_curve(found.run)
+    batch_line, rate_line = found.out.splitlines()[:2]
+    assert re.fullmatch(rf"batch_size=auto: {size} \([\d,]+ samples/s; .*\d+: [\d,]+\)", batch_line)
+    assert rate_line.startswith(f"optim.lr=auto: {rate:g} (range test of ")
+    assert batch_line in (found.run / "train.log").read_text()
+    (tmp_path / "typed").mkdir()
+    typed = cli(*words, f"batch_size={size}", f"optim.lr={rate}", cwd=tmp_path / "typed")
+    assert fingerprint(typed.run) == fingerprint(found.run)
+    assert records(typed.run) == records(found.run)
+    assert _config(typed.run) == config
+    assert cli(f"resume={found.run}", "epochs=3").code == 0
+    assert cli(f"resume={typed.run}", "epochs=3").code == 0
+    assert fingerprint(typed.run) == fingerprint(found.run)
+    (line,) = is_quiet(cli(f"resume={found.run}", "optim.lr=auto"), code=2)
+    assert f"optim.lr was {rate}" in line
+
+
+def _has_its_curve(run: Path) -> None:
+    with (run / "lr_range.csv").open(newline="", encoding="utf-8") as file:
+        rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+    rates = [row["lr"] for row in rows]
+    assert rates[0] == 1e-6
+    assert rates == sorted(rates)
+    least = min(rows, key=lambda row: row["smoothed_loss"])
+    assert rows[-1]["smoothed_loss"] > 4 * least["smoothed_loss"] or rates[-1] == pytest.approx(10)
+    assert _config(run)["optim"]["lr"] == pytest.approx(least["lr"] / 10, rel=0.05)
+    with Image.open(run / "lr_range.png") as image:
+        assert image.format == "PNG"
+        colours = [colour for _, colour in image.convert("RGB").getcolors(1 << 20)]
+    assert any(red < 60 and blue > 150 for red, _, blue in colours)  # the curve
+    assert any(red > 170 and blue < 90 for red, _, blue in colours)  # the mark
+
+
+def test_a_dry_run_tells_what_would_be_found_and_makes_nothing(cli: Callable[..., Answer]) -> None:
+    answer = cli(*TINY, "batch_size=auto", "optim.lr=auto", "dry_run=true")
+    assert answer.code == 0, answer.err
+    size = re.match(r"batch_size=auto: (\d+) ", answer.out)
+    assert size is not None
+    assert f" of {size[1]} samples" in answer.out
+    assert re.search(r"(?m)^optim\.lr=auto: \S+ \(range test of ", answer.out)
+    assert list(answer.cwd.iterdir()) == []
+
+
+def test_each_job_of_a_sweep_finds_its_own(cli: Callable[..., Answer]) -> None:
+    answer = cli("-m", *TINY[:-1], "epochs=1", "optim.lr=auto", "optim=sgd,adam")
+    assert answer.code == 0, answer.err
+    runs = sorted(path.parent for path in (answer.cwd / "outputs" / "sweeps").glob("*/*/summary.json"))
+    rates = [_config(run)["optim"]["lr"] for run in runs]
+    assert len(set(rates)) == 2
+    assert all(1e-5 < rate <= 1 for rate in rates)
+
+
+def test_only_groups_that_follow_the_rate_are_tried() -> None:
+    words = [*TINY, "optim=muon", "limit_batches=1", f"optim.lr={STAND_IN_LR}"]
+    parts = assemble(compose("train", words, Source((conf_directory(),), "train")))
+    curve = range_test(parts)
+    muon, adamw = parts.job.optimizers
+    assert muon.param_groups[0]["initial_lr"] == pytest.approx(curve.rates[-1], rel=0.5)
+    assert {group["initial_lr"] for group in adamw.param_groups} == {0.001}
+    assert all(map(math.isfinite, curve.losses))
+
+
+@pytest.mark.parametrize(
+    ("word", "told"),
+    [("optim.momentum=auto", "optim.momentum"), ("accumulate=auto", "accumulate"), ("batch_size=large", "batch_size")],
+)
+def test_auto_where_there_is_nothing_to_find_is_one_line(cli: Callable[..., Answer], word: str, told: str) -> None:
+    (line,) = is_quiet(cli(*TINY, word), code=2)
+    assert line.startswith(f"{told}: must be ")
+
+
+def test_an_optimizer_that_ignores_its_rate_has_none_to_find(cli: Callable[..., Answer], tmp_path: Path) -> None:
+    (tmp_path / "deaf_pkg.py").write_text(DEAF)
+    own = ("~optim", "+optim={_target_: deaf_pkg.deaf, lr: auto}", "trust=[deaf_pkg]")
+    (line,) = is_quiet(cli(*TINY, *own, cwd=tmp_path), code=2)
+    assert "no parameter's rate follows" in line
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_a_loss_that_never_falls_is_told(cli: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch) -> None:
+    number = iter(range(1000))
+    monkeypatch.setattr(Job, "read_tally", lambda job: {"loss": 2.0 + next(number)})
+    (line,) = is_quiet(cli(*TINY, "optim.lr=auto"), code=2)
+    assert "no rate at which the loss falls" in line
+
+
+@pytest.mark.parametrize(("most", "code"), [(64, 0), (0, 6)])
+def test_a_batch_that_does_not_fit_is_not_chosen(
+    cli: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch, most: int, code: int
+) -> None:
+    update = Job.update
+
+    def small(job: Job, batch: Batch) -> None:
+        if len(batch.targets) > most:
+            raise MemoryError
+        update(job, batch)
+
+    monkeypatch.setattr(Job, "update", small)
+    answer = cli(*TINY, "batch_size=auto")
+    assert answer.code == code, answer.err
+    if code:
+        assert "batch_size" in is_quiet(answer, code=code)[0]
+        assert list(answer.cwd.iterdir()) == []
+    else:
+        assert _config(only_run(answer.cwd))["batch_size"] <= most
+
+
+def test_what_would_take_too_much_memory_is_not_tried(
+    cli: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch_trials, "_free_memory", lambda: 1.0)
+    answer = cli(*TINY, "batch_size=auto", "accumulate=3", "dry_run=true")
+    assert answer.out.startswith("batch_size=auto: 16 ("), answer.err
+
+
+def test_the_smallest_that_is_as_good_is_chosen_on_a_cpu_and_the_largest_on_a_gpu() -> None:
+    rates = {16: 50.0, 32: 90.0, 64: 98.0, 128: 100.0, 256: 99.0}
+    assert batch_trials.chosen(rates, torch.device("cpu")) == 64
+    assert batch_trials.chosen(rates, torch.device("cuda", 0)) == 256
+
+
+def test_trials_read_the_memory_that_is_free() -> None:
+    assert 1e6 < batch_trials._free_memory() <= float("inf")
+    assert json.dumps(batch_trials._free_memory())
