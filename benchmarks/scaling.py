@@ -1,0 +1,137 @@
+"""How the cost grows with the work: images, image size, batch, threads, epochs. Everything on random pixels.
+
+python benchmarks/scaling.py [--turns 3]
+
+Exit code 1 unless time per image is the same within 5 % for 1, 10 and 100 times as many images, and memory is the same
+within 2 % after 2 and after 20 epochs. The other tables are for reading.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import sys
+from pathlib import Path
+from time import perf_counter
+
+import torch
+from loop_overhead import NEVER, NoCheckpoints, random_data
+from torch import nn
+
+from bigmodel.datasets.pipeline import ImageData
+from bigmodel.device import Device
+from bigmodel.job import Job
+from bigmodel.loop import Plan, train
+from bigmodel.losses import CrossEntropy
+from bigmodel.models.cnn import CNN
+from bigmodel.models.resnet import ResNet
+from bigmodel.optim.sgd import sgd
+from bigmodel.schedules import Constant
+from bigmodel.tasks.classification import Classification
+
+LINEAR, FLAT = 0.05, 0.02
+SMALL = (1, 28, 28)
+
+
+def seconds(model: nn.Module, data: ImageData, steps: int, device: Device) -> float:
+    """Of so many steps from the start, after as few as fill the caches."""
+    plan = Plan(log_every=NEVER, evaluate_every=NEVER, save_every=NEVER, monitor=None)
+    taken = 0.0
+    for count in (min(3, steps), steps):
+        job = Job(
+            model=model,
+            task=Classification(CrossEntropy(), 10),
+            optimizers=[sgd(model, lr=1e-4)],
+            schedule=Constant(),
+            device=device,
+            seed=0,
+            steps=count,
+        )
+        began = perf_counter()
+        train(job, data, plan, device, NoCheckpoints(), lambda event: None, lambda: False)
+        taken = perf_counter() - began
+    return taken
+
+
+def images(turns: int, device: Device) -> bool:
+    """Seconds an epoch and an image for 1, 10 and 100 times 2,000 images, in turns."""
+    sizes = (2_000, 20_000, 200_000)
+    model = CNN(SMALL, 10, channels=8, hidden=32)
+    data = {size: random_data(SMALL, size, 128, device) for size in sizes}
+    each: dict[int, list[float]] = {size: [] for size in sizes}
+    for _ in range(turns):
+        for size in sizes:
+            epochs = max(1, 20_000 // size)  # as long for each of the small ones
+            each[size].append(seconds(model, data[size], epochs * data[size].steps_per_epoch, device) / epochs / size)
+    medians = {size: statistics.median(found) for size, found in each.items()}
+    least, most = min(medians.values()), max(medians.values())
+    print("images     seconds an epoch   microseconds an image")
+    for size, found in medians.items():
+        print(f"{size:7,} {size * found:16.3f} {1e6 * found:19.2f}")
+    print(f"most / least an image {most / least:.3f} (bar {1 + LINEAR})\n")
+    return most / least <= 1 + LINEAR
+
+
+def image_size(device: Device) -> None:
+    print("pixels a side   samples/s   nanoseconds a pixel (ResNet-18 of width 16, batch 16)")
+    for side in (32, 64, 128, 224):
+        shape, batch, steps = (3, side, side), 16, 4
+        model = ResNet(shape, 10, width=16)
+        taken = seconds(model, random_data(shape, batch * steps, batch, device), steps, device) / steps / batch
+        print(f"{side:13} {1 / taken:11.1f} {1e9 * taken / side**2:14.1f}")
+    print()
+
+
+def batch_size(device: Device) -> None:
+    print("batch   samples/s (small CNN, 28x28)")
+    for size in (32, 64, 128, 256, 512, 1024, 2048, 4096):
+        count = max(4 * size, 8192)
+        model = CNN(SMALL, 10, channels=8, hidden=32)
+        data = random_data(SMALL, count, size, device)
+        steps = data.steps_per_epoch
+        print(f"{size:5} {count / seconds(model, data, steps, device):11.0f}")
+    print()
+
+
+def threads() -> None:
+    print("threads   samples/s (ResNet-18 of width 32, 32x32, batch 64)")
+    most = os.cpu_count() or 1
+    for count in sorted({1, 2, most} & set(range(1, most + 1))):
+        device = Device("cpu", threads=count)
+        device.prepare()
+        model = ResNet((3, 32, 32), 10, width=32)
+        print(f"{count:7} {4 * 64 / seconds(model, random_data((3, 32, 32), 4 * 64, 64, device), 4, device):11.1f}")
+    print()
+
+
+def epochs(device: Device) -> bool:
+    """Resident memory after 2 and after 20 epochs."""
+    data = random_data((3, 32, 32), 2_000, 100, device)
+    model, found = ResNet((3, 32, 32), 10, width=8), {}
+    for count in (2, 18):
+        seconds(model, data, count * data.steps_per_epoch, device)
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+        found[count] = pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+    early, late = found.values()
+    print(f"resident after 2 epochs {early:.0f} MB, after 20 {late:.0f} MB: {late / early:.3f} (bar {1 + FLAT})")
+    return late / early <= 1 + FLAT
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--turns", type=int, default=3)
+    arguments = parser.parse_args()
+    device = Device("cpu")
+    device.prepare()
+    torch.manual_seed(0)
+    passed = images(arguments.turns, device)
+    image_size(device)
+    batch_size(device)
+    passed &= epochs(device)
+    threads()
+    return 0 if passed else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
