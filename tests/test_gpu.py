@@ -1,0 +1,86 @@
+"""What only a GPU can show. Each test skips where there is none."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from bigmodel.config import from_yaml
+from conftest import Answer, fingerprint
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU that torch can use"),
+]
+SMALL = ("device=cuda", "model=resnet18", "model.width=16", "model.blocks=[1,1]", "limit_batches=4", "epochs=2")
+
+
+def _loss(answer: Answer) -> float:
+    assert answer.code == 0, answer.err
+    return float(json.loads((answer.run / "summary.json").read_text())["test"]["loss"])
+
+
+@pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])
+@pytest.mark.parametrize("last", ["true", "false"])
+def test_trains_in_every_precision_and_layout(cli: Callable[..., Answer], precision: str, last: str) -> None:
+    assert 0 < _loss(cli(*SMALL, f"device.precision={precision}", f"device.channels_last={last}")) < 10
+
+
+def test_auto_measures_and_says_so(cli: Callable[..., Answer]) -> None:
+    answer = cli("device=auto", *SMALL[1:])
+    _loss(answer)
+    device = from_yaml(answer.run / "config.yaml", ()).tree["device"]
+    assert device["precision"] in ("fp32", "tf32", "bf16")
+    assert device["channels_last"] in (True, False)
+    assert "measured, samples/s" in cli("device=auto", *SMALL[1:], "dry_run=true").out
+
+
+def test_compiled_equals_uncompiled_nearly(cli: Callable[..., Answer]) -> None:
+    plain = cli(*SMALL, "output_dir=plain")
+    compiled = cli(*SMALL, "output_dir=compiled", "device.compile=true")
+    losses = []
+    for answer, folder in ((plain, "plain"), (compiled, "compiled")):
+        assert answer.code == 0, answer.err
+        (summary,) = (answer.cwd / folder).glob("*/*/summary.json")
+        losses.append(json.loads(summary.read_text())["test"]["loss"])
+    assert losses[0] == pytest.approx(losses[1], rel=0.02)
+
+
+def test_deterministic_runs_are_bitwise_equal(cli: Callable[..., Answer]) -> None:
+    prints = []
+    for folder in ("a", "b"):
+        answer = cli(*SMALL, "device.deterministic=true", f"output_dir={folder}")
+        assert answer.code == 0, answer.err
+        (run,) = (answer.cwd / folder).glob("*/*")
+        prints.append(fingerprint(run))
+    assert prints[0] == prints[1]
+
+
+def test_a_save_beside_training_holds_the_weights_of_its_step(cli: Callable[..., Answer]) -> None:
+    """Copies through pinned memory must be whole before the next update changes what they are of."""
+    one = cli(*SMALL, "device.deterministic=true", "save_every=1steps", "keep=99", "output_dir=one")
+    two = cli(*SMALL, "device.deterministic=true", "save_every=8steps", "output_dir=two")
+    assert one.code == two.code == 0, one.err + two.err
+    (run,), (other,) = (one.cwd / "one").glob("*/*"), (two.cwd / "two").glob("*/*")
+    first = next(iter((run / "checkpoints").glob("step-00000003")))
+    assert first.is_dir()
+    last = "step-00000008"
+    a = {name: digest for name, digest in fingerprint(run).items() if name.startswith(last)}
+    b = {name: digest for name, digest in fingerprint(other).items() if name.startswith(last)}
+    assert a
+    assert a == b
+    for path in (run / "checkpoints").glob("step-*"):  # an earlier one leads to the same end
+        if int(path.name[5:]) > 3:
+            shutil.rmtree(path)
+    assert cli(f"resume={run}").code == 0
+    assert {name: digest for name, digest in fingerprint(run).items() if name.startswith(last)} == b
+
+
+def test_memory_that_runs_out_is_told(cli: Callable[..., Answer]) -> None:
+    answer = cli(*SMALL[:2], "model.width=4096", "limit_batches=1")
+    assert answer.code == 6, answer.err
+    assert "out of memory" in answer.err
