@@ -16,6 +16,7 @@ from bigmodel.failures import out_of_memory_in_words
 from bigmodel.interfaces import Batch
 
 _SMALLEST, _LARGEST_ON_CPU = 16, 1024
+_UPDATES_AN_EPOCH = 16  # at least, where the data has as many: fewer train badly, however fast they are
 _UPDATES, _TRIAL_S, _ALL_S = 3, 0.15, 10.0  # of one size at least, one size, and all sizes where they are for speed
 _HEADROOM = 0.9  # of a GPU's memory: evaluation and the allocator's gaps need some as well
 _SHARE = 0.5  # of a computer's free memory: other programs need some as well
@@ -63,8 +64,9 @@ def chosen(rates: dict[int, float], device: torch.device) -> int:
 
 
 def _sizes(parts: Parts) -> Iterator[int]:
-    """Powers of two up to the training samples, none too small to be cut into its pieces."""
-    most = parts.data.splits["train"]
+    """Powers of two that leave an epoch some updates, none too small to be cut into its pieces."""
+    samples = parts.data.splits["train"]
+    most = max(samples // _UPDATES_AN_EPOCH, min(samples, max(_SMALLEST, parts.settings.accumulate)))
     if parts.device.torch_device.type != "cuda":
         most = min(most, max(_LARGEST_ON_CPU, parts.settings.accumulate))
     size = min(_SMALLEST, 1 << (most.bit_length() - 1))

@@ -51,7 +51,7 @@ def test_a_run_with_found_numbers_is_the_run_with_the_same_numbers_typed(
     assert found.code == 0, found.err
     config = _config(found.run)
     size, rate = config["batch_size"], config["optim"]["lr"]
-    assert size in (16, 32, 64, 128, 256, 512, 1024)
+    assert size in (16, 32, 64)  # an epoch keeps 16 updates
     assert isinstance(rate, float)
     assert 1e-6 < rate <= 1
     _has_its_curve(found.run)
