@@ -74,6 +74,7 @@ def _child(
     before: Callable[[], object] | None,
 ) -> None:
     os.setsid()
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whatever the tests themselves run under
     multiprocessing.set_start_method(None, force=True)  # its data workers start as in a process that was not forked
     for name in _OWN:
         os.environ.pop(name, None)
