@@ -21,6 +21,7 @@ from bigmodel.light_torch import bare_step
 from bigmodel.schedules import midpoint
 
 Tensors = dict[str, dict[str, Tensor]]  # file name to tensors
+_NAMED = 5  # samples of a batch that are told when it diverges
 
 
 class Job:
@@ -110,10 +111,10 @@ class Job:
         self.grad_norm = self._clip()
         factor = self._schedule(midpoint(self.step, self.steps))
         if not torch.isfinite(self.grad_norm):  # waits for a GPU; a NaN that reaches the weights costs the run
+            norm, lr = self.grad_norm.item(), self._groups[0]["initial_lr"] * factor
             raise DivergedError(
-                f"diverged at step {self.step}: loss {loss.item():g}, gradient norm {self.grad_norm.item():g}; "
-                f"the weights are as before this step. Lower optim.lr (now {self._groups[0]['initial_lr'] * factor:g}) "
-                "or set clip_norm"
+                f"diverged at step {self.step}{_named(batch.samples)}: loss {loss.item():g}, gradient norm {norm:g}; "
+                f"the weights are as before this step. Lower optim.lr (now {lr:g}) or set clip_norm"
             )
         for group in self._groups:
             group["lr"] = group["initial_lr"] * factor
@@ -200,3 +201,11 @@ class Job:
                 average.lerp_(live[name], 1 - self._ema_decay)
             else:
                 average.copy_(live[name])
+
+
+def _named(samples_N: Tensor | None) -> str:
+    if samples_N is None:
+        return ""
+    first = ", ".join(map(str, samples_N[:_NAMED].tolist()))
+    more = f", ... ({len(samples_N)} in all)" if len(samples_N) > _NAMED else ""
+    return f" on sample{'s' if len(samples_N) > 1 else ''} {first}{more}"
