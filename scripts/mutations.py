@@ -122,9 +122,9 @@ MUTATIONS = (
     _one(
         "augmentation is not keyed by the step",
         "augment.py",
-        'derive(seed, "augment", step)',
-        'derive(seed, "augment")',
-        "tests/test_properties.py::test_augmentation_differs_by_step_seed_and_image",
+        "derive(seed, purpose, step)",
+        "derive(seed, purpose)",
+        "tests/test_augment.py::test_it_differs_by_step_seed_and_image",
     ),
     _one(
         "every epoch in the same order",

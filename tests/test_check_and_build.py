@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal, get_args, get_origin
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -71,9 +72,10 @@ def _small(kind: Any) -> st.SearchStrategy[Any]:
         return st.tuples(*map(_small, arguments)).map(list)
     if origin is not None and isinstance(origin, type) and issubclass(origin, Sequence):
         return st.lists(_small(arguments[0]), max_size=3)
-    if type(None) in arguments:
-        return st.none() | _small(next(one for one in arguments if one is not type(None)))
+    if origin in (Union, UnionType):
+        return st.one_of(*map(_small, arguments))
     plain: Mapping[Any, st.SearchStrategy[Any]] = {
+        type(None): st.none(),
         bool: st.booleans(),
         int: st.integers(0, 3),
         float: st.sampled_from([0.0, 0.5, 1.0]),

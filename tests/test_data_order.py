@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 from bigmodel.augment import Augment
 from bigmodel.datasets.images import Arrays, ImageDataset
 from bigmodel.datasets.pipeline import ImageData
+from bigmodel.interfaces import Batch
 
 CPU = torch.device("cpu")
 seeds = st.integers(0, 2**63 - 1)
@@ -84,6 +87,85 @@ def test_workers_change_nothing(workers: int, size: int, batch_size: int) -> Non
     first, last = 1, 2 * resident.steps_per_epoch
     streamed = _data(size, batch_size, 3, 0.1, streamed=True, workers=workers)
     assert _numbers(streamed, first, last) == _numbers(resident, first, last)
+
+
+EVERYTHING = Augment("alternating", 2, "reflect", colour=0.7, cutout=3, mixup=0.4, cutmix=1.0)
+
+
+def _colourful(*, streamed: bool, workers: int = 0, channels_last: bool = False) -> ImageData:
+    generator = torch.Generator().manual_seed(0)
+    split = Arrays(torch.randint(256, (41, 3, 8, 6), dtype=torch.uint8, generator=generator), torch.arange(41) % 5)
+    dataset = replace(
+        _numbered(41),
+        classes=list("abcde"),
+        input_shape=(3, 8, 6),
+        mean=(0.4, 0.5, 0.6),
+        std=(0.2, 0.25, 0.3),
+        val_fraction=0.2,
+        augment=EVERYTHING,
+        sources={"train": lambda: split},
+        sizes={"train": 41},
+    )
+    return ImageData(
+        dataset,
+        device=CPU,
+        batch_size=10,
+        seed=3,
+        resident_bytes=0 if streamed else 1e9,
+        workers=workers,
+        channels_last=channels_last,
+    )
+
+
+def _same(left: Batch, right: Batch) -> bool:
+    assert left.samples is not None
+    assert right.samples is not None
+    return all(a.equal(b) for a, b in zip(left, right, strict=True) if a is not None and b is not None)
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_every_augmentation_is_the_same_to_the_bit_streamed_by_any_workers(workers: int, channels_last: bool) -> None:
+    resident = list(_colourful(streamed=False, channels_last=channels_last).train(0, 9))
+    streamed = list(_colourful(streamed=True, workers=workers, channels_last=channels_last).train(0, 9))
+    assert len(resident) == len(streamed) == 9
+    assert all(map(_same, resident, streamed))
+    (later, *_) = _colourful(streamed=True, workers=workers, channels_last=channels_last).train(6, 9)
+    assert _same(later, resident[6])
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_channels_last_changes_where_values_lie_and_none_of_them(streamed: bool) -> None:
+    plain, last = (_colourful(streamed=streamed, channels_last=layout) for layout in (False, True))
+    for one, other in zip(plain.train(0, 4), last.train(0, 4), strict=True):
+        assert one.inputs.is_contiguous()
+        assert other.inputs.is_contiguous(memory_format=torch.channels_last)
+        assert one.inputs.allclose(other.inputs, atol=0.03)  # colour rounds a sum that is added in another order
+        assert one.targets.equal(other.targets)
+    for one, other in zip(plain.evaluation("val"), last.evaluation("val"), strict=True):
+        assert other.inputs.is_contiguous(memory_format=torch.channels_last)
+        assert one.inputs.equal(other.inputs)
+
+
+def test_a_batch_names_its_samples() -> None:
+    resident = _data(41, 10, 3, 0.1, streamed=False)
+    for batch in resident.train(0, 8):
+        assert batch.samples is not None
+        assert batch.samples.equal(batch.targets)
+    assert all(batch.samples is None for batch in resident.evaluation("val"))
+
+
+def test_alternating_flips_alternate_by_the_epoch() -> None:
+    split = Arrays(torch.arange(12, dtype=torch.uint8).view(6, 1, 1, 2) + 1, torch.arange(6))
+    dataset = replace(_numbered(6), augment=Augment(flip="alternating"), sources={"train": lambda: split})
+    data = ImageData(dataset, device=CPU, batch_size=2, seed=0)
+    flipped = [{} for _ in range(4)]
+    for step, batch in enumerate(data.train(0, 12)):
+        for label, (left, right) in zip(batch.targets.tolist(), batch.inputs.flatten(1).tolist(), strict=True):
+            flipped[step // 3][label] = left > right
+    assert flipped[0] == flipped[2] == {label: not done for label, done in flipped[1].items()}
+    assert flipped[1] == flipped[3]
+    assert 0 < sum(flipped[0].values()) < 6
 
 
 @settings(max_examples=30, deadline=None, derandomize=True)

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from torch import nn
 
 from bigmodel import ranges
-from bigmodel.augment import Augment
 from bigmodel.interfaces import Batch
 from bigmodel.optim.groups import decay_groups
 from bigmodel.order import Order
@@ -219,44 +218,14 @@ def test_derived_keys_are_the_same_everywhere() -> None:
     assert derive(0, "order", 0) == 3471081512423777433  # as on the day the first run was made
 
 
-@given(
-    st.integers(1, 6), st.integers(1, 3), st.integers(1, 9), st.integers(1, 9), st.booleans(), st.integers(0, 4), seeds
-)
-def test_augmentation_is_a_function_of_seed_and_step(
-    count: int, depth: int, height: int, width: int, flip: bool, crop: int, seed: int
-) -> None:
-    pixels = torch.randint(1, 256, (count, depth, height, width), dtype=torch.uint8)
-    before, augment = pixels.clone(), Augment(flip, crop)
-    first = augment(pixels, seed, 5)
-    torch.rand(3)
-    assert first.equal(augment(pixels, seed, 5))
-    assert first.shape == pixels.shape
-    assert first.dtype == pixels.dtype
-    assert pixels.equal(before)
-    assert set(first.unique().tolist()) <= set(before.unique().tolist()) | {0}
-
-
-def test_augmentation_differs_by_step_seed_and_image() -> None:
-    image = torch.arange(64, dtype=torch.uint8).view(1, 1, 8, 8)
-    pixels = image.expand(64, 1, 8, 8).contiguous()
-    for augment in (Augment(flip=True), Augment(crop=2), Augment(True, 1)):
-        changed = augment(pixels, 0, 0)
-        assert not changed.equal(augment(pixels, 0, 1))
-        assert not changed.equal(augment(pixels, 1, 0))
-        assert len(changed.flatten(1).unique(dim=0)) > 1
-    mirrored = Augment(flip=True)(pixels, 0, 0)
-    for one in mirrored:
-        assert one.equal(image[0]) or one.equal(image[0].flip(-1))
-    padded = torch.nn.functional.pad(image[0], (2, 2, 2, 2))
-    windows = {tuple(padded[:, y : y + 8, x : x + 8].flatten().tolist()) for y in range(5) for x in range(5)}
-    assert {tuple(one.flatten().tolist()) for one in Augment(crop=2)(pixels, 0, 0)} <= windows
-
-
-@given(st.integers(1, 50), st.integers(1, 60))
-def test_pieces_hold_every_sample_in_order(size: int, count: int) -> None:
-    batch = Batch(torch.arange(size), torch.arange(size) * 2)
+@given(st.integers(1, 50), st.integers(1, 60), st.booleans())
+def test_pieces_hold_every_sample_in_order(size: int, count: int, named: bool) -> None:
+    numbers = torch.arange(size) + 7 if named else None
+    batch = Batch(torch.arange(size), torch.arange(size) * 2, numbers)
     pieces = batch.pieces(count)
     assert 1 <= len(pieces) <= count
+    told = [piece.samples for piece in pieces]
+    assert told == [None] * len(pieces) if numbers is None else torch.cat(told).equal(numbers)
     assert torch.cat([piece.inputs for piece in pieces]).equal(batch.inputs)
     assert torch.cat([piece.targets for piece in pieces]).equal(batch.targets)
 

@@ -26,6 +26,15 @@ FULL = (
     *("optim=adamw", "ema=0.9", "accumulate=2", "clip_norm=1", "limit_batches=5", "epochs=2"),
     *("log_every=3steps", "evaluate_every=4steps", "save_every=100epochs", "listeners=[console,csv]"),
 )
+AUGMENTED = (
+    *("dataset.augment.flip=alternating", "dataset.augment.crop=2", "dataset.augment.padding=reflect"),
+    *(
+        "dataset.augment.colour=0.5",
+        "dataset.augment.cutout=3",
+        "dataset.augment.mixup=0.2",
+        "dataset.augment.cutmix=1",
+    ),
+)
 LONG = (
     *("device=cpu", "model=mlp", "model.hidden=[16]", "model.dropout=0.1", "ema=0.9", "accumulate=2"),
     *("epochs=5", "log_every=7steps", "save_every=3steps", "evaluate_every=1epoch"),
@@ -104,6 +113,18 @@ def test_stopped_after_every_single_step(unbroken: Path, tmp_path: Path) -> None
 def test_other_optimizers_resume_bitwise(cli: Callable[..., Answer], tmp_path: Path, optim: str) -> None:
     answer = cli(*TINY, f"optim={optim}", "model.hidden=[8,8]", "schedule=one_cycle")
     run = _interrupted(answer.run, tmp_path / "run", 4)
+    _train(run, StopAt(-1), resume=True)
+    assert (fingerprint(run), records(run)) == (fingerprint(answer.run), records(answer.run))
+
+
+def test_every_augmentation_resumes_bitwise_in_the_middle_of_an_epoch(
+    cli: Callable[..., Answer], tmp_path: Path
+) -> None:
+    answer = cli(*FULL, *AUGMENTED)
+    assert answer.code == 0, answer.err
+    run = _interrupted(answer.run, tmp_path / "run", 7)
+    config = re.sub(r"(?m)^resident_gb: .*", "resident_gb: 0", (run / "config.yaml").read_text())
+    (run / "config.yaml").write_text(config)
     _train(run, StopAt(-1), resume=True)
     assert (fingerprint(run), records(run)) == (fingerprint(answer.run), records(answer.run))
 

@@ -130,6 +130,44 @@ def test_a_dry_run_shows_the_plan_and_makes_nothing(cli: Callable[..., Answer]) 
     assert list(answer.cwd.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ([], "in the device's memory (92 kB, not above resident_gb=4)"),
+        (["resident_gb=0"], "streamed by 2 workers (92 kB, above resident_gb=0)"),
+        (["resident_gb=0", "workers=0"], "streamed without workers (92 kB, above resident_gb=0)"),
+    ],
+)
+def test_the_plan_says_how_the_data_is_served_and_why(cli: Callable[..., Answer], words: list[str], told: str) -> None:
+    answer = cli(*TINY, "dry_run=true", *words)
+    assert answer.code == 0, answer.err
+    assert told in answer.out
+
+
+@pytest.mark.parametrize(("loss", "learnt"), [("cross_entropy", 0.6), ("mse", 0.25)])  # a tenth is chance
+def test_mixed_samples_train(cli: Callable[..., Answer], loss: str, learnt: float) -> None:
+    mixing = ("dataset.augment.mixup=0.2", "dataset.augment.cutmix=1", "dataset.augment.cutout=2")
+    answer = cli(*TINY[:-2], "epochs=8", f"loss={loss}", *mixing, "optim=adam", "optim.lr=0.01")
+    assert answer.code == 0, answer.err
+    told = [record for record in records(answer.run) if record["split"] == "val"]
+    assert told[-1]["accuracy"] > learnt
+    trained = [record for record in records(answer.run) if record["split"] == "train"]
+    assert 0.2 < trained[-1]["accuracy"] <= 1
+
+
+def test_an_augmentation_that_does_not_fit_the_images_is_refused(cli: Callable[..., Answer]) -> None:
+    lines = is_quiet(cli(*TINY, "dataset.augment.crop=8", "dataset.augment.cutout=9"), code=2)
+    assert [line.partition(": ")[0] for line in lines] == ["dataset.augment.crop", "dataset.augment.cutout"]
+    (line,) = is_quiet(cli(*TINY, "dataset.augment.flip=sometimes"), code=2)
+    assert line == "dataset.augment.flip: must be true or false or one of alternating, not 'sometimes'"
+
+
+def test_divergence_names_the_samples(cli: Callable[..., Answer]) -> None:
+    answer = cli(*TINY, "optim.lr=1e30", "schedule=constant")
+    (line,) = is_quiet(answer, code=4)
+    assert re.match(r"diverged at step 1 on samples (\d+, ){5}\.\.\. \(64 in all\): loss ", line), line
+
+
 def test_pieces_make_the_same_update(cli: Callable[..., Answer], tmp_path: Path) -> None:
     runs = []
     for pieces in (1, 3):

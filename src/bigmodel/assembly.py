@@ -51,6 +51,19 @@ def assemble(config: Config, fresh: bool = True) -> Parts:
     dataset: ImageDataset = build("dataset", tree["dataset"], trust)
     config = config.with_facts({"dataset.num_classes": len(dataset.classes), "device.threads": device.threads})
     tree, settings = config.tree, Train(**config.tree)
+    if settings.accumulate > settings.batch_size:
+        raise ConfigError(f"accumulate: a batch of {settings.batch_size} has no {settings.accumulate} pieces")
+    told = tree["model"].get("num_classes", len(dataset.classes))
+    if told != len(dataset.classes):
+        raise ConfigError(f"model.num_classes: the data has {len(dataset.classes)} classes, not {told}")
+    task: Task = build("task", tree["task"], trust)
+    device.seed(settings.seed, "initialisation")
+    node = dict(tree["model"])
+    if "pretrained" in node and not fresh:
+        node["pretrained"] = None
+    model = build("model", node, trust).to(device.torch_device)
+    settle(device, model, task, dataset.input_shape)
+    config = config.with_facts({"device.precision": device.precision, "device.channels_last": device.channels_last})
     data = ImageData(
         dataset,
         device=device.torch_device,
@@ -60,23 +73,10 @@ def assemble(config: Config, fresh: bool = True) -> Parts:
         workers=settings.workers,
         limit_batches=settings.limit_batches,
         overfit_batch=settings.overfit_batch,
+        channels_last=device.channels_last is True,
     )
-    if settings.accumulate > settings.batch_size:
-        raise ConfigError(f"accumulate: a batch of {settings.batch_size} has no {settings.accumulate} pieces")
-    told = tree["model"].get("num_classes", len(dataset.classes))
-    if told != len(dataset.classes):
-        raise ConfigError(f"model.num_classes: the data has {len(dataset.classes)} classes, not {told}")
     if settings.epochs * data.steps_per_epoch > _MOST_STEPS:
         raise ConfigError(f"epochs: {settings.epochs:g} epochs are more than {_MOST_STEPS:g} steps")
-    task: Task = build("task", tree["task"], trust)
-    device.seed(settings.seed, "initialisation")
-    node = dict(tree["model"])
-    if "pretrained" in node and not fresh:
-        node["pretrained"] = None
-    model = build("model", node, trust).to(device.torch_device)
-    settle(device, model, task, dataset.input_shape)
-    config = config.with_facts({"device.precision": device.precision, "device.channels_last": device.channels_last})
-    data.channels_last = device.channels_last is True
     if fresh and isinstance(model, FromData):
         with torch.no_grad():
             model.initialise(next(data.train(0, 1)).inputs)

@@ -1,37 +1,96 @@
-"""Random changes of images, a whole batch at a time on the device, keyed by (seed, step): no per-sample Python."""
+"""Which random changes a training batch undergoes, on the device and as a whole; `augmentations` has the changes.
+
+Each is keyed by (seed, its own name, step): none draws other numbers because another is switched on.
+"""
 
 from __future__ import annotations
 
+import random
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bigmodel.ranges import NonNegativeInt
+from bigmodel import augmentations
+from bigmodel.ranges import BetaShape, Fraction, NonNegativeInt
 from bigmodel.seeds import derive
 
 
 @dataclass(frozen=True)
 class Augment:
-    """`flip`: mirror half the images left to right. `crop`: pad by so many black pixels, then cut out at random."""
+    """What is off is 0 or false.
 
-    flip: bool = False
+    `flip`: mirror left to right half the images of each step, or `alternating` (Jordan 2024): half the images in the
+    first epoch, the other half in the next, and so on in turns, so that two epochs show each image both ways.
+    `crop`: pad by so many pixels, by `padding` black or mirrored, and cut the image's size out at random.
+    `colour`: strength of `augmentations.colour`. `cutout`: side of a square that is hidden.
+    `mixup`, `cutmix`: the weight of two blended samples follows Beta(a, a) with this a, one for each batch; where both
+    are set, a coin chooses for each batch.
+    """
+
+    flip: bool | Literal["alternating"] = False
     crop: NonNegativeInt = 0
+    padding: Literal["zero", "reflect"] = "zero"
+    colour: Fraction = 0.0
+    cutout: NonNegativeInt = 0
+    mixup: BetaShape = 0.0
+    cutmix: BetaShape = 0.0
 
-    def __call__(self, pixels_NCHW: Tensor, seed: int, step: int) -> Tensor:
-        """The same shape and dtype, new memory where anything changed."""
-        if not (self.flip or self.crop):
-            return pixels_NCHW
-        device = pixels_NCHW.device
-        generator = torch.Generator(device).manual_seed(derive(seed, "augment", step))
-        count, _, height, width = pixels_NCHW.shape
+    def misfits(self, input_shape: Sequence[int], num_classes: int) -> list[str]:
+        """What cannot be done to such images, a line each that begins with the setting."""
+        shape, side = "x".join(map(str, input_shape)), min(input_shape[1:])
+        problems = []
+        if self.crop >= side:
+            problems.append(f"crop: must be less than the side of {shape} images, not {self.crop}")
+        if self.cutout > side:
+            problems.append(f"cutout: a square of {self.cutout} pixels is larger than {shape} images")
+        mixing = [name for name in ("mixup", "cutmix") if getattr(self, name)]
+        if num_classes < 2:
+            problems += [f"{name}: the data has no second class to mix with; set it to 0" for name in mixing]
+        return problems
+
+    def on_pixels(self, pixels_NCHW: Tensor, seed: int, step: int, epoch: int, samples_N: Tensor) -> Tensor:
+        """Before normalisation: uint8 of the same shape, in new memory where anything changed.
+
+        `samples_N` are the numbers of the samples, int64 on the CPU.
+        """
         if self.flip:
-            mirrored_N = torch.rand(count, device=device, generator=generator) < 0.5
-            pixels_NCHW = torch.where(mirrored_N[:, None, None, None], pixels_NCHW.flip(-1), pixels_NCHW)
+            pixels_NCHW = augmentations.flip(pixels_NCHW, self._flipped(pixels_NCHW, seed, step, epoch, samples_N))
         if self.crop:
-            offsets_2N = torch.randint(2 * self.crop + 1, (2, count), device=device, generator=generator)
-            padded = F.pad(pixels_NCHW, (self.crop,) * 4)
-            windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # a view: N, C, offset, offset, H, W
-            pixels_NCHW = windows[torch.arange(count, device=device), :, offsets_2N[0], offsets_2N[1]]
+            generator = _generator(pixels_NCHW, seed, "crop", step)
+            pixels_NCHW = augmentations.crop(pixels_NCHW, self.crop, self.padding, generator)
+        if self.colour:
+            generator = _generator(pixels_NCHW, seed, "colour", step)
+            pixels_NCHW = augmentations.colour(pixels_NCHW, self.colour, generator)
         return pixels_NCHW
+
+    def on_inputs(
+        self, inputs_NCHW: Tensor, labels_N: Tensor, num_classes: int, seed: int, step: int
+    ) -> tuple[Tensor, Tensor]:
+        """After normalisation, in place: inputs, and labels (N,) or, where samples are mixed, their odds (N, C)."""
+        if self.cutout:
+            augmentations.cutout(inputs_NCHW, self.cutout, _generator(inputs_NCHW, seed, "cutout", step))
+        mixing = [name for name in ("mixup", "cutmix") if getattr(self, name)]
+        if not mixing:
+            return inputs_NCHW, labels_N
+        name = random.Random(derive(seed, "mix", step)).choice(mixing)
+        draw = random.Random(derive(seed, name, step))
+        shape = getattr(self, name)
+        weight, odds_NC = draw.betavariate(shape, shape), F.one_hot(labels_N, num_classes).float()
+        if name == "mixup":
+            return augmentations.mixup(inputs_NCHW, odds_NC, weight)
+        return augmentations.cutmix(inputs_NCHW, odds_NC, weight, draw)
+
+    def _flipped(self, pixels_NCHW: Tensor, seed: int, step: int, epoch: int, samples_N: Tensor) -> Tensor:
+        if self.flip == "alternating":
+            coins = augmentations.coins(samples_N, derive(seed, "flip"))
+            return (coins ^ (epoch % 2 == 1)).to(pixels_NCHW.device, non_blocking=True)
+        generator = _generator(pixels_NCHW, seed, "flip", step)
+        return torch.rand(len(pixels_NCHW), device=pixels_NCHW.device, generator=generator) < 0.5
+
+
+def _generator(tensor: Tensor, seed: int, purpose: str, step: int) -> torch.Generator:
+    return torch.Generator(tensor.device).manual_seed(derive(seed, purpose, step))

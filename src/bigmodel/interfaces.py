@@ -9,16 +9,22 @@ from torch import Tensor, nn
 
 
 class Batch(NamedTuple):
-    """Samples that already lie on the device: `inputs` (N, ...) and `targets` (N, ...)."""
+    """Samples that already lie on the device: `inputs` (N, ...) and `targets` (N, ...).
+
+    `samples` (N,), int64 on the CPU, are their numbers in the data, where that is known.
+    """
 
     inputs: Tensor
     targets: Tensor
+    samples: Tensor | None = None
 
     def pieces(self, count: int) -> Sequence[Batch]:
         """At most `count` near-equal parts, in order."""
         if count == 1:
             return (self,)
-        return [Batch(*part) for part in zip(self.inputs.chunk(count), self.targets.chunk(count), strict=True)]
+        inputs, targets = self.inputs.chunk(count), self.targets.chunk(count)
+        samples = [None] * len(inputs) if self.samples is None else self.samples.chunk(count)
+        return [Batch(*part) for part in zip(inputs, targets, samples, strict=True)]
 
 
 class Data(Protocol):

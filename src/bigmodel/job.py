@@ -21,6 +21,7 @@ from bigmodel.light_torch import bare_step
 from bigmodel.schedules import midpoint
 
 Tensors = dict[str, dict[str, Tensor]]  # file name to tensors
+_NAMED = 5  # samples of a batch that are told when it diverges
 
 
 class Job:
@@ -110,10 +111,10 @@ class Job:
             tally = added if tally is None else tally + added
         self.grad_norm = self._clip()
         if not torch.isfinite(self.grad_norm):  # waits for a GPU; a NaN that reaches the weights costs the run
+            norm = self.grad_norm.item()
             raise DivergedError(
-                f"diverged at step {self.step}: loss {loss.item():g}, gradient norm {self.grad_norm.item():g}; "
-                f"the weights are as before this step. Lower optim.lr (now {self.last_lr:g}) "
-                "or set clip_norm"
+                f"diverged at step {self.step}{_named(batch.samples)}: loss {loss.item():g}, gradient norm {norm:g}; "
+                f"the weights are as before this step. Lower optim.lr (now {self.last_lr:g}) or set clip_norm"
             )
         with torch.no_grad():
             for take_step in self._steps:
@@ -210,3 +211,11 @@ class Job:
                 average.lerp_(live[name], 1 - self._ema_decay)
             else:
                 average.copy_(live[name])
+
+
+def _named(samples_N: Tensor | None) -> str:
+    if samples_N is None:
+        return ""
+    first = ", ".join(map(str, samples_N[:_NAMED].tolist()))
+    more = f", ... ({len(samples_N)} in all)" if len(samples_N) > _NAMED else ""
+    return f" on sample{'s' if len(samples_N) > 1 else ''} {first}{more}"

@@ -40,6 +40,7 @@ Positive = Annotated[float, Range(above=0)]
 NonNegative = Annotated[float, Range(at_least=0)]
 Fraction = Annotated[float, Range(at_least=0, at_most=1)]
 BelowOne = Annotated[float, Range(at_least=0, below=1)]
+BetaShape = Annotated[float, Range(at_least=0, at_most=100)]  # Beta(a, a), 0: off
 PositiveInt = Annotated[int, Range(at_least=1)]
 NonNegativeInt = Annotated[int, Range(at_least=0)]
 Seed = Annotated[int, Range(at_least=0, below=2**63)]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import itertools
 import mmap
 import os
 import shutil
@@ -19,6 +20,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from bigmodel.augmentations import gathered
 from bigmodel.datasets.images import ImageDataset, Source, held_out, normalised
 from bigmodel.errors import BigmodelError, ConfigError, DataError, OutOfMemoryError
 from bigmodel.interfaces import Batch
@@ -31,7 +33,10 @@ _Item = tuple[Tensor, Tensor] | BigmodelError
 
 
 class ImageData:
-    """The `Data` of an image dataset. A split that takes more than `resident_bytes` is streamed by `workers`."""
+    """The `Data` of an image dataset. A split that takes more than `resident_bytes` is streamed by `workers`.
+
+    With `channels_last` the inputs lie in torch's memory format of that name; their values are the same.
+    """
 
     def __init__(
         self,
@@ -44,10 +49,12 @@ class ImageData:
         workers: int = 0,
         limit_batches: int | None = None,
         overfit_batch: bool = False,
+        channels_last: bool = False,
     ) -> None:
         self._dataset, self._device, self._batch_size, self._seed = dataset, device, batch_size, seed
         self._workers, self._limit, self._resident_bytes = workers, limit_batches, resident_bytes
-        self._opened: tuple[str, Source, _Fetch] | None = None
+        self._format = torch.channels_last if channels_last else torch.contiguous_format
+        self._opened: tuple[str, _Fetch] | None = None
         self._mean, self._std = (
             torch.tensor(values, device=device).view(-1, 1, 1) for values in (dataset.mean, dataset.std)
         )
@@ -74,11 +81,15 @@ class ImageData:
         return self._bytes("train")
 
     def train(self, first: int, last: int) -> Iterator[Batch]:
-        """Batches of steps first to last - 1, augmented."""
+        """Batches of steps first to last - 1, augmented; `samples` are numbers within the data's training images."""
+        augment, classes = self._dataset.augment, len(self._dataset.classes)
         chosen = (self._indices["train"][self._order.indices(step)] for step in range(first, last))
-        for step, (pixels, labels) in enumerate(self._fetch("train").batches(chosen), first):
-            changed = self._dataset.augment(pixels, self._seed, step)
-            yield Batch(normalised(changed, self._mean, self._std), labels)
+        asked, chosen_again = itertools.tee(chosen)  # workers are asked some batches ahead
+        batches = zip(self._fetch("train").batches(asked), chosen_again, strict=False)
+        for step, ((pixels, labels), samples) in enumerate(batches, first):
+            changed = augment.on_pixels(pixels, self._seed, step, step // self.steps_per_epoch, samples)
+            inputs = normalised(changed, self._mean, self._std)
+            yield Batch(*augment.on_inputs(inputs, labels, classes, self._seed, step), samples)
 
     def evaluation(self, split: str) -> Iterator[Batch]:
         """Every sample of a split once, in order; the first `limit_batches` of them where a limit is set."""
@@ -92,20 +103,19 @@ class ImageData:
 
     def _fetch(self, name: str) -> _Fetch:
         if self._opened is not None and self._opened[0] == name:
-            return self._opened[2]
+            return self._opened[1]
         if name != "train":  # opened at the end, then dropped: never two data sets in memory for long
-            return self._open(name)[1]
-        source, fetch = self._open(name)
-        self._opened = (name, source, fetch)
-        return fetch
+            return self._open(name)
+        self._opened = (name, self._open(name))
+        return self._opened[1]
 
-    def _open(self, name: str) -> tuple[Source, _Fetch]:
+    def _open(self, name: str) -> _Fetch:
         source = self._dataset.sources[name]()
         if len(source.labels_N) != self._dataset.sizes[name]:
             raise DataError(f"dataset: {name} has {len(source.labels_N)} samples, not {self._dataset.sizes[name]}")
         if self._bytes(name) <= self._resident_bytes:
-            return source, _Resident(source, self._device)
-        return source, _Streamed(source, self._device, self._workers)
+            return _Resident(source, self._device, self._format)
+        return _Streamed(source, self._device, self._format, self._workers)
 
     def _bytes(self, name: str) -> int:
         channels, height, width = self._dataset.input_shape
@@ -115,22 +125,22 @@ class ImageData:
 class _Resident:
     """A split as one uint8 tensor on the device."""
 
-    def __init__(self, source: Source, device: torch.device) -> None:
-        self._pixels_NCHW = source.pixels().to(device)
+    def __init__(self, source: Source, device: torch.device, memory_format: torch.memory_format) -> None:
+        self._pixels_NCHW = source.pixels().to(device, memory_format=memory_format)
         self._labels_N = source.labels_N.to(device)
         self._device = device
 
     def batches(self, chosen: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
         for indices in chosen:
             there = indices.to(self._device)
-            yield self._pixels_NCHW[there], self._labels_N[there]
+            yield gathered(self._pixels_NCHW, there), self._labels_N[there]
 
 
 class _Streamed:
     """A split decoded by worker processes, a batch each, handed over in order."""
 
-    def __init__(self, source: Source, device: torch.device, workers: int) -> None:
-        self._source, self._device, self._workers = source, device, workers
+    def __init__(self, source: Source, device: torch.device, memory_format: torch.memory_format, workers: int) -> None:
+        self._source, self._device, self._format, self._workers = source, device, memory_format, workers
 
     def batches(self, chosen: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
         from torch.utils.data import DataLoader  # costs 0.3 s that resident data need not pay
@@ -151,7 +161,8 @@ class _Streamed:
             if isinstance(decoded, BigmodelError):
                 raise decoded
             pixels, labels = decoded
-            yield pixels.to(self._device, non_blocking=True), labels.to(self._device, non_blocking=True)
+            there = pixels.to(self._device, non_blocking=True).contiguous(memory_format=self._format)
+            yield there, labels.to(self._device, non_blocking=True)
 
 
 def _watched(loader: Iterable[_Item]) -> Iterator[_Item]:

@@ -17,6 +17,8 @@ __all__ = ["Classification"]
 class Classification:
     """Outputs (N, C), targets (N,) int64. Metrics come from sums over samples: exact for any batching.
 
+    In training targets may also be odds (N, C), as of mixed samples; the likeliest class is the one to be right about.
+
     Raises:
         ValueError: there are fewer than two classes.
     """
@@ -37,7 +39,8 @@ class Classification:
     def tally(self, loss: Tensor, outputs: Tensor, batch: Batch) -> Tensor:
         """[samples, sum of losses, correct]."""
         count = len(batch.targets)
-        correct = (outputs.argmax(1) == batch.targets).sum()
+        classes_N = batch.targets if batch.targets.ndim == 1 else batch.targets.argmax(1)
+        correct = (outputs.argmax(1) == classes_N).sum()
         return torch.stack([torch.full_like(loss, count), loss.detach() * count, correct.to(loss.dtype)])
 
     def metrics(self, tally: Sequence[float]) -> dict[str, float]:
