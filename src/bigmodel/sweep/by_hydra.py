@@ -87,6 +87,7 @@ class Task:
     stop: Stop
     dry_run: bool
     code: int = 0  # of the first job that failed
+    _batches: int = 0
 
     def __call__(self, composed: DictConfig) -> None:
         """One job in this process, as Hydra's own launchers want it; that it fails stops no other."""
@@ -116,6 +117,9 @@ class Task:
             for line in listing({number: [w for w in words if w not in shared] for number, words in overrides.items()}):
                 say(line)
             return [None] * len(overrides)
+        if is_sweep(path) and not self._batches:
+            raise ConfigError(f"hydra.sweep.dir: a sweep is there already; to go on with it: -m resume={path}")
+        self._batches += 1
         sweep = Sweep(path)
         try:
             with Workers(sweep.lock.fileno()) as workers:  # it loads torch while the configs are composed here

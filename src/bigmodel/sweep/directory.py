@@ -17,7 +17,7 @@ import json
 import os
 import secrets
 import signal
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -128,9 +128,9 @@ class Sweep:
         if new:
             sync_directory(self.path)
 
-    def states(self) -> dict[int, State]:
-        """Of every job. A job that was running when everything was killed is interrupted."""
-        states = {number: State() for number in self.entries}
+    def states(self, of: Collection[int] | None = None) -> dict[int, State]:
+        """Of these jobs, else of all. A job that was running when everything was killed is interrupted."""
+        states = {number: State() for number in (self.entries if of is None else of)}
         for record in self._events():
             state = states.get(record.get("job", -1))
             if state is not None and record.get("event") == "started":

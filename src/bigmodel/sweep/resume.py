@@ -10,9 +10,8 @@ from bigmodel.errors import ConfigError
 from bigmodel.signals import Stop
 from bigmodel.sweep import gpus
 from bigmodel.sweep.directory import Sweep, existing
-from bigmodel.sweep.run import run
+from bigmodel.sweep.run import finish, run
 from bigmodel.sweep.settings import settled
-from bigmodel.sweep.table import plain
 from bigmodel.sweep.workers import Workers
 
 
@@ -31,7 +30,10 @@ def resume(path: str, overrides: Sequence[str], given: Mapping[str, Any], trust:
     sweep = Sweep(existing(path))
     try:
         if "dry_run=true" in overrides:
-            plain(sweep)
+            finish(sweep)
+            return 0
+        if all(state.word == "done" for state in sweep.states().values()):
+            finish(sweep)
             return 0
         _settle(sweep, given)
         with Workers(sweep.lock.fileno()) as workers:

@@ -25,13 +25,13 @@ _FOR_GOOD = (ConfigError.exit_code, DivergedError.exit_code)  # a second try wou
 
 
 def run(sweep: Sweep, workers: Workers, numbers: Collection[int], trust: Sequence[str], stop: Stop) -> int:
-    """Run those of the jobs that are not done. Returns 0, or the exit code of the first that is still not done.
+    """Run those of `numbers` that are not done. Returns 0, or the exit code of the first job that is not done then.
 
     Raises:
         Interrupted: a signal came; the jobs have saved.
     """
     stop.defer()
-    states = {number: state for number, state in sweep.states().items() if number in numbers}
+    states = sweep.states(numbers)
     queue = deque(number for number, state in states.items() if state.word != "done")
     workers.tell(_facts(sweep, [*queue], trust))
     started: dict[int, float] = {}
@@ -56,7 +56,7 @@ def run(sweep: Sweep, workers: Workers, numbers: Collection[int], trust: Sequenc
                     queue.extend(() if signalled else (number,))
                     continue
                 sweep.note(number, "ended", code)
-                states[number] = sweep.states()[number]
+                states[number] = sweep.states([number])[number]
                 again = states[number].word == "failed" and _again(sweep, code, tries[number]) and not signalled
                 failed |= states[number].word == "failed"
                 watch.ended(number, monotonic() - started[number], again)

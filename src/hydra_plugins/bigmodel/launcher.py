@@ -62,7 +62,7 @@ ConfigStore.instance().store(
     name="bigmodel",
     provider="bigmodel-train",
     node={
-        "_target_": "hydra_plugins.bigmodel_launcher.launcher.BigmodelLauncher",
+        "_target_": "hydra_plugins.bigmodel.launcher.BigmodelLauncher",
         "jobs": "auto",
         "on_failure": "continue",
     },
