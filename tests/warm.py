@@ -1,4 +1,4 @@
-"""Sweeps whose jobs' template process is forked from one that has torch loaded: as real, but ready two seconds sooner."""
+"""Sweeps whose jobs' template process is forked from one that has torch loaded: as real, but ready sooner."""
 
 from __future__ import annotations
 
@@ -14,10 +14,13 @@ from typing import Any
 from forks import ForkServerProcess, finished, launch
 
 
-def sweep(*words: str, cwd: Path, environment: dict[str, str] | None = None) -> ForkServerProcess:
-    """`bigmodel-train -m …` as a child; what it says goes to `cwd`/said."""
+def sweep(
+    *words: str, cwd: Path, environment: dict[str, str] | None = None, output: Path | None = None
+) -> ForkServerProcess:
+    """`bigmodel-train -m …` as a child; what it says goes to `output`, else to `cwd`/said."""
     cwd.mkdir(exist_ok=True)
-    return launch("-m", *words, cwd=cwd, output=cwd / "said", environment=environment, before=_forked_templates)
+    output = output or cwd / "said"
+    return launch("-m", *words, cwd=cwd, output=output, environment=environment, before=_forked_templates)
 
 
 def swept(*words: str, cwd: Path, environment: dict[str, str] | None = None) -> tuple[int, str]:
@@ -35,7 +38,8 @@ def only_sweep(cwd: Path) -> Path:
 
 def table(said: str) -> list[list[str]]:
     """The rows of the last table: number, overrides, state, best; the time is left out."""
-    rows = said[said.rindex("\njob  ") :].splitlines()[2:]
+    head = [*re.finditer(r"job +overrides +state +best", said)][-1]
+    rows = said[head.end() :].splitlines()
     return [re.split(r"  +", row)[:4] for row in rows if re.match(r"\d+  ", row)]
 
 

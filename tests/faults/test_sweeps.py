@@ -1,4 +1,4 @@
-"""Sweeps whose jobs or parent die: what others did stays, and running the sweep again redoes no more than is missing."""
+"""Sweeps whose jobs or parent die: what others did stays, and a second start redoes only what is missing."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,10 @@ def _started(directory: Path) -> list[int]:
     lines = (directory / "journal.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
     events = [json.loads(line) for line in lines if line.endswith("}\n")]
     return [event["job"] for event in events if event["event"] == "started"]
+
+
+def _more_started(directory: Path, before: int) -> bool:
+    return len(_started(directory)) > before
 
 
 def _done(directory: Path) -> set[int]:
@@ -155,7 +160,7 @@ def test_the_parent_is_killed_at_random_moments(
             for _ in range(trial.random.randrange(1, 4)):
                 done, before = _done(directory), len(_started(directory))
                 process = sweep(*_resume(directory, cwd), cwd=cwd)
-                until(lambda before=before: len(_started(directory)) > before, process)
+                until(partial(_more_started, directory, before), process)
                 process.join(trial.random.uniform(0, 1.0))
                 process.kill()
                 process.join()
@@ -191,7 +196,7 @@ def test_a_signal_stops_a_sweep_in_order(
             cwd = tmp_path / str(trial.number)
             directory = _as_before_its_start(unbroken[0], cwd)
             process = sweep(*_resume(directory, cwd), cwd=cwd)
-            until(lambda: _started(directory), process)
+            until(partial(_more_started, directory, 0), process)
             time.sleep(trial.random.uniform(0, 0.6))
             os.kill(process.pid, trial.random.choice([signal.SIGINT, signal.SIGTERM, signal.SIGHUP]))
             code, said = finished(process), (cwd / "said").read_text()

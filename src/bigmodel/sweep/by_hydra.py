@@ -126,7 +126,8 @@ class Task:
                 frozen = self._frozen(jobs)
                 known = {entry.device for entry, _ in frozen}
                 wanted = len(sweep.entries) + len(frozen)
-                sweep.freeze(frozen, settled(chosen["jobs"], chosen["on_failure"], known, wanted, len(gpus.visible())))
+                how = settled(chosen["jobs"], chosen["on_failure"], known, wanted, len(gpus.visible()))
+                sweep.freeze(frozen, how, self.trust)
                 numbers = [entry.number for entry, _ in frozen]
                 self.code = run(sweep, workers, numbers, self.trust, self.stop)
                 states = sweep.states()
@@ -159,6 +160,8 @@ def _choices(overrides: Sequence[str]) -> list[list[str]]:
             override = OverridesParser.create().parse_override(text)
         except (HydraException, ValueError, RecursionError) as error:
             problems.append(first_line(error))
+            continue
+        if text.startswith(("hydra.", "hydra/")):  # Hydra's own, or the launcher's, who check them
             continue
         if not override.is_sweep_override():
             choices.append([text])

@@ -17,7 +17,7 @@ import json
 import os
 import secrets
 import signal
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -73,6 +73,7 @@ class Sweep:
         self.path = path
         self.lock = Lock(path)
         self.entries: dict[int, Entry] = {}
+        self.trust: tuple[str, ...] = ()  # what the sweep was started with; whoever goes on with it grants it anew
         self._journal = path / "journal.jsonl"
         self._settings: Settings | None = None
         if is_sweep(path):
@@ -83,7 +84,7 @@ class Sweep:
         assert self._settings is not None, "nothing was frozen yet"
         return self._settings
 
-    def freeze(self, jobs: Iterable[tuple[Entry, str]], settings: Settings) -> None:
+    def freeze(self, jobs: Iterable[tuple[Entry, str]], settings: Settings, trust: Sequence[str]) -> None:
         """Add jobs with their configs as YAML: from here on nothing that is edited elsewhere changes them."""
         (self.path / "jobs").mkdir(exist_ok=True)
         for entry, text in jobs:
@@ -92,13 +93,15 @@ class Sweep:
             sync_file(file)
             self.entries[entry.number] = entry
         sync_directory(self.path / "jobs")
+        self.trust = tuple(trust)
         self.settle(settings)
 
     def settle(self, settings: Settings) -> None:
         """Note how the jobs are run."""
         self._settings = settings
         entries = [asdict(entry) for entry in self.entries.values()]
-        write_json(self.path / "sweep.json", {"schema": 1, "settings": asdict(settings), "jobs": entries})
+        known = {"schema": 1, "settings": asdict(settings), "trust": self.trust, "jobs": entries}
+        write_json(self.path / "sweep.json", known)
 
     def run_of(self, number: int) -> Path:
         return self.path / str(number)
@@ -175,7 +178,7 @@ class Sweep:
     def _read(self) -> None:
         try:
             known = json.loads((self.path / "sweep.json").read_text(encoding="utf-8"))
-            self._settings = Settings(**known["settings"])
+            self._settings, self.trust = Settings(**known["settings"]), tuple(map(str, known["trust"]))
             for job in known["jobs"]:
                 self.entries[int(job["number"])] = Entry(**job | {"overrides": tuple(job["overrides"])})
         except (OSError, ValueError, TypeError, LookupError, RecursionError) as error:

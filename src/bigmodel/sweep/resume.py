@@ -35,6 +35,9 @@ def resume(path: str, overrides: Sequence[str], given: Mapping[str, Any], trust:
         if all(state.word == "done" for state in sweep.states().values()):
             finish(sweep)
             return 0
+        if not set(sweep.trust) <= set(trust):
+            granted = f"trust=[{','.join(sweep.trust)}]"
+            raise ConfigError(f"resume: the sweep was started with {granted}, which is not kept; give it again")
         _settle(sweep, given)
         with Workers(sweep.lock.fileno()) as workers:
             return run(sweep, workers, sweep.entries, trust, stop)

@@ -11,7 +11,7 @@ from hydra_plugins.bigmodel.launcher import BigmodelLauncher
 
 
 class BigmodelSweeper(BasicSweeper):
-    """Every combination of the values. Each job is composed once, not twice: that is most of what starting one costs."""
+    """Every combination of the values. Each job is composed once, not twice, which is slow."""
 
     def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
         if not isinstance(self.launcher, BigmodelLauncher):
