@@ -40,7 +40,7 @@ format: $(VENV)/.installed-dev ## Format the code and mend what the linter can m
 	$(BIN)/ruff format .
 
 benchmark: $(VENV)/.installed ## Measure speed and memory side by side; fails if a bar of docs/performance.md is missed
-	@status=0; for name in startup loop_overhead saving memory; do \
+	@status=0; for name in startup loop_overhead saving memory sweep; do \
 	  echo "== $$name"; $(BIN)/python benchmarks/$$name.py || status=1; done; exit $$status
 
 wheel: $(VENV)/.installed-dev ## Build the wheel into dist/

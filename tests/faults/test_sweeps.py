@@ -43,11 +43,17 @@ class Net(nn.Module):
                 os.kill(os.getpid(), signal.SIGKILL)
             if self.way == "memory":
                 torch.empty(1 << 50)
-            if self.way == "nan":
+            if self.way == "diverge":
                 return self.body(x) * torch.nan
         return self.body(x)
 """
-WAYS = {"raise": "exit code 1", "exit": "exit code 7", "kill": "SIGKILL", "memory": "exit code 6", "nan": "exit code 4"}
+WAYS = {
+    "raise": "exit code 1",
+    "exit": "exit code 7",
+    "kill": "SIGKILL",
+    "memory": "exit code 6",
+    "diverge": "exit code 4",
+}
 TRUST = "trust=[sweeps_pkg]"
 JOB = (
     *("--config-dir=mine", "model=own", "device=cpu", "device.threads=1", "limit_batches=3", "epochs=2"),

@@ -83,7 +83,16 @@ def test_a_mistake_is_one_line_and_makes_nothing(
 
 
 def test_what_is_queued_is_frozen(project: Path, cli: Callable[..., Answer]) -> None:
-    process = sweep(*JOB, "device=cpu", "jobs=1", "epochs=200", "seed=1,2,3", cwd=project)
+    process = sweep(
+        *JOB,
+        "device=cpu",
+        "jobs=1",
+        "epochs=60",
+        "save_every=60epoch",
+        "evaluate_every=30epoch",
+        "seed=1,2,3",
+        cwd=project,
+    )
     assert until(lambda: list(project.glob("outputs/sweeps/*/0/config.yaml")), process)
     (project / "mine" / "model" / "own.yaml").write_text("_target_: own_pkg.Net\nwidth: 9\nfails: false\n")
     os.kill(process.pid, signal.SIGINT)
