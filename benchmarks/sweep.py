@@ -3,7 +3,7 @@
 python benchmarks/sweep.py [--jobs 20] [--repeats 1]
 
 The sweep must be at least 3 times faster. It saves the imports of all jobs but one, and runs as many jobs at a time as
-there are cores; what the second alone is worth shows the third line, where the separate processes too are run at a time.
+there are cores; the third line shows what the second alone is worth: separate processes, as many at a time.
 Each job trains a small MLP on the digits for one epoch of 5 steps. Exit code 1 if the bar is missed.
 """
 
