@@ -53,14 +53,14 @@ MUTATIONS = (
     ),
     _one(
         "no fsync of small files",
-        "checkpoint.py",
+        "durable.py",
         "        sync_file(scratch)\n        os.rename(scratch, path)",
         "        os.rename(scratch, path)",
         f"{CHECKPOINT}::test_json_is_synced_before_it_is_renamed",
     ),
     _one(
         "no fsync of directories",
-        "checkpoint.py",
+        "durable.py",
         "sync_directory = sync_file",
         "def sync_directory(path: Path) -> None:\n    return\n",
         f"{CHECKPOINT}::test_files_then_directory_then_rename_then_parent",

@@ -16,6 +16,8 @@ import torch
 from PIL import Image
 
 from bigmodel import errors
+from bigmodel.sweep.directory import Entry, Sweep
+from bigmodel.sweep.settings import Settings
 from conftest import TINY, call
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -36,13 +38,25 @@ needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="there is n
 def workplace(tmp_path, tiny_run):
     """A directory with what the README's commands speak of: a trained run and some pictures."""
     for name in {match for line in COMMANDS for match in re.findall(r"outputs/[\w-]+/[\w-]+", line)}:
-        shutil.copytree(tiny_run.run, tmp_path / name)
+        if name.startswith("outputs/sweeps/"):
+            _finished_sweep(tmp_path / name, tiny_run.run)
+        else:
+            shutil.copytree(tiny_run.run, tmp_path / name)
     for label in ("cats", "dogs"):
         (tmp_path / "photos" / label).mkdir(parents=True)
         for number in range(40):
             Image.new("RGB", (40, 30), (number, 90, 180)).save(tmp_path / "photos" / label / f"{number}.png")
     Image.new("RGB", (40, 30)).save(tmp_path / "photo.png")
     return tmp_path
+
+
+def _finished_sweep(path, run):
+    path.mkdir(parents=True)
+    sweep = Sweep(path)
+    job = (Entry(0, ("seed=1",), "val/accuracy", 2.0), (run / "config.yaml").read_text(encoding="utf-8"))
+    sweep.freeze([job], Settings(1, 1, "continue"), ())
+    sweep.lock.release()
+    shutil.copytree(run, path / "0")
 
 
 @pytest.mark.parametrize("line", [line for line in COMMANDS if re.match(r"bigmodel-|python -m bigmodel ", line)])
@@ -59,7 +73,7 @@ def works(verb, words, workplace):
     settings = dict(word.split("=", 1) for word in words if "=" in word)
     if verb == "train":
         words = [*words, *real_data(settings)]
-        if "-m" in words:
+        if "-m" in words and "resume" not in settings:
             words = [*words, *TINY]
         elif "resume" not in settings and "--help" not in words:
             words = [*words, "dry_run=true"]

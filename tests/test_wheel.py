@@ -28,6 +28,8 @@ def test_wheel_holds_every_yaml(unpacked):
     carried = {path.relative_to(unpacked / "bigmodel/conf") for path in (unpacked / "bigmodel/conf").rglob("*.yaml")}
     assert carried == {path.relative_to(REPO / "conf") for path in (REPO / "conf").rglob("*.yaml")}
     assert (unpacked / "bigmodel/py.typed").exists()
+    assert (unpacked / "hydra_plugins/bigmodel/launcher.py").exists()
+    assert not (unpacked / "hydra_plugins/__init__.py").exists()  # other packages' plugins lie beside ours
 
 
 def test_wheel_trains_from_any_directory(unpacked, tmp_path):

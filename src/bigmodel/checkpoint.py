@@ -21,11 +21,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from bigmodel.durable import TEMPORARY, sync_directory, sync_file, write_json
 from bigmodel.errors import StorageError
 
 SCHEMA = 1
 _MANIFEST = "MANIFEST.json"
-_TEMPORARY = ".tmp-"
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def save(root: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], sta
         root.mkdir()
         sync_directory(root.parent)
     target = root / f"step-{step:08d}"
-    scratch, replaced = (root / f"{_TEMPORARY}{uuid.uuid4().hex}" for _ in range(2))
+    scratch, replaced = (root / f"{TEMPORARY}{uuid.uuid4().hex}" for _ in range(2))
     try:
         scratch.mkdir()
         files = {}
@@ -190,7 +190,7 @@ def prune(root: Path, keep: int, also: int | None, upto: int | None = None) -> N
     counted = [path for path in steps(root) if upto is None or int(path.name[5:]) <= upto]
     for path in counted[max(keep, 2) :]:
         if int(path.name[5:]) != also:
-            doomed = root / f"{_TEMPORARY}{uuid.uuid4().hex}"
+            doomed = root / f"{TEMPORARY}{uuid.uuid4().hex}"
             os.rename(path, doomed)  # first out of sight: a half-removed checkpoint must not look like one
             shutil.rmtree(doomed)
     sweep(root)
@@ -198,42 +198,12 @@ def prune(root: Path, keep: int, also: int | None, upto: int | None = None) -> N
 
 def sweep(root: Path) -> None:
     """Remove what an interrupted save or removal left behind. Only for whoever holds the run's lock."""
-    for path in root.glob(f"{_TEMPORARY}*"):
+    for path in root.glob(f"{TEMPORARY}*"):
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
         else:  # what was to become a JSON file
             with contextlib.suppress(OSError):
                 path.unlink()
-
-
-def write_json(path: Path, value: object) -> None:
-    """`write_text` of a value as JSON."""
-    write_text(path, json.dumps(value, indent=1))
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file so that it is the old one or the new one, whole, whenever the machine stops."""
-    scratch = path.with_name(f"{_TEMPORARY}{uuid.uuid4().hex}")
-    try:
-        scratch.write_text(text, encoding="utf-8")
-        sync_file(scratch)
-        os.rename(scratch, path)
-    except BaseException:
-        scratch.unlink(missing_ok=True)
-        raise
-    sync_directory(path.parent)
-
-
-def sync_file(path: Path) -> None:
-    """Have the kernel put a file's contents on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-sync_directory = sync_file  # the same two calls put a directory's entries on the disk
 
 
 def _seal(path: Path) -> dict[str, Any]:

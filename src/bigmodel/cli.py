@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -12,15 +11,15 @@ from typing import TYPE_CHECKING, NoReturn
 
 from bigmodel import __version__
 from bigmodel.conf_directory import conf_directory
-from bigmodel.errors import BigmodelError, ConfigError, Interrupted
+from bigmodel.errors import ConfigError
+from bigmodel.guard import guarded
 from bigmodel.help import help_text
-from bigmodel.hidden import hidden
 from bigmodel.signals import Stop
 
 if TYPE_CHECKING:
     from bigmodel.compose import Source
-    from bigmodel.config import Config
 
+SWEEP_KEYS = ("jobs", "on_failure")
 VERBS = ("train", "evaluate", "predict", "export")
 _HYDRA_FLAGS = (
     "--cfg",
@@ -89,6 +88,7 @@ class Words:
     config_path: Path | None = None
     config_name: str | None = None
     resume: str | None = None
+    sweep: dict[str, str] = field(default_factory=dict)  # how its jobs are run; no part of a run's config
     multirun: bool = False
     verbose: bool = False
     help: bool = False
@@ -131,10 +131,14 @@ def parse(words: Sequence[str]) -> Words:
             parsed.trust += [item for item in value.strip("[]").split(",") if item]
         elif name == "resume":
             parsed.resume = value
+        elif name in SWEEP_KEYS:
+            parsed.sweep[name] = value
         elif word.startswith("-"):
             problems.append(f"{word}: no such flag; see --help")
         else:
             parsed.overrides.append(_quoted(name, value) if sign and name in _PATH_KEYS else word)
+    if not parsed.multirun:
+        problems += [f"{name}: belongs to a sweep; add -m" for name in parsed.sweep]
     if problems:
         raise ConfigError(*problems)
     return parsed
@@ -149,53 +153,10 @@ def _quoted(key: str, path: str) -> str:
 
 
 def _guarded(verb: str, words: Sequence[str]) -> int:
-    """Run a command; every failure becomes plain lines and its exit code."""
-    _open_streams()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises instead of printing and exiting
     os.environ.setdefault("KINETO_LOG_LEVEL", "9")  # torch's profiler is silent; read when torch is loaded
     verbose = bool({"-v", "--verbose"} & set(words)) or os.environ.get("BIGMODEL_TRACEBACK") == "1"
-    try:
-        return _run(verb, words, Stop().install())
-    except Interrupted as stopped:  # on request, so neither an error nor worth a traceback
-        print("\n".join(stopped.lines), file=sys.stderr)
-        return stopped.exit_code
-    except BigmodelError as error:
-        if verbose:
-            raise
-        _complain(error.lines)
-        return error.exit_code
-    except BrokenPipeError:
-        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - so that exit does not flush into the pipe
-        return 0
-    except Exception as error:
-        if verbose:
-            raise
-        _complain(
-            [
-                f"internal error: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
-                "this is a bug in bigmodel-train; run again with -v to see where",
-            ]
-        )
-        return 1
-
-
-def _open_streams() -> None:
-    """Where a stream was closed (`>&-`), let it lead nowhere; else the next file opened would take its number."""
-    for number in range(3):
-        try:
-            os.fstat(number)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
-    for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - for the rest of the process
-
-
-def _complain(lines: Sequence[str]) -> None:
-    for line in lines:  # what a line quotes may hold control codes, or end it
-        line = hidden(line)
-        shown = line if line.isprintable() else line.encode("unicode_escape").decode()
-        print(f"error: {shown}", file=sys.stderr)
+    return guarded(lambda stop: _run(verb, words, stop), verbose)
 
 
 def _run(verb: str, words: Sequence[str], stop: Stop) -> int:
@@ -217,10 +178,10 @@ def _run(verb: str, words: Sequence[str], stop: Stop) -> int:
     if parsed.hydra:
         compose.by_hydra(source, [*parsed.hydra, *parsed.overrides])
         return 0
-    if parsed.resume is not None:
-        return _resume(parsed, source, stop)
     if parsed.multirun:
         return _sweep(parsed, source, stop)
+    if parsed.resume is not None:
+        return _resume(parsed, source, stop)
     composed = compose.compose(verb, parsed.overrides, source, parsed.trust)
     _command(verb)(composed, stop)
     return 0
@@ -252,28 +213,13 @@ def _resume(parsed: Words, source: Source, stop: Stop) -> int:
 
 
 def _sweep(parsed: Words, source: Source, stop: Stop) -> int:
-    """A sweep by Hydra's own launcher and sweeper, each job in a run directory of its own; all jobs are tried."""
-    from bigmodel import compose
+    from bigmodel.sweep.settings import settings
 
-    compose.check_sweep("train", parsed.overrides, source, parsed.trust)
-    os.environ["BIGMODEL_SWEEP"] = secrets.token_hex(2)
-    failures: list[tuple[str, int]] = []
+    if parsed.resume is None:
+        from bigmodel.sweep.by_hydra import sweep
 
-    def job(composed: Config, directory: Path) -> None:
-        try:
-            _command("train")(composed, stop, directory)
-        except Interrupted as error:
-            _complain(error.lines)
-            raise SystemExit(error.exit_code) from None
-        except BigmodelError as error:
-            _complain(error.lines)
-            failures.append((directory.name, error.exit_code))
-        except Exception as error:  # a bug, ours or a user's model's: the other jobs are worth their results
-            _complain([f"job {directory.name}: {type(error).__name__}: {error}"])
-            failures.append((directory.name, 1))
+        chosen = [f"hydra.launcher.{key}={value}" for key, value in settings(parsed.sweep).items()]
+        return sweep([*parsed.overrides, *chosen], source, parsed.trust, stop)
+    from bigmodel.sweep.resume import resume
 
-    compose.sweep(parsed.overrides, source, parsed.trust, job)
-    if failures:
-        _complain([f"{len(failures)} jobs failed: {', '.join(name for name, _ in failures)}"])
-        return failures[0][1]
-    return 0
+    return resume(parsed.resume, parsed.overrides, settings(parsed.sweep), parsed.trust, stop)

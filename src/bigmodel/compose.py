@@ -19,7 +19,6 @@ from hydra import main as hydra_main
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
@@ -37,7 +36,6 @@ from bigmodel.words import clip, first_line
 
 _LONGEST_KEY = 255  # Hydra looks for a directory of that name
 _LONGEST_WORD = 8192
-_VARIANTS_CHECKED = 50  # of a sweep, before its first job starts
 
 
 @dataclass(frozen=True)
@@ -54,7 +52,7 @@ def compose(command: str, overrides: Sequence[str], source: Source, trust: Seque
     Raises:
         ConfigError: a line for each mistake.
     """
-    _refuse_long(overrides)
+    refuse_long(overrides)
     default = "experiment=null"  # which Hydra cannot read
     overrides = [text for text in overrides if text.lstrip("+") != default]
     with _loader(source) as loader:
@@ -73,43 +71,11 @@ def compose(command: str, overrides: Sequence[str], source: Source, trust: Seque
     return config
 
 
-def _refuse_long(overrides: Sequence[str]) -> None:
-    """Hydra would take minutes to read a megabyte of brackets."""
+def refuse_long(overrides: Sequence[str]) -> None:
+    """ConfigError for words that Hydra would take minutes to read, as a megabyte of brackets."""
     long = [text for text in overrides if len(text) > _LONGEST_WORD]
     if long:
         raise ConfigError(*(f"{clip(text)}: {len(text)} characters; at most {_LONGEST_WORD}" for text in long))
-
-
-def check_sweep(command: str, overrides: Sequence[str], source: Source, trust: Sequence[str] = ()) -> None:
-    """Check every value of a sweep by itself, with the first value of the others: mistakes show before a job starts.
-
-    Raises:
-        ConfigError: a line for each mistake.
-    """
-    _refuse_long(overrides)
-    problems: list[str] = []
-    choices: list[list[str]] = []
-    for text in overrides:
-        try:
-            override = OverridesParser.create().parse_override(text)
-        except (HydraException, ValueError, RecursionError) as error:
-            problems.append(first_line(error))
-            continue
-        if not override.is_sweep_override():
-            choices.append([text])
-        elif override.is_discrete_sweep():
-            choices.append([f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()])
-    first = [values[0] for values in choices]
-    variants = [first] + [
-        [*first[:i], value, *first[i + 1 :]] for i, values in enumerate(choices) for value in values[1:]
-    ]
-    for variant in variants[:_VARIANTS_CHECKED]:
-        try:
-            compose(command, variant, source, trust)
-        except ConfigError as error:
-            problems += error.lines
-    if problems:
-        raise ConfigError(*dict.fromkeys(problems))
 
 
 def changed_by(stored: Config, overrides: Sequence[str], source: Source, trust: Sequence[str]) -> Config:
@@ -134,16 +100,6 @@ def _at(tree: Any, key: str) -> Any:
     for part in key.split("."):
         tree = tree.get(part) if isinstance(tree, dict) else None
     return tree
-
-
-def sweep(overrides: Sequence[str], source: Source, trust: Sequence[str], job: Callable[[Config, Path], None]) -> None:
-    """Run `job` for each combination of a sweep's values, through Hydra's launcher and sweeper."""
-
-    def task(composed: DictConfig) -> None:
-        hydra = HydraConfig.get()
-        job(Config(composed, trust), Path(hydra.sweep.dir) / str(hydra.job.num))
-
-    by_hydra(source, ["--multirun", *overrides], task)
 
 
 def by_hydra(source: Source, words: Sequence[str], task: Callable[[DictConfig], None] = lambda _: None) -> None:

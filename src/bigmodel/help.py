@@ -12,6 +12,7 @@ _EXAMPLES = {
   bigmodel-train model=cnn optim=sgd device=cuda             choose from groups
   bigmodel-train dataset=cifar10 model=resnet18 optim.lr=0.1 epochs=30 batch_size=512
   bigmodel-train -m optim.lr=0.1,0.01 seed=1,2               a sweep: every combination
+  bigmodel-train -m resume=outputs/sweeps/2026-01-31_12-00-00-a1b2   a sweep goes on
   bigmodel-train batch_size=auto optim.lr=auto               find both on this machine, then train
   bigmodel-train profile=true                                where time and memory go
   bigmodel-train experiment=article                          a whole recipe
@@ -26,6 +27,11 @@ _EXAMPLES = {
     "export": """Examples:
   bigmodel-export run=outputs/2026-01-31/12-00-00-a1b2 format=onnx""",
 }
+_SWEEP = (
+    "  -m, --multirun     try every combination of comma-separated values; with it",
+    "    jobs=N           so many at a time (auto: one a core, or one a GPU)",
+    "    on_failure=...   continue, stop or retry",
+)
 _PURPOSE = {
     "train": "Train a model from YAML; checkpoints, logs and metrics go to a new directory under outputs/.",
     "evaluate": "Measure a trained run on a split of its data.",
@@ -48,7 +54,7 @@ def help_text(verb: str, config_dir: Path | None = None) -> str:
     lines += ["Settings and their defaults:", *(f"  {setting}" for setting in settings), ""]
     lines += [
         "Flags:",
-        "  -m, --multirun     try every combination of comma-separated values" if verb == "train" else "",
+        *(_SWEEP if verb == "train" else ()),
         "  --config-dir DIR   lay your own YAML groups over the built-in ones",
         "  --config-path DIR --config-name NAME   start from a YAML of your own, as a run's config.yaml",
         "  trust=[PACKAGE]    let YAML name targets of your own package",

@@ -9,6 +9,7 @@ from typing import Any
 from bigmodel.compose import Source, changed_by
 from bigmodel.config import Config, from_yaml
 from bigmodel.errors import ConfigError
+from bigmodel.sweep.directory import is_sweep
 
 _GROWS = ("epochs",)
 _NO_INFLUENCE = (
@@ -32,6 +33,8 @@ def resumed(run: str, overrides: Sequence[str], source: Source, trust: Sequence[
         ConfigError: there is no such run, or a key changed that would make it another run.
     """
     directory = Path(run)
+    if is_sweep(directory):
+        raise ConfigError(f"resume: '{run}' is a sweep; add -m")
     if not (directory / "config.yaml").is_file():
         raise ConfigError(f"resume: there is no run at '{run}' (no config.yaml in it); runs lie under outputs/")
     stored = from_yaml(directory / "config.yaml", trust)

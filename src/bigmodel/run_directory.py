@@ -18,7 +18,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
-from bigmodel.checkpoint import sync_directory, write_json, write_text
+from bigmodel.durable import sync_directory, write_json, write_text
 from bigmodel.errors import StorageError
 
 _PATIENCE = 50  # looks for the number of a lock's holder
@@ -83,6 +83,10 @@ class Lock:
         self._file.truncate(0)
         self._file.write(str(os.getpid()))
         self._file.flush()
+
+    def fileno(self) -> int:
+        """The descriptor that holds the lock: a process that inherits it holds the lock too."""
+        return self._file.fileno()
 
     def release(self) -> None:
         """Let another process write."""

@@ -19,8 +19,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from bigmodel.checkpoint import sync_directory, sync_file, write_json
 from bigmodel.config import Config
+from bigmodel.durable import sync_directory, sync_file, write_json
 from bigmodel.errors import BigmodelError, ConfigError, StorageError
 from bigmodel.inference import Predictor, fresh_model, load
 from bigmodel.settings import Export

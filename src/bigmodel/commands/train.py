@@ -16,6 +16,7 @@ import torch
 from bigmodel import __version__, checkpoint, run_directory
 from bigmodel.assembly import Parts, assemble
 from bigmodel.config import Config
+from bigmodel.durable import write_json
 from bigmodel.errors import ConfigError, Interrupted, StorageError
 from bigmodel.evaluation import evaluate
 from bigmodel.events import Evaluated, Finished, Started, Warned
@@ -41,9 +42,10 @@ def run(config: Config, stop: Stop, directory: Path | None = None, resume: bool 
     Raises:
         BigmodelError: what ended the run, with its exit code; all that was reached is saved.
     """
+    saved = resume and directory is not None and bool(checkpoint.steps(directory / "checkpoints"))
     with out_of_memory_in_words("before the first step: the model or the data is too large"):
         found = find(config)
-        parts = assemble(found.config, fresh=not resume)
+        parts = assemble(found.config, fresh=not saved)  # one that ended before its first save begins as a new one does
     settings = parts.settings
     if settings.dry_run:
         print(preview(parts))
@@ -118,7 +120,7 @@ def _trained(
         seconds = before + monotonic() - began
         summary |= totals.summary() | {"step": job.step, "steps": job.steps, "best": job.best, "seconds": seconds}
         with contextlib.suppress(OSError):
-            checkpoint.write_json(directory / "summary.json", summary)
+            write_json(directory / "summary.json", summary)
     return summary
 
 

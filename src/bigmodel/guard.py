@@ -1,0 +1,59 @@
+"""Around a command: its failures become plain lines and an exit code. Imports no torch."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from bigmodel.errors import BigmodelError, Interrupted
+from bigmodel.hidden import hidden
+from bigmodel.signals import Stop
+
+
+def guarded(run: Callable[[Stop], int], verbose: bool) -> int:
+    """The exit code of `run`; every failure is told in lines of stderr, or raised where it is `verbose`."""
+    _open_streams()
+    try:
+        return run(Stop().install())
+    except Interrupted as stopped:  # on request, so neither an error nor worth a traceback
+        print("\n".join(stopped.lines), file=sys.stderr)
+        return stopped.exit_code
+    except BigmodelError as error:
+        if verbose:
+            raise
+        complain(error.lines)
+        return error.exit_code
+    except BrokenPipeError:
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - so that exit does not flush into the pipe
+        return 0
+    except Exception as error:
+        if verbose:
+            raise
+        complain(
+            [
+                f"internal error: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
+                "this is a bug in bigmodel-train; run again with -v to see where",
+            ]
+        )
+        return 1
+
+
+def complain(lines: Sequence[str]) -> None:
+    """Each line as an error on stderr."""
+    for line in lines:  # what a line quotes may hold control codes, or end it
+        line = hidden(line)
+        shown = line if line.isprintable() else line.encode("unicode_escape").decode()
+        print(f"error: {shown}", file=sys.stderr)
+
+
+def _open_streams() -> None:
+    """Where a stream was closed (`>&-`), let it lead nowhere; else the next file opened would take its number."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - for the rest of the process

@@ -1,0 +1,197 @@
+"""A new sweep: its words through Hydra's sweeper, which hands all jobs to the launcher in `hydra_plugins`.
+
+Another launcher, as `hydra/launcher=joblib`, calls the `Task` once a job in a process of its choice; ours hands it all
+jobs together.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+
+from bigmodel.compose import Source, by_hydra, compose, refuse_long
+from bigmodel.config import Config, problems_of
+from bigmodel.errors import BigmodelError, ConfigError, Interrupted
+from bigmodel.guard import complain
+from bigmodel.signals import Stop
+from bigmodel.sweep import gpus
+from bigmodel.sweep.directory import Entry, Sweep, is_sweep, make
+from bigmodel.sweep.run import run
+from bigmodel.sweep.settings import settings, settled
+from bigmodel.sweep.table import listing, say
+from bigmodel.sweep.workers import Workers
+from bigmodel.words import first_line
+
+_VARIANTS_CHECKED = 50
+Composed = tuple[int, Sequence[str], DictConfig]  # number, overrides, config
+
+
+def sweep(overrides: Sequence[str], source: Source, trust: Sequence[str], stop: Stop) -> int:
+    """Freeze and run every combination of the values. Returns 0, or the exit code of the first job that failed.
+
+    Raises:
+        ConfigError: a line for each mistake; nothing was started.
+        Interrupted: a signal came; the jobs have saved.
+    """
+    try:
+        refuse_long(overrides)
+        first = compose("train", [values[0] for values in _choices(overrides)], source, trust)
+        dry_run = bool(first.tree["dry_run"])
+        own = next((text for text in overrides if text.startswith("hydra.sweep.dir=")), None)
+        with _directory(Path(first.tree["output_dir"]), dry_run, own is not None) as directory:
+            task = Task(tuple(trust), stop, dry_run)
+            where = [] if own and not dry_run else [f"hydra.sweep.dir={_quoted(directory)}"]
+            kept = [text for text in overrides if text != own or not dry_run]
+            by_hydra(source, ["--multirun", *kept, *where], task)
+    except ConfigError:
+        check(overrides, source, trust)  # Hydra stops at the first mistake: find them all
+        raise
+    return task.code
+
+
+def check(overrides: Sequence[str], source: Source, trust: Sequence[str] = ()) -> None:
+    """Check every value of a sweep by itself, with the first value of the others.
+
+    Raises:
+        ConfigError: a line for each mistake.
+    """
+    problems: list[str] = []
+    choices = _choices(overrides)
+    first = [values[0] for values in choices]
+    variants = [first] + [
+        [*first[:i], value, *first[i + 1 :]] for i, values in enumerate(choices) for value in values[1:]
+    ]
+    for variant in variants[:_VARIANTS_CHECKED]:
+        try:
+            compose("train", variant, source, trust)
+        except ConfigError as error:
+            problems += error.lines
+    if problems:
+        raise ConfigError(*dict.fromkeys(problems))
+
+
+@dataclass
+class Task:
+    """What Hydra's launchers are given."""
+
+    trust: tuple[str, ...]
+    stop: Stop
+    dry_run: bool
+    code: int = 0  # of the first job that failed
+    _batches: int = 0
+
+    def __call__(self, composed: DictConfig) -> None:
+        """One job in this process, as Hydra's own launchers want it; that it fails stops no other."""
+        from bigmodel.commands import train
+
+        hydra = HydraConfig.get()
+        try:
+            train.run(Config(composed, self.trust), self.stop, Path(hydra.sweep.dir) / str(hydra.job.num))
+        except Interrupted as error:
+            complain(error.lines)
+            raise SystemExit(error.exit_code) from None
+        except BigmodelError as error:
+            complain([*error.lines, f"job {hydra.job.num} failed"])
+            self.code = self.code or error.exit_code
+        except Exception as error:  # a bug, ours or a user's model's: the other jobs are worth their results
+            complain([f"job {hydra.job.num} failed: {type(error).__name__}: {error}"])
+            self.code = self.code or 1
+
+    def together(self, path: Path, jobs: Iterator[Composed], chosen: Mapping[str, Any]) -> list[float | None]:
+        """All jobs, or those of one batch of a sweeper that asks in batches: frozen, run, and the best of each, which
+        is None for one that failed.
+        """
+        chosen = settings(chosen)
+        if self.dry_run:
+            overrides = {number: [*words] for number, words, _ in jobs}
+            shared = set.intersection(*map(set, overrides.values())) if len(overrides) > 1 else set[str]()
+            for line in listing({number: [w for w in words if w not in shared] for number, words in overrides.items()}):
+                say(line)
+            return [None] * len(overrides)
+        if is_sweep(path) and not self._batches:
+            raise ConfigError(f"hydra.sweep.dir: a sweep is there already; to go on with it: -m resume={path}")
+        self._batches += 1
+        sweep = Sweep(path)
+        try:
+            with Workers(sweep.lock.fileno()) as workers:  # it loads torch while the configs are composed here
+                frozen = self._frozen(jobs)
+                known = {entry.device for entry, _ in frozen}
+                wanted = len(sweep.entries) + len(frozen)
+                how = settled(chosen["jobs"], chosen["on_failure"], known, wanted, len(gpus.visible()))
+                sweep.freeze(frozen, how, self.trust)
+                numbers = [entry.number for entry, _ in frozen]
+                self.code = run(sweep, workers, numbers, self.trust, self.stop)
+                states = sweep.states()
+                return [states[number].value if states[number].word == "done" else None for number in numbers]
+        finally:
+            sweep.lock.release()
+
+    def _frozen(self, jobs: Iterator[Composed]) -> list[tuple[Entry, str]]:
+        """ConfigError unless every job's config is right."""
+        frozen, problems = [], list[str]()
+        for number, words, composed in jobs:
+            config = Config(composed, self.trust)
+            problems += problems_of(config, "train")
+            if not problems:
+                tree = config.tree
+                kind = str(tree["device"].get("kind", "cpu"))
+                entry = Entry(number, tuple(words), tree["monitor"], float(tree["epochs"]), kind)
+                frozen.append((entry, config.yaml()))
+        if problems:
+            raise ConfigError(*dict.fromkeys(problems))
+        return frozen
+
+
+def _choices(overrides: Sequence[str]) -> list[list[str]]:
+    """The values that each override stands for. Raises ConfigError for those that cannot be read."""
+    choices: list[list[str]] = []
+    problems: list[str] = []
+    for text in overrides:
+        try:
+            override = OverridesParser.create().parse_override(text)
+        except (HydraException, ValueError, RecursionError) as error:
+            problems.append(first_line(error))
+            continue
+        if text.startswith(("hydra.", "hydra/")):  # Hydra's own, or the launcher's, who check them
+            continue
+        if not override.is_sweep_override():
+            choices.append([text])
+        elif override.is_discrete_sweep():
+            choices.append([f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()])
+    if problems:
+        raise ConfigError(*dict.fromkeys(problems))
+    return choices
+
+
+@contextlib.contextmanager
+def _directory(output_dir: Path, dry_run: bool, given: bool) -> Iterator[Path]:
+    """Where Hydra's sweeper and the launcher write; nothing is left of it where no sweep came about."""
+    if dry_run or given:
+        with tempfile.TemporaryDirectory() as scratch:
+            yield Path(scratch)
+        return
+    path = make(output_dir)
+    try:
+        yield path
+    except BaseException:
+        if not is_sweep(path) and not any(path.glob("*/")):
+            for name in ("multirun.yaml", ".lock"):
+                (path / name).unlink(missing_ok=True)
+            for made in (path, path.parent, output_dir):
+                with contextlib.suppress(OSError):
+                    made.rmdir()
+        raise
+
+
+def _quoted(path: Path) -> str:
+    escaped = str(path).replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"

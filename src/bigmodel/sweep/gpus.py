@@ -1,0 +1,96 @@
+"""A GPU for each job: a file per GPU, locked by the process that uses it, so that every sweep on the machine sees it.
+
+The kernel drops the lock when its holder ends, however it ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import stat
+import subprocess
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bigmodel.errors import StorageError
+
+_LOCKS = "/tmp/bigmodel-gpus"  # one place for all users, sessions and schedulers of a machine, so not $TMPDIR
+_LOOK_S = 0.5
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """`name` is what CUDA_VISIBLE_DEVICES takes; `used` is MiB."""
+
+    name: str
+    used: float
+
+
+def visible() -> list[Gpu]:
+    """The NVIDIA GPUs this process may use, in torch's order. Asks nvidia-smi, as torch could not fork any more."""
+    query = ["nvidia-smi", "--query-gpu=index,uuid,memory.used", "--format=csv,noheader,nounits"]
+    try:
+        answer = subprocess.run(query, capture_output=True, text=True, timeout=20, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        answer = ""
+    return listed(answer, os.environ.get("CUDA_VISIBLE_DEVICES"))
+
+
+def listed(smi: str, allowed: str | None) -> list[Gpu]:
+    """From nvidia-smi's index,uuid,MiB lines, and the indices or UUIDs that CUDA_VISIBLE_DEVICES allows."""
+    known: dict[str, Gpu] = {}
+    for line in smi.strip().splitlines():
+        fields = [field.strip() for field in line.split(",")]
+        if len(fields) == 3:
+            known[fields[0]] = Gpu(fields[1], float(fields[2]) if fields[2].isdigit() else 0.0)
+    if allowed is None:
+        return list(known.values())
+    by_name = known | {gpu.name: gpu for gpu in known.values()}
+    names = [name.strip() for name in allowed.split(",")]
+    return [by_name.get(name, Gpu(name, 0.0)) for name in names if name in by_name or name.startswith(("GPU-", "MIG-"))]
+
+
+def take(gpus: Sequence[Gpu]) -> Gpu:
+    """Wait for one of them that nobody holds, the idlest first, and hold it until this process ends.
+
+    Raises:
+        StorageError: the locks' directory is not safe to use.
+    """
+    directory = _directory()
+    while True:
+        for gpu in sorted(gpus, key=lambda gpu: gpu.used):
+            if _locked(directory / gpu.name.replace("/", "_")):
+                return gpu
+        time.sleep(_LOOK_S)
+
+
+def _directory() -> Path:
+    path = Path(os.environ.get("BIGMODEL_GPU_LOCKS", _LOCKS))
+    with contextlib.suppress(FileExistsError):
+        path.mkdir()
+        path.chmod(0o1777)  # everybody's locks, but only their makers may remove them
+    found = path.lstat()
+    if not stat.S_ISDIR(found.st_mode) or (found.st_mode & 0o002 and not found.st_mode & stat.S_ISVTX):
+        raise StorageError(f"{path}: not a directory that is safe to keep locks in; remove it")
+    return path
+
+
+def _locked(path: Path) -> bool:
+    """Whether this process now holds the file's lock; it is only locked, never written."""
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        descriptor = os.open(path, flags)
+    except FileNotFoundError:
+        descriptor = os.open(path, flags | os.O_CREAT, 0o644)  # readable for all is enough to lock it
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be locked: {error.strerror}; remove it") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        return False
+    os.register_at_fork(after_in_child=lambda: os.close(descriptor))  # a data worker holds nothing
+    return True

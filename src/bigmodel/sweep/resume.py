@@ -1,0 +1,54 @@
+"""`bigmodel-train -m resume=DIR`: what is done stays, what is half done goes on, the rest is run. Imports no Hydra."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from bigmodel.errors import ConfigError
+from bigmodel.signals import Stop
+from bigmodel.sweep import gpus
+from bigmodel.sweep.directory import Sweep, existing
+from bigmodel.sweep.run import finish, run
+from bigmodel.sweep.settings import settled
+from bigmodel.sweep.workers import Workers
+
+
+def resume(path: str, overrides: Sequence[str], given: Mapping[str, Any], trust: Sequence[str], stop: Stop) -> int:
+    """Take a sweep to its end. Returns as `run`.
+
+    Raises:
+        ConfigError: there is no such sweep, or something else than `jobs` and `on_failure` is to change.
+        StorageError: another process runs it.
+    """
+    refused = [text for text in overrides if text not in ("dry_run=true", "dry_run=false")]
+    if refused:
+        raise ConfigError(
+            *(f"resume: {text}: a sweep goes on as it was frozen; jobs and on_failure may change" for text in refused)
+        )
+    sweep = Sweep(existing(path))
+    try:
+        if "dry_run=true" in overrides:
+            finish(sweep)
+            return 0
+        if all(state.word == "done" for state in sweep.states().values()):
+            finish(sweep)
+            return 0
+        if not set(sweep.trust) <= set(trust):
+            granted = f"trust=[{','.join(sweep.trust)}]"
+            raise ConfigError(f"resume: the sweep was started with {granted}, which is not kept; give it again")
+        _settle(sweep, given)
+        with Workers(sweep.lock.fileno()) as workers:
+            return run(sweep, workers, sweep.entries, trust, stop)
+    finally:
+        sweep.lock.release()
+
+
+def _settle(sweep: Sweep, given: Mapping[str, Any]) -> None:
+    if "jobs" in given:
+        kinds = {entry.device for entry in sweep.entries.values()}
+        on_failure = given.get("on_failure", sweep.settings.on_failure)
+        sweep.settle(settled(given["jobs"], on_failure, kinds, len(sweep.entries), len(gpus.visible())))
+    elif given:
+        sweep.settle(replace(sweep.settings, **given))

@@ -1,0 +1,105 @@
+"""The jobs' processes as the sweep's own process sees them: started, signalled, ended. It imports no torch itself."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import subprocess
+import sys
+from collections.abc import Mapping
+from typing import IO, Any
+
+from bigmodel.errors import BigmodelError
+
+_DEATHS = 3  # of the template, in a row, after which it is not started again
+
+
+class Workers:
+    """A template process, and the jobs forked from it. `held` is a descriptor that all of them keep open."""
+
+    def __init__(self, held: int) -> None:
+        self.running: set[int] = set()
+        self._held, self._facts, self._deaths, self._rest = held, dict[str, Any](), 0, b""
+        self._process, self._commands, self._events = self._launch()
+
+    def __enter__(self) -> Workers:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End them all at once; whoever has to save has been signalled before."""
+        with contextlib.suppress(OSError):
+            self._commands.close()
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        os.close(self._events)
+
+    def tell(self, facts: Mapping[str, Any]) -> None:
+        """What every job is told; before the first one starts."""
+        self._facts = dict(facts)
+        self._send({"facts": self._facts})
+
+    def start(self, number: int) -> None:
+        self.running.add(number)
+        self._send({"start": number})
+
+    def signal(self, number: int) -> None:
+        """Send a signal to all jobs that run."""
+        self._send({"signal": number})
+
+    def ended(self, seconds: float) -> list[tuple[int, int | None]]:
+        """Wait at most so long for jobs to end. Their exit codes, negative for a signal; None for those that died with
+        the template, which is then started again.
+
+        Raises:
+            BigmodelError: it has died several times in a row.
+        """
+        if not select.select([self._events], [], [], seconds)[0]:
+            return []
+        text = os.read(self._events, 65536)
+        if not text:
+            return self._lost()
+        self._deaths = 0
+        *lines, self._rest = (self._rest + text).split(b"\n")
+        ended: list[tuple[int, int | None]] = [(end["job"], end["code"]) for end in map(json.loads, lines)]
+        self.running -= {number for number, _ in ended}
+        return ended
+
+    def _lost(self) -> list[tuple[int, int | None]]:
+        code = self._process.wait()
+        self._deaths += 1
+        if self._deaths >= _DEATHS:
+            raise BigmodelError(
+                f"the process that starts the jobs has died {_DEATHS} times, last with exit code {code}"
+            )
+        self._commands.close()
+        os.close(self._events)
+        lost: list[tuple[int, int | None]] = [(number, None) for number in sorted(self.running)]
+        self.running.clear()
+        self._process, self._commands, self._events = self._launch()
+        self._rest = b""
+        self._send({"facts": self._facts})
+        return lost
+
+    def _launch(self) -> tuple[subprocess.Popen[bytes], IO[bytes], int]:
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "bigmodel.sweep.template", str(os.getpid())],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            pass_fds=(self._held,),
+            start_new_session=True,  # a Ctrl-C reaches the sweep alone, which passes it on
+            bufsize=0,
+        )
+        assert process.stdin is not None
+        assert process.stdout is not None
+        events = os.dup(process.stdout.fileno())
+        process.stdout.close()
+        return process, process.stdin, events
+
+    def _send(self, command: Mapping[str, Any]) -> None:
+        with contextlib.suppress(BrokenPipeError):  # it is dead, which `ended` will tell
+            self._commands.write(json.dumps(command).encode() + b"\n")

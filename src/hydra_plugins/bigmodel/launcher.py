@@ -1,0 +1,69 @@
+"""The default launcher of `bigmodel-train -m`: all jobs are composed first, then `bigmodel.sweep` runs them.
+
+Hydra imports this file at every start, so it imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.errors import HydraException
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, open_dict
+
+
+class BigmodelLauncher(Launcher):
+    """`jobs` at a time, each in a process of its own; after a failure `continue`, `stop`, or `retry` that job once."""
+
+    def __init__(self, jobs: Any, on_failure: Any) -> None:
+        self._chosen = {"jobs": jobs, "on_failure": on_failure}
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        self._context, self._task, self._config = hydra_context, task_function, config
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        """Run the jobs. A job's return value is its best monitored metric, or None if it failed: no exception, which
+        would end the sweep.
+        """
+        together = getattr(self._task, "together", None)
+        if together is None:
+            raise HydraException("hydra/launcher=bigmodel runs bigmodel-train only")
+        jobs = self._composed(job_overrides, initial_job_idx)
+        values = together(Path(self._config.hydra.sweep.dir), jobs, self._chosen)
+        return [
+            JobReturn(overrides=overrides, status=JobStatus.COMPLETED, _return_value=value)
+            for overrides, value in zip(job_overrides, values, strict=True)
+        ]
+
+    def _composed(
+        self, job_overrides: Sequence[Sequence[str]], first: int
+    ) -> Iterator[tuple[int, Sequence[str], DictConfig]]:
+        """Number, overrides and config of each job; Hydra's own values in it hold until the next is asked for."""
+        before = HydraConfig.instance().cfg
+        try:
+            for number, overrides in enumerate(job_overrides, first):
+                composed = self._context.config_loader.load_sweep_config(self._config, [*overrides])
+                with open_dict(composed):
+                    composed.hydra.job.id, composed.hydra.job.num = str(number), number
+                HydraConfig.instance().set_config(composed)
+                yield number, overrides, composed
+        finally:
+            HydraConfig.instance().cfg = before
+
+
+ConfigStore.instance().store(
+    group="hydra/launcher",
+    name="bigmodel",
+    provider="bigmodel-train",
+    node={
+        "_target_": "hydra_plugins.bigmodel.launcher.BigmodelLauncher",
+        "jobs": "auto",
+        "on_failure": "continue",
+    },
+)

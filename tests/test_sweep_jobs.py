@@ -1,0 +1,229 @@
+"""What a sweep shows, freezes, allows to change, and does after a failure; and how jobs share GPUs."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import time
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from bigmodel.errors import StorageError
+from bigmodel.sweep.gpus import Gpu, listed, take
+from bigmodel.sweep.settings import settled
+from conftest import TINY, Answer, is_quiet
+from forks import finished, until
+from warm import only_sweep, sweep, swept, table
+
+OWN = """
+import json, os, time
+from pathlib import Path
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, width: int = 4, fails: bool = False) -> None:
+        super().__init__()
+        began, gpu = time.time(), os.environ.get("CUDA_VISIBLE_DEVICES")
+        if fails and not Path("healed").exists():
+            Path("healed").touch()
+            raise OSError("on purpose")
+        self.body = nn.Sequential(nn.Flatten(), nn.Linear(64, width), nn.ReLU(), nn.Linear(width, 10))
+        if gpu:
+            time.sleep(0.1)
+            Path("used", str(os.getpid())).write_text(json.dumps([gpu, began, time.time()]))
+    def forward(self, x):
+        return self.body(x)
+"""
+JOB = ("--config-dir=mine", "model=own", "trust=[own_pkg]", "limit_batches=2", "epochs=1", "listeners=[]")
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    cwd = tmp_path / "project"
+    (cwd / "mine" / "model").mkdir(parents=True)
+    (cwd / "own_pkg.py").write_text(OWN)
+    (cwd / "mine" / "model" / "own.yaml").write_text("_target_: own_pkg.Net\nwidth: 4\nfails: false\n")
+    return cwd
+
+
+def test_a_dry_run_lists_the_jobs_and_makes_nothing(cli: Callable[..., Answer]) -> None:
+    answer = cli("-m", *TINY, "dry_run=true", "optim.lr=0.1,0.01", "seed=3")
+    assert answer.code == 0, answer.err
+    head, *rows = answer.out.splitlines()
+    assert head.startswith("2 jobs")
+    assert [row.split() for row in rows] == [["0", "optim.lr=0.1"], ["1", "optim.lr=0.01"]]
+    assert list(answer.cwd.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["jobs=2"], ["jobs", "-m"]),
+        (["on_failure=stop"], ["on_failure", "-m"]),
+        (["-m", "jobs=0"], ["jobs", "auto", "0"]),
+        (["-m", "jobs=many"], ["jobs", "auto", "many"]),
+        (["-m", "on_failure=explode"], ["on_failure", "explode", "continue, stop, retry"]),
+        (["-m", *TINY, "hydra.launcher.jobs=many"], ["jobs", "auto", "many"]),
+        (["-m", "hydra/launcher=nope"], ["launcher", "nope"]),
+        (["-m", "resume=/nowhere"], ["resume", "/nowhere", "outputs/sweeps/"]),
+    ],
+)
+def test_a_mistake_is_one_line_and_makes_nothing(
+    cli: Callable[..., Answer], words: list[str], named: list[str]
+) -> None:
+    answer = cli(*words)
+    (line,) = is_quiet(answer, code=2)
+    assert all(name in line for name in named), line
+    assert list(answer.cwd.iterdir()) == []
+
+
+def test_what_is_queued_is_frozen(project: Path, cli: Callable[..., Answer]) -> None:
+    process = sweep(
+        *JOB,
+        "device=cpu",
+        "jobs=1",
+        "epochs=60",
+        "save_every=60epoch",
+        "evaluate_every=30epoch",
+        "seed=1,2,3",
+        cwd=project,
+    )
+    assert until(lambda: list(project.glob("outputs/sweeps/*/0/config.yaml")), process)
+    (project / "mine" / "model" / "own.yaml").write_text("_target_: own_pkg.Net\nwidth: 9\nfails: false\n")
+    os.kill(process.pid, signal.SIGINT)
+    assert finished(process) == 75
+    directory = only_sweep(project)
+    where = f"resume={directory.relative_to(project)}"
+
+    for words, named in ((["seed=4"], "seed=4"), ([], "trust=[own_pkg]")):
+        (line,) = is_quiet(cli("-m", where, *words, cwd=project), code=2)
+        assert named in line
+    (line,) = is_quiet(cli(where, cwd=project), code=2)
+    assert "-m" in line
+    shown = cli("-m", where, "dry_run=true", cwd=project)
+    assert [row[2] for row in table(shown.out)] == ["interrupted", "queued", "queued"]
+
+    code, said = swept(where, "trust=[own_pkg]", "jobs=2", cwd=project)
+    assert code == 0, said
+    assert [row[:3] for row in table(said)] == [[str(n), f"seed={n + 1}", "done"] for n in range(3)]
+    for run in range(3):
+        assert "width: 4" in (directory / str(run) / "config.yaml").read_text()
+    shown = cli("-m", where, cwd=project)
+    assert shown.code == 0
+    assert table(shown.out) == table(said)
+
+
+@pytest.mark.parametrize(("on_failure", "states"), [("stop", ["failed", "queued"]), ("retry", ["done", "done"])])
+def test_what_follows_a_failure(project: Path, on_failure: str, states: list[str]) -> None:
+    words = ("device=cpu", "jobs=1", f"on_failure={on_failure}", "model.fails=true", "seed=1,2")
+    code, said = swept(*JOB, *words, cwd=project)
+    assert [row[2].split()[0] for row in table(said)] == states, said
+    assert code == (0 if on_failure == "retry" else 1)
+
+
+def test_a_sweeper_may_ask_in_batches(project: Path) -> None:
+    words = ("device=cpu", "hydra.sweeper.max_batch_size=1", "hydra.sweep.dir=here", "seed=1,2")
+    code, said = swept(*JOB, *words, cwd=project)
+    assert code == 0, said
+    assert [row[:3] for row in table(said)] == [["0", "seed=1", "done"], ["1", "seed=2", "done"]]
+    code, said = swept(*JOB, "device=cpu", "hydra.sweep.dir=here", "seed=1,2", cwd=project)
+    assert (code, "-m resume=here" in said) == (2, True), said
+
+
+def test_a_terminal_gets_one_table_and_files_no_control_codes(project: Path) -> None:
+    ours, theirs = os.openpty()
+    os.set_blocking(ours, False)
+    process = sweep(
+        *(*JOB, "device=cpu", "epochs=60", "seed=1,2"),
+        cwd=project,
+        environment={"TERM": "xterm"},
+        output=Path(os.ttyname(theirs)),
+    )
+    shown, deadline = b"", time.monotonic() + 60
+    while True:
+        ended = process.exitcode is not None
+        with contextlib.suppress(BlockingIOError):
+            while part := os.read(ours, 65536):
+                shown += part
+        if ended:
+            break
+        assert time.monotonic() < deadline, shown
+        time.sleep(0.01)
+    assert process.exitcode == 0, shown
+    assert b"\x1b[" in shown
+    assert "running" in shown.decode()
+    assert [row[2] for row in table(shown.decode().replace("\r", ""))] == ["done", "done"]
+    for file in only_sweep(project).rglob("*.*"):
+        if file.suffix in (".txt", ".log", ".json", ".jsonl", ".yaml"):
+            assert "\x1b" not in file.read_text()
+
+
+def test_two_sweeps_share_the_gpus_of_a_machine(project: Path, tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    smi = tmp_path / "bin" / "nvidia-smi"
+    smi.write_text("#!/bin/sh\necho '0, GPU-a, 500'\necho '1, GPU-b, 3'\n")
+    smi.chmod(0o755)
+    (project / "used").mkdir()
+    environment = {
+        "PATH": f"{smi.parent}:{os.environ['PATH']}",
+        "BIGMODEL_GPU_LOCKS": str(tmp_path / "locks"),
+        "CUDA_VISIBLE_DEVICES": "0,GPU-b",
+    }
+    processes = [sweep(*JOB, "device=auto", "seed=1,2,3", cwd=project, environment=environment) for _ in range(2)]
+    assert [finished(process) for process in processes] == [0, 0], (project / "said").read_text()
+    assert "2 at a time" in (project / "said").read_text()
+    used: dict[str, list[tuple[float, float]]] = {}
+    for file in (project / "used").iterdir():
+        gpu, began, ended = json.loads(file.read_text())
+        used.setdefault(gpu, []).append((began, ended))
+    assert set(used) == {"GPU-a", "GPU-b"}
+    assert sum(map(len, used.values())) == 6
+    for times in used.values():
+        ordered = sorted(times)
+        assert all(before[1] <= after[0] for before, after in pairwise(ordered))
+
+
+def test_gpus_are_those_that_the_environment_allows() -> None:
+    smi = "0, GPU-a, 500\n1, GPU-b, [N/A]\n"
+    a, b = Gpu("GPU-a", 500.0), Gpu("GPU-b", 0.0)
+    assert listed(smi, None) == [a, b]
+    assert listed(smi, "1,0") == [b, a]
+    assert listed(smi, "GPU-b") == [b]
+    assert listed(smi, "MIG-x") == [Gpu("MIG-x", 0.0)]
+    assert listed(smi, "") == listed("", "0") == listed("", None) == []
+
+
+def test_locks_lie_only_where_nobody_can_bend_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "target").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "target")
+    monkeypatch.setenv("BIGMODEL_GPU_LOCKS", str(tmp_path / "link"))
+    with pytest.raises(StorageError, match="link"):
+        take([Gpu("GPU-a", 0.0)])
+    monkeypatch.setenv("BIGMODEL_GPU_LOCKS", str(tmp_path / "target"))
+    (tmp_path / "target" / "GPU-a").symlink_to(tmp_path / "secret")
+    with pytest.raises(StorageError, match="GPU-a"):
+        take([Gpu("GPU-a", 0.0)])
+    assert not (tmp_path / "secret").exists()
+
+
+@pytest.mark.parametrize(
+    ("jobs", "kinds", "wanted", "gpus", "expected"),
+    [
+        ("auto", {"cpu"}, 9, 4, (8, 1)),
+        ("auto", {"auto"}, 9, 0, (8, 1)),
+        ("auto", {"auto"}, 9, 4, (4, 2)),
+        ("auto", {"cpu"}, 3, 0, (3, 2)),
+        (2, {"cpu"}, 9, 0, (2, 4)),
+        (20, {"cpu"}, 30, 0, (20, 1)),
+    ],
+)
+def test_jobs_and_threads(jobs, kinds, wanted, gpus, expected, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bigmodel.sweep.settings._cores", lambda: 8)
+    monkeypatch.setattr("platform.system", lambda: "Linux")
+    found = settled(jobs, "continue", kinds, wanted, gpus)
+    assert (found.jobs, found.threads) == expected
