@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 from bigmodel.assembly import Parts
-from bigmodel.checkpoint import write_text
 from bigmodel.cost import Cost, amount, cost
+from bigmodel.durable import write_text
 from bigmodel.events import Evaluated, Finished, Started, Stepped
 from bigmodel.peak import measured_peak
 from bigmodel.phases import Phases
