@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from bigmodel import __version__
+from bigmodel import __version__, seed_axis
 from bigmodel.conf_directory import conf_directory
 from bigmodel.errors import BigmodelError, ConfigError, Interrupted
 from bigmodel.help import help_text
@@ -21,29 +21,15 @@ if TYPE_CHECKING:
     from bigmodel.compose import Source
     from bigmodel.config import Config
 
-VERBS = ("train", "evaluate", "predict", "export")
+VERBS = ("train", "evaluate", "predict", "export", "compare", "runs")
+_READERS = ("compare", "runs")  # of what runs left: without config, Hydra or torch
 _HYDRA_FLAGS = (
-    "--cfg",
-    "-c",
-    "--info",
-    "-i",
-    "--shell-completion",
-    "-sc",
-    "--hydra-help",
-    "--resolve",
-    "--package",
-    "-p",
+    *("--cfg", "-c", "--info", "-i", "--shell-completion", "-sc", "--hydra-help"),
+    *("--resolve", "--package", "-p"),
 )
 _PATH_KEYS = (
-    "run",
-    "input",
-    "output",
-    "resume",
-    "data_dir",
-    "output_dir",
-    "dataset.root",
-    "dataset.file",
-    "model.pretrained",
+    *("run", "input", "output", "resume", "data_dir", "output_dir"),
+    *("dataset.root", "dataset.file", "model.pretrained"),
 )
 
 
@@ -65,6 +51,16 @@ def predict() -> NoReturn:
 def export() -> NoReturn:
     """`bigmodel-export`."""
     sys.exit(_guarded("export", sys.argv[1:]))
+
+
+def compare() -> NoReturn:
+    """`bigmodel-compare`."""
+    sys.exit(_guarded("compare", sys.argv[1:]))
+
+
+def runs() -> NoReturn:
+    """`bigmodel-runs`."""
+    sys.exit(_guarded("runs", sys.argv[1:]))
 
 
 def main() -> NoReturn:
@@ -89,6 +85,7 @@ class Words:
     config_path: Path | None = None
     config_name: str | None = None
     resume: str | None = None
+    seeds: str | None = None
     multirun: bool = False
     verbose: bool = False
     help: bool = False
@@ -131,10 +128,14 @@ def parse(words: Sequence[str]) -> Words:
             parsed.trust += [item for item in value.strip("[]").split(",") if item]
         elif name == "resume":
             parsed.resume = value
+        elif name == "seeds":
+            parsed.seeds, parsed.multirun = value, True
         elif word.startswith("-"):
             problems.append(f"{word}: no such flag; see --help")
         else:
             parsed.overrides.append(_quoted(name, value) if sign and name in _PATH_KEYS else word)
+    if parsed.seeds is not None:
+        problems += seed_axis.problems(parsed.seeds, parsed.overrides, parsed.resume)
     if problems:
         raise ConfigError(*problems)
     return parsed
@@ -205,6 +206,11 @@ def _run(verb: str, words: Sequence[str], stop: Stop) -> int:
     if parsed.help:
         print(help_text(verb, parsed.config_dir))
         return 0
+    if verb in _READERS:
+        _command(verb)([word for word in words if word not in ("-v", "--verbose")])
+        return 0
+    if parsed.seeds is not None and verb != "train":
+        raise ConfigError("seeds: no such setting; bigmodel-train takes it")
     if verb == "train":
         _refuse_what_is_no_text(words)
     from bigmodel import compose  # Hydra takes a quarter of a second
@@ -254,11 +260,15 @@ def _sweep(parsed: Words, source: Source, stop: Stop) -> int:
     """A sweep by Hydra's own launcher and sweeper, each job in a run directory of its own; all jobs are tried."""
     from bigmodel import compose
 
+    if parsed.seeds is not None:
+        parsed.overrides = seed_axis.with_seeds(parsed.seeds, parsed.overrides, source)
     compose.check_sweep("train", parsed.overrides, source, parsed.trust)
     os.environ["BIGMODEL_SWEEP"] = secrets.token_hex(2)
     failures: list[tuple[str, int]] = []
+    places: list[Path] = []
 
     def job(composed: Config, directory: Path) -> None:
+        places.append(directory.parent)
         try:
             _command("train")(composed, stop, directory)
         except Interrupted as error:
@@ -272,6 +282,10 @@ def _sweep(parsed: Words, source: Source, stop: Stop) -> int:
             failures.append((directory.name, 1))
 
     compose.sweep(parsed.overrides, source, parsed.trust, job)
+    if places and places[0].is_dir():  # not after a dry run
+        from bigmodel.results.leaderboard import leaderboard
+
+        print("", leaderboard(places[0]), sep="\n")
     if failures:
         _complain([f"{len(failures)} jobs failed: {', '.join(name for name, _ in failures)}"])
         return failures[0][1]

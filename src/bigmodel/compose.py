@@ -112,6 +112,19 @@ def check_sweep(command: str, overrides: Sequence[str], source: Source, trust: S
         raise ConfigError(*dict.fromkeys(problems))
 
 
+def own_seed(overrides: Sequence[str], source: Source) -> int:
+    """The seed of a sweep's config before its values are laid over it; 0 where a mistake hides it, which
+    `check_sweep` tells.
+    """
+    try:
+        parser = OverridesParser.create()
+        single = [text for text in overrides if not parser.parse_override(text).is_sweep_override()]
+        with _loader(source):
+            return int(hydra_compose(config_name=source.name, overrides=single).seed)
+    except (HydraException, OmegaConfBaseException, OSError, ValueError, TypeError, RecursionError):
+        return 0
+
+
 def changed_by(stored: Config, overrides: Sequence[str], source: Source, trust: Sequence[str]) -> Config:
     """The stored config with overrides on top; a group override (`device=cpu`) replaces the whole group.
 
