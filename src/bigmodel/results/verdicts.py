@@ -29,7 +29,7 @@ class Comparison:
 
 def compare(points: Mapping[str, Values], metric: str) -> list[Comparison]:
     """The best point by its mean against each of the others, in the order of their means; points without values are
-    left out. Runs are paired by seed where the smaller point has no seed that the larger one lacks.
+    left out. Runs are paired where both points have the same seeds: the luck that a seed brings to both cancels.
     """
     ranked = ranking(points, metric)
     if len(ranked) < 2:
@@ -78,7 +78,6 @@ def statement(found: Comparison, points: Mapping[str, Values], metric: str) -> s
 def _difference(first: Values, second: Values) -> Difference | None:
     if min(len(first), len(second)) < 2:
         return None
-    small, large = sorted((first, second), key=len)
-    if set(small) <= set(large):
-        return statistics.paired([first[seed] for seed in small], [second[seed] for seed in small])
+    if set(first) == set(second):
+        return statistics.paired(list(first.values()), [second[seed] for seed in first])
     return statistics.welch(list(first.values()), list(second.values()))
