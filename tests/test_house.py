@@ -107,7 +107,19 @@ def test_the_loop_knows_no_config_files_or_terminal() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["cli", "help", "signals", "errors", "ranges", "conf_directory", "settings", "targets"]
+    "name",
+    [
+        "cli",
+        "help",
+        "signals",
+        "errors",
+        "ranges",
+        "conf_directory",
+        "settings",
+        "targets",
+        "commands.compare",
+        "commands.runs",
+    ],
 )
 def test_what_answers_fast_imports_no_torch(name: str) -> None:
     seen, left = set(), {name}

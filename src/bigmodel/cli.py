@@ -260,9 +260,9 @@ def _sweep(parsed: Words, source: Source, stop: Stop) -> int:
     """A sweep by Hydra's own launcher and sweeper, each job in a run directory of its own; all jobs are tried."""
     from bigmodel import compose
 
-    if parsed.seeds is not None:
-        parsed.overrides = seed_axis.with_seeds(parsed.seeds, parsed.overrides, source)
     compose.check_sweep("train", parsed.overrides, source, parsed.trust)
+    if parsed.seeds is not None:
+        parsed.overrides = seed_axis.with_seeds(parsed.seeds, parsed.overrides, source, parsed.trust)
     os.environ["BIGMODEL_SWEEP"] = secrets.token_hex(2)
     failures: list[tuple[str, int]] = []
     places: list[Path] = []

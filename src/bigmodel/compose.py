@@ -112,17 +112,16 @@ def check_sweep(command: str, overrides: Sequence[str], source: Source, trust: S
         raise ConfigError(*dict.fromkeys(problems))
 
 
-def own_seed(overrides: Sequence[str], source: Source) -> int:
-    """The seed of a sweep's config before its values are laid over it; 0 where a mistake hides it, which
-    `check_sweep` tells.
-    """
-    try:
-        parser = OverridesParser.create()
-        single = [text for text in overrides if not parser.parse_override(text).is_sweep_override()]
-        with _loader(source):
-            return int(hydra_compose(config_name=source.name, overrides=single).seed)
-    except (HydraException, OmegaConfBaseException, OSError, ValueError, TypeError, RecursionError):
-        return 0
+def own_seed(overrides: Sequence[str], source: Source, trust: Sequence[str]) -> int:
+    """The seed of a sweep's first job. Raises ConfigError for a mistake in it."""
+    first = []
+    for text in overrides:
+        override = OverridesParser.create().parse_override(text)
+        if override.is_discrete_sweep():
+            first.append(f"{override.get_key_element()}={next(iter(override.sweep_string_iterator()))}")
+        elif not override.is_sweep_override():
+            first.append(text)
+    return int(compose("train", first, source, trust).tree["seed"])
 
 
 def changed_by(stored: Config, overrides: Sequence[str], source: Source, trust: Sequence[str]) -> Config:

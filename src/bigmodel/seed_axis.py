@@ -21,11 +21,11 @@ def problems(count: str, overrides: Sequence[str], resume: str | None) -> list[s
     return [f"seeds: {text} names the seeds already; leave one of the two out" for text in named]
 
 
-def with_seeds(count: str, overrides: Sequence[str], source: Source) -> list[str]:
-    """The overrides with the axis as the last one, which moves fastest; it takes the place of a single `seed=3`."""
+def with_seeds(count: str, overrides: Sequence[str], source: Source, trust: Sequence[str]) -> list[str]:
+    """Overrides that were checked, with the axis as the last and fastest one, in the place of a single `seed=3`."""
     from bigmodel.compose import own_seed
 
-    first = own_seed(overrides, source)
+    first = own_seed(overrides, source, trust)
     axis = ",".join(str(first + number) for number in range(int(count)))
     return [*(text for text in overrides if not _sets_seed(text)), f"seed={axis}"]
 

@@ -177,8 +177,10 @@ def test_python_m_answers_without_torch(outputs: Path) -> None:
 
 
 def test_a_table_fits_its_terminal() -> None:
-    head, rows = ["state", "path", "lr"], [["done", "outputs/2026-11-24/10-00-00-aaaa", "0.1"]]
-    assert table(head, rows) == ["state  path                               lr", f"done   {rows[0][1]}  0.1"]
-    assert table(head, rows, 42, ["lr"])[0].split() == ["state", "path"]
-    assert all(len(line) <= 30 for line in table(head, rows, 30, ["lr"]))
-    assert all(len(line) <= 3 for line in table(head, rows, 3))
+    path = "outputs/2026-11-24/10-00-00-aaaa"
+    head, rows = ["state", "lr", "path"], [["early_stopped", "0.1", path]]
+    assert table(head, rows) == [f"{'state':13}   lr  path", f"early_stopped  0.1  {path}"]
+    assert table(head, rows, 50, ["lr"])[1].split() == ["early_stopped", path]
+    assert table(head, rows, 43, ["lr"])[1].split() == ["early_s…", path]
+    for width in range(3, 52):
+        assert max(len(line) for line in table(head, rows, width, ["lr"])) <= width

@@ -11,12 +11,14 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from omegaconf import OmegaConf
 
+from bigmodel.compose import Source
+from bigmodel.conf_directory import conf_directory
 from bigmodel.results import plots
 from bigmodel.results.leaderboard import leaderboard
 from bigmodel.results.plots import file_name, scale
 from bigmodel.results.points import axes, differing
+from bigmodel.seed_axis import with_seeds
 from conftest import TINY, Answer, is_quiet
 from made_runs import made_run, made_sweep
 
@@ -33,29 +35,38 @@ def sweep_of(answer: Answer) -> Path:
     return found
 
 
-def test_a_run_with_seeds_is_a_sweep_with_a_mean_and_an_interval(cli: Callable[..., Answer]) -> None:
-    answer = cli(*QUICK, "seeds=3", "seed=7")
+def test_seeds_give_each_point_of_a_sweep_a_mean_and_an_interval(cli: Callable[..., Answer]) -> None:
+    answer = cli(*QUICK, "-m", "optim.lr=0.1,0.01", "seeds=2", "seed=7")
     assert answer.code == 0, answer.err
     rows = rows_of(sweep_of(answer))
-    assert [row["seed"] for row in rows] == ["7", "8", "9"]
-    values = [float(row["best"]) for row in rows]
-    head, line = answer.out.splitlines()[-4:-2]
-    assert head.split() == ["best", "val/accuracy", "95", "%", "interval", "test/accuracy", "n", "jobs"]
-    assert line.split()[:3] == ["1", f"{sum(values) / 3:.{len(line.split()[1]) - 2}f}", "±"]
-    assert line.split()[-4:] == ["3", "0", "1", "2"]
-
-
-def test_seeds_are_added_to_a_sweep_from_the_configs_own_upward(cli: Callable[..., Answer], tmp_path: Path) -> None:
-    (tmp_path / "mine" / "experiment").mkdir(parents=True)
-    (tmp_path / "mine" / "experiment" / "own.yaml").write_text("# @package _global_\nseed: 40\n")
-    answer = cli("--config-dir", str(tmp_path / "mine"), "experiment=own", "-m", *QUICK, "optim.lr=0.1,0.01", "seeds=2")
-    assert answer.code == 0, answer.err
-    sweep = sweep_of(answer)
-    assert [(row["optim.lr"], row["seed"]) for row in rows_of(sweep)] == [
-        *(("0.1", "40"), ("0.1", "41")),
-        *(("0.01", "40"), ("0.01", "41")),
+    assert [(row["optim.lr"], row["seed"]) for row in rows] == [
+        *(("0.1", "7"), ("0.1", "8"), ("0.01", "7"), ("0.01", "8")),
     ]
-    assert OmegaConf.load(sweep / "3" / "config.yaml").seed == 41
+    head, first, second = answer.out.splitlines()[-5:-2]
+    assert head.split() == ["optim.lr", "best", "val/accuracy", "95", "%", "interval", "test/accuracy", "n", "jobs"]
+    values = [float(row["best"]) for row in rows if row["optim.lr"] == first.split()[1]]
+    assert float(first.split()[2]) == pytest.approx(sum(values) / 2, abs=0.005)
+    assert float(first.split()[2]) >= float(second.split()[2])
+    assert first.split()[3] == "±"
+    assert first.split()[-3:] == ["2", *(["0", "1"] if first.split()[1] == "0.1" else ["2", "3"])]
+
+
+@pytest.mark.parametrize(
+    ("words", "axis"),
+    [
+        ([], "seed=0,1"),
+        (["seed=7"], "seed=7,8"),
+        (["experiment=own", "optim.lr=0.1,0.01"], "seed=40,41"),
+        (["experiment=smoke,own", "model=mlp,cnn", "model.hidden=[8]"], "seed=0,1"),
+    ],
+    ids=str,
+)
+def test_seeds_go_from_the_configs_own_upward(tmp_path: Path, words: list[str], axis: str) -> None:
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "own.yaml").write_text("# @package _global_\nseed: 40\n")
+    source = Source((tmp_path, conf_directory()), "train")
+    rest = [word for word in words if not word.startswith("seed=")]
+    assert with_seeds("2", words, source, ()) == [*rest, axis]
 
 
 @pytest.mark.parametrize(
@@ -83,9 +94,10 @@ def test_only_training_takes_seeds(cli: Callable[..., Answer]) -> None:
     assert "bigmodel-train takes it" in is_quiet(cli("seeds=3", verb="evaluate"), code=2)[0]
 
 
-def test_a_dry_sweep_has_no_leaderboard(cli: Callable[..., Answer]) -> None:
+def test_a_dry_run_with_seeds_is_a_sweep_without_a_leaderboard(cli: Callable[..., Answer]) -> None:
     answer = cli(*QUICK, "seeds=2", "dry_run=true")
     assert answer.code == 0, answer.err
+    assert answer.out.count("parameters") >= 2
     assert "results.csv" not in answer.out
 
 

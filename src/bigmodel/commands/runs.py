@@ -24,7 +24,7 @@ from bigmodel.words import clip
 _DEFAULTS = {"sort": "age", "filter": "", "format": "table", "output_dir": "outputs", "limit": "null"}
 _CHOICES = {"format": ("table", "json")}
 _COLUMNS = ("state", "model", "dataset", "optim", "optim.lr", "test/accuracy", "best", "step", "age", "path")
-_OPTIONAL = ("dataset", "step", "optim", "best")  # in this order they leave a narrow terminal
+_OPTIONAL = ("dataset", "step", "optim", "best", "optim.lr", "model")  # in this order they leave a narrow terminal
 _CONDITION = re.compile(r"([\w./-]+)\s*(!=|>=|<=|=|>|<)\s*(.*)", re.DOTALL)
 _OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
     **{"=": operator.eq, "!=": operator.ne},

@@ -22,7 +22,8 @@ def table(
 ) -> list[str]:
     """Lines with aligned columns, numbers to the right.
 
-    Where `width` is too small, the columns named in `optional` go first, one by one; then the widest are shortened.
+    Where `width` is too small, the columns named in `optional` go first, one by one; then the widest are shortened,
+    the last, which may hold paths to be copied, after all others.
     """
     columns = [[clip(cell, 200) for cell in column] for column in zip(head, *rows, strict=True)]
     for name in optional:
@@ -30,7 +31,9 @@ def table(
             break
         columns = [column for column in columns if column[0] != name]
     while width is not None and _width(columns) > width:
-        widest = max(columns, key=_longest)
+        widest = max(columns[:-1], key=_longest, default=columns[-1])
+        if _longest(widest) <= _LEAST:
+            widest = columns[-1]
         size = _longest(widest)
         if size <= _LEAST:
             break
