@@ -133,6 +133,9 @@ def test_help_lists_groups_choices_and_settings(cli: Callable[..., Answer]) -> N
         assert word in answer.out
     for verb in ("evaluate", "predict", "export"):
         assert f"bigmodel-{verb} run=" in cli("--help", verb=verb).out
+    assert "seeds=N" in answer.out
+    for words in ("sort: age", "filter:", "limit: null", "format: table", "output_dir: outputs"):
+        assert words in cli("--help", verb="runs").out
 
 
 def test_help_shows_the_choices_of_an_overlay(cli: Callable[..., Answer], tmp_path: Path) -> None:

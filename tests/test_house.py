@@ -108,7 +108,10 @@ def test_the_loop_knows_no_config_files_or_terminal() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["cli", "guard", "help", "signals", "errors", "ranges", "settings", "targets", "sweep.resume", "sweep.by_hydra"],
+    [
+        *("cli", "guard", "help", "signals", "errors", "ranges", "conf_directory", "settings", "targets"),
+        *("sweep.resume", "sweep.by_hydra", "commands.compare", "commands.runs"),
+    ],
 )
 def test_what_answers_fast_imports_no_torch(name: str) -> None:
     seen, left = set(), {name}

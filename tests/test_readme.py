@@ -73,7 +73,7 @@ def works(verb, words, workplace):
     settings = dict(word.split("=", 1) for word in words if "=" in word)
     if verb == "train":
         words = [*words, *real_data(settings)]
-        if "-m" in words and "resume" not in settings:
+        if ("-m" in words or "seeds" in settings) and "resume" not in settings:
             words = [*words, *TINY]
         elif "resume" not in settings and "--help" not in words:
             words = [*words, "dry_run=true"]
@@ -117,7 +117,9 @@ def test_every_command_is_of_a_kind_that_is_tested():
         if line.startswith("pip install -e "):
             assert set(re.findall(r"\w+", line.partition("[")[2])) <= set(extras)
         else:
-            assert re.match(r"bigmodel-(train|evaluate|predict|export)\b|python -m bigmodel |make ", line), line
+            assert re.match(
+                r"bigmodel-(train|evaluate|predict|export|compare|runs)\b|python -m bigmodel |make ", line
+            ), line
     assert {"make train", "make test", "bigmodel-train"} <= set(COMMANDS)
     for name in re.findall(r"\(extra `(\w+)`", README):
         assert name in extras

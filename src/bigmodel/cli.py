@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from bigmodel import __version__
+from bigmodel import __version__, seed_axis
 from bigmodel.conf_directory import conf_directory
 from bigmodel.errors import ConfigError
 from bigmodel.guard import guarded
@@ -20,29 +20,15 @@ if TYPE_CHECKING:
     from bigmodel.compose import Source
 
 SWEEP_KEYS = ("jobs", "on_failure")
-VERBS = ("train", "evaluate", "predict", "export")
+VERBS = ("train", "evaluate", "predict", "export", "compare", "runs")
+_READERS = ("compare", "runs")  # of what runs left: without config, Hydra or torch
 _HYDRA_FLAGS = (
-    "--cfg",
-    "-c",
-    "--info",
-    "-i",
-    "--shell-completion",
-    "-sc",
-    "--hydra-help",
-    "--resolve",
-    "--package",
-    "-p",
+    *("--cfg", "-c", "--info", "-i", "--shell-completion", "-sc", "--hydra-help"),
+    *("--resolve", "--package", "-p"),
 )
 _PATH_KEYS = (
-    "run",
-    "input",
-    "output",
-    "resume",
-    "data_dir",
-    "output_dir",
-    "dataset.root",
-    "dataset.file",
-    "model.pretrained",
+    *("run", "input", "output", "resume", "data_dir", "output_dir"),
+    *("dataset.root", "dataset.file", "model.pretrained"),
 )
 
 
@@ -64,6 +50,16 @@ def predict() -> NoReturn:
 def export() -> NoReturn:
     """`bigmodel-export`."""
     sys.exit(_guarded("export", sys.argv[1:]))
+
+
+def compare() -> NoReturn:
+    """`bigmodel-compare`."""
+    sys.exit(_guarded("compare", sys.argv[1:]))
+
+
+def runs() -> NoReturn:
+    """`bigmodel-runs`."""
+    sys.exit(_guarded("runs", sys.argv[1:]))
 
 
 def main() -> NoReturn:
@@ -89,6 +85,7 @@ class Words:
     config_name: str | None = None
     resume: str | None = None
     sweep: dict[str, str] = field(default_factory=dict)  # how its jobs are run; no part of a run's config
+    seeds: str | None = None
     multirun: bool = False
     verbose: bool = False
     help: bool = False
@@ -133,12 +130,16 @@ def parse(words: Sequence[str]) -> Words:
             parsed.resume = value
         elif name in SWEEP_KEYS:
             parsed.sweep[name] = value
+        elif name == "seeds":
+            parsed.seeds, parsed.multirun = value, True
         elif word.startswith("-"):
             problems.append(f"{word}: no such flag; see --help")
         else:
             parsed.overrides.append(_quoted(name, value) if sign and name in _PATH_KEYS else word)
     if not parsed.multirun:
         problems += [f"{name}: belongs to a sweep; add -m" for name in parsed.sweep]
+    if parsed.seeds is not None:
+        problems += seed_axis.problems(parsed.seeds, parsed.overrides, parsed.resume)
     if problems:
         raise ConfigError(*problems)
     return parsed
@@ -167,6 +168,11 @@ def _run(verb: str, words: Sequence[str], stop: Stop) -> int:
     if parsed.help:
         print(help_text(verb, parsed.config_dir))
         return 0
+    if verb in _READERS:
+        _command(verb)([word for word in words if word not in ("-v", "--verbose")])
+        return 0
+    if parsed.seeds is not None and verb != "train":
+        raise ConfigError("seeds: no such setting; bigmodel-train takes it")
     if verb == "train":
         _refuse_what_is_no_text(words)
     from bigmodel import compose  # Hydra takes a quarter of a second
@@ -219,7 +225,7 @@ def _sweep(parsed: Words, source: Source, stop: Stop) -> int:
         from bigmodel.sweep.by_hydra import sweep
 
         chosen = [f"hydra.launcher.{key}={value}" for key, value in settings(parsed.sweep).items()]
-        return sweep([*parsed.overrides, *chosen], source, parsed.trust, stop)
+        return sweep([*parsed.overrides, *chosen], source, parsed.trust, stop, parsed.seeds)
     from bigmodel.sweep.resume import resume
 
     return resume(parsed.resume, parsed.overrides, settings(parsed.sweep), parsed.trust, stop)

@@ -12,6 +12,7 @@ _EXAMPLES = {
   bigmodel-train model=cnn optim=sgd device=cuda             choose from groups
   bigmodel-train dataset=cifar10 model=resnet18 optim.lr=0.1 epochs=30 batch_size=512
   bigmodel-train -m optim.lr=0.1,0.01 seed=1,2               a sweep: every combination
+  bigmodel-train optim=adamw seeds=5                         five seeds: mean, deviation and a 95 % interval
   bigmodel-train -m resume=outputs/sweeps/2026-01-31_12-00-00-a1b2   a sweep goes on
   bigmodel-train batch_size=auto optim.lr=auto               find both on this machine, then train
   bigmodel-train profile=true                                where time and memory go
@@ -28,6 +29,7 @@ _EXAMPLES = {
   bigmodel-export run=outputs/2026-01-31/12-00-00-a1b2 format=onnx""",
 }
 _SWEEP = (
+    "  seeds=N            train with N seeds, from the config's own upward: with or without -m",
     "  -m, --multirun     try every combination of comma-separated values; with it",
     "    jobs=N           so many at a time (auto: one a core, or one a GPU)",
     "    on_failure=...   continue, stop or retry",
@@ -38,10 +40,51 @@ _PURPOSE = {
     "predict": "Classify images with a trained run.",
     "export": "Write a trained model in a format other tools load; it is loaded again and compared first.",
 }
+_READERS = {  # of what runs left: they have no config
+    "compare": """Say whether a run or sweep is better than another, and what was set differently.
+
+Usage: bigmodel-compare RUN_OR_SWEEP ... [key=value ...]
+
+Each path is a run directory or a sweep. Runs that differ in their seed alone count as one point: mean, deviation and a
+95 % interval. Points are paired by seed where their seeds match; of more than two, each is held against the best, with
+Holm's correction.
+
+Settings and their defaults:
+  metric:                 as test/accuracy, val/loss or best; the monitored one on the test split if left out
+  format: table           table, or json: one line
+
+Examples:
+  bigmodel-compare outputs/2026-01-31/12-00-00-a1b2 outputs/2026-01-31/15-00-00-c3d4
+  bigmodel-compare outputs/sweeps/2026-01-31_12-00-00-a1b2 metric=val/loss format=json""",
+    "runs": """List the runs that lie under outputs/, those of sweeps included.
+
+Usage: bigmodel-runs [condition ...] [key=value ...]
+
+A condition is any key of a run's config or metrics with a value: model=cnn, 'optim.lr>0.01', 'test/accuracy>=0.9',
+state=done (done, early_stopped, failed, interrupted, running), 'age<2d'. All of them must hold.
+
+Settings and their defaults:
+  sort: age               any key; metrics with the best first, sort=-KEY the other way round
+  filter:                 conditions in one word: filter='model=cnn optim.lr>0.01'
+  limit: null             how many to list
+  format: table           table, or json: one line a run
+  output_dir: outputs     where run directories lie
+
+Examples:
+  bigmodel-runs sort=test/accuracy limit=10
+  bigmodel-runs state=failed 'age<1d'
+  bigmodel-runs model=cnn 'optim.lr>0.01' format=json""",
+}
+_READERS_FLAGS = """
+Flags:
+  -v                 show the traceback of an error
+  --version, --help"""
 
 
 def help_text(verb: str, config_dir: Path | None = None) -> str:
     """Usage, settings, groups with their choices, and examples of one command."""
+    if verb in _READERS:
+        return _READERS[verb] + "\n" + _READERS_FLAGS
     own = conf_directory()
     directories = [own] if config_dir is None else [own, config_dir]
     groups, settings = _root(own / f"{verb}.yaml")

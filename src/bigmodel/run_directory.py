@@ -68,14 +68,15 @@ class Lock:
     def __init__(self, directory: Path) -> None:
         self._file: IO[str] = (directory / ".lock").open("a+", encoding="utf-8")
         os.register_at_fork(after_in_child=self._file.close)  # a data worker that outlives its parent holds nothing
-        for _ in range(_PATIENCE):
+        for look in range(_PATIENCE):
             try:
                 fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except OSError:
                 self._file.seek(0)
                 holder = self._file.read().strip()
-            if holder.isdigit() and Path(f"/proc/{holder}").exists():
+            # a look at whether it is held (`results.reading.held`) is over before the second try
+            if look and holder.isdigit() and Path(f"/proc/{holder}").exists():
                 self._refuse(directory, holder)
             time.sleep(0.01)  # it has the lock, and is about to write its number over that of a dead one
         else:

@@ -22,6 +22,7 @@ from bigmodel.compose import Source, by_hydra, compose, refuse_long
 from bigmodel.config import Config, problems_of
 from bigmodel.errors import BigmodelError, ConfigError, Interrupted
 from bigmodel.guard import complain
+from bigmodel.seed_axis import with_seeds
 from bigmodel.signals import Stop
 from bigmodel.sweep import gpus
 from bigmodel.sweep.directory import Entry, Sweep, is_sweep, make
@@ -35,8 +36,9 @@ _VARIANTS_CHECKED = 50
 Composed = tuple[int, Sequence[str], DictConfig]  # number, overrides, config
 
 
-def sweep(overrides: Sequence[str], source: Source, trust: Sequence[str], stop: Stop) -> int:
-    """Freeze and run every combination of the values. Returns 0, or the exit code of the first job that failed.
+def sweep(overrides: Sequence[str], source: Source, trust: Sequence[str], stop: Stop, seeds: str | None = None) -> int:
+    """Freeze and run every combination of the values, each with `seeds` seeds if that is given. Returns 0, or the exit
+    code of the first job that failed.
 
     Raises:
         ConfigError: a line for each mistake; nothing was started.
@@ -46,6 +48,8 @@ def sweep(overrides: Sequence[str], source: Source, trust: Sequence[str], stop: 
         refuse_long(overrides)
         first = compose("train", [values[0] for values in _choices(overrides)], source, trust)
         dry_run = bool(first.tree["dry_run"])
+        if seeds is not None:
+            overrides = with_seeds(int(seeds), overrides, int(first.tree["seed"]))
         own = next((text for text in overrides if text.startswith("hydra.sweep.dir=")), None)
         with _directory(Path(first.tree["output_dir"]), dry_run, own is not None) as directory:
             task = Task(tuple(trust), stop, dry_run)

@@ -14,10 +14,11 @@ from typing import Any
 
 from bigmodel.errors import ConfigError, DivergedError, Interrupted
 from bigmodel.guard import complain
+from bigmodel.results.leaderboard import leaderboard
 from bigmodel.signals import Stop
 from bigmodel.sweep import gpus
 from bigmodel.sweep.directory import State, Sweep, in_words
-from bigmodel.sweep.table import Watch, plain
+from bigmodel.sweep.table import Watch, plain, say
 from bigmodel.sweep.workers import Workers
 
 _LOOK_S = 0.25  # between looks at the signals and at what the jobs have reached
@@ -73,8 +74,11 @@ def go_on(sweep: Sweep, trust: Sequence[str]) -> str:
 
 
 def finish(sweep: Sweep) -> None:
-    """What a sweep leaves on the screen."""
+    """What a sweep leaves: the table of its jobs, and what they found as a leaderboard and in files."""
     plain(sweep)
+    if any(state.word == "done" for state in sweep.states().values()):
+        say("")
+        say(leaderboard(sweep.path))
 
 
 def _again(sweep: Sweep, code: int, tries: int) -> bool:

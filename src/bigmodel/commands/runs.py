@@ -1,0 +1,166 @@
+"""`bigmodel-runs`: what lies under `outputs/`, filtered and sorted. Imports no torch."""
+
+from __future__ import annotations
+
+import json
+import operator
+import re
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bigmodel.errors import ConfigError
+from bigmodel.options import options
+from bigmodel.results import words
+from bigmodel.results.points import shown
+from bigmodel.results.reading import Run, lower_is_better, under
+from bigmodel.results.tables import table, terminal_width
+from bigmodel.targets import nearest
+from bigmodel.words import clip
+
+_DEFAULTS = {"sort": "age", "filter": "", "format": "table", "output_dir": "outputs", "limit": "null"}
+_CHOICES = {"format": ("table", "json")}
+_COLUMNS = ("state", "model", "dataset", "optim", "optim.lr", "test/accuracy", "best", "step", "age", "path")
+_OPTIONAL = ("dataset", "step", "optim", "best", "optim.lr", "model")  # in this order they leave a narrow terminal
+_CONDITION = re.compile(r"([\w./-]+)\s*(!=|>=|<=|=|>|<)\s*(.*)", re.DOTALL)
+_OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
+    **{"=": operator.eq, "!=": operator.ne},
+    **{">": operator.gt, "<": operator.lt, ">=": operator.ge, "<=": operator.le},
+}
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+@dataclass(frozen=True)
+class Condition:
+    """`optim.lr>0.1`."""
+
+    key: str
+    sign: str
+    value: str
+
+    def holds(self, facts: dict[str, Any]) -> bool:
+        """Whether a run has the key and its value fits: as numbers where both are, else `=` and `!=` as text."""
+        if self.key not in facts:
+            return self.sign == "!="
+        value = facts[self.key]
+        numbers = _number(value), _number(self.value, self.key == "age")
+        if None not in numbers and not isinstance(value, bool):
+            return _OPERATORS[self.sign](*numbers)
+        if self.sign not in ("=", "!="):
+            return False
+        return _OPERATORS[self.sign](_plain(shown(value)), _plain(self.value))
+
+
+def run(given: Sequence[str]) -> None:
+    """List and print.
+
+    Raises:
+        ConfigError: an option or a condition cannot be read, or no run has a key.
+    """
+    settings, rest = options(given, _DEFAULTS, _CHOICES)
+    conditions = _conditions([*settings["filter"].split(), *rest])
+    limit = _limit(settings["limit"])
+    output_dir = Path(settings["output_dir"])
+    if not output_dir.is_dir():
+        raise ConfigError(f"output_dir: there is no directory '{output_dir}'")
+    warnings: list[str] = []
+    runs, now = under(output_dir, warnings), time.time()
+    for line in warnings:
+        print(f"warning: {clip(line, 300)}", file=sys.stderr)
+    facts = [_facts(run, now) for run in runs]
+    key = settings["sort"].removeprefix("-")
+    _refuse_unknown([*(condition.key for condition in conditions), key], facts)
+    kept = [i for i, fact in enumerate(facts) if all(condition.holds(fact) for condition in conditions)]
+    kept = _sorted(kept, facts, key, settings["sort"].startswith("-"))[:limit]
+    if settings["format"] == "json":
+        for i in kept:
+            print(json.dumps(_record(runs[i], facts[i]), default=str))
+    elif kept:
+        print("\n".join(_table([facts[i] for i in kept], [key, *(condition.key for condition in conditions)])))
+    else:
+        print(f"{len(runs)} runs under {output_dir}, none of which fits" if runs else f"no runs under {output_dir}")
+
+
+def _conditions(texts: Sequence[str]) -> list[Condition]:
+    found = [(text, _CONDITION.fullmatch(text)) for text in texts]
+    wrong = [text for text, match in found if match is None]
+    if wrong:
+        raise ConfigError(
+            *(f"{clip(text)}: no condition; write key=value, 'key>value' or 'key<value'" for text in wrong)
+        )
+    return [Condition(*match.groups()) for _, match in found if match is not None]
+
+
+def _limit(text: str) -> int | None:
+    if text != "null" and not (text.isdecimal() and text.isascii() and len(text) < 10):
+        raise ConfigError(f"limit: must be a number or null, not '{clip(text)}'")
+    return None if text == "null" else int(text)
+
+
+def _facts(run: Run, now: float) -> dict[str, Any]:
+    """All that can be asked of a run, by key."""
+    about = {"state": run.state, "age": now - run.started, "path": str(run.path)}
+    return {**run.config, **run.metrics, **about}
+
+
+def _refuse_unknown(keys: Sequence[str], facts: Sequence[dict[str, Any]]) -> None:
+    known = {key for fact in facts for key in fact}
+    unknown = [key for key in dict.fromkeys(keys) if facts and key not in known]
+    if unknown:
+        raise ConfigError(*(f"{clip(key)}: no run has it; {_hint(key, sorted(known))}" for key in unknown))
+
+
+def _hint(key: str, known: Sequence[str]) -> str:
+    same_leaf = [name for name in known if re.split(r"[./]", name)[-1] == key]
+    hint = f"did you mean {same_leaf[0]}?" if same_leaf else nearest(key, known)
+    return hint if hint.startswith("did") else "format=json shows the keys"
+
+
+def _sorted(kept: Sequence[int], facts: Sequence[dict[str, Any]], key: str, reverse: bool) -> list[int]:
+    """The best, the newest or the smallest first; what lacks the key comes last."""
+    present = [i for i in kept if facts[i].get(key) is not None]
+    numeric = all(_number(facts[i][key]) is not None for i in present)
+    best_first = numeric and ("/" in key or key == "best") and not lower_is_better(key)
+    by: Callable[[int], Any] = lambda i: _number(facts[i][key]) if numeric else shown(facts[i][key])  # noqa: E731
+    return sorted(present, key=by, reverse=reverse != best_first) + [i for i in kept if facts[i].get(key) is None]
+
+
+def _table(facts: Sequence[dict[str, Any]], asked: Sequence[str]) -> list[str]:
+    more = [key for key in dict.fromkeys(asked) if key not in _COLUMNS]
+    columns = [*_COLUMNS[:-2], *more, *_COLUMNS[-2:]]
+    rows = [[_cell(fact, key) for key in columns] for fact in facts]
+    return table(columns, rows, terminal_width(), [key for key in _OPTIONAL if key not in asked])
+
+
+def _cell(fact: dict[str, Any], key: str) -> str:
+    value = fact.get(key)
+    if key == "age":
+        return words.duration(fact["age"])
+    if key == "step" and value is not None:
+        return f"{value:.0f}/{fact['steps']:.0f}" if "steps" in fact else f"{value:.0f}"
+    if isinstance(value, float) and ("/" in key or key == "best"):
+        return words.value(value)
+    return words.MISSING if value is None else shown(value)
+
+
+def _record(run: Run, facts: dict[str, Any]) -> dict[str, Any]:
+    about = {key: facts[key] for key in ("path", "state", "age")}
+    return about | {"monitor": run.monitor, "metrics": dict(run.metrics), "config": dict(run.config)}
+
+
+def _number(value: Any, time: bool = False) -> float | None:
+    if isinstance(value, bool) or value is None:
+        return None
+    text = str(value)
+    scale = _UNITS.get(text[-1:], 1) if time else 1
+    try:
+        return float(text[:-1] if time and text[-1:] in _UNITS else text) * scale
+    except ValueError:
+        return None
+
+
+def _plain(text: str) -> str:
+    return text.replace(" ", "")

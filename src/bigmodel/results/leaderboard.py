@@ -1,0 +1,95 @@
+"""What a sweep found: its points by the monitored metric, as a table, `results.csv` and plots."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from bigmodel import statistics
+from bigmodel.results import plots, words
+from bigmodel.results.points import Point, axes, group, shown
+from bigmodel.results.reading import Run, jobs_of, read
+from bigmodel.results.tables import table, terminal_width
+from bigmodel.results.verdicts import ranking
+from bigmodel.words import first_line
+
+CSV = "results.csv"
+_MOST_ROWS = 20  # in the terminal; the file has all
+
+
+def leaderboard(sweep: Path) -> str:
+    """The table as text, best first; writes `results.csv` and `plots/` into the sweep's directory.
+
+    The order is that of the monitored metric's best value; the test split decides nothing. What cannot be written is
+    told in a line: the runs themselves are safe.
+    """
+    lines: list[str] = []
+    runs = [read(path, lines) for path in jobs_of(sweep)]
+    lines = [f"warning: {line}" for line in lines]
+    if not runs:
+        return "\n".join(lines)
+    points = group(runs)
+    keys = axes([point.config for point in points])
+    lines += _table(points, keys, runs[0].monitor)
+    try:
+        _write_csv(sweep / CSV, runs, keys)
+        files = plots.draw(sweep / "plots", points, keys, runs[0].monitor)
+        lines += ["", f"files  {', '.join(str(path.relative_to(sweep)) for path in (sweep / CSV, *files))} in {sweep}"]
+    except ImportError:
+        lines += ["", f"files  {CSV} in {sweep}; plots need matplotlib: pip install 'bigmodel-train[plots]'"]
+    except OSError as error:
+        lines += ["", f"warning: the results could not be written: {first_line(error)}"]
+    return "\n".join(lines)
+
+
+def _table(points: Sequence[Point], keys: Sequence[str], monitor: str) -> list[str]:
+    named = {str(number): point for number, point in enumerate(points)}
+    order = ranking({name: point.values("best") for name, point in named.items()}, monitor)
+    order += [name for name in named if name not in order]
+    test = f"test/{monitor.rpartition('/')[2]}"
+    head = ["", *keys, f"best {monitor}", "95 % interval", test, "n", "jobs"]
+    rows = []
+    for place, name in enumerate(order[:_MOST_ROWS], start=1):
+        point = named[name]
+        best, tested = _summary(point, "best"), _summary(point, test)
+        settings = [shown(point.config[key]) if key in point.config else words.MISSING for key in keys]
+        figures = [words.mean(best), words.interval(best.low, best.high) if best else words.MISSING, words.mean(tested)]
+        rows.append([str(place), *settings, *figures, str(best.n if best else 0), _jobs(point)])
+    lonely = max(len(point.runs) for point in points) == 1
+    drop = {"95 % interval", "n"} if lonely else set()
+    kept = [i for i, name in enumerate(head) if name not in drop]
+    lines = table([head[i] for i in kept], [[row[i] for i in kept] for row in rows], terminal_width(), ("jobs", "n"))
+    left = len(order) - len(rows)
+    return [*lines, f"and {left} more, in {CSV}"] if left else lines
+
+
+def _summary(point: Point, metric: str) -> statistics.Summary | None:
+    values = list(point.values(metric).values())
+    return statistics.summary(values) if values else None
+
+
+def _jobs(point: Point) -> str:
+    """The numbers of the point's runs, with the state of those that did not finish."""
+    return " ".join(run.path.name + ("" if run.finished else f" ({run.state})") for run in point.runs)
+
+
+def _write_csv(file: Path, runs: Sequence[Run], keys: Sequence[str]) -> None:
+    """A row for each run, whole or not at all."""
+    metrics = list(dict.fromkeys(name for run in runs for name in run.metrics))
+    rows = [["job", *keys, "seed", "state", *metrics]]
+    for run in runs:
+        settings = [shown(run.config[key]) if key in run.config else "" for key in (*keys, "seed")]
+        figures = [repr(run.metrics[name]) if name in run.metrics else "" for name in metrics]
+        rows.append([run.path.name, *settings, run.state, *figures])
+    temporary = file.with_name(f".tmp-{file.name}")
+    try:
+        with temporary.open("w", newline="", encoding="utf-8", errors="backslashreplace") as stream:
+            csv.writer(stream).writerows(rows)
+        os.replace(temporary, file)
+    except OSError:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise

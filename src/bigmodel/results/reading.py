@@ -1,0 +1,243 @@
+"""Run directories as plain records. Nothing in them is executed; what is torn or hostile costs a warning."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import math
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from bigmodel.errors import ConfigError
+from bigmodel.results.choices import choice
+from bigmodel.strange_yaml import refuse_strange
+from bigmodel.words import first_line
+
+FINISHED = ("done", "early_stopped")
+STATES = (*FINISHED, "failed", "interrupted", "running")
+_LARGEST = 16 << 20  # bytes of a JSON file, and of what is read of metrics.jsonl
+_LONGEST_LINE = 1 << 16
+_OF_EVENTS = ("step", "epoch", "best", "seconds", "data_s", "step_s")  # no metrics
+_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_LOWER = frozenset({"loss", "perplexity", "mae", "mse", "rmse", "error", "wer", "cer", "nll", "seconds", "grad_norm"})
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run directory. `started` is in seconds since 1970; the keys of `config` and `metrics` are flat.
+
+    `metrics` holds finite numbers: of each split as `test/accuracy`, and `best` (of `monitor`), `step`, `steps`,
+    `seconds`, `samples_per_s`, as far as the run has got.
+    """
+
+    path: Path
+    state: str
+    config: Mapping[str, Any]
+    metrics: Mapping[str, float]
+    monitor: str
+    started: float
+    environment: Mapping[str, str]
+
+    @property
+    def finished(self) -> bool:
+        return self.state in FINISHED
+
+
+def lower_is_better(metric: str) -> bool:
+    """By its name: losses and errors are better the lower they are, all else the higher."""
+    return metric.rpartition("/")[2] in _LOWER
+
+
+def expand(path: Path, warnings: list[str]) -> list[Run]:
+    """A run, or the runs of a sweep by number.
+
+    Raises:
+        ConfigError: there is neither.
+    """
+    if _is_run(path):
+        return [read(path, warnings)]
+    jobs = jobs_of(path)
+    if not jobs:
+        raise ConfigError(f"'{path}': there is no run or sweep; bigmodel-runs lists what there is")
+    return [read(job, warnings) for job in jobs]
+
+
+def jobs_of(sweep: Path) -> list[Path]:
+    """The run directories of a sweep by number; none where it is no sweep."""
+    jobs = [path for path in _directories(sweep) if path.name.isdecimal() and _is_run(path)]
+    return sorted(jobs, key=lambda path: int(path.name))
+
+
+def under(output_dir: Path, warnings: list[str]) -> list[Run]:
+    """All runs below `output_dir`, those of sweeps included."""
+    days = [place for place in _directories(output_dir) if place.name != "sweeps"]
+    paths = [path for day in days for path in _directories(day) if _is_run(path)]
+    paths += [job for sweep in _directories(output_dir / "sweeps") for job in jobs_of(sweep)]
+    return [read(path, warnings) for path in paths]
+
+
+def read(path: Path, warnings: list[str]) -> Run:
+    """One run directory; what cannot be read of it is left out, with a line in `warnings`."""
+    summary = _json(path / "summary.json", warnings)
+    environment = _json(path / "environment.json", warnings)
+    config = _config(path / "config.yaml", warnings)
+    monitor = str(summary.get("monitor", config.get("monitor", "")))
+    state = str(summary.get("state", "interrupted"))  # no summary and no holder: the process died
+    if held(path):
+        state = "running"
+    elif state not in STATES:
+        warnings.append(f"{path / 'summary.json'}: '{state[:40]}' is no state")
+        state = "interrupted"
+    metrics = dict(_reached(path, monitor)) if state == "running" or not summary else dict(_totals(summary))
+    return Run(path, state, config, metrics, monitor, _started(path, environment), _surroundings(environment))
+
+
+def held(path: Path) -> bool:
+    """Whether a process is writing this run: its lock is tried with a shared one, which is let go of at once."""
+    try:
+        descriptor = os.open(path / ".lock", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # a file system without locks
+        return False
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def course(path: Path) -> Iterator[dict[str, Any]]:
+    """The events of `metrics.jsonl` that can be read, in order."""
+    with suppress(OSError):
+        for line in _text(path / "metrics.jsonl", whole=False).splitlines():
+            with suppress(ValueError, RecursionError):
+                event = json.loads(line) if len(line) < _LONGEST_LINE else None
+                if isinstance(event, dict) and isinstance(event.get("split"), str):
+                    yield event
+
+
+def number(value: Any) -> float | None:
+    """A finite number as such, anything else as None."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    with suppress(OverflowError):
+        return float(value) if math.isfinite(value) else None
+    return None
+
+
+def _is_run(path: Path) -> bool:
+    return any((path / name).is_file() for name in ("config.yaml", "summary.json", ".lock"))
+
+
+def _directories(path: Path) -> list[Path]:
+    try:
+        with os.scandir(path) as entries:
+            return sorted(path / entry.name for entry in entries if entry.is_dir())
+    except OSError:
+        return []
+
+
+def _reached(path: Path, monitor: str) -> Iterator[tuple[str, float]]:
+    """Of a run that has no summary yet: what its last events say."""
+    split, _, name = monitor.partition("/")
+    for event in course(path):
+        yield from _numbers(event["split"], {key: event[key] for key in event if key not in _OF_EVENTS})
+        yield from _numbers("", {"step": event.get("step")})
+        if event["split"] == split and event.get("best") is True:
+            yield from _numbers("", {"best": event.get(name)})
+
+
+def _totals(summary: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    for split in ("train", "val", "test"):
+        yield from _numbers(split, summary.get(split))
+    yield from _numbers("", {key: summary.get(key) for key in ("step", "steps", "seconds", "samples_per_s")})
+    best = summary.get("best")
+    yield from _numbers("", {"best": best.get("value")} if isinstance(best, Mapping) else None)
+
+
+def _numbers(prefix: str, values: Any) -> Iterator[tuple[str, float]]:
+    for key, value in values.items() if isinstance(values, Mapping) else ():
+        finite = number(value)
+        if finite is not None:
+            yield f"{prefix}/{key}" if prefix else str(key), finite
+
+
+def _started(path: Path, environment: Mapping[str, Any]) -> float:
+    with suppress(ValueError, OverflowError, OSError):
+        return datetime.fromisoformat(str(environment.get("time"))).timestamp()
+    with suppress(OSError):
+        return path.stat().st_mtime
+    return 0.0
+
+
+def _surroundings(environment: Mapping[str, Any]) -> dict[str, str]:
+    """Of `environment.json` what explains a difference between runs of one config."""
+    git, versions = environment.get("git"), environment.get("versions")
+    facts = {"dataset": environment.get("dataset"), "device": environment.get("device")}
+    facts |= {f"git.{key}": value for key, value in git.items()} if isinstance(git, Mapping) else {}
+    facts |= {f"versions.{key}": value for key, value in versions.items()} if isinstance(versions, Mapping) else {}
+    return {f"environment.{key}": value for key, value in facts.items() if isinstance(value, str)}
+
+
+def _config(file: Path, warnings: list[str]) -> dict[str, Any]:
+    try:
+        text = _text(file)
+        refuse_strange(file)
+        loaded = yaml.load(text, _Loader)
+    except ConfigError as error:
+        warnings += error.lines
+        return {}
+    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
+        warnings.append(f"{file}: cannot be read: {first_line(error)}")
+        return {}
+    if not isinstance(loaded, dict):
+        warnings.append(f"{file}: is not a config: it holds no keys")
+        return {}
+    return dict(_flat("", loaded))
+
+
+def _flat(path: str, node: Any) -> Iterator[tuple[str, Any]]:
+    """Dotted keys with their values; a node's own key stands for its target, as `model: cnn`."""
+    if not isinstance(node, Mapping) or not node:
+        yield path, node
+        return
+    for key, value in node.items():
+        if key == "_target_":
+            yield path, choice(path, node)
+        else:
+            yield from _flat(f"{path}.{key}" if path else str(key), value)
+
+
+def _json(file: Path, warnings: list[str]) -> dict[str, Any]:
+    try:
+        loaded = json.loads(_text(file))
+        if isinstance(loaded, dict):
+            return loaded
+        warnings.append(f"{file}: holds no keys")
+    except FileNotFoundError:
+        pass  # a run that has not got so far
+    except (OSError, ValueError, RecursionError) as error:
+        warnings.append(f"{file}: cannot be read: {first_line(error)}")
+    return {}
+
+
+def _text(file: Path, whole: bool = True) -> str:
+    """A regular file's text; OSError for anything else, ValueError for one that is too large, unless a part will do."""
+    with open(os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:  # a pipe must not block
+        if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+            raise OSError("it is no regular file")
+        content = stream.read(_LARGEST + 1)
+    if whole and len(content) > _LARGEST:
+        raise ValueError(f"more than {_LARGEST} bytes are too many")
+    return content.decode("utf-8", "strict" if whole else "replace")

@@ -1,0 +1,162 @@
+"""Means over seeds, and what can be said of their difference. Numbers only: no runs, no words.
+
+Student's t needs one special function, the regularised incomplete beta function, which is here too: a dependency on
+scipy would cost more to install and to import than these twenty lines.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+CONFIDENCE = 0.95
+_ROUNDING = 1e-12  # relative; a smaller spread is that of the arithmetic
+_TINY = 1e-300
+_TERMS = 100_000  # of the continued fraction, which takes about the square root of the degrees of freedom
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Of `n` values: mean, sample standard deviation, and the interval that holds the true mean with 95 %.
+
+    Of one value there is neither deviation nor interval.
+    """
+
+    n: int
+    mean: float
+    std: float | None
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The mean of one point less that of another, its 95 % interval, and the two-sided p-value against no difference.
+
+    `p` is None where no value differs from another inside a point: a t-test has nothing to measure chance by.
+    """
+
+    mean: float
+    low: float
+    high: float
+    p: float | None
+    freedom: float
+    paired: bool
+    n: int  # pairs, or values of both
+
+
+def summary(values: Sequence[float]) -> Summary:
+    """Summarise one or more values."""
+    n, mean = len(values), _mean(values)
+    if n < 2:
+        return Summary(n, mean, None, None, None)
+    std = math.sqrt(_variance(values))
+    half = t_quantile(n - 1) * std / math.sqrt(n)
+    return Summary(n, mean, std, mean - half, mean + half)
+
+
+def paired(first: Sequence[float], second: Sequence[float]) -> Difference:
+    """Student's t-test on the differences of values that belong together, as runs of one seed; two pairs or more."""
+    differences = [a - b for a, b in zip(first, second, strict=True)]
+    n = len(differences)
+    error = math.sqrt(_variance(differences) / n)
+    return _difference(_mean(differences), error, n - 1, _scale(first, second), pairs=n)
+
+
+def welch(first: Sequence[float], second: Sequence[float]) -> Difference:
+    """Welch's t-test (Biometrika 34, 1947): two or more values each, of variances that need not be equal."""
+    parts = [_variance(values) / len(values) for values in (first, second)]
+    error = math.sqrt(sum(parts))
+    sizes = (len(first), len(second))
+    if error > _ROUNDING * _scale(first, second):
+        largest = max(parts)  # divided by, so that no square falls below what a float holds
+        shares = [part / largest for part in parts]
+        freedom = sum(shares) ** 2 / sum(share**2 / (n - 1) for share, n in zip(shares, sizes, strict=True))
+    else:
+        freedom = sum(sizes) - 2
+    return _difference(_mean(first) - _mean(second), error, freedom, _scale(first, second), values=sum(sizes))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """The p-values of several tests, raised so that all verdicts together err with the chance of one (Holm 1979)."""
+    order = sorted(range(len(p_values)), key=p_values.__getitem__)
+    raised, highest = [0.0] * len(p_values), 0.0
+    for rank, index in enumerate(order):
+        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        raised[index] = highest
+    return raised
+
+
+def t_tail(t: float, freedom: float) -> float:
+    """The chance that Student's t lies further from 0 than `t`, on either side."""
+    square = t * t
+    if math.isinf(square):
+        return 0.0
+    return _incomplete_beta(freedom / (freedom + square), square / (freedom + square), freedom / 2, 0.5)
+
+
+def t_quantile(freedom: float, confidence: float = CONFIDENCE) -> float:
+    """The t that Student's t lies within on both sides of 0 with this confidence."""
+    return _where(lambda t: t_tail(t, freedom) > 1 - confidence)
+
+
+def _where(below: Callable[[float], bool]) -> float:
+    """The positive number up to which `below` holds, by bisection to the last bit."""
+    low, high = 0.0, 1.0
+    while below(high):
+        low, high = high, 2 * high
+    while low < (middle := (low + high) / 2) < high:
+        low, high = (middle, high) if below(middle) else (low, middle)
+    return high
+
+
+def _difference(
+    mean: float, error: float, freedom: float, scale: float, pairs: int | None = None, values: int = 0
+) -> Difference:
+    if error > _ROUNDING * scale:
+        p: float | None = t_tail(mean / error, freedom)
+    else:
+        p, error = (1.0 if abs(mean) <= _ROUNDING * scale else None), 0.0
+    half = t_quantile(freedom) * error
+    return Difference(mean, mean - half, mean + half, p, freedom, pairs is not None, pairs or values)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values)
+
+
+def _variance(values: Sequence[float]) -> float:
+    mean = _mean(values)
+    return math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1)
+
+
+def _scale(*samples: Sequence[float]) -> float:
+    return max(abs(value) for values in samples for value in values)
+
+
+def _incomplete_beta(x: float, rest: float, a: float, b: float) -> float:
+    """I_x(a, b). `rest` is 1 - x, given apart since it may be too small to be told from it."""
+    if x <= 0 or rest <= 0:
+        return 0.0 if x <= 0 else 1.0
+    if x > (a + 1) / (a + b + 2):  # where the fraction would converge slowly
+        return 1 - _incomplete_beta(rest, x, b, a)
+    front = a * math.log(x) + b * math.log(rest) + math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b)
+    return math.exp(front) / (a * _beta_fraction(x, a, b))
+
+
+def _beta_fraction(x: float, a: float, b: float) -> float:
+    """1 + d1/(1 + d2/(1 + ...)), Abramowitz & Stegun 26.5.8, from its first term on by Lentz's method."""
+    value, numerator, denominator = 1.0, 1.0, 0.0
+    for term in range(1, _TERMS):
+        m = term // 2
+        if term % 2:
+            d = -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1))
+        else:
+            d = m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m))
+        denominator = 1 / (1 + d * denominator or _TINY)
+        numerator = 1 + d / numerator or _TINY
+        value *= numerator * denominator
+        if abs(numerator * denominator - 1) < 1e-15:
+            break
+    return value
