@@ -181,6 +181,6 @@ def test_a_table_fits_its_terminal() -> None:
     head, rows = ["state", "lr", "path"], [["early_stopped", "0.1", path]]
     assert table(head, rows) == [f"{'state':13}   lr  path", f"early_stopped  0.1  {path}"]
     assert table(head, rows, 50, ["lr"])[1].split() == ["early_stopped", path]
-    assert table(head, rows, 43, ["lr"])[1].split() == ["early_s…", path]
+    assert table(head, rows, 43, ["lr"])[1].split() == ["early_st…", path]
     for width in range(3, 52):
         assert max(len(line) for line in table(head, rows, width, ["lr"])) <= width

@@ -7,6 +7,7 @@ import importlib.util
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import pytest
 from hypothesis import given, settings
@@ -22,6 +23,7 @@ from bigmodel.seed_axis import with_seeds
 from conftest import TINY, Answer, is_quiet
 from made_runs import made_run, made_sweep
 
+PLOTS = {"over_model.png", "over_optim.lr.png", "parallel_coordinates.png", "learning_curves.png"}
 QUICK = (*TINY[:-1], "epochs=1")
 
 
@@ -134,6 +136,40 @@ def test_a_loss_is_better_the_lower(tmp_path: Path) -> None:
     assert [line.split()[-1] for line in lines[1:4]] == ["1", "2", "0"]
 
 
+def test_every_run_is_drawn_in_every_plot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is asked of matplotlib; whether it is a picture, only matplotlib can tell, below."""
+    drawn: dict[str, MagicMock] = {}
+
+    class Figure:
+        def __init__(self, **_: object) -> None:
+            self.axes = MagicMock()
+
+        def subplots(self) -> MagicMock:
+            return self.axes
+
+        def savefig(self, path: Path, dpi: int) -> None:
+            drawn[path.name] = self.axes
+
+    library = MagicMock()
+    library.figure.Figure = Figure
+    monkeypatch.setitem(sys.modules, "matplotlib", library)
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", library.figure)
+    sweep = made_sweep(tmp_path / "sweep", {0.001: [0.7, 0.72], 0.01: [0.90, 0.92], 3.0: [0.1]})
+    made_run(sweep / "5", 0.8, model="cnn")
+    assert leaderboard(sweep).endswith(f"plots/learning_curves.png in {sweep}")
+    assert set(drawn) == PLOTS
+    assert drawn["over_optim.lr.png"].plot.call_args.args[:2] == (
+        (0.001, 0.001, 0.01, 0.01, 3.0, 0.1),
+        [0.7, 0.72, 0.9, 0.92, 0.1, 0.8],
+    )
+    drawn["over_optim.lr.png"].set_xscale.assert_called_once_with("log")
+    assert not drawn["over_model.png"].set_xscale.called
+    assert drawn["over_model.png"].set_xticks.call_args.kwargs == {"labels": ["cnn", "mlp"]}
+    assert drawn["parallel_coordinates.png"].plot.call_count == 6
+    assert drawn["learning_curves.png"].plot.call_args_list[0].args == ([3.0, 6.0], [0.35, 0.7])
+    assert drawn["learning_curves.png"].plot.call_count == 6
+
+
 @pytest.mark.skipif(importlib.util.find_spec("matplotlib") is None, reason="matplotlib is not installed")
 def test_the_plots_are_pictures(tmp_path: Path) -> None:
     from PIL import Image
@@ -141,10 +177,9 @@ def test_the_plots_are_pictures(tmp_path: Path) -> None:
     sweep = made_sweep(tmp_path / "sweep", {0.001: [0.7, 0.72], 0.1: [0.90, 0.92], 3.0: [0.1, 0.1]})
     made_run(sweep / "6", 0.8, model="cnn")
     text = leaderboard(sweep)
-    names = {"over_model.png", "over_optim.lr.png", "parallel_coordinates.png", "learning_curves.png"}
-    assert {path.name for path in (sweep / "plots").iterdir()} == names
-    assert all(name in text for name in names)
-    for name in names:
+    assert {path.name for path in (sweep / "plots").iterdir()} == PLOTS
+    assert all(name in text for name in PLOTS)
+    for name in PLOTS:
         with Image.open(sweep / "plots" / name) as image:
             assert min(image.size) > 300
             assert len(image.convert("RGB").getcolors(1 << 24)) > 3

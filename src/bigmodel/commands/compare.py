@@ -17,6 +17,7 @@ from bigmodel.results.points import Point, differing, group, shown
 from bigmodel.results.reading import Run, expand
 from bigmodel.results.tables import table, terminal_width
 from bigmodel.targets import nearest
+from bigmodel.words import clip
 
 _DEFAULTS = {"metric": "", "format": "table"}
 _CHOICES = {"format": ("table", "json")}
@@ -39,7 +40,7 @@ def run(given: Sequence[str]) -> None:
     if metric not in known:
         raise ConfigError(f"metric: no finished run has '{metric}'; {nearest(metric, known)}")
     for line in [*warnings, *_left_out(points, metric)]:
-        print(f"warning: {line}", file=sys.stderr)
+        print(f"warning: {clip(line, 300)}", file=sys.stderr)
     values = {name: point.values(metric) for name, point in points.items()}
     found = verdicts.compare(values, metric)
     if settings["format"] == "json":

@@ -34,15 +34,21 @@ def leaderboard(sweep: Path) -> str:
     points = group(runs)
     keys = axes([point.config for point in points])
     lines += _table(points, keys, runs[0].monitor)
+    return "\n".join([*lines, "", _files(sweep, runs, points, keys)])
+
+
+def _files(sweep: Path, runs: Sequence[Run], points: Sequence[Point], keys: Sequence[str]) -> str:
+    """Write the files; a line that names them, or says why there are none."""
     try:
         _write_csv(sweep / CSV, runs, keys)
         files = plots.draw(sweep / "plots", points, keys, runs[0].monitor)
-        lines += ["", f"files  {', '.join(str(path.relative_to(sweep)) for path in (sweep / CSV, *files))} in {sweep}"]
     except ImportError:
-        lines += ["", f"files  {CSV} in {sweep}; plots need matplotlib: pip install 'bigmodel-train[plots]'"]
+        return f"files  {CSV} in {sweep}; plots need matplotlib: pip install 'bigmodel-train[plots]'"
     except OSError as error:
-        lines += ["", f"warning: the results could not be written: {first_line(error)}"]
-    return "\n".join(lines)
+        return f"warning: the results could not be written: {first_line(error)}"
+    except Exception as error:  # what matplotlib makes of strange values must not hide the table
+        return f"files  {CSV} in {sweep}; the plots could not be drawn: {type(error).__name__}: {first_line(error)}"
+    return f"files  {', '.join(str(path.relative_to(sweep)) for path in (sweep / CSV, *files))} in {sweep}"
 
 
 def _table(points: Sequence[Point], keys: Sequence[str], monitor: str) -> list[str]:
