@@ -39,7 +39,7 @@ def only_sweep(cwd: Path) -> Path:
 def table(said: str) -> list[list[str]]:
     """The rows of the last table: number, overrides, state, best; the time is left out."""
     head = [*re.finditer(r"job +overrides +state +best", said)][-1]
-    rows = said[head.end() :].splitlines()
+    rows = said[head.end() :].partition("\n\n")[0].splitlines()  # the leaderboard follows
     return [re.split(r"  +", row)[:4] for row in rows if re.match(r"\d+  ", row)]
 
 

@@ -137,7 +137,8 @@ def number(value: Any) -> float | None:
 
 
 def _is_run(path: Path) -> bool:
-    return any((path / name).is_file() for name in ("config.yaml", "summary.json", ".lock"))
+    files = ("config.yaml", "summary.json", ".lock")
+    return any((path / name).is_file() for name in files) and not (path / "sweep.json").is_file()
 
 
 def _directories(path: Path) -> list[Path]:
