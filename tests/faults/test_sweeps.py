@@ -215,6 +215,16 @@ def test_a_signal_stops_a_sweep_in_order(
             _becomes(directory, unbroken, said)
 
 
+def test_a_signal_before_all_is_frozen_leaves_nothing(tmp_path: Path) -> None:
+    cwd = _project(tmp_path)
+    process = sweep(*JOB, "seed=1,2,3,4,5,6", cwd=cwd)
+    assert until(lambda: list(cwd.glob("outputs/sweeps/*")), process)
+    os.kill(process.pid, signal.SIGINT)
+    assert finished(process) == 75
+    assert "nothing was started" in (cwd / "said").read_text()
+    assert not (cwd / "outputs").exists()
+
+
 def test_the_process_that_jobs_are_forked_from_dies(unbroken: tuple[Path, str], tmp_path: Path) -> None:
     directory = _as_before_its_start(unbroken[0], tmp_path / "it")
     process = sweep(*_resume(directory, tmp_path / "it"), cwd=tmp_path / "it")

@@ -42,6 +42,7 @@ def sweep(overrides: Sequence[str], source: Source, trust: Sequence[str], stop: 
         ConfigError: a line for each mistake; nothing was started.
         Interrupted: a signal came; the jobs have saved.
     """
+    stop.defer()  # composing goes through other people's `except`; whether to stop is asked between two jobs
     try:
         refuse_long(overrides)
         first = compose("train", [values[0] for values in _choices(overrides)], source, trust)
@@ -139,6 +140,8 @@ class Task:
         """ConfigError unless every job's config is right."""
         frozen, problems = [], list[str]()
         for number, words, composed in jobs:
+            if self.stop():
+                raise Interrupted(f"stopped by {self.stop.name}; nothing was started")
             config = Config(composed, self.trust)
             problems += problems_of(config, "train")
             if not problems:

@@ -113,6 +113,7 @@ def _facts(sweep: Sweep, numbers: Sequence[int], trust: Sequence[str]) -> dict[s
         "trust": [*trust],
         "verbose": os.environ.get("BIGMODEL_TRACEBACK") == "1",
         "command": sys.argv,
+        "imports": sys.path,
         "modules": _modules(sweep, numbers),
     }
 
