@@ -118,6 +118,8 @@ class Task:
             for line in listing({number: [w for w in words if w not in shared] for number, words in overrides.items()}):
                 say(line)
             return [None] * len(overrides)
+        if self.code and chosen["on_failure"] == "stop":  # in a batch before this one
+            return [None for _ in jobs]
         if is_sweep(path) and not self._batches:
             raise ConfigError(f"hydra.sweep.dir: a sweep is there already; to go on with it: -m resume={path}")
         self._batches += 1

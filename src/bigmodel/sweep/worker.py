@@ -28,8 +28,7 @@ def work(facts: Mapping[str, Any], number: int) -> int:
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     for stream in (1, 2):
         os.dup2(sink, stream)
-    if "OMP_NUM_THREADS" not in os.environ:  # what is set there, torch has heard already
-        torch.set_num_threads(facts["threads"])
+    torch.set_num_threads(facts["threads"])  # what `device.threads: null` stands for
     try:
         return guarded(lambda stop: _trained(facts, number, stop), facts["verbose"])
     except BigmodelError as error:
