@@ -139,7 +139,7 @@ def test_a_terminal_gets_one_table_and_files_no_control_codes(project: Path) -> 
     ours, theirs = os.openpty()
     os.set_blocking(ours, False)
     process = sweep(
-        *(*JOB, "device=cpu", "epochs=60", "seed=1,2"),
+        *(*JOB, "device=cpu", "epochs=40", "save_every=40epoch", "seed=1,2"),
         cwd=project,
         environment={"TERM": "xterm"},
         output=Path(os.ttyname(theirs)),

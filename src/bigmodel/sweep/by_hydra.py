@@ -24,7 +24,7 @@ from bigmodel.errors import BigmodelError, ConfigError, Interrupted
 from bigmodel.guard import complain
 from bigmodel.signals import Stop
 from bigmodel.sweep import gpus
-from bigmodel.sweep.directory import Entry, Sweep, is_sweep, make
+from bigmodel.sweep.directory import Entry, Sweep, is_sweep, make, shared
 from bigmodel.sweep.run import run
 from bigmodel.sweep.settings import settings, settled
 from bigmodel.sweep.table import listing, say
@@ -114,8 +114,8 @@ class Task:
         chosen = settings(chosen)
         if self.dry_run:
             overrides = {number: [*words] for number, words, _ in jobs}
-            shared = set.intersection(*map(set, overrides.values())) if len(overrides) > 1 else set[str]()
-            for line in listing({number: [w for w in words if w not in shared] for number, words in overrides.items()}):
+            common = shared(overrides.values())
+            for line in listing({number: [w for w in words if w not in common] for number, words in overrides.items()}):
                 say(line)
             return [None] * len(overrides)
         if self.code and chosen["on_failure"] == "stop":  # in a batch before this one
