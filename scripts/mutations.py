@@ -38,6 +38,7 @@ def _one(name: str, file: str, old: str, new: str, *tests: str) -> Mutation:
     return Mutation(name, file, ((old, new),), tests)
 
 
+SWEEPS = "tests/faults/test_sweeps.py"
 CHECKPOINT, ARCHIVE, DAMAGED = (
     "tests/test_checkpoint.py",
     "tests/test_archive.py",
@@ -103,6 +104,20 @@ MUTATIONS = (
         "                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)\n",
         "",
         "tests/test_resume.py::test_a_second_writer_is_told_who_writes",
+    ),
+    _one(
+        "a sweep redoes what is done",
+        "sweep/run.py",
+        'if state.word != "done")',
+        "if True)",
+        f"{SWEEPS}::test_five_jobs_die_in_five_ways_and_only_they_are_run_again",
+    ),
+    _one(
+        "a job of a sweep begins anew",
+        "sweep/worker.py",
+        "    begun = (",
+        "    begun = False and (",
+        f"{SWEEPS}::test_a_signal_stops_a_sweep_in_order",
     ),
     _one(
         "metrics are not cut on resume",

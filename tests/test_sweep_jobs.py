@@ -139,7 +139,7 @@ def test_a_terminal_gets_one_table_and_files_no_control_codes(project: Path) -> 
     ours, theirs = os.openpty()
     os.set_blocking(ours, False)
     process = sweep(
-        *(*JOB, "device=cpu", "epochs=60", "seed=1,2"),
+        *(*JOB, "device=cpu", "epochs=40", "save_every=40epoch", "seed=1,2"),
         cwd=project,
         environment={"TERM": "xterm"},
         output=Path(os.ttyname(theirs)),
@@ -224,6 +224,7 @@ def test_locks_lie_only_where_nobody_can_bend_them(tmp_path: Path, monkeypatch: 
 )
 def test_jobs_and_threads(jobs, kinds, wanted, gpus, expected, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bigmodel.sweep.settings._cores", lambda: 8)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr("platform.system", lambda: "Linux")
     found = settled(jobs, "continue", kinds, wanted, gpus)
     assert (found.jobs, found.threads) == expected

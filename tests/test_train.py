@@ -336,19 +336,14 @@ def test_a_sweep_with_a_mistake_starts_nothing(cli: Callable[..., Answer], words
     assert list(answer.cwd.iterdir()) == []
 
 
-@pytest.mark.parametrize("fault", ["diverges", "raises"])
-def test_a_job_that_fails_stops_no_other(cli: Callable[..., Answer], tmp_path: Path, fault: str) -> None:
+def test_a_job_that_fails_stops_no_other(cli: Callable[..., Answer], tmp_path: Path) -> None:
     cwd = tmp_path / "project"
     cwd.mkdir()
     (cwd / "fragile_pkg.py").write_text(FRAGILE)
     own = ("~model", "+model={_target_: fragile_pkg.Fragile, fail: false}", "trust=[fragile_pkg]")
-    which = "optim.lr=0.1,1e37,0.01" if fault == "diverges" else "model.fail=false,true,false"
-    if fault == "raises":
-        (cwd / "mine" / "model").mkdir(parents=True)
-        (cwd / "mine" / "model" / "own.yaml").write_text("_target_: fragile_pkg.Fragile\nfail: false\n")
-        own = ("--config-dir", str(cwd / "mine"), "model=own", "trust=[fragile_pkg]")
+    which = "optim.lr=0.1,1e37,0.01"
     answer = cli("-m", *own, "limit_batches=4", "epochs=1", "device=cpu", "schedule=constant", which, cwd=cwd)
-    assert answer.code not in (0, 2, None), answer.err
+    assert answer.code == 4, answer.err
     states = [_json(path)["state"] for path in sorted((cwd / "outputs" / "sweeps").glob("*/*/summary.json"), key=str)]
     assert states == ["done", "failed", "done"], answer.err
     assert re.search(r"failed.*\b1\b", answer.err), answer.err  # which job it was

@@ -94,7 +94,7 @@ def _resume(directory: Path, cwd: Path) -> tuple[str, ...]:
 
 
 def test_five_jobs_die_in_five_ways_and_only_they_are_run_again(tmp_path: Path) -> None:
-    cwd, total = _project(tmp_path), count("SWEEP", quick=8, full=20)
+    cwd, total = _project(tmp_path), count("SWEEP", quick=7, full=20)
     good = [f"good{number}" for number in range(total - len(WAYS))]
     ways = [*good[:2], *WAYS, *good[2:]]
     code, said = swept(*JOB, f"model.way={','.join(ways)}", cwd=cwd)
@@ -159,7 +159,7 @@ def _alive(directory: Path) -> bool:
 def test_the_parent_is_killed_at_random_moments(
     campaign: Callable[..., Iterator[Any]], unbroken: tuple[Path, str], tmp_path: Path
 ) -> None:
-    for trial in campaign("kill -9 of a sweep at a random moment, go on", key="SWEEP_KILLS", quick=2, full=20):
+    for trial in campaign("kill -9 of a sweep at a random moment, go on", key="SWEEP_KILLS", quick=1, full=20):
         with trial:
             cwd = tmp_path / str(trial.number)
             directory = _as_before_its_start(unbroken[0], cwd)
@@ -213,6 +213,16 @@ def test_a_signal_stops_a_sweep_in_order(
             code, said = swept(*_resume(directory, cwd), cwd=cwd)
             assert code == 0, said
             _becomes(directory, unbroken, said)
+
+
+def test_a_signal_before_all_is_frozen_leaves_nothing(tmp_path: Path) -> None:
+    cwd = _project(tmp_path)
+    process = sweep(*JOB, "seed=1,2,3,4,5,6", cwd=cwd)
+    assert until(lambda: list(cwd.glob("outputs/sweeps/*")), process)
+    os.kill(process.pid, signal.SIGINT)
+    assert finished(process) == 75
+    assert "nothing was started" in (cwd / "said").read_text()
+    assert not (cwd / "outputs").exists()
 
 
 def test_the_process_that_jobs_are_forked_from_dies(unbroken: tuple[Path, str], tmp_path: Path) -> None:

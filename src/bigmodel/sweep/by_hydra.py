@@ -25,7 +25,7 @@ from bigmodel.guard import complain
 from bigmodel.seed_axis import with_seeds
 from bigmodel.signals import Stop
 from bigmodel.sweep import gpus
-from bigmodel.sweep.directory import Entry, Sweep, is_sweep, make
+from bigmodel.sweep.directory import Entry, Sweep, is_sweep, make, shared
 from bigmodel.sweep.run import run
 from bigmodel.sweep.settings import settings, settled
 from bigmodel.sweep.table import listing, say
@@ -44,6 +44,7 @@ def sweep(overrides: Sequence[str], source: Source, trust: Sequence[str], stop: 
         ConfigError: a line for each mistake; nothing was started.
         Interrupted: a signal came; the jobs have saved.
     """
+    stop.defer()  # composing goes through other people's `except`; whether to stop is asked between two jobs
     try:
         refuse_long(overrides)
         first = compose("train", [values[0] for values in _choices(overrides)], source, trust)
@@ -117,10 +118,12 @@ class Task:
         chosen = settings(chosen)
         if self.dry_run:
             overrides = {number: [*words] for number, words, _ in jobs}
-            shared = set.intersection(*map(set, overrides.values())) if len(overrides) > 1 else set[str]()
-            for line in listing({number: [w for w in words if w not in shared] for number, words in overrides.items()}):
+            common = shared(overrides.values())
+            for line in listing({number: [w for w in words if w not in common] for number, words in overrides.items()}):
                 say(line)
             return [None] * len(overrides)
+        if self.code and chosen["on_failure"] == "stop":  # in a batch before this one
+            return [None for _ in jobs]
         if is_sweep(path) and not self._batches:
             raise ConfigError(f"hydra.sweep.dir: a sweep is there already; to go on with it: -m resume={path}")
         self._batches += 1
@@ -143,6 +146,8 @@ class Task:
         """ConfigError unless every job's config is right."""
         frozen, problems = [], list[str]()
         for number, words, composed in jobs:
+            if self.stop():
+                raise Interrupted(f"stopped by {self.stop.name}; nothing was started")
             config = Config(composed, self.trust)
             problems += problems_of(config, "train")
             if not problems:

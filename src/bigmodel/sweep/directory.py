@@ -21,6 +21,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 from bigmodel.durable import sync_directory, sync_file, write_json
@@ -29,6 +30,7 @@ from bigmodel.run_directory import Lock, make_exactly
 from bigmodel.sweep.settings import Settings
 
 _DONE = ("done", "early_stopped")
+_PATIENCE_S = 10.0
 _TAIL = 8192  # bytes of a file that are looked through for its last lines
 
 
@@ -54,7 +56,6 @@ class State:
 
     word: str = "queued"
     code: int | None = None
-    attempts: int = 0
     step: int = 0
     progress: float = 0.0
     value: float | None = None
@@ -71,11 +72,12 @@ class Sweep:
             StorageError: another process runs this sweep, or `sweep.json` is damaged.
         """
         self.path = path
-        self.lock = Lock(path)
+        self.lock = _locked(path)
         self.entries: dict[int, Entry] = {}
         self.trust: tuple[str, ...] = ()  # what the sweep was started with; whoever goes on with it grants it anew
         self._journal = path / "journal.jsonl"
         self._settings: Settings | None = None
+        self._shared: set[str] = set()
         if is_sweep(path):
             self._read()
 
@@ -99,6 +101,7 @@ class Sweep:
     def settle(self, settings: Settings) -> None:
         """Note how the jobs are run."""
         self._settings = settings
+        self._shared = shared(entry.overrides for entry in self.entries.values())
         entries = [asdict(entry) for entry in self.entries.values()]
         known = {"schema": 1, "settings": asdict(settings), "trust": self.trust, "jobs": entries}
         write_json(self.path / "sweep.json", known)
@@ -114,8 +117,7 @@ class Sweep:
 
     def differing(self, number: int) -> list[str]:
         """A job's overrides without those that all jobs share."""
-        shared = set.intersection(*(set(entry.overrides) for entry in self.entries.values()))
-        return [text for text in self.entries[number].overrides if text not in shared or len(self.entries) == 1]
+        return [text for text in self.entries[number].overrides if text not in self._shared]
 
     def note(self, number: int, event: str, code: int | None = None) -> None:
         """Add "started" or "ended" to the journal, on the disk when this returns."""
@@ -137,7 +139,7 @@ class Sweep:
         for record in self._events():
             state = states.get(record.get("job", -1))
             if state is not None and record.get("event") == "started":
-                state.word, state.code, state.attempts = "interrupted", None, state.attempts + 1
+                state.word, state.code = "interrupted", None
             elif state is not None and isinstance(record.get("code"), int):
                 state.code = record["code"]
                 state.word = "interrupted" if state.code == Interrupted.exit_code else "failed"
@@ -181,6 +183,7 @@ class Sweep:
             self._settings, self.trust = Settings(**known["settings"]), tuple(map(str, known["trust"]))
             for job in known["jobs"]:
                 self.entries[int(job["number"])] = Entry(**job | {"overrides": tuple(job["overrides"])})
+            self._shared = shared(entry.overrides for entry in self.entries.values())
         except (OSError, ValueError, TypeError, LookupError, RecursionError) as error:
             self.lock.release()
             raise StorageError(f"{self.path / 'sweep.json'}: damaged: {error}; start the sweep anew") from error
@@ -211,6 +214,12 @@ def existing(path: str) -> Path:
     raise ConfigError(f"resume: there is no sweep at '{path}' (no sweep.json in it); sweeps lie under outputs/sweeps/")
 
 
+def shared(overrides: Iterable[Sequence[str]]) -> set[str]:
+    """The overrides that all of several jobs have."""
+    sets = [set(words) for words in overrides]
+    return set.intersection(*sets) if len(sets) > 1 else set()
+
+
 def in_words(code: int) -> str:
     """An exit code, or the signal it stands for."""
     if code >= 0:
@@ -220,6 +229,18 @@ def in_words(code: int) -> str:
     except ValueError:
         name = f"signal {-code}"
     return f"killed by {name}" + (", as the system does where memory runs out" if name == "SIGKILL" else "")
+
+
+def _locked(path: Path) -> Lock:
+    """The sweep's lock; the jobs of one that was killed are given time to die, which those on a GPU need."""
+    deadline = monotonic() + _PATIENCE_S
+    while True:
+        try:
+            return Lock(path)
+        except StorageError:
+            holder = (path / ".lock").read_text(encoding="utf-8").strip()
+            if monotonic() > deadline or Path(f"/proc/{holder}").exists():
+                raise
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import signal
 import sys
@@ -49,7 +48,7 @@ def run(sweep: Sweep, workers: Workers, numbers: Collection[int], trust: Sequenc
                 sweep.note(number, "started")
                 tries[number] += 1
                 started[number] = monotonic()
-                states[number] = State("running", attempts=states[number].attempts + 1)
+                states[number] = State("running")
                 workers.start(number)
                 watch.started(number)
             for number, code in workers.ended(_LOOK_S):
@@ -96,7 +95,7 @@ def _ending(sweep: Sweep, stop: Stop, trust: Sequence[str]) -> int:
             for number in failed
         ]
         names = ", ".join(map(str, failed))
-        again = f"to run only these again: {go_on(sweep, trust)}"
+        again = f"to run what is not done: {go_on(sweep, trust)}"
         complain([*lines, f"{len(failed)} of {len(states)} jobs failed: {names}; {again}"])
         sys.stderr.flush()
     finish(sweep)
@@ -115,8 +114,8 @@ def _facts(sweep: Sweep, numbers: Sequence[int], trust: Sequence[str]) -> dict[s
         "threads": sweep.settings.threads,
         "gpus": [asdict(gpu) for gpu in gpus.visible()],
         "trust": [*trust],
-        "verbose": os.environ.get("BIGMODEL_TRACEBACK") == "1",
         "command": sys.argv,
+        "imports": sys.path,
         "modules": _modules(sweep, numbers),
     }
 

@@ -45,7 +45,7 @@ def settled(jobs: int | Literal["auto"], on_failure: str, kinds: set[str], wante
     """Fix what is `auto`, for `wanted` jobs on devices of these kinds, with so many NVIDIA GPUs in sight.
 
     On a CPU a job a core, one thread each: a second thread speeds up no small model as much as a second job does. On
-    GPUs, a job each.
+    GPUs, a job each. OMP_NUM_THREADS is heard, as in any run.
     """
     cores = _cores()
     if jobs == "auto":
@@ -54,7 +54,9 @@ def settled(jobs: int | Literal["auto"], on_failure: str, kinds: set[str], wante
     else:
         most = jobs
     at_once = max(1, min(most, wanted))
-    return Settings(at_once, max(1, cores // at_once), cast(OnFailure, on_failure))
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    threads = int(asked) if asked.isdigit() and int(asked) else max(1, cores // at_once)
+    return Settings(at_once, threads, cast(OnFailure, on_failure))
 
 
 def _cores() -> int:

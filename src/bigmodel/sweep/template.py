@@ -68,7 +68,7 @@ def _serve(events: int) -> None:
 
 def _prepare(facts: dict[str, Any]) -> None:
     """Import what the jobs will, so that each need not; a module that cannot be imported is theirs to tell."""
-    sys.argv = facts["command"]
+    sys.argv, sys.path[:] = facts["command"], facts["imports"]
     for name in facts["modules"]:
         with contextlib.suppress(Exception):
             importlib.import_module(name)

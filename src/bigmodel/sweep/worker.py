@@ -6,7 +6,6 @@ import os
 import shutil
 import signal
 import sys
-import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ import torch
 from bigmodel.commands import train
 from bigmodel.config import from_yaml
 from bigmodel.errors import BigmodelError
-from bigmodel.guard import guarded
+from bigmodel.guard import complain, guarded
 from bigmodel.signals import Stop
 from bigmodel.sweep.gpus import Gpu, take
 
@@ -28,16 +27,9 @@ def work(facts: Mapping[str, Any], number: int) -> int:
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     for stream in (1, 2):
         os.dup2(sink, stream)
-    if "OMP_NUM_THREADS" not in os.environ:  # what is set there, torch has heard already
-        torch.set_num_threads(facts["threads"])
+    torch.set_num_threads(facts["threads"])  # what `device.threads: null` stands for
     try:
-        return guarded(lambda stop: _trained(facts, number, stop), facts["verbose"])
-    except BigmodelError as error:
-        traceback.print_exc()
-        return error.exit_code
-    except BaseException:
-        traceback.print_exc()
-        return 1
+        return guarded(lambda stop: _trained(facts, number, stop), verbose=False)
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
@@ -52,7 +44,13 @@ def _trained(facts: Mapping[str, Any], number: int, stop: Stop) -> int:
         shutil.rmtree(directory)
     config = from_yaml(directory / "config.yaml" if begun else sweep / "jobs" / f"{number}.yaml", facts["trust"])
     _own_gpu([Gpu(**gpu) for gpu in facts["gpus"]], config.tree["device"])
-    train.run(config, stop, directory, resume=begun)
+    try:
+        train.run(config, stop, directory, resume=begun)
+    except BigmodelError:
+        raise
+    except Exception as error:  # a bug, ours or a user's model's; the traceback is in the run's train.log
+        complain([config.hidden(f"{type(error).__name__}: {error}")])
+        return 1
     return 0
 
 
