@@ -41,6 +41,7 @@ MODELS = {
     "cnn": ["model.channels=8", "model.hidden=32"],
     "mlp": ["model.hidden=[32]", "model.dropout=0.1"],
     "resnet18": ["model.width=8"],
+    "whitened_cnn": ["model.widths=[8]", "optim=muon_sgd", "optim.bias_lr=1"],
     "torchvision": ["model.name=mobilenet_v3_small"],
     "timm": ["model.name=resnet10t"],
 }

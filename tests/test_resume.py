@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import re
 import shutil
 import signal
@@ -28,16 +27,12 @@ FULL = (
 )
 AUGMENTED = (
     *("dataset.augment.flip=alternating", "dataset.augment.crop=2", "dataset.augment.padding=reflect"),
-    *(
-        "dataset.augment.colour=0.5",
-        "dataset.augment.cutout=3",
-        "dataset.augment.mixup=0.2",
-        "dataset.augment.cutmix=1",
-    ),
+    *("dataset.augment.colour=0.5", "dataset.augment.cutout=3"),
+    *("dataset.augment.mixup=0.2", "dataset.augment.cutmix=1"),
 )
 LONG = (
     *("device=cpu", "model=mlp", "model.hidden=[16]", "model.dropout=0.1", "ema=0.9", "accumulate=2"),
-    *("epochs=5", "log_every=7steps", "save_every=3steps", "evaluate_every=1epoch"),
+    *("epochs=3", "log_every=7steps", "save_every=10steps", "evaluate_every=1epoch"),
 )
 
 
@@ -155,7 +150,7 @@ def _wait_for(condition: Callable[[], object], process: subprocess.Popen[bytes],
 
 def test_sigterm_saves_and_says_how_to_go_on(long_run: Path, cli: Callable[..., Answer], tmp_path: Path) -> None:
     process = start(*LONG, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    _wait_for(lambda: list(tmp_path.glob("outputs/*/*/checkpoints/step-0000000[3-9]")), process)
+    _wait_for(lambda: list(tmp_path.glob("outputs/*/*/checkpoints/step-000000[1-5]0")), process)
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=30)
     assert process.returncode == 75, err
@@ -167,28 +162,6 @@ def test_sigterm_saves_and_says_how_to_go_on(long_run: Path, cli: Callable[..., 
     assert next(iter(fingerprint(run))).startswith(f"step-{step:08d}")
     assert start(f"resume={run}", cwd=tmp_path, stdout=subprocess.DEVNULL).wait(timeout=60) == 0
     assert (fingerprint(run), records(run)) == (fingerprint(long_run), records(long_run))
-
-
-def test_killed_at_random_moments_three_times_in_a_row(long_run: Path, tmp_path: Path) -> None:
-    dice, killed, words = random.Random(), 0, LONG
-    for _ in range(3):
-        process = start(*words, cwd=tmp_path, stdout=subprocess.DEVNULL)
-        before = max((int(p.name[5:]) for p in tmp_path.glob("outputs/*/*/checkpoints/step-*")), default=0)
-        _wait_for(
-            lambda low=before: [  # type: ignore[misc]
-                p for p in tmp_path.glob("outputs/*/*/checkpoints/step-*") if int(p.name[5:]) > low
-            ],
-            process,
-        )
-        time.sleep(dice.uniform(0, 0.3))
-        process.kill()
-        killed += process.wait() == -signal.SIGKILL
-        (run,) = tmp_path.glob("outputs/*/*")
-        words = (f"resume={run}",)
-    assert killed, "too fast to be killed"
-    assert start(*words, cwd=tmp_path, stdout=subprocess.DEVNULL).wait(timeout=60) == 0
-    assert (fingerprint(run), records(run)) == (fingerprint(long_run), records(long_run))
-    assert not list((run / "checkpoints").glob(".tmp-*"))
 
 
 SLOW = """

@@ -87,9 +87,9 @@ def test_what_is_queued_is_frozen(project: Path, cli: Callable[..., Answer]) -> 
         *JOB,
         "device=cpu",
         "jobs=1",
-        "epochs=300",
-        "save_every=300epoch",
-        "evaluate_every=150epoch",
+        "epochs=150",
+        "save_every=150epoch",
+        "evaluate_every=75epoch",
         "seed=1,2,3",
         cwd=project,
     )

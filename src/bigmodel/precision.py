@@ -13,7 +13,8 @@ from bigmodel.device import Device
 from bigmodel.errors import ConfigError
 from bigmodel.interfaces import Batch, Task
 
-_SAMPLES = 16  # enough to fill the machine, and little memory
+_SAMPLES = 16  # enough to fill the machine, and little memory; fewer where these take too long
+_STEP_S = 0.15  # of a measured step, about
 _TURNS = 3
 _PAYS = 1.25  # a gain below it is told neither from noise nor worth fewer bits
 _SWITCHED = (nn.Conv2d, nn.Conv3d)  # what channels-last is for
@@ -25,8 +26,8 @@ def settle(device: Device, model: nn.Module, task: Task, input_shape: Sequence[i
     """Replace what is `auto` in the device's settings by what is fastest for this model, and have the device say why.
 
     The model's weights and buffers are as before, its layout is the chosen one. The plain choice, fp32 and contiguous,
-    stays unless another is faster by a quarter. Costs nothing where there is one candidate, else some steps of 16
-    samples in each.
+    stays unless another is faster by a quarter. Costs nothing where there is one candidate, else some steps of at most
+    16 samples in each.
 
     Raises:
         ConfigError: channels-last is asked for, and would corrupt memory.
@@ -42,12 +43,16 @@ def settle(device: Device, model: nn.Module, task: Task, input_shape: Sequence[i
         there = device.torch_device
         inputs = torch.rand(_SAMPLES, *input_shape, generator=torch.Generator().manual_seed(0)).to(there)
         sample = Batch(inputs, torch.zeros(_SAMPLES, dtype=torch.int64, device=there))
-        seconds = _measured(device, model, task, sample, candidates)
+        two = Batch(sample.inputs[:2], sample.targets[:2])
+        each = _measured(device, model, task, two, candidates[:1], turns=1)[candidates[0]] / 2
+        count = max(2, min(_SAMPLES, int(_STEP_S / each)))
+        sample = Batch(sample.inputs[:count], sample.targets[:count])
+        seconds = _measured(device, model, task, sample, candidates, _TURNS)
         fastest = min(seconds, key=lambda candidate: seconds[candidate])
         gain = seconds[candidates[0]] / seconds[fastest]
         chosen = fastest if gain >= _PAYS else candidates[0]
         compared = ", ".join(
-            f"{precision} {_WORDS[last]} {_SAMPLES / taken:.3g}" for (precision, last), taken in seconds.items()
+            f"{precision} {_WORDS[last]} {count / taken:.3g}" for (precision, last), taken in seconds.items()
         )
         device.choose(*chosen, f"measured, samples/s: {compared}")
     elif device.undecided:
@@ -102,13 +107,13 @@ def _cpu_has_bf16() -> bool:
 
 
 def _measured(
-    device: Device, model: nn.Module, task: Task, sample: Batch, candidates: list[tuple[str, bool]]
+    device: Device, model: nn.Module, task: Task, sample: Batch, candidates: list[tuple[str, bool]], turns: int
 ) -> dict[tuple[str, bool], float]:
     """Seconds of a forward and a backward pass, the best of a few; in turns, so that other load counts for all."""
     buffers = [buffer.clone() for buffer in model.buffers()]
     taken: dict[tuple[str, bool], list[float]] = {candidate: [] for candidate in candidates}
     model.train()
-    for turn in range(_TURNS + 1):
+    for turn in range(turns + 1):
         for precision, last in candidates:
             device.choose(precision, last, "")
             layout = torch.channels_last if last else torch.contiguous_format

@@ -74,7 +74,7 @@ def test_bad_archives(campaign: Callable[..., Any], bounds: None, tmp_path: Path
     trials = campaign(
         "an archive that is cut, altered, a bomb, or writes outside: names, links, devices",
         key="ARCHIVES",
-        quick=10,
+        quick=5,
         full=60,
     )
     for trial in trials:
@@ -139,7 +139,7 @@ def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
 
 def test_broken_downloads(campaign: Callable[..., Any], server: Any, tmp_path: Path) -> None:
     trials = campaign(
-        "a download cut at a random byte, once to three times, or with a wrong hash", key="DOWNLOADS", quick=4, full=60
+        "a download cut at a random byte, once to three times, or with a wrong hash", key="DOWNLOADS", quick=2, full=60
     )
     good = server.content
     for trial in trials:

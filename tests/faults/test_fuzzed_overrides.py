@@ -165,7 +165,7 @@ def test_fuzzed_overrides(campaign: Callable[..., Any], tmp_path: Path) -> None:
     trials = campaign(
         "an override with a typo, a wrong type or range, NaN, odd text, a megabyte, or broken grammar",
         key="OVERRIDES",
-        quick=20,
+        quick=10,
         full=1000,
     )
     refused = 0

@@ -260,7 +260,7 @@ def test_hostile_files(campaign: Callable[..., Any], sound: Path, tmp_path: Path
     trials = campaign(
         "a hostile run, checkpoint, config or weights file: pickles, bombs, absurd headers, foreign targets",
         key="HOSTILE",
-        quick=12,
+        quick=5,
         full=len(CASES),
     )
     order = random.Random(SEED).sample(range(len(CASES)), len(CASES))  # a full count meets each of them

@@ -132,7 +132,9 @@ class _Slow:
 def test_a_slow_worker_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pipeline, "_LOOK_S", 0.05)
     before = signal.getsignal(signal.SIGCHLD)
-    batches = pipeline._Streamed(_Slow(), torch.device("cpu"), workers=1).batches(torch.arange(6).split(2))
+    batches = pipeline._Streamed(_Slow(), torch.device("cpu"), torch.contiguous_format, workers=1).batches(
+        torch.arange(6).split(2)
+    )
     assert [labels.tolist() for _, labels in batches] == [[0, 1], [2, 3], [4, 5]]
     assert signal.getsignal(signal.SIGCHLD) == before
 

@@ -29,6 +29,8 @@ class Workers:
 
     def __exit__(self, *_: object) -> None:
         """End them all at once; whoever has to save has been signalled before."""
+        if not self._facts:  # no job can have started; it may still be loading torch
+            self._process.kill()
         if not self.running:  # it may still be loading torch, for nobody
             self._process.kill()
         with contextlib.suppress(OSError):
