@@ -221,7 +221,7 @@ def test_a_signal_before_all_is_frozen_leaves_nothing(tmp_path: Path) -> None:
     assert until(lambda: list(cwd.glob("outputs/sweeps/*")), process)
     os.kill(process.pid, signal.SIGINT)
     assert finished(process) == 75
-    assert "nothing was started" in (cwd / "said").read_text()
+    assert "nothing more was started" in (cwd / "said").read_text()
     assert not (cwd / "outputs").exists()
 
 

@@ -26,7 +26,7 @@ from bigmodel.seed_axis import with_seeds
 from bigmodel.signals import Stop
 from bigmodel.sweep import gpus
 from bigmodel.sweep.directory import Entry, Sweep, is_sweep, make, shared
-from bigmodel.sweep.run import run
+from bigmodel.sweep.run import ending, run
 from bigmodel.sweep.settings import settings, settled
 from bigmodel.sweep.table import listing, say
 from bigmodel.sweep.workers import Workers
@@ -53,14 +53,18 @@ def sweep(overrides: Sequence[str], source: Source, trust: Sequence[str], stop: 
             overrides = with_seeds(int(seeds), overrides, int(first.tree["seed"]))
         own = next((text for text in overrides if text.startswith("hydra.sweep.dir=")), None)
         with _directory(Path(first.tree["output_dir"]), dry_run, own is not None) as directory:
-            task = Task(tuple(trust), stop, dry_run)
             where = [] if own and not dry_run else [f"hydra.sweep.dir={_quoted(directory)}"]
             kept = [text for text in overrides if text != own or not dry_run]
-            by_hydra(source, ["--multirun", *kept, *where], task)
+            with contextlib.closing(Task(tuple(trust), stop, dry_run)) as task:
+                try:
+                    by_hydra(source, ["--multirun", *kept, *where], task)
+                except Interrupted:
+                    task.end()
+                    raise
+                return task.end()
     except ConfigError:
         check(overrides, source, trust)  # Hydra stops at the first mistake: find them all
         raise
-    return task.code
 
 
 def check(overrides: Sequence[str], source: Source, trust: Sequence[str] = ()) -> None:
@@ -92,7 +96,7 @@ class Task:
     stop: Stop
     dry_run: bool
     code: int = 0  # of the first job that failed
-    _batches: int = 0
+    _sweep: Sweep | None = None
 
     def __call__(self, composed: DictConfig) -> None:
         """One job in this process, as Hydra's own launchers want it; that it fails stops no other."""
@@ -122,32 +126,42 @@ class Task:
             for line in listing({number: [w for w in words if w not in common] for number, words in overrides.items()}):
                 say(line)
             return [None] * len(overrides)
-        if self.code and chosen["on_failure"] == "stop":  # in a batch before this one
-            return [None for _ in jobs]
-        if is_sweep(path) and not self._batches:
-            raise ConfigError(f"hydra.sweep.dir: a sweep is there already; to go on with it: -m resume={path}")
-        self._batches += 1
-        sweep = Sweep(path)
-        try:
-            with Workers(sweep.lock.fileno()) as workers:  # it loads torch while the configs are composed here
-                frozen = self._frozen(jobs)
-                known = {entry.device for entry, _ in frozen}
-                wanted = len(sweep.entries) + len(frozen)
-                how = settled(chosen["jobs"], chosen["on_failure"], known, wanted, len(gpus.visible()))
-                sweep.freeze(frozen, how, self.trust)
-                numbers = [entry.number for entry, _ in frozen]
-                self.code = run(sweep, workers, numbers, self.trust, self.stop)
-                states = sweep.states()
-                return [states[number].value if states[number].word == "done" else None for number in numbers]
-        finally:
-            sweep.lock.release()
+        if self._sweep is None:
+            if is_sweep(path):
+                raise ConfigError(f"hydra.sweep.dir: a sweep is there already; to go on with it: -m resume={path}")
+            self._sweep = Sweep(path)
+        sweep = self._sweep
+        before = sweep.states()
+        if chosen["on_failure"] == "stop" and any(state.word != "done" for state in before.values()):
+            return [None for _ in jobs]  # of a batch before this one
+        with Workers(sweep.lock.fileno()) as workers:  # it loads torch while the configs are composed here
+            frozen = self._frozen(jobs)
+            kinds = {entry.device for entry, _ in frozen}
+            wanted = len(before) + len(frozen)
+            how = settled(chosen["jobs"], chosen["on_failure"], kinds, wanted, len(gpus.visible()))
+            sweep.freeze(frozen, how, self.trust)
+            numbers = [entry.number for entry, _ in frozen]
+            run(sweep, workers, numbers, self.trust, self.stop)
+        states = sweep.states(numbers)
+        return [state.value if state.word == "done" else None for state in states.values()]
+
+    def end(self) -> int:
+        """Once Hydra is through: tell what has become of all jobs, and return the exit code. Raises as `ending`."""
+        if self._sweep is not None and is_sweep(self._sweep.path):
+            self.code = ending(self._sweep, self.stop, self.trust)
+        return self.code
+
+    def close(self) -> None:
+        """Let another process take the sweep up."""
+        if self._sweep is not None:
+            self._sweep.lock.release()
 
     def _frozen(self, jobs: Iterator[Composed]) -> list[tuple[Entry, str]]:
         """ConfigError unless every job's config is right."""
         frozen, problems = [], list[str]()
         for number, words, composed in jobs:
             if self.stop():
-                raise Interrupted(f"stopped by {self.stop.name}; nothing was started")
+                raise Interrupted(f"stopped by {self.stop.name}; nothing more was started")
             config = Config(composed, self.trust)
             problems += problems_of(config, "train")
             if not problems:

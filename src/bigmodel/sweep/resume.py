@@ -10,17 +10,18 @@ from bigmodel.errors import ConfigError
 from bigmodel.signals import Stop
 from bigmodel.sweep import gpus
 from bigmodel.sweep.directory import Sweep, existing
-from bigmodel.sweep.run import finish, run
+from bigmodel.sweep.run import ending, finish, run
 from bigmodel.sweep.settings import settled
 from bigmodel.sweep.workers import Workers
 
 
 def resume(path: str, overrides: Sequence[str], given: Mapping[str, Any], trust: Sequence[str], stop: Stop) -> int:
-    """Take a sweep to its end. Returns as `run`.
+    """Take a sweep to its end. Returns as `ending`.
 
     Raises:
         ConfigError: there is no such sweep, or something else than `jobs` and `on_failure` is to change.
         StorageError: another process runs it.
+        Interrupted: a signal came; the jobs have saved.
     """
     refused = [text for text in overrides if text not in ("dry_run=true", "dry_run=false")]
     if refused:
@@ -32,15 +33,14 @@ def resume(path: str, overrides: Sequence[str], given: Mapping[str, Any], trust:
         if "dry_run=true" in overrides:
             finish(sweep)
             return 0
-        if all(state.word == "done" for state in sweep.states().values()):
-            finish(sweep)
-            return 0
-        if not set(sweep.trust) <= set(trust):
-            granted = f"trust=[{','.join(sweep.trust)}]"
-            raise ConfigError(f"resume: the sweep was started with {granted}, which is not kept; give it again")
-        _settle(sweep, given)
-        with Workers(sweep.lock.fileno()) as workers:
-            return run(sweep, workers, sweep.entries, trust, stop)
+        if any(state.word != "done" for state in sweep.states().values()):
+            if not set(sweep.trust) <= set(trust):
+                granted = f"trust=[{','.join(sweep.trust)}]"
+                raise ConfigError(f"resume: the sweep was started with {granted}, which is not kept; give it again")
+            _settle(sweep, given)
+            with Workers(sweep.lock.fileno()) as workers:
+                run(sweep, workers, sweep.entries, trust, stop)
+        return ending(sweep, stop, trust)
     finally:
         sweep.lock.release()
 

@@ -24,12 +24,8 @@ _LOOK_S = 0.25  # between looks at the signals and at what the jobs have reached
 _FOR_GOOD = (ConfigError.exit_code, DivergedError.exit_code)  # a second try would end as the first
 
 
-def run(sweep: Sweep, workers: Workers, numbers: Collection[int], trust: Sequence[str], stop: Stop) -> int:
-    """Run those of `numbers` that are not done. Returns 0, or the exit code of the first job that is not done then.
-
-    Raises:
-        Interrupted: a signal came; the jobs have saved.
-    """
+def run(sweep: Sweep, workers: Workers, numbers: Collection[int], trust: Sequence[str], stop: Stop) -> None:
+    """Run those of `numbers` that are not done, until all have ended or, stopped or signalled, have saved."""
     stop.defer()
     states = sweep.states(numbers)
     queue = deque(number for number, state in states.items() if state.word != "done")
@@ -63,7 +59,33 @@ def run(sweep: Sweep, workers: Workers, numbers: Collection[int], trust: Sequenc
                 if again:
                     queue.append(number)
             watch.look(workers.running, started)
-    return _ending(sweep, stop, trust)
+
+
+def ending(sweep: Sweep, stop: Stop, trust: Sequence[str]) -> int:
+    """Tell what has become of a sweep. Returns 0, or the exit code of the first job that failed.
+
+    Raises:
+        Interrupted: a signal came, and there are jobs that it kept from their end.
+    """
+    states = sweep.states()
+    failed = [number for number, state in states.items() if state.word == "failed"]
+    left = [number for number, state in states.items() if state.word in ("interrupted", "queued")]
+    if failed:
+        lines = [
+            f"job {number} failed, {in_words(states[number].code or 0)}: "
+            f"{sweep.told(number) or 'it left no word'}; see {sweep.output(number)}"
+            for number in failed
+        ]
+        names = ", ".join(map(str, failed))
+        again = f"to run what is not done: {go_on(sweep, trust)}"
+        complain([*lines, f"{len(failed)} of {len(states)} jobs failed: {names}; {again}"])
+        sys.stderr.flush()
+    finish(sweep)
+    if stop() and left:
+        told = f"stopped by {stop.name}: {len(states) - len(failed) - len(left)} of {len(states)} jobs are done"
+        raise Interrupted(f"{told}; go on with: {go_on(sweep, trust)}")
+    codes = [states[number].code or 1 for number in failed] or [Interrupted.exit_code for _ in left]
+    return 0 if not codes else codes[0] if codes[0] > 0 else 128 - codes[0]
 
 
 def go_on(sweep: Sweep, trust: Sequence[str]) -> str:
@@ -82,29 +104,6 @@ def finish(sweep: Sweep) -> None:
 
 def _again(sweep: Sweep, code: int, tries: int) -> bool:
     return sweep.settings.on_failure == "retry" and tries < 2 and code not in _FOR_GOOD
-
-
-def _ending(sweep: Sweep, stop: Stop, trust: Sequence[str]) -> int:
-    states = sweep.states()
-    failed = [number for number, state in states.items() if state.word == "failed"]
-    left = [number for number, state in states.items() if state.word in ("interrupted", "queued")]
-    if failed:
-        lines = [
-            f"job {number} failed, {in_words(states[number].code or 0)}: "
-            f"{sweep.told(number) or 'it left no word'}; see {sweep.output(number)}"
-            for number in failed
-        ]
-        names = ", ".join(map(str, failed))
-        again = f"to run what is not done: {go_on(sweep, trust)}"
-        complain([*lines, f"{len(failed)} of {len(states)} jobs failed: {names}; {again}"])
-        sys.stderr.flush()
-    finish(sweep)
-    if stop():
-        done = sum(state.word == "done" for state in states.values())
-        told = f"stopped by {stop.name}: {done} of {len(states)} jobs are done"
-        raise Interrupted(f"{told}; go on with: {go_on(sweep, trust)}")
-    codes = [states[number].code or 1 for number in failed] or [Interrupted.exit_code for _ in left]
-    return 0 if not codes else codes[0] if codes[0] > 0 else 128 - codes[0]
 
 
 def _facts(sweep: Sweep, numbers: Sequence[int], trust: Sequence[str]) -> dict[str, Any]:
