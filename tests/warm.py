@@ -64,6 +64,7 @@ def _forked_templates() -> None:
     from bigmodel.sweep.workers import Workers
 
     Workers._launch = _launch
+    sys.modules["matplotlib"] = None  # type: ignore[assignment]  # plots take seconds, and have tests of their own
 
 
 def _launch(workers: Any) -> tuple[Any, Any, int]:

@@ -10,8 +10,9 @@ from bigmodel.errors import ConfigError
 from bigmodel.signals import Stop
 from bigmodel.sweep import gpus
 from bigmodel.sweep.directory import Sweep, existing
-from bigmodel.sweep.run import ending, finish, run
+from bigmodel.sweep.run import ending, run
 from bigmodel.sweep.settings import settled
+from bigmodel.sweep.table import plain
 from bigmodel.sweep.workers import Workers
 
 
@@ -31,7 +32,7 @@ def resume(path: str, overrides: Sequence[str], given: Mapping[str, Any], trust:
     sweep = Sweep(existing(path))
     try:
         if "dry_run=true" in overrides:
-            finish(sweep)
+            plain(sweep)
             return 0
         if any(state.word != "done" for state in sweep.states().values()):
             if not set(sweep.trust) <= set(trust):
