@@ -117,7 +117,7 @@ MUTATIONS = (
         "sweep/worker.py",
         "    begun = (",
         "    begun = False and (",
-        f"{SWEEPS}::test_a_signal_stops_a_sweep_in_order",
+        "tests/test_sweep_jobs.py::test_what_is_queued_is_frozen",
     ),
     _one(
         "metrics are not cut on resume",

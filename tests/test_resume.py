@@ -134,6 +134,27 @@ def test_streamed_data_resume_bitwise_with_any_number_of_workers(unbroken: Path,
     assert (fingerprint(run), records(run)) == (fingerprint(unbroken), records(unbroken))
 
 
+def test_a_run_killed_before_its_first_save_begins_as_a_new_one(cli: Callable[..., Answer], tmp_path: Path) -> None:
+    cwd = tmp_path / "project"
+    (cwd / "mine" / "model").mkdir(parents=True)
+    (cwd / "mine" / "model" / "own.yaml").write_text("_target_: from_data_pkg.Net\n")
+    (cwd / "from_data_pkg.py").write_text(
+        "from torch import nn\n"
+        "class Net(nn.Sequential):\n"
+        "    def __init__(self):\n"
+        "        super().__init__(nn.Flatten(), nn.Linear(64, 10))\n"
+        "    def initialise(self, inputs):\n"
+        "        self[1].bias.fill_(float(inputs.mean()) + 1)\n"
+    )
+    answer = cli("--config-dir=mine", "model=own", "trust=[from_data_pkg]", *TINY[:1], *TINY[3:], cwd=cwd)
+    assert answer.code == 0, answer.err
+    killed = cwd / "killed"
+    killed.mkdir()
+    shutil.copy(answer.run / "config.yaml", killed)
+    assert cli("resume=killed", "trust=[from_data_pkg]", cwd=cwd).code == 0
+    assert fingerprint(killed) == fingerprint(answer.run)
+
+
 def test_a_finished_run_resumes_to_itself(cli: Callable[..., Answer], tiny_run: Answer, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(tiny_run.run, copy)

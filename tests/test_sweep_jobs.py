@@ -113,6 +113,7 @@ def test_what_is_queued_is_frozen(project: Path, cli: Callable[..., Answer]) -> 
     assert [row[:3] for row in table(said)] == [[str(n), f"seed={n + 1}", "done"] for n in range(3)]
     for run in range(3):
         assert "width: 4" in (directory / str(run) / "config.yaml").read_text()
+    assert "resumes at step" in (directory / "0" / "train.log").read_text()
     shown = cli("-m", where, cwd=project)
     assert shown.code == 0
     assert table(shown.out) == table(said)
