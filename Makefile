@@ -21,7 +21,7 @@ train: $(VENV)/.installed ## Train, on the embedded digits by default: make trai
 	$(BIN)/bigmodel-train $(ARGS)
 
 test: $(VENV)/.installed-test ## Run the tests; real data too if BIGMODEL_DATA_DIR holds it: make test ARGS="-k cli"
-	$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
 
 test-faults: $(VENV)/.installed-test ## The fault campaign, in full: half an hour or more; its table goes to outputs/faults.md
 	BIGMODEL_FAULTS=full BIGMODEL_FAULTS_TABLE=outputs/faults.md \

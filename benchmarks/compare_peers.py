@@ -105,7 +105,7 @@ def main() -> int:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             file = folder / "data.npz"
-            np.savez(file, pixels=pixels.permute(0, 2, 3, 1).squeeze(-1).numpy(), labels=labels.numpy())
+            np.savez(file, pixels=pixels.permute(0, 2, 3, 1).numpy(), labels=labels.numpy())
             rates: dict[str, list[float]] = {name: [] for name in ("bigmodel-train", *PEERS)}
             equal: list[str] = []
             for turn in range(arguments.turns):
