@@ -16,18 +16,13 @@ from pathlib import Path
 from time import perf_counter
 
 import torch
-from loop_overhead import NEVER, NoCheckpoints, random_data
+from loop_overhead import NEVER, NoCheckpoints, job_of, random_data
 
 from bigmodel.device import Device
 from bigmodel.events import Saved
-from bigmodel.job import Job
 from bigmodel.loop import Plan, train
-from bigmodel.losses import CrossEntropy
 from bigmodel.models.resnet import ResNet
-from bigmodel.optim.sgd import sgd
 from bigmodel.saves import Saves
-from bigmodel.schedules import Constant
-from bigmodel.tasks.classification import Classification
 
 BAR = 0.97
 STEPS, EVERY = 100, 50
@@ -36,15 +31,7 @@ STEPS, EVERY = 100, 50
 def turn(model: torch.nn.Module, batch: int, root: Path | None) -> tuple[float, list[float]]:
     """Seconds of the whole turn, and of each commit."""
     device = Device("cpu")
-    job = Job(
-        model=model,
-        task=Classification(CrossEntropy(), 10),
-        optimizers=[sgd(model, lr=1e-4)],
-        schedule=Constant(),
-        device=device,
-        seed=0,
-        steps=STEPS,
-    )
+    job = job_of(model, STEPS, device)
     data = random_data((3, 32, 32), STEPS * batch, batch, device)
     saves = NoCheckpoints() if root is None else Saves(root, {}, keep=2)
     plan = Plan(log_every=50, evaluate_every=NEVER, save_every=NEVER if root is None else EVERY, monitor=None)

@@ -16,19 +16,14 @@ from pathlib import Path
 from time import perf_counter
 
 import torch
-from loop_overhead import NEVER, NoCheckpoints, random_data
+from loop_overhead import NEVER, NoCheckpoints, job_of, random_data
 from torch import nn
 
 from bigmodel.datasets.pipeline import ImageData
 from bigmodel.device import Device
-from bigmodel.job import Job
 from bigmodel.loop import Plan, train
-from bigmodel.losses import CrossEntropy
 from bigmodel.models.cnn import CNN
 from bigmodel.models.resnet import ResNet
-from bigmodel.optim.sgd import sgd
-from bigmodel.schedules import Constant
-from bigmodel.tasks.classification import Classification
 
 LINEAR, FLAT = 0.05, 0.02
 SMALL = (1, 28, 28)
@@ -39,15 +34,7 @@ def seconds(model: nn.Module, data: ImageData, steps: int, device: Device) -> fl
     plan = Plan(log_every=NEVER, evaluate_every=NEVER, save_every=NEVER, monitor=None)
     taken = 0.0
     for count in (min(3, steps), steps):
-        job = Job(
-            model=model,
-            task=Classification(CrossEntropy(), 10),
-            optimizers=[sgd(model, lr=1e-4)],
-            schedule=Constant(),
-            device=device,
-            seed=0,
-            steps=count,
-        )
+        job = job_of(model, count, device)
         began = perf_counter()
         train(job, data, plan, device, NoCheckpoints(), lambda event: None, lambda: False)
         taken = perf_counter() - began

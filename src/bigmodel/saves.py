@@ -92,7 +92,7 @@ class Saves:
         for file, group in tensors.items():
             copies[file] = {name: self._buffer(file, name, tensor) for name, tensor in group.items()}
             for name, tensor in group.items():
-                copies[file][name].copy_(tensor, non_blocking=True)
+                copies[file][name].copy_(tensor, non_blocking=tensor.is_cuda)  # into pinned memory, waited for below
         if any(tensor.is_cuda for group in tensors.values() for tensor in group.values()):
             torch.cuda.synchronize()
         return copies
