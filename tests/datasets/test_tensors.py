@@ -1,4 +1,4 @@
-"""Samples of any shape from memory: every one once an epoch, in an order that is a function of the seed and the step."""
+"""Samples of any shape from memory: each once an epoch, in an order that is a function of the seed and the step."""
 
 from __future__ import annotations
 
