@@ -36,16 +36,19 @@ class Family:
 
     words: tuple[str, ...]
     raw: Callable[[Path], str]
+    data: Callable[[Path], object] = lambda _: None  # makes what the words name, where it will be trained
     format: str = "onnx"
     why: str = ""
     learns: float = 0.7  # the share of its first loss to which it must bring that of one batch
 
 
 FAMILIES = {
-    "cnn": Family(("model.channels=2", "model.hidden=8"), picture, "torch_export", "as resnet18"),
-    "mlp": Family(("model.hidden=[16]",), picture, "safetensors", "test_export has it"),
+    "cnn": Family(("model.channels=2", "model.hidden=8"), picture, format="torch_export", why="as resnet18"),
+    "mlp": Family(("model.hidden=[16]",), picture, format="safetensors", why="test_export has it"),
     "resnet18": Family(("model.blocks=[1]", "model.width=4"), picture),
-    "whitened_cnn": Family(("model.widths=[2,2,2]", "dataset.val_fraction=0"), picture, "torch_export", "as resnet18"),
+    "whitened_cnn": Family(
+        ("model.widths=[2,2,2]", "dataset.val_fraction=0"), picture, format="torch_export", why="as resnet18"
+    ),
 }
 ELSEWHERE = {"timm", "torchvision"}  # tests/models: their import alone takes seconds
 STEPS = 30
@@ -55,9 +58,11 @@ STEPS = 30
 def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Family, Answer]:
     """A run of thirty updates on one batch, with a checkpoint after twenty of them."""
     family = FAMILIES[request.param]
+    here = tmp_path_factory.mktemp("family")
+    family.data(here)
     words = ("device=cpu", "device.threads=1", f"model={request.param}", *family.words, "batch_size=16")
     learning = ("overfit_batch=true", "limit_batches=10", "epochs=3", "log_every=1steps", "schedule=constant")
-    answer = call(*words, *learning, "optim=adamw", "optim.lr=0.01", cwd=tmp_path_factory.mktemp("family"))
+    answer = call(*words, *learning, "optim=adamw", "optim.lr=0.01", cwd=here)
     assert answer.code == 0, answer.err
     return family, answer
 
@@ -88,7 +93,7 @@ def test_it_resumes_bitwise(trained: tuple[Family, Answer], tmp_path: Path) -> N
     _, answer = trained
     run = shutil.copytree(answer.run, tmp_path / "run")
     shutil.rmtree(run / "checkpoints" / f"step-{STEPS:08d}")
-    again = call(f"resume={run}", cwd=tmp_path)
+    again = call(f"resume={run}", cwd=answer.cwd)
     assert again.code == 0, again.err
     assert "resumes at step 20" in again.out
     assert fingerprint(run) == fingerprint(answer.run)
