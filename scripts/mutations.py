@@ -151,8 +151,8 @@ MUTATIONS = (
     _one(
         "a streamed batch is lost",
         "datasets/pipeline.py",
-        "range(first, last))\n",
-        "range(first + (not self.resident), last))\n",
+        "training(first, last)",
+        "training(first + (not self.resident), last)",
         "tests/test_data_order.py",
     ),
     _one(

@@ -18,7 +18,7 @@ from bigmodel.conf_directory import conf_directory
 ROOT = Path(__file__).parents[1]
 PACKAGE = Path(bigmodel.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
-LEAVES = ("models", "tasks", "datasets", "optim", "listeners", "losses", "schedules")
+LEAVES = ("models", "tasks", "datasets", "predicting", "optim", "listeners", "losses", "schedules")
 TOUCH = {  # what only these may import
     "hydra": {"config", "compose", "cli", "sweep.by_hydra"},
     "omegaconf": {"config", "compose", "cli", "sweep.by_hydra"},

@@ -12,6 +12,7 @@ from torch import nn
 from bigmodel import precision
 from bigmodel.config import from_yaml
 from bigmodel.device import Device
+from bigmodel.interfaces import Batch
 from bigmodel.losses import CrossEntropy
 from bigmodel.models.mlp import MLP
 from bigmodel.models.resnet import ResNet
@@ -24,7 +25,7 @@ TASK = Classification(CrossEntropy(), 4)
 
 def _settled(model: nn.Module, **settings: object) -> Device:
     device = Device("cpu", **({"precision": "auto", "channels_last": "auto"} | settings))
-    precision.settle(device, model, TASK, SHAPE)
+    precision.settle(device, model, TASK, lambda count: Batch(torch.rand(count, *SHAPE), torch.zeros(count).long()))
     return device
 
 

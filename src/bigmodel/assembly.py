@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
 from bigmodel.config import Config
-from bigmodel.datasets.images import ImageDataset
-from bigmodel.datasets.pipeline import ImageData
 from bigmodel.device import Device
 from bigmodel.errors import ConfigError
-from bigmodel.interfaces import FromData, Task
+from bigmodel.interfaces import Data, Dataset, FromData, Reading, Task
 from bigmodel.job import Job
 from bigmodel.loop import Plan
 from bigmodel.precision import settle
@@ -29,8 +29,8 @@ class Parts:
     config: Config
     settings: Train
     device: Device
-    dataset: ImageDataset
-    data: ImageData
+    dataset: Dataset
+    data: Data
     job: Job
     plan: Plan
 
@@ -48,33 +48,34 @@ def assemble(config: Config, fresh: bool = True) -> Parts:
     tree, trust = config.tree, config.trust
     device: Device = build("device", tree["device"], trust)
     device.prepare()
-    dataset: ImageDataset = build("dataset", tree["dataset"], trust)
-    config = config.with_facts({"dataset.num_classes": len(dataset.classes), "device.threads": device.threads})
+    dataset: Dataset = build("dataset", tree["dataset"], trust)
+    facts = {f"dataset.{key}": value for key, value in dataset.facts.items() if key in tree["dataset"]}
+    config = config.with_facts({**facts, "device.threads": device.threads})
     tree, settings = config.tree, Train(**config.tree)
     if settings.accumulate > settings.batch_size:
         raise ConfigError(f"accumulate: a batch of {settings.batch_size} has no {settings.accumulate} pieces")
-    told = tree["model"].get("num_classes", len(dataset.classes))
-    if told != len(dataset.classes):
-        raise ConfigError(f"model.num_classes: the data has {len(dataset.classes)} classes, not {told}")
+    _agree(tree["model"], dataset)
     task: Task = build("task", tree["task"], trust)
     device.seed(settings.seed, "initialisation")
     node = dict(tree["model"])
     if "pretrained" in node and not fresh:
         node["pretrained"] = None
     model = build("model", node, trust).to(device.torch_device)
-    settle(device, model, task, dataset.input_shape)
+    settle(device, model, task, dataset.example)
     config = config.with_facts({"device.precision": device.precision, "device.channels_last": device.channels_last})
-    data = ImageData(
-        dataset,
-        device=device.torch_device,
-        batch_size=settings.batch_size,
-        seed=settings.seed,
+    how = Reading(
+        device.torch_device,
+        settings.batch_size,
+        settings.seed,
         resident_bytes=settings.resident_gb * 1e9,
         workers=settings.workers,
         limit_batches=settings.limit_batches,
         overfit_batch=settings.overfit_batch,
         channels_last=device.channels_last is True,
     )
+    data = dataset.open(how)
+    if settings.batch_size > data.splits["train"]:
+        raise ConfigError(f"batch_size: {settings.batch_size} is more than the {data.splits['train']} training samples")
     if settings.epochs * data.steps_per_epoch > _MOST_STEPS:
         raise ConfigError(f"epochs: {settings.epochs:g} epochs are more than {_MOST_STEPS:g} steps")
     if fresh and isinstance(model, FromData):
@@ -97,7 +98,15 @@ def assemble(config: Config, fresh: bool = True) -> Parts:
     return Parts(config, settings, device, dataset, data, job, _plan(settings, data, task))
 
 
-def _plan(settings: Train, data: ImageData, task: Task) -> Plan:
+def _agree(model: Mapping[str, Any], dataset: Dataset) -> None:
+    """ConfigError if the model is told something of the data that the data is not."""
+    for key, value in dataset.facts.items():
+        fact = tuple(value) if isinstance(value, (list, tuple)) else value
+        if model.get(key, fact) != fact:
+            raise ConfigError(f"model.{key}: the data has {value}, not {model[key]}; leave it ${{dataset.{key}}}")
+
+
+def _plan(settings: Train, data: Data, task: Task) -> Plan:
     split, _, metric = settings.monitor.partition("/")
     if split != "val" or metric not in task.metric_names:
         choices = ", ".join(f"val/{name}" for name in task.metric_names)

@@ -202,7 +202,7 @@ def _group_problem(loader: ConfigLoader, override: Override) -> str | None:
     options = loader.get_group_options(override.key_or_group)
     if isinstance(value, list) and override.key_or_group != "listeners":
         return f"{override.key_or_group}: takes one choice, not a list"
-    if value is None and override.key_or_group != "experiment":
+    if value is None and override.key_or_group not in ("experiment", "loss"):
         return f"{override.key_or_group}: needs a choice; {nearest('null', options)}"
     for choice in value if isinstance(value, list) else [value]:
         if choice is not None and str(choice) not in options:

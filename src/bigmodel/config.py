@@ -108,7 +108,7 @@ def problems_of(config: Config, command: str) -> list[str]:
         if line.partition(": ")[0] not in told
     ]
     problems += plain
-    keys = {line.partition(": ")[0] for line in problems}
+    keys = {line.partition(": ")[0] for line in problems} | _untold(tree)
     return [line for line in problems if config.reference(line.partition(": ")[0]) not in keys]
 
 
@@ -122,9 +122,15 @@ def found_later(tree: Mapping[str, Any]) -> list[str]:
 def _stand_ins(tree: Mapping[str, Any]) -> dict[str, Any]:
     """Numbers for what is not known yet, so that all the rest can be checked."""
     numbers = {"batch_size": 1, "optim.lr": STAND_IN_LR}
+    return {key: numbers[key] for key in found_later(tree)}
+
+
+def _untold(tree: Mapping[str, Any]) -> set[str]:
+    """Keys of the dataset that are null: the data will tell, and what refers to them is no mistake yet."""
     dataset = tree.get("dataset")
-    untold = isinstance(dataset, Mapping) and dataset.get("num_classes", 0) is None  # the data will tell
-    return {key: numbers[key] for key in found_later(tree)} | ({"dataset.num_classes": 2} if untold else {})
+    return (
+        {f"dataset.{key}" for key, value in dataset.items() if value is None} if isinstance(dataset, Mapping) else set()
+    )
 
 
 def _secrets(config: Config) -> Iterator[str]:

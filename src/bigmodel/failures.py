@@ -11,9 +11,9 @@ from pathlib import Path
 import torch
 
 from bigmodel import checkpoint
-from bigmodel.cost import amount
 from bigmodel.errors import ConfigError, OutOfMemoryError, StorageError
 from bigmodel.job import Job
+from bigmodel.words import amount
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _STORAGE = (*_FULL, errno.EFBIG, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM)

@@ -37,7 +37,7 @@ _SWEEP = (
 _PURPOSE = {
     "train": "Train a model from YAML; checkpoints, logs and metrics go to a new directory under outputs/.",
     "evaluate": "Measure a trained run on a split of its data.",
-    "predict": "Classify images with a trained run.",
+    "predict": "Ask a trained run about images, texts or whatever it was trained on.",
     "export": "Write a trained model in a format other tools load; it is loaded again and compared first.",
 }
 _READERS = {  # of what runs left: they have no config

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -22,12 +22,12 @@ _BLOCK = 16  # channels that oneDNN takes at once with AVX-512, 8 with AVX2
 _WORDS = {False: "contiguous", True: "channels-last"}
 
 
-def settle(device: Device, model: nn.Module, task: Task, input_shape: Sequence[int]) -> None:
+def settle(device: Device, model: nn.Module, task: Task, example: Callable[[int], Batch]) -> None:
     """Replace what is `auto` in the device's settings by what is fastest for this model, and have the device say why.
 
     The model's weights and buffers are as before, its layout is the chosen one. The plain choice, fp32 and contiguous,
     stays unless another is faster by a quarter. Costs nothing where there is one candidate, else some steps of at most
-    16 samples in each.
+    16 samples, made by `example`, in each.
 
     Raises:
         ConfigError: channels-last is asked for, and would corrupt memory.
@@ -40,9 +40,8 @@ def settle(device: Device, model: nn.Module, task: Task, input_shape: Sequence[i
         )
     candidates = list(_candidates(device, model))
     if len(candidates) > 1:
-        there = device.torch_device
-        inputs = torch.rand(_SAMPLES, *input_shape, generator=torch.Generator().manual_seed(0)).to(there)
-        sample = Batch(inputs, torch.zeros(_SAMPLES, dtype=torch.int64, device=there))
+        made = example(_SAMPLES)
+        sample = Batch(made.inputs.to(device.torch_device), made.targets.to(device.torch_device))
         two = Batch(sample.inputs[:2], sample.targets[:2])
         each = _measured(device, model, task, two, candidates[:1], turns=1)[candidates[0]] / 2
         count = max(2, min(_SAMPLES, int(_STEP_S / each)))

@@ -142,7 +142,7 @@ def _describe(directory: Path, parts: Parts, resume: bool) -> None:
         run_directory.describe(directory, parts.config.yaml())
     else:
         versions = {"bigmodel-train": __version__, "torch": str(torch.__version__), "numpy": np.__version__}
-        facts = run_directory.environment(versions, parts.device.name, parts.data.fingerprint)
+        facts = run_directory.environment(versions, parts.device.name, parts.dataset.fingerprint)
         run_directory.describe(directory, parts.config.yaml(), facts)
 
 
@@ -166,14 +166,7 @@ def _close(listeners: Sequence[Listener]) -> None:
 
 
 def _saves(directory: Path, parts: Parts) -> Saves:
-    dataset = parts.dataset
-    about = {
-        "config": parts.config.shareable(),
-        "classes": list(dataset.classes),
-        "input_shape": list(dataset.input_shape),
-        "mean": list(dataset.mean),
-        "std": list(dataset.std),
-    }
+    about = {"config": parts.config.shareable(), **parts.dataset.about()}
     return Saves(directory / "checkpoints", about, parts.settings.keep)
 
 
@@ -194,4 +187,5 @@ def _final(parts: Parts, saves: Saves, emit: Emit) -> dict[str, Any]:
     began = monotonic()
     report = evaluate(job.evaluated, job.task, data.evaluation("test"), parts.device)
     emit(Evaluated(step, step / data.steps_per_epoch, "test", report, False, monotonic() - began))
-    return {"test": report, "classes": list(parts.dataset.classes)}
+    about = parts.dataset.about()
+    return {"test": report} | ({"classes": about["classes"]} if "classes" in about else {})
