@@ -67,6 +67,11 @@ class Device:
         return f"{self.torch_device.type} ({platform.processor() or platform.machine()}, {self.threads} threads)"
 
     @property
+    def queues(self) -> bool:
+        """Whether it works through a queue while the host goes on, so that to read a number is to wait for it."""
+        return self.torch_device.type == "cuda"
+
+    @property
     def repeats(self) -> str:
         """What is promised of another run of the same config on this machine."""
         if self.torch_device.type == "cpu" or self._deterministic:
