@@ -48,9 +48,11 @@ def test_auto_measures_and_says_so(cli: Callable[..., Answer]) -> None:
     assert "measured, samples/s" in cli("device=auto", *SMALL[1:], "dry_run=true").out
 
 
-def test_compiled_equals_uncompiled_nearly(cli: Callable[..., Answer]) -> None:
-    plain = cli(*SMALL, "output_dir=plain")
-    compiled = cli(*SMALL, "output_dir=compiled", "device.compile=true")
+@pytest.mark.parametrize("how", ["true", "graphs"])
+def test_compiled_equals_uncompiled_nearly(cli: Callable[..., Answer], how: str) -> None:
+    words = (*SMALL, "optim=muon", "optim.filters=true", "accumulate=2")
+    plain = cli(*words, "output_dir=plain")
+    compiled = cli(*words, "output_dir=compiled", f"device.compile={how}")
     losses = []
     for answer, folder in ((plain, "plain"), (compiled, "compiled")):
         assert answer.code == 0, answer.err

@@ -62,7 +62,7 @@ class Watch:
             return None if update.sound else update
         self._unsound.logical_or_(norm.isfinite().logical_not())
         told = loss_norm.to("cpu", non_blocking=True)  # into pinned memory, that of an earlier step
-        arrived = torch.cuda.Event() if loss_norm.is_cuda else None
+        arrived = torch.cuda.Event() if loss_norm.is_cuda else None  # type: ignore[no-untyped-call]
         if arrived is not None:
             arrived.record()
         self._queued.append((Update(step, lr, samples, told), arrived))
@@ -75,7 +75,7 @@ class Watch:
     def _heard(self, late: int) -> Update | None:
         while self._queued:
             update, arrived = self._queued[0]
-            if arrived is None or not arrived.query():
+            if arrived is None or not arrived.query():  # type: ignore[no-untyped-call]
                 if len(self._queued) <= late:
                     break
                 if arrived is not None:

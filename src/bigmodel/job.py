@@ -19,6 +19,7 @@ from bigmodel.divergence import Update, Watch
 from bigmodel.errors import ConfigError, DivergedError
 from bigmodel.interfaces import Batch, Task
 from bigmodel.light_torch import bare_step
+from bigmodel.optim.muon import Muon
 from bigmodel.schedules import midpoint
 
 Tensors = dict[str, dict[str, Tensor]]  # file name to tensors
@@ -44,6 +45,10 @@ class Job:
         self.model, self.task, self.steps, self.step = model, task, steps, 0
         self.best: dict[str, float] = {}
         self._callable = device.compiled(model)
+        self._loss = device.compiled(task.loss, same_shapes=True)
+        for optimizer in optimizers:
+            if isinstance(optimizer, Muon):  # torch's fused ones are one kernel as they are
+                optimizer.orthogonalise = device.compiled(optimizer.orthogonalise, same_shapes=True)
         self.optimizers, self._schedule, self._device, self._seed = optimizers, schedule, device, seed
         self._accumulate, self._clip_norm, self._ema_decay = accumulate, clip_norm, ema
         self._parameters = [p for group in self._groups for p in group["params"]]
@@ -102,12 +107,12 @@ class Job:
         """
         self.model.train()
         self._schedule_groups()
+        self._device.begin_step()
         self._device.seed(self._seed, "step", self.step)
         pieces = batch.pieces(self._accumulate)
         tally = self._tally
         for piece in pieces:
-            with self._device.autocast():
-                loss, outputs = self.task.loss(self._callable, piece)
+            loss, outputs = self.loss(piece)
             (loss if len(pieces) == 1 else loss * (len(piece.targets) / len(batch.targets))).backward()  # type: ignore[no-untyped-call]
             added = self.task.tally(loss, outputs.detach(), piece).to(self._device.sum_dtype)
             tally = added if tally is None else tally + added
@@ -121,6 +126,11 @@ class Job:
         self._tally = tally
         self._average()
         self.step += 1
+
+    def loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The task's loss, in the device's precision, and the model's outputs: compiled as one, if anything is."""
+        with self._device.autocast():
+            return self._loss(self.model, batch)
 
     def refuse_unsound(self) -> None:
         """Before a save: a finite gradient can still throw the weights beyond what a float holds.

@@ -46,6 +46,7 @@ class Muon(torch.optim.Optimizer):
     ) -> None:
         defaults = {"lr": lr, "momentum": momentum, "nesterov": nesterov, "weight_decay": weight_decay}
         super().__init__(params, defaults | {"iterations": iterations, "unit": unit})
+        self.orthogonalise = orthogonalised  # or the same, compiled
         if any(parameter.ndim < 2 for group in self.param_groups for parameter in group["params"]):
             raise ValueError("muon takes matrices and filters, not vectors")
 
@@ -60,7 +61,7 @@ class Muon(torch.optim.Optimizer):
             for (rows, columns), parameters in by_shape.items():
                 updates = self._updates(parameters, group)
                 stacked_BRC = torch.stack([update.reshape(rows, columns) for update in updates])
-                orthogonal_BRC = self._or_else(0.0, orthogonalised(stacked_BRC, group["iterations"]))
+                orthogonal_BRC = self._or_else(0.0, self.orthogonalise(stacked_BRC, group["iterations"]))
                 if group["unit"]:
                     norms_B = torch.stack(torch._foreach_norm(parameters))
                     torch._foreach_mul_(parameters, self._or_else(1.0, math.sqrt(rows) / norms_B).unbind())
