@@ -6,18 +6,20 @@ import math
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 
 from bigmodel.config import Config
 from bigmodel.datasets.images import ImageDataset
 from bigmodel.datasets.pipeline import ImageData
 from bigmodel.device import Device
 from bigmodel.errors import ConfigError
-from bigmodel.interfaces import FromData, Task
+from bigmodel.interfaces import Batch, FromData, Task
 from bigmodel.job import Job
 from bigmodel.loop import Plan
 from bigmodel.precision import settle
 from bigmodel.settings import Train
 from bigmodel.targets import build
+from bigmodel.words import first_line
 
 _MOST_STEPS = 1e15
 
@@ -57,13 +59,7 @@ def assemble(config: Config, fresh: bool = True) -> Parts:
     if told != len(dataset.classes):
         raise ConfigError(f"model.num_classes: the data has {len(dataset.classes)} classes, not {told}")
     task: Task = build("task", tree["task"], trust)
-    device.seed(settings.seed, "initialisation")
-    node = dict(tree["model"])
-    if "pretrained" in node and not fresh:
-        node["pretrained"] = None
-    model = build("model", node, trust).to(device.torch_device)
-    settle(device, model, task, dataset.input_shape)
-    config = config.with_facts({"device.precision": device.precision, "device.channels_last": device.channels_last})
+    _hold_mixing(dataset, task)
     data = ImageData(
         dataset,
         device=device.torch_device,
@@ -73,10 +69,17 @@ def assemble(config: Config, fresh: bool = True) -> Parts:
         workers=settings.workers,
         limit_batches=settings.limit_batches,
         overfit_batch=settings.overfit_batch,
-        channels_last=device.channels_last is True,
     )
     if settings.epochs * data.steps_per_epoch > _MOST_STEPS:
         raise ConfigError(f"epochs: {settings.epochs:g} epochs are more than {_MOST_STEPS:g} steps")
+    device.seed(settings.seed, "initialisation")
+    node = dict(tree["model"])
+    if "pretrained" in node and not fresh:
+        node["pretrained"] = None
+    model = build("model", node, trust).to(device.torch_device)
+    settle(device, model, task, dataset.input_shape)
+    data.channels_last = device.channels_last is True
+    config = config.with_facts({"device.precision": device.precision, "device.channels_last": device.channels_last})
     if fresh and isinstance(model, FromData):
         with torch.no_grad():
             model.initialise(next(data.train(0, 1)).inputs)
@@ -95,6 +98,21 @@ def assemble(config: Config, fresh: bool = True) -> Parts:
         ema=settings.ema,
     )
     return Parts(config, settings, device, dataset, data, job, _plan(settings, data, task))
+
+
+def _hold_mixing(dataset: ImageDataset, task: Task) -> None:
+    """ConfigError where samples are mixed and the loss cannot take their odds."""
+    mixing, classes = dataset.augment.mixing, len(dataset.classes)
+    if not mixing:
+        return
+    odds_NC = torch.full((2, classes), 1 / classes)
+    try:
+        task.loss(nn.Identity(), Batch(odds_NC, odds_NC))
+    except Exception as error:
+        raise ConfigError(
+            f"dataset.augment.{mixing[0]}: mixed samples have odds as targets, and the loss takes class numbers only "
+            f"({first_line(error)}); set {' and '.join(mixing)} to 0, or loss=cross_entropy"
+        ) from error
 
 
 def _plan(settings: Train, data: ImageData, task: Task) -> Plan:

@@ -35,7 +35,8 @@ _Item = tuple[Tensor, Tensor] | BigmodelError
 class ImageData:
     """The `Data` of an image dataset. A split that takes more than `resident_bytes` is streamed by `workers`.
 
-    With `channels_last` the inputs lie in torch's memory format of that name; their values are the same.
+    With `channels_last` the inputs lie in torch's memory format of that name; their values are the same. It may be set
+    until the first batch is taken.
     """
 
     def __init__(
@@ -53,7 +54,7 @@ class ImageData:
     ) -> None:
         self._dataset, self._device, self._batch_size, self._seed = dataset, device, batch_size, seed
         self._workers, self._limit, self._resident_bytes = workers, limit_batches, resident_bytes
-        self._format = torch.channels_last if channels_last else torch.contiguous_format
+        self.channels_last = channels_last
         self._opened: tuple[str, _Fetch] | None = None
         self._mean, self._std = (
             torch.tensor(values, device=device).view(-1, 1, 1) for values in (dataset.mean, dataset.std)
@@ -113,9 +114,10 @@ class ImageData:
         source = self._dataset.sources[name]()
         if len(source.labels_N) != self._dataset.sizes[name]:
             raise DataError(f"dataset: {name} has {len(source.labels_N)} samples, not {self._dataset.sizes[name]}")
+        layout = torch.channels_last if self.channels_last else torch.contiguous_format
         if self._bytes(name) <= self._resident_bytes:
-            return _Resident(source, self._device, self._format)
-        return _Streamed(source, self._device, self._format, self._workers)
+            return _Resident(source, self._device, layout)
+        return _Streamed(source, self._device, layout, self._workers)
 
     def _bytes(self, name: str) -> int:
         channels, height, width = self._dataset.input_shape
