@@ -278,6 +278,42 @@ def test_a_compiled_run_measures_its_best_weights_too(
     assert (lines[-1]["split"], lines[-1]["step"]) == ("test", 3)
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_forward_and_loss_are_compiled_as_one_and_change_nothing(
+    cli: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graphs: list[str] = []
+
+    def backend(graph: torch.fx.GraphModule, _: object) -> Callable:
+        graphs.append(graph.code)
+        return graph
+
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
+    prints = []
+    for compiled in ("false", "true"):
+        words = (f"output_dir={compiled}", f"device.compile={compiled}")
+        answer = cli(*TINY, "epochs=1", "optim=muon", "accumulate=2", *words)
+        assert answer.code == 0, answer.err
+        (run,) = (answer.cwd / compiled).glob("*/*")
+        prints.append(fingerprint(run))
+        assert bool(graphs) == (compiled == "true")
+    assert prints[0] == prints[1]
+    assert any("linear" in code and "cross_entropy" in code for code in graphs)
+    assert any("baddbmm" in code for code in graphs)  # Muon's
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_compiler_that_fails_is_told_in_a_line(cli: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch) -> None:
+    def backend(_: torch.fx.GraphModule, __: object) -> Callable:
+        raise RuntimeError("No working C++ compiler found")
+
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
+    answer = cli(*TINY, "device.compile=true")
+    (line,) = is_quiet(answer, code=2)
+    assert line == "device.compile: torch's compiler failed: No working C++ compiler found; set it to false"
+    assert not list(answer.cwd.glob("outputs/*"))
+
+
 @pytest.mark.parametrize(("keep", "left"), [(2, 2), (3, 3), (4, 4)])
 def test_old_checkpoints_go_and_two_stay(cli: Callable[..., Answer], keep: int, left: int) -> None:
     answer = cli(*TINY, "save_every=1steps", f"keep={keep}", "evaluate_every=100epochs")

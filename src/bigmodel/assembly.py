@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from torch import nn
 
 from bigmodel.config import Config
 from bigmodel.device import Device
 from bigmodel.errors import ConfigError
-from bigmodel.interfaces import Data, Dataset, FromData, Reading, Task
+from bigmodel.interfaces import Batch, Data, Dataset, FromData, Mixing, Reading, Task
 from bigmodel.job import Job
 from bigmodel.loop import Plan
 from bigmodel.precision import settle
 from bigmodel.settings import Train
 from bigmodel.targets import build
+from bigmodel.words import first_line
 
 _MOST_STEPS = 1e15
 
@@ -56,13 +58,7 @@ def assemble(config: Config, fresh: bool = True) -> Parts:
         raise ConfigError(f"accumulate: a batch of {settings.batch_size} has no {settings.accumulate} pieces")
     _agree(tree["model"], dataset)
     task: Task = build("task", tree["task"], trust)
-    device.seed(settings.seed, "initialisation")
-    node = dict(tree["model"])
-    if "pretrained" in node and not fresh:
-        node["pretrained"] = None
-    model = build("model", node, trust).to(device.torch_device)
-    settle(device, model, task, dataset.example)
-    config = config.with_facts({"device.precision": device.precision, "device.channels_last": device.channels_last})
+    _hold_mixing(dataset, task)
     how = Reading(
         device.torch_device,
         settings.batch_size,
@@ -71,13 +67,21 @@ def assemble(config: Config, fresh: bool = True) -> Parts:
         workers=settings.workers,
         limit_batches=settings.limit_batches,
         overfit_batch=settings.overfit_batch,
-        channels_last=device.channels_last is True,
     )
     data = dataset.open(how)
     if settings.batch_size > data.splits["train"]:
         raise ConfigError(f"batch_size: {settings.batch_size} is more than the {data.splits['train']} training samples")
     if settings.epochs * data.steps_per_epoch > _MOST_STEPS:
         raise ConfigError(f"epochs: {settings.epochs:g} epochs are more than {_MOST_STEPS:g} steps")
+    device.seed(settings.seed, "initialisation")
+    node = dict(tree["model"])
+    if "pretrained" in node and not fresh:
+        node["pretrained"] = None
+    model = build("model", node, trust).to(device.torch_device)
+    settle(device, model, task, dataset.example)
+    if device.channels_last is True:
+        data = dataset.open(replace(how, channels_last=True))  # opening reads nothing yet
+    config = config.with_facts({"device.precision": device.precision, "device.channels_last": device.channels_last})
     if fresh and isinstance(model, FromData):
         with torch.no_grad():
             model.initialise(next(data.train(0, 1)).inputs)
@@ -104,6 +108,21 @@ def _agree(model: Mapping[str, Any], dataset: Dataset) -> None:
         fact = tuple(value) if isinstance(value, (list, tuple)) else value
         if model.get(key, fact) != fact:
             raise ConfigError(f"model.{key}: the data has {value}, not {model[key]}; leave it ${{dataset.{key}}}")
+
+
+def _hold_mixing(dataset: Dataset, task: Task) -> None:
+    """ConfigError where samples are mixed and the loss cannot take their odds."""
+    if not isinstance(dataset, Mixing) or not dataset.mixing:
+        return
+    classes, mixing = int(dataset.facts["num_classes"]), dataset.mixing
+    odds_NC = torch.full((2, classes), 1 / classes)
+    try:
+        task.loss(nn.Identity(), Batch(odds_NC, odds_NC))
+    except Exception as error:
+        raise ConfigError(
+            f"dataset.augment.{mixing[0]}: mixed samples have odds as targets, and the loss takes class numbers only "
+            f"({first_line(error)}); set {' and '.join(mixing)} to 0, or loss=cross_entropy"
+        ) from error
 
 
 def _plan(settings: Train, data: Data, task: Task) -> Plan:

@@ -136,6 +136,15 @@ class Kind(Protocol):
 
 
 @runtime_checkable
+class Mixing(Protocol):
+    """A dataset whose training samples may be mixed with each other, so that class numbers become odds (N, C)."""
+
+    @property
+    def mixing(self) -> Sequence[str]:
+        """The settings that do so, by the names they have in `augment`; empty if none does."""
+
+
+@runtime_checkable
 class FromData(Protocol):
     """A model that computes some of its first weights from data."""
 

@@ -12,6 +12,7 @@ from bigmodel.config import Config
 from bigmodel.device import Device
 from bigmodel.errors import ConfigError, DataError, StorageError
 from bigmodel.evaluation import evaluate
+from bigmodel.failures import compiler_in_words
 from bigmodel.inference import Predictor, hold_evaluation, load
 from bigmodel.interfaces import Data, Dataset, Reading, Task
 from bigmodel.settings import Evaluate
@@ -38,7 +39,8 @@ def run(config: Config, stop: Stop | None = None) -> None:
     hold_evaluation(predictor.config, predictor.trust)
     data = _data(predictor, settings)
     task: Task = build("task", predictor.config["task"], predictor.trust)
-    report = evaluate(device.compiled(predictor.model), task, data.evaluation(settings.split), device)
+    with compiler_in_words():
+        report = evaluate(device.compiled(predictor.model), task, data.evaluation(settings.split), device)
     about = {
         "run": settings.run,
         "step": predictor.step,

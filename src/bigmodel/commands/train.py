@@ -147,10 +147,10 @@ def _describe(directory: Path, parts: Parts, resume: bool) -> None:
 
 
 def _discarding(directory: Path) -> Callable[..., None]:
-    """On leaving with a ConfigError, take away the directory of a run that never began."""
+    """On leaving with a ConfigError, take away the directory of a run that never saved anything."""
 
     def leave(kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
-        if isinstance(error, ConfigError):
+        if isinstance(error, ConfigError) and not checkpoint.steps(directory / "checkpoints"):
             shutil.rmtree(directory, ignore_errors=True)
             with contextlib.suppress(OSError):  # the day's directory, if nothing else is in it
                 directory.parent.rmdir()

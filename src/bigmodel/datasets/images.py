@@ -62,6 +62,10 @@ class ImageDataset:
     def summary(self) -> str:
         return f"{len(self.classes)} classes, {'x'.join(map(str, self.input_shape))}"
 
+    @property
+    def mixing(self) -> Sequence[str]:
+        return self.augment.mixing
+
     def about(self) -> Mapping[str, Any]:
         return {
             "kind": "bigmodel.predicting.images.Images",

@@ -116,7 +116,7 @@ class _Resident:
 
     def batches(self, chosen: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
         for indices in chosen:
-            there = indices.to(self._device)
+            there = indices.to(self._device, non_blocking=True)
             yield gathered(self._pixels_NCHW, there), self._labels_N[there]
 
 
