@@ -1,4 +1,4 @@
-"""Two runs of one config, each in a process of its own, leave the same bits on a CPU: every model, every data set."""
+"""Two runs of one config, in two processes, leave the same bits on a CPU: every model, every data set."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from PIL import Image
 from bigmodel.conf_directory import conf_directory
 from bigmodel.device import Device
 from bigmodel.errors import ConfigError
-from conftest import Answer, fingerprint, is_quiet, records
+from conftest import Answer, call, fingerprint, is_quiet, only_run, records
 from datasets.test_cifar import binary10
 from datasets.test_cifar import records as cifar_records
 from datasets.test_mnist import write as write_mnist
@@ -24,15 +24,14 @@ SHORT = ("device=cpu", "device.deterministic=true", "device.threads=2", "epochs=
 
 
 def _twice(tmp_path: Path, words: Sequence[str]) -> None:
-    runs = []
-    for name in ("one", "two"):
-        (tmp_path / name).mkdir()
-        output = tmp_path / f"{name}.txt"
-        code = finished(launch(*words, *SHORT, cwd=tmp_path / name, output=output))
-        assert code == 0, output.read_text()
-        (run,) = (tmp_path / name).glob("outputs/*/*")
-        runs.append(run)
-    one, two = runs
+    """Here, where other tests have left what they leave, and in a process of its own."""
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    there = launch(*words, *SHORT, cwd=tmp_path / "two", output=tmp_path / "two.txt")
+    here = call(*words, *SHORT, cwd=tmp_path / "one")
+    assert here.code == 0, here.err
+    assert finished(there) == 0, (tmp_path / "two.txt").read_text()
+    one, two = here.run, only_run(tmp_path / "two")
     assert fingerprint(one) == fingerprint(two)
     assert records(one) == records(two)
 

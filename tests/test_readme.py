@@ -73,10 +73,12 @@ def works(verb, words, workplace):
     settings = dict(word.split("=", 1) for word in words if "=" in word)
     if verb == "train":
         words = [*words, *real_data(settings)]
-        if ("-m" in words or "seeds" in settings) and "resume" not in settings:
+        if "-m" in words and "resume" not in settings:
             words = [*words, *TINY]
         elif "resume" not in settings and "--help" not in words:
             words = [*words, "dry_run=true"]
+            if settings and "device" not in settings:  # else `auto` trains each model to see what is fastest
+                words = [*words, "device=cpu"]
     if settings.get("device") == "cuda" and not torch.cuda.is_available():
         answer = call(*words, cwd=workplace, verb=verb)
         assert (answer.code, "NVIDIA" in answer.err) == (2, True), answer.err

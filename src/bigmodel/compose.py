@@ -58,7 +58,7 @@ def compose(command: str, overrides: Sequence[str], source: Source, trust: Seque
     with _loader(source) as loader:
         problems: list[str] = []
         try:
-            if any("=[" in text for text in overrides):  # two choices of one group would be merged, not refused
+            if any(map(_lists_choices, overrides)):  # of one group, which Hydra would merge and not refuse
                 raise ValueError
             composed = hydra_compose(config_name=source.name, overrides=[*overrides])
         except (HydraException, OmegaConfBaseException, OSError, ValueError, RecursionError):
@@ -69,6 +69,12 @@ def compose(command: str, overrides: Sequence[str], source: Source, trust: Seque
     if problems:
         raise ConfigError(*dict.fromkeys(problems))
     return config
+
+
+def _lists_choices(text: str) -> bool:
+    """Whether it may be `model=[cnn,mlp]`; a list of numbers as in `model.hidden=[16]` need not be composed twice."""
+    key, sign, _ = text.partition("=[")
+    return bool(sign) and key != "listeners" and "." not in key.partition("@")[0]
 
 
 def refuse_long(overrides: Sequence[str]) -> None:

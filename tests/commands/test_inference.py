@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +18,7 @@ from bigmodel.conf_directory import conf_directory
 from bigmodel.datasets.files import SUFFIXES
 from bigmodel.errors import ConfigError, DataError, StorageError
 from bigmodel.predicting.files import files
+from conftest import call
 
 
 def configured(command, *overrides):
@@ -30,8 +29,8 @@ def configured(command, *overrides):
 def trained(tmp_path_factory):
     output = tmp_path_factory.mktemp("runs")
     small = ("model.channels=8", "model.hidden=32", "epochs=3", "keep=10", "ema=0.5", "device=cpu")
-    command = [sys.executable, "-m", "bigmodel", "train", *small, f"output_dir={output}"]
-    subprocess.run(command, check=True, capture_output=True)
+    answer = call(*small, f"output_dir={output}", cwd=output)
+    assert answer.code == 0, answer.err
     (path,) = output.glob("*/*")
     return path
 
