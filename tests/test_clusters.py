@@ -32,11 +32,11 @@ class Net(nn.Module):
             raise OSError("on purpose")
         self.body = nn.Sequential(nn.Flatten(), nn.Linear(64, width), nn.ReLU(), nn.Linear(width, 10))
     def forward(self, x):
-        time.sleep(1 if Path("slow").exists() else 0)
+        time.sleep(1.5 if self.training and Path("slow").exists() else 0)
         return self.body(x)
 """
 JOB = (
-    *("--config-dir=mine", "model=own", "device=cpu", "device.threads=1", "limit_batches=3", "epochs=2"),
+    *("--config-dir=mine", "model=own", "device=cpu", "device.threads=1", "limit_batches=10", "epochs=2"),
     *("save_every=1steps", "log_every=1steps", "listeners=[]", "trust=[clusters_pkg]", "model.width=4,5,6"),
 )
 SECONDS = 900
