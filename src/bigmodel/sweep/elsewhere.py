@@ -60,7 +60,7 @@ class Elsewhere:
 
     def __init__(self, facts: Mapping[str, Any], number: int, token: str) -> None:
         self.facts, self.number, self.token = facts, number, token
-        self.stop = False  # set, it has the job save and end
+        self.stop = False
         self._process: subprocess.Popen[bytes] | None = None
         self._told = False
 
@@ -77,21 +77,21 @@ class Elsewhere:
             raise
         starts.end(self.number, self.token, code)
 
+    def asked(self, *_: object) -> None:
+        """Have the job save and end; a handler for the engine's signal."""
+        self.stop = True
+
     def _starts(self) -> Starts:
         return Starts(Path(self.facts["cwd"], self.facts["path"]))
 
     def _watched(self, process: subprocess.Popen[bytes]) -> int:
         """Its exit code, once it has ended."""
-        while True:
-            try:
-                while (code := process.poll()) is None:
-                    if self.stop and not self._told:
-                        self._told = True  # once: a second signal would end it unsaved
-                        process.terminate()
-                    time.sleep(_LOOK_S)
-                return code
-            except KeyboardInterrupt:  # how Ray cancels
-                self.stop = True
+        while (code := process.poll()) is None:
+            if self.stop and not self._told:
+                self._told = True  # once: a second signal would end it unsaved
+                process.terminate()
+            time.sleep(_LOOK_S)
+        return code
 
 
 def facts_for_elsewhere(facts: Mapping[str, Any]) -> dict[str, Any]:

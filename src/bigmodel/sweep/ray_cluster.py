@@ -116,4 +116,6 @@ class RayJobs:
 
 
 def _run(job: Elsewhere) -> None:
+    # Ray cancels by what Python makes of SIGINT, which is nothing in a cluster that was started in the background
+    signal.signal(signal.SIGINT, job.asked)
     job()

@@ -157,7 +157,7 @@ class _Submitted(Elsewhere):
     """
 
     def __call__(self) -> None:
-        signal.signal(signal.SIGTERM, self._asked)
+        signal.signal(signal.SIGTERM, self.asked)
         try:
             super().__call__()
         except Exception:  # out of submitit's handler: it is not queued again, and has ended in `checkpoint`
@@ -172,9 +172,6 @@ class _Submitted(Elsewhere):
         self.stop = True
         code = self._watched(self._process) if self._process is not None else _STOPPED
         return DelayedSubmission(_Submitted(self.facts, self.number, self.token)) if code == _STOPPED else None
-
-    def _asked(self, *_: object) -> None:
-        self.stop = True
 
 
 class _Scheduler(Protocol):
