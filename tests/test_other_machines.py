@@ -5,10 +5,12 @@ Slurm's commands are stand-ins here. `test_clusters.py` has the engines themselv
 
 from __future__ import annotations
 
+import _thread
 import json
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from bigmodel.errors import ConfigError
 from bigmodel.sweep.directory import Entry, Sweep
 from bigmodel.sweep.elsewhere import Elsewhere, Starts
 from bigmodel.sweep.engines import checked
+from bigmodel.sweep.ray_cluster import _run
 from bigmodel.sweep.settings import settled
 from conftest import TINY, Answer, is_quiet
 
@@ -98,7 +101,10 @@ def test_a_job_that_is_killed_leaves_word_and_an_old_start_does_nothing(
     assert (starts.code(3, "new"), starts.code(3, "old"), made) == (-9, None, [3])
 
 
-def test_a_job_is_told_once_to_stop(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_job_is_told_once_to_stop_however_its_cluster_was_started(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timers = [threading.Timer(after, _thread.interrupt_main) for after in (0.1, 0.3)]  # as Ray does it
     counts = "n=0; trap 'n=$((n+1)); sleep 0.3; exit $n' TERM; echo; while :; do sleep 0.05; done"
 
     def counting(facts: object, number: int) -> subprocess.Popen[bytes]:
@@ -106,13 +112,19 @@ def test_a_job_is_told_once_to_stop(path: Path, monkeypatch: pytest.MonkeyPatch)
         assert process.stdout is not None
         with process.stdout:
             process.stdout.readline()  # it listens
+        for timer in timers:
+            timer.start()
         return process
 
     monkeypatch.setattr("bigmodel.sweep.elsewhere._process", counting)
     Starts(path).begin(0, "token")
-    job = Elsewhere(_facts(path), 0, "token")
-    job.stop = True
-    job()
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as in what a shell starts in the background
+    try:
+        _run(Elsewhere(_facts(path), 0, "token"))
+        for timer in timers:
+            timer.join()
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert Starts(path).code(0, "token") == 1
 
 
