@@ -113,6 +113,20 @@ MUTATIONS = (
         f"{SWEEPS}::test_five_jobs_die_in_five_ways_and_only_they_are_run_again",
     ),
     _one(
+        "a start that is not the last trains too",
+        "sweep/elsewhere.py",
+        'if starts.last(self.number).get("token") != self.token:',
+        "if False:",
+        "tests/test_other_machines.py::test_a_job_that_is_killed_leaves_word_and_an_old_start_does_nothing",
+    ),
+    _one(
+        "what is with Slurm is handed over again",
+        "sweep/slurm.py",
+        "if number in self._named:",
+        "if False:",
+        "tests/test_other_machines.py::test_slurm_is_asked_once_for_each_job_and_finds_it_again",
+    ),
+    _one(
         "a job of a sweep begins anew",
         "sweep/worker.py",
         "    begun = (",

@@ -26,10 +26,10 @@ from bigmodel.seed_axis import with_seeds
 from bigmodel.signals import Stop
 from bigmodel.sweep import gpus
 from bigmodel.sweep.directory import Entry, Sweep, is_sweep, make, shared
+from bigmodel.sweep.engines import OWN, checked, opened
 from bigmodel.sweep.run import ending, run
 from bigmodel.sweep.settings import settings, settled
 from bigmodel.sweep.table import listing, say
-from bigmodel.sweep.workers import Workers
 from bigmodel.words import first_line
 
 _VARIANTS_CHECKED = 50
@@ -119,6 +119,8 @@ class Task:
         """All jobs, or those of one batch of a sweeper that asks in batches: frozen, run, and the best of each, which
         is None for one that failed.
         """
+        engine = str(chosen.get("engine", OWN))
+        options = checked(engine, chosen.get("options", {}))
         chosen = settings(chosen)
         if self.dry_run:
             overrides = {number: [*words] for number, words, _ in jobs}
@@ -134,11 +136,11 @@ class Task:
         before = sweep.states()
         if chosen["on_failure"] == "stop" and any(state.word != "done" for state in before.values()):
             return [None for _ in jobs]  # of a batch before this one
-        with Workers(sweep.lock.fileno()) as workers:  # it loads torch while the configs are composed here
+        with opened(sweep, engine, options) as workers:  # ours loads torch while the configs are composed here
             frozen = self._frozen(jobs)
             kinds = {entry.device for entry, _ in frozen}
             wanted = len(before) + len(frozen)
-            how = settled(chosen["jobs"], chosen["on_failure"], kinds, wanted, len(gpus.visible()))
+            how = settled(chosen["jobs"], chosen["on_failure"], kinds, wanted, len(gpus.visible()), engine, options)
             sweep.freeze(frozen, how, self.trust)
             numbers = [entry.number for entry, _ in frozen]
             run(sweep, workers, numbers, self.trust, self.stop)

@@ -166,7 +166,7 @@ class Sweep:
         return ""
 
     def _look(self, number: int, state: State) -> None:
-        summary = _json(self.run_of(number) / "summary.json")
+        summary = read_json(self.run_of(number) / "summary.json")
         if summary.get("state") in _DONE:
             state.word, state.code, state.progress = "done", 0, 1.0
         with contextlib.suppress(TypeError, ValueError, LookupError):
@@ -231,6 +231,15 @@ def in_words(code: int) -> str:
     return f"killed by {name}" + (", as the system does where memory runs out" if name == "SIGKILL" else "")
 
 
+def read_json(path: Path) -> dict[str, Any]:
+    """A file's JSON object; empty if there is none."""
+    with contextlib.suppress(OSError, ValueError, RecursionError):
+        value = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(value, dict):
+            return value
+    return {}
+
+
 def _locked(path: Path) -> Lock:
     """The sweep's lock; the jobs of one that was killed are given time to die, which those on a GPU need."""
     deadline = monotonic() + _PATIENCE_S
@@ -241,14 +250,6 @@ def _locked(path: Path) -> Lock:
             holder = (path / ".lock").read_text(encoding="utf-8").strip()
             if monotonic() > deadline or Path(f"/proc/{holder}").exists():
                 raise
-
-
-def _json(path: Path) -> dict[str, Any]:
-    with contextlib.suppress(OSError, ValueError, RecursionError):
-        value = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(value, dict):
-            return value
-    return {}
 
 
 def _tail(path: Path) -> Iterator[dict[str, Any]]:

@@ -2,32 +2,41 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
+
+import yaml
 
 from bigmodel.errors import ConfigError
 from bigmodel.signals import Stop
 from bigmodel.sweep import gpus
 from bigmodel.sweep.directory import Sweep, existing
+from bigmodel.sweep.engines import checked, opened
 from bigmodel.sweep.run import ending, run
 from bigmodel.sweep.settings import settled
 from bigmodel.sweep.table import plain
-from bigmodel.sweep.workers import Workers
+
+_OPTION = "hydra.launcher."
+_MAY_CHANGE = f"jobs, on_failure, dry_run and {_OPTION}*"
 
 
 def resume(path: str, overrides: Sequence[str], given: Mapping[str, Any], trust: Sequence[str], stop: Stop) -> int:
     """Take a sweep to its end. Returns as `ending`.
 
     Raises:
-        ConfigError: there is no such sweep, or something else than `jobs` and `on_failure` is to change.
+        ConfigError: there is no such sweep, or something else than `jobs`, `on_failure` and its engine's options is to
+            change.
         StorageError: another process runs it.
         Interrupted: a signal came; the jobs have saved.
     """
-    refused = [text for text in overrides if text not in ("dry_run=true", "dry_run=false")]
+    words = [text.removeprefix(_OPTION).partition("=") for text in overrides if text.startswith(_OPTION)]
+    free = ("dry_run=true", "dry_run=false")
+    refused = [text for text in overrides if text not in free and not text.startswith(_OPTION)]
     if refused:
         raise ConfigError(
-            *(f"resume: {text}: a sweep goes on as it was frozen; jobs and on_failure may change" for text in refused)
+            *(f"resume: {text}: a sweep goes on as it was frozen; {_MAY_CHANGE} may change" for text in refused)
         )
     sweep = Sweep(existing(path))
     try:
@@ -38,18 +47,32 @@ def resume(path: str, overrides: Sequence[str], given: Mapping[str, Any], trust:
             if not set(sweep.trust) <= set(trust):
                 granted = f"trust=[{','.join(sweep.trust)}]"
                 raise ConfigError(f"resume: the sweep was started with {granted}, which is not kept; give it again")
-            _settle(sweep, given)
-            with Workers(sweep.lock.fileno()) as workers:
+            _settle(sweep, given, {key: _read(value) for key, _, value in words})
+            with opened(sweep, sweep.settings.engine, sweep.settings.options) as workers:
                 run(sweep, workers, sweep.entries, trust, stop)
         return ending(sweep, stop, trust)
     finally:
         sweep.lock.release()
 
 
-def _settle(sweep: Sweep, given: Mapping[str, Any]) -> None:
-    if "jobs" in given:
+def _settle(sweep: Sweep, given: Mapping[str, Any], changed: Mapping[str, Any]) -> None:
+    """Change how the jobs are run; what is read from `sweep.json` is checked as if it were given anew."""
+    now = sweep.settings
+    if changed.get("executor", now.options.get("executor")) != now.options.get("executor"):
+        raise ConfigError("resume: hydra.launcher.executor: the jobs may still be with the other one; it stays")
+    options = checked(now.engine, {**now.options, **changed})
+    if "jobs" in given or changed:
+        jobs = given.get("jobs", now.jobs)
         kinds = {entry.device for entry in sweep.entries.values()}
-        on_failure = given.get("on_failure", sweep.settings.on_failure)
-        sweep.settle(settled(given["jobs"], on_failure, kinds, len(sweep.entries), len(gpus.visible())))
+        on_failure = given.get("on_failure", now.on_failure)
+        wanted = len(sweep.entries)
+        sweep.settle(settled(jobs, on_failure, kinds, wanted, len(gpus.visible()), now.engine, options))
     elif given:
-        sweep.settle(replace(sweep.settings, **given))
+        sweep.settle(replace(now, **given))
+
+
+def _read(value: str) -> Any:
+    """A number or a word as YAML has it, the text itself where it is neither."""
+    with contextlib.suppress(yaml.YAMLError):
+        return yaml.safe_load(value)
+    return value

@@ -17,14 +17,14 @@ from bigmodel.results.leaderboard import leaderboard
 from bigmodel.signals import Stop
 from bigmodel.sweep import gpus
 from bigmodel.sweep.directory import State, Sweep, in_words
+from bigmodel.sweep.engines import Jobs
 from bigmodel.sweep.table import Watch, plain, say
-from bigmodel.sweep.workers import Workers
 
 _LOOK_S = 0.25  # between looks at the signals and at what the jobs have reached
 _FOR_GOOD = (ConfigError.exit_code, DivergedError.exit_code)  # a second try would end as the first
 
 
-def run(sweep: Sweep, workers: Workers, numbers: Collection[int], trust: Sequence[str], stop: Stop) -> None:
+def run(sweep: Sweep, workers: Jobs, numbers: Collection[int], trust: Sequence[str], stop: Stop) -> None:
     """Run those of `numbers` that are not done, until all have ended or, stopped or signalled, have saved."""
     stop.defer()
     states = sweep.states(numbers)
@@ -39,7 +39,7 @@ def run(sweep: Sweep, workers: Workers, numbers: Collection[int], trust: Sequenc
                 queue.clear()
                 workers.signal(signal.SIGTERM)
                 signalled = True
-            while queue and len(workers.running) < sweep.settings.jobs:
+            while queue and len(workers.running) < sweep.settings.jobs and not stop():
                 number = queue.popleft()
                 sweep.note(number, "started")
                 tries[number] += 1

@@ -25,7 +25,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 
 def main() -> None:
     """Serve the process whose number is the first argument, until its pipe ends."""
-    _die_with(int(sys.argv[1]))
+    die_with(int(sys.argv[1]))
     events = os.dup(1)
     os.dup2(2, 1)  # what a library prints is no event
     import bigmodel.sweep.worker  # noqa: F401 - and with it torch and all that every job needs
@@ -85,7 +85,7 @@ def _fork(facts: dict[str, Any], number: int, ours: tuple[int, ...]) -> int:
     if pid == 0:
         code = 1
         try:
-            _die_with(me)
+            die_with(me)
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             for descriptor in ours:
@@ -104,7 +104,7 @@ def _ended() -> Iterator[tuple[int, int]]:
             yield found[0], os.waitstatus_to_exitcode(found[1])
 
 
-def _die_with(parent: int) -> None:
+def die_with(parent: int) -> None:
     """Have Linux end this process when its parent dies."""
     prctl = getattr(ctypes.CDLL(None), "prctl", None)
     if prctl is not None:

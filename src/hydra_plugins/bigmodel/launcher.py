@@ -1,4 +1,5 @@
-"""The default launcher of `bigmodel-train -m`: all jobs are composed first, then `bigmodel.sweep` runs them.
+"""The launchers of `bigmodel-train -m`: all jobs are composed first, then `bigmodel.sweep` runs them, by default in
+processes of this machine, with `hydra/launcher=slurm` or `ray` through these.
 
 Hydra imports this file at every start, so it imports nothing heavy.
 """
@@ -17,12 +18,14 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
+from bigmodel.sweep.engines import DEFAULTS
+
 
 class BigmodelLauncher(Launcher):
     """`jobs` at a time, each in a process of its own; after a failure `continue`, `stop`, or `retry` that job once."""
 
-    def __init__(self, jobs: Any, on_failure: Any) -> None:
-        self._chosen = {"jobs": jobs, "on_failure": on_failure}
+    def __init__(self, engine: str, jobs: Any, on_failure: Any, **options: Any) -> None:
+        self._chosen = {"engine": engine, "jobs": jobs, "on_failure": on_failure, "options": options}
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self._context, self._task, self._config = hydra_context, task_function, config
@@ -33,7 +36,7 @@ class BigmodelLauncher(Launcher):
         """
         together = getattr(self._task, "together", None)
         if together is None:
-            raise HydraException("hydra/launcher=bigmodel runs bigmodel-train only")
+            raise HydraException("this launcher runs bigmodel-train only")
         jobs = self._composed(job_overrides, initial_job_idx)
         values = together(Path(self._config.hydra.sweep.dir), jobs, self._chosen)
         return [
@@ -57,13 +60,16 @@ class BigmodelLauncher(Launcher):
             HydraConfig.instance().cfg = before
 
 
-ConfigStore.instance().store(
-    group="hydra/launcher",
-    name="bigmodel",
-    provider="bigmodel-train",
-    node={
-        "_target_": "hydra_plugins.bigmodel.launcher.BigmodelLauncher",
-        "jobs": "auto",
-        "on_failure": "continue",
-    },
-)
+for _engine, _options in DEFAULTS.items():
+    ConfigStore.instance().store(
+        group="hydra/launcher",
+        name=_engine,
+        provider="bigmodel-train",
+        node={
+            "_target_": "hydra_plugins.bigmodel.launcher.BigmodelLauncher",
+            "engine": _engine,
+            "jobs": "auto",
+            "on_failure": "continue",
+            **_options,
+        },
+    )
