@@ -22,6 +22,7 @@ pytest_plugins = ["campaign"]
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # a worker for each core: more threads than cores would wait for each other
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # where a test asks for two, they wait asleep
 
 TINY = ("device=cpu", "model=mlp", "model.hidden=[16]", "limit_batches=3", "epochs=2")
 _TIMES = {"samples_per_s", "data_s", "step_s", "seconds"}

@@ -73,7 +73,7 @@ def works(verb, words, workplace):
     settings = dict(word.split("=", 1) for word in words if "=" in word)
     if verb == "train":
         words = [*words, *real_data(settings)]
-        if "-m" in words and "resume" not in settings:
+        if ("-m" in words or "seeds" in settings) and "resume" not in settings:
             words = [*words, *TINY]
         elif "resume" not in settings and "--help" not in words:
             words = [*words, "dry_run=true"]
