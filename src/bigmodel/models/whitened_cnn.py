@@ -99,7 +99,7 @@ class _Around(nn.Sequential):
     """Layers whose input is added to their output."""
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
-        return x_NCHW + super().forward(x_NCHW)  # type: ignore[no-any-return]
+        return x_NCHW + super().forward(x_NCHW)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def _filters(width_in: int, width: int) -> nn.Conv2d:
