@@ -184,6 +184,13 @@ MUTATIONS = (
         "tests/faults/test_divergence_and_memory.py",
     ),
     _one(
+        "a GPU steps with a NaN",
+        "divergence.py",
+        "        self._unsound.logical_or_(norm.isfinite().logical_not())\n",
+        "",
+        "tests/test_divergence.py",
+    ),
+    _one(
         "no allow-list in the check",
         "targets.py",
         "if not isinstance(target, str) or not _within(target, allowed):",

@@ -31,9 +31,11 @@ class Update:
 
     @property
     def sound(self) -> bool:
+        """Whether its gradient is finite. Waits, if the tensor is on a GPU."""
         return bool(self.loss_norm[1].isfinite())
 
     def words(self) -> str:
+        """What is wrong with it, and what to do."""
         loss, norm = self.loss_norm.tolist()
         return (
             f"diverged at step {self.step}{_named(self.samples)}: loss {loss:g}, gradient norm {norm:g}; "

@@ -80,9 +80,10 @@ def test_evaluation_averages_views(views: str, count: int, monkeypatch: pytest.M
     assert len(calls) == count + 1  # training sees the images as they are
 
 
-def test_the_last_two_of_three_convolutions_go_around() -> None:
-    block = _model(depth=3).eval().blocks[2]
-    assert sum(isinstance(module, torch.nn.Conv2d) for module in block.modules()) == 3
+def test_the_last_two_of_three_convolutions_are_a_residual() -> None:
+    for depth in (2, 3):
+        block = _model(depth=depth).eval().blocks[2]
+        assert sum(isinstance(module, torch.nn.Conv2d) for module in block.modules()) == depth
     images = torch.randn(2, 4, 6, 6, generator=torch.Generator().manual_seed(0))
     *first, around, last = block
     with torch.no_grad():

@@ -25,7 +25,7 @@ _SMALLEST = 5e-4  # added to variances: patches hardly ever differ along the las
 class WhitenedCNN(nn.Module):
     """(N, C, H, W), normalised, to logits (N, classes). Images need 25 pixels a side at least.
 
-    `depth` is the convolutions of a block; of three, the last two go around a residual connection.
+    A block has `depth` convolutions; of three, the last two have a residual connection around them.
     `initialise` must see data before training. In evaluation mode the logits are a weighted mean over `views`: the
     image alone, with its mirror image, or both of these shifted by a pixel along the diagonal as well.
 
@@ -43,12 +43,12 @@ class WhitenedCNN(nn.Module):
         depth: Literal[2, 3] = 2,
     ) -> None:
         super().__init__()
-        depth, height, width = input_shape
+        channels, height, width = input_shape
         if min(height, width) < 3 * 2 ** len(widths) + _PATCH - 1:
             raise ValueError(f"input_shape: {height}x{width} pixels are too few for {len(widths)} halvings")
         self._views = views
-        patch = depth * _PATCH**2
-        self.whiten = nn.Conv2d(depth, 2 * patch, _PATCH)
+        patch = channels * _PATCH**2
+        self.whiten = nn.Conv2d(channels, 2 * patch, _PATCH)
         self.whiten.weight.requires_grad_(False)
         ins = (2 * patch, *widths[:-1])
         self.blocks = nn.Sequential(
@@ -99,7 +99,7 @@ class _Around(nn.Sequential):
     """Layers whose input is added to their output."""
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
-        return x_NCHW + super().forward(x_NCHW)  # type: ignore[no-any-return]
+        return x_NCHW + super().forward(x_NCHW)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def _filters(width_in: int, width: int) -> nn.Conv2d:
