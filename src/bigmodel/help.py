@@ -61,7 +61,7 @@ Examples:
 Usage: bigmodel-runs [condition ...] [key=value ...]
 
 A condition is any key of a run's config or metrics with a value: model=cnn, 'optim.lr>0.01', 'test/accuracy>=0.9',
-state=done (done, early_stopped, failed, interrupted, running), 'age<2d'. All of them must hold.
+state=done (done, early_stopped, failed, interrupted, pruned, running), 'age<2d'. All of them must hold.
 
 Settings and their defaults:
   sort: age               any key; metrics with the best first, sort=-KEY the other way round
