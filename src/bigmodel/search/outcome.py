@@ -53,8 +53,8 @@ def found(sweep: Sweep, plan: Plan, done: Sequence[int], granted: Sequence[str])
     lines = [f"{len(best)} trials that no other beats in {' and '.join(plan.metrics)}:"] if many else []
     for trial in best if many else best[:1]:
         figures = ", ".join(_shown(*pair) for pair in zip(plan.metrics, measured[trial], strict=True))
-        words = " ".join(sweep.entries[trial].overrides)
-        lines.append(f"{'' if many else 'best: '}trial {trial}, {figures}: {words}")
+        chosen = " ".join(sweep.entries[trial].overrides)
+        lines.append(f"{'' if many else 'best: '}trial {trial}, {figures}: {chosen}")
     for trial in best[:1]:  # its own config, as no YAML that has changed since could give it
         words = ["--config-path", str(sweep.frozen(trial).parent), "--config-name", str(trial), *granted]
         lines.append(f"to train {'the first' if many else 'it'} again: {shlex.join(['bigmodel-train', *words])}")

@@ -118,13 +118,17 @@ def read(path: Path) -> Plan:
     file = path / "search.json"
     try:
         known = json.loads(file.read_text(encoding="utf-8"))
-        texts = {key: str(known[key]) for key in ("sampler", "pruner", "monitor")}
-        lists = {key: tuple(map(str, known[key])) for key in ("metrics", "directions", "words")}
-        bases = tuple(tuple(map(str, combination)) for combination in known["bases"])
-        space = tuple(
-            Parameter(**one | {"words": tuple(one["words"]), "values": tuple(one["values"])}) for one in known["space"]
+        plan = Plan(
+            sampler=str(known["sampler"]),
+            pruner=str(known["pruner"]),
+            seed=int(known["seed"]),
+            monitor=str(known["monitor"]),
+            metrics=_listed(known["metrics"]),
+            directions=_listed(known["directions"]),
+            space=tuple(Parameter(**{key: _tuples(value) for key, value in one.items()}) for one in known["space"]),
+            words=_listed(known["words"]),
+            bases=tuple(map(_listed, known["bases"])),
         )
-        plan = Plan(seed=int(known["seed"]), space=space, bases=bases, **texts, **lists)
         problems = [*_wrong(plan)]
     except (OSError, ValueError, TypeError, LookupError, RecursionError) as error:
         problems = [str(error)]
@@ -171,6 +175,10 @@ def _wrong(plan: Plan) -> Iterator[str]:
 def _size(space: Sequence[Parameter]) -> int:
     """Points of a grid; an interval counts as one."""
     return math.prod(len(parameter.points() or (0,)) for parameter in space)
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _listed(given: Any) -> tuple[str, ...]:

@@ -1,6 +1,6 @@
 """What each key of a search may become: Hydra's `interval`, `range` and `choice`, with `tag(log, ...)`.
 
-An `interval` is of floats, or of whole numbers as `int(interval(1,9))`, and has both its ends; a `range` ends before its
+An `interval` is of floats, or of whole numbers as `int(interval(1,9))`, with both its ends; a `range` ends before its
 stop, as in Python. Imports neither Hydra nor Optuna.
 """
 

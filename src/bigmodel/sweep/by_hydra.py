@@ -24,7 +24,7 @@ from bigmodel.config import Config, problems_of
 from bigmodel.errors import BigmodelError, ConfigError, Interrupted
 from bigmodel.guard import complain
 from bigmodel.search.plan import count
-from bigmodel.search.start import prepared
+from bigmodel.search.start import Bases, prepared
 from bigmodel.search.study import Search
 from bigmodel.seed_axis import with_seeds
 from bigmodel.signals import Stop
@@ -148,12 +148,20 @@ class Task:
         states = sweep.states(numbers)
         return [state.value if state.word == "done" else None for state in states.values()]
 
-    def search(self, path: Path, chosen: Mapping[str, Any], given: Mapping[str, Any], *space: Any) -> None:
-        """A search with the options `given`, over a `space` as `prepared` takes it: frozen, then run."""
+    def search(
+        self,
+        path: Path,
+        chosen: Mapping[str, Any],
+        given: Mapping[str, Any],
+        overrides: Mapping[str, Any],
+        groups: set[str],
+        bases: Bases,
+    ) -> None:
+        """A search, of what `prepared` takes: frozen, then run. Raises as `prepared`; nothing was made then."""
         if self.seeds:
             raise ConfigError("seeds: not with a search; train its best trial with several seeds")
         chosen = settings(chosen)
-        plan, configs = prepared(given, *space, self.trust)
+        plan, configs = prepared(given, overrides, groups, bases, self.trust)
         trials = plan.trials(count(given["n_trials"]))
         if self.dry_run:
             for line in plan.listing(trials):
@@ -219,7 +227,10 @@ def _choices(overrides: Sequence[str]) -> list[list[str]]:
             values = islice(override.sweep_string_iterator(), _VARIANTS_CHECKED)
             choices.append([f"{override.get_key_element()}={value}" for value in values])
         else:
-            choices.append([f"{override.get_key_element()}={override.value().start}"])
+            interval: Any = override.value()
+            choices.append(
+                [f"{override.get_key_element()}={interval.start}", f"{override.get_key_element()}={interval.end}"]
+            )
     if problems:
         raise ConfigError(*dict.fromkeys(problems))
     return choices

@@ -34,19 +34,18 @@ class OptunaSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> None:
         """Raises HydraException: it is not bigmodel-train that runs it, or not with its own launcher."""
-        search = getattr(self._task, "search", None)
-        if search is None or not isinstance(self._launcher, BigmodelLauncher):
+        search, launcher = getattr(self._task, "search", None), self._launcher
+        if search is None or not isinstance(launcher, BigmodelLauncher):
             raise HydraException("hydra/sweeper=optuna goes with bigmodel-train and hydra/launcher=bigmodel only")
         loader = self._context.config_loader
         parser = OverridesParser.create(config_loader=loader)
         parsed = parser.parse_overrides([*(f"{key}={text}" for key, text in self._params.items()), *arguments])
         overrides = {override.get_key_element(): override for override in parsed}  # the command line comes last
         groups = {name for name, override in overrides.items() if loader.get_group_options(override.key_or_group)}
-        path = Path(self._config.hydra.sweep.dir)
-        search(path, self._launcher.chosen, self._given, overrides, groups, self._bases)
 
-    def _bases(self, words: Sequence[str], alternatives: Sequence[Sequence[str]]) -> Iterator[DictConfig]:
-        """The config of the words with each combination of the alternatives."""
-        combinations = [[*words, *combination] for combination in itertools.product(*alternatives)]
-        for _, _, composed in self._launcher.composed(combinations, 0):
-            yield composed
+        def bases(words: Sequence[str], alternatives: Sequence[Sequence[str]]) -> Iterator[DictConfig]:
+            """The config of the words with each combination of the alternatives."""
+            combinations = [[*words, *combination] for combination in itertools.product(*alternatives)]
+            return (composed for _, _, composed in launcher.composed(combinations, 0))
+
+        search(Path(self._config.hydra.sweep.dir), launcher.chosen, self._given, overrides, groups, bases)
