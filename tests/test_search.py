@@ -177,9 +177,10 @@ def test_a_dry_run_shows_the_space_and_makes_nothing(cli: Callable[..., Answer])
         ([*SEARCH, "hydra.sweeper.sampler=grid", "optim.lr=interval(0.1,1)"], [["optim.lr", "grid", "range"]]),
         (
             [*SEARCH, "hydra.sweeper.pruner=median", "hydra.sweeper.metrics=[val/loss,seconds]", "seed=range(1,9)"],
-            [["pruner", "median", "2"]],
+            [["pruner", "median", "val/loss, seconds"]],
         ),
-        ([*SEARCH, "optim.lr=tag(log,interval(0,1))", "seed=range(9,1)"], [["optim.lr", "above 0"], ["seed", "empty"]]),
+        ([*SEARCH, "optim.momentum=tag(log,interval(0,0.9))", "seed=tag(big,range(1,3))"], [["log"], ["big"]]),
+        ([*SEARCH, "seed=range(9,1)"], [["seed", "no value"]]),
         ([*SEARCH, "optim.lr=interval(0.1,1)", "optim.momentum=interval(0,2)"], [["optim.momentum", "2"]]),
         ([*SEARCH, "optim.lr=interval(0.1,1)", "seeds=2"], [["seeds"]]),
     ],

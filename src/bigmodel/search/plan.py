@@ -164,8 +164,8 @@ def _wrong(plan: Plan) -> Iterator[str]:
             yield f"metrics: there is no '{clip(name)}'; write val/{clip(name)}, or one of {', '.join(_OF_THE_RUN)}"
     if len(plan.directions) != len(plan.metrics) or not set(plan.directions) <= set(_DIRECTIONS):
         yield "directions: needs maximize or minimize for each of the metrics"
-    if len(plan.metrics) > 1 and plan.pruner != "none":
-        yield f"pruner: {clip(plan.pruner)} goes by one metric, and there are {len(plan.metrics)}"
+    if plan.pruner != "none" and (len(plan.metrics) > 1 or "/" not in plan.metrics[0]):
+        yield f"pruner: {clip(plan.pruner)} goes by one metric of a split, not by {clip(', '.join(plan.metrics))}"
     if plan.sampler == "cmaes" and len(plan.metrics) > 1:
         yield f"sampler: cmaes seeks one metric, not {len(plan.metrics)}; use tpe"
     if plan.sampler == "cmaes" and all(parameter.kind == "choice" for parameter in plan.space):

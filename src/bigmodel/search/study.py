@@ -136,7 +136,7 @@ class Search:
         words = dict(word.split("=", 1) for word in self._sweep.entries[number].overrides)
         try:
             self._ask(number, {parameter.name: parameter.read(words[parameter.name]) for parameter in self._plan.space})
-        except (LookupError, ValueError) as error:
+        except (LookupError, ValueError, TypeError) as error:
             raise ConfigError(f"resume: job {number} is not of this search: {error}") from error
 
     def _report(self, number: int) -> bool:

@@ -216,21 +216,22 @@ def _choices(overrides: Sequence[str]) -> list[list[str]]:
     for text in overrides:
         try:
             override = OverridesParser.create().parse_override(text)
+            if text.startswith(("hydra.", "hydra/")):  # Hydra's own, or the launcher's, who check them
+                continue
+            values = [text]
+            if override.is_interval_sweep():
+                ends: Any = override.value()
+                values = [f"{override.get_key_element()}={end}" for end in (ends.start, ends.end)]
+            elif override.is_discrete_sweep():
+                several = islice(override.sweep_string_iterator(), _VARIANTS_CHECKED)
+                values = [f"{override.get_key_element()}={value}" for value in several]
         except (HydraException, ValueError, RecursionError) as error:
             problems.append(first_line(error))
             continue
-        if text.startswith(("hydra.", "hydra/")):  # Hydra's own, or the launcher's, who check them
-            continue
-        if not override.is_sweep_override():
-            choices.append([text])
-        elif override.is_discrete_sweep():
-            values = islice(override.sweep_string_iterator(), _VARIANTS_CHECKED)
-            choices.append([f"{override.get_key_element()}={value}" for value in values])
+        if values:
+            choices.append(values)
         else:
-            interval: Any = override.value()
-            choices.append(
-                [f"{override.get_key_element()}={interval.start}", f"{override.get_key_element()}={interval.end}"]
-            )
+            problems.append(f"{text}: there is no value in it")
     if problems:
         raise ConfigError(*dict.fromkeys(problems))
     return choices
