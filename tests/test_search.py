@@ -20,7 +20,7 @@ pytest.importorskip("optuna")
 from bigmodel.compose import Source, compose
 from bigmodel.conf_directory import conf_directory
 from bigmodel.search.outcome import front
-from bigmodel.search.plan import Plan
+from bigmodel.search.plan import Plan, read
 from bigmodel.search.space import Parameter
 from bigmodel.search.study import STUDY, Search
 from bigmodel.sweep.directory import Sweep
@@ -204,37 +204,72 @@ def test_without_optuna_it_says_what_to_install(cli: Callable[..., Answer], monk
     assert list(answer.cwd.iterdir()) == []
 
 
+def _fresh(path: Path, plan: Plan) -> tuple[Sweep, Search]:
+    """A search of twelve trials before its first."""
+    path.mkdir()
+    plan.write(path, [compose("train", [*TINY], Source((conf_directory(),), "train")).open_yaml()])
+    tree = Sweep(path)
+    tree.trials = 12
+    tree.freeze([], Settings(1, 1, "continue"), ())
+    return tree, Search(tree, plan, ())
+
+
+def _ends(tree: Sweep, search: Search, number: int, value: float, state: str = "done", code: int = 0) -> None:
+    """What a run that ended leaves, without one."""
+    tree.run_of(number).mkdir(exist_ok=True)
+    summary = {"state": state, "step": 1, "seconds": 1.0, "best": {"value": value, "step": 1}}
+    (tree.run_of(number) / "summary.json").write_text(json.dumps(summary))
+    tree.note(number, "ended", code)
+    search.tell(number, tree.states([number])[number])
+
+
+def _plan(sampler: str, pruner: str, *space: Parameter) -> Plan:
+    return Plan(sampler, pruner, 0, "val/accuracy", ("val/accuracy",), ("maximize",), space, (), ((),))
+
+
 @pytest.mark.parametrize("sampler", ["tpe", "grid", "cmaes"])
 def test_sampling_goes_on_where_the_directory_stands(sampler: str, tmp_path: Path) -> None:
-    lr, other = Parameter("optim.lr", "float", 0.01, 1.0, log=True), Parameter("seed", "int", 0, 5)
+    lr, seed = Parameter("optim.lr", "float", 0.01, 1.0, log=True), Parameter("seed", "int", 0, 5)
     if sampler == "grid":
         lr = Parameter("optim.lr", "choice", words=("0.1", "0.2"), values=(0.1, 0.2))
-    plan = Plan(sampler, "none", 0, "val/accuracy", ("val/accuracy",), ("maximize",), (lr, other), (), ((),))
-    config = compose("train", [*TINY], Source((conf_directory(),), "train"))
-    tried = []
+    plan, tried = _plan(sampler, "none", lr, seed), []
     for rebuilt_after in (None, 9):
-        path = tmp_path / str(rebuilt_after)
-        path.mkdir()
-        plan.write(path, [config.open_yaml()])
-        tree = Sweep(path)
-        tree.trials = 12
-        tree.freeze([], Settings(1, 1, "continue"), ())
-        search = Search(tree, plan, ())
+        tree, search = _fresh(tmp_path / str(rebuilt_after), plan)
         while (number := search.ask()) is not None:
             tree.note(number, "started")
             words = dict(word.split("=") for word in tree.entries[number].overrides)
-            value = -abs(float(words["optim.lr"]) - 0.2) - int(words["seed"])
-            tree.run_of(number).mkdir()
-            done = {"state": "done", "step": 1, "seconds": 1.0, "best": {"value": value, "step": 1}}
-            (tree.run_of(number) / "summary.json").write_text(json.dumps(done))
-            tree.note(number, "ended", 0)
-            search.tell(number, tree.states([number])[number])
+            _ends(tree, search, number, -abs(float(words["optim.lr"]) - 0.2) - int(words["seed"]))
             if number == rebuilt_after:
-                search = Search(tree, plan, ())
+                search = Search(tree, read(tree.path), ())
         tree.lock.release()
         tried.append([entry.overrides for entry in tree.entries.values()])
     assert tried[0] == tried[1]
     assert len(set(tried[0])) == 12
+
+
+def test_hyperband_stops_the_worse_ones_and_keeps_the_best(tmp_path: Path) -> None:
+    tree, search = _fresh(tmp_path / "it", _plan("random", "hyperband", Parameter("optim.lr", "float", 0.01, 1.0)))
+    pruned = []
+    while (number := search.ask()) is not None:
+        tree.note(number, "started")
+        tree.run_of(number).mkdir()
+        for step in range(1, 10):
+            with (tree.run_of(number) / "metrics.jsonl").open("a") as file:
+                file.write(
+                    json.dumps({"split": "val", "step": step, "epoch": step, "accuracy": step / 9 - number}) + "\n"
+                )
+            if search.look([number]):
+                tree.note(number, "pruned")
+                pruned.append(number)
+                break
+        _ends(tree, search, number, step / 9 - number, *(("interrupted", 75) if number in pruned else ()))
+    assert pruned
+    assert 0 not in pruned
+    states = tree.states()
+    assert {number for number, state in states.items() if state.word == "pruned"} == set(pruned)
+    assert tree.left(states) == 0
+    assert {tree.summary(number)["state"] for number in pruned} == {"pruned"}
+    tree.lock.release()
 
 
 @given(st.dictionaries(st.integers(0, 9), st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1))

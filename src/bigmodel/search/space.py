@@ -94,7 +94,7 @@ def parameter(override: Any, group: bool) -> Parameter:
         raise ConfigError(f"{name}: nothing lies between {low:g} and {high:g}; write the lower one first")
     if tags and low <= 0:
         raise ConfigError(f"{name}: a logarithmic scale begins above 0, not at {low:g}")
-    if tags and step not in (None, 1):
+    if tags and step is not None and (step != 1 or isinstance(low, float)):
         raise ConfigError(f"{name}: a logarithmic scale has no steps; use interval")
     return Parameter(name, "int" if isinstance(low, int) else "float", low, high, step, bool(tags))
 

@@ -21,6 +21,7 @@ from bigmodel.seeds import derive
 from bigmodel.sweep.directory import State, Sweep, entry
 
 STUDY = "optuna.log"
+_NAME = "search"
 
 
 class Search:
@@ -34,10 +35,14 @@ class Search:
         self._told, self._hopeless = set[int](), set[int]()
         self._reported: dict[int, tuple[int, int]] = {}  # bytes that were looked at, evaluations told
         with _quiet():
-            pruners = self._optuna.pruners
-            pruner = {"median": pruners.MedianPruner, "hyperband": pruners.HyperbandPruner}.get(plan.pruner)
+            of = self._optuna.pruners
+            pruners = {"none": of.NopPruner, "median": of.MedianPruner, "hyperband": of.HyperbandPruner}
+            self._storage = self._optuna.storages.InMemoryStorage()
             self._study = self._optuna.create_study(
-                study_name="search", directions=[*plan.directions], pruner=pruner() if pruner else pruners.NopPruner()
+                storage=self._storage,
+                study_name=_NAME,
+                directions=[*plan.directions],
+                pruner=pruners[plan.pruner](),
             )
         self._replay()
 
@@ -89,12 +94,11 @@ class Search:
         """Leave the study for Optuna's own tools, as its dashboard; it is never read here."""
         file, scratch = self._sweep.path / STUDY, self._sweep.path / f"{TEMPORARY}{STUDY}"
         with contextlib.suppress(OSError, ValueError), _quiet():
-            scratch.unlink(missing_ok=True)
-            journal = self._optuna.storages.journal
-            storage = self._optuna.storages.JournalStorage(journal.JournalFileBackend(str(scratch)))
-            self._optuna.copy_study(
-                from_study_name="search", from_storage=self._study._storage, to_storage=storage, to_study_name="search"
-            )
+            for stale in file.parent.glob(f"{scratch.name}*"):  # and its lock, which would be waited for
+                stale.unlink()
+            storages = self._optuna.storages
+            storage = storages.JournalStorage(storages.journal.JournalFileBackend(str(scratch)))
+            self._optuna.copy_study(from_study_name=_NAME, from_storage=self._storage, to_storage=storage)
             scratch.rename(file)
 
     def _ask(self, number: int, fixed: Mapping[str, float | str] | None) -> dict[str, float | str]:
