@@ -67,7 +67,7 @@ def run(
             if not workers.running:
                 break
             for number, code in workers.ended(_LOOK_S):
-                if code is None:  # it died with the process it came from, which is no fault of its own
+                if code is None and number not in pruned:  # it died with its template, which is no fault of its own
                     queue.append(number)
                     continue
                 sweep.note(number, "ended", code)
@@ -137,7 +137,7 @@ def _granted(trust: Sequence[str]) -> list[str]:
     return [f"trust=[{','.join(trust)}]"] if trust else []
 
 
-def _again(sweep: Sweep, code: int, tries: int) -> bool:
+def _again(sweep: Sweep, code: int | None, tries: int) -> bool:
     return sweep.settings.on_failure == "retry" and tries < 2 and code not in FOR_GOOD
 
 
