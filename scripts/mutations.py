@@ -108,7 +108,7 @@ MUTATIONS = (
     _one(
         "a sweep redoes what is done",
         "sweep/run.py",
-        'if state.word != "done")',
+        "if not sweep.is_final(state))",
         "if True)",
         f"{SWEEPS}::test_five_jobs_die_in_five_ways_and_only_they_are_run_again",
     ),

@@ -188,7 +188,7 @@ def test_slurm_is_asked_once_for_each_job_and_finds_it_again(path: Path, cluster
     again.start(1)  # as `on_failure=retry` has it
     assert (starts.last(1)["id"], starts.last(1)["token"] != token) == ("5", True)
     _says(_5="CANCELLED by 1000")
-    again.signal(signal.SIGTERM)
+    again.signal(signal.SIGTERM, again.running)
     assert again.ended(0.01) == [(1, 75)]
     assert Path("cancelled").read_text() == "--state=PENDING 5\n--state=RUNNING --signal=TERM 5\n"
 

@@ -20,6 +20,7 @@ from bigmodel.targets import check
 from bigmodel.words import first_line
 
 _ENVIRONMENT = re.compile(r"\$\{\s*oc\.env\s*:\s*(\w*)")  # the name is empty where it is itself put together
+_OF_THE_MOMENT = re.compile(r"\$\{\s*(hydra|now|oc\.env)\s*:")
 _OWN_ENVIRONMENT = "BIGMODEL_"
 STAND_IN_LR = 1e-3  # where `optim.lr` is still to be found: a rate that every optimizer takes
 
@@ -63,6 +64,23 @@ class Config:
     def yaml(self) -> str:
         """The resolved config as YAML that runs again; secrets stay references to the environment."""
         return OmegaConf.to_yaml(OmegaConf.create(self.shareable()))
+
+    def open_yaml(self) -> str:
+        """The config as YAML in which keys still refer to each other, so that other values can be laid over it.
+
+        What Hydra, the clock or our own environment say is fixed; what may be a secret stays a reference.
+        """
+        copied = self._composed.copy()
+        OmegaConf.set_struct(copied, False)
+        copied.pop("hydra", None)
+        for path, raw in [*_leaves("", copied)]:
+            if (
+                isinstance(raw, str)
+                and _OF_THE_MOMENT.search(raw)
+                and not any(map(_foreign, _ENVIRONMENT.findall(raw)))
+            ):
+                OmegaConf.update(copied, path, OmegaConf.select(self._composed, path))
+        return OmegaConf.to_yaml(copied)
 
     def shareable(self) -> dict[str, Any]:
         """All values resolved but references to the environment, which may be secrets: what may be written to disk."""

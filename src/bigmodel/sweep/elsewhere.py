@@ -24,7 +24,7 @@ from typing import Any
 import bigmodel
 from bigmodel.durable import write_json
 from bigmodel.run_directory import redacted
-from bigmodel.sweep.directory import read_json
+from bigmodel.sweep.torn import json_of
 
 _LOOK_S = 0.1
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
@@ -41,7 +41,7 @@ class Starts:
 
     def last(self, number: int) -> dict[str, Any]:
         """What `begin` noted; empty if the job was never started."""
-        return read_json(self._jobs / f"{number}.start.json")
+        return json_of(self._jobs / f"{number}.start.json")
 
     def end(self, number: int, token: str, code: int) -> None:
         write_json(self._jobs / f"{number}.end.json", {"token": token, "code": code})
@@ -51,7 +51,7 @@ class Starts:
 
     def code(self, number: int, token: str) -> int | None:
         """The exit code of this start, None while it has not ended."""
-        ended = read_json(self._jobs / f"{number}.end.json")
+        ended = json_of(self._jobs / f"{number}.end.json")
         return ended["code"] if ended.get("token") == token and isinstance(ended.get("code"), int) else None
 
 

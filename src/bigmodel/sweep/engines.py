@@ -6,7 +6,7 @@ Hydra loads this file at every start, so the engines themselves are imported onc
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from bigmodel.errors import ConfigError
@@ -57,8 +57,8 @@ class Jobs(Protocol):
 
     def start(self, number: int) -> None: ...
 
-    def signal(self, number: int) -> None:
-        """Have all jobs save and end."""
+    def signal(self, number: int, jobs: Iterable[int]) -> None:
+        """Have those of the jobs that run save and end."""
 
     def ended(self, seconds: float) -> list[tuple[int, int | None]]:
         """Wait at most so long for jobs to end. Their exit codes, negative for a signal; None for those that are to be

@@ -11,7 +11,7 @@ import os
 import secrets
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ class RayJobs:
         self._ray, self._path, self._options, self._starts = ray, path, options, Starts(path)
         self._facts: dict[str, Any] = {}
         self._started: dict[int, tuple[str, Any]] = {}  # token and Ray's reference
-        self._stopping = False
+        self._stopping = set[int]()
 
     def __enter__(self) -> RayJobs:
         """Join the cluster.
@@ -69,6 +69,7 @@ class RayJobs:
         token = secrets.token_hex(8)
         self._starts.begin(number, token)
         self.running.add(number)
+        self._stopping.discard(number)
         task = self._ray.remote(_run).options(
             name=f"bigmodel-{number}",
             num_cpus=self._options["num_cpus"],
@@ -77,10 +78,10 @@ class RayJobs:
         )
         self._started[number] = (token, task.remote(Elsewhere(self._facts, number, token)))
 
-    def signal(self, number: int) -> None:
-        """Have all jobs save and end; those that wait leave Ray's queue."""
-        self._stopping = True
-        for job in self.running:
+    def signal(self, number: int, jobs: Iterable[int]) -> None:
+        """Have the jobs save and end; those that wait leave Ray's queue."""
+        self._stopping |= self.running.intersection(jobs)
+        for job in self.running.intersection(jobs):
             self._ray.cancel(self._started[job][1], force=False)
 
     def ended(self, seconds: float) -> list[tuple[int, int | None]]:
@@ -112,7 +113,7 @@ class RayJobs:
             return Interrupted.exit_code
         with contextlib.suppress(OSError), (self._path / "jobs" / f"{number}.txt").open("a", encoding="utf-8") as file:
             file.write(f"error: {word}\n")
-        return Interrupted.exit_code if self._stopping else 1
+        return Interrupted.exit_code if number in self._stopping else 1
 
 
 def _run(job: Elsewhere) -> None:

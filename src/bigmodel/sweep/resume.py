@@ -1,4 +1,4 @@
-"""`bigmodel-train -m resume=DIR`: what is done stays, what is half done goes on, the rest is run. Imports no Hydra."""
+"""`bigmodel-train -m resume=DIR`: what is done stays, what is half done goes on, the rest is run."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from typing import Any
 import yaml
 
 from bigmodel.errors import ConfigError
+from bigmodel.search.plan import count, read
+from bigmodel.search.study import Search
 from bigmodel.signals import Stop
 from bigmodel.sweep import gpus
 from bigmodel.sweep.directory import Sweep, existing
@@ -19,20 +21,22 @@ from bigmodel.sweep.settings import settled
 from bigmodel.sweep.table import plain
 
 _OPTION = "hydra.launcher."
-_MAY_CHANGE = f"jobs, on_failure, dry_run and {_OPTION}*"
+_COUNT = "hydra.sweeper.n_trials="
+_MAY_CHANGE = f"jobs, on_failure, dry_run, {_OPTION}* and, of a search, {_COUNT.rstrip('=')}"
 
 
 def resume(path: str, overrides: Sequence[str], given: Mapping[str, Any], trust: Sequence[str], stop: Stop) -> int:
     """Take a sweep to its end. Returns as `ending`.
 
     Raises:
-        ConfigError: there is no such sweep, or something else than `jobs`, `on_failure` and its engine's options is to
-            change.
+        ConfigError: there is no such sweep, or something else than `jobs`, `on_failure`, its engine's options and the
+            number of trials is to             change.
         StorageError: another process runs it.
         Interrupted: a signal came; the jobs have saved.
     """
     words = [text.removeprefix(_OPTION).partition("=") for text in overrides if text.startswith(_OPTION)]
-    free = ("dry_run=true", "dry_run=false")
+    counts = [text for text in overrides if text.startswith(_COUNT)]
+    free = ("dry_run=true", "dry_run=false", *counts)
     refused = [text for text in overrides if text not in free and not text.startswith(_OPTION)]
     if refused:
         raise ConfigError(
@@ -43,13 +47,20 @@ def resume(path: str, overrides: Sequence[str], given: Mapping[str, Any], trust:
         if "dry_run=true" in overrides:
             plain(sweep)
             return 0
-        if any(state.word != "done" for state in sweep.states().values()):
+        if counts and sweep.trials is None:
+            raise ConfigError(f"resume: {counts[-1]}: the sweep is no search")
+        plan = None if sweep.trials is None else read(sweep.path)
+        if counts and plan is not None:
+            sweep.trials = plan.trials(count(counts[-1].removeprefix(_COUNT)))
+            sweep.settle(sweep.settings)
+        if sweep.left(sweep.states()):
             if not set(sweep.trust) <= set(trust):
                 granted = f"trust=[{','.join(sweep.trust)}]"
                 raise ConfigError(f"resume: the sweep was started with {granted}, which is not kept; give it again")
             _settle(sweep, given, {key: _read(value) for key, _, value in words})
-            with opened(sweep, sweep.settings.engine, sweep.settings.options) as workers:
-                run(sweep, workers, sweep.entries, trust, stop)
+            with opened(sweep, sweep.settings.engine, sweep.settings.options) as workers:  # beside which the study is
+                search = None if plan is None else Search(sweep, plan, trust)  # rebuilt here
+                run(sweep, workers, [*sweep.entries], trust, stop, search)
         return ending(sweep, stop, trust)
     finally:
         sweep.lock.release()
@@ -63,9 +74,9 @@ def _settle(sweep: Sweep, given: Mapping[str, Any], changed: Mapping[str, Any]) 
     options = checked(now.engine, {**now.options, **changed})
     if "jobs" in given or changed:
         jobs = given.get("jobs", now.jobs)
-        kinds = {entry.device for entry in sweep.entries.values()}
+        kinds = {job.device for job in sweep.entries.values()}
         on_failure = given.get("on_failure", now.on_failure)
-        wanted = len(sweep.entries)
+        wanted = sweep.trials or len(sweep.entries)
         sweep.settle(settled(jobs, on_failure, kinds, wanted, len(gpus.visible()), now.engine, options))
     elif given:
         sweep.settle(replace(now, **given))

@@ -2,54 +2,73 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import signal
 import sys
-from collections import deque
-from collections.abc import Collection, Sequence
+from collections import Counter, deque
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from bigmodel.errors import ConfigError, DivergedError, Interrupted
+from bigmodel.errors import Interrupted
 from bigmodel.guard import complain
 from bigmodel.results.leaderboard import leaderboard
+from bigmodel.search.outcome import found
+from bigmodel.search.plan import read
 from bigmodel.signals import Stop
 from bigmodel.sweep import gpus
-from bigmodel.sweep.directory import State, Sweep, in_words
+from bigmodel.sweep.directory import FOR_GOOD, State, Sweep, in_words
 from bigmodel.sweep.engines import Jobs
 from bigmodel.sweep.table import Watch, plain, say
 
+if TYPE_CHECKING:
+    from bigmodel.search.study import Search
+
 _LOOK_S = 0.25  # between looks at the signals and at what the jobs have reached
-_FOR_GOOD = (ConfigError.exit_code, DivergedError.exit_code)  # a second try would end as the first
 
 
-def run(sweep: Sweep, workers: Jobs, numbers: Collection[int], trust: Sequence[str], stop: Stop) -> None:
-    """Run those of `numbers` that are not done, until all have ended or, stopped or signalled, have saved."""
+def run(
+    sweep: Sweep,
+    workers: Jobs,
+    numbers: Collection[int],
+    trust: Sequence[str],
+    stop: Stop,
+    search: Search | None = None,
+) -> None:
+    """Run those of `numbers` that are not done, and what a search asks for then, until all have ended or, stopped or
+    signalled, have saved.
+    """
     stop.defer()
     states = sweep.states(numbers)
-    queue = deque(number for number, state in states.items() if state.word != "done")
+    queue = deque(number for number, state in states.items() if not sweep.is_final(state))
     workers.tell(_facts(sweep, [*queue], trust))
     started: dict[int, float] = {}
-    tries = dict.fromkeys(states, 0)
+    tries: Counter[int] = Counter()
+    pruned = set[int]()
     signalled, failed = False, False
-    with Watch(sweep, states, len(queue)) as watch:
-        while queue or workers.running:
+    with Watch(sweep, states, len(queue)) as watch, contextlib.closing(search) if search else contextlib.nullcontext():
+        while True:
             if not signalled and (stop() or (failed and sweep.settings.on_failure == "stop")):
-                queue.clear()
-                workers.signal(signal.SIGTERM)
+                workers.signal(signal.SIGTERM, workers.running - pruned)
                 signalled = True
-            while queue and len(workers.running) < sweep.settings.jobs and not stop():
-                number = queue.popleft()
+            while not signalled and len(workers.running) < sweep.settings.jobs and not stop():
+                number = queue.popleft() if queue else search.ask() if search else None
+                if number is None:
+                    break
                 sweep.note(number, "started")
                 tries[number] += 1
                 started[number] = monotonic()
                 states[number] = State("running")
                 workers.start(number)
                 watch.started(number)
+            if not workers.running:
+                break
             for number, code in workers.ended(_LOOK_S):
-                if code is None:  # it died with the process it came from, which is no fault of its own
-                    queue.extend(() if signalled else (number,))
+                if code is None and number not in pruned:  # it died with its template, which is no fault of its own
+                    queue.append(number)
                     continue
                 sweep.note(number, "ended", code)
                 states[number] = sweep.states([number])[number]
@@ -58,6 +77,12 @@ def run(sweep: Sweep, workers: Jobs, numbers: Collection[int], trust: Sequence[s
                 watch.ended(number, monotonic() - started[number], again)
                 if again:
                     queue.append(number)
+                elif search:
+                    search.tell(number, states[number])
+            for number in search.look(workers.running) if search and not signalled else ():
+                sweep.note(number, "pruned")  # first, so that a kill does not make it a job to be gone on with
+                workers.signal(signal.SIGTERM, [number])
+                pruned.add(number)
             watch.look(workers.running, started)
 
 
@@ -70,6 +95,7 @@ def ending(sweep: Sweep, stop: Stop, trust: Sequence[str]) -> int:
     states = sweep.states()
     failed = [number for number, state in states.items() if state.word == "failed"]
     left = [number for number, state in states.items() if state.word in ("interrupted", "queued")]
+    total = max(sweep.trials or 0, len(states))
     if failed:
         lines = [
             f"job {number} failed, {in_words(states[number].code or 0)}: "
@@ -77,12 +103,12 @@ def ending(sweep: Sweep, stop: Stop, trust: Sequence[str]) -> int:
             for number in failed
         ]
         names = ", ".join(map(str, failed))
-        again = f"to run what is not done: {go_on(sweep, trust)}"
-        complain([*lines, f"{len(failed)} of {len(states)} jobs failed: {names}; {again}"])
+        again = f"; to run what is not done: {go_on(sweep, trust)}" if sweep.left(states) else ""
+        complain([*lines, f"{len(failed)} of {total} jobs failed: {names}{again}"])
         sys.stderr.flush()
-    finish(sweep)
-    if stop() and left:
-        told = f"stopped by {stop.name}: {len(states) - len(failed) - len(left)} of {len(states)} jobs are done"
+    finish(sweep, trust)
+    if stop() and (left or len(states) < total):
+        told = f"stopped by {stop.name}: {len(states) - len(failed) - len(left)} of {total} jobs are done"
         raise Interrupted(f"{told}; go on with: {go_on(sweep, trust)}")
     codes = [states[number].code or 1 for number in failed] or [Interrupted.exit_code for _ in left]
     return 0 if not codes else codes[0] if codes[0] > 0 else 128 - codes[0]
@@ -90,20 +116,29 @@ def ending(sweep: Sweep, stop: Stop, trust: Sequence[str]) -> int:
 
 def go_on(sweep: Sweep, trust: Sequence[str]) -> str:
     """The command line that takes the sweep up again."""
-    words = ["bigmodel-train", "-m", f"resume={sweep.path}", *([f"trust=[{','.join(trust)}]"] if trust else [])]
+    words = ["bigmodel-train", "-m", f"resume={sweep.path}", *_granted(trust)]
     return shlex.join(words) if any(" " in word for word in words) else " ".join(words)
 
 
-def finish(sweep: Sweep) -> None:
+def finish(sweep: Sweep, trust: Sequence[str]) -> None:
     """What a sweep leaves: the table of its jobs, and what they found as a leaderboard and in files."""
     plain(sweep)
-    if any(state.word == "done" for state in sweep.states().values()):
+    done = [number for number, state in sweep.states().items() if state.word == "done"]
+    if done:
         say("")
         say(leaderboard(sweep.path))
+    if done and sweep.trials is not None:
+        say("")
+        for line in found(sweep, read(sweep.path), done, _granted(trust)):
+            say(line)
 
 
-def _again(sweep: Sweep, code: int, tries: int) -> bool:
-    return sweep.settings.on_failure == "retry" and tries < 2 and code not in _FOR_GOOD
+def _granted(trust: Sequence[str]) -> list[str]:
+    return [f"trust=[{','.join(trust)}]"] if trust else []
+
+
+def _again(sweep: Sweep, code: int | None, tries: int) -> bool:
+    return sweep.settings.on_failure == "retry" and tries < 2 and code not in FOR_GOOD
 
 
 def _facts(sweep: Sweep, numbers: Sequence[int], trust: Sequence[str]) -> dict[str, Any]:
@@ -115,15 +150,15 @@ def _facts(sweep: Sweep, numbers: Sequence[int], trust: Sequence[str]) -> dict[s
         "trust": [*trust],
         "command": sys.argv,
         "imports": sys.path,
-        "modules": _modules(sweep, numbers),
+        "modules": _modules([*(sweep.frozen(number) for number in numbers), *sweep.path.glob("bases/*.yaml")]),
     }
 
 
-def _modules(sweep: Sweep, numbers: Sequence[int]) -> list[str]:
+def _modules(configs: Iterable[Path]) -> list[str]:
     """Modules that the jobs' own configs name; of others' only the slow ones that are known to be safe to share."""
     names = set[str]()
-    for number in numbers:
-        for line in sweep.frozen(number).read_text(encoding="utf-8").splitlines():
+    for file in configs:
+        for line in file.read_text(encoding="utf-8").splitlines():
             key, _, target = line.strip().partition(": ")
             if key == "_target_" and target.startswith("bigmodel."):
                 module = target.rpartition(".")[0]

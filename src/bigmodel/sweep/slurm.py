@@ -13,7 +13,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from time import monotonic
 from typing import Any, Protocol
@@ -50,7 +50,7 @@ class SlurmJobs:
         self._facts: dict[str, Any] = {}
         self._named: dict[int, tuple[str, str]] = {}  # token and Slurm's name of those that have not ended
         self._silent: dict[int, float] = {}  # since when they have been over without having told their exit code
-        self._stopping = False
+        self._stopping = set[int]()
         self._scheduler: _Scheduler = _ThisMachine() if options["executor"] == "local" else _Slurm()
 
     def __enter__(self) -> SlurmJobs:
@@ -78,6 +78,7 @@ class SlurmJobs:
             ConfigError: Slurm does not take it.
         """
         self.running.add(number)
+        self._stopping.discard(number)
         if number in self._named:
             return
         token = secrets.token_hex(8)
@@ -86,20 +87,21 @@ class SlurmJobs:
         self._starts.begin(number, token, id=name)
         self._named[number] = (token, name)
 
-    def signal(self, number: int) -> None:
-        """Have all jobs save and end; those that wait in Slurm's queue leave it."""
-        self._stopping = True
-        self._scheduler.stop([name for _, name in self._named.values()])
+    def signal(self, number: int, jobs: Iterable[int]) -> None:
+        """Have the jobs save and end; those that wait in Slurm's queue leave it."""
+        asked = self.running.intersection(jobs)
+        self._stopping |= asked
+        self._scheduler.stop([self._named[job][1] for job in asked])
 
     def ended(self, seconds: float) -> list[tuple[int, int | None]]:
         time.sleep(seconds)
-        self._scheduler.look((self._named[number][1] for number in self.running), often=self._stopping)
+        self._scheduler.look((self._named[number][1] for number in self.running), often=bool(self._stopping))
         ended: list[tuple[int, int | None]] = []
         for number in sorted(self.running):
             token, name = self._named[number]
             over = self._scheduler.over(name)
             code = self._starts.code(number, token)
-            if code == _STOPPED and not over and not self._stopping:
+            if code == _STOPPED and not over and number not in self._stopping:
                 continue  # Slurm, who stopped it, may queue it again
             if code is None and over:
                 code = self._lost(number, name, over)
@@ -143,7 +145,7 @@ class SlurmJobs:
         since = self._silent.setdefault(number, monotonic())
         if monotonic() - since < self._scheduler.patience_s:
             return None
-        if self._stopping or not word.startswith((_KILLED_FOR_MEMORY, *_FAILED)):
+        if number in self._stopping or not word.startswith((_KILLED_FOR_MEMORY, *_FAILED)):
             return _STOPPED  # cancelled, out of time, or its machine is gone: it can go on from its checkpoint
         with (self._path / "jobs" / f"{number}.txt").open("a", encoding="utf-8") as file:
             logs = self._path / "jobs" / "slurm" / f"{name}_0_log.err"

@@ -60,8 +60,9 @@ def _serve(events: int) -> None:
                 elif "start" in command:
                     running[_fork(facts, command["start"], (events, wake, waker))] = command["start"]
                 else:
-                    for pid in running:
-                        os.kill(pid, command["signal"])
+                    for pid, number in running.items():
+                        if number in command["jobs"]:
+                            os.kill(pid, command["signal"])
     for pid in running:
         os.kill(pid, signal.SIGKILL)  # where the kernel does not do it
 

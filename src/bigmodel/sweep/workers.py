@@ -8,7 +8,7 @@ import os
 import select
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import IO, Any
 
 from bigmodel.errors import BigmodelError
@@ -51,9 +51,9 @@ class Workers:
         self.running.add(number)
         self._send({"start": number})
 
-    def signal(self, number: int) -> None:
-        """Send a signal to all jobs that run."""
-        self._send({"signal": number})
+    def signal(self, number: int, jobs: Iterable[int]) -> None:
+        """Send a signal to those of the jobs that run."""
+        self._send({"signal": number, "jobs": [*jobs]})
 
     def ended(self, seconds: float) -> list[tuple[int, int | None]]:
         """Wait at most so long for jobs to end. Their exit codes, negative for a signal; None for those that died with

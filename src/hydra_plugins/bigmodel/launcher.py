@@ -25,7 +25,7 @@ class BigmodelLauncher(Launcher):
     """`jobs` at a time, each in a process of its own; after a failure `continue`, `stop`, or `retry` that job once."""
 
     def __init__(self, engine: str, jobs: Any, on_failure: Any, **options: Any) -> None:
-        self._chosen = {"engine": engine, "jobs": jobs, "on_failure": on_failure, "options": options}
+        self.chosen = {"engine": engine, "jobs": jobs, "on_failure": on_failure, "options": options}
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self._context, self._task, self._config = hydra_context, task_function, config
@@ -37,14 +37,14 @@ class BigmodelLauncher(Launcher):
         together = getattr(self._task, "together", None)
         if together is None:
             raise HydraException("this launcher runs bigmodel-train only")
-        jobs = self._composed(job_overrides, initial_job_idx)
-        values = together(Path(self._config.hydra.sweep.dir), jobs, self._chosen)
+        jobs = self.composed(job_overrides, initial_job_idx)
+        values = together(Path(self._config.hydra.sweep.dir), jobs, self.chosen)
         return [
             JobReturn(overrides=overrides, status=JobStatus.COMPLETED, _return_value=value)
             for overrides, value in zip(job_overrides, values, strict=True)
         ]
 
-    def _composed(
+    def composed(
         self, job_overrides: Sequence[Sequence[str]], first: int
     ) -> Iterator[tuple[int, Sequence[str], DictConfig]]:
         """Number, overrides and config of each job; Hydra's own values in it hold until the next is asked for."""
