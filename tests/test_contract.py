@@ -42,8 +42,16 @@ class Family:
     learns: float = 0.7  # the share of its first loss to which it must bring that of one batch
 
 
+def rhyme(folder: Path) -> None:
+    (folder / "rhyme.txt").write_text("one for sorrow, two for joy, three for a girl and four for a boy\n" * 8)
+
+
+RHYME = ("dataset=text", "dataset.path=rhyme.txt", "dataset.tokenizer=char", "dataset.context=8")
+LANGUAGE = ("task=language_modelling", "loss=null", "monitor=val/loss")
+
 FAMILIES = {
     "cnn": Family(("model.channels=2", "model.hidden=8"), picture, format="torch_export", why="as resnet18"),
+    "gpt": Family((*RHYME, *LANGUAGE, "model.layers=1", "model.width=16", "model.heads=2"), lambda _: "two for", rhyme),
     "mlp": Family(("model.hidden=[16]",), picture, format="safetensors", why="test_export has it"),
     "resnet18": Family(("model.blocks=[1]", "model.width=4"), picture),
     "whitened_cnn": Family(
