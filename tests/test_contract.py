@@ -59,6 +59,20 @@ FAMILIES = {
     ),
 }
 ELSEWHERE = {"timm", "torchvision"}  # tests/models: their import alone takes seconds
+ALSO = {
+    "dataset=names": "gpt",
+    "dataset=tinyshakespeare": "gpt",
+}  # choices that go with a family and are not in its line
+
+
+def beside(group: str, name: str) -> list[str]:
+    """The other choices that one goes with, where it does not go with the defaults."""
+    word = f"{group}={name}"
+    lines = {model: (f"model={model}", *family.words) for model, family in FAMILIES.items()}
+    words = lines[ALSO[word]] if word in ALSO else next((line for line in lines.values() if word in line), ())
+    return [other for other in words if other.partition("=")[0].partition(".")[0] != group]
+
+
 STEPS = 30
 
 

@@ -20,6 +20,7 @@ from bigmodel.words import printable
 
 __all__ = ["Continuation"]
 
+_LONGEST = 1 << 20  # tokens
 _START = "\n"  # what an empty text begins with: every text dataset has it
 
 
@@ -27,10 +28,12 @@ class Continuation:
     """The `Kind` of language models. `input` is a text, a file that holds one, or `-` for standard input.
 
     Raises:
-        ValueError: the tokenizer is none.
+        ValueError: the tokenizer is none, or no memory would hold so long a text.
     """
 
     def __init__(self, tokenizer: Mapping[str, Any], context: PositiveInt) -> None:
+        if context > _LONGEST:
+            raise ValueError(f"context: no model reads {context} tokens at once")
         self._tokenizer, self._context = restored(tokenizer), context
 
     def find(self, given: str) -> Sequence[str]:
