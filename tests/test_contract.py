@@ -49,14 +49,14 @@ def rhyme(folder: Path) -> None:
 RHYME = ("dataset=text", "dataset.path=rhyme.txt", "dataset.tokenizer=char", "dataset.context=8")
 LANGUAGE = ("task=language_modelling", "loss=null", "monitor=val/loss")
 
+STILL = "dataset.augment.crop=0"
+
 FAMILIES = {
-    "cnn": Family(("model.channels=2", "model.hidden=8"), picture, format="torch_export", why="as resnet18"),
+    "cnn": Family(("model.channels=2", "model.hidden=8", STILL), picture, format="torch_export", why="as resnet18"),
     "gpt": Family((*RHYME, *LANGUAGE, "model.layers=1", "model.width=16", "model.heads=2"), lambda _: "two for", rhyme),
-    "mlp": Family(("model.hidden=[16]",), picture, format="safetensors", why="test_export has it"),
-    "resnet18": Family(("model.blocks=[1]", "model.width=4"), picture),
-    "whitened_cnn": Family(
-        ("model.widths=[2,2,2]", "dataset.val_fraction=0"), picture, format="torch_export", why="as resnet18"
-    ),
+    "mlp": Family(("model.hidden=[16]", STILL), picture, format="safetensors", why="test_export has it"),
+    "resnet18": Family(("model.blocks=[1]", "model.width=4", STILL), picture),
+    "whitened_cnn": Family(("model.widths=[8]", STILL), picture, format="torch_export", why="as resnet18"),
 }
 ELSEWHERE = {"timm", "torchvision"}  # tests/models: their import alone takes seconds
 ALSO = {

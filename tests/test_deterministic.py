@@ -1,4 +1,4 @@
-"""Two runs of one config, each in a process of its own, leave the same bits on a CPU: every image model and data set."""
+"""Two runs of one config, each in its own process, leave the same bits on a CPU: every image model and data set."""
 
 from __future__ import annotations
 
