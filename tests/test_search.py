@@ -171,12 +171,12 @@ def test_a_dry_run_shows_the_space_and_makes_nothing(cli: Callable[..., Answer])
         ([*SEARCH], [["nothing to search"]]),
         (["-m", "optim.lr=interval(0.1,1)"], [["optim.lr", "hydra/sweeper=optuna"]]),
         (
-            [*SEARCH, "hydra.sweeper.sampler=tree", "hydra.sweeper.n_trials=0", "seed=range(1,9)"],
+            [*SEARCH, "hydra.sweeper.sampler=tree", "hydra.sweeper.n_trials=0", "seed=range(1,3)"],
             [["sampler", "tree", "tpe, random, grid, cmaes"], ["n_trials", "0"]],
         ),
         ([*SEARCH, "hydra.sweeper.sampler=grid", "optim.lr=interval(0.1,1)"], [["optim.lr", "grid", "range"]]),
         (
-            [*SEARCH, "hydra.sweeper.pruner=median", "hydra.sweeper.metrics=[val/loss,seconds]", "seed=range(1,9)"],
+            [*SEARCH, "hydra.sweeper.pruner=median", "hydra.sweeper.metrics=[val/loss,seconds]", "seed=range(1,3)"],
             [["pruner", "median", "val/loss, seconds"]],
         ),
         ([*SEARCH, "optim.momentum=tag(log,interval(0,0.9))", "seed=tag(big,range(1,3))"], [["log"], ["big"]]),
