@@ -34,6 +34,8 @@ class Encoding:
     def __post_init__(self) -> None:
         if not len(self.numbers) == len(self.mean) == len(self.std):
             raise ValueError(f"mean and std: must be {len(self.numbers)} numbers each, one a column of numbers")
+        if not all(isinstance(values, (list, tuple)) for values in self.categories.values()):
+            raise ValueError("categories: must be a list of values for each column")
 
     @classmethod
     def learned(cls, rows: Sequence[Row], numbers: Sequence[str], categories: Sequence[str]) -> Encoding:
@@ -76,7 +78,7 @@ class Encoding:
 
 
 def standard(values: Sequence[float]) -> tuple[float, float]:
-    """Mean and deviation of those that are numbers, rounded so that every machine finds the same; 1 if all are equal."""
+    """Mean and deviation (1 if all are equal) of what is there, rounded so that every machine finds the same."""
     there = [value for value in values if not math.isnan(value)]
     mean = math.fsum(there) / max(1, len(there))
     std = math.sqrt(math.fsum((value - mean) ** 2 for value in there) / max(1, len(there)))

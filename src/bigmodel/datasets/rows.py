@@ -6,7 +6,7 @@ import csv
 import glob
 import math
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,6 +75,14 @@ class Row:
         if value and not math.isfinite(number):
             raise self.wrong(column, f"'{clip(value, 40)}' is not a finite number")
         return number
+
+    def moment(self, column: str) -> tuple[float, str]:
+        """Its value as something to sort by: numbers in their order, then texts, as dates written 2026-11-24 sort."""
+        value = self.text(column)
+        try:
+            return float(value), ""
+        except ValueError:
+            return math.inf, value
 
     def wrong(self, column: str, what: str) -> DataError:
         """What is wrong with the value of a column, as an error that names the place."""

@@ -143,7 +143,7 @@ def _refuse_bad(
 def _cut(rows: Sequence[Row], time: str | None, val_fraction: float, test_fraction: float) -> dict[str, Sequence[Row]]:
     """The rows of each split, by time or at random."""
     if time is not None:
-        rows = sorted(rows, key=lambda row: _moment(row.text(time)))
+        rows = sorted(rows, key=lambda row: row.moment(time))
     splits: dict[str, Sequence[Row]] = {}
     for name, fraction in (("test", test_fraction), ("val", val_fraction)):
         kept, out = held_out(len(rows), fraction)
@@ -153,14 +153,6 @@ def _cut(rows: Sequence[Row], time: str | None, val_fraction: float, test_fracti
             splits[name] = [rows[index] for index in out.tolist()]
         rows = [rows[index] for index in kept.tolist()]
     return splits | {"train": rows}
-
-
-def _moment(value: str) -> tuple[float, str]:
-    """Numbers in their order, and dates in that of their text, as 2026-11-24 has it."""
-    try:
-        return float(value), ""
-    except ValueError:
-        return math.inf, value
 
 
 def _hold(facts: Mapping[str, Any], claims: Mapping[str, Any]) -> None:
