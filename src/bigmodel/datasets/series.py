@@ -97,7 +97,8 @@ def numbers(rows: Sequence[Row], columns: Sequence[str], log: bool, file: str) -
     Raises:
         DataError: some are missing or no numbers, or have no logarithm; the first few are named.
     """
-    values, problems = [], []
+    values: list[list[float]] = []
+    problems: list[str] = []
     for row in rows:
         try:
             found = [row.number(name) for name in columns]

@@ -125,7 +125,7 @@ def _refuse_bad(
     rows: Sequence[Row], numbers: Sequence[str], target: str, target_is: str, time: str | None, file: str
 ) -> None:
     """DataError that names the rows where a number is none, a field is missing, or there is nothing to learn."""
-    problems = []
+    problems: list[str] = []
     for row in rows:
         try:
             for name in numbers:
