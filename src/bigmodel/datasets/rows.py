@@ -16,7 +16,7 @@ from bigmodel.words import clip
 
 STDIN = "-"
 SUFFIXES = frozenset({".csv", ".data", ".parquet", ".test", ".tsv", ".txt"})
-_SHOWN = 5  # mistakes in one report; a wrong role would give one a row
+_SHOWN = 5  # mistakes in one report; a wrong role or folder would give one a row
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Row:
             raise DataError(f"{self.place}: has {len(self.fields)} fields, for {len(self.columns)} columns")
         index = self.columns[column]
         if index >= len(self.fields):
-            raise self.wrong(column, f"not there: the row has only {len(self.fields)} fields")
+            raise self.wrong(column, f"not there: the row ends after {len(self.fields)}")
         value = self.fields[index].strip(self.format.strip)
         return "" if value in self.format.missing else value
 
@@ -116,7 +116,7 @@ def read(file: str | Path, form: Format, needed: Iterable[str] = ()) -> list[Row
     try:
         return _parquet(Path(file), form, wanted) if Path(file).suffix == ".parquet" else _text(file, form, wanted)
     except OSError as error:
-        raise DataError(f"{file}: cannot be read: {error.strerror or error}") from error
+        raise DataError(f"{file} cannot be read: {error.strerror or error}") from error
 
 
 def _text(file: str | Path, form: Format, wanted: Sequence[str]) -> list[Row]:
@@ -140,7 +140,7 @@ def _text(file: str | Path, form: Format, wanted: Sequence[str]) -> list[Row]:
                         continue
                 rows.append(Row(place, fields, columns, form))
         except csv.Error as error:
-            raise DataError(f"{file}:{reader.line_num}: not a table: {error}") from error
+            raise DataError(f"{file}:{reader.line_num}: not CSV: {error}") from error
         except UnicodeDecodeError as error:
             raise DataError(f"{file}: not UTF-8 text: {error}") from error
     if columns is None:
@@ -164,12 +164,10 @@ def _parquet(file: Path, form: Format, wanted: Sequence[str]) -> list[Row]:
 
 
 def _columns(place: str, names: Sequence[str], wanted: Sequence[str]) -> dict[str, int]:
-    twice = next((name for name in names if names.count(name) > 1), None)
+    twice = next((name for name in [*wanted, *names] if names.count(name) != 1), None)
     if twice is not None:
-        raise DataError(f"{place}: has two columns '{twice}'")
-    missing = next((name for name in wanted if name not in names), None)
-    if missing is not None:
-        raise DataError(f"{place}: has no column '{missing}'; the columns are: {clip(', '.join(names), 300)}")
+        shown = clip(", ".join(names), 300) or "none"
+        raise DataError(f"{place}: needs one column '{twice}'; the columns are: {shown}")
     return {name: index for index, name in enumerate(names)}
 
 
