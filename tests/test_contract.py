@@ -1,0 +1,155 @@
+"""What every family of models promises, whatever it is of: one line in `FAMILIES` holds it to all of it.
+
+It says its parameters and arithmetic beforehand, learns one batch by heart, resumes bitwise, answers raw input from its
+checkpoint alone, and its export computes the same.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from bigmodel import checkpoint
+from bigmodel.conf_directory import conf_directory
+from conftest import Answer, call, fingerprint, records
+
+
+def picture(folder: Path) -> str:
+    """Raw input as a stranger would give it; returns what `input=` is to be."""
+    Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8) * 4).save(folder / "raw.png")
+    return "raw.png"
+
+
+def rows(folder: Path) -> str:
+    """A table of two classes that a number and a category tell apart; raw input is the same file."""
+    lines = (f"{n % 7},{'abc'[n % 3]},{'yes' if n % 7 > 3 or n % 3 == 2 else 'no'}" for n in range(60))
+    (folder / "rows.csv").write_text("\n".join(["size,colour,sold", *lines]) + "\n", encoding="utf-8")
+    return "rows.csv"
+
+
+ROWS = (
+    "dataset=table",
+    "dataset.root=.",
+    "dataset.train=rows.csv",
+    "dataset.target=sold",
+    "dataset.categories=[colour]",
+)
+
+
+def waves(folder: Path) -> str:
+    """Two series that go up and down; raw input is the same file."""
+    lines = (f"{np.sin(n / 2):.4f},{np.cos(n / 3) + n / 50:.4f}" for n in range(100))
+    (folder / "waves.csv").write_text("\n".join(["a,b", *lines]) + "\n", encoding="utf-8")
+    return "waves.csv"
+
+
+WAVES = ("dataset=series", "dataset.root=.", "dataset.file=waves.csv", "dataset.window=12", "dataset.horizon=4")
+FORECAST = (*WAVES, "task=forecasting", "loss=mse", "monitor=val/loss")
+
+
+@dataclass(frozen=True)
+class Family:
+    """Words that make it tiny, raw input for it, and the format it is exported in, with the reason where that is not
+    ONNX, which is slow to make: the families that share their operations with another are spared it.
+    """
+
+    words: tuple[str, ...]
+    raw: Callable[[Path], str]
+    data: Callable[[Path], object] = lambda _: None  # makes what the words name, where it will be trained
+    format: str = "onnx"
+    why: str = ""
+    learns: float = 0.7  # the share of its first loss to which it must bring that of one batch
+
+
+FAMILIES = {
+    "cnn": Family(("model.channels=2", "model.hidden=8"), picture, format="torch_export", why="as resnet18"),
+    "dlinear": Family((*FORECAST, "model.kernel=5"), waves, waves, "torch_export", "onnx was tried by hand"),
+    "linear": Family(ROWS, rows, rows, "safetensors", "as tabular_mlp"),
+    "mlp": Family(("model.hidden=[16]",), picture, format="safetensors", why="test_export has it"),
+    "patch_transformer": Family(
+        (*FORECAST, "model.patch=4", "model.stride=2", "model.depth=1", "model.dropout=0"), waves, waves, "torch_export"
+    ),
+    "rnn": Family((*FORECAST, "model.hidden=8"), waves, waves, "torch_export"),
+    "resnet18": Family(("model.blocks=[1]", "model.width=4"), picture),
+    "tabular_mlp": Family((*ROWS, "model.hidden=[16]"), rows, rows, "torch_export"),
+    "whitened_cnn": Family(
+        ("model.widths=[2,2,2]", "dataset.val_fraction=0"), picture, format="torch_export", why="as resnet18"
+    ),
+}
+ELSEWHERE = {"timm", "torchvision"}  # tests/models: their import alone takes seconds
+STEPS = 30
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Family, Answer]:
+    """A run of thirty updates on one batch, with a checkpoint after twenty of them."""
+    family = FAMILIES[request.param]
+    here = tmp_path_factory.mktemp("family")
+    family.data(here)
+    words = ("device=cpu", "device.threads=1", f"model={request.param}", *family.words, "batch_size=16")
+    learning = ("overfit_batch=true", "limit_batches=10", "epochs=3", "log_every=1steps", "schedule=constant")
+    answer = call(*words, *learning, "optim=adamw", "optim.lr=0.01", cwd=here)
+    assert answer.code == 0, answer.err
+    return family, answer
+
+
+def test_every_model_is_held_to_it() -> None:
+    assert {path.stem for path in (conf_directory() / "model").glob("*.yaml")} == set(FAMILIES) | ELSEWHERE
+
+
+def test_its_cost_is_known_beforehand(trained: tuple[Family, Answer]) -> None:
+    _, answer = trained
+    plan = call("--config-path", str(answer.run), "--config-name", "config", "dry_run=true", cwd=answer.cwd)
+    assert plan.code == 0, plan.err
+    counted = int(re.findall(r"(?m)^parameters  ([\d,]+)", plan.out)[0].replace(",", ""))
+    found, _ = checkpoint.newest(answer.run / "checkpoints")
+    assert found is not None
+    assert 0 < counted <= sum(tensor.numel() for tensor in found.tensors["model"].values())
+    assert re.search(r"(?m)^arithmetic  [1-9].*FLOP a step", plan.out)
+
+
+def test_it_learns_one_batch_by_heart(trained: tuple[Family, Answer]) -> None:
+    family, answer = trained
+    losses = [record["loss"] for record in records(answer.run) if record["split"] == "train"]
+    assert len(losses) == STEPS
+    assert losses[-1] < family.learns * losses[0]
+
+
+def test_it_resumes_bitwise(trained: tuple[Family, Answer], tmp_path: Path) -> None:
+    _, answer = trained
+    run = shutil.copytree(answer.run, tmp_path / "run")
+    shutil.rmtree(run / "checkpoints" / f"step-{STEPS:08d}")
+    again = call(f"resume={run}", cwd=answer.cwd)
+    assert again.code == 0, again.err
+    assert "resumes at step 20" in again.out
+    assert fingerprint(run) == fingerprint(answer.run)
+
+
+def test_it_answers_raw_input(trained: tuple[Family, Answer], tmp_path: Path) -> None:
+    family, answer = trained
+    words = (f"run={answer.run}", f"input={family.raw(tmp_path)}", "device=cpu", "device.threads=1")
+    rows = call(*words, "format=json", cwd=tmp_path, verb="predict")
+    assert rows.code == 0, rows.err
+    assert all(len(json.loads(line)) > 1 for line in rows.out.splitlines())
+    table = call(*words, cwd=tmp_path, verb="predict")
+    assert (table.code, len(table.out.splitlines()) > 0) == (0, True)
+
+
+def test_its_export_computes_the_same(trained: tuple[Family, Answer], tmp_path: Path) -> None:
+    family, answer = trained
+    if family.format == "onnx":
+        pytest.importorskip("onnxruntime")
+        pytest.importorskip("onnxscript")
+    ending = {"torch_export": "pt2"}.get(family.format, family.format)
+    words = (f"run={answer.run}", f"format={family.format}", f"output={tmp_path / f'model.{ending}'}")
+    exported = call(*words, cwd=tmp_path, verb="export")
+    assert exported.code == 0, exported.err
+    assert (tmp_path / f"model.{ending}.json").is_file()
