@@ -31,7 +31,7 @@ def picture(folder: Path) -> str:
 def rows(folder: Path) -> str:
     """A table of two classes that a number and a category tell apart; raw input is the same file."""
     lines = (f"{n % 7},{'abc'[n % 3]},{'yes' if n % 7 > 3 or n % 3 == 2 else 'no'}" for n in range(60))
-    (folder / "rows.csv").write_text("\n".join(["size,colour,sold", *lines]) + "\n", encoding="utf-8")
+    (folder / "rows.csv").write_text("\n".join(["size,hue,sold", *lines]) + "\n", encoding="utf-8")
     return "rows.csv"
 
 
@@ -40,7 +40,7 @@ ROWS = (
     "dataset.root=.",
     "dataset.train=rows.csv",
     "dataset.target=sold",
-    "dataset.categories=[colour]",
+    "dataset.categories=[hue]",
 )
 
 
