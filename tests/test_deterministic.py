@@ -47,8 +47,11 @@ MODELS = {
 }
 
 
+CONTRACT = {"dlinear", "linear", "patch_transformer", "rnn", "tabular_mlp"}  # test_contract resumes them bitwise
+
+
 def test_every_model_is_there() -> None:
-    assert set(MODELS) == {file.stem for file in (conf_directory() / "model").glob("*.yaml")}
+    assert set(MODELS) | CONTRACT == {file.stem for file in (conf_directory() / "model").glob("*.yaml")}
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -92,8 +95,11 @@ DATASETS: dict[str, tuple[Callable[[Path], object], list[str]]] = {
 }
 
 
+UNCHANGING = {"adult", "etth1", "series", "sp500", "table"}  # nothing in them is drawn but the order of samples
+
+
 def test_every_dataset_is_there() -> None:
-    assert set(DATASETS) == {file.stem for file in (conf_directory() / "dataset").glob("*.yaml")}
+    assert set(DATASETS) | UNCHANGING == {file.stem for file in (conf_directory() / "dataset").glob("*.yaml")}
 
 
 @pytest.mark.parametrize("dataset", DATASETS)
