@@ -27,8 +27,20 @@ LINES = [
 ]
 COMMANDS = [line for line in LINES if line.strip()]
 TABLES = [line for line in README.splitlines() if line.startswith("| ")]
-FOLDERS = {"cifar10": "cifar-10-batches-bin", "mnist": "mnist", "fashion_mnist": "fashion_mnist"}
-RECIPES = {"cifar10_94": "cifar10", "article": "cifar10", "cifar10_resnet18": "cifar10"}
+FOLDERS = {
+    "cifar10": "cifar-10-batches-bin",
+    "mnist": "mnist",
+    "fashion_mnist": "fashion_mnist",
+    "adult": "shared/fairness",
+    "etth1": "shared/finance",
+}
+RECIPES = {
+    "cifar10_94": "cifar10",
+    "article": "cifar10",
+    "cifar10_resnet18": "cifar10",
+    "adult": "adult",
+    "etth1": "etth1",
+}
 NEEDED_PACKAGES = {"format=onnx": "onnxruntime", "model=timm": "timm"}
 
 needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="there is no make here")
