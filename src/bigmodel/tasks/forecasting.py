@@ -6,18 +6,19 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from bigmodel.datasets.scale import Scale
 from bigmodel.interfaces import Batch
 from bigmodel.ranges import Positive, PositiveInt
+from bigmodel.tasks.regression import Regression
 
 __all__ = ["Forecasting"]
 
 _RIVALS = ("", "naive_", "seasonal_")
 
 
-class Forecasting:
+class Forecasting(Regression):
     """Inputs (N, T, C), outputs and targets (N, H, C), standardised: H steps of C series.
 
     Two forecasts stand beside the model's, wherever it is evaluated: `naive`, the last value again and again, and
@@ -28,7 +29,6 @@ class Forecasting:
         ValueError: mean and std are not one number for each of the same series.
     """
 
-    lower_is_better = frozenset({"loss", "mse", "mae"})
     metric_names = ("loss", "mse", "mae")
 
     def __init__(
@@ -39,21 +39,8 @@ class Forecasting:
         std: Sequence[Positive],
         log: bool = False,
     ) -> None:
-        self._loss, self._season, self._scale = loss, season, Scale(mean, std, log)
-
-    def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
-        outputs_NHC = model(batch.inputs)
-        return self._loss(outputs_NHC.float(), batch.targets), outputs_NHC
-
-    def tally(self, loss: Tensor, outputs: Tensor, batch: Batch) -> Tensor:
-        """[samples, sum of losses, values, sums of squared and absolute errors]."""
-        error, count = outputs.float() - batch.targets, len(batch.targets)
-        sums = [torch.full_like(loss, count), loss.detach() * count, torch.full_like(loss, error.numel())]
-        return torch.stack([*sums, error.square().sum(), error.abs().sum()])
-
-    def metrics(self, tally: Sequence[float]) -> dict[str, float]:
-        samples, loss, values, squares, absolutes = tally
-        return {"loss": loss / samples, "mse": squares / values, "mae": absolutes / values}
+        super().__init__(loss)
+        self._season, self._scale = season, Scale(mean, std, log)
 
     def examination(self, loss: Tensor, outputs: Tensor, batch: Batch) -> Tensor:
         """[samples, sum of losses, forecasts of one series], then for the model and both rivals squared and absolute
@@ -64,8 +51,8 @@ class Forecasting:
         sums = [torch.stack([torch.full_like(loss, count), loss * count, torch.full_like(loss, count * length)])]
         true = self._scale.undone(targets)
         for forecast in (outputs, repeated(inputs, 1, length), repeated(inputs, self._season, length)):
-            error_MC = (forecast - targets).flatten(0, 1).double()
             units_MC = (self._scale.undone(forecast) - true).flatten(0, 1)
+            error_MC = (forecast - targets).flatten(0, 1).to(units_MC.dtype)
             sums += [error_MC.square().sum(0), error_MC.abs().sum(0), units_MC.abs().sum(0)]
         return torch.cat([part.to(sums[-1].dtype) for part in sums])
 

@@ -15,7 +15,7 @@ __all__ = ["Regression"]
 
 
 class Regression:
-    """Outputs and targets (N, K), standardised. Metrics come from sums over samples: exact for any batching.
+    """Outputs and targets (N, ...), standardised. Metrics come from sums over samples: exact for any batching.
 
     `std`, the targets' deviation before they were standardised, gives the errors in their own units as well.
     """
@@ -27,8 +27,8 @@ class Regression:
         self._loss, self._std = loss, std
 
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
-        outputs_NK = model(batch.inputs)
-        return self._loss(outputs_NK.float(), batch.targets), outputs_NK
+        outputs = model(batch.inputs)
+        return self._loss(outputs.float(), batch.targets), outputs
 
     def tally(self, loss: Tensor, outputs: Tensor, batch: Batch) -> Tensor:
         """[samples, sum of losses, values, sums of squared and absolute errors]."""
@@ -42,10 +42,8 @@ class Regression:
 
     def examination(self, loss: Tensor, outputs: Tensor, batch: Batch) -> Tensor:
         """The tally, and the sums of the targets and of their squares."""
-        return torch.cat([
-            self.tally(loss, outputs, batch),
-            torch.stack([batch.targets.sum(), batch.targets.square().sum()]),
-        ])  # fmt: skip
+        moments = torch.stack([batch.targets.sum(), batch.targets.square().sum()])
+        return torch.cat([self.tally(loss, outputs, batch), moments])
 
     def report(self, examination: Sequence[float]) -> dict[str, Any]:
         """loss, mse, mae and r2 (0 where the targets are all equal); rmse_units and mae_units, in the data's units."""
@@ -54,6 +52,5 @@ class Regression:
         variance = squares / values - (total / values) ** 2
         report = metrics | {"r2": 1 - metrics["mse"] / variance if variance > 0 else 0.0}
         if self._std is not None:
-            units = {"rmse_units": metrics["mse"] ** 0.5 * self._std, "mae_units": metrics["mae"] * self._std}
-            report |= units
+            report |= {"rmse_units": metrics["mse"] ** 0.5 * self._std, "mae_units": metrics["mae"] * self._std}
         return report
