@@ -71,15 +71,19 @@ class Family:
 
 FAMILIES = {
     "cnn": Family(("model.channels=2", "model.hidden=8"), picture, format="torch_export", why="as resnet18"),
-    "dlinear": Family((*FORECAST, "model.kernel=5"), waves, waves, "torch_export", "onnx was tried by hand"),
+    "dlinear": Family((*FORECAST, "model.kernel=5"), waves, waves, "torch_export", "not tried as ONNX yet"),
     "linear": Family(ROWS, rows, rows, "safetensors", "as tabular_mlp"),
     "mlp": Family(("model.hidden=[16]",), picture, format="safetensors", why="test_export has it"),
     "patch_transformer": Family(
-        (*FORECAST, "model.patch=4", "model.stride=2", "model.depth=1", "model.dropout=0"), waves, waves, "torch_export"
+        (*FORECAST, "model.patch=4", "model.stride=2", "model.depth=1", "model.dropout=0"),
+        waves,
+        waves,
+        "torch_export",
+        "as dlinear",
     ),
-    "rnn": Family((*FORECAST, "model.hidden=8"), waves, waves, "torch_export"),
+    "rnn": Family((*FORECAST, "model.hidden=8"), waves, waves, "torch_export", "as dlinear"),
     "resnet18": Family(("model.blocks=[1]", "model.width=4"), picture),
-    "tabular_mlp": Family((*ROWS, "model.hidden=[16]"), rows, rows, "torch_export"),
+    "tabular_mlp": Family((*ROWS, "model.hidden=[16]"), rows, rows, "torch_export", "as dlinear"),
     "whitened_cnn": Family(
         ("model.widths=[2,2,2]", "dataset.val_fraction=0"), picture, format="torch_export", why="as resnet18"
     ),
