@@ -69,9 +69,17 @@ class Family:
     learns: float = 0.7  # the share of its first loss to which it must bring that of one batch
 
 
+def rhyme(folder: Path) -> None:
+    (folder / "rhyme.txt").write_text("one for sorrow, two for joy, three for a girl and four for a boy\n" * 8)
+
+
+RHYME = ("dataset=text", "dataset.path=rhyme.txt", "dataset.tokenizer=char", "dataset.context=8")
+LANGUAGE = ("task=language_modelling", "loss=null", "monitor=val/loss")
+
 FAMILIES = {
     "cnn": Family(("model.channels=2", "model.hidden=8"), picture, format="torch_export", why="as resnet18"),
     "dlinear": Family((*FORECAST, "model.kernel=5"), waves, waves, "torch_export", "not tried as ONNX yet"),
+    "gpt": Family((*RHYME, *LANGUAGE, "model.layers=1", "model.width=16", "model.heads=2"), lambda _: "two for", rhyme),
     "linear": Family(ROWS, rows, rows, "safetensors", "as tabular_mlp"),
     "mlp": Family(("model.hidden=[16]",), picture, format="safetensors", why="test_export has it"),
     "patch_transformer": Family(
@@ -89,6 +97,24 @@ FAMILIES = {
     ),
 }
 ELSEWHERE = {"timm", "torchvision"}  # tests/models: their import alone takes seconds
+ALSO = {
+    "dataset=adult": "tabular_mlp",
+    "dataset=etth1": "dlinear",
+    "dataset=names": "gpt",
+    "dataset=sp500": "dlinear",
+    "dataset=tinyshakespeare": "gpt",
+    "task=regression": "linear",
+}  # choices that go with a family and are not in its line
+
+
+def beside(group: str, name: str) -> list[str]:
+    """The other choices that one goes with, where it does not go with the defaults."""
+    word = f"{group}={name}"
+    lines = {model: (f"model={model}", *family.words) for model, family in FAMILIES.items()}
+    words = lines[ALSO[word]] if word in ALSO else next((line for line in lines.values() if word in line), ())
+    return [other for other in words if other.partition("=")[0].partition(".")[0] != group]
+
+
 STEPS = 30
 
 

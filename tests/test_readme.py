@@ -31,16 +31,11 @@ FOLDERS = {
     "cifar10": "cifar-10-batches-bin",
     "mnist": "mnist",
     "fashion_mnist": "fashion_mnist",
-    "adult": "shared/fairness",
+    "tinyshakespeare": "shared/text",
     "etth1": "shared/finance",
 }
-RECIPES = {
-    "cifar10_94": "cifar10",
-    "article": "cifar10",
-    "cifar10_resnet18": "cifar10",
-    "adult": "adult",
-    "etth1": "etth1",
-}
+RECIPES = dict.fromkeys(("cifar10_94", "article", "cifar10_resnet18"), "cifar10")
+RECIPES |= {"shakespeare_char": "tinyshakespeare", "etth1": "etth1"}
 NEEDED_PACKAGES = {"format=onnx": "onnxruntime", "model=timm": "timm"}
 
 needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="there is no make here")
