@@ -21,7 +21,7 @@ class Regression:
     """
 
     lower_is_better = frozenset({"loss", "mse", "mae"})
-    metric_names = ("loss", "mse", "mae", "r2")
+    metric_names: tuple[str, ...] = ("loss", "mse", "mae", "r2")
 
     def __init__(self, loss: Callable[[Tensor, Tensor], Tensor], std: Positive | None = None) -> None:
         self._loss, self._std = loss, std
