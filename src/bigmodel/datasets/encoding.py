@@ -34,8 +34,9 @@ class Encoding:
     def __post_init__(self) -> None:
         if not len(self.numbers) == len(self.mean) == len(self.std):
             raise ValueError(f"mean and std: must be {len(self.numbers)} numbers each, one a column of numbers")
-        if not all(isinstance(values, (list, tuple)) for values in self.categories.values()):
-            raise ValueError("categories: must be a list of values for each column")
+        for column, values in self.categories.items():
+            if not isinstance(values, (list, tuple)) or not all(isinstance(value, str) for value in values):
+                raise ValueError(f"categories: must be a list of texts for column '{column}'")
 
     @classmethod
     def learned(cls, rows: Sequence[Row], numbers: Sequence[str], categories: Sequence[str]) -> Encoding:
