@@ -116,7 +116,7 @@ def numbers(rows: Sequence[Row], columns: Sequence[str], log: bool, file: str) -
 
 def _counts(split: Sequence[float], rows: int) -> list[int]:
     total = math.fsum(split)
-    if total <= 1:
+    if total <= 1 + 1e-9:
         return [int(share * rows + 1e-9) for share in split]
     if any(share != int(share) for share in split) or total > rows:
         raise ConfigError(f"dataset.split: must be rows, of which there are {rows}, or shares of 1, not {list(split)}")
