@@ -30,7 +30,7 @@ def picture(folder: Path) -> str:
 
 def rows(folder: Path) -> str:
     """A table of two classes that a number and a category tell apart; raw input is the same file."""
-    lines = (f"{n % 7},{'abc'[n % 3]},{'yes' if n % 7 > 3 or n % 3 == 2 else 'no'}" for n in range(60))
+    lines = (f"{n % 7},{'abc'[n % 3]},{'yes' if n % 7 > 3 or n % 3 == 2 else 'no'}" for n in range(260))
     (folder / "rows.csv").write_text("\n".join(["size,hue,sold", *lines]) + "\n", encoding="utf-8")
     return "rows.csv"
 
@@ -46,7 +46,7 @@ ROWS = (
 
 def waves(folder: Path) -> str:
     """Two series that go up and down; raw input is the same file."""
-    lines = (f"{np.sin(n / 2):.4f},{np.cos(n / 3) + n / 50:.4f}" for n in range(100))
+    lines = (f"{np.sin(n / 2):.4f},{np.cos(n / 3) + n / 50:.4f}" for n in range(260))
     (folder / "waves.csv").write_text("\n".join(["a,b", *lines]) + "\n", encoding="utf-8")
     return "waves.csv"
 
@@ -89,7 +89,7 @@ FAMILIES = {
         "torch_export",
         "as dlinear",
     ),
-    "rnn": Family((*FORECAST, "model.hidden=8"), waves, waves, "torch_export", "as dlinear"),
+    "rnn": Family((*FORECAST, "model.hidden=32"), waves, waves, "torch_export", "as dlinear"),
     "resnet18": Family(("model.blocks=[1]", "model.width=4"), picture),
     "tabular_mlp": Family((*ROWS, "model.hidden=[16]"), rows, rows, "torch_export", "as dlinear"),
     "whitened_cnn": Family(

@@ -50,10 +50,10 @@ def test_rows_are_told_in_their_own_units(regression: Answer, monkeypatch: pytes
 
 
 def test_a_forecast_goes_on_from_the_window(cli: Callable[..., Answer], tmp_path: Path) -> None:
-    rows = [f"{n},{100 + n},{5 + n % 4}" for n in range(200)]
+    rows = [f"{n},{10 * (n % 10)},{5 + n % 5}" for n in range(200)]
     (tmp_path / "load.csv").write_text("\n".join(["step,a,b", *rows]) + "\n", encoding="utf-8")
-    data = ("dataset=series", "dataset.root=.", "dataset.file=load.csv", "dataset.time=step", "dataset.season=4")
-    shape = ("dataset.window=8", "dataset.horizon=4", "task=forecasting", "loss=mse", "monitor=val/loss")
+    data = ("dataset=series", "dataset.root=.", "dataset.file=load.csv", "dataset.time=step", "dataset.season=5")
+    shape = ("dataset.window=12", "dataset.horizon=4", "task=forecasting", "loss=mse", "monitor=val/loss")
     model = ("model=dlinear", "model.kernel=5", "model.from_last=true", "optim.lr=0.02")
     made = cli(*data, *shape, *LONG, *model, cwd=tmp_path)
     assert made.code == 0, made.err
@@ -62,8 +62,8 @@ def test_a_forecast_goes_on_from_the_window(cli: Callable[..., Answer], tmp_path
     words = (f"run={made.run}", "device=cpu", "device.threads=1", "format=json")
     told = cli(*words, "input=load.csv", cwd=tmp_path, verb="predict")
     forecast = json.loads(told.out)["forecast"]
-    assert forecast["a"] == pytest.approx([300, 301, 302, 303], abs=2.0)
+    assert forecast["a"] == pytest.approx([0, 10, 20, 30], abs=5.0)
     assert len(forecast["b"]) == 4
     (tmp_path / "short.csv").write_text("a,b\n1,2\n", encoding="utf-8")
     short = cli(*words, "input=short.csv", cwd=tmp_path, verb="predict")
-    assert (short.code, "has 1 rows; a forecast is made from 8" in short.err) == (3, True)
+    assert (short.code, "has 1 rows; a forecast is made from 12" in short.err) == (3, True)
