@@ -70,18 +70,20 @@ class Family:
 
 
 def rhyme(folder: Path) -> None:
-    (folder / "rhyme.txt").write_text("one for sorrow, two for joy, three for a girl and four for a boy\n" * 8)
+    (folder / "rhyme.txt").write_text("one for sorrow, two for joy, three for a girl and four for a boy\n" * 24)
 
 
 RHYME = ("dataset=text", "dataset.path=rhyme.txt", "dataset.tokenizer=char", "dataset.context=8")
 LANGUAGE = ("task=language_modelling", "loss=null", "monitor=val/loss")
 
+STILL = "dataset.augment.crop=0"
+
 FAMILIES = {
-    "cnn": Family(("model.channels=2", "model.hidden=8"), picture, format="torch_export", why="as resnet18"),
+    "cnn": Family(("model.channels=2", "model.hidden=8", STILL), picture, format="torch_export", why="as resnet18"),
     "dlinear": Family((*FORECAST, "model.kernel=5"), waves, waves, "torch_export", "not tried as ONNX yet"),
     "gpt": Family((*RHYME, *LANGUAGE, "model.layers=1", "model.width=16", "model.heads=2"), lambda _: "two for", rhyme),
     "linear": Family(ROWS, rows, rows, "safetensors", "as tabular_mlp"),
-    "mlp": Family(("model.hidden=[16]",), picture, format="safetensors", why="test_export has it"),
+    "mlp": Family(("model.hidden=[16]", STILL), picture, format="safetensors", why="test_export has it"),
     "patch_transformer": Family(
         (*FORECAST, "model.patch=4", "model.stride=2", "model.depth=1", "model.dropout=0"),
         waves,
@@ -89,12 +91,10 @@ FAMILIES = {
         "torch_export",
         "as dlinear",
     ),
+    "resnet18": Family(("model.blocks=[1]", "model.width=4", STILL), picture),
     "rnn": Family((*FORECAST, "model.hidden=32"), waves, waves, "torch_export", "as dlinear"),
-    "resnet18": Family(("model.blocks=[1]", "model.width=4"), picture),
     "tabular_mlp": Family((*ROWS, "model.hidden=[16]"), rows, rows, "torch_export", "as dlinear"),
-    "whitened_cnn": Family(
-        ("model.widths=[2,2,2]", "dataset.val_fraction=0"), picture, format="torch_export", why="as resnet18"
-    ),
+    "whitened_cnn": Family(("model.widths=[8]", STILL), picture, format="torch_export", why="as resnet18"),
 }
 ELSEWHERE = {"timm", "torchvision"}  # tests/models: their import alone takes seconds
 ALSO = {
