@@ -38,7 +38,7 @@ def test_numbers_are_standardised_and_categories_numbered(tmp_path: Path) -> Non
         "cardinalities": [4],
         "outputs": 2,
         "num_classes": 2,
-        "target_std": 1.0,
+        "target_std": None,
     }
 
 

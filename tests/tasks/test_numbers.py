@@ -31,6 +31,8 @@ def test_regression() -> None:
     assert report["r2"] == pytest.approx(1 - mse / true.var(correction=0).item(), abs=1e-5)
     assert report["mae_units"] == pytest.approx(3 * (told - true).abs().mean().item())
     assert reported(task, batch, [3, 3, 4]) == pytest.approx(report)
+    with pytest.raises(ValueError, match="task=classification"):
+        Regression(MeanSquaredError(), std=None)
 
 
 def test_forecasts_stand_beside_their_rivals_in_the_series_units() -> None:

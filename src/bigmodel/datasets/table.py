@@ -83,7 +83,7 @@ def table(
         "cardinalities": encoding.cardinalities,
         "outputs": len(answer.classes) or 1,
         "num_classes": len(answer.classes) or None,
-        "target_std": answer.std,
+        "target_std": None if answer.classes else answer.std,
     }
     _hold(facts, {"num_numbers": num_numbers, "cardinalities": cardinalities, "outputs": outputs})
     _hold(facts, {"num_classes": num_classes, "target_std": target_std})

@@ -39,7 +39,7 @@ class Forecasting(Regression):
         std: Sequence[Positive],
         log: bool = False,
     ) -> None:
-        super().__init__(loss)
+        super().__init__(loss, std=1.0)
         self._season, self._scale = season, Scale(mean, std, log)
 
     def examination(self, loss: Tensor, outputs: Tensor, batch: Batch) -> Tensor:

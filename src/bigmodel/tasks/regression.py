@@ -18,12 +18,17 @@ class Regression:
     """Outputs and targets (N, ...), standardised. Metrics come from sums over samples: exact for any batching.
 
     `std`, the targets' deviation before they were standardised, gives the errors in their own units as well.
+
+    Raises:
+        ValueError: there is no `std`, as of data whose targets are classes.
     """
 
     lower_is_better = frozenset({"loss", "mse", "mae"})
     metric_names: tuple[str, ...] = ("loss", "mse", "mae", "r2")
 
-    def __init__(self, loss: Callable[[Tensor, Tensor], Tensor], std: Positive | None = None) -> None:
+    def __init__(self, loss: Callable[[Tensor, Tensor], Tensor], std: Positive | None) -> None:
+        if std is None:
+            raise ValueError("std: the data has classes to tell, not numbers; choose task=classification")
         self._loss, self._std = loss, std
 
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -50,7 +55,5 @@ class Regression:
         *tally, total, squares = examination
         values, metrics = tally[2], self.metrics(tally)
         variance = squares / values - (total / values) ** 2
-        report = metrics | {"r2": 1 - metrics["mse"] / variance if variance > 0 else 0.0}
-        if self._std is not None:
-            report |= {"rmse_units": metrics["mse"] ** 0.5 * self._std, "mae_units": metrics["mae"] * self._std}
-        return report
+        units = {"rmse_units": metrics["mse"] ** 0.5 * self._std, "mae_units": metrics["mae"] * self._std}
+        return metrics | {"r2": 1 - metrics["mse"] / variance if variance > 0 else 0.0} | units
