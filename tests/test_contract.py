@@ -29,6 +29,33 @@ def picture(folder: Path) -> str:
     return "raw.png"
 
 
+def rows(folder: Path) -> str:
+    """A table of two classes that a number and a category tell apart; raw input is the same file."""
+    lines = (f"{n % 7},{'abc'[n % 3]},{'yes' if n % 7 > 3 or n % 3 == 2 else 'no'}" for n in range(260))
+    (folder / "rows.csv").write_text("\n".join(["size,hue,sold", *lines]) + "\n", encoding="utf-8")
+    return "rows.csv"
+
+
+ROWS = (
+    "dataset=table",
+    "dataset.root=.",
+    "dataset.train=rows.csv",
+    "dataset.target=sold",
+    "dataset.categories=[hue]",
+)
+
+
+def waves(folder: Path) -> str:
+    """Two series that go up and down; raw input is the same file."""
+    lines = (f"{np.sin(n / 2):.4f},{np.cos(n / 3) + n / 50:.4f}" for n in range(260))
+    (folder / "waves.csv").write_text("\n".join(["a,b", *lines]) + "\n", encoding="utf-8")
+    return "waves.csv"
+
+
+WAVES = ("dataset=series", "dataset.root=.", "dataset.file=waves.csv", "dataset.window=12", "dataset.horizon=4")
+FORECAST = (*WAVES, "task=forecasting", "loss=mse", "monitor=val/loss")
+
+
 @dataclass(frozen=True)
 class Family:
     """Words that make it tiny, raw input for it, and the format it is exported in, with the reason where that is not
@@ -55,15 +82,30 @@ STILL = "dataset.augment.crop=0"
 
 FAMILIES = {
     "cnn": Family(("model.channels=2", "model.hidden=8", STILL), picture, format="safetensors", why="as resnet18"),
+    "dlinear": Family((*FORECAST, "model.kernel=5"), waves, waves, "torch_export", "not tried as ONNX yet"),
     "gpt": Family((*RHYME, *LANGUAGE, "model.layers=1", "model.width=16", "model.heads=2"), lambda _: "two for", rhyme),
+    "linear": Family(ROWS, rows, rows, "safetensors", "as tabular_mlp"),
     "mlp": Family(("model.hidden=[16]", STILL), picture, format="safetensors", why="test_export has it"),
+    "patch_transformer": Family(
+        (*FORECAST, "model.patch=4", "model.stride=2", "model.depth=1", "model.dropout=0"),
+        waves,
+        waves,
+        "torch_export",
+        "as dlinear",
+    ),
     "resnet18": Family(("model.blocks=[1]", "model.width=4", STILL), picture),
+    "rnn": Family((*FORECAST, "model.hidden=32"), waves, waves, "torch_export", "as dlinear"),
+    "tabular_mlp": Family((*ROWS, "model.hidden=[16]"), rows, rows, "torch_export", "as dlinear"),
     "whitened_cnn": Family(("model.widths=[8]", STILL), picture, format="torch_export", why="as resnet18"),
 }
 ELSEWHERE = {"timm", "torchvision"}  # tests/models: their import alone takes seconds
 ALSO = {
+    "dataset=adult": "tabular_mlp",
+    "dataset=etth1": "dlinear",
     "dataset=names": "gpt",
+    "dataset=sp500": "dlinear",
     "dataset=tinyshakespeare": "gpt",
+    "task=regression": "linear",
 }  # choices that go with a family and are not in its line
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -13,6 +13,22 @@ from torch import Tensor
 from bigmodel.datasets.splits import Splits
 from bigmodel.interfaces import Batch, Reading
 from bigmodel.words import amount
+
+
+class Samples(Protocol):
+    """A tensor (N, ...), or what makes one when it is indexed by sample numbers, as `windows.Windows` does."""
+
+    @property
+    def device(self) -> torch.device: ...
+
+    @property
+    def nbytes(self) -> int: ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, numbers_N: Tensor, /) -> Tensor: ...
+
+    def to(self, device: torch.device, /) -> Samples: ...
 
 
 @dataclass(frozen=True)
@@ -23,7 +39,7 @@ class TensorDataset:
     `summary` and `carried`, which is what `about` says, are the leaf's own words: see `bigmodel.interfaces.Dataset`.
     """
 
-    splits: Mapping[str, tuple[Tensor, Tensor]]
+    splits: Mapping[str, tuple[Samples, Samples]]
     facts: Mapping[str, Any]
     summary: str
     carried: Mapping[str, Any]
