@@ -93,7 +93,7 @@ FAMILIES = {
         "torch_export",
         "as dlinear",
     ),
-    "resnet18": Family(("model.blocks=[1]", "model.width=4", STILL), picture),
+    "resnet18": Family(("model.blocks=[1]", "model.width=4", STILL), picture, learns=0.8),
     "rnn": Family((*FORECAST, "model.hidden=32"), waves, waves, "torch_export", "as dlinear"),
     "tabular_mlp": Family((*ROWS, "model.hidden=[16]"), rows, rows, "torch_export", "as dlinear"),
     "whitened_cnn": Family(("model.widths=[8]", STILL), picture, format="torch_export", why="as resnet18"),
