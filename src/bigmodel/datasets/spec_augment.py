@@ -1,4 +1,4 @@
-"""Random changes of spectrograms in training, a batch at a time on the device: shifts in time, masks over time and mel."""
+"""Random changes of spectrograms in training, a batch at a time on the device: shifts and masks."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ def yesno(
             "test": (inputs_NTM[_TRAINING:], targets_NU[_TRAINING:]),
         },
         facts=facts,
-        summary=f"texts of up to {targets_NU.shape[1]} characters, {inputs_NTM.shape[1]} frames of {features.mels} mels",
+        summary=f"texts of up to {targets_NU.shape[1]} characters, up to {inputs_NTM.shape[1]} frames",
         carried={
             "kind": "bigmodel.predicting.speech.Speech",
             "characters": alphabet,

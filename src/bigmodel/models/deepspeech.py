@@ -1,4 +1,4 @@
-"""Deep Speech 2 (Amodei et al. 2015, arXiv:1512.02595) in small: convolutions over time, then recurrent layers, for CTC."""
+"""Deep Speech 2 in small (Amodei et al. 2015, arXiv:1512.02595): convolutions over time, then recurrent layers."""
 
 from __future__ import annotations
 
