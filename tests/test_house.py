@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 import bigmodel
 from bigmodel.compose import Source, compose
 from bigmodel.conf_directory import conf_directory
+from test_contract import beside
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = Path(bigmodel.__file__).parent
@@ -143,7 +144,7 @@ def test_every_choice_composes_and_passes_the_check(choice: Path) -> None:
     group, name = choice.parts[0], choice.stem
     chosen = f"listeners=[{name}]" if group == "listeners" else f"{group}={name}"
     needs = [f"{group}.{key}=x" for key, value in _lines(choice) if value == "???"]
-    composed = compose("train", [chosen, *needs], Source((conf_directory(),), "train"))
+    composed = compose("train", [*beside(group, name), chosen, *needs], Source((conf_directory(),), "train"))
     assert composed.tree[group]
 
 

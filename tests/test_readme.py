@@ -27,8 +27,14 @@ LINES = [
 ]
 COMMANDS = [line for line in LINES if line.strip()]
 TABLES = [line for line in README.splitlines() if line.startswith("| ")]
-FOLDERS = {"cifar10": "cifar-10-batches-bin", "mnist": "mnist", "fashion_mnist": "fashion_mnist"}
-RECIPES = {"cifar10_94": "cifar10", "article": "cifar10", "cifar10_resnet18": "cifar10"}
+FOLDERS = {
+    "cifar10": "cifar-10-batches-bin",
+    "mnist": "mnist",
+    "fashion_mnist": "fashion_mnist",
+    "tinyshakespeare": "shared/text",
+}
+RECIPES = dict.fromkeys(("cifar10_94", "article", "cifar10_resnet18"), "cifar10")
+RECIPES |= {"shakespeare_char": "tinyshakespeare"}
 NEEDED_PACKAGES = {"format=onnx": "onnxruntime", "model=timm": "timm"}
 
 needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="there is no make here")

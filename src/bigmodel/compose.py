@@ -36,6 +36,7 @@ from bigmodel.words import clip, first_line
 
 _LONGEST_KEY = 255  # Hydra looks for a directory of that name
 _LONGEST_WORD = 8192
+_DEFAULT = "experiment=null"
 
 
 @dataclass(frozen=True)
@@ -53,8 +54,8 @@ def compose(command: str, overrides: Sequence[str], source: Source, trust: Seque
         ConfigError: a line for each mistake.
     """
     refuse_long(overrides)
-    default = "experiment=null"  # which Hydra cannot read
-    overrides = [text for text in overrides if text.lstrip("+") != default]
+    # Hydra cannot read that a group is null
+    overrides = ["~loss" if text == "loss=null" else text for text in overrides if text.lstrip("+") != _DEFAULT]
     with _loader(source) as loader:
         problems: list[str] = []
         try:
@@ -202,7 +203,7 @@ def _group_problem(loader: ConfigLoader, override: Override) -> str | None:
     options = loader.get_group_options(override.key_or_group)
     if isinstance(value, list) and override.key_or_group != "listeners":
         return f"{override.key_or_group}: takes one choice, not a list"
-    if value is None and override.key_or_group not in ("experiment", "loss"):
+    if value is None and override.key_or_group != "experiment" and not override.is_delete():
         return f"{override.key_or_group}: needs a choice; {nearest('null', options)}"
     for choice in value if isinstance(value, list) else [value]:
         if choice is not None and str(choice) not in options:

@@ -20,6 +20,7 @@ from bigmodel.targets import check
 from bigmodel.words import first_line
 
 _ENVIRONMENT = re.compile(r"\$\{\s*oc\.env\s*:\s*(\w*)")  # the name is empty where it is itself put together
+_MISSING = re.compile(r"Interpolation key '([\w.]+)' not found")
 _OWN_ENVIRONMENT = "BIGMODEL_"
 STAND_IN_LR = 1e-3  # where `optim.lr` is still to be found: a rate that every optimizer takes
 
@@ -99,6 +100,9 @@ def problems_of(config: Config, command: str) -> list[str]:
         tree = config.with_facts(_stand_ins(tree)).plain()
     except (OmegaConfBaseException, HydraException) as error:
         key = getattr(error, "full_key", None)
+        if key and (missing := _MISSING.match(first_line(error))):
+            group, _, name = missing[1].rpartition(".")
+            return [f"{key}: takes {name} from the chosen {group}, which has none; the two do not go together"]
         return [f"{key}: {first_line(error)}" if key else first_line(error)]
     plain = [f"{path}: a secret would be written down; give it as '${{oc.env:NAME}}'" for path in _secrets(config)]
     told = {line.partition(": ")[0] for line in plain}

@@ -80,5 +80,5 @@ def fingerprint(tensors: Sequence[Tensor]) -> str:
     state = hashlib.md5(usedforsecurity=False)
     for tensor in tensors:
         state.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
-        state.update(tensor.contiguous().view(torch.uint8).numpy())
+        state.update(tensor.contiguous().numpy().tobytes())
     return f"md5:{state.hexdigest()}"
