@@ -16,7 +16,7 @@ def model():
 
 
 def test_a_sample_depends_on_the_receptive_field_before_it_and_on_the_class(model):
-    inputs = torch.randint(256, (1, 41), generator=torch.Generator().manual_seed(0))
+    inputs = torch.randint(256, (1, 40), generator=torch.Generator().manual_seed(0))
     inputs[0, 0] = 0
     plain = model(inputs)
     assert plain.shape == (1, 40, 256)
@@ -29,12 +29,12 @@ def test_a_sample_depends_on_the_receptive_field_before_it_and_on_the_class(mode
     assert (model(changed) != plain).any(2).all()
 
 
-def test_steps_say_what_the_whole_says(model):
+def test_with_kept_states_it_says_the_same(model):
     inputs = torch.randint(256, (2, 31), generator=torch.Generator().manual_seed(0))
     inputs[:, 0] = torch.tensor([2, 1])
-    step, codes = model.steps(inputs[:, 0]), inputs[:, 1:]
-    said = [step(codes[:, position - 1] if position else None) for position in range(30)]
-    torch.testing.assert_close(torch.stack(said, dim=1), model(inputs))
+    cache = model.cache(2)
+    said = [model(inputs[:, :4], cache), *(model(one[:, None], cache) for one in inputs[:, 4:].unbind(1))]
+    torch.testing.assert_close(torch.cat(said, dim=1), model(inputs))
 
 
 def test_mu_law_is_finest_near_silence_and_undone_by_its_inverse():
@@ -49,16 +49,17 @@ def test_mu_law_is_finest_near_silence_and_undone_by_its_inverse():
 def test_windows_lie_within_the_clip_and_predict_only_what_was_heard_before():
     codes = torch.arange(40, dtype=torch.int16).repeat(6, 1)
     codes[3:, 5:] = -1
-    batch = Batch(torch.cat([torch.full((6, 1), 9, dtype=torch.int16), codes], dim=1), codes)
+    batch = Batch(torch.cat([torch.full((6, 1), 9, dtype=torch.int16), codes[:, :-1]], dim=1), codes)
     windows = Windows(length=12, context=3)
     starts = set()
     for step in range(20):
         (inputs, targets, _), again = windows(batch, 0, step), windows(batch, 0, step)
         assert torch.equal(inputs, again.inputs)
         assert (inputs[:, 0] == 9).all()
-        assert inputs[3:, 1:].tolist() == [[0, 1, 2, 3, 4] + [-1] * 7] * 3
-        for row, target in zip(inputs[:3, 1:].tolist(), targets[:3].tolist(), strict=True):
-            assert row == list(range(row[0], row[0] + 12))
+        assert inputs[3:, 1:].tolist() == [[0, 1, 2, 3, 4] + [-1] * 6] * 3
+        for heard, target in zip(inputs[:3, 1:].tolist(), targets[:3].tolist(), strict=True):
+            row = list(range(heard[0], heard[0] + 12))
+            assert heard == row[:-1]
             assert target == (row if row[0] == 0 else [-1] * 3 + row[3:])
             starts.add(row[0])
     assert len(starts) > 10

@@ -43,9 +43,8 @@ class Windows:
         position_T = torch.arange(self.length, device=device)
         window_NT = codes_NT.gather(1, first_N1 + position_T)
         unheard_NT = (first_N1 > 0) & (position_T < self.context)
-        return Batch(
-            torch.cat([batch.inputs[:, :1], window_NT], dim=1), window_NT.masked_fill(unheard_NT, -1), batch.samples
-        )
+        inputs_NT = torch.cat([batch.inputs[:, :1], window_NT[:, :-1]], dim=1)
+        return Batch(inputs_NT, window_NT.masked_fill(unheard_NT, -1), batch.samples)
 
 
 def spoken_digit_waves(
@@ -56,27 +55,27 @@ def spoken_digit_waves(
     augment: Windows,
     num_classes: PositiveInt | None = None,
     num_codes: PositiveInt | None = None,
+    bytes_per_token: Positive | None = None,
 ) -> TensorDataset:
-    """Inputs int16 (N, 1 + T): the digit, then the mu-law codes of the clip, filled up with -1; targets (N, T): the
-    codes. Clips are cut after `seconds`.
+    """Targets int16 (N, T): the mu-law codes of each clip, filled up with -1; inputs (N, T): the digit, then all codes
+    but the last. Clips are cut after `seconds`.
 
     Raises:
         DataError: the recordings are missing or damaged.
-        ValueError: the numbers of classes or codes are not the data's.
+        ValueError: the numbers of classes, codes or bytes are not the data's.
     """
-    if num_classes not in (None, len(DIGITS)) or num_codes not in (None, CODES):
-        raise ValueError(f"num_classes, num_codes: there are {len(DIGITS)} and {CODES}; leave them null")
+    if num_classes not in (None, len(DIGITS)) or num_codes not in (None, CODES) or bytes_per_token not in (None, 1):
+        raise ValueError(f"num_classes, num_codes, bytes_per_token: {len(DIGITS)}, {CODES} and 1; leave them null")
     files, most = split_files(data_dir), max(1, round(rate * seconds))
     splits: dict[str, tuple[Tensor, Tensor]] = {}
     for name, entries in files.items():
         codes_NT = padded([encoded(read_wav(path, rate)[:most]) for path, _ in entries])
         digits_N1 = torch.tensor([[digit] for _, digit in entries], dtype=torch.int16)
-        inputs_NT = torch.cat([digits_N1, codes_NT], dim=1)
-        splits[name] = inputs_NT, inputs_NT[:, 1:]
+        splits[name] = torch.cat([digits_N1, codes_NT[:, :-1]], dim=1), codes_NT
     length = round(lengths(splits["train"][1]).float().mean().item())
     return TensorDataset(
         splits=splits,
-        facts={"num_classes": len(DIGITS), "num_codes": CODES},
+        facts={"num_classes": len(DIGITS), "num_codes": CODES, "bytes_per_token": 1.0},
         summary=f"10 digits, waves of {length / rate:.2f} s on average, {CODES} codes",
         carried={
             "kind": "bigmodel.predicting.spoken.Spoken",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -10,15 +11,26 @@ from torch import Tensor, nn
 
 from bigmodel.ranges import PositiveInt
 
-__all__ = ["Steps", "WaveNet"]
+__all__ = ["Cache", "WaveNet"]
+
+
+@dataclass
+class Cache:
+    """What each layer has still to hear again, a ring of `dilation` samples, and the class that is said."""
+
+    kept_NCD: list[Tensor]
+    class_NC: Tensor | None = None
+    step: int = 0
 
 
 class WaveNet(nn.Module):
-    """Classes and codes (N, 1 + T), filled up with -1, to logits (N, T, codes) of each code, given those before it.
+    """Tokens (N, T), filled up with -1, to logits (N, T, codes) of each next one: first comes a class, then codes.
 
     The class reaches every layer (the paper's global conditioning). A sample comes in as its code's place between -1
     and 1, with a 1 beside it that tells silence from what was before the clip. `receptive_field` samples are heard.
     """
+
+    context = 1 << 62  # it reads on without end
 
     def __init__(
         self,
@@ -29,7 +41,6 @@ class WaveNet(nn.Module):
         dilations: Sequence[PositiveInt] = (1, 2, 4, 8, 16, 32, 64, 128, 256),
     ) -> None:
         super().__init__()
-        self.num_codes = num_codes
         self.receptive_field = 1 + sum(dilations)
         self.classes = nn.Embedding(num_classes, channels)
         self.first = nn.Conv1d(2, channels, 1)
@@ -37,54 +48,51 @@ class WaveNet(nn.Module):
         self.hidden = nn.Conv1d(skip_channels, skip_channels, 1)
         self.head = nn.Conv1d(skip_channels, num_codes, 1)
 
-    def forward(self, x_NT: Tensor) -> Tensor:
-        class_NC, before_NT = self.classes(x_NT[:, 0].long()), x_NT[:, 1:-1]
-        heard_N2T = F.pad(self.heard(before_NT.clamp(min=0)), (1, 0))
-        h_NCT, skips_NST = self.first(heard_N2T), 0
+    def forward(self, tokens_NT: Tensor, cache: Cache | None = None) -> Tensor:
+        """With a cache, the tokens follow those that it was given before."""
+        if cache is not None:
+            return torch.cat([self._step(tokens_N, cache) for tokens_N in tokens_NT.unbind(1)], dim=1)
+        class_NC = self.classes(tokens_NT[:, 0].long())
+        h_NCT = self.first(F.pad(self._heard(tokens_NT[:, 1:].clamp(min=0)), (1, 0)))
+        skips = []
         for layer in self.layers:
-            h_NCT, skip_NST = layer(h_NCT, F.pad(h_NCT, (layer.dilation, 0))[..., : h_NCT.shape[2]], class_NC)
-            skips_NST = skips_NST + skip_NST
-        return self.said(skips_NST).mT
+            earlier_NCT = F.pad(h_NCT, (layer.dilation, 0))[..., : h_NCT.shape[2]]
+            h_NCT, skip_NST = layer(h_NCT, earlier_NCT, class_NC)
+            skips.append(skip_NST)
+        return self._said(skips)
 
-    def heard(self, codes_NT: Tensor) -> Tensor:
-        """float (N, 2, T): what of a sample comes in."""
-        place_NT = codes_NT.to(self.head.weight.dtype) * (2 / (self.num_codes - 1)) - 1
-        return torch.stack([place_NT, torch.ones_like(place_NT)], dim=1)
+    def cache(self, count: int) -> Cache:
+        """For `count` clips. A sample then costs one column of each layer, where all those before it would be computed
+        anew (Le Paine et al. 2016, arXiv:1611.09482).
+        """
+        weight = self.first.weight
+        return Cache([weight.new_zeros(count, len(weight), layer.dilation) for layer in self.layers])
 
-    def said(self, skips_NST: Tensor) -> Tensor:
-        """Logits (N, codes, T)."""
-        return self.head(self.hidden(skips_NST.relu()).relu())  # type: ignore[no-any-return]
-
-    def steps(self, classes_N: Tensor) -> Steps:
-        """To say a clip of each class, one sample after the other."""
-        return Steps(self, classes_N)
-
-
-class Steps:
-    """Generation in which each layer keeps what it has still to hear again (Le Paine et al. 2016, arXiv:1611.09482): a
-    sample costs one column of each layer, where `forward` would compute all those before it anew.
-    """
-
-    def __init__(self, model: WaveNet, classes_N: Tensor) -> None:
-        self._model, self._class_NC, self._step = model, model.classes(classes_N), 0
-        channels = model.first.out_channels
-        self._kept_NCD = [self._class_NC.new_zeros(len(classes_N), channels, layer.dilation) for layer in model.layers]
-
-    def __call__(self, code_N: Tensor | None) -> Tensor:
-        """Logits (N, codes) of the next code, given the last one; None before the first."""
-        model = self._model
-        heard_N21 = (
-            self._class_NC.new_zeros(len(self._class_NC), 2, 1) if code_N is None else model.heard(code_N[:, None])
-        )
-        h_NC1, skips_NS1 = model.first(heard_N21), 0
-        for layer, kept_NCD in zip(model.layers, self._kept_NCD, strict=True):
-            place = self._step % layer.dilation
+    def _step(self, tokens_N: Tensor, cache: Cache) -> Tensor:
+        if cache.class_NC is None:
+            cache.class_NC = self.classes(tokens_N.long())
+            h_NC1 = self.first(torch.zeros_like(self._heard(tokens_N[:, None])))
+        else:
+            h_NC1 = self.first(self._heard(tokens_N[:, None]))
+        skips = []
+        for layer, kept_NCD in zip(self.layers, cache.kept_NCD, strict=True):
+            place = cache.step % layer.dilation
             earlier_NC1 = kept_NCD[..., place : place + 1].clone()
             kept_NCD[..., place : place + 1] = h_NC1
-            h_NC1, skip_NS1 = layer(h_NC1, earlier_NC1, self._class_NC)
-            skips_NS1 = skips_NS1 + skip_NS1
-        self._step += 1
-        return model.said(skips_NS1)[..., 0]
+            h_NC1, skip_NS1 = layer(h_NC1, earlier_NC1, cache.class_NC)
+            skips.append(skip_NS1)
+        cache.step += 1
+        return self._said(skips)
+
+    def _heard(self, codes_NT: Tensor) -> Tensor:
+        """float (N, 2, T): what of a sample comes in."""
+        place_NT = codes_NT.to(self.head.weight.dtype) * (2 / (self.head.out_channels - 1)) - 1
+        return torch.stack([place_NT, torch.ones_like(place_NT)], dim=1)
+
+    def _said(self, skips: Sequence[Tensor]) -> Tensor:
+        """Logits (N, T, codes)."""
+        said_NVT: Tensor = self.head(self.hidden(sum(skips, start=torch.zeros_like(skips[0])).relu()).relu())
+        return said_NVT.mT
 
 
 class _Layer(nn.Module):

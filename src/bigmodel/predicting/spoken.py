@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from bigmodel.datasets.mu_law import CODES, decoded
 from bigmodel.datasets.wav import write_wav
 from bigmodel.errors import DataError, StorageError
-from bigmodel.models.wavenet import WaveNet
+from bigmodel.predicting.generation import Decoder, generate
 from bigmodel.predicting.sampling import Sampling
 from bigmodel.ranges import Range
 from bigmodel.words import printable
@@ -62,13 +62,11 @@ class Spoken:
         output: str = "generated",
         **_: Any,
     ) -> list[dict[str, Any]]:
-        sampling, step = Sampling(**(sample or {})), cast(WaveNet, model).steps(inputs[:, 0])
-        codes: list[Tensor] = []
-        for position in range(self._length):
-            codes.append(sampling.choose(step(codes[-1] if codes else None), position))
+        how = Sampling(**(sample or {}))
+        codes_NT = generate(cast(Decoder, model), inputs, self._length, how.choose).cpu()
         answers = []
-        for number, codes_T in zip(inputs[:, 0].tolist(), torch.stack(codes, dim=1).cpu(), strict=True):
-            file = Path(output) / f"{self._classes[number]}-{sampling.seed}.wav"
+        for number, codes_T in zip(inputs[:, 0].tolist(), codes_NT, strict=True):
+            file = Path(output) / f"{self._classes[number]}-{how.seed}.wav"
             try:
                 file.parent.mkdir(parents=True, exist_ok=True)
                 write_wav(file, decoded(codes_T), self._rate)
