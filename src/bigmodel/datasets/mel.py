@@ -52,7 +52,7 @@ class LogMel:
         )
         energies_FM = spectrum_KF.abs().square().T @ self.bands()
         logs_FM = energies_FM.clamp(min=_LEAST_ENERGY).log()
-        return (logs_FM - logs_FM.mean()) / logs_FM.std().clamp(min=_LEAST_DEVIATION)
+        return (logs_FM - logs_FM.mean()) / logs_FM.std(correction=0).clamp(min=_LEAST_DEVIATION)
 
     def bands(self) -> Tensor:
         """float32 (K, M): the weight of each of the K = window // 2 + 1 frequencies in each band."""

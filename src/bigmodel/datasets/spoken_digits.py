@@ -7,13 +7,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
-
-from bigmodel.datasets.mel import LogMel, fitted
+from bigmodel.datasets.mel import LogMel
+from bigmodel.datasets.sound_classes import sound_classes
 from bigmodel.datasets.sound_files import fingerprint_of, located, named
 from bigmodel.datasets.spec_augment import SpecAugment
 from bigmodel.datasets.tensors import TensorDataset
-from bigmodel.datasets.wav import read_wav
 from bigmodel.errors import DataError
 from bigmodel.ranges import BelowOne, PositiveInt
 
@@ -32,34 +30,23 @@ def spoken_digits(
     num_classes: PositiveInt | None = None,
     input_shape: tuple[PositiveInt, PositiveInt, PositiveInt] | None = None,
 ) -> TensorDataset:
-    """Spectrograms (N, 1, frames, mels), which any model of images takes, and the digits (N). Longer recordings are
-    cut, shorter ones filled up with silence.
+    """Spectrograms (N, 1, frames, mels) and the digits (N).
 
     Raises:
         DataError: the recordings are missing or damaged.
         ValueError: the number of classes or the shape is not the data's.
     """
-    shape = (1, frames, features.mels)
-    if num_classes not in (None, len(DIGITS)) or tuple(input_shape or shape) != shape:
-        raise ValueError(f"num_classes, input_shape: the data has {len(DIGITS)} and {list(shape)}; leave them null")
     files = split_files(data_dir)
-    splits = {}
-    for name, entries in files.items():
-        clips = [fitted(features(read_wav(path, features.rate)), frames) for path, _ in entries]
-        splits[name] = torch.stack(clips)[:, None], torch.tensor([digit for _, digit in entries])
-    return TensorDataset(
-        splits=splits,
-        facts={"num_classes": len(DIGITS), "input_shape": list(shape)},
-        summary=f"10 digits, {frames} frames of {features.mels} mels",
-        carried={
-            "kind": "bigmodel.predicting.sounds.Sounds",
-            "classes": DIGITS,
-            "frames": frames,
-            "features": features.node(),
-        },
-        fingerprint=fingerprint_of([path for entries in files.values() for path, _ in entries]),
-        val_fraction=val_fraction,
-        augment=augment,
+    return sound_classes(
+        DIGITS,
+        {name: ([path for path, _ in entries], [digit for _, digit in entries]) for name, entries in files.items()},
+        frames,
+        features,
+        val_fraction,
+        augment,
+        fingerprint_of([path for entries in files.values() for path, _ in entries]),
+        num_classes,
+        input_shape,
     )
 
 
