@@ -39,7 +39,8 @@ class Windows:
             return batch
         generator = torch.Generator(device).manual_seed(derive(seed, "window", step))
         room_N = (lengths(codes_NT) - self.length).clamp(min=0)
-        first_N1 = (torch.rand(len(codes_NT), device=device, generator=generator) * (room_N + 1)).long()[:, None]
+        draw_N = torch.rand(len(codes_NT), device=device, generator=generator)
+        first_N1 = (draw_N * (room_N + 1)).long().minimum(room_N)[:, None]
         position_T = torch.arange(self.length, device=device)
         window_NT = codes_NT.gather(1, first_N1 + position_T)
         unheard_NT = (first_N1 > 0) & (position_T < self.context)

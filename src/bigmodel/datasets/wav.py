@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import wave
 from pathlib import Path
@@ -53,10 +54,13 @@ def write_wav(path: str | os.PathLike[str], wave_T: Tensor, rate: int) -> None:
 
 def resampled(wave_T: Tensor, old_rate: int, new_rate: int) -> Tensor:
     """The wave with its spectrum cut or filled up with zeros, so that nothing is folded back."""
-    length = max(1, round(len(wave_T) * new_rate / old_rate))
-    if length == len(wave_T):
+    if old_rate == new_rate:
         return wave_T
-    return torch.fft.irfft(torch.fft.rfft(wave_T), n=length) * (length / len(wave_T))
+    common = math.gcd(old_rate, new_rate)
+    blocks = -(-len(wave_T) * common // old_rate)  # of a whole number of samples at either rate
+    spectrum = torch.fft.rfft(wave_T, n=blocks * old_rate // common)
+    length = max(1, round(len(wave_T) * new_rate / old_rate))
+    return torch.fft.irfft(spectrum, n=blocks * new_rate // common)[:length] * (new_rate / old_rate)
 
 
 def _decoded(data: bytes, width: int) -> NDArray[Any]:
