@@ -8,7 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bigmodel.interfaces import Batch
 from bigmodel.padding import padded
+from bigmodel.tasks.ctc import CTC
 from bigmodel.transcripts import beam_search, edit_distances, greedy
 
 
@@ -61,3 +63,22 @@ def test_beam_search_adds_up_what_greedy_decoding_sees_apart():
     assert greedy(log_odds[None]).tolist() == [[-1, -1]]
     text, value = beam_search(log_odds, 2)[0]
     assert (text, math.exp(value)) == ((1,), pytest.approx(0.64))
+
+
+def test_errors_are_counted_over_all_texts_whatever_the_batches():
+    characters = " enosy"
+    true, found = ["yes no", "no", "yes yes yes"], ["yes on", "", "yes yes yes"]
+    rows = [
+        torch.tensor([symbol for c in text for symbol in (1 + characters.index(c), 0)], dtype=torch.int64)
+        for text in found
+    ]
+    frames = padded(rows).clamp(min=0)
+    logits = 20.0 * torch.nn.functional.one_hot(frames, 1 + len(characters)).float()
+    targets = padded([torch.tensor([1 + characters.index(c) for c in text]) for text in true])
+    task, loss = CTC(characters, beam=2), torch.tensor(1.5)
+    sums = task.examination(loss, logits, Batch(logits, targets))
+    apart = [task.examination(loss, logits[i : i + 1], Batch(logits, targets[i : i + 1])) for i in range(3)]
+    torch.testing.assert_close(sums, sum(apart))
+    errors = {"character_error": 4 / 19, "word_error": 2 / 6, "beam_word_error": 2 / 6}
+    assert task.report(sums.tolist()) == pytest.approx({"loss": 1.5} | errors)
+    assert set(task.metric_names) == {"loss", *errors} <= task.lower_is_better

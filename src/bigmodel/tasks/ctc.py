@@ -34,7 +34,9 @@ class CTC:
         self.metric_names = (*self.metric_names, *(("beam_word_error",) if beam else ()))
 
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
-        """A clip that has too few frames for its text has an infinite loss, which ends the run with its name."""
+        """A clip that has too few frames for its text has an infinite loss, which ends the run with its name. torch reads
+        the lengths on the host, so a GPU is waited for.
+        """
         logits_NTC = model(batch.inputs)
         if logits_NTC.is_meta:  # torch's loss looks at the values; it costs little
             return logits_NTC.sum(), logits_NTC
