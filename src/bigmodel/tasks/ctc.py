@@ -34,7 +34,7 @@ class CTC:
         self.metric_names = (*self.metric_names, *(("beam_word_error",) if beam else ()))
 
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
-        """A clip that has too few frames for its text has an infinite loss, which ends the run with its name. torch reads
+        """A clip with too few frames for its text has an infinite loss, which ends the run with its name. torch reads
         the lengths on the host, so a GPU is waited for.
         """
         logits_NTC = model(batch.inputs)
