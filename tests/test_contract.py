@@ -54,22 +54,25 @@ LANGUAGE = ("task=language_modelling", "loss=null", "monitor=val/loss")
 STILL = "dataset.augment.crop=0"
 
 
-def buzz(file: Path, samples: int = 1200, pitch: int = 40) -> str:
-    """A wav file of a rectangular wave of so many samples a period."""
-    write_wav(file, 0.5 - (torch.arange(samples) // (pitch // 2) % 2).float(), 8000)
+def buzz(file: Path, *periods: int, samples: int = 1200) -> str:
+    """A wav file of rectangular waves, one after the other, with periods of so many samples."""
+    waves = [0.5 - (torch.arange(samples) // (period // 2) % 2).float() for period in periods]
+    write_wav(file, torch.cat(waves), 8000)
     return file.name
 
 
 def digits_spoken(folder: Path) -> None:
     (folder / "recordings").mkdir()
     for number in range(33):
-        buzz(folder / "recordings" / f"{number % 3}_me_{number}.wav", pitch=20 * (1 + number % 3))
+        buzz(folder / "recordings" / f"{number % 3}_me_{number}.wav", 20 * (1 + number % 3))
 
 
 def words_spoken(folder: Path) -> None:
     (folder / "waves_yesno").mkdir()
     for number in range(33):
-        buzz(folder / "waves_yesno" / f"{'_'.join(f'{number:08b}')}.wav", 3600)
+        words = f"{number:08b}"
+        periods = [8 if word == "1" else 80 for word in words]
+        buzz(folder / "waves_yesno" / f"{'_'.join(words)}.wav", *periods, samples=450)
 
 
 SPOKEN = ("data_dir=.", "dataset.features.mels=8", "batch_size=2")
@@ -80,7 +83,7 @@ CUT = ("dataset.augment.length=256", "dataset.augment.context=4", "dataset.secon
 FAMILIES = {
     "audio_cnn": Family(
         ("dataset=spoken_digits", *SPOKEN, "dataset.frames=16", "model.widths=[8]", "model.dropout=0"),
-        lambda folder: buzz(folder / "raw.wav"),
+        lambda folder: buzz(folder / "raw.wav", 40),
         digits_spoken,
         format="torch_export",
         why="as resnet18",
@@ -88,7 +91,7 @@ FAMILIES = {
     "cnn": Family(("model.channels=2", "model.hidden=8", STILL), picture, format="torch_export", why="as resnet18"),
     "deepspeech": Family(
         (*CTC, "model.channels=8", "model.strides=[1]", "model.hidden=8", "model.dropout=0"),
-        lambda folder: buzz(folder / "raw.wav", 2000),
+        lambda folder: buzz(folder / "raw.wav", 8, 80),
         words_spoken,
         format="torch_export",
         why="its recurrent layers are traced anew by each exporter",

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 _NEVER = -math.inf
+_Beams = dict[tuple[int, ...], tuple[float, float]]
 
 
 def greedy(logits_NTC: Tensor) -> Tensor:
@@ -47,9 +48,9 @@ def beam_search(log_odds_TC: Tensor, width: int) -> list[tuple[tuple[int, ...], 
 
     `log_odds_TC` are log probabilities of each frame's classes. Takes time in the order of T * width * C, in Python.
     """
-    beams = {(): (0.0, _NEVER)}  # log probability of a prefix that ends in a blank, and in its last class
+    beams: _Beams = {(): (0.0, _NEVER)}  # log probability of a prefix that ends in a blank, and in its last class
     for frame_C in log_odds_TC.tolist():
-        grown: defaultdict[tuple[int, ...], tuple[float, float]] = defaultdict(lambda: (_NEVER, _NEVER))
+        grown: _Beams = defaultdict(lambda: (_NEVER, _NEVER))
         for prefix, (blank, last) in beams.items():
             either = _sum(blank, last)
             old_blank, old_last = grown[prefix]

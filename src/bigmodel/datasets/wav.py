@@ -60,7 +60,8 @@ def resampled(wave_T: Tensor, old_rate: int, new_rate: int) -> Tensor:
     blocks = -(-len(wave_T) * common // old_rate)  # of a whole number of samples at either rate
     spectrum = torch.fft.rfft(wave_T, n=blocks * old_rate // common)
     length = max(1, round(len(wave_T) * new_rate / old_rate))
-    return torch.fft.irfft(spectrum, n=blocks * new_rate // common)[:length] * (new_rate / old_rate)
+    resampled_T: Tensor = torch.fft.irfft(spectrum, n=blocks * new_rate // common)[:length]
+    return resampled_T * (new_rate / old_rate)
 
 
 def _decoded(data: bytes, width: int) -> NDArray[Any]:
@@ -71,4 +72,5 @@ def _decoded(data: bytes, width: int) -> NDArray[Any]:
         wide_N4 = np.zeros((len(data) // 3, 4), np.uint8)
         wide_N4[:, 1:] = np.frombuffer(data, np.uint8).reshape(-1, 3)
         data, width = wide_N4.tobytes(), 4
-    return (np.frombuffer(data, f"<i{width}") / 2 ** (8 * width - 1)).astype(np.float32)
+    codes: NDArray[Any] = np.frombuffer(data, f"<i{width}")
+    return (codes / 2.0 ** (8 * width - 1)).astype(np.float32)

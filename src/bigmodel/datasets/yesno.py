@@ -53,8 +53,9 @@ def yesno(
         "input_shape": list(inputs_NTM.shape[1:]),
         "characters": alphabet,
     }
-    for key, claim in {"num_classes": num_classes, "input_shape": input_shape, "characters": characters}.items():
-        if claim not in (None, facts[key]) and list(claim) != facts[key]:
+    shape = None if input_shape is None else list(input_shape)
+    for key, claim in {"num_classes": num_classes, "input_shape": shape, "characters": characters}.items():
+        if claim not in (None, facts[key]):
             raise ValueError(f"{key}: the data has {facts[key]}, not {claim}; leave it null")
     return TensorDataset(
         splits={

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import zip_longest
 
 import torch
 from torch import Tensor, nn
@@ -39,6 +40,7 @@ class DeepSpeech(nn.Module):
         super().__init__()
         if kernel % 2 == 0:
             raise ValueError(f"kernel: must be odd, not {kernel}")
+        self.strides = list(strides)
         widths = [input_shape[-1], *[channels] * len(strides)]
         self.convolutions = nn.ModuleList(
             nn.Conv1d(width, channels, kernel, stride, padding=kernel // 2)
@@ -47,26 +49,24 @@ class DeepSpeech(nn.Module):
         self.norms = nn.ModuleList(nn.LayerNorm(channels) for _ in strides)
         self.dropout = nn.Dropout(dropout)
         ways, width = 1 + both_ways, widths[-1]
-        self.recurrent = nn.ModuleList(
-            nn.ModuleList(nn.GRU(ways * hidden if number else width, hidden, batch_first=True) for _ in range(ways))
-            for number in range(layers)
-        )
+        widths = [width, *[ways * hidden] * (layers - 1)]
+        self.forwards = nn.ModuleList(nn.GRU(width, hidden, batch_first=True) for width in widths)
+        self.backwards = nn.ModuleList(nn.GRU(width, hidden, batch_first=True) for width in widths if both_ways)
         self.head = nn.Linear(ways * hidden, num_classes)
 
     def forward(self, x_NTM: Tensor) -> Tensor:
         there_NT, length_N = present(x_NTM), lengths(x_NTM)
         h_NTF = torch.where(there_NT[..., None], x_NTM, 0.0)
-        for convolution, norm in zip(self.convolutions, self.norms, strict=True):
+        for convolution, norm, stride in zip(self.convolutions, self.norms, self.strides, strict=True):
             h_NTF = norm(convolution(h_NTF.mT).mT).relu()
-            length_N = (length_N - 1) // convolution.stride[0] + 1
+            length_N = (length_N - 1) // stride + 1
             there_NT = torch.arange(h_NTF.shape[1], device=h_NTF.device) < length_N[:, None]
             h_NTF = self.dropout(h_NTF * there_NT[..., None])
-        backwards_NT1 = _backwards(length_N, h_NTF.shape[1])
-        for ways in self.recurrent:
-            read = [ways[0](h_NTF)[0]]
-            for backward in list(ways)[1:]:
-                turned_NTF = backward(_in_order(h_NTF, backwards_NT1))[0]
-                read.append(_in_order(turned_NTF, backwards_NT1))
+        turned_NT1 = _turned(length_N, h_NTF.shape[1])
+        for forward, backward in zip_longest(self.forwards, self.backwards):
+            read = [forward(h_NTF)[0]]
+            if backward is not None:
+                read.append(_in_order(backward(_in_order(h_NTF, turned_NT1))[0], turned_NT1))
             h_NTF = self.dropout(torch.cat(read, dim=2) * there_NT[..., None])
         logits_NTC = self.head(h_NTF)
         blank_C = torch.zeros(logits_NTC.shape[2], device=logits_NTC.device).index_fill(
@@ -75,7 +75,7 @@ class DeepSpeech(nn.Module):
         return torch.where(there_NT[..., None], logits_NTC, blank_C)
 
 
-def _backwards(length_N: Tensor, frames: int) -> Tensor:
+def _turned(length_N: Tensor, frames: int) -> Tensor:
     """int64 (N, T, 1): numbers of the frames in an order in which each clip, not its filling, is turned round."""
     frame_T = torch.arange(frames, device=length_N.device)
     turned_NT = length_N[:, None] - 1 - frame_T

@@ -41,10 +41,10 @@ class WaveNet(nn.Module):
         dilations: Sequence[PositiveInt] = (1, 2, 4, 8, 16, 32, 64, 128, 256),
     ) -> None:
         super().__init__()
-        self.receptive_field = 1 + sum(dilations)
+        self.dilations, self.receptive_field = list(dilations), 1 + sum(dilations)
         self.classes = nn.Embedding(num_classes, channels)
         self.first = nn.Conv1d(2, channels, 1)
-        self.layers = nn.ModuleList(_Layer(channels, skip_channels, dilation) for dilation in dilations)
+        self.layers = nn.ModuleList(_Layer(channels, skip_channels) for _ in dilations)
         self.hidden = nn.Conv1d(skip_channels, skip_channels, 1)
         self.head = nn.Conv1d(skip_channels, num_codes, 1)
 
@@ -55,8 +55,8 @@ class WaveNet(nn.Module):
         class_NC = self.classes(tokens_NT[:, 0].long())
         h_NCT = self.first(F.pad(self._heard(tokens_NT[:, 1:].clamp(min=0)), (1, 0)))
         skips = []
-        for layer in self.layers:
-            earlier_NCT = F.pad(h_NCT, (layer.dilation, 0))[..., : h_NCT.shape[2]]
+        for layer, dilation in zip(self.layers, self.dilations, strict=True):
+            earlier_NCT = F.pad(h_NCT, (dilation, 0))[..., : h_NCT.shape[2]]
             h_NCT, skip_NST = layer(h_NCT, earlier_NCT, class_NC)
             skips.append(skip_NST)
         return self._said(skips)
@@ -66,7 +66,7 @@ class WaveNet(nn.Module):
         anew (Le Paine et al. 2016, arXiv:1611.09482).
         """
         weight = self.first.weight
-        return Cache([weight.new_zeros(count, len(weight), layer.dilation) for layer in self.layers])
+        return Cache([weight.new_zeros(count, len(weight), dilation) for dilation in self.dilations])
 
     def _step(self, tokens_N: Tensor, cache: Cache) -> Tensor:
         if cache.class_NC is None:
@@ -76,7 +76,7 @@ class WaveNet(nn.Module):
             h_NC1 = self.first(self._heard(tokens_N[:, None]))
         skips = []
         for layer, kept_NCD in zip(self.layers, cache.kept_NCD, strict=True):
-            place = cache.step % layer.dilation
+            place = cache.step % kept_NCD.shape[2]
             earlier_NC1 = kept_NCD[..., place : place + 1].clone()
             kept_NCD[..., place : place + 1] = h_NC1
             h_NC1, skip_NS1 = layer(h_NC1, earlier_NC1, cache.class_NC)
@@ -96,11 +96,11 @@ class WaveNet(nn.Module):
 
 
 class _Layer(nn.Module):
-    """A gate over each sample and the one `dilation` before it, then a residual and a skip."""
+    """A gate over each sample and an earlier one, then a residual and a skip."""
 
-    def __init__(self, channels: int, skip_channels: int, dilation: int) -> None:
+    def __init__(self, channels: int, skip_channels: int) -> None:
         super().__init__()
-        self.dilation, self._split = dilation, (channels, skip_channels)
+        self._split = (channels, skip_channels)
         self.gate = nn.Conv1d(2 * channels, 2 * channels, 1)
         self.condition = nn.Linear(channels, 2 * channels, bias=False)
         self.out = nn.Conv1d(channels, channels + skip_channels, 1)
