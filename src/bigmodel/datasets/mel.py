@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
 
-from bigmodel.ranges import NonNegative, Positive, PositiveInt
+from bigmodel.ranges import NonNegative, Positive, PositiveInt, Range
 
-_LEAST_ENERGY = 1e-6  # about what rounding to 16 bits adds to a window
+_LEAST_ENERGY = 1e-6  # of digital silence, which has none; rounding to 16 bits alone gives about 1e-8
 _LEAST_DEVIATION = 1e-3  # digital silence has none
 
 
@@ -27,7 +27,7 @@ class LogMel:
         ValueError: the bands do not lie between 0 and half the rate, or are too narrow for the window.
     """
 
-    rate: PositiveInt = 8000
+    rate: Annotated[int, Range(at_least=1_000, at_most=1_000_000)] = 8000
     window: PositiveInt = 256
     hop: PositiveInt = 80
     mels: PositiveInt = 40
