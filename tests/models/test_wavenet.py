@@ -63,3 +63,9 @@ def test_windows_lie_within_the_clip_and_predict_only_what_was_heard_before():
             assert target == (row if row[0] == 0 else [-1] * 3 + row[3:])
             starts.add(row[0])
     assert len(starts) > 10
+
+
+def test_a_new_head_knows_which_codes_are_neighbours(model):
+    hidden = torch.zeros(2, 6, 1, dtype=torch.float64)
+    hidden[0, [0, 2]], hidden[1, [1, 2]] = 100.0, 100.0  # bells around a half and minus a half, in both ways
+    assert model.head(hidden)[..., 0].argmax(1).tolist() == pytest.approx([191, 64], abs=8)

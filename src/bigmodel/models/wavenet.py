@@ -13,6 +13,8 @@ from bigmodel.ranges import PositiveInt
 
 __all__ = ["Cache", "WaveNet"]
 
+_STEEPNESS = 32.0
+
 
 @dataclass
 class Cache:
@@ -47,6 +49,16 @@ class WaveNet(nn.Module):
         self.layers = nn.ModuleList(_Layer(channels, skip_channels) for _ in dilations)
         self.hidden = nn.Conv1d(skip_channels, skip_channels, 1)
         self.head = nn.Conv1d(skip_channels, num_codes, 1)
+        self._begin_as_a_bell()
+
+    def _begin_as_a_bell(self) -> None:
+        """Three hidden units begin as place (either side) and narrowness of a bell over the codes, so that which codes
+        are neighbours need not be learnt: logits that are linear and quadratic in a code's place are a Gaussian's.
+        """
+        place_V = torch.linspace(-1, 1, self.head.out_channels)
+        bell_V3 = _STEEPNESS * torch.stack([place_V, -place_V, -place_V.square()], dim=1)
+        with torch.no_grad():
+            self.head.weight[:, :3, 0] += bell_V3[:, : self.head.in_channels]
 
     def forward(self, tokens_NT: Tensor, cache: Cache | None = None) -> Tensor:
         """With a cache, the tokens follow those that it was given before."""
