@@ -16,10 +16,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from bigmodel import checkpoint
 from bigmodel.conf_directory import conf_directory
+from bigmodel.datasets.wav import write_wav
 from conftest import Answer, call, fingerprint, records
 
 
@@ -80,8 +82,49 @@ LANGUAGE = ("task=language_modelling", "loss=null", "monitor=val/loss")
 
 STILL = "dataset.augment.crop=0"
 
+
+def buzz(file: Path, *periods: int, samples: int = 1200) -> str:
+    """A wav file of rectangular waves, one after the other, with periods of so many samples."""
+    waves = [0.5 - (torch.arange(samples) // (period // 2) % 2).float() for period in periods]
+    write_wav(file, torch.cat(waves), 8000)
+    return file.name
+
+
+def digits_spoken(folder: Path) -> None:
+    (folder / "recordings").mkdir()
+    for number in range(33):
+        buzz(folder / "recordings" / f"{number % 3}_me_{number}.wav", 20 * (1 + number % 3))
+
+
+def words_spoken(folder: Path) -> None:
+    (folder / "waves_yesno").mkdir()
+    for number in range(33):
+        words = f"{number:08b}"
+        periods = [8 if word == "1" else 80 for word in words]
+        buzz(folder / "waves_yesno" / f"{'_'.join(words)}.wav", *periods, samples=450)
+
+
+SPOKEN = ("data_dir=.", "dataset.features.mels=8", "batch_size=2")
+CTC = ("dataset=yesno", "task=ctc", "loss=null", "monitor=val/loss", *SPOKEN, "dataset.augment.shift=0")
+WAVES = ("dataset=spoken_digit_waves", "task=language_modelling", "loss=null", "monitor=val/loss")
+CUT = ("dataset.augment.length=256", "dataset.augment.context=4", "dataset.seconds=0.04", "data_dir=.", "batch_size=2")
+
 FAMILIES = {
+    "audio_cnn": Family(
+        ("dataset=spoken_digits", *SPOKEN, "dataset.frames=16", "model.widths=[8]", "model.dropout=0"),
+        lambda folder: buzz(folder / "raw.wav", 40),
+        digits_spoken,
+        format="torch_export",
+        why="as resnet18",
+    ),
     "cnn": Family(("model.channels=2", "model.hidden=8", STILL), picture, format="safetensors", why="as resnet18"),
+    "deepspeech": Family(
+        (*CTC, "model.channels=8", "model.strides=[1]", "model.hidden=8", "model.dropout=0"),
+        lambda folder: buzz(folder / "raw.wav", 8, 80),
+        words_spoken,
+        format="torch_export",
+        why="its recurrent layers are traced anew by each exporter",
+    ),
     "dlinear": Family((*FORECAST, "model.kernel=5"), waves, waves, "torch_export", "not tried as ONNX yet"),
     "gpt": Family((*RHYME, *LANGUAGE, "model.layers=1", "model.width=16", "model.heads=2"), lambda _: "two for", rhyme),
     "linear": Family(ROWS, rows, rows, "safetensors", "as tabular_mlp"),
@@ -96,6 +139,13 @@ FAMILIES = {
     "resnet18": Family(("model.blocks=[1]", "model.width=4", STILL), picture, learns=0.8),
     "rnn": Family((*FORECAST, "model.hidden=32"), waves, waves, "torch_export", "as dlinear"),
     "tabular_mlp": Family((*ROWS, "model.hidden=[16]"), rows, rows, "torch_export", "as dlinear"),
+    "wavenet": Family(
+        (*WAVES, *CUT, "model.channels=8", "model.skip_channels=8", "model.dilations=[1,2]"),
+        lambda _: "2",
+        digits_spoken,
+        format="torch_export",
+        why="convolutions, as resnet18",
+    ),
     "whitened_cnn": Family(("model.widths=[8]", STILL), picture, format="torch_export", why="as resnet18"),
 }
 ELSEWHERE = {"timm", "torchvision"}  # tests/models: their import alone takes seconds
@@ -126,7 +176,7 @@ def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     family = FAMILIES[request.param]
     here = tmp_path_factory.mktemp("family")
     family.data(here)
-    words = ("device=cpu", "device.threads=1", f"model={request.param}", *family.words, "batch_size=16")
+    words = ("device=cpu", "device.threads=1", f"model={request.param}", "batch_size=16", *family.words)
     learning = ("overfit_batch=true", "limit_batches=10", "epochs=3", "log_every=1steps", "schedule=constant")
     answer = call(*words, *learning, "optim=adamw", "optim.lr=0.01", cwd=here)
     assert answer.code == 0, answer.err

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -37,6 +37,7 @@ class TensorDataset:
 
     Without a `val` split, `val_fraction` of the training samples is held out, the same for every seed. `facts`,
     `summary` and `carried`, which is what `about` says, are the leaf's own words: see `bigmodel.interfaces.Dataset`.
+    `augment` changes training batches on the device, as a function of (batch, seed, step).
     """
 
     splits: Mapping[str, tuple[Samples, Samples]]
@@ -45,6 +46,7 @@ class TensorDataset:
     carried: Mapping[str, Any]
     fingerprint: str
     val_fraction: float = 0.0
+    augment: Callable[[Batch, int, int], Batch] | None = None
 
     def about(self) -> Mapping[str, Any]:
         return self.carried
@@ -66,7 +68,7 @@ class TensorData:
     def __init__(self, dataset: TensorDataset, how: Reading) -> None:
         self._cut = Splits({name: len(x) for name, (_, x) in dataset.splits.items()}, dataset.val_fraction, how)
         self.splits, self.steps_per_epoch = self._cut.counts, self._cut.steps_per_epoch
-        self._device = how.device
+        self._device, self._seed, self._augment = how.device, how.seed, dataset.augment
         size = sum(tensor.nbytes for tensor in dataset.splits["train"])
         place = how.device if size <= how.resident_bytes else torch.device("cpu")
         self._splits = {name: [x.to(place) for x in pair] for name, pair in dataset.splits.items()}
@@ -74,8 +76,9 @@ class TensorData:
         self.placement = f"in {where} memory ({amount(size, 'B')})"
 
     def train(self, first: int, last: int) -> Iterator[Batch]:
-        for samples in self._cut.training(first, last):
-            yield self._batch("train", samples)
+        for step, samples in enumerate(self._cut.training(first, last), first):
+            batch = self._batch("train", samples)
+            yield batch if self._augment is None else self._augment(batch, self._seed, step)
 
     def evaluation(self, split: str) -> Iterator[Batch]:
         source, chosen = self._cut.evaluation(split)
