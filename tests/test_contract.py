@@ -138,7 +138,7 @@ FAMILIES = {
     ),
     "resnet18": Family(("model.blocks=[1]", "model.width=8", STILL), picture),
     "rnn": Family((*FORECAST, "model.hidden=32"), waves, waves, "torch_export", "as dlinear"),
-    "tabular_mlp": Family((*ROWS, "model.hidden=[16]"), rows, rows, "torch_export", "as dlinear"),
+    "tabular_mlp": Family((*ROWS, "model.hidden=[16]", "model.dropout=0"), rows, rows, "torch_export", "as dlinear"),
     "wavenet": Family(
         (*WAVES, *CUT, "model.channels=8", "model.skip_channels=8", "model.dilations=[1,2]"),
         lambda _: "2",

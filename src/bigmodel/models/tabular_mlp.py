@@ -28,7 +28,7 @@ class TabularMLP(nn.Module):
         outputs: PositiveInt,
         embedding: PositiveInt = 8,
         hidden: Sequence[PositiveInt] = (128, 64),
-        dropout: BelowOne = 0.0,
+        dropout: BelowOne = 0.2,
     ) -> None:
         super().__init__()
         self._numbers = num_numbers
