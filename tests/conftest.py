@@ -51,6 +51,8 @@ def _process_state() -> Iterator[None]:
     """Leave signals, environment, argv, import path, directory, logging and torch as they were."""
     import torch
 
+    from bigmodel.light_torch import deterministic_algorithms
+
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
     handlers = {number: signal.getsignal(number) for number in numbers}
     environment, argv, path, cwd = dict(os.environ), sys.argv, list(sys.path), os.getcwd()
@@ -73,7 +75,7 @@ def _process_state() -> Iterator[None]:
         root.setLevel(level)
         torch.set_num_threads(threads)
         torch.set_rng_state(generator)
-        torch.use_deterministic_algorithms(strict)
+        deterministic_algorithms(strict)  # torch's own would import its compiler
 
 
 def call(*words: str, cwd: Path, verb: str = "train") -> Answer:

@@ -94,10 +94,11 @@ class TextData:
         self._cut = Splits(sizes | {"train": windows}, 0.0, how)
         self.splits, self.steps_per_epoch = self._cut.counts, self._cut.steps_per_epoch
         size = self._parts["train"].nbytes
-        mapped = isinstance(dataset.tokens_N, np.memmap) or size > how.resident_bytes
-        if not mapped:
+        resident = size <= how.resident_bytes
+        if resident:  # on a CPU what is mapped stays so
             self._parts = {name: part.to(how.device) for name, part in self._parts.items()}
-        where = "mapped from disk" if mapped else "in the device's memory"
+        mapped = isinstance(dataset.tokens_N, np.memmap) and not (resident and how.device.type != "cpu")
+        where = "mapped from disk" if mapped else f"in the {'device' if resident else 'computer'}'s memory"
         self.placement = f"{where} ({amount(size, 'B')})"
 
     def train(self, first: int, last: int) -> Iterator[Batch]:

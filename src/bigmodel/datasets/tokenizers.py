@@ -21,10 +21,11 @@ _FILES = (("encoder.json", "vocab.bpe"), ("vocab.json", "merges.txt"))  # as Ope
 class Tokenizer(Protocol):
     """`size` is the number of tokens; `encode` raises DataError for text that it has no tokens for."""
 
-    size: int
+    @property
+    def size(self) -> int: ...
 
     @property
-    def carried(self) -> dict[str, Any]: ...
+    def carried(self) -> Mapping[str, Any]: ...
 
     def encode(self, text: str) -> NDArray[np.int64]: ...
 
@@ -112,7 +113,7 @@ def restored(carried: Mapping[str, Any]) -> Tokenizer:
     """The tokenizer that a checkpoint carries. ValueError if it is none."""
     match dict(carried):
         case {"name": "byte"}:
-            return Bytes()  # type: ignore[return-value]
+            return Bytes()
         case {"name": "char", "characters": str(characters)}:
             return Characters(characters)
         case {"name": "bpe", "definition": str(definition)}:
