@@ -32,10 +32,10 @@ FOLDERS = {
     "mnist": "mnist",
     "fashion_mnist": "fashion_mnist",
     "tinyshakespeare": "shared/text",
-    "yesno": "shared/speech/waves_yesno",
+    "spoken_digits": "shared/speech/recordings",
 }
 RECIPES = dict.fromkeys(("cifar10_94", "article", "cifar10_resnet18"), "cifar10")
-RECIPES |= {"shakespeare_char": "tinyshakespeare", "yesno": "yesno"}
+RECIPES |= {"shakespeare_char": "tinyshakespeare", "spoken_digits": "spoken_digits"}
 NEEDED_PACKAGES = {"format=onnx": "onnxruntime", "model=timm": "timm"}
 
 needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="there is no make here")
