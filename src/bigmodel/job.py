@@ -44,16 +44,16 @@ class Job:
         self.model, self.task, self.steps, self.step = model, task, steps, 0
         self.best: dict[str, float] = {}
         self._callable = device.compiled(model)
-        self.optimizers, self._schedule, self._device, self._seed = optimizers, schedule, device, seed
-        self._accumulate, self._clip_norm, self._ema_decay = accumulate, clip_norm, ema
-        self._parameters = [p for group in self._groups for p in group["params"]]
+        self.optimizers, self._schedule, self.device, self.seed = optimizers, schedule, device, seed
+        self.accumulate, self.clip_norm, self._ema_decay = accumulate, clip_norm, ema
+        self._parameters = [p for group in self.groups for p in group["params"]]
         buffers = [b for b in model.buffers() if b.is_floating_point() and b.isfinite().all()]  # a mask may be -inf
         self._watched = [*model.parameters(), *buffers]
-        for group in self._groups:
+        for group in self.groups:
             group["initial_lr"] = float(group["lr"])
         self._ema = copy.deepcopy(model).requires_grad_(False) if ema is not None else None
         self._steps = [bare_step(optimizer) for optimizer in optimizers]
-        self._tally: Tensor | None = None
+        self.tally: Tensor | None = None
         self.grad_norm: Tensor = torch.zeros(())
 
     @property
@@ -62,7 +62,8 @@ class Job:
         return self._callable if self._ema is None else self._ema
 
     @property
-    def _groups(self) -> list[dict[str, Any]]:
+    def groups(self) -> list[dict[str, Any]]:
+        """The optimizers' parameter groups."""
         return [group for optimizer in self.optimizers for group in optimizer.param_groups]  # loading replaces them
 
     @property
@@ -73,7 +74,7 @@ class Job:
     @property
     def last_lr(self) -> float:
         """Learning rate of the first parameter group in the last update."""
-        return float(self._groups[0]["lr"])
+        return float(self.groups[0]["lr"])
 
     def note(self, value: float, lower: bool) -> bool:
         """Take note of the monitored metric after an evaluation; whether these weights are now the best.
@@ -98,32 +99,65 @@ class Job:
         Raises:
             DivergedError: loss or gradient is not finite; the weights are as they were.
         """
-        self.model.train()
-        self._schedule_groups()
-        self._device.seed(self._seed, "step", self.step)
-        pieces = batch.pieces(self._accumulate)
-        tally = self._tally
-        for piece in pieces:
-            with self._device.autocast():
-                loss, outputs = self.task.loss(self._callable, piece)
-            (loss if len(pieces) == 1 else loss * (len(piece.targets) / len(batch.targets))).backward()  # type: ignore[no-untyped-call]
-            added = self.task.tally(loss, outputs.detach(), piece).to(self._device.sum_dtype)
-            tally = added if tally is None else tally + added
+        loss, tally = self.gradients(batch)
         self.grad_norm = self._clip()
         if not torch.isfinite(self.grad_norm):  # waits for a GPU; a NaN that reaches the weights costs the run
-            norm = self.grad_norm.item()
-            raise DivergedError(
-                f"diverged at step {self.step}{_named(batch.samples)}: loss {loss.item():g}, gradient norm {norm:g}; "
-                f"the weights are as before this step. Lower optim.lr (now {self.last_lr:g}) or set clip_norm"
-            )
+            raise self.divergence(batch, loss)
+        self.descend()
+        self.tally = tally if self.tally is None else self.tally + tally
+        self.end_step()
+
+    def gradients(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Leave the gradients of this step in the parameters. Returns the last piece's loss, and the batch's tally."""
+        self.begin_step()
+        self.device.seed(self.seed, "step", self.step)
+        pieces = batch.pieces(self.accumulate)
+        tally: Tensor | None = None
+        for piece in pieces:
+            with self.device.autocast():
+                loss, outputs = self.task.loss(self._callable, piece)
+            (loss if len(pieces) == 1 else loss * (len(piece.targets) / len(batch.targets))).backward()  # type: ignore[no-untyped-call]
+            added = self.task.tally(loss, outputs.detach(), piece).to(self.device.sum_dtype)
+            tally = added if tally is None else tally + added
+        assert tally is not None
+        return loss, tally
+
+    def begin_step(self) -> None:
+        """The model in training mode, and the rates of this step in the optimizers.
+
+        A group with `until`, a fraction of the run, has the whole schedule before that, and costs no gradient
+        afterwards.
+        """
+        self.model.train()
+        progress = midpoint(self.step, self.steps)
+        for group in self.groups:
+            until = group.get("until", 1.0)
+            trains = progress < until
+            group["lr"] = group["initial_lr"] * self._schedule(progress / until) if trains else 0.0
+            if "until" in group:
+                for parameter in group["params"]:
+                    parameter.requires_grad_(trains)
+
+    def descend(self) -> None:
+        """Let the optimizers take the gradients, and drop these."""
         with torch.no_grad():
             for take_step in self._steps:
                 take_step()
         for parameter in self._parameters:
             parameter.grad = None
-        self._tally = tally
+
+    def end_step(self) -> None:
+        """Once the weights are new: their average, and the count."""
         self._average()
         self.step += 1
+
+    def divergence(self, batch: Batch, loss: Tensor) -> DivergedError:
+        """What to raise where `grad_norm` is not finite."""
+        norm = self.grad_norm.item()
+        return DivergedError(
+            f"diverged at step {self.step}{_named(batch.samples)}: loss {loss.item():g}, gradient norm {norm:g}; "
+            f"the weights are as before this step. Lower optim.lr (now {self.last_lr:g}) or set clip_norm"
+        )
 
     def refuse_unsound(self) -> None:
         """Before a save: a finite gradient can still throw the weights beyond what a float holds.
@@ -136,8 +170,8 @@ class Job:
 
     def read_tally(self) -> dict[str, float]:
         """Metrics over the samples since the last call. Synchronises with the device."""
-        assert self._tally is not None, "no update since the last reading"
-        metrics, self._tally = self.task.metrics(self._tally.tolist()), None
+        assert self.tally is not None, "no update since the last reading"
+        metrics, self.tally = self.task.metrics(self.tally.tolist()), None
         return metrics
 
     def tensors(self) -> Tensors:
@@ -152,7 +186,7 @@ class Job:
 
     def state(self) -> dict[str, Any]:
         """The rest of a checkpoint, as JSON keeps it exactly."""
-        tally = None if self._tally is None else self._tally.tolist()
+        tally = None if self.tally is None else self.tally.tolist()
         return {"step": self.step, "steps": self.steps, "best": self.best, "tally": tally}
 
     def restore(self, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any]) -> None:
@@ -176,30 +210,17 @@ class Job:
             self.step = int(state["step"])
             kinds = {"value": float, "step": int, "since": int}
             self.best = {key: kind(state["best"][key]) for key, kind in kinds.items() if state["best"]}
-            device, dtype = self._device.torch_device, self._device.sum_dtype
+            device, dtype = self.device.torch_device, self.device.sum_dtype
             sums = None if state["tally"] is None else [float(value) for value in state["tally"]]
-            self._tally = None if sums is None else torch.tensor(sums, dtype=dtype, device=device)
+            self.tally = None if sums is None else torch.tensor(sums, dtype=dtype, device=device)
         except (KeyError, ValueError, TypeError, AttributeError, OverflowError, RuntimeError) as error:
             raise ConfigError(f"resume: the checkpoint does not fit this model and optimizer: {error}") from error
-
-    def _schedule_groups(self) -> None:
-        """The rates of this step. A group with `until`, a fraction of the run, has the whole schedule before that, and
-        costs no gradient afterwards.
-        """
-        progress = midpoint(self.step, self.steps)
-        for group in self._groups:
-            until = group.get("until", 1.0)
-            trains = progress < until
-            group["lr"] = group["initial_lr"] * self._schedule(progress / until) if trains else 0.0
-            if "until" in group:
-                for parameter in group["params"]:
-                    parameter.requires_grad_(trains)
 
     def _clip(self) -> Tensor:
         gradients = [p.grad for p in self._parameters if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
-        if self._clip_norm is not None:
-            torch._foreach_mul_(gradients, (self._clip_norm / (norm + 1e-6)).clamp(max=1.0))
+        if self.clip_norm is not None:
+            torch._foreach_mul_(gradients, (self.clip_norm / (norm + 1e-6)).clamp(max=1.0))
         return norm
 
     def _average(self) -> None:
