@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -35,20 +36,24 @@ class Parts:
     plan: Plan
 
 
-def assemble(config: Config, fresh: bool = True) -> Parts:
+def assemble(config: Config, fresh: bool = True, like: Parts | None = None, kind: Callable[..., Job] = Job) -> Parts:
     """Build device, data, model, task and optimizer from the config, and settle what only the data can tell.
 
     A run that is not `fresh` takes its weights from a checkpoint, not from the file of pretrained ones, which may be
-    gone, nor from the data.
+    gone, nor from the data. Device and data are shared with `like`, a run that differs in numbers only; the job is made
+    by `kind`.
 
     Raises:
         ConfigError: parts do not fit together; all reasons at once.
         DataError: the data is missing or damaged.
     """
     tree, trust = config.tree, config.trust
-    device: Device = build("device", tree["device"], trust)
-    device.prepare()
-    dataset: ImageDataset = build("dataset", tree["dataset"], trust)
+    if like is None:
+        device: Device = build("device", tree["device"], trust)
+        device.prepare()
+        dataset: ImageDataset = build("dataset", tree["dataset"], trust)
+    else:
+        device, dataset = like.device, like.dataset
     config = config.with_facts({"dataset.num_classes": len(dataset.classes), "device.threads": device.threads})
     tree, settings = config.tree, Train(**config.tree)
     if settings.accumulate > settings.batch_size:
@@ -64,17 +69,7 @@ def assemble(config: Config, fresh: bool = True) -> Parts:
     model = build("model", node, trust).to(device.torch_device)
     settle(device, model, task, dataset.input_shape)
     config = config.with_facts({"device.precision": device.precision, "device.channels_last": device.channels_last})
-    data = ImageData(
-        dataset,
-        device=device.torch_device,
-        batch_size=settings.batch_size,
-        seed=settings.seed,
-        resident_bytes=settings.resident_gb * 1e9,
-        workers=settings.workers,
-        limit_batches=settings.limit_batches,
-        overfit_batch=settings.overfit_batch,
-        channels_last=device.channels_last is True,
-    )
+    data = _data(settings, dataset, device) if like is None else like.data.reseeded(settings.seed)
     if settings.epochs * data.steps_per_epoch > _MOST_STEPS:
         raise ConfigError(f"epochs: {settings.epochs:g} epochs are more than {_MOST_STEPS:g} steps")
     if fresh and isinstance(model, FromData):
@@ -82,7 +77,7 @@ def assemble(config: Config, fresh: bool = True) -> Parts:
             model.initialise(next(data.train(0, 1)).inputs)
     optimizers = build("optim", tree["optim"], trust, model=model, params=model.parameters())
     steps = max(1, round(settings.epochs * data.steps_per_epoch))
-    job = Job(
+    job = kind(
         model=model,
         task=task,
         optimizers=optimizers if isinstance(optimizers, list) else [optimizers],
@@ -95,6 +90,20 @@ def assemble(config: Config, fresh: bool = True) -> Parts:
         ema=settings.ema,
     )
     return Parts(config, settings, device, dataset, data, job, _plan(settings, data, task))
+
+
+def _data(settings: Train, dataset: ImageDataset, device: Device) -> ImageData:
+    return ImageData(
+        dataset,
+        device=device.torch_device,
+        batch_size=settings.batch_size,
+        seed=settings.seed,
+        resident_bytes=settings.resident_gb * 1e9,
+        workers=settings.workers,
+        limit_batches=settings.limit_batches,
+        overfit_batch=settings.overfit_batch,
+        channels_last=device.channels_last is True,
+    )
 
 
 def _plan(settings: Train, data: ImageData, task: Task) -> Plan:

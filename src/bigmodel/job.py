@@ -62,6 +62,11 @@ class Job:
         return self._callable if self._ema is None else self._ema
 
     @property
+    def averages(self) -> bool:
+        """Whether the result is an average of the weights."""
+        return self._ema is not None
+
+    @property
     def groups(self) -> list[dict[str, Any]]:
         """The optimizers' parameter groups."""
         return [group for optimizer in self.optimizers for group in optimizer.param_groups]  # loading replaces them

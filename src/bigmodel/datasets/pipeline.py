@@ -7,6 +7,7 @@ follows from (seed, epoch), augmentation from (seed, step) and runs on the devic
 from __future__ import annotations
 
 import contextlib
+import copy
 import ctypes
 import itertools
 import mmap
@@ -79,6 +80,13 @@ class ImageData:
     def bytes(self) -> int:
         """Bytes of the training images, validation included."""
         return self._bytes("train")
+
+    def reseeded(self, seed: int) -> ImageData:
+        """The same data for a run with another seed: what lies in memory is shared."""
+        self._fetch("train")
+        other = copy.copy(self)
+        other._seed, other._order = seed, self._order.reseeded(seed)
+        return other
 
     def train(self, first: int, last: int) -> Iterator[Batch]:
         """Batches of steps first to last - 1, augmented; `samples` are numbers within the data's training images."""

@@ -24,11 +24,11 @@ from bigmodel.errors import BigmodelError, ConfigError, Interrupted
 from bigmodel.guard import complain
 from bigmodel.seed_axis import with_seeds
 from bigmodel.signals import Stop
-from bigmodel.sweep import gpus
 from bigmodel.sweep.directory import Entry, Sweep, is_sweep, make, shared
+from bigmodel.sweep.programs import make_of, refusal, settled_for
 from bigmodel.sweep.run import ending, run
-from bigmodel.sweep.settings import settings, settled
-from bigmodel.sweep.table import listing, say
+from bigmodel.sweep.settings import settings
+from bigmodel.sweep.table import jobs_in_words, listing, say
 from bigmodel.sweep.workers import Workers
 from bigmodel.words import first_line
 
@@ -115,9 +115,11 @@ class Task:
             complain([f"job {hydra.job.num} failed: {type(error).__name__}: {error}"])
             self.code = self.code or 1
 
-    def together(self, path: Path, jobs: Iterator[Composed], chosen: Mapping[str, Any]) -> list[float | None]:
+    def together(
+        self, path: Path, jobs: Iterator[Composed], chosen: Mapping[str, Any], vectorized: bool = False
+    ) -> list[float | None]:
         """All jobs, or those of one batch of a sweeper that asks in batches: frozen, run, and the best of each, which
-        is None for one that failed.
+        is None for one that failed. Where it is `vectorized`, those that differ in numbers only are one program.
         """
         chosen = settings(chosen)
         if self.dry_run:
@@ -135,10 +137,8 @@ class Task:
         if chosen["on_failure"] == "stop" and any(state.word != "done" for state in before.values()):
             return [None for _ in jobs]  # of a batch before this one
         with Workers(sweep.lock.fileno()) as workers:  # it loads torch while the configs are composed here
-            frozen = self._frozen(jobs)
-            kinds = {entry.device for entry, _ in frozen}
-            wanted = len(before) + len(frozen)
-            how = settled(chosen["jobs"], chosen["on_failure"], kinds, wanted, len(gpus.visible()))
+            frozen = self._frozen(jobs, vectorized)
+            how = settled_for([entry for entry, _ in frozen], chosen["jobs"], chosen["on_failure"], len(before))
             sweep.freeze(frozen, how, self.trust)
             numbers = [entry.number for entry, _ in frozen]
             run(sweep, workers, numbers, self.trust, self.stop)
@@ -156,9 +156,9 @@ class Task:
         if self._sweep is not None:
             self._sweep.lock.release()
 
-    def _frozen(self, jobs: Iterator[Composed]) -> list[tuple[Entry, str]]:
+    def _frozen(self, jobs: Iterator[Composed], vectorized: bool) -> list[tuple[Entry, str]]:
         """ConfigError unless every job's config is right."""
-        frozen, problems = [], list[str]()
+        frozen, problems, apart = [], list[str](), dict[str, list[int]]()
         for number, words, composed in jobs:
             if self.stop():
                 raise Interrupted(f"stopped by {self.stop.name}; nothing more was started")
@@ -167,10 +167,16 @@ class Task:
             if not problems:
                 tree = config.tree
                 kind = str(tree["device"].get("kind", "cpu"))
-                entry = Entry(number, tuple(words), tree["monitor"], float(tree["epochs"]), kind)
+                why = refusal(tree) if vectorized else None
+                if why:
+                    apart.setdefault(why, []).append(number)
+                made = make_of(tree) if vectorized and not why else ""
+                entry = Entry(number, tuple(words), tree["monitor"], float(tree["epochs"]), kind, made)
                 frozen.append((entry, config.yaml()))
         if problems:
             raise ConfigError(*dict.fromkeys(problems))
+        for why, numbers in apart.items():
+            say(f"{jobs_in_words(numbers)} not as one program with others: {why}")
         return frozen
 
 

@@ -36,14 +36,15 @@ _TAIL = 8192  # bytes of a file that are looked through for its last lines
 
 @dataclass(frozen=True)
 class Entry:
-    """What is known of a job before it starts. `monitor` is the metric that decides its best,
-    `device` the kind it asks for."""
+    """What is known of a job before it starts. `monitor` is the metric that decides its best, `device` the kind it asks
+    for; jobs of one `make` differ in numbers only, and are trained as one program. It is empty where a job is not."""
 
     number: int
     overrides: tuple[str, ...]
     monitor: str
     epochs: float
     device: str = "auto"
+    make: str = ""
 
 
 @dataclass

@@ -8,10 +8,9 @@ from typing import Any
 
 from bigmodel.errors import ConfigError
 from bigmodel.signals import Stop
-from bigmodel.sweep import gpus
 from bigmodel.sweep.directory import Sweep, existing
+from bigmodel.sweep.programs import settled_for
 from bigmodel.sweep.run import ending, run
-from bigmodel.sweep.settings import settled
 from bigmodel.sweep.table import plain
 from bigmodel.sweep.workers import Workers
 
@@ -48,8 +47,7 @@ def resume(path: str, overrides: Sequence[str], given: Mapping[str, Any], trust:
 
 def _settle(sweep: Sweep, given: Mapping[str, Any]) -> None:
     if "jobs" in given:
-        kinds = {entry.device for entry in sweep.entries.values()}
         on_failure = given.get("on_failure", sweep.settings.on_failure)
-        sweep.settle(settled(given["jobs"], on_failure, kinds, len(sweep.entries), len(gpus.visible())))
+        sweep.settle(settled_for(sweep.entries.values(), given["jobs"], on_failure))
     elif given:
         sweep.settle(replace(sweep.settings, **given))

@@ -17,6 +17,7 @@ from bigmodel.results.leaderboard import leaderboard
 from bigmodel.signals import Stop
 from bigmodel.sweep import gpus
 from bigmodel.sweep.directory import State, Sweep, in_words
+from bigmodel.sweep.programs import programs
 from bigmodel.sweep.table import Watch, plain, say
 from bigmodel.sweep.workers import Workers
 
@@ -28,36 +29,49 @@ def run(sweep: Sweep, workers: Workers, numbers: Collection[int], trust: Sequenc
     """Run those of `numbers` that are not done, until all have ended or, stopped or signalled, have saved."""
     stop.defer()
     states = sweep.states(numbers)
-    queue = deque(number for number, state in states.items() if state.word != "done")
-    workers.tell(_facts(sweep, [*queue], trust))
+    todo = [number for number, state in states.items() if state.word != "done"]
+    queue = deque(programs((sweep.entries[number] for number in todo), sweep.settings.jobs))
+    workers.tell(_facts(sweep, todo, trust))
+    shared = {number for program in queue if len(program) > 1 for number in program}
     started: dict[int, float] = {}
     tries = dict.fromkeys(states, 0)
     signalled, failed = False, False
-    with Watch(sweep, states, len(queue)) as watch:
-        while queue or workers.running:
+    with Watch(sweep, states, len(todo), len(queue)) as watch:
+        while queue or workers.programs:
             if not signalled and (stop() or (failed and sweep.settings.on_failure == "stop")):
                 queue.clear()
                 workers.signal(signal.SIGTERM)
                 signalled = True
-            while queue and len(workers.running) < sweep.settings.jobs:
-                number = queue.popleft()
-                sweep.note(number, "started")
-                tries[number] += 1
-                started[number] = monotonic()
-                states[number] = State("running")
-                workers.start(number)
-                watch.started(number)
-            for number, code in workers.ended(_LOOK_S):
-                if code is None:  # it died with the process it came from, which is no fault of its own
-                    queue.extend(() if signalled else (number,))
+            while queue and len(workers.programs) < sweep.settings.jobs:
+                program = queue.popleft()
+                for number in program:
+                    sweep.note(number, "started")
+                    tries[number] += 1
+                    started[number] = monotonic()
+                    states[number] = State("running")
+                    watch.started(number)
+                workers.start(program)
+            apart: dict[str, list[int]] = {}
+            for number, code, why in workers.ended(_LOOK_S):
+                if code is None:  # it died with the process it came from, or was not started: no fault of its own
+                    tries[number] -= 1
+                    shared.discard(number)
+                    apart.setdefault(why, []).append(number)
+                    queue.extend(() if signalled else ([number],))
                     continue
                 sweep.note(number, "ended", code)
                 states[number] = sweep.states([number])[number]
                 again = states[number].word == "failed" and _again(sweep, code, tries[number]) and not signalled
-                failed |= states[number].word == "failed"
+                if states[number].word == "failed" and number in shared and code not in _FOR_GOOD and not signalled:
+                    shared.discard(number)  # it may have been another's fault
+                    tries[number] -= 1
+                    again = True
+                failed |= states[number].word == "failed" and not again
                 watch.ended(number, monotonic() - started[number], again)
                 if again:
-                    queue.append(number)
+                    queue.append([number])
+            for why, program in apart.items():
+                watch.apart(program, why)
             watch.look(workers.running, started)
 
 

@@ -8,7 +8,7 @@ import os
 import select
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import IO, Any
 
 from bigmodel.errors import BigmodelError
@@ -20,8 +20,10 @@ class Workers:
     """A template process, and the jobs forked from it. `held` is a descriptor that all of them keep open."""
 
     def __init__(self, held: int) -> None:
-        self.running: set[int] = set()
+        self.running: dict[int, int] = {}  # jobs, and the program that each is in
+        self.programs: set[int] = set()
         self._held, self._facts, self._deaths, self._rest = held, dict[str, Any](), 0, b""
+        self._started = 0
         self._process, self._commands, self._events = self._launch()
 
     def __enter__(self) -> Workers:
@@ -47,17 +49,21 @@ class Workers:
         self._facts = dict(facts)
         self._send({"facts": self._facts})
 
-    def start(self, number: int) -> None:
-        self.running.add(number)
-        self._send({"start": number})
+    def start(self, numbers: Sequence[int]) -> None:
+        """Start a program of one job or several."""
+        self._started += 1
+        self.programs.add(self._started)
+        self.running |= dict.fromkeys(numbers, self._started)
+        self._send({"start": [*numbers], "program": self._started})
 
     def signal(self, number: int) -> None:
         """Send a signal to all jobs that run."""
         self._send({"signal": number})
 
-    def ended(self, seconds: float) -> list[tuple[int, int | None]]:
-        """Wait at most so long for jobs to end. Their exit codes, negative for a signal; None for those that died with
-        the template, which is then started again.
+    def ended(self, seconds: float) -> list[tuple[int, int | None, str]]:
+        """Wait at most so long for jobs to end. Their exit codes, negative for a signal, and an empty word. The code is
+        None for those that did not come to run: they died with the template, which is then started again, or the word
+        says why they cannot be one program.
 
         Raises:
             BigmodelError: it has died several times in a row.
@@ -69,11 +75,20 @@ class Workers:
             return self._lost()
         self._deaths = 0
         *lines, self._rest = (self._rest + text).split(b"\n")
-        ended: list[tuple[int, int | None]] = [(end["job"], end["code"]) for end in map(json.loads, lines)]
-        self.running -= {number for number, _ in ended}
-        return ended
+        return [ended for line in lines for ended in self._told(json.loads(line))]
 
-    def _lost(self) -> list[tuple[int, int | None]]:
+    def _told(self, event: Mapping[str, Any]) -> list[tuple[int, int | None, str]]:
+        """The end of a job, or of all that are left of a program."""
+        program = event["program"]
+        left = [number for number, of in self.running.items() if of == program]
+        numbers = [event["job"]] if "job" in event else left
+        if "job" not in event and "apart" not in event:
+            self.programs.discard(program)
+        for number in numbers:
+            del self.running[number]
+        return [(number, event.get("code"), event.get("apart", "")) for number in numbers]
+
+    def _lost(self) -> list[tuple[int, int | None, str]]:
         code = self._process.wait()
         self._deaths += 1
         if self._deaths >= _DEATHS:
@@ -82,8 +97,9 @@ class Workers:
             )
         self._commands.close()
         os.close(self._events)
-        lost: list[tuple[int, int | None]] = [(number, None) for number in sorted(self.running)]
+        lost: list[tuple[int, int | None, str]] = [(number, None, "") for number in sorted(self.running)]
         self.running.clear()
+        self.programs.clear()
         self._process, self._commands, self._events = self._launch()
         self._rest = b""
         self._send({"facts": self._facts})

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.func import functional_call
 
 from bigmodel.errors import DivergedError
@@ -21,7 +21,7 @@ from bigmodel.losses import CrossEntropy
 from bigmodel.vectorized.replaced import Drop, Replaced, mask
 from bigmodel.vectorized.steps import Descent, has_stacked_step
 
-_IN_CACHE = 1 << 62  # parameters of a job
+_IN_CACHE = 50_000  # parameters of a job
 
 
 class Stack:

@@ -33,7 +33,9 @@ class Descent:
         self._groups, self._weights, self._device = groups, weights, weights[0].device
         self._adam = "betas" in groups[0]
         moments = ("exp_avg", "exp_avg_sq") if self._adam else ("momentum_buffer",) if groups[0]["momentum"] else ()
-        self._moments = {name: [_stacked(name, of, like) for like, of in zip(weights, states, strict=True)] for name in moments}
+        self._moments = {
+            name: [_stacked(name, of, like) for like, of in zip(weights, states, strict=True)] for name in moments
+        }
         if self._adam:
             self._steps = [float(state.get("step", 0.0)) for state in states[0]]
             self._steps_K = torch.tensor(self._steps, device=self._device)

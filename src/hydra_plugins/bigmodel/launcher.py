@@ -1,4 +1,4 @@
-"""The default launcher of `bigmodel-train -m`: all jobs are composed first, then `bigmodel.sweep` runs them.
+"""The launchers of `bigmodel-train -m`: all jobs are composed first, then `bigmodel.sweep` runs them.
 
 Hydra imports this file at every start, so it imports nothing heavy.
 """
@@ -21,6 +21,8 @@ from omegaconf import DictConfig, open_dict
 class BigmodelLauncher(Launcher):
     """`jobs` at a time, each in a process of its own; after a failure `continue`, `stop`, or `retry` that job once."""
 
+    vectorized = False
+
     def __init__(self, jobs: Any, on_failure: Any) -> None:
         self._chosen = {"jobs": jobs, "on_failure": on_failure}
 
@@ -35,7 +37,7 @@ class BigmodelLauncher(Launcher):
         if together is None:
             raise HydraException("hydra/launcher=bigmodel runs bigmodel-train only")
         jobs = self._composed(job_overrides, initial_job_idx)
-        values = together(Path(self._config.hydra.sweep.dir), jobs, self._chosen)
+        values = together(Path(self._config.hydra.sweep.dir), jobs, self._chosen, self.vectorized)
         return [
             JobReturn(overrides=overrides, status=JobStatus.COMPLETED, _return_value=value)
             for overrides, value in zip(job_overrides, values, strict=True)
@@ -57,13 +59,20 @@ class BigmodelLauncher(Launcher):
             HydraConfig.instance().cfg = before
 
 
-ConfigStore.instance().store(
-    group="hydra/launcher",
-    name="bigmodel",
-    provider="bigmodel-train",
-    node={
-        "_target_": "hydra_plugins.bigmodel.launcher.BigmodelLauncher",
-        "jobs": "auto",
-        "on_failure": "continue",
-    },
-)
+class VectorizedLauncher(BigmodelLauncher):
+    """Jobs that differ in numbers only are trained as one program."""
+
+    vectorized = True
+
+
+for _name, _launcher in (("bigmodel", BigmodelLauncher), ("vectorized", VectorizedLauncher)):
+    ConfigStore.instance().store(
+        group="hydra/launcher",
+        name=_name,
+        provider="bigmodel-train",
+        node={
+            "_target_": f"hydra_plugins.bigmodel.launcher.{_launcher.__name__}",
+            "jobs": "auto",
+            "on_failure": "continue",
+        },
+    )
