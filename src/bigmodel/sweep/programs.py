@@ -54,7 +54,7 @@ def programs(entries: Iterable[Entry], at_once: int) -> list[list[int]]:
 
 
 def settled_for(entries: Collection[Entry], jobs: int | Literal["auto"], on_failure: str, before: int = 0) -> Settings:
-    """How these jobs are run, after so many `before` them: as `settled`, for as many processes as there are programs."""
+    """How these jobs are run, after so many `before` them: as `settled`, for a process a program."""
     kinds, there = {entry.device for entry in entries}, len(gpus.visible())
     how = settled(jobs, on_failure, kinds, before + len(entries), there)
     count = len(programs(entries, how.jobs))

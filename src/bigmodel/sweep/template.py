@@ -1,8 +1,8 @@
 """The process that jobs are forked from: torch is loaded in it once, and it computes nothing itself.
 
-It reads lines of JSON, what to start and what to signal, and answers with a line for each program that has ended. It dies
-with the process that started it, and the jobs die with it, by the kernel's hand; they all hold the sweep's lock, so it
-is free only when the last of them has gone.
+It reads lines of JSON, what to start and what to signal, and answers with a line for each program that has ended; a
+program of several jobs adds a line for each of them. It dies with the process that started it, and the jobs die with
+it, by the kernel's hand; they all hold the sweep's lock, so it is free only when the last of them has gone.
 """
 
 from __future__ import annotations
