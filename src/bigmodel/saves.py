@@ -26,7 +26,7 @@ _COPIED_AT_MOST = 256e6  # bytes; on a CPU the copy takes from the memory that t
 
 
 class Saves:
-    """A run's checkpoints under `root`. `about` is what inference needs beside the weights; `aside` is around waiting."""
+    """A run's checkpoints under `root`. `about` is what inference needs besides; `aside` goes around waiting."""
 
     def __init__(
         self,

@@ -25,7 +25,8 @@ from bigmodel.guard import complain
 from bigmodel.seed_axis import with_seeds
 from bigmodel.signals import Stop
 from bigmodel.sweep.directory import Entry, Sweep, is_sweep, make, shared
-from bigmodel.sweep.programs import make_of, refusal, settled_for
+from bigmodel.sweep.makes import make_of, refusal
+from bigmodel.sweep.programs import settled_for
 from bigmodel.sweep.run import ending, run
 from bigmodel.sweep.settings import settings
 from bigmodel.sweep.table import jobs_in_words, listing, say
