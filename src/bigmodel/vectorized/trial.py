@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
+from time import process_time
 
 import torch
 from torch import Tensor
@@ -16,7 +18,7 @@ from bigmodel.vectorized.stack import Stack
 from bigmodel.words import first_line
 
 _CLOSE = 1e-3  # of the gradient's norm; rounding is a hundredth of it
-_SLOWER = 1.5  # as slow as one by one: below it, what the measurement itself varies by
+_SLOWER = 3.0  # times as long as one by one; below it, what each process costs to start is more
 _TURNS = 2
 
 
@@ -78,9 +80,10 @@ def _differs(jobs: Sequence[Job], batches: Sequence[Batch], buffers: Sequence[Se
 
 
 def _seconds(compute: Callable[[], None], device: torch.device) -> float:
-    began = now(device)
+    clock = process_time if device.type == "cpu" else partial(now, device)  # whatever else the machine does
+    began = clock()
     compute()
-    return now(device) - began
+    return clock() - began
 
 
 def _close(expected: Tensor | None, found: Tensor | None) -> bool:
