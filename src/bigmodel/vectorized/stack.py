@@ -47,8 +47,6 @@ class Stack:
             values = [each.label_smoothing for each in criteria]
             if len(set(values)) > 1:
                 self._smoothing_K = torch.tensor(values, device=self._device.torch_device)
-        self._tally_K: Tensor | None = None
-        self._sums: list[Tensor] = []
 
     def update(self, batches: Sequence[Batch]) -> list[DivergedError | None]:
         """One optimizer step of every job, on its own batch; the batches have one shape.
@@ -69,13 +67,10 @@ class Stack:
             scale_K = (self._first.clip_norm / (norm_K + 1e-6)).clamp(max=1.0)
             for gradient in there:
                 gradient.mul_(scale_K.view(-1, *(1,) * (gradient.ndim - 1)))
-        kept = {row: self._copied(row) for row, error in enumerate(errors) if error}
-        self._descend(gradients)
-        for row, copies in kept.items():
-            self._put_back(row, copies)
-        self._add(tallies_K, errors)
-        for job, error in zip(self.jobs, errors, strict=True):
+        self._descend(gradients, [row for row, error in enumerate(errors) if error])
+        for job, error, tally in zip(self.jobs, errors, tallies_K, strict=True):
             if error is None:
+                job.tally = tally if job.tally is None else job.tally + tally
                 job.end_step()
         return errors
 
@@ -207,30 +202,24 @@ class Stack:
             for key, members in names.items()
         ]
 
-    def _descend(self, gradients: Mapping[str, Tensor | None]) -> None:
+    def _descend(self, gradients: Mapping[str, Tensor | None], diverged: Sequence[int]) -> None:
+        """Take the gradients, and drop them; rows that have diverged stay as they were."""
         with torch.no_grad():
+            live = [
+                tensor for row in diverged for group in self.jobs[row].tensors().values() for tensor in group.values()
+            ]
+            before = [tensor.clone() for tensor in live]
             for names, descent in self._descents:
                 descent([gradients[name] for name in names])
+            for tensor, value in zip(live, before, strict=True):
+                tensor.copy_(value)
         if not self._descents:
             for row, (job, own) in enumerate(zip(self.jobs, self._own, strict=True)):
-                for name, gradient in gradients.items():
-                    own[name].grad = None if gradient is None else gradient[row]
-                job.descend()
+                if row not in diverged:
+                    for name, gradient in gradients.items():
+                        own[name].grad = None if gradient is None else gradient[row]
+                    job.descend()
         self.drop_gradients()
-
-    def _add(self, tallies_K: Tensor, errors: Sequence[DivergedError | None]) -> None:
-        """Add up each job's sums, which it may have read and dropped, or got from a checkpoint."""
-        for row, (job, error) in enumerate(zip(self.jobs, errors, strict=True)):
-            if error is None:
-                job.tally = tallies_K[row] if job.tally is None else job.tally + tallies_K[row]
-
-    def _copied(self, row: int) -> list[Tensor]:
-        return [tensor.clone() for group in self.jobs[row].tensors().values() for tensor in group.values()]
-
-    def _put_back(self, row: int, copies: Sequence[Tensor]) -> None:
-        live = [tensor for group in self.jobs[row].tensors().values() for tensor in group.values()]
-        for tensor, copy in zip(live, copies, strict=True):
-            tensor.copy_(copy)
 
 
 def _stacked(tensors: Sequence[Tensor]) -> Tensor:
