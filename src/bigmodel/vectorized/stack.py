@@ -40,13 +40,12 @@ class Stack:
         self._drops: dict[tuple[torch.Size, bool], list[Drop]] = {}
         self._trained = [name for name, weight in self._weights.items() if weight.requires_grad]
         self._descents = self._stacked_steps()
-        criteria = [getattr(job.task, "criterion", None) for job in jobs]
+        criteria: list[Any] = [getattr(job.task, "criterion", None) for job in jobs]
         self._criterion = criteria[0]
         self._smoothing_K: Tensor | None = None
-        if all(isinstance(each, CrossEntropy) for each in criteria):
-            values = [each.label_smoothing for each in criteria]
-            if len(set(values)) > 1:
-                self._smoothing_K = torch.tensor(values, device=self._device.torch_device)
+        values = [each.label_smoothing for each in criteria if isinstance(each, CrossEntropy)]
+        if len(values) == len(jobs) and len(set(values)) > 1:
+            self._smoothing_K = torch.tensor(values, device=self._device.torch_device)
 
     def update(self, batches: Sequence[Batch]) -> list[DivergedError | None]:
         """One optimizer step of every job, on its own batch; the batches have one shape.
@@ -99,7 +98,7 @@ class Stack:
         """What each job's model makes of its inputs, in the mode that it is in: (K, N, ...)."""
         inputs_K, dim = _together(inputs)
 
-        def one(weights: Mapping[str, Tensor], buffers: Mapping[str, Tensor], x: Tensor) -> Any:
+        def one(weights: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor) -> Any:
             with Replaced(()):
                 return functional_call(self._first.model, (weights, buffers), (x,))
 
@@ -118,8 +117,8 @@ class Stack:
         smooth = self._smoothing_K
 
         def one(
-            weights: Mapping[str, Tensor],
-            buffers: Mapping[str, Tensor],
+            weights: dict[str, Tensor],
+            buffers: dict[str, Tensor],
             smoothing: Tensor | None,
             masks: Sequence[Tensor],
             inputs: Tensor,
