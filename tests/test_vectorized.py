@@ -148,7 +148,7 @@ def test_threads_take_turns_and_meet() -> None:
                 time.sleep(0.002)
             log.append(f"{name} out")
         with pytest.raises(ValueError, match="on purpose"):
-            turns.ask(Question(steps, (), name, False))
+            turns.ask(Question(steps, ("last",), name, False))
 
     turns.run([lambda: work("a", 2), lambda: work("b", 4)])
     assert sorted(log) == sorted(["a in", "a out"] * 2 + ["b in", "b out"] * 4)

@@ -36,7 +36,7 @@ def work(facts: Mapping[str, Any], numbers: Sequence[int], send: Callable[[Mappi
     for stream in (1, 2):  # of what a library prints
         os.dup2(sinks[numbers[0]].fileno(), stream)
     routed = _PerThread(sinks[numbers[0]])
-    sys.stdout = sys.stderr = routed  # type: ignore[assignment]
+    sys.stdout = sys.stderr = routed
     torch.set_num_threads(facts["threads"])
     stop = Stop().install()
     stop.defer()
