@@ -18,6 +18,7 @@ from bigmodel.vectorized.stack import Stack
 from bigmodel.words import first_line
 
 _CLOSE = 1e-3  # of the gradient's norm; rounding is a hundredth of it
+_NOISE = 1e-6  # of the largest norm: a gradient that is zero but for rounding, as a bias's before a norm, is no measure
 _SLOWER = 3.0  # times as long as one by one; below it, what each process costs to start is more
 _TURNS = 2
 
@@ -36,7 +37,8 @@ def refusal(parts: Sequence[Parts]) -> str | None:
     try:
         return _differs(jobs, batches, before)
     except Exception as error:  # a user's model, and torch.vmap says in many ways that it cannot
-        return f"its model cannot be computed for many jobs at once: {type(error).__name__}: {first_line(error)}"
+        told = first_line(error).partition(". ")[0]
+        return f"its model cannot be computed for many jobs at once: {type(error).__name__}: {told}"
     finally:
         for job, buffers in zip(jobs, before, strict=True):
             _put_back(job, buffers)
@@ -72,8 +74,9 @@ def _differs(jobs: Sequence[Job], batches: Sequence[Batch], buffers: Sequence[Se
     named = zip(jobs[last].model.named_buffers(), own, strict=True)
     pairs += [(name, value, buffer) for (name, buffer), value in named]
     stack.drop_gradients()
+    floor = _NOISE * max(float(expected.norm()) for _, expected, _ in pairs if expected is not None)
     for name, expected, found in pairs:
-        if not _close(expected, found):
+        if not _close(expected, found, floor):
             return f"computed for many jobs at once, its model does not give the same ({name})"
     ratio = seconds[together] / (seconds[alone] * len(jobs))
     return f"one program would take {ratio:.1f} times as long" if ratio > _SLOWER else None
@@ -86,11 +89,11 @@ def _seconds(compute: Callable[[], None], device: torch.device) -> float:
     return clock() - began
 
 
-def _close(expected: Tensor | None, found: Tensor | None) -> bool:
+def _close(expected: Tensor | None, found: Tensor | None, floor: float) -> bool:
     if expected is None or found is None:
         return expected is found
-    difference = (found.double() - expected.double()).norm()
-    return bool(difference <= _CLOSE * expected.double().norm() + 1e-9)
+    expected = expected.double()
+    return bool((found.double() - expected).norm() <= _CLOSE * expected.norm() + floor)
 
 
 def _put_back(job: Job, buffers: Sequence[Tensor]) -> None:
