@@ -47,6 +47,7 @@ def same(there: Path, here: Path, of_norm: float = 1e-4) -> None:
         for key, tensor in theirs.items():
             assert torch.linalg.norm(ours[key] - tensor) <= of_norm * torch.linalg.norm(tensor) + 1e-7, key
     for ours, theirs in zip(records(here), records(there), strict=True):
+        assert ours.pop("split") == theirs.pop("split")
         assert ours == pytest.approx(theirs, rel=1e-3, abs=1e-5)
 
 
