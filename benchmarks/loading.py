@@ -26,6 +26,7 @@ from bigmodel.augment import Augment
 from bigmodel.datasets.images import Arrays, ImageDataset
 from bigmodel.datasets.pipeline import ImageData
 from bigmodel.device import Device
+from bigmodel.interfaces import Reading
 
 BATCH = 512
 IMAGES = 50_000
@@ -63,7 +64,7 @@ def resident(arrays: Arrays, augment: Augment, *, channels_last: bool = False) -
         sizes={"train": IMAGES},
         fingerprint="",
     )
-    return ImageData(dataset, device=torch.device("cpu"), batch_size=BATCH, seed=0, channels_last=channels_last)
+    return ImageData(dataset, Reading(torch.device("cpu"), BATCH, seed=0, channels_last=channels_last))
 
 
 def rate(start: Callable[[], Iterator[object]], batches: int) -> float:

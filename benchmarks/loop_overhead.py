@@ -26,6 +26,7 @@ from bigmodel.augment import Augment
 from bigmodel.datasets.images import Arrays, ImageDataset
 from bigmodel.datasets.pipeline import ImageData
 from bigmodel.device import Device
+from bigmodel.interfaces import Reading
 from bigmodel.job import Job
 from bigmodel.loop import Plan, train
 from bigmodel.losses import CrossEntropy
@@ -85,7 +86,7 @@ def dataset_of(pixels: Tensor, labels: Tensor) -> ImageDataset:
 
 
 def random_data(shape: tuple[int, int, int], count: int, batch_size: int, device: Device) -> ImageData:
-    return ImageData(dataset_of(*random_like(count, shape)), device=device.torch_device, batch_size=batch_size, seed=0)
+    return ImageData(dataset_of(*random_like(count, shape)), Reading(device.torch_device, batch_size, seed=0))
 
 
 def job_of(model: nn.Module, steps: int, device: Device) -> Job:
@@ -103,7 +104,7 @@ def job_of(model: nn.Module, steps: int, device: Device) -> Job:
 
 def ours(model: nn.Module, pixels: Tensor, labels: Tensor, steps: int) -> tuple[float, float]:
     device = Device("cpu")
-    data = ImageData(dataset_of(pixels, labels), device=device.torch_device, batch_size=BATCH, seed=0)
+    data = ImageData(dataset_of(pixels, labels), Reading(device.torch_device, BATCH, seed=0))
     job = job_of(model, steps, device)
     plan = Plan(log_every=50, evaluate_every=NEVER, save_every=NEVER, monitor=None)
     began, began_cpu = perf_counter(), process_time()

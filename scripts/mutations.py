@@ -108,9 +108,23 @@ MUTATIONS = (
     _one(
         "a sweep redoes what is done",
         "sweep/run.py",
-        'if state.word != "done"]',
+        "if not sweep.is_final(state)]",
         "if True]",
         f"{SWEEPS}::test_five_jobs_die_in_five_ways_and_only_they_are_run_again",
+    ),
+    _one(
+        "a start that is not the last trains too",
+        "sweep/elsewhere.py",
+        'if starts.last(self.number).get("token") != self.token:',
+        "if False:",
+        "tests/test_other_machines.py::test_a_job_that_is_killed_leaves_word_and_an_old_start_does_nothing",
+    ),
+    _one(
+        "what is with Slurm is handed over again",
+        "sweep/slurm.py",
+        "if number in self._named:",
+        "if False:",
+        "tests/test_other_machines.py::test_slurm_is_asked_once_for_each_job_and_finds_it_again",
     ),
     _one(
         "a job of a sweep begins anew",
@@ -151,8 +165,8 @@ MUTATIONS = (
     _one(
         "a streamed batch is lost",
         "datasets/pipeline.py",
-        "range(first, last))\n",
-        "range(first + (not self.resident), last))\n",
+        "training(first, last)",
+        "training(first + (not self.resident), last)",
         "tests/test_data_order.py",
     ),
     _one(
@@ -164,10 +178,17 @@ MUTATIONS = (
     ),
     _one(
         "a NaN is stepped with",
-        "job.py",
-        "if not torch.isfinite(self.grad_norm):",
-        "if False:",
+        "divergence.py",
+        "return None if update.sound else update",
+        "return None",
         "tests/faults/test_divergence_and_memory.py",
+    ),
+    _one(
+        "a GPU steps with a NaN",
+        "divergence.py",
+        "        self._unsound.logical_or_(norm.isfinite().logical_not())\n",
+        "",
+        "tests/test_divergence.py",
     ),
     _one(
         "no allow-list in the check",

@@ -20,6 +20,10 @@ import pytest
 
 pytest_plugins = ["campaign"]
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # a worker for each core: more threads than cores would wait for each other
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # where a test asks for two, they wait asleep
+
 TINY = ("device=cpu", "model=mlp", "model.hidden=[16]", "limit_batches=3", "epochs=2")
 _TIMES = {"samples_per_s", "data_s", "step_s", "seconds"}
 _OWN = ("BIGMODEL_DATA_DIR", "BIGMODEL_TRACEBACK", "BIGMODEL_SWEEP", "HYDRA_FULL_ERROR")
@@ -51,6 +55,8 @@ def _process_state() -> Iterator[None]:
     """Leave signals, environment, argv, import path, directory, logging and torch as they were."""
     import torch
 
+    from bigmodel.light_torch import deterministic_algorithms
+
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
     handlers = {number: signal.getsignal(number) for number in numbers}
     environment, argv, path, cwd = dict(os.environ), sys.argv, list(sys.path), os.getcwd()
@@ -73,7 +79,7 @@ def _process_state() -> Iterator[None]:
         root.setLevel(level)
         torch.set_num_threads(threads)
         torch.set_rng_state(generator)
-        torch.use_deterministic_algorithms(strict)
+        deterministic_algorithms(strict)
 
 
 def call(*words: str, cwd: Path, verb: str = "train") -> Answer:

@@ -32,6 +32,7 @@ MISTAKES = {
     "choice": (["model=resnt18"], ["resnt18", "resnet18?"]),
     "choice far from all": (["model=zzz"], ["zzz", "cnn, mlp, resnet18"]),
     "choice in a list": (["listeners=[csv,consle]"], ["consle", "console?"]),
+    "two choices": (["model=[cnn,mlp]", "model.channels=8"], ["model", "one choice"]),
     "experiment": (["experiment=smoek"], ["smoek", "smoke?"]),
     "group forced in": (["+modle=cnn"], ["modle", "model?"]),
     "no choice": (["model=null"], ["model"]),

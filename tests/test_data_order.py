@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from bigmodel.augment import Augment
 from bigmodel.datasets.images import Arrays, ImageDataset
 from bigmodel.datasets.pipeline import ImageData
-from bigmodel.interfaces import Batch
+from bigmodel.interfaces import Batch, Reading
 
 CPU = torch.device("cpu")
 seeds = st.integers(0, 2**63 - 1)
@@ -40,14 +40,8 @@ def _numbered(size: int) -> ImageDataset:
 def _data(size: int, batch_size: int, seed: int, fraction: float, *, streamed: bool, workers: int = 0) -> ImageData:
     dataset = _numbered(size)
     object.__setattr__(dataset, "val_fraction", fraction)
-    return ImageData(
-        dataset,
-        device=CPU,
-        batch_size=batch_size,
-        seed=seed,
-        resident_bytes=0 if streamed else 1e9,
-        workers=workers,
-    )
+    how = Reading(CPU, batch_size, seed, resident_bytes=0 if streamed else 1e9, workers=workers)
+    return ImageData(dataset, how)
 
 
 def _numbers(data: ImageData, first: int, last: int) -> list[list[int]]:
@@ -106,15 +100,8 @@ def _colourful(*, streamed: bool, workers: int = 0, channels_last: bool = False)
         sources={"train": lambda: split},
         sizes={"train": 41},
     )
-    return ImageData(
-        dataset,
-        device=CPU,
-        batch_size=10,
-        seed=3,
-        resident_bytes=0 if streamed else 1e9,
-        workers=workers,
-        channels_last=channels_last,
-    )
+    resident_bytes = 0 if streamed else 1e9
+    return ImageData(dataset, Reading(CPU, 10, 3, resident_bytes, workers, channels_last=channels_last))
 
 
 def _same(left: Batch, right: Batch) -> bool:
@@ -158,7 +145,7 @@ def test_a_batch_names_its_samples() -> None:
 def test_alternating_flips_alternate_by_the_epoch() -> None:
     split = Arrays(torch.arange(12, dtype=torch.uint8).view(6, 1, 1, 2) + 1, torch.arange(6))
     dataset = replace(_numbered(6), augment=Augment(flip="alternating"), sources={"train": lambda: split})
-    data = ImageData(dataset, device=CPU, batch_size=2, seed=0)
+    data = ImageData(dataset, Reading(CPU, batch_size=2, seed=0))
     flipped = [{} for _ in range(4)]
     for step, batch in enumerate(data.train(0, 12)):
         for label, (left, right) in zip(batch.targets.tolist(), batch.inputs.flatten(1).tolist(), strict=True):

@@ -67,6 +67,11 @@ def test_tf32_on_the_cpu_is_refused_in_words() -> None:
         Device(kind="cpu", precision="tf32")
 
 
+def test_graphs_on_the_cpu_are_refused_in_words() -> None:
+    with pytest.raises(ConfigError, match=r"device\.compile: graphs need"):
+        Device(kind="cpu", compile="graphs")
+
+
 def test_bf16_computes_in_bf16_and_fp32_does_not() -> None:
     matrix = torch.ones(2, 2)
     for precision, dtype in (("bf16", torch.bfloat16), ("fp32", torch.float32)):

@@ -10,6 +10,15 @@ import pytest
 import torch
 
 from bigmodel.config import from_yaml
+from bigmodel.device import Device
+from bigmodel.errors import DivergedError
+from bigmodel.interfaces import Batch
+from bigmodel.job import Job
+from bigmodel.losses import CrossEntropy
+from bigmodel.models.resnet import ResNet
+from bigmodel.optim.muon_sgd import muon_sgd
+from bigmodel.schedules import Linear
+from bigmodel.tasks.classification import Classification
 from conftest import Answer, fingerprint
 
 pytestmark = [
@@ -39,9 +48,11 @@ def test_auto_measures_and_says_so(cli: Callable[..., Answer]) -> None:
     assert "measured, samples/s" in cli("device=auto", *SMALL[1:], "dry_run=true").out
 
 
-def test_compiled_equals_uncompiled_nearly(cli: Callable[..., Answer]) -> None:
-    plain = cli(*SMALL, "output_dir=plain")
-    compiled = cli(*SMALL, "output_dir=compiled", "device.compile=true")
+@pytest.mark.parametrize("how", ["true", "graphs"])
+def test_compiled_equals_uncompiled_nearly(cli: Callable[..., Answer], how: str) -> None:
+    words = (*SMALL, "optim=muon", "optim.filters=true", "accumulate=2")
+    plain = cli(*words, "output_dir=plain")
+    compiled = cli(*words, "output_dir=compiled", f"device.compile={how}")
     losses = []
     for answer, folder in ((plain, "plain"), (compiled, "compiled")):
         assert answer.code == 0, answer.err
@@ -78,6 +89,35 @@ def test_a_save_beside_training_holds_the_weights_of_its_step(cli: Callable[...,
             shutil.rmtree(path)
     assert cli(f"resume={run}").code == 0
     assert {name: digest for name, digest in fingerprint(run).items() if name.startswith(last)} == b
+
+
+def _repeat(job: Job, batch: Batch, count: int) -> None:
+    for _ in range(count):
+        job.update(batch)
+
+
+def test_an_update_waits_for_nothing() -> None:
+    device = Device("cuda")
+    device.prepare()
+    model = ResNet((3, 32, 32), 10, blocks=(1, 1), width=16).cuda()
+    task = Classification(CrossEntropy(), 10)
+    optimizers = muon_sgd(model, bias_lr=0.1)
+    job = Job(model=model, task=task, optimizers=optimizers, schedule=Linear(), device=device, seed=0, steps=99)
+    inputs = torch.randn(64, 3, 32, 32, device="cuda")
+    batch = Batch(inputs, torch.arange(64, device="cuda") % 10)
+    job.update(batch)  # libraries load, and wait for it
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        _repeat(job, batch, 8)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    bad = job.step
+    weights = [parameter.detach().clone() for parameter in model.parameters()]
+    job.update(batch._replace(inputs=inputs * float("nan")))
+    with pytest.raises(DivergedError, match=f"at step {bad}: loss nan"):
+        _repeat(job, batch, 4)
+    assert job.step == bad
+    assert all(now.equal(before) for now, before in zip(model.parameters(), weights, strict=True))
 
 
 def test_memory_that_runs_out_is_told(cli: Callable[..., Answer]) -> None:

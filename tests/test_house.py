@@ -14,11 +14,12 @@ from omegaconf import OmegaConf
 import bigmodel
 from bigmodel.compose import Source, compose
 from bigmodel.conf_directory import conf_directory
+from test_contract import beside
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = Path(bigmodel.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
-LEAVES = ("models", "tasks", "datasets", "optim", "listeners", "losses", "schedules")
+LEAVES = ("models", "tasks", "datasets", "predicting", "optim", "listeners", "losses", "schedules")
 TOUCH = {  # what only these may import
     "hydra": {"config", "compose", "cli", "sweep.by_hydra"},
     "omegaconf": {"config", "compose", "cli", "sweep.by_hydra"},
@@ -143,7 +144,7 @@ def test_every_choice_composes_and_passes_the_check(choice: Path) -> None:
     group, name = choice.parts[0], choice.stem
     chosen = f"listeners=[{name}]" if group == "listeners" else f"{group}={name}"
     needs = [f"{group}.{key}=x" for key, value in _lines(choice) if value == "???"]
-    composed = compose("train", [chosen, *needs], Source((conf_directory(),), "train"))
+    composed = compose("train", [*beside(group, name), chosen, *needs], Source((conf_directory(),), "train"))
     assert composed.tree[group]
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +14,7 @@ from torch import nn
 from bigmodel import precision
 from bigmodel.config import from_yaml
 from bigmodel.device import Device
+from bigmodel.interfaces import Batch
 from bigmodel.losses import CrossEntropy
 from bigmodel.models.mlp import MLP
 from bigmodel.models.resnet import ResNet
@@ -24,7 +27,7 @@ TASK = Classification(CrossEntropy(), 4)
 
 def _settled(model: nn.Module, **settings: object) -> Device:
     device = Device("cpu", **({"precision": "auto", "channels_last": "auto"} | settings))
-    precision.settle(device, model, TASK, SHAPE)
+    precision.settle(device, model, TASK, lambda count: Batch(torch.rand(count, *SHAPE), torch.zeros(count).long()))
     return device
 
 
@@ -68,6 +71,49 @@ def test_measuring_leaves_the_model_as_it_was(monkeypatch: pytest.MonkeyPatch) -
     for (name, value), other in zip(model.state_dict().items(), same.state_dict().values(), strict=True):
         assert value.equal(other), name
     assert all(parameter.grad is None for parameter in model.parameters())
+
+
+class WithoutBf16(nn.Sequential):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if torch.is_autocast_enabled("cpu"):
+            raise NotImplementedError("\"solve\" not implemented for 'BFloat16'\nand more")
+        return super().forward(x)
+
+
+def test_what_the_model_cannot_do_is_no_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "_cpu_has_bf16", lambda: True)
+    device = _settled(WithoutBf16(nn.Flatten(), nn.Linear(3 * 8 * 8, 4)))
+    assert (device.precision, device.channels_last) == ("fp32", False)
+    assert "; bf16 contiguous fails: \"solve\" not implemented for 'BFloat16'" in device.why
+    with pytest.raises(NotImplementedError):  # asked for, it is no matter of choice
+        _settled(WithoutBf16(nn.Conv2d(3, 4, 8), nn.Flatten()), precision="bf16")
+
+
+def test_what_cannot_be_is_refused_before_anything_is_measured(
+    cli: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(precision, "_measured", lambda *_, **__: pytest.fail("measured"))
+    words = ("device=cpu", "device.channels_last=auto", "model=cnn", "model.hidden=8")
+    (line,) = is_quiet(cli(*words, "batch_size=100000"), code=2)
+    assert line.startswith("batch_size: 100000 is more than the ")
+    loss = "loss={_target_: torch.nn.modules.loss.MultiMarginLoss}"
+    (line,) = is_quiet(cli(*words, "~loss", f"+{loss}", "dataset.augment.cutmix=1"), code=2)
+    assert line.startswith("dataset.augment.cutmix: mixed samples have odds as targets, and the loss takes class ")
+
+
+def test_a_run_from_before_there_were_layouts_goes_on(
+    cli: Callable[..., Answer], tiny_run: Answer, tmp_path: Path
+) -> None:
+    copy = tmp_path / "old"
+    shutil.copytree(tiny_run.run, copy)
+    config = copy / "config.yaml"
+    text = config.read_text()
+    assert "  channels_last: false\n" in text
+    config.write_text(text.replace("  channels_last: false\n", ""))
+    assert cli(f"run={copy}", verb="evaluate").code == 0
+    answer = cli(f"resume={copy}", "epochs=3")
+    assert answer.code == 0, answer.err
+    assert config.read_text().count("channels_last: false") == 1
 
 
 def test_without_a_choice_nothing_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:

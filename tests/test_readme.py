@@ -27,9 +27,15 @@ LINES = [
 ]
 COMMANDS = [line for line in LINES if line.strip()]
 TABLES = [line for line in README.splitlines() if line.startswith("| ")]
-FOLDERS = {"cifar10": "cifar-10-batches-bin", "mnist": "mnist", "fashion_mnist": "fashion_mnist"}
-RECIPES = {"cifar10_94": "cifar10", "article": "cifar10", "cifar10_resnet18": "cifar10"}
-NEEDED_PACKAGES = {"format=onnx": "onnxruntime", "model=timm": "timm"}
+FOLDERS = {
+    "cifar10": "cifar-10-batches-bin",
+    "mnist": "mnist",
+    "fashion_mnist": "fashion_mnist",
+    "tinyshakespeare": "shared/text",
+}
+RECIPES = dict.fromkeys(("cifar10_94", "article", "cifar10_resnet18"), "cifar10")
+RECIPES |= {"shakespeare_char": "tinyshakespeare"}
+NEEDED_PACKAGES = {"format=onnx": "onnxruntime", "model=timm": "timm", "hydra/sweeper=optuna": "optuna"}
 
 needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="there is no make here")
 
@@ -77,6 +83,8 @@ def works(verb, words, workplace):
             words = [*words, *TINY]
         elif "resume" not in settings and "--help" not in words:
             words = [*words, "dry_run=true"]
+            if settings and "device" not in settings:  # else `auto` trains each model to see what is fastest
+                words = [*words, "device=cpu"]
     if settings.get("device") == "cuda" and not torch.cuda.is_available():
         answer = call(*words, cwd=workplace, verb=verb)
         assert (answer.code, "NVIDIA" in answer.err) == (2, True), answer.err

@@ -18,6 +18,7 @@ import pytest
 from bigmodel.config import from_yaml
 from bigmodel.errors import Interrupted
 from conftest import TINY, Answer, _process_state, call, fingerprint, is_quiet, python, records, start
+from forks import finished, launch, until
 
 # everything that keeps state or draws random numbers, at intervals that do not divide each other
 FULL = (
@@ -181,18 +182,20 @@ def test_sigterm_saves_and_says_how_to_go_on(long_run: Path, cli: Callable[..., 
     step = json.loads((run / "summary.json").read_text())["step"]
     assert f"at step {step} of" in err.decode()
     assert next(iter(fingerprint(run))).startswith(f"step-{step:08d}")
-    assert start(f"resume={run}", cwd=tmp_path, stdout=subprocess.DEVNULL).wait(timeout=60) == 0
+    assert cli(f"resume={run}").code == 0
     assert (fingerprint(run), records(run)) == (fingerprint(long_run), records(long_run))
 
 
 SLOW = """
 import time
+from pathlib import Path
 from torch import nn
 class Slow(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.head = nn.Linear(64, 10)
     def forward(self, x):
+        Path("slow").touch()
         time.sleep(30)
         return self.head(x.flatten(1))
 """
@@ -200,14 +203,13 @@ class Slow(nn.Module):
 
 def test_a_second_signal_ends_at_once(tmp_path: Path) -> None:
     (tmp_path / "slow_pkg.py").write_text(SLOW)
-    process = start("~model", "+model={_target_: slow_pkg.Slow}", "trust=[slow_pkg]", "device=cpu", cwd=tmp_path)
-    _wait_for(lambda: [log for log in tmp_path.glob("outputs/*/*/train.log") if "starts" in log.read_text()], process)
-    time.sleep(0.2)
-    process.send_signal(signal.SIGINT)
+    process = launch("~model", "+model={_target_: slow_pkg.Slow}", "trust=[slow_pkg]", "device=cpu", cwd=tmp_path)
+    assert until((tmp_path / "slow").exists, process)
+    os.kill(process.pid, signal.SIGINT)
     time.sleep(0.3)
-    assert process.poll() is None  # the step is being finished
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=5) == 128 + signal.SIGTERM
+    assert process.exitcode is None  # the step is being finished
+    os.kill(process.pid, signal.SIGTERM)
+    assert finished(process, 5) == 128 + signal.SIGTERM
 
 
 def test_a_signal_before_training_leaves_nothing(tmp_path: Path) -> None:

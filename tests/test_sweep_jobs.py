@@ -37,6 +37,8 @@ class Net(nn.Module):
             time.sleep(0.1)
             Path("used", str(os.getpid())).write_text(json.dumps([gpu, began, time.time()]))
     def forward(self, x):
+        if self.training and Path("slow").exists():
+            time.sleep(0.2)
         return self.body(x)
 """
 JOB = ("--config-dir=mine", "model=own", "trust=[own_pkg]", "limit_batches=2", "epochs=1", "listeners=[]")
@@ -83,20 +85,14 @@ def test_a_mistake_is_one_line_and_makes_nothing(
 
 
 def test_what_is_queued_is_frozen(project: Path, cli: Callable[..., Answer]) -> None:
-    process = sweep(
-        *JOB,
-        "device=cpu",
-        "jobs=1",
-        "epochs=150",
-        "save_every=150epoch",
-        "evaluate_every=75epoch",
-        "seed=1,2,3",
-        cwd=project,
-    )
+    (project / "slow").touch()
+    once = ("epochs=20", "save_every=20epoch", "evaluate_every=20epoch")
+    process = sweep(*JOB, "device=cpu", "jobs=1", *once, "seed=1,2,3", cwd=project)
     assert until(lambda: list(project.glob("outputs/sweeps/*/0/config.yaml")), process)
     (project / "mine" / "model" / "own.yaml").write_text("_target_: own_pkg.Net\nwidth: 9\nfails: false\n")
     os.kill(process.pid, signal.SIGINT)
     assert finished(process) == 75
+    (project / "slow").unlink()
     directory = only_sweep(project)
     where = f"resume={directory.relative_to(project)}"
 

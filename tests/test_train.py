@@ -28,6 +28,7 @@ from bigmodel.models.mlp import MLP
 from bigmodel.targets import build
 from bigmodel.tasks.classification import Classification
 from conftest import TINY, Answer, fingerprint, is_quiet, records
+from warm import only_sweep, swept
 
 FRAGILE = """
 import torch
@@ -278,6 +279,42 @@ def test_a_compiled_run_measures_its_best_weights_too(
     assert (lines[-1]["split"], lines[-1]["step"]) == ("test", 3)
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_forward_and_loss_are_compiled_as_one_and_change_nothing(
+    cli: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graphs: list[str] = []
+
+    def backend(graph: torch.fx.GraphModule, _: object) -> Callable:
+        graphs.append(graph.code)
+        return graph
+
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
+    prints = []
+    for compiled in ("false", "true"):
+        words = (f"output_dir={compiled}", f"device.compile={compiled}")
+        answer = cli(*TINY, "epochs=1", "optim=muon", "accumulate=2", *words)
+        assert answer.code == 0, answer.err
+        (run,) = (answer.cwd / compiled).glob("*/*")
+        prints.append(fingerprint(run))
+        assert bool(graphs) == (compiled == "true")
+    assert prints[0] == prints[1]
+    assert any("linear" in code and "cross_entropy" in code for code in graphs)
+    assert any("baddbmm" in code for code in graphs)  # Muon's
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_compiler_that_fails_is_told_in_a_line(cli: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch) -> None:
+    def backend(_: torch.fx.GraphModule, __: object) -> Callable:
+        raise RuntimeError("No working C++ compiler found")
+
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
+    answer = cli(*TINY, "device.compile=true")
+    (line,) = is_quiet(answer, code=2)
+    assert line == "device.compile: torch's compiler failed: No working C++ compiler found; set it to false"
+    assert not list(answer.cwd.glob("outputs/*"))
+
+
 @pytest.mark.parametrize(("keep", "left"), [(2, 2), (3, 3), (4, 4)])
 def test_old_checkpoints_go_and_two_stay(cli: Callable[..., Answer], keep: int, left: int) -> None:
     answer = cli(*TINY, "save_every=1steps", f"keep={keep}", "evaluate_every=100epochs")
@@ -293,9 +330,17 @@ def _node(group: str, name: str) -> dict[str, Any]:
     return node
 
 
-@pytest.mark.parametrize("loss", ["cross_entropy", "mse"])
-@pytest.mark.parametrize("schedule", ["constant", "linear", "cosine", "one_cycle", "step"])
-@pytest.mark.parametrize("optim", ["sgd", "adam", "adamw", "muon"])
+OPTIMIZERS = ("sgd", "adam", "adamw", "muon")
+SCHEDULES = ("constant", "linear", "cosine", "one_cycle", "step")
+
+
+@pytest.mark.parametrize(
+    ("optim", "schedule", "loss"),  # a schedule does not know the loss
+    [
+        *((optim, schedule, "cross_entropy") for optim in OPTIMIZERS for schedule in SCHEDULES),
+        *((optim, "constant", "mse") for optim in OPTIMIZERS),
+    ],
+)
 def test_every_optimizer_schedule_and_loss_trains(optim: str, schedule: str, loss: str) -> None:
     device = Device(kind="cpu")
     device.seed(0, "test")
@@ -319,10 +364,10 @@ def test_every_optimizer_schedule_and_loss_trains(optim: str, schedule: str, los
     assert all(map(math.isfinite, losses))
 
 
-def test_a_sweep_makes_a_run_for_each_combination(cli: Callable[..., Answer]) -> None:
-    answer = cli("-m", *TINY[:-1], "epochs=1", "optim.lr=0.1,0.01", "seed=1,2")
-    assert answer.code == 0, answer.err
-    runs = [path.parent for path in (answer.cwd / "outputs" / "sweeps").glob("*/*/summary.json")]
+def test_a_sweep_makes_a_run_for_each_combination(tmp_path: Path) -> None:
+    code, said = swept(*TINY[:-1], "epochs=1", "optim.lr=0.1,0.01", "seed=1,2", cwd=tmp_path)
+    assert code == 0, said
+    runs = [path.parent for path in only_sweep(tmp_path).glob("*/summary.json")]
     assert len(runs) == 4
     assert len({fingerprint(run)["step-00000003/model.safetensors"] for run in runs}) == 4
     assert {_json(run / "summary.json")["state"] for run in runs} == {"done"}
@@ -335,17 +380,17 @@ def test_a_sweep_with_a_mistake_starts_nothing(cli: Callable[..., Answer], words
     assert list(answer.cwd.iterdir()) == []
 
 
-def test_a_job_that_fails_stops_no_other(cli: Callable[..., Answer], tmp_path: Path) -> None:
+def test_a_job_that_fails_stops_no_other(tmp_path: Path) -> None:
     cwd = tmp_path / "project"
     cwd.mkdir()
     (cwd / "fragile_pkg.py").write_text(FRAGILE)
     own = ("~model", "+model={_target_: fragile_pkg.Fragile, fail: false}", "trust=[fragile_pkg]")
     which = "optim.lr=0.1,1e37,0.01"
-    answer = cli("-m", *own, "limit_batches=4", "epochs=1", "device=cpu", "schedule=constant", which, cwd=cwd)
-    assert answer.code == 4, answer.err
-    states = [_json(path)["state"] for path in sorted((cwd / "outputs" / "sweeps").glob("*/*/summary.json"), key=str)]
-    assert states == ["done", "failed", "done"], answer.err
-    assert re.search(r"failed.*\b1\b", answer.err), answer.err  # which job it was
+    code, said = swept(*own, "limit_batches=4", "epochs=1", "device=cpu", "schedule=constant", which, cwd=cwd)
+    assert code == 4, said
+    states = [_json(path)["state"] for path in sorted(only_sweep(cwd).glob("*/summary.json"), key=str)]
+    assert states == ["done", "failed", "done"], said
+    assert re.search(r"failed.*\b1\b", said), said  # which job it was
 
 
 def test_a_run_without_listeners_says_nothing(cli: Callable[..., Answer], tiny_run: Answer) -> None:

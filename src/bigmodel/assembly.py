@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
+from torch import nn
 
 from bigmodel.config import Config
-from bigmodel.datasets.images import ImageDataset
-from bigmodel.datasets.pipeline import ImageData
 from bigmodel.device import Device
 from bigmodel.errors import ConfigError
-from bigmodel.interfaces import FromData, Task
+from bigmodel.interfaces import Batch, Data, Dataset, FromData, Mixing, Reading, Task
 from bigmodel.job import Job
 from bigmodel.loop import Plan
 from bigmodel.precision import settle
 from bigmodel.settings import Train
 from bigmodel.targets import build
+from bigmodel.words import first_line
 
 _MOST_STEPS = 1e15
 
@@ -30,8 +31,8 @@ class Parts:
     config: Config
     settings: Train
     device: Device
-    dataset: ImageDataset
-    data: ImageData
+    dataset: Dataset
+    data: Data
     job: Job
     plan: Plan
 
@@ -40,8 +41,8 @@ def assemble(config: Config, fresh: bool = True, like: Parts | None = None, kind
     """Build device, data, model, task and optimizer from the config, and settle what only the data can tell.
 
     A run that is not `fresh` takes its weights from a checkpoint, not from the file of pretrained ones, which may be
-    gone, nor from the data. Device and data are shared with `like`, a run that differs in numbers only; the job is made
-    by `kind`.
+    gone, nor from the data. Device, dataset and data are those of `like`, if there is one: of a run that differs in
+    numbers only. The job is made by `kind`.
 
     Raises:
         ConfigError: parts do not fit together; all reasons at once.
@@ -51,27 +52,40 @@ def assemble(config: Config, fresh: bool = True, like: Parts | None = None, kind
     if like is None:
         device: Device = build("device", tree["device"], trust)
         device.prepare()
-        dataset: ImageDataset = build("dataset", tree["dataset"], trust)
+        dataset: Dataset = build("dataset", tree["dataset"], trust)
     else:
         device, dataset = like.device, like.dataset
-    config = config.with_facts({"dataset.num_classes": len(dataset.classes), "device.threads": device.threads})
+    facts = {f"dataset.{key}": value for key, value in dataset.facts.items() if key in tree["dataset"]}
+    config = config.with_facts({**facts, "device.threads": device.threads})
     tree, settings = config.tree, Train(**config.tree)
     if settings.accumulate > settings.batch_size:
         raise ConfigError(f"accumulate: a batch of {settings.batch_size} has no {settings.accumulate} pieces")
-    told = tree["model"].get("num_classes", len(dataset.classes))
-    if told != len(dataset.classes):
-        raise ConfigError(f"model.num_classes: the data has {len(dataset.classes)} classes, not {told}")
+    _agree(tree["model"], dataset)
     task: Task = build("task", tree["task"], trust)
+    _hold_mixing(dataset, task)
+    how = Reading(
+        device.torch_device,
+        settings.batch_size,
+        settings.seed,
+        resident_bytes=settings.resident_gb * 1e9,
+        workers=settings.workers,
+        limit_batches=settings.limit_batches,
+        overfit_batch=settings.overfit_batch,
+    )
+    data = dataset.open(how) if like is None else like.data
+    if settings.batch_size > data.splits["train"]:
+        raise ConfigError(f"batch_size: {settings.batch_size} is more than the {data.splits['train']} training samples")
+    if settings.epochs * data.steps_per_epoch > _MOST_STEPS:
+        raise ConfigError(f"epochs: {settings.epochs:g} epochs are more than {_MOST_STEPS:g} steps")
     device.seed(settings.seed, "initialisation")
     node = dict(tree["model"])
     if "pretrained" in node and not fresh:
         node["pretrained"] = None
     model = build("model", node, trust).to(device.torch_device)
-    settle(device, model, task, dataset.input_shape)
+    settle(device, model, task, dataset.example)
+    if device.channels_last is True and like is None:
+        data = dataset.open(replace(how, channels_last=True))  # opening reads nothing yet
     config = config.with_facts({"device.precision": device.precision, "device.channels_last": device.channels_last})
-    data = _data(settings, dataset, device) if like is None else like.data.reseeded(settings.seed)
-    if settings.epochs * data.steps_per_epoch > _MOST_STEPS:
-        raise ConfigError(f"epochs: {settings.epochs:g} epochs are more than {_MOST_STEPS:g} steps")
     if fresh and isinstance(model, FromData):
         with torch.no_grad():
             model.initialise(next(data.train(0, 1)).inputs)
@@ -92,21 +106,30 @@ def assemble(config: Config, fresh: bool = True, like: Parts | None = None, kind
     return Parts(config, settings, device, dataset, data, job, _plan(settings, data, task))
 
 
-def _data(settings: Train, dataset: ImageDataset, device: Device) -> ImageData:
-    return ImageData(
-        dataset,
-        device=device.torch_device,
-        batch_size=settings.batch_size,
-        seed=settings.seed,
-        resident_bytes=settings.resident_gb * 1e9,
-        workers=settings.workers,
-        limit_batches=settings.limit_batches,
-        overfit_batch=settings.overfit_batch,
-        channels_last=device.channels_last is True,
-    )
+def _agree(model: Mapping[str, Any], dataset: Dataset) -> None:
+    """ConfigError if the model is told something of the data that the data is not."""
+    for key, value in dataset.facts.items():
+        fact = tuple(value) if isinstance(value, (list, tuple)) else value
+        if model.get(key, fact) != fact:
+            raise ConfigError(f"model.{key}: the data has {value}, not {model[key]}; leave it ${{dataset.{key}}}")
 
 
-def _plan(settings: Train, data: ImageData, task: Task) -> Plan:
+def _hold_mixing(dataset: Dataset, task: Task) -> None:
+    """ConfigError where samples are mixed and the loss cannot take their odds."""
+    if not isinstance(dataset, Mixing) or not dataset.mixing:
+        return
+    classes, mixing = int(dataset.facts["num_classes"]), dataset.mixing
+    odds_NC = torch.full((2, classes), 1 / classes)
+    try:
+        task.loss(nn.Identity(), Batch(odds_NC, odds_NC))
+    except Exception as error:
+        raise ConfigError(
+            f"dataset.augment.{mixing[0]}: mixed samples have odds as targets, and the loss takes class numbers only "
+            f"({first_line(error)}); set {' and '.join(mixing)} to 0, or loss=cross_entropy"
+        ) from error
+
+
+def _plan(settings: Train, data: Data, task: Task) -> Plan:
     split, _, metric = settings.monitor.partition("/")
     if split != "val" or metric not in task.metric_names:
         choices = ", ".join(f"val/{name}" for name in task.metric_names)

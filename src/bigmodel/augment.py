@@ -39,6 +39,11 @@ class Augment:
     mixup: BetaShape = 0.0
     cutmix: BetaShape = 0.0
 
+    @property
+    def mixing(self) -> list[str]:
+        """Which of `mixup` and `cutmix` are on: targets are odds then."""
+        return [name for name in ("mixup", "cutmix") if getattr(self, name)]
+
     def misfits(self, input_shape: Sequence[int], num_classes: int) -> list[str]:
         """What cannot be done to such images, a line each that begins with the setting."""
         shape, side = "x".join(map(str, input_shape)), min(input_shape[1:])
@@ -47,9 +52,8 @@ class Augment:
             problems.append(f"crop: must be less than the side of {shape} images, not {self.crop}")
         if self.cutout > side:
             problems.append(f"cutout: a square of {self.cutout} pixels is larger than {shape} images")
-        mixing = [name for name in ("mixup", "cutmix") if getattr(self, name)]
         if num_classes < 2:
-            problems += [f"{name}: the data has no second class to mix with; set it to 0" for name in mixing]
+            problems += [f"{name}: the data has no second class to mix with; set it to 0" for name in self.mixing]
         return problems
 
     def on_pixels(self, pixels_NCHW: Tensor, seed: int, step: int, epoch: int, samples_N: Tensor) -> Tensor:
@@ -73,10 +77,9 @@ class Augment:
         """After normalisation, in place: inputs, and labels (N,) or, where samples are mixed, their odds (N, C)."""
         if self.cutout:
             augmentations.cutout(inputs_NCHW, self.cutout, _generator(inputs_NCHW, seed, "cutout", step))
-        mixing = [name for name in ("mixup", "cutmix") if getattr(self, name)]
-        if not mixing:
+        if not self.mixing:
             return inputs_NCHW, labels_N
-        name = random.Random(derive(seed, "mix", step)).choice(mixing)
+        name = random.Random(derive(seed, "mix", step)).choice(self.mixing)
         draw = random.Random(derive(seed, name, step))
         shape = getattr(self, name)
         weight, odds_NC = draw.betavariate(shape, shape), F.one_hot(labels_N, num_classes).float()

@@ -36,6 +36,7 @@ from bigmodel.words import clip, first_line
 
 _LONGEST_KEY = 255  # Hydra looks for a directory of that name
 _LONGEST_WORD = 8192
+_DEFAULT = "experiment=null"
 
 
 @dataclass(frozen=True)
@@ -53,12 +54,12 @@ def compose(command: str, overrides: Sequence[str], source: Source, trust: Seque
         ConfigError: a line for each mistake.
     """
     refuse_long(overrides)
-    default = "experiment=null"  # which Hydra cannot read
-    overrides = [text for text in overrides if text.lstrip("+") != default]
+    # Hydra cannot read that a group is null
+    overrides = ["~loss" if text == "loss=null" else text for text in overrides if text.lstrip("+") != _DEFAULT]
     with _loader(source) as loader:
         problems: list[str] = []
         try:
-            if any("=[" in text for text in overrides):  # two choices of one group would be merged, not refused
+            if any(map(_lists_choices, overrides)):  # of one group, which Hydra would merge and not refuse
                 raise ValueError
             composed = hydra_compose(config_name=source.name, overrides=[*overrides])
         except (HydraException, OmegaConfBaseException, OSError, ValueError, RecursionError):
@@ -69,6 +70,12 @@ def compose(command: str, overrides: Sequence[str], source: Source, trust: Seque
     if problems:
         raise ConfigError(*dict.fromkeys(problems))
     return config
+
+
+def _lists_choices(text: str) -> bool:
+    """Whether it may be `model=[cnn,mlp]`; a list of numbers as in `model.hidden=[16]` need not be composed twice."""
+    key, sign, _ = text.partition("=[")
+    return bool(sign) and key != "listeners" and "." not in key.partition("@")[0]
 
 
 def refuse_long(overrides: Sequence[str]) -> None:
@@ -202,7 +209,7 @@ def _group_problem(loader: ConfigLoader, override: Override) -> str | None:
     options = loader.get_group_options(override.key_or_group)
     if isinstance(value, list) and override.key_or_group != "listeners":
         return f"{override.key_or_group}: takes one choice, not a list"
-    if value is None and override.key_or_group != "experiment":
+    if value is None and override.key_or_group != "experiment" and not override.is_delete():
         return f"{override.key_or_group}: needs a choice; {nearest('null', options)}"
     for choice in value if isinstance(value, list) else [value]:
         if choice is not None and str(choice) not in options:

@@ -20,6 +20,8 @@ from bigmodel.targets import check
 from bigmodel.words import first_line
 
 _ENVIRONMENT = re.compile(r"\$\{\s*oc\.env\s*:\s*(\w*)")  # the name is empty where it is itself put together
+_OF_THE_MOMENT = re.compile(r"\$\{\s*(hydra|now|oc\.env)\s*:")
+_MISSING = re.compile(r"Interpolation key '([\w.]+)' not found")
 _OWN_ENVIRONMENT = "BIGMODEL_"
 STAND_IN_LR = 1e-3  # where `optim.lr` is still to be found: a rate that every optimizer takes
 
@@ -64,6 +66,23 @@ class Config:
         """The resolved config as YAML that runs again; secrets stay references to the environment."""
         return OmegaConf.to_yaml(OmegaConf.create(self.shareable()))
 
+    def open_yaml(self) -> str:
+        """The config as YAML in which keys still refer to each other, so that other values can be laid over it.
+
+        What Hydra, the clock or our own environment say is fixed; what may be a secret stays a reference.
+        """
+        copied = self._composed.copy()
+        OmegaConf.set_struct(copied, False)
+        copied.pop("hydra", None)
+        for path, raw in [*_leaves("", copied)]:
+            if (
+                isinstance(raw, str)
+                and _OF_THE_MOMENT.search(raw)
+                and not any(map(_foreign, _ENVIRONMENT.findall(raw)))
+            ):
+                OmegaConf.update(copied, path, OmegaConf.select(self._composed, path))
+        return OmegaConf.to_yaml(copied)
+
     def shareable(self) -> dict[str, Any]:
         """All values resolved but references to the environment, which may be secrets: what may be written to disk."""
         shareable: dict[str, Any] = _without_secrets(self._composed)
@@ -99,6 +118,9 @@ def problems_of(config: Config, command: str) -> list[str]:
         tree = config.with_facts(_stand_ins(tree)).plain()
     except (OmegaConfBaseException, HydraException) as error:
         key = getattr(error, "full_key", None)
+        if key and (missing := _MISSING.match(first_line(error))):
+            group, _, name = missing[1].rpartition(".")
+            return [f"{key}: takes {name} from the chosen {group}, which has none; the two do not go together"]
         return [f"{key}: {first_line(error)}" if key else first_line(error)]
     plain = [f"{path}: a secret would be written down; give it as '${{oc.env:NAME}}'" for path in _secrets(config)]
     told = {line.partition(": ")[0] for line in plain}
@@ -108,7 +130,7 @@ def problems_of(config: Config, command: str) -> list[str]:
         if line.partition(": ")[0] not in told
     ]
     problems += plain
-    keys = {line.partition(": ")[0] for line in problems}
+    keys = {line.partition(": ")[0] for line in problems} | _untold(tree)
     return [line for line in problems if config.reference(line.partition(": ")[0]) not in keys]
 
 
@@ -122,9 +144,15 @@ def found_later(tree: Mapping[str, Any]) -> list[str]:
 def _stand_ins(tree: Mapping[str, Any]) -> dict[str, Any]:
     """Numbers for what is not known yet, so that all the rest can be checked."""
     numbers = {"batch_size": 1, "optim.lr": STAND_IN_LR}
+    return {key: numbers[key] for key in found_later(tree)}
+
+
+def _untold(tree: Mapping[str, Any]) -> set[str]:
+    """Keys of the dataset that are null: the data will tell, and what refers to them is no mistake yet."""
     dataset = tree.get("dataset")
-    untold = isinstance(dataset, Mapping) and dataset.get("num_classes", 0) is None  # the data will tell
-    return {key: numbers[key] for key in found_later(tree)} | ({"dataset.num_classes": 2} if untold else {})
+    return (
+        {f"dataset.{key}" for key, value in dataset.items() if value is None} if isinstance(dataset, Mapping) else set()
+    )
 
 
 def _secrets(config: Config) -> Iterator[str]:

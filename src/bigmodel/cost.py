@@ -104,12 +104,3 @@ def _state_bytes(group: dict[str, object]) -> int:
 
 def _storage(tensor: Tensor) -> int:
     return int(tensor.untyped_storage()._cdata)
-
-
-def amount(number: float, unit: str) -> str:
-    """`1.23 GFLOP`: three digits with a decimal prefix."""
-    prefixes = ["", "k", "M", "G", "T", "P", "E"]
-    while number >= 999.5 and len(prefixes) > 1:
-        number /= 1000
-        prefixes.pop(0)
-    return f"{number:.3g} {prefixes[0]}{unit}"

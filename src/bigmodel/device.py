@@ -7,10 +7,10 @@ import ctypes
 import os
 import platform
 import subprocess
-from typing import Any, Literal, cast
+from collections.abc import Callable
+from typing import Any, Literal, TypeVar, cast
 
 import torch
-from torch import nn
 
 from bigmodel.errors import ConfigError
 from bigmodel.light_torch import deterministic_algorithms, spare_the_compiler
@@ -19,6 +19,7 @@ from bigmodel.seeds import derive
 
 __all__ = ["Device"]
 
+_F = TypeVar("_F", bound=Callable[..., Any])
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _LARGEST_IN_HEAP = -1, -3, 32 << 20  # malloc.h; the most that glibc takes
 
 
@@ -35,7 +36,7 @@ class Device:
         index: NonNegativeInt | None = None,
         precision: Literal["auto", "fp32", "tf32", "bf16"] = "fp32",
         channels_last: bool | Literal["auto"] = False,
-        compile: bool = False,
+        compile: bool | Literal["graphs"] = False,
         threads: PositiveInt | None = None,
         deterministic: bool = False,
     ) -> None:
@@ -46,10 +47,12 @@ class Device:
         self.precision: str = precision
         self.channels_last: bool | str = channels_last
         self.why = "as asked"
-        self._compile, self._deterministic = compile, deterministic
+        self._compile, self._graphs, self._deterministic = bool(compile), compile == "graphs", deterministic
         self.threads = threads or torch.get_num_threads()
         if precision == "tf32" and self.torch_device.type != "cuda":
             raise ConfigError(f"device.precision: tf32 needs an NVIDIA GPU, and this run is on {self.name}; use fp32")
+        if self._graphs and self.torch_device.type != "cuda":
+            raise ConfigError(f"device.compile: graphs need an NVIDIA GPU, and this run is on {self.name}; use true")
         if deterministic and self.torch_device.type == "mps":
             raise ConfigError(
                 "device.deterministic: Apple GPUs promise no bitwise repetition; use device=cpu, or leave it false"
@@ -65,6 +68,11 @@ class Device:
         if self.torch_device.type == "cuda":
             return f"{self.torch_device} ({torch.cuda.get_device_name(self.torch_device)})"
         return f"{self.torch_device.type} ({platform.processor() or platform.machine()}, {self.threads} threads)"
+
+    @property
+    def queues(self) -> bool:
+        """Whether it works through a queue while the host goes on, so that to read a number is to wait for it."""
+        return self.torch_device.type == "cuda"
 
     @property
     def repeats(self) -> str:
@@ -111,11 +119,20 @@ class Device:
             return contextlib.nullcontext()
         return torch.autocast(self.torch_device.type, torch.bfloat16)
 
-    def compiled(self, model: nn.Module) -> nn.Module:
-        """The module to call: compiled if asked, sharing the weights of `model`."""
+    def compiled(self, function: _F, same_shapes: bool = False) -> _F:
+        """The function or module to call: compiled if asked. With `same_shapes` each shape has code of its own, and
+        where graphs are asked for the whole of its kernels is launched at once (CUDA graphs).
+        """
         if not self._compile:
-            return model
-        return cast(nn.Module, torch.compile(model))
+            return function
+        if not same_shapes:
+            return cast(_F, torch.compile(function))
+        return cast(_F, torch.compile(function, dynamic=False, mode="reduce-overhead" if self._graphs else None))
+
+    def begin_step(self) -> None:
+        """Results of the step before are no longer needed: graphs write the new ones over them."""
+        if self._graphs:
+            torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
 
     def seed(self, seed: int, *purpose: int | str) -> None:
         """Key dropout and every other global draw to (seed, purpose): nothing carries over from before."""

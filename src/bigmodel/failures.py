@@ -11,9 +11,9 @@ from pathlib import Path
 import torch
 
 from bigmodel import checkpoint
-from bigmodel.cost import amount
 from bigmodel.errors import ConfigError, OutOfMemoryError, StorageError
 from bigmodel.job import Job
+from bigmodel.words import amount, first_line
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _STORAGE = (*_FULL, errno.EFBIG, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM)
@@ -24,13 +24,13 @@ def failures_in_words(directory: Path, job: Job) -> Iterator[None]:
     """While a run is in its directory.
 
     Raises:
-        ConfigError: an operation cannot be repeated bitwise, as the run demands.
+        ConfigError: an operation cannot be repeated bitwise, as the run demands, or torch's compiler fails.
         OutOfMemoryError: as `out_of_memory_in_words`.
         StorageError: the disk refused; the last good step is named, and where it is full, what a save needs.
     """
     try:
         advice = "set accumulate=2 (the same updates in less memory) or lower batch_size"
-        with out_of_memory_in_words(lambda: f"at step {job.step}; {advice}"):
+        with compiler_in_words(), out_of_memory_in_words(lambda: f"at step {job.step}; {advice}"):
             yield
     except RuntimeError as error:
         operation, found, _ = str(error).partition(" does not have a deterministic implementation")
@@ -74,3 +74,15 @@ def out_of_memory_in_words(where: str | Callable[[], str]) -> Iterator[None]:
         if not known:
             raise
         raise OutOfMemoryError(f"out of memory {where if isinstance(where, str) else where()}") from error
+
+
+@contextlib.contextmanager
+def compiler_in_words() -> Iterator[None]:
+    """ConfigError for what torch's compiler raises where it compiles: at a first call."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not type(error).__module__.startswith(("torch._dynamo.", "torch._inductor.")):
+            raise
+        reason = first_line(getattr(error, "inner_exception", error))
+        raise ConfigError(f"device.compile: torch's compiler failed: {reason}; set it to false") from error

@@ -12,6 +12,7 @@ _EXAMPLES = {
   bigmodel-train model=cnn optim=sgd device=cuda             choose from groups
   bigmodel-train dataset=cifar10 model=resnet18 optim.lr=0.1 epochs=30 batch_size=512
   bigmodel-train -m optim.lr=0.1,0.01 seed=1,2               a sweep: every combination
+  bigmodel-train -m hydra/sweeper=optuna 'optim.lr=tag(log,interval(1e-4,1e-1))'   a search
   bigmodel-train optim=adamw seeds=5                         five seeds: mean, deviation and a 95 % interval
   bigmodel-train -m resume=outputs/sweeps/2026-01-31_12-00-00-a1b2   a sweep goes on
   bigmodel-train batch_size=auto optim.lr=auto               find both on this machine, then train
@@ -37,7 +38,7 @@ _SWEEP = (
 _PURPOSE = {
     "train": "Train a model from YAML; checkpoints, logs and metrics go to a new directory under outputs/.",
     "evaluate": "Measure a trained run on a split of its data.",
-    "predict": "Classify images with a trained run.",
+    "predict": "Ask a trained run about images, texts or whatever it was trained on.",
     "export": "Write a trained model in a format other tools load; it is loaded again and compared first.",
 }
 _READERS = {  # of what runs left: they have no config
@@ -61,7 +62,7 @@ Examples:
 Usage: bigmodel-runs [condition ...] [key=value ...]
 
 A condition is any key of a run's config or metrics with a value: model=cnn, 'optim.lr>0.01', 'test/accuracy>=0.9',
-state=done (done, early_stopped, failed, interrupted, running), 'age<2d'. All of them must hold.
+state=done (done, early_stopped, failed, interrupted, pruned, running), 'age<2d'. All of them must hold.
 
 Settings and their defaults:
   sort: age               any key; metrics with the best first, sort=-KEY the other way round

@@ -1,4 +1,4 @@
-"""A trained run, opened for inference. The checkpoint alone is enough: weights, model, classes and preprocessing.
+"""A trained run, opened for inference. The checkpoint alone is enough: weights, model, and what it needs of the data.
 
 A checkpoint may come from a stranger, so its config is held to the built-in targets before anything is
 imported, but for packages that the command line trusts.
@@ -18,19 +18,22 @@ from torch import Tensor, nn
 
 from bigmodel import checkpoint
 from bigmodel.checkpoint import Checkpoint
-from bigmodel.datasets.files import open_image
-from bigmodel.datasets.images import normalised
 from bigmodel.device import Device
 from bigmodel.errors import ConfigError, StorageError
+from bigmodel.interfaces import Kind
 from bigmodel.targets import build, check
 
-Ranking = list[tuple[str, float]]  # classes with their probabilities, the likeliest first
-_LARGEST_INPUT = 1 << 26  # values in one image
+_OF_THE_RUN = frozenset({"step", "steps", "best", "tally", "config"})  # in a checkpoint's state; the rest is the data's
 
 
 @dataclass(frozen=True)
 class _ModelNode:
     model: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class _KindNode:
+    kind: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,8 @@ class _EvaluationNodes:
 
 
 class Predictor:
-    """A checkpoint's model in evaluation mode, on its device, with what prepares its input and names its output.
+    """A checkpoint's model in evaluation mode, on its device, with the `Kind` that prepares its input and says what its
+    outputs mean. `about` is what the checkpoint carries of the data, for the kind.
 
     Raises:
         ConfigError: the checkpoint's config names a target that is not trusted.
@@ -56,13 +60,13 @@ class Predictor:
             state = found.state
             self.step = int(state["step"])
             self.config: Mapping[str, Any] = dict(state["config"])
-            self.classes = [str(name) for name in state["classes"]]
-            self.input_shape = tuple(int(size) for size in state["input_shape"])
-            self.mean, self.std = [float(v) for v in state["mean"]], [float(v) for v in state["std"]]
+            if not isinstance(self.config.get("model"), Mapping):
+                raise ValueError("no model")
             weights = found.tensors.get("ema") or found.tensors["model"]
-            self._hold()
+            self.about = _about(state)
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise StorageError(f"{found.path}: its state.json is not of this version: {error!r}") from error
+        self.kind = self._kind()
         try:
             with _no_larger_than(weights):
                 self.model = fresh_model(self.config, trust)
@@ -72,63 +76,54 @@ class Predictor:
             raise StorageError(f"{found.path}: the weights do not fit the model of its own config: {reason}") from error
         self.model.to(device.torch_device).eval().requires_grad_(False)
 
-    def _hold(self) -> None:
-        """ValueError unless the facts about images and classes fit together."""
-        channels, height, width = self.input_shape
-        if min(self.input_shape) < 1 or channels * height * width > _LARGEST_INPUT:
-            raise ValueError(f"input_shape {list(self.input_shape)}")
-        if not len(self.mean) == len(self.std) == channels or min(self.std) <= 0:
-            raise ValueError(f"mean and std for {channels} channels")
-        if not self.classes or not isinstance(self.config.get("model"), Mapping):
-            raise ValueError("no classes or no model")
+    def _kind(self) -> Kind:
+        node = {"_target_": self.about["kind"]} | {key: value for key, value in self.about.items() if key != "kind"}
+        problems = check({"kind": node}, f"{__name__}._KindNode", self.trust)
+        if any("_target_" in line for line in problems):
+            raise ConfigError(*(f"the checkpoint's state: {line}" for line in problems))
+        try:
+            if problems:
+                raise ConfigError(*problems)
+            kind: Kind = build("kind", node, self.trust)
+        except ConfigError as error:
+            raise StorageError(f"{self.path}: its state.json is not of this version: {error.lines[0]}") from error
+        return kind
 
     @property
     def run_directory(self) -> Path:
         """The directory of the run that the checkpoint is part of."""
         return self.path.resolve().parents[1]
 
-    def about(self) -> dict[str, Any]:
-        """What a user of the weights must know, for JSON: classes, preprocessing, and the model's node."""
-        return {
-            "classes": self.classes,
-            "input_shape": list(self.input_shape),
-            "mean": self.mean,
-            "std": self.std,
-            "model": _without_pretrained(self.config["model"]),
-            "step": self.step,
-        }
+    @property
+    def classes(self) -> list[str] | None:
+        """Their names in the order of the outputs; None where the data has no classes."""
+        return list(self.about["classes"]) if "classes" in self.about else None
 
-    def opened(self, path: str | Path) -> Tensor:
-        """One image as uint8 (C, H, W), in the shape the model takes. Raises DataError if it cannot be read."""
-        return open_image(path, self.input_shape)
+    def card(self) -> dict[str, Any]:
+        """What a user of the weights must know, for JSON: input, outputs and the model's node."""
+        return {**self.about, "model": _without_pretrained(self.config["model"]), "step": self.step}
 
-    def prepared(self, paths: Sequence[str | Path]) -> Tensor:
-        """The images as one normalised batch (N, C, H, W) on the device. Raises DataError for a bad image."""
-        return self._normalised(torch.stack([self.opened(path) for path in paths]))
+    def predict(self, sources: Sequence[str | Path], **asked: Any) -> list[tuple[str, dict[str, Any]]]:
+        """Each source, a file or a text, with the model's answer. `asked` is `top`, `sample` of predict.yaml.
 
-    def rank(self, pixels_NCHW: Tensor) -> list[Ranking]:
-        """For each uint8 image all classes with their probabilities, the likeliest first."""
-        return self._ranked(self._normalised(pixels_NCHW))
-
-    def predict(self, paths: Sequence[str | Path]) -> list[tuple[str, Ranking]]:
-        """Each path with all classes and their probabilities, the likeliest first. Raises DataError for a bad image."""
-        if not paths:
+        Raises:
+            DataError: a source cannot be read.
+        """
+        if not sources:
             return []
-        return list(zip(map(str, paths), self._ranked(self.prepared(paths)), strict=True))
+        names = list(map(str, sources))
+        return list(zip(names, self.answers([self.kind.read(name) for name in names], **asked), strict=True))
 
-    def _normalised(self, pixels_NCHW: Tensor) -> Tensor:
-        there = self.device.torch_device
-        mean, std = (torch.tensor(values, device=there).view(-1, 1, 1) for values in (self.mean, self.std))
-        return normalised(pixels_NCHW.to(there), mean, std)
-
-    def _ranked(self, inputs_NCHW: Tensor) -> list[Ranking]:
+    def answers(self, samples: Sequence[Tensor], **asked: Any) -> list[dict[str, Any]]:
+        """What the model says of samples that the kind has read, computed as one batch."""
+        inputs = self.kind.prepared(samples, self.device.torch_device)
         with torch.inference_mode(), self.device.autocast():
-            outputs_NK = self.model(inputs_NCHW)
-        sorted_NK = outputs_NK.float().softmax(1).sort(dim=1, descending=True, stable=True)
-        return [
-            [(self.classes[index], value) for index, value in zip(indices, values, strict=True)]
-            for indices, values in zip(sorted_NK.indices.tolist(), sorted_NK.values.tolist(), strict=True)
-        ]
+            return self.kind.answers(self.model, inputs, **asked)
+
+
+def _about(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a checkpoint's state what its dataset said of itself. The first checkpoints, all of images, name no kind."""
+    return {"kind": "bigmodel.predicting.images.Images"} | {k: v for k, v in state.items() if k not in _OF_THE_RUN}
 
 
 def load(run: str, device: Device | None = None, trust: Sequence[str] = ()) -> Predictor:

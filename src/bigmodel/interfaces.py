@@ -1,16 +1,23 @@
-"""What the loop asks of a task, of data and of a listener. Anything with these methods will do."""
+"""What the house asks of a task, a dataset, a kind of input, a listener. Anything with these methods will do.
+
+Images, tables, waves, text: nothing outside the leaves knows which. A sample is one tensor in and one tensor out.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
+import torch
 from torch import Tensor, nn
 
 
 class Batch(NamedTuple):
-    """Samples that already lie on the device: `inputs` (N, ...) and `targets` (N, ...).
+    """Samples that already lie on the device: `inputs` (N, ...) and `targets` (N, ...), each one tensor of any type.
 
+    Sequences of unequal length are filled up at the end, whole numbers with -1 and others with NaN, so that their
+    lengths are in the tensor itself: see `bigmodel.padding`.
     `samples` (N,), int64 on the CPU, are their numbers in the data, where that is known.
     """
 
@@ -27,8 +34,30 @@ class Batch(NamedTuple):
         return [Batch(*part) for part in zip(inputs, targets, samples, strict=True)]
 
 
+@dataclass(frozen=True)
+class Reading:
+    """How a dataset is to be read. `channels_last` concerns images: torch's memory format of that name."""
+
+    device: torch.device
+    batch_size: int
+    seed: int
+    resident_bytes: float = 4e9
+    workers: int = 0
+    limit_batches: int | None = None
+    overfit_batch: bool = False
+    channels_last: bool = False
+
+
 class Data(Protocol):
     """Batches as a pure function of (seed, step). Placement, order and augmentation are its own affair."""
+
+    @property
+    def placement(self) -> str:
+        """Where the training samples lie and why, in words for the plan."""
+
+    @property
+    def streamed(self) -> bool:
+        """Whether processes of their own read the training samples, so that the loop may wait for them."""
 
     @property
     def steps_per_epoch(self) -> int:
@@ -46,6 +75,88 @@ class Data(Protocol):
 
 
 @runtime_checkable
+class Reseeding(Protocol):
+    """`Data` that runs in one process can share, each with its own seed."""
+
+    def reseeded(self, seed: int) -> Data:
+        """The same for a run with another seed; what lies in memory is not loaded again.
+
+        Raises:
+            ConfigError: it does not lie in memory.
+        """
+
+
+class Dataset(Protocol):
+    """What a dataset's function returns."""
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """What models and tasks may ask of the data, by keys of its YAML, as num_classes or input_shape.
+
+        They take the place of what the YAML says, so a key may be null there; what is not null the dataset holds
+        against the data.
+        """
+
+    @property
+    def summary(self) -> str:
+        """The samples in words for the plan, as `10 classes, 3x32x32`."""
+
+    @property
+    def fingerprint(self) -> str:
+        """A text that differs for other data."""
+
+    def about(self) -> Mapping[str, Any]:
+        """What a checkpoint must carry, as JSON, to prepare raw input and to name outputs.
+
+        `kind` is the dotted name of a `Kind`, whose arguments are the other entries; `classes` are named as such.
+        """
+
+    def example(self, count: int) -> Batch:
+        """So many samples on the CPU that cost no more and no less than true ones: to measure with, before `open`."""
+
+    def open(self, how: Reading) -> Data:
+        """Its batches. Raises DataError where the data is missing or damaged."""
+
+
+class Kind(Protocol):
+    """A kind of raw input: how it is found, read and prepared, and what a model's answer to it looks like.
+
+    It is built from what the checkpoint carries of its dataset, `about`, and may be a stranger's: its signature states
+    what each value may be, and ValueError says what does not fit together.
+    """
+
+    def find(self, given: str) -> Sequence[str]:
+        """The sources that `input=` means: files, or texts. Raises DataError if there is none."""
+
+    def read(self, source: str) -> Tensor:
+        """One of them, without the batch's dimension, on the CPU. Raises DataError if it cannot be read."""
+
+    def prepared(self, samples: Sequence[Tensor], device: torch.device) -> Tensor:
+        """Samples that were read, as the inputs (N, ...) of the model."""
+
+    def answers(self, model: nn.Module, inputs: Tensor, **asked: Any) -> list[dict[str, Any]]:
+        """For each input what the model says, for JSON. Called without gradients, in the device's precision.
+
+        Of what is `asked`, the keys `top` and `sample` of predict.yaml, each kind takes what concerns it.
+        """
+
+    def table(self, sources: Sequence[str], answered: Iterable[tuple[str, Mapping[str, Any]]]) -> Iterator[str]:
+        """Lines for people, each as soon as its answer has come. Raw input may hold control codes: `printable`."""
+
+    def example(self, count: int, generator: torch.Generator) -> Tensor:
+        """Random inputs (count, ...) such as `prepared` makes: an exported model is compared on them."""
+
+
+@runtime_checkable
+class Mixing(Protocol):
+    """A dataset whose training samples may be mixed with each other, so that class numbers become odds (N, C)."""
+
+    @property
+    def mixing(self) -> Sequence[str]:
+        """The settings that do so, by the names they have in `augment`; empty if none does."""
+
+
+@runtime_checkable
 class FromData(Protocol):
     """A model that computes some of its first weights from data."""
 
@@ -54,7 +165,10 @@ class FromData(Protocol):
 
 
 class Task(Protocol):
-    """What a model is trained for: the loss, and the metrics as sums that add up exactly over batches."""
+    """What a model is trained for: the loss, and the metrics as sums that add up exactly over batches.
+
+    `metric_names` begin with "loss"; `monitor` is `val/` and one of them.
+    """
 
     lower_is_better: frozenset[str]
     metric_names: tuple[str, ...]

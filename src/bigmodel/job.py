@@ -15,13 +15,14 @@ import torch
 from torch import Tensor, nn
 
 from bigmodel.device import Device
+from bigmodel.divergence import Update, Watch
 from bigmodel.errors import ConfigError, DivergedError
 from bigmodel.interfaces import Batch, Task
 from bigmodel.light_torch import bare_step
+from bigmodel.optim.muon import Muon
 from bigmodel.schedules import midpoint
 
 Tensors = dict[str, dict[str, Tensor]]  # file name to tensors
-_NAMED = 5  # samples of a batch that are told when it diverges
 
 
 class Job:
@@ -44,6 +45,10 @@ class Job:
         self.model, self.task, self.steps, self.step = model, task, steps, 0
         self.best: dict[str, float] = {}
         self._callable = device.compiled(model)
+        self._loss = device.compiled(task.loss, same_shapes=True)
+        for optimizer in optimizers:
+            if isinstance(optimizer, Muon):  # torch's fused ones are one kernel as they are
+                optimizer.orthogonalise = device.compiled(optimizer.orthogonalise, same_shapes=True)
         self.optimizers, self._schedule, self.device, self.seed = optimizers, schedule, device, seed
         self.accumulate, self.clip_norm, self._ema_decay = accumulate, clip_norm, ema
         self._parameters = [p for group in self.groups for p in group["params"]]
@@ -53,6 +58,7 @@ class Job:
             group["initial_lr"] = float(group["lr"])
         self._ema = copy.deepcopy(model).requires_grad_(False) if ema is not None else None
         self._steps = [bare_step(optimizer) for optimizer in optimizers]
+        self._watch = Watch(optimizers, device)
         self.tally: Tensor | None = None
         self.grad_norm: Tensor = torch.zeros(())
 
@@ -102,12 +108,12 @@ class Job:
         """One optimizer step on one batch.
 
         Raises:
-            DivergedError: loss or gradient is not finite; the weights are as they were.
+            DivergedError: loss or gradient is not finite, here or on a GPU up to four steps ago; weights, optimizer
+                state and `step` are as they were before that step.
         """
         loss, tally = self.gradients(batch)
         self.grad_norm = self._clip()
-        if not torch.isfinite(self.grad_norm):  # waits for a GPU; a NaN that reaches the weights costs the run
-            raise self.divergence(batch, loss)
+        self._refuse(self._watch.see(self.step, self.last_lr, batch.samples, loss, self.grad_norm))
         self.descend()
         self.tally = tally if self.tally is None else self.tally + tally
         self.end_step()
@@ -119,13 +125,17 @@ class Job:
         pieces = batch.pieces(self.accumulate)
         tally: Tensor | None = None
         for piece in pieces:
-            with self.device.autocast():
-                loss, outputs = self.task.loss(self._callable, piece)
+            loss, outputs = self.loss(piece)
             (loss if len(pieces) == 1 else loss * (len(piece.targets) / len(batch.targets))).backward()  # type: ignore[no-untyped-call]
             added = self.task.tally(loss, outputs.detach(), piece).to(self.device.sum_dtype)
             tally = added if tally is None else tally + added
         assert tally is not None
         return loss, tally
+
+    def loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The task's loss, in the device's precision, and the model's outputs: compiled as one, if anything is."""
+        with self.device.autocast():
+            return self._loss(self.model, batch)
 
     def begin_step(self) -> None:
         """The model in training mode, and the rates of this step in the optimizers.
@@ -134,6 +144,7 @@ class Job:
         afterwards.
         """
         self.model.train()
+        self.device.begin_step()
         progress = midpoint(self.step, self.steps)
         for group in self.groups:
             until = group.get("until", 1.0)
@@ -156,25 +167,23 @@ class Job:
         self._average()
         self.step += 1
 
-    def divergence(self, batch: Batch, loss: Tensor) -> DivergedError:
-        """What to raise where `grad_norm` is not finite."""
-        norm = self.grad_norm.item()
-        return DivergedError(
-            f"diverged at step {self.step}{_named(batch.samples)}: loss {loss.item():g}, gradient norm {norm:g}; "
-            f"the weights are as before this step. Lower optim.lr (now {self.last_lr:g}) or set clip_norm"
-        )
-
     def refuse_unsound(self) -> None:
         """Before a save: a finite gradient can still throw the weights beyond what a float holds.
 
         Raises:
-            DivergedError: a weight is not finite.
+            DivergedError: a weight is not finite, or the gradient of an update that was not heard of yet.
         """
+        self._refuse(self._watch.wait())
         if not torch.isfinite(torch.nn.utils.get_total_norm(self._watched)):
             raise DivergedError(f"diverged by step {self.step}: weights are no longer finite; lower optim.lr")
 
     def read_tally(self) -> dict[str, float]:
-        """Metrics over the samples since the last call. Synchronises with the device."""
+        """Metrics over the samples since the last call. Synchronises with the device.
+
+        Raises:
+            DivergedError: one of these updates was not sound.
+        """
+        self._refuse(self._watch.wait())
         assert self.tally is not None, "no update since the last reading"
         metrics, self.tally = self.task.metrics(self.tally.tolist()), None
         return metrics
@@ -221,6 +230,11 @@ class Job:
         except (KeyError, ValueError, TypeError, AttributeError, OverflowError, RuntimeError) as error:
             raise ConfigError(f"resume: the checkpoint does not fit this model and optimizer: {error}") from error
 
+    def _refuse(self, unsound: Update | None) -> None:
+        if unsound is not None:
+            self.step = unsound.step  # it was left out, and with it all that came after
+            raise DivergedError(unsound.words())
+
     def _clip(self) -> Tensor:
         gradients = [p.grad for p in self._parameters if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
@@ -237,11 +251,3 @@ class Job:
                 average.lerp_(live[name], 1 - self._ema_decay)
             else:
                 average.copy_(live[name])
-
-
-def _named(samples_N: Tensor | None) -> str:
-    if samples_N is None:
-        return ""
-    first = ", ".join(map(str, samples_N[:_NAMED].tolist()))
-    more = f", ... ({len(samples_N)} in all)" if len(samples_N) > _NAMED else ""
-    return f" on sample{'s' if len(samples_N) > 1 else ''} {first}{more}"

@@ -76,7 +76,7 @@ class Phases:
         self._wrap(job, "update", timed_update)
         self._wrap(data, "train", timed_train)
         self._wrap(data, "evaluation", timed_evaluation)
-        self._wrap(job.task, "loss", self._within("forward", job.task.loss, then="backward"))
+        self._wrap(job, "loss", self._within("forward", job.loss, then="backward"))
         self._wrap(job.task, "tally", self._within("forward", job.task.tally, then="optimizer"))
         self._wrap(saves, "save", self._within("saving", saves.save))
         self._wrap(saves, "wait", self._within("waiting", saves.wait))  # type: ignore[attr-defined]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -12,6 +12,7 @@ from bigmodel.clock import now
 from bigmodel.device import Device
 from bigmodel.errors import ConfigError
 from bigmodel.interfaces import Batch, Task
+from bigmodel.words import clip, first_line
 
 _SAMPLES = 16  # enough to fill the machine, and little memory; fewer where these take too long
 _STEP_S = 0.15  # of a measured step, about
@@ -22,12 +23,12 @@ _BLOCK = 16  # channels that oneDNN takes at once with AVX-512, 8 with AVX2
 _WORDS = {False: "contiguous", True: "channels-last"}
 
 
-def settle(device: Device, model: nn.Module, task: Task, input_shape: Sequence[int]) -> None:
+def settle(device: Device, model: nn.Module, task: Task, example: Callable[[int], Batch]) -> None:
     """Replace what is `auto` in the device's settings by what is fastest for this model, and have the device say why.
 
     The model's weights and buffers are as before, its layout is the chosen one. The plain choice, fp32 and contiguous,
-    stays unless another is faster by a quarter. Costs nothing where there is one candidate, else some steps of at most
-    16 samples in each.
+    stays unless another is faster by a quarter; one that the model cannot be trained in is no choice. Costs nothing
+    where there is one candidate, else some steps of at most 16 samples, made by `example`, in each.
 
     Raises:
         ConfigError: channels-last is asked for, and would corrupt memory.
@@ -40,22 +41,23 @@ def settle(device: Device, model: nn.Module, task: Task, input_shape: Sequence[i
         )
     candidates = list(_candidates(device, model))
     if len(candidates) > 1:
-        there = device.torch_device
-        inputs = torch.rand(_SAMPLES, *input_shape, generator=torch.Generator().manual_seed(0)).to(there)
-        sample = Batch(inputs, torch.zeros(_SAMPLES, dtype=torch.int64, device=there))
+        made = example(_SAMPLES)
+        sample = Batch(made.inputs.to(device.torch_device), made.targets.to(device.torch_device))
         two = Batch(sample.inputs[:2], sample.targets[:2])
-        each = _measured(device, model, task, two, candidates[:1], turns=1)[candidates[0]] / 2
+        each = _measured(device, model, task, two, candidates[:1], 1, {})[candidates[0]] / 2
         count = max(2, min(_SAMPLES, int(_STEP_S / each)))
         sample = Batch(sample.inputs[:count], sample.targets[:count])
         turns = _TURNS if count * each < 2 * _STEP_S else 1
-        seconds = _measured(device, model, task, sample, candidates, turns)
+        failed: dict[tuple[str, bool], str] = {}
+        seconds = _measured(device, model, task, sample, candidates, turns, failed)
         fastest = min(seconds, key=lambda candidate: seconds[candidate])
         gain = seconds[candidates[0]] / seconds[fastest]
         chosen = fastest if gain >= _PAYS else candidates[0]
         compared = ", ".join(
             f"{precision} {_WORDS[last]} {count / taken:.3g}" for (precision, last), taken in seconds.items()
         )
-        device.choose(*chosen, f"measured, samples/s: {compared}")
+        fails = "".join(f"; {precision} {_WORDS[last]} fails: {text}" for (precision, last), text in failed.items())
+        device.choose(*chosen, f"measured, samples/s: {compared}{fails}")
     elif device.undecided:
         device.choose(*candidates[0], "the only choice here for this model")
     if device.channels_last:
@@ -108,22 +110,36 @@ def _cpu_has_bf16() -> bool:
 
 
 def _measured(
-    device: Device, model: nn.Module, task: Task, sample: Batch, candidates: list[tuple[str, bool]], turns: int
+    device: Device,
+    model: nn.Module,
+    task: Task,
+    sample: Batch,
+    candidates: list[tuple[str, bool]],
+    turns: int,
+    failed: dict[tuple[str, bool], str],
 ) -> dict[tuple[str, bool], float]:
-    """Seconds of a forward and a backward pass, the best of a few; in turns, so that other load counts for all."""
+    """Seconds of a forward and a backward pass, the best of a few; in turns, so that other load counts for all.
+
+    A candidate that raises is entered in `failed` and left out; the first one may not.
+    """
     buffers = [buffer.clone() for buffer in model.buffers()]
     taken: dict[tuple[str, bool], list[float]] = {candidate: [] for candidate in candidates}
     model.train()
     for turn in range(turns + 1):
-        for precision, last in candidates:
+        for precision, last in [candidate for candidate in candidates if candidate not in failed]:
             device.choose(precision, last, "")
             layout = torch.channels_last if last else torch.contiguous_format
             model.to(memory_format=layout)
             inputs = sample.inputs.to(memory_format=layout) if sample.inputs.ndim == 4 else sample.inputs
             began = now(device.torch_device)
-            with device.autocast():
-                loss, _ = task.loss(model, Batch(inputs, sample.targets))
-            loss.backward()  # type: ignore[no-untyped-call]
+            try:
+                with device.autocast():
+                    loss, _ = task.loss(model, Batch(inputs, sample.targets))
+                loss.backward()  # type: ignore[no-untyped-call]
+            except Exception as error:  # as of an operation without a bf16 form
+                if (precision, last) == candidates[0]:
+                    raise
+                failed[precision, last] = clip(first_line(error))
             if turn:  # the first fills the libraries' caches
                 taken[precision, last].append(now(device.torch_device) - began)
             model.zero_grad()
@@ -131,4 +147,4 @@ def _measured(
     with torch.no_grad():
         for buffer, before in zip(model.buffers(), buffers, strict=True):
             buffer.copy_(before)
-    return {candidate: min(times) for candidate, times in taken.items()}
+    return {candidate: min(times) for candidate, times in taken.items() if candidate not in failed}

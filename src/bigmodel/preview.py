@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from bigmodel.assembly import Parts
-from bigmodel.cost import amount, cost
+from bigmodel.cost import cost
+from bigmodel.words import amount
 
 
 def preview(parts: Parts) -> str:
     """The plan of a dry run as a table."""
     job, data, settings, dataset = parts.job, parts.data, parts.settings, parts.dataset
-    shape = "x".join(map(str, dataset.input_shape))
     splits = ", ".join(f"{size:,} {name}" for name, size in data.splits.items())
     layout = "channels-last" if parts.device.channels_last else "contiguous"
     rows = {
         "device": parts.device.name,
         "precision": f"{parts.device.precision}, {layout}; {parts.device.why}",
         "repeats": parts.device.repeats,
-        "data": f"{splits}; {len(dataset.classes)} classes, {shape}, {_where(parts)}",
+        "data": f"{splits}; {dataset.summary}, {data.placement}",
         "steps": f"{job.steps:,} of {settings.batch_size} samples ({data.steps_per_epoch:,} in each of "
         f"{settings.epochs:g} epochs)",
     }
@@ -38,12 +38,3 @@ def preview(parts: Parts) -> str:
     rows = names | rows
     width = max(map(len, rows))
     return "\n".join(f"{name:>{width}}  {text}" for name, text in rows.items())
-
-
-def _where(parts: Parts) -> str:
-    """Which pipeline serves the training images, and why."""
-    size, bound, workers = amount(parts.data.bytes, "B"), parts.settings.resident_gb, parts.settings.workers
-    if parts.data.resident:
-        return f"in the device's memory ({size}, not above resident_gb={bound:g})"
-    by = f"streamed by {workers} worker{'s' if workers > 1 else ''}" if workers else "streamed without workers"
-    return f"{by} ({size}, above resident_gb={bound:g})"

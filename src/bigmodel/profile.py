@@ -13,13 +13,13 @@ import torch
 from torch import nn
 
 from bigmodel.assembly import Parts
-from bigmodel.cost import Cost, amount, cost
+from bigmodel.cost import Cost, cost
 from bigmodel.durable import write_text
 from bigmodel.events import Evaluated, Finished, Started, Stepped
 from bigmodel.peak import measured_peak
 from bigmodel.phases import Phases
 from bigmodel.saves import Saves
-from bigmodel.words import clip
+from bigmodel.words import amount, clip
 
 _WARM_UP, _TRACED, _MODULES = 5, 5, 8
 _EACH_STEP = ("data", "forward", "backward", "optimizer")
@@ -41,8 +41,7 @@ class Profile:
     def __call__(self, event: object) -> None:
         match event:
             case Started():
-                streamed = not self._parts.data.resident and self._parts.settings.workers > 0
-                self._phases.start(self._parts.job, self._parts.data, self._saves, streamed)
+                self._phases.start(self._parts.job, self._parts.data, self._saves, self._parts.data.streamed)
                 self._trace_from(event.step)
             case Stepped():
                 if event.step == self._last:

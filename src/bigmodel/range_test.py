@@ -96,9 +96,9 @@ def range_test(parts: Parts) -> Curve:
             group["initial_lr"] = share * rate
         try:
             job.update(batch)
+            losses.append(job.read_tally()["loss"])
         except DivergedError:
             break
-        losses.append(job.read_tally()["loss"])
         rates.append(rate)
         average = _KEPT * average + (1 - _KEPT) * losses[-1]
         smoothed.append(average / (1 - _KEPT ** len(rates)))  # as if it had not begun at nothing

@@ -95,7 +95,8 @@ class Lock:
 
     def _refuse(self, directory: Path, holder: str) -> NoReturn:
         self._file.close()
-        raise StorageError(f"{directory}: process {holder} is writing this run; wait for it or stop it")
+        where = "" if Path(f"/proc/{holder}").exists() else ", on another machine or just ended"
+        raise StorageError(f"{directory}: process {holder} is writing this run{where}; wait for it or stop it")
 
 
 def describe(directory: Path, config_yaml: str, environment: Mapping[str, Any] | None = None) -> None:

@@ -18,7 +18,6 @@ class Train:
     model: Mapping[str, Any]
     optim: Mapping[str, Any]
     schedule: Mapping[str, Any]
-    loss: Mapping[str, Any]
     task: Mapping[str, Any]
     dataset: Mapping[str, Any]
     device: Mapping[str, Any]
@@ -41,6 +40,7 @@ class Train:
     data_dir: str
     output_dir: str
     dry_run: bool
+    loss: Mapping[str, Any] | None = None  # loss=null for a task that has its own
     listeners: Mapping[str, Any] = field(default_factory=dict)
     profile: bool = False  # the config.yaml of an older run has no such key
 
@@ -64,6 +64,7 @@ class Predict:
     run: str
     input: str
     top: PositiveInt
+    sample: Mapping[str, Any]
     batch_size: PositiveInt
     device: Mapping[str, Any]
     format: Literal["table", "json"]

@@ -23,6 +23,8 @@ _LEAVES: Mapping[str, tuple[str, ...]] = {
     "dataset": ("bigmodel.datasets", "bigmodel.augment"),
     "device": ("bigmodel.device",),
     "listeners": ("bigmodel.listeners",),
+    "kind": ("bigmodel.predicting",),
+    "sample": ("bigmodel.predicting",),
 }
 _GIVEN_BY_THE_COMMAND: Mapping[str, frozenset[str]] = {
     "optim": frozenset({"model", "params"}),

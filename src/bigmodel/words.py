@@ -1,4 +1,4 @@
-"""Other libraries' errors and values, cut down to what fits on a line."""
+"""Numbers, names and other libraries' errors in words that fit on a line."""
 
 from __future__ import annotations
 
@@ -15,3 +15,17 @@ def first_line(error: BaseException) -> str:
 def clip(text: object, length: int = 100) -> str:
     shown = str(text).encode("unicode_escape").decode() if not str(text).isprintable() else str(text)
     return shown if len(shown) <= length else shown[: length - 3] + "..."
+
+
+def amount(number: float, unit: str) -> str:
+    """`1.23 GFLOP`: three digits with a decimal prefix."""
+    prefixes = ["", "k", "M", "G", "T", "P", "E"]
+    while number >= 999.5 and len(prefixes) > 1:
+        number /= 1000
+        prefixes.pop(0)
+    return f"{number:.3g} {prefixes[0]}{unit}"
+
+
+def printable(text: str) -> str:
+    """A file's name may hold control codes, or bytes that are not text."""
+    return text if text.isprintable() else text.encode("unicode_escape").decode()

@@ -25,6 +25,7 @@ from bigmodel.interfaces import Batch
 from bigmodel.job import Job
 from bigmodel.range_test import range_test
 from conftest import TINY, Answer, fingerprint, is_quiet, only_run, records
+from warm import only_sweep, swept
 
 DEAF = """
 import torch
@@ -97,10 +98,10 @@ def test_a_dry_run_tells_what_would_be_found_and_makes_nothing(cli: Callable[...
     assert list(answer.cwd.iterdir()) == []
 
 
-def test_each_job_of_a_sweep_finds_its_own(cli: Callable[..., Answer]) -> None:
-    answer = cli("-m", *TINY[:-1], "epochs=1", "optim.lr=auto", "optim=sgd,adam")
-    assert answer.code == 0, answer.err
-    runs = sorted(path.parent for path in (answer.cwd / "outputs" / "sweeps").glob("*/*/summary.json"))
+def test_each_job_of_a_sweep_finds_its_own(tmp_path: Path) -> None:
+    code, said = swept(*TINY[:-1], "epochs=1", "optim.lr=auto", "optim=sgd,adam", cwd=tmp_path)
+    assert code == 0, said
+    runs = sorted(path.parent for path in only_sweep(tmp_path).glob("*/summary.json"))
     rates = [_config(run)["optim"]["lr"] for run in runs]
     assert len(set(rates)) == 2
     assert all(1e-5 < rate <= 1 for rate in rates)

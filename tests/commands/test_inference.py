@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +15,10 @@ from bigmodel import checkpoint
 from bigmodel.commands import evaluate, predict
 from bigmodel.compose import Source, compose
 from bigmodel.conf_directory import conf_directory
+from bigmodel.datasets.files import SUFFIXES
 from bigmodel.errors import ConfigError, DataError, StorageError
+from bigmodel.predicting.files import files
+from conftest import call
 
 
 def configured(command, *overrides):
@@ -28,8 +29,8 @@ def configured(command, *overrides):
 def trained(tmp_path_factory):
     output = tmp_path_factory.mktemp("runs")
     small = ("model.channels=8", "model.hidden=32", "epochs=3", "keep=10", "ema=0.5", "device=cpu")
-    command = [sys.executable, "-m", "bigmodel", "train", *small, f"output_dir={output}"]
-    subprocess.run(command, check=True, capture_output=True)
+    answer = call(*small, f"output_dir={output}", cwd=output)
+    assert answer.code == 0, answer.err
     (path,) = output.glob("*/*")
     return path
 
@@ -66,11 +67,12 @@ def test_one_checkpoint_alone_is_enough(trained, tmp_path, digits):
     oldest = checkpoint.steps(trained / "checkpoints")[-1]
     alone = shutil.copytree(oldest, tmp_path / oldest.name)
     image = digits[0] / "00.png"
-    ((path, ranking),) = bigmodel.load(str(alone)).predict([image])
+    ((path, answer),) = bigmodel.load(str(alone)).predict([image])
     assert path == str(image)
-    assert len(ranking) == 10
-    assert ranking[0][1] == max(value for _, value in ranking)
-    assert sum(value for _, value in ranking) == pytest.approx(1)
+    odds = [one["probability"] for one in answer["top"]]
+    assert len(odds) == 10
+    assert answer["probability"] == odds[0] == max(odds)
+    assert sum(odds) == pytest.approx(1)
 
 
 def test_loading_leaves_the_callers_random_numbers_alone(trained):
@@ -192,7 +194,7 @@ def test_predict_prints_an_aligned_table(trained, digits, capsys):
 def test_a_bad_image_is_named_and_the_others_are_done(trained, digits, tmp_path, capsys):
     folder = shutil.copytree(digits[0], tmp_path / "mixed")
     (folder / "05.png").write_bytes(b"\x89PNG torn")
-    with pytest.raises(DataError, match="1 of 20 images") as caught:
+    with pytest.raises(DataError, match="1 of 20 inputs") as caught:
         predict.run(configured("predict", f"run='{trained}'", "device=cpu", f"input='{folder}'", "format=json"))
     assert caught.value.exit_code == 3
     printed = capsys.readouterr()
@@ -211,7 +213,7 @@ def test_no_image_is_a_data_error(trained, tmp_path, monkeypatch, given):
 def test_a_file_named_like_a_pattern_is_taken_literally(tmp_path):
     name = tmp_path / "a[1].png"
     name.write_bytes(b"")
-    assert predict.images(str(name)) == [str(name)]
+    assert files(str(name), SUFFIXES, "image") == [str(name)]
 
 
 def test_control_codes_in_names_do_not_reach_the_terminal(trained, digits, tmp_path, capsys):

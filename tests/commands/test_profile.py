@@ -109,9 +109,9 @@ def test_time_spent_standing_still_for_workers_is_waiting() -> None:
     def nothing(*_: Any) -> None:
         return None
 
-    task = SimpleNamespace(loss=nothing, tally=nothing)
+    task = SimpleNamespace(tally=nothing)
     for workers in (True, False):
-        data, job = Slow(), SimpleNamespace(update=nothing, task=task)
+        data, job = Slow(), SimpleNamespace(update=nothing, loss=nothing, task=task)
         phases = Phases(torch.device("cpu"))
         phases.start(job, data, SimpleNamespace(save=nothing, wait=nothing), workers)  # type: ignore[arg-type]
         for batch in data.train(0, 2):

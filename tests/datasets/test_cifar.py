@@ -15,8 +15,8 @@ import torch
 from bigmodel.augment import Augment
 from bigmodel.datasets import cifar
 from bigmodel.datasets.cifar import cifar10, cifar100
-from bigmodel.datasets.pipeline import ImageData
 from bigmodel.errors import ConfigError, DataError
+from bigmodel.interfaces import Reading
 
 SETTINGS = {
     "download": False,
@@ -235,7 +235,7 @@ def test_streamed_batches_equal_resident_ones_for_any_number_of_workers(tmp_path
 
     def batches(**how):
         device = torch.device("cpu")
-        return list(ImageData(data, device=device, batch_size=16, seed=3, **how).train(0, 7))
+        return list(data.open(Reading(device, batch_size=16, seed=3, **how)).train(0, 7))
 
     expected = batches()
     for workers in (0, 1, 2):

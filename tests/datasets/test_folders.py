@@ -13,8 +13,8 @@ from bigmodel.augment import Augment
 from bigmodel.datasets.csv_images import csv_images
 from bigmodel.datasets.files import open_image
 from bigmodel.datasets.image_folder import image_folder
-from bigmodel.datasets.pipeline import ImageData
 from bigmodel.errors import ConfigError, DataError
+from bigmodel.interfaces import Reading
 
 SETTINGS = {
     "input_shape": (3, 8, 8),
@@ -138,7 +138,7 @@ def test_streamed_batches_equal_resident_ones_for_any_number_of_workers(tmp_path
     data = image_folder(str(folders(tmp_path, "", each=6)), **SETTINGS)
 
     def batches(**how):
-        made = ImageData(data, device=torch.device("cpu"), batch_size=4, seed=0, **how)
+        made = data.open(Reading(torch.device("cpu"), batch_size=4, seed=0, **how))
         return [*made.train(0, 3), *made.evaluation("val")]
 
     expected = batches()

@@ -89,6 +89,9 @@ STATES: dict[str, tuple[str, Any]] = {
     "model that is no node": ("config.model", "os.system"),
     "config that is no config": ("config", [1, 2]),
     "infinite step": ("step", float("inf")),
+    "kind from outside": ("kind", "attacker.Model"),
+    "kind that is no text": ("kind", ["os.system"]),
+    "kind of other data": ("kind", "bigmodel.predicting.continuation.Continuation"),
 }
 EVALUATED: dict[str, tuple[str, Any]] = {
     "workers that are no number": ("config.workers", "many"),

@@ -8,6 +8,8 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+import forks
+from bigmodel.models import foreign_weights
 from bigmodel.models.cnn import CNN
 from bigmodel.models.foreign_weights import load_weights
 from bigmodel.models.mlp import MLP
@@ -96,6 +98,13 @@ def small():
     return MLP((1, 4, 4), 3, hidden=[8])
 
 
+@pytest.fixture
+def quick_reader(monkeypatch):
+    """Torch files are read in a process that was forked, and need not import torch; two tests start a real one."""
+    monkeypatch.setattr(foreign_weights.subprocess, "run", forks.run_module)
+
+
+@pytest.mark.usefixtures("quick_reader")
 @pytest.mark.parametrize(
     ("ending", "wrap"),
     [(".pth", lambda s: s), (".pt", lambda s: {"state_dict": s, "epoch": 3}), (".th", lambda s: {"model": s})],
@@ -125,8 +134,9 @@ def test_pretrained_weights_reach_a_torchvision_model(tmp_path, capsys):
     model = torchvision_model((3, 32, 32), 4, "mobilenet_v3_small", pretrained=str(file))
     assert torch.equal(model.features[0][0].weight, trained.features[0][0].weight)
     assert "new: classifier.3.weight, classifier.3.bias" in capsys.readouterr().err
+    save_file(trained.state_dict(), plain := tmp_path / "weights.safetensors")
     with pytest.raises(ValueError, match=r"features\.0\.0\.weight: 16x3x3x3 in the file, 16x1x3x3 in the model"):
-        torchvision_model((1, 32, 32), 10, "mobilenet_v3_small", pretrained=str(file))
+        torchvision_model((1, 32, 32), 10, "mobilenet_v3_small", pretrained=str(plain))
 
 
 @pytest.mark.parametrize(
@@ -161,6 +171,7 @@ def test_a_malicious_pickle_is_not_executed(tmp_path, small):
     assert not marker.exists()
 
 
+@pytest.mark.usefixtures("quick_reader")
 @pytest.mark.parametrize("name", ["weights.pth", "weights.safetensors", "weights.bin"])
 def test_files_that_are_no_weights_are_refused(tmp_path, small, name):
     with pytest.raises(ValueError, match="there is no file"):

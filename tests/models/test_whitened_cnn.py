@@ -15,6 +15,7 @@ from torch import Tensor
 
 from bigmodel.models.whitened_cnn import WhitenedCNN
 from conftest import Answer, fingerprint, records
+from datasets.test_cifar import binary10
 
 SHAPE = (3, 16, 16)
 WORDS = (
@@ -77,6 +78,31 @@ def test_evaluation_averages_views(views: str, count: int, monkeypatch: pytest.M
     torch.testing.assert_close(found, expected)
     assert model.train()(images).shape == (3, 5)
     assert len(calls) == count + 1  # training sees the images as they are
+
+
+def test_the_last_two_of_three_convolutions_are_a_residual() -> None:
+    for depth in (2, 3):
+        block = _model(depth=depth).eval().blocks[2]
+        assert sum(isinstance(module, torch.nn.Conv2d) for module in block.modules()) == depth
+    images = torch.randn(2, 4, 6, 6, generator=torch.Generator().manual_seed(0))
+    *first, around, last = block
+    with torch.no_grad():
+        before = torch.nn.Sequential(*first)(images)
+        inner = before
+        for layer in around:
+            inner = layer(inner)
+        torch.testing.assert_close(block(images), last(before + inner))
+        assert not inner.allclose(torch.zeros(()))
+
+
+def test_the_96_percent_recipe_takes_a_step(cli: Callable[..., Answer], tmp_path: Path) -> None:
+    binary10(tmp_path)
+    words = ("device=cpu", "epochs=1", "limit_batches=1", "batch_size=8", "model.widths=[8,8,8]", "model.views=one")
+    answer = cli("experiment=cifar10_96", *words, f"data_dir={tmp_path}", "log_every=1steps")
+    assert answer.code == 0, answer.err
+    train, test = records(answer.run)
+    assert (train["split"], test["split"]) == ("train", "test")
+    assert 0 < train["loss"] < 10
 
 
 def test_too_small_images_are_refused() -> None:

@@ -167,7 +167,7 @@ def test_every_run_is_drawn_in_every_plot(tmp_path: Path, monkeypatch: pytest.Mo
     assert not drawn["over_model.png"].set_xscale.called
     assert drawn["over_model.png"].set_xticks.call_args.kwargs == {"labels": ["cnn", "mlp"]}
     assert drawn["parallel_coordinates.png"].plot.call_count == 6
-    assert drawn["learning_curves.png"].plot.call_args_list[0].args == ([3.0, 6.0], [0.35, 0.7])
+    assert drawn["learning_curves.png"].plot.call_args_list[0].args == ([1.0, 2.0], [0.35, 0.7])
     assert drawn["learning_curves.png"].plot.call_count == 6
 
 
@@ -203,9 +203,9 @@ def test_keys_that_follow_from_another_are_no_axes() -> None:
     assert axes([mlp, cnn, cnn | {"model.channels": 16}]) == ["model", "loss.x", "model.channels"]
 
 
-def test_axes_are_logarithmic_from_a_hundredfold() -> None:
-    assert scale([0.001, 0.1001]).logarithmic
-    assert not scale([0.001, 0.1]).logarithmic
+def test_axes_are_logarithmic_from_tenfold() -> None:
+    assert scale([0.01, 0.1]).logarithmic
+    assert not scale([0.02, 0.1]).logarithmic
     assert not scale([0, 1000]).logarithmic
     assert scale([0.1, None, 0.1]).labels == ("0.1", "null")
     assert scale([True, False]).positions == (1.0, 0.0)

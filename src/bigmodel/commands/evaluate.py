@@ -9,18 +9,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bigmodel.config import Config
-from bigmodel.datasets.images import ImageDataset, held_out
-from bigmodel.datasets.pipeline import ImageData
 from bigmodel.device import Device
 from bigmodel.errors import ConfigError, DataError, StorageError
 from bigmodel.evaluation import evaluate
+from bigmodel.failures import compiler_in_words
 from bigmodel.inference import Predictor, hold_evaluation, load
-from bigmodel.interfaces import Task
+from bigmodel.interfaces import Data, Dataset, Reading, Task
 from bigmodel.settings import Evaluate
 from bigmodel.signals import Stop
 from bigmodel.targets import build
 
-_TABLES = ("per_class_accuracy", "confusion")
+_PLACES = ("data_dir", "root", "file", "path")  # which key of a dataset says where it lies
 
 
 def run(config: Config, stop: Stop | None = None) -> None:
@@ -40,7 +39,8 @@ def run(config: Config, stop: Stop | None = None) -> None:
     hold_evaluation(predictor.config, predictor.trust)
     data = _data(predictor, settings)
     task: Task = build("task", predictor.config["task"], predictor.trust)
-    report = evaluate(device.compiled(predictor.model), task, data.evaluation(settings.split), device)
+    with compiler_in_words():
+        report = evaluate(device.compiled(predictor.model), task, data.evaluation(settings.split), device)
     about = {
         "run": settings.run,
         "step": predictor.step,
@@ -48,42 +48,43 @@ def run(config: Config, stop: Stop | None = None) -> None:
         "samples": data.splits[settings.split],
     }
     if settings.format == "json":
-        print(json.dumps(about | {"classes": predictor.classes} | report))
+        classes = {} if predictor.classes is None else {"classes": predictor.classes}
+        print(json.dumps(about | classes | report))
     else:
         print("\n".join(_table(about, report, predictor.classes)))
 
 
-def _data(predictor: Predictor, settings: Evaluate) -> ImageData:
+def _data(predictor: Predictor, settings: Evaluate) -> Data:
     stored = predictor.config
     node = dict(stored["dataset"])
-    place = next((key for key in ("data_dir", "root") if key in node), None)  # none: the data is in the package
+    place = next((key for key in _PLACES if key in node), None)  # none: the data is in the package
     if settings.data_dir is not None and place is not None:
         node[place] = settings.data_dir
-    dataset: ImageDataset = build("dataset", node, predictor.trust)
-    if list(dataset.classes) != predictor.classes:
-        raise DataError(
-            "dataset: its classes are not those that the run was trained on; set data_dir to the run's data"
-        )
-    train = dataset.sizes["train"]
-    if "val" not in dataset.sizes:
-        train = len(held_out(train, dataset.val_fraction)[0])
+    dataset: Dataset = build("dataset", node, predictor.trust)
+    now = json.loads(json.dumps(dict(dataset.about())))
+    for key, value in predictor.about.items():
+        if now.get(key, value) != value:
+            raise DataError(
+                f"dataset: its {key} are not those that the run was trained on; set data_dir to the run's data"
+            )
     try:
         facts: dict[str, Any] = {"seed": int(stored["seed"]), "resident_bytes": float(stored["resident_gb"]) * 1e9}
         facts["workers"] = min(int(stored["workers"]), os.cpu_count() or 1)  # as many as this machine can use
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise StorageError(f"{predictor.path}: its state.json is not of this version: {error!r}") from error
-    data = ImageData(dataset, device=predictor.device.torch_device, batch_size=min(settings.batch_size, train), **facts)
+    data = dataset.open(Reading(predictor.device.torch_device, settings.batch_size, **facts))
     if settings.split not in data.splits:
         raise ConfigError(f"split: this run has no '{settings.split}' data; choices: {', '.join(data.splits)}")
     return data
 
 
-def _table(about: Mapping[str, Any], report: Mapping[str, Any], classes: Sequence[str]) -> list[str]:
-    metrics = {name: value for name, value in report.items() if name not in _TABLES}
+def _table(about: Mapping[str, Any], report: Mapping[str, Any], classes: Sequence[str] | None) -> list[str]:
+    metrics = {name: value for name, value in report.items() if isinstance(value, float)}
     rows = [(name, str(value)) for name, value in about.items()]
     rows += [(name, f"{value:.4f}") for name, value in metrics.items()]
-    lines = [f"{name:<10}{value}" for name, value in rows]
-    if "per_class_accuracy" not in report:
+    width = max(10, 2 + max(len(name) for name, _ in rows))
+    lines = [f"{name:<{width}}{value}" for name, value in rows]
+    if "per_class_accuracy" not in report or classes is None:
         return lines
     width = max(len(name) for name in ("class", *classes))
     counts = [sum(row) for row in report["confusion"]]

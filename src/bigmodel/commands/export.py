@@ -32,7 +32,7 @@ _ONNX_BYTES = 2**31  # a protobuf holds no more
 
 
 def run(config: Config, stop: Stop | None = None) -> None:
-    """Export, compare, and say where the file is; beside it lies a JSON with classes and preprocessing.
+    """Export, compare, and say where the file is; beside it lies a JSON that says how to use it.
 
     Raises:
         ConfigError: no such run, or the model or the machine lacks what the format needs.
@@ -57,7 +57,7 @@ def run(config: Config, stop: Stop | None = None) -> None:
                     f"tolerance={settings.tolerance:g}; nothing was kept"
                 )
             about = output.with_name(f"{output.name}.json")
-            write_json(about, predictor.about())
+            write_json(about, predictor.card())
             scratch.chmod(about.stat().st_mode)  # safetensors writes for its owner alone
             sync_file(scratch)
             os.replace(scratch, output)
@@ -99,7 +99,7 @@ def _written(predictor: Predictor, settings: Export, path: Path) -> Function:
     """Write the model to `path` and load it from there."""
     if settings.format == "safetensors":
         return _safetensors(predictor, path)
-    example = torch.zeros(2, *predictor.input_shape)
+    example = torch.zeros_like(predictor.kind.example(2, torch.Generator().manual_seed(0)))
     model = copy.deepcopy(predictor.model)  # tracing may leave marks
     try:
         with _quiet():
@@ -156,7 +156,7 @@ def _difference(predictor: Predictor, exported: Function) -> float:
     generator = torch.Generator().manual_seed(0)
     differences = []
     for count in (1, 3):
-        inputs = torch.randn(count, *predictor.input_shape, generator=generator)
+        inputs = predictor.kind.example(count, generator)
         with torch.no_grad(), _quiet():
             expected, outputs = predictor.model(inputs), exported(inputs)
         if outputs.shape != expected.shape:

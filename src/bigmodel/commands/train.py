@@ -53,9 +53,7 @@ def run(
     saved = resume and directory is not None and bool(checkpoint.steps(directory / "checkpoints"))
     with out_of_memory_in_words("before the first step: the model or the data is too large"):
         found = find(config)
-        parts = build_parts(
-            found.config, fresh=not saved
-        )  # one that ended before its first save begins as a new one does
+        parts = build_parts(found.config, fresh=not saved)  # one that ended before its first save begins anew
     settings = parts.settings
     if settings.dry_run:
         print(preview(parts))
@@ -152,15 +150,15 @@ def _describe(directory: Path, parts: Parts, resume: bool) -> None:
         run_directory.describe(directory, parts.config.yaml())
     else:
         versions = {"bigmodel-train": __version__, "torch": str(torch.__version__), "numpy": np.__version__}
-        facts = run_directory.environment(versions, parts.device.name, parts.data.fingerprint)
+        facts = run_directory.environment(versions, parts.device.name, parts.dataset.fingerprint)
         run_directory.describe(directory, parts.config.yaml(), facts)
 
 
 def _discarding(directory: Path) -> Callable[..., None]:
-    """On leaving with a ConfigError, take away the directory of a run that never began."""
+    """On leaving with a ConfigError, take away the directory of a run that never saved anything."""
 
     def leave(kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
-        if isinstance(error, ConfigError):
+        if isinstance(error, ConfigError) and not checkpoint.steps(directory / "checkpoints"):
             shutil.rmtree(directory, ignore_errors=True)
             with contextlib.suppress(OSError):  # the day's directory, if nothing else is in it
                 directory.parent.rmdir()
@@ -176,14 +174,7 @@ def _close(listeners: Sequence[Listener]) -> None:
 
 
 def _saves(directory: Path, parts: Parts, aside: Aside) -> Saves:
-    dataset = parts.dataset
-    about = {
-        "config": parts.config.shareable(),
-        "classes": list(dataset.classes),
-        "input_shape": list(dataset.input_shape),
-        "mean": list(dataset.mean),
-        "std": list(dataset.std),
-    }
+    about = {"config": parts.config.shareable(), **parts.dataset.about()}
     return Saves(directory / "checkpoints", about, parts.settings.keep, aside)
 
 
@@ -204,4 +195,5 @@ def _final(parts: Parts, saves: Saves, emit: Emit) -> dict[str, Any]:
     began = monotonic()
     report = evaluate(job.evaluated, job.task, data.evaluation("test"), parts.device)
     emit(Evaluated(step, step / data.steps_per_epoch, "test", report, False, monotonic() - began))
-    return {"test": report, "classes": list(parts.dataset.classes)}
+    about = parts.dataset.about()
+    return {"test": report} | ({"classes": about["classes"]} if "classes" in about else {})

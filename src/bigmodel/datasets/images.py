@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from bigmodel.augment import Augment
 from bigmodel.augmentations import channels_last, gathered
-from bigmodel.errors import ConfigError, DataError
+from bigmodel.errors import ConfigError
+from bigmodel.interfaces import Batch, Data, Reading
 
 
 class Source(Protocol):
@@ -38,7 +39,7 @@ class Arrays:
 
 @dataclass(frozen=True)
 class ImageDataset:
-    """A dataset as its leaf describes it. `sources` opens a split when it is first needed.
+    """A `Dataset` of images as its leaf describes it. `sources` opens a split when it is first needed.
 
     Without a `val` source, `val_fraction` of the training samples is held out, the same for every seed.
     """
@@ -52,6 +53,36 @@ class ImageDataset:
     sources: Mapping[str, Callable[[], Source]]
     sizes: Mapping[str, int]
     fingerprint: str
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        return {"num_classes": len(self.classes), "input_shape": list(self.input_shape)}
+
+    @property
+    def summary(self) -> str:
+        return f"{len(self.classes)} classes, {'x'.join(map(str, self.input_shape))}"
+
+    @property
+    def mixing(self) -> Sequence[str]:
+        return self.augment.mixing
+
+    def about(self) -> Mapping[str, Any]:
+        return {
+            "kind": "bigmodel.predicting.images.Images",
+            "classes": list(self.classes),
+            "input_shape": list(self.input_shape),
+            "mean": list(self.mean),
+            "std": list(self.std),
+        }
+
+    def example(self, count: int) -> Batch:
+        inputs = torch.rand(count, *self.input_shape, generator=torch.Generator().manual_seed(0))
+        return Batch(inputs, torch.zeros(count, dtype=torch.int64))
+
+    def open(self, how: Reading) -> Data:
+        from bigmodel.datasets.pipeline import ImageData  # which knows this file
+
+        return ImageData(self, how)
 
     def verify(self, num_classes: int | None) -> ImageDataset:
         """Hold what the YAML claims against the data.
@@ -81,16 +112,3 @@ def normalised(pixels_NCHW: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     rows = pixels_NCHW.permute(0, 2, 3, 1).view(count * height, width * channels).float()
     rows.mul_(scale.flatten().repeat(width)).sub_(shift.flatten().repeat(width))
     return rows.view(count, height, width, channels).permute(0, 3, 1, 2)
-
-
-def held_out(size: int, fraction: float) -> tuple[Tensor, Tensor]:
-    """Sorted sample numbers for training and validation; the same split for every seed of a run.
-
-    Raises:
-        DataError: nothing would be left to train on.
-    """
-    count = round(size * fraction)
-    if count >= size:
-        raise DataError(f"dataset: {size} training samples leave none to train on with val_fraction={fraction}")
-    shuffled = torch.randperm(size, generator=torch.Generator().manual_seed(0))
-    return shuffled[count:].sort().values, shuffled[:count].sort().values

@@ -22,10 +22,11 @@ import torch
 from torch import Tensor
 
 from bigmodel.augmentations import gathered
-from bigmodel.datasets.images import ImageDataset, Source, held_out, normalised
+from bigmodel.datasets.images import ImageDataset, Source, normalised
+from bigmodel.datasets.splits import Splits
 from bigmodel.errors import BigmodelError, ConfigError, DataError, OutOfMemoryError
-from bigmodel.interfaces import Batch
-from bigmodel.order import Order, bounds
+from bigmodel.interfaces import Batch, Reading
+from bigmodel.words import amount
 
 _SHARED = "/dev/shm"  # where Linux keeps what processes share
 _PR_SET_PDEATHSIG = 1  # prctl.h
@@ -34,42 +35,18 @@ _Item = tuple[Tensor, Tensor] | BigmodelError
 
 
 class ImageData:
-    """The `Data` of an image dataset. A split that takes more than `resident_bytes` is streamed by `workers`.
+    """The `Data` of an image dataset. A split that takes more than `resident_bytes` is streamed by `workers`."""
 
-    With `channels_last` the inputs lie in torch's memory format of that name; their values are the same.
-    """
-
-    def __init__(
-        self,
-        dataset: ImageDataset,
-        *,
-        device: torch.device,
-        batch_size: int,
-        seed: int,
-        resident_bytes: float = 4e9,
-        workers: int = 0,
-        limit_batches: int | None = None,
-        overfit_batch: bool = False,
-        channels_last: bool = False,
-    ) -> None:
-        self._dataset, self._device, self._batch_size, self._seed = dataset, device, batch_size, seed
-        self._workers, self._limit, self._resident_bytes = workers, limit_batches, resident_bytes
-        self._format = torch.channels_last if channels_last else torch.contiguous_format
+    def __init__(self, dataset: ImageDataset, how: Reading) -> None:
+        self._dataset, self._device, self._seed = dataset, how.device, how.seed
+        self._workers, self._resident_bytes = how.workers, how.resident_bytes
+        self._format = torch.channels_last if how.channels_last else torch.contiguous_format
         self._opened: tuple[str, _Fetch] | None = None
         self._mean, self._std = (
-            torch.tensor(values, device=device).view(-1, 1, 1) for values in (dataset.mean, dataset.std)
+            torch.tensor(values, device=how.device).view(-1, 1, 1) for values in (dataset.mean, dataset.std)
         )
-        whole = dataset.sizes["train"]
-        fraction = 0.0 if "val" in dataset.sizes else dataset.val_fraction
-        train, val = held_out(whole, fraction)
-        self._indices = {"train": train} | ({"val": val} if len(val) else {})
-        self.splits = {name: len(indices) for name, indices in self._indices.items()}
-        self.splits |= {name: dataset.sizes[name] for name in ("val", "test") if name in dataset.sizes}
-        if batch_size > len(train):
-            raise ConfigError(f"batch_size: {batch_size} is more than the {len(train)} training samples")
-        self.fingerprint = dataset.fingerprint
-        self._order = Order(len(train), batch_size, seed, limit_batches, overfit_batch)
-        self.steps_per_epoch = self._order.steps_per_epoch
+        self._cut = Splits(dataset.sizes, dataset.val_fraction, how)
+        self.splits, self.steps_per_epoch = self._cut.counts, self._cut.steps_per_epoch
 
     @property
     def resident(self) -> bool:
@@ -77,22 +54,34 @@ class ImageData:
         return self.bytes <= self._resident_bytes
 
     @property
+    def streamed(self) -> bool:
+        return not self.resident and self._workers > 0
+
+    @property
+    def placement(self) -> str:
+        size, bound, workers = amount(self.bytes, "B"), self._resident_bytes / 1e9, self._workers
+        if self.resident:
+            return f"in the device's memory ({size}, not above resident_gb={bound:g})"
+        by = f"streamed by {workers} worker{'s' if workers > 1 else ''}" if workers else "streamed without workers"
+        return f"{by} ({size}, above resident_gb={bound:g})"
+
+    @property
     def bytes(self) -> int:
         """Bytes of the training images, validation included."""
         return self._bytes("train")
 
     def reseeded(self, seed: int) -> ImageData:
-        """The same data for a run with another seed: what lies in memory is shared."""
+        if max(map(self._bytes, self._dataset.sizes)) > self._resident_bytes:
+            raise ConfigError("dataset: what does not fit resident_gb is streamed, to one run a process")
         self._fetch("train")
         other = copy.copy(self)
-        other._seed, other._order = seed, self._order.reseeded(seed)
+        other._seed, other._cut = seed, self._cut.reseeded(seed)
         return other
 
     def train(self, first: int, last: int) -> Iterator[Batch]:
         """Batches of steps first to last - 1, augmented; `samples` are numbers within the data's training images."""
         augment, classes = self._dataset.augment, len(self._dataset.classes)
-        chosen = (self._indices["train"][self._order.indices(step)] for step in range(first, last))
-        asked, chosen_again = itertools.tee(chosen)  # workers are asked some batches ahead
+        asked, chosen_again = itertools.tee(self._cut.training(first, last))  # workers are asked some batches ahead
         batches = zip(self._fetch("train").batches(asked), chosen_again, strict=False)
         for step, ((pixels, labels), samples) in enumerate(batches, first):
             changed = augment.on_pixels(pixels, self._seed, step, step // self.steps_per_epoch, samples)
@@ -101,12 +90,8 @@ class ImageData:
 
     def evaluation(self, split: str) -> Iterator[Batch]:
         """Every sample of a split once, in order; the first `limit_batches` of them where a limit is set."""
-        own = split in self._indices
-        indices = self._indices[split] if own else torch.arange(self.splits[split])
-        starts = bounds(len(indices), self._batch_size)[: self._limit]
-        ends = [*starts[1:], len(indices)] if self._limit is None else [start + self._batch_size for start in starts]
-        chosen = (indices[start:end] for start, end in zip(starts, ends, strict=True))
-        for pixels, labels in self._fetch("train" if own else split).batches(chosen):
+        source, chosen = self._cut.evaluation(split)
+        for pixels, labels in self._fetch(source).batches(chosen):
             yield Batch(normalised(pixels, self._mean, self._std), labels)
 
     def _fetch(self, name: str) -> _Fetch:
@@ -140,7 +125,7 @@ class _Resident:
 
     def batches(self, chosen: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
         for indices in chosen:
-            there = indices.to(self._device)
+            there = indices.to(self._device, non_blocking=True)
             yield gathered(self._pixels_NCHW, there), self._labels_N[there]
 
 

@@ -98,7 +98,7 @@ class Console:
             pace = f", {summary['samples_per_s']:.0f} samples/s, {summary['data_s'] / busy:.0%} of it waiting for data"
         rows.append(("time", f"{summary['seconds']:.1f} s for {summary['step']} steps{pace}"))
         rows.append(("files", str(self._directory)))
-        for verb, arguments in (("evaluate", ""), ("predict", " input=IMAGE"), ("export", " format=onnx")):
+        for verb, arguments in (("evaluate", ""), ("predict", " input=..."), ("export", " format=onnx")):
             rows.append((verb, f"bigmodel-{verb} run={self._directory}{arguments}"))
         rows.append(("go on", f"bigmodel-train resume={self._directory} epochs=N"))
         width = max(len(name) for name, _ in rows)

@@ -27,7 +27,12 @@ class Muon(torch.optim.Optimizer):
 
     `unit` holds each parameter at the norm sqrt(rows) before its update, in place of weight decay (Jordan 2024,
     airbench): for filters that a norm follows, only their direction counts.
+
+    `found_inf`, as of torch's fused optimizers, is a scalar on the parameters' device; where it is 1 a step changes
+    nothing, and nobody has to read it to know.
     """
+
+    found_inf: Tensor | None = None
 
     def __init__(
         self,
@@ -41,6 +46,7 @@ class Muon(torch.optim.Optimizer):
     ) -> None:
         defaults = {"lr": lr, "momentum": momentum, "nesterov": nesterov, "weight_decay": weight_decay}
         super().__init__(params, defaults | {"iterations": iterations, "unit": unit})
+        self.orthogonalise = orthogonalised  # or the same, compiled
         if any(parameter.ndim < 2 for group in self.param_groups for parameter in group["params"]):
             raise ValueError("muon takes matrices and filters, not vectors")
 
@@ -55,12 +61,12 @@ class Muon(torch.optim.Optimizer):
             for (rows, columns), parameters in by_shape.items():
                 updates = self._updates(parameters, group)
                 stacked_BRC = torch.stack([update.reshape(rows, columns) for update in updates])
-                orthogonal_BRC = orthogonalised(stacked_BRC, group["iterations"])
+                orthogonal_BRC = self._or_else(0.0, self.orthogonalise(stacked_BRC, group["iterations"]))
                 if group["unit"]:
-                    norms = torch._foreach_norm(parameters)
-                    torch._foreach_mul_(parameters, [math.sqrt(rows) / norm for norm in norms])
+                    norms_B = torch.stack(torch._foreach_norm(parameters))
+                    torch._foreach_mul_(parameters, self._or_else(1.0, math.sqrt(rows) / norms_B).unbind())
                 elif group["weight_decay"]:
-                    torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
+                    torch._foreach_mul_(parameters, self._number_or_else(1.0, 1 - group["lr"] * group["weight_decay"]))
                 rate = group["lr"] * math.sqrt(max(1.0, rows / columns))  # the same size of update for every shape
                 torch._foreach_add_(
                     parameters,
@@ -76,11 +82,20 @@ class Muon(torch.optim.Optimizer):
             if not state:
                 state["momentum_buffer"] = torch.zeros_like(parameter)
             buffers.append(state["momentum_buffer"])
-        torch._foreach_mul_(buffers, group["momentum"])
+        if self.found_inf is not None:
+            gradients = [self._or_else(0.0, gradient) for gradient in gradients]
+        torch._foreach_mul_(buffers, self._number_or_else(1.0, group["momentum"]))
         torch._foreach_add_(buffers, gradients)
         if not group["nesterov"]:
             return buffers
         return torch._foreach_add(gradients, buffers, alpha=group["momentum"])
+
+    def _or_else(self, idle: float, usual: Tensor) -> Tensor:
+        """The usual values, or `idle` where nothing is to change."""
+        return usual if self.found_inf is None else usual.masked_fill(self.found_inf == 1, idle)
+
+    def _number_or_else(self, idle: float, usual: float) -> Tensor | float:
+        return usual if self.found_inf is None else self._or_else(idle, torch.full_like(self.found_inf, usual))
 
 
 def orthogonalised(matrices_BRC: Tensor, iterations: int) -> Tensor:

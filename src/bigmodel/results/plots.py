@@ -13,7 +13,7 @@ from bigmodel import statistics
 from bigmodel.results.points import Point, shown
 from bigmodel.results.reading import course, number
 
-_WIDE = 100  # the largest value over the smallest from which an axis is logarithmic
+_WIDE = 10  # the largest value over the smallest from which an axis is logarithmic
 _LEGEND = 10  # points that a legend can tell apart
 _MOST_TICKS = 12
 _DPI = 120
@@ -42,7 +42,7 @@ def scale(values: Sequence[Any]) -> Scale:
     numbers = [number(value) for value in values]
     present = [value for value in numbers if value is not None]
     if values and len(present) == len(values):
-        return Scale(tuple(present), min(present) > 0 and max(present) > _WIDE * min(present), ())
+        return Scale(tuple(present), min(present) > 0 and max(present) >= _WIDE * min(present), ())
     labels = sorted({shown(value) for value in values})
     return Scale(tuple(float(labels.index(shown(value))) for value in values), False, tuple(labels))
 
@@ -93,9 +93,14 @@ def _over(axes: Any, key: str, measured: Sequence[tuple[Point, float]], monitor:
         capsize=3,
         linestyle="none" if along.labels else "-",
         marker="s",
+        label="mean ± standard deviation",
     )
+    axes.legend(fontsize=7)
     if along.logarithmic:
         axes.set_xscale("log")
+        if len(found) <= _MOST_TICKS:  # the values themselves say more than powers of ten
+            axes.set_xticks(list(found), labels=[f"{value:.4g}" for value in found])
+            axes.minorticks_off()
     if along.labels:
         axes.set_xticks(range(len(along.labels)), labels=[_plain(text) for text in along.labels])
     axes.set_xlabel(_plain(key))
@@ -108,7 +113,7 @@ def _parallel(figure: Any, keys: Sequence[str], measured: Sequence[tuple[Point, 
 
     axes = figure.subplots()
     scales = [scale([point.config.get(key) for point, _ in measured]) for key in keys]
-    last = scale([value for _, value in measured])
+    last = Scale(tuple(value for _, value in measured), False, ())
     columns = [along.unit() for along in (*scales, last)]
     for *heights, end in zip(*columns, strict=True):
         axes.plot(range(len(columns)), [*heights, end], color=colormaps["viridis"](end), alpha=0.7)
@@ -129,24 +134,24 @@ def _ticks(along: Scale) -> list[tuple[str, float]]:
 
 
 def _curves(axes: Any, points: Sequence[Point], keys: Sequence[str], monitor: str) -> None:
-    """The monitored metric over the steps: a line for each run, a colour for each point."""
+    """The metric over the epochs, which all batch sizes share: a line for each run, a colour for each point."""
     split, _, name = monitor.partition("/")
     for index, point in enumerate(points):
         label = " ".join(f"{key}={shown(point.config.get(key))}" for key in keys)
         for run in point.runs:
-            steps, values = _curve(run.path, split, name)
-            axes.plot(steps, values, color=f"C{index % 10}", alpha=0.7, linewidth=1, label=_plain(label))
+            epochs, values = _curve(run.path, split, name)
+            axes.plot(epochs, values, color=f"C{index % 10}", alpha=0.7, linewidth=1, label=_plain(label))
             label = "_nolegend_"  # one entry a point
     if keys and len(points) <= _LEGEND:
         axes.legend(fontsize=7)
-    axes.set_xlabel("step")
+    axes.set_xlabel("epoch")
     axes.set_ylabel(_plain(monitor))
 
 
 def _curve(path: Path, split: str, name: str) -> tuple[list[float], list[float]]:
-    pairs = [(number(event.get("step")), number(event.get(name))) for event in course(path) if event["split"] == split]
-    whole = [(step, value) for step, value in pairs if step is not None and value is not None]
-    return [step for step, _ in whole], [value for _, value in whole]
+    pairs = [(number(event.get("epoch")), number(event.get(name))) for event in course(path) if event["split"] == split]
+    whole = [(epoch, value) for epoch, value in pairs if epoch is not None and value is not None]
+    return [epoch for epoch, _ in whole], [value for _, value in whole]
 
 
 def _plain(text: str) -> str:

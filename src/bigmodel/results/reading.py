@@ -22,7 +22,7 @@ from bigmodel.strange_yaml import refuse_strange
 from bigmodel.words import first_line
 
 FINISHED = ("done", "early_stopped")
-STATES = (*FINISHED, "failed", "interrupted", "running")
+STATES = (*FINISHED, "failed", "interrupted", "running", "pruned")
 _LARGEST = 16 << 20  # bytes of a JSON file, and of what is read of metrics.jsonl
 _LONGEST_LINE = 1 << 16
 _OF_EVENTS = ("step", "epoch", "best", "seconds", "data_s", "step_s")  # no metrics

@@ -10,6 +10,7 @@ import contextlib
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +23,19 @@ from bigmodel.compose import Source, by_hydra, compose, refuse_long
 from bigmodel.config import Config, problems_of
 from bigmodel.errors import BigmodelError, ConfigError, Interrupted
 from bigmodel.guard import complain
+from bigmodel.search.plan import count
+from bigmodel.search.start import Bases, prepared
+from bigmodel.search.study import Search
 from bigmodel.seed_axis import with_seeds
 from bigmodel.signals import Stop
-from bigmodel.sweep.directory import Entry, Sweep, is_sweep, make, shared
+from bigmodel.sweep import gpus
+from bigmodel.sweep.directory import Entry, Sweep, entry, is_sweep, make, shared
+from bigmodel.sweep.engines import OWN, VECTORIZED, checked, opened
 from bigmodel.sweep.makes import make_of, refusal
 from bigmodel.sweep.programs import settled_for
 from bigmodel.sweep.run import ending, run
-from bigmodel.sweep.settings import settings
+from bigmodel.sweep.settings import settings, settled
 from bigmodel.sweep.table import jobs_in_words, listing, say
-from bigmodel.sweep.workers import Workers
 from bigmodel.words import first_line
 
 _VARIANTS_CHECKED = 50
@@ -56,7 +61,7 @@ def sweep(overrides: Sequence[str], source: Source, trust: Sequence[str], stop: 
         with _directory(Path(first.tree["output_dir"]), dry_run, own is not None) as directory:
             where = [] if own and not dry_run else [f"hydra.sweep.dir={_quoted(directory)}"]
             kept = [text for text in overrides if text != own or not dry_run]
-            with contextlib.closing(Task(tuple(trust), stop, dry_run)) as task:
+            with contextlib.closing(Task(tuple(trust), stop, dry_run, seeds is not None)) as task:
                 try:
                     by_hydra(source, ["--multirun", *kept, *where], task)
                 except Interrupted:
@@ -96,6 +101,7 @@ class Task:
     trust: tuple[str, ...]
     stop: Stop
     dry_run: bool
+    seeds: bool = False
     code: int = 0  # of the first job that failed
     _sweep: Sweep | None = None
 
@@ -116,12 +122,11 @@ class Task:
             complain([f"job {hydra.job.num} failed: {type(error).__name__}: {error}"])
             self.code = self.code or 1
 
-    def together(
-        self, path: Path, jobs: Iterator[Composed], chosen: Mapping[str, Any], vectorized: bool = False
-    ) -> list[float | None]:
+    def together(self, path: Path, jobs: Iterator[Composed], chosen: Mapping[str, Any]) -> list[float | None]:
         """All jobs, or those of one batch of a sweeper that asks in batches: frozen, run, and the best of each, which
-        is None for one that failed. Where it is `vectorized`, those that differ in numbers only are one program.
+        is None for one that failed.
         """
+        engine, options = _engine(chosen)
         chosen = settings(chosen)
         if self.dry_run:
             overrides = {number: [*words] for number, words, _ in jobs}
@@ -130,21 +135,54 @@ class Task:
                 say(line)
             return [None] * len(overrides)
         if self._sweep is None:
-            if is_sweep(path):
-                raise ConfigError(f"hydra.sweep.dir: a sweep is there already; to go on with it: -m resume={path}")
-            self._sweep = Sweep(path)
+            self._sweep = _new(path)
         sweep = self._sweep
         before = sweep.states()
         if chosen["on_failure"] == "stop" and any(state.word != "done" for state in before.values()):
             return [None for _ in jobs]  # of a batch before this one
-        with Workers(sweep.lock.fileno()) as workers:  # it loads torch while the configs are composed here
-            frozen = self._frozen(jobs, vectorized)
-            how = settled_for([entry for entry, _ in frozen], chosen["jobs"], chosen["on_failure"], len(before))
+        with opened(sweep, engine, options) as workers:  # ours loads torch while the configs are composed here
+            frozen = self._frozen(jobs, engine == VECTORIZED)
+            entries, wanted = [job for job, _ in frozen], len(before) + len(frozen)
+            how = settled_for(entries, chosen["jobs"], chosen["on_failure"], wanted, engine, options)
             sweep.freeze(frozen, how, self.trust)
-            numbers = [entry.number for entry, _ in frozen]
+            numbers = [job.number for job in entries]
             run(sweep, workers, numbers, self.trust, self.stop)
         states = sweep.states(numbers)
         return [state.value if state.word == "done" else None for state in states.values()]
+
+    def search(
+        self,
+        path: Path,
+        chosen: Mapping[str, Any],
+        given: Mapping[str, Any],
+        overrides: Mapping[str, Any],
+        groups: set[str],
+        bases: Bases,
+    ) -> None:
+        """A search, of what `prepared` takes: frozen, then run. Raises as `prepared`; nothing was made then."""
+        if self.seeds:
+            raise ConfigError("seeds: not with a search; train its best trial with several seeds")
+        engine, options = _engine(chosen)
+        if engine == VECTORIZED:
+            raise ConfigError(
+                "hydra/launcher=vectorized: a search asks for its trials one by one; leave the launcher out"
+            )
+        chosen = settings(chosen)
+        plan, configs = prepared(given, overrides, groups, bases, self.trust)
+        trials = plan.trials(count(given["n_trials"]))
+        if self.dry_run:
+            for line in plan.listing(trials):
+                say(line)
+            return
+        path.mkdir(parents=True, exist_ok=True)
+        self._sweep = sweep = _new(path)
+        with opened(sweep, engine, options) as workers:
+            plan.write(path, [config.open_yaml() for config in configs])
+            kinds = {str(config.tree["device"].get("kind", "cpu")) for config in configs}
+            sweep.trials = trials
+            how = settled(chosen["jobs"], chosen["on_failure"], kinds, trials, len(gpus.visible()), engine, options)
+            sweep.freeze([], how, self.trust)
+            run(sweep, workers, [], self.trust, self.stop, Search(sweep, plan, self.trust))
 
     def end(self) -> int:
         """Once Hydra is through: tell what has become of all jobs, and return the exit code. Raises as `ending`."""
@@ -157,8 +195,8 @@ class Task:
         if self._sweep is not None:
             self._sweep.lock.release()
 
-    def _frozen(self, jobs: Iterator[Composed], vectorized: bool) -> list[tuple[Entry, str]]:
-        """ConfigError unless every job's config is right."""
+    def _frozen(self, jobs: Iterator[Composed], as_one: bool) -> list[tuple[Entry, str]]:
+        """ConfigError unless every job's config is right. Where they are to be `as_one`, each has its make."""
         frozen, problems, apart = [], list[str](), dict[str, list[int]]()
         for number, words, composed in jobs:
             if self.stop():
@@ -166,19 +204,27 @@ class Task:
             config = Config(composed, self.trust)
             problems += problems_of(config, "train")
             if not problems:
-                tree = config.tree
-                kind = str(tree["device"].get("kind", "cpu"))
-                why = refusal(tree) if vectorized else None
+                why = refusal(config.tree) if as_one else None
                 if why:
                     apart.setdefault(why, []).append(number)
-                made = make_of(tree) if vectorized and not why else ""
-                entry = Entry(number, tuple(words), tree["monitor"], float(tree["epochs"]), kind, made)
-                frozen.append((entry, config.yaml()))
+                made = make_of(config.tree) if as_one and not why else ""
+                frozen.append((entry(number, words, config.tree, made), config.yaml()))
         if problems:
             raise ConfigError(*dict.fromkeys(problems))
         for why, numbers in apart.items():
             say(f"{jobs_in_words(numbers)} not as one program with others: {why}")
         return frozen
+
+
+def _engine(chosen: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    engine = str(chosen.get("engine", OWN))
+    return engine, checked(engine, chosen.get("options", {}))
+
+
+def _new(path: Path) -> Sweep:
+    if is_sweep(path):
+        raise ConfigError(f"hydra.sweep.dir: a sweep is there already; to go on with it: -m resume={path}")
+    return Sweep(path)
 
 
 def _choices(overrides: Sequence[str]) -> list[list[str]]:
@@ -188,15 +234,22 @@ def _choices(overrides: Sequence[str]) -> list[list[str]]:
     for text in overrides:
         try:
             override = OverridesParser.create().parse_override(text)
+            if text.startswith(("hydra.", "hydra/")):  # Hydra's own, or the launcher's, who check them
+                continue
+            values = [text]
+            if override.is_interval_sweep():
+                ends: Any = override.value()
+                values = [f"{override.get_key_element()}={end}" for end in (ends.start, ends.end)]
+            elif override.is_discrete_sweep():
+                several = islice(override.sweep_string_iterator(), _VARIANTS_CHECKED)
+                values = [f"{override.get_key_element()}={value}" for value in several]
         except (HydraException, ValueError, RecursionError) as error:
             problems.append(first_line(error))
             continue
-        if text.startswith(("hydra.", "hydra/")):  # Hydra's own, or the launcher's, who check them
-            continue
-        if not override.is_sweep_override():
-            choices.append([text])
-        elif override.is_discrete_sweep():
-            choices.append([f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()])
+        if values:
+            choices.append(values)
+        else:
+            problems.append(f"{text}: there is no value in it")
     if problems:
         raise ConfigError(*dict.fromkeys(problems))
     return choices

@@ -2,9 +2,10 @@
 
     outputs/sweeps/DATE_TIME-SUFFIX/
       sweep.json          the jobs: number, overrides, monitor, epochs; written after their configs
-      journal.jsonl       a line for each start and each end of a job, synced
+      journal.jsonl       a line for each start and each end of a job, synced; and for each trial that is pruned
       jobs/3.yaml, 3.txt  the frozen config of job 3, and what it wrote to its terminal
       3/                  its run directory, as any other
+      search.json, bases/ of a search: see `bigmodel.search.plan`; its jobs are frozen one by one, as they are asked for
 
 Whether a job is done is what its run directory says. The journal tells the rest: how often it was started, and how it
 ended where it could not write that down itself.
@@ -17,7 +18,7 @@ import json
 import os
 import secrets
 import signal
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -25,13 +26,14 @@ from time import monotonic
 from typing import Any
 
 from bigmodel.durable import sync_directory, sync_file, write_json
-from bigmodel.errors import ConfigError, Interrupted, StorageError
+from bigmodel.errors import ConfigError, DivergedError, Interrupted, StorageError
 from bigmodel.run_directory import Lock, make_exactly
 from bigmodel.sweep.settings import Settings
+from bigmodel.sweep.torn import ends_whole, json_of, last_bytes, records, tail
 
+FOR_GOOD = (ConfigError.exit_code, DivergedError.exit_code)  # a second try would end as the first
 _DONE = ("done", "early_stopped")
 _PATIENCE_S = 10.0
-_TAIL = 8192  # bytes of a file that are looked through for its last lines
 
 
 @dataclass(frozen=True)
@@ -47,9 +49,15 @@ class Entry:
     make: str = ""
 
 
+def entry(number: int, words: Sequence[str], tree: Mapping[str, Any], make: str = "") -> Entry:
+    """Of a job with this config."""
+    kind = str(tree["device"].get("kind", "cpu"))
+    return Entry(number, tuple(words), tree["monitor"], float(tree["epochs"]), kind, make)
+
+
 @dataclass
 class State:
-    """What has become of a job: queued, running, done, failed or interrupted.
+    """What has become of a job: queued, running, done, failed, interrupted, or pruned by a search.
 
     `code` is its last exit code, negative for a signal; `value` its best monitored metric, or while it runs the last;
     `progress` a fraction of the whole run.
@@ -76,6 +84,7 @@ class Sweep:
         self.lock = _locked(path)
         self.entries: dict[int, Entry] = {}
         self.trust: tuple[str, ...] = ()  # what the sweep was started with; whoever goes on with it grants it anew
+        self.trials: int | None = None  # of a search: how many jobs there will be in the end
         self._journal = path / "journal.jsonl"
         self._settings: Settings | None = None
         self._shared: set[str] = set()
@@ -90,11 +99,11 @@ class Sweep:
     def freeze(self, jobs: Iterable[tuple[Entry, str]], settings: Settings, trust: Sequence[str]) -> None:
         """Add jobs with their configs as YAML: from here on nothing that is edited elsewhere changes them."""
         (self.path / "jobs").mkdir(exist_ok=True)
-        for entry, text in jobs:
-            file = self.frozen(entry.number)
+        for job, text in jobs:
+            file = self.frozen(job.number)
             file.write_text(text, encoding="utf-8")
             sync_file(file)
-            self.entries[entry.number] = entry
+            self.entries[job.number] = job
         sync_directory(self.path / "jobs")
         self.trust = tuple(trust)
         self.settle(settings)
@@ -102,9 +111,9 @@ class Sweep:
     def settle(self, settings: Settings) -> None:
         """Note how the jobs are run."""
         self._settings = settings
-        self._shared = shared(entry.overrides for entry in self.entries.values())
-        entries = [asdict(entry) for entry in self.entries.values()]
-        known = {"schema": 1, "settings": asdict(settings), "trust": self.trust, "jobs": entries}
+        self._share()
+        entries = [asdict(job) for job in self.entries.values()]
+        known = {"schema": 1, "settings": asdict(settings), "trust": self.trust, "trials": self.trials, "jobs": entries}
         write_json(self.path / "sweep.json", known)
 
     def run_of(self, number: int) -> Path:
@@ -121,12 +130,12 @@ class Sweep:
         return [text for text in self.entries[number].overrides if text not in self._shared]
 
     def note(self, number: int, event: str, code: int | None = None) -> None:
-        """Add "started" or "ended" to the journal, on the disk when this returns."""
+        """Add "started", "pruned" or "ended" to the journal, on the disk when this returns."""
         record = {"time": datetime.now().astimezone().isoformat(timespec="seconds"), "job": number, "event": event}
         line = json.dumps(record if code is None else record | {"code": code}) + "\n"
         new = not self._journal.exists()
         with self._journal.open("ab+") as file:
-            if file.tell() and not _ends_whole(file.fileno(), file.tell()):
+            if file.tell() and not ends_whole(file.fileno(), file.tell()):
                 line = "\n" + line  # of a line that a kill has torn, nothing is kept
             file.write(line.encode())
             file.flush()
@@ -141,42 +150,75 @@ class Sweep:
             state = states.get(record.get("job", -1))
             if state is not None and record.get("event") == "started":
                 state.word, state.code = "interrupted", None
-            elif state is not None and isinstance(record.get("code"), int):
+            elif state is not None and record.get("event") == "pruned":
+                state.word = "pruned"
+            elif state is not None and state.word != "pruned" and isinstance(record.get("code"), int):
                 state.code = record["code"]
                 state.word = "interrupted" if state.code == Interrupted.exit_code else "failed"
         for number, state in states.items():
             self._look(number, state)
         return states
 
+    def history(self) -> Iterator[tuple[int, str]]:
+        """Jobs and what the journal says of them, in order."""
+        for record in self._events():
+            if record.get("job") in self.entries:
+                yield record["job"], str(record.get("event"))
+
+    def is_final(self, state: State) -> bool:
+        """Whether a resume leaves the job alone. That a trial of a search diverged is an answer too."""
+        if self.trials is not None and state.word == "failed":
+            return state.code in FOR_GOOD
+        return state.word in ("done", "pruned")
+
+    def left(self, states: Mapping[int, State]) -> int:
+        """How many jobs are still to be run, or run again."""
+        unasked = 0 if self.trials is None else max(0, self.trials - len(states))
+        return unasked + sum(not self.is_final(state) for state in states.values())
+
+    def summary(self, number: int) -> dict[str, Any]:
+        """A job's `summary.json`; empty where it has none."""
+        return json_of(self.run_of(number) / "summary.json")
+
+    def mark_pruned(self, number: int) -> None:
+        """Say so in the run, which knows only that it was stopped."""
+        summary = self.summary(number)
+        if summary.get("state") == "interrupted":
+            write_json(self.run_of(number) / "summary.json", summary | {"state": "pruned"})
+
     def look(self, number: int, state: State) -> None:
         """Bring what a job that runs has reached into its state, from the end of its `metrics.jsonl`."""
-        entry = self.entries[number]
-        split, _, name = entry.monitor.partition("/")
+        job = self.entries[number]
+        split, _, name = job.monitor.partition("/")
         with contextlib.suppress(TypeError, ValueError, LookupError, StopIteration):
-            records = list(_tail(self.run_of(number) / "metrics.jsonl"))
-            state.step, state.progress = int(records[-1]["step"]), min(1.0, records[-1]["epoch"] / entry.epochs)
-            state.value = next(float(record[name]) for record in reversed(records) if record["split"] == split)
+            events = list(tail(self.run_of(number) / "metrics.jsonl"))
+            state.step, state.progress = int(events[-1]["step"]), min(1.0, events[-1]["epoch"] / job.epochs)
+            state.value = next(float(event[name]) for event in reversed(events) if event["split"] == split)
 
     def told(self, number: int) -> str:
         """The last error that a job printed; empty if it had no time to."""
         with contextlib.suppress(OSError):
-            lines = _last_bytes(self.output(number)).decode("utf-8", "replace").splitlines()
+            lines = last_bytes(self.output(number)).decode("utf-8", "replace").splitlines()
             for line in reversed(lines):
                 if line.startswith("error: ") and "run again with -v" not in line:
                     return line.removeprefix("error: ")
         return ""
 
     def _look(self, number: int, state: State) -> None:
-        summary = _json(self.run_of(number) / "summary.json")
+        summary = self.summary(number)
         if summary.get("state") in _DONE:
             state.word, state.code, state.progress = "done", 0, 1.0
         with contextlib.suppress(TypeError, ValueError, LookupError):
             state.step, state.seconds = int(summary["step"]), float(summary["seconds"])
             state.value = float(summary["best"]["value"])
 
+    def _share(self) -> None:
+        """What all jobs have; of a search each override was chosen, and is told."""
+        self._shared = shared(job.overrides for job in self.entries.values()) if self.trials is None else set()
+
     def _events(self) -> Iterator[dict[str, Any]]:
         with contextlib.suppress(OSError):
-            yield from _records(self._journal.read_bytes())
+            yield from records(self._journal.read_bytes())
 
     def _read(self) -> None:
         try:
@@ -184,7 +226,8 @@ class Sweep:
             self._settings, self.trust = Settings(**known["settings"]), tuple(map(str, known["trust"]))
             for job in known["jobs"]:
                 self.entries[int(job["number"])] = Entry(**job | {"overrides": tuple(job["overrides"])})
-            self._shared = shared(entry.overrides for entry in self.entries.values())
+            self.trials = None if known.get("trials") is None else int(known["trials"])
+            self._share()
         except (OSError, ValueError, TypeError, LookupError, RecursionError) as error:
             self.lock.release()
             raise StorageError(f"{self.path / 'sweep.json'}: damaged: {error}; start the sweep anew") from error
@@ -242,34 +285,3 @@ def _locked(path: Path) -> Lock:
             holder = (path / ".lock").read_text(encoding="utf-8").strip()
             if monotonic() > deadline or Path(f"/proc/{holder}").exists():
                 raise
-
-
-def _json(path: Path) -> dict[str, Any]:
-    with contextlib.suppress(OSError, ValueError, RecursionError):
-        value = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(value, dict):
-            return value
-    return {}
-
-
-def _tail(path: Path) -> Iterator[dict[str, Any]]:
-    with contextlib.suppress(OSError):
-        yield from _records(_last_bytes(path))
-
-
-def _records(text: bytes) -> Iterator[dict[str, Any]]:
-    for line in text.splitlines():
-        with contextlib.suppress(ValueError, RecursionError):
-            record = json.loads(line)
-            if isinstance(record, dict):
-                yield record
-
-
-def _last_bytes(path: Path) -> bytes:
-    with path.open("rb") as file:
-        file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL))
-        return file.read()
-
-
-def _ends_whole(descriptor: int, size: int) -> bool:
-    return os.pread(descriptor, 1, size - 1) == b"\n"

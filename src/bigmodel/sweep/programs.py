@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable
-from typing import Literal
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any, Literal
 
 from bigmodel.sweep import gpus
 from bigmodel.sweep.directory import Entry
@@ -25,9 +25,16 @@ def programs(entries: Iterable[Entry], at_once: int) -> list[list[int]]:
     return sorted(found)
 
 
-def settled_for(entries: Collection[Entry], jobs: int | Literal["auto"], on_failure: str, before: int = 0) -> Settings:
-    """How these jobs are run, after so many `before` them: as `settled`, for a process a program."""
+def settled_for(
+    entries: Collection[Entry],
+    jobs: int | Literal["auto"],
+    on_failure: str,
+    wanted: int,
+    engine: str,
+    options: Mapping[str, Any],
+) -> Settings:
+    """How these jobs are run, of `wanted` in the end: as `settled`, for a process a program."""
     kinds, there = {entry.device for entry in entries}, len(gpus.visible())
-    how = settled(jobs, on_failure, kinds, before + len(entries), there)
+    how = settled(jobs, on_failure, kinds, wanted, there, engine, options)
     count = len(programs(entries, how.jobs))
-    return how if count == len(entries) else settled(jobs, on_failure, kinds, count, there)
+    return how if count == len(entries) else settled(jobs, on_failure, kinds, count, there, engine, options)

@@ -2,76 +2,96 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import signal
 import sys
-from collections import deque
-from collections.abc import Collection, Sequence
+from collections import Counter, deque
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from bigmodel.errors import ConfigError, DivergedError, Interrupted
+from bigmodel.errors import Interrupted
 from bigmodel.guard import complain
 from bigmodel.results.leaderboard import leaderboard
+from bigmodel.search.outcome import found
+from bigmodel.search.plan import read
 from bigmodel.signals import Stop
 from bigmodel.sweep import gpus
-from bigmodel.sweep.directory import State, Sweep, in_words
+from bigmodel.sweep.directory import FOR_GOOD, State, Sweep, in_words
+from bigmodel.sweep.engines import Jobs
 from bigmodel.sweep.programs import programs
 from bigmodel.sweep.table import Watch, plain, say
-from bigmodel.sweep.workers import Workers
+
+if TYPE_CHECKING:
+    from bigmodel.search.study import Search
 
 _LOOK_S = 0.25  # between looks at the signals and at what the jobs have reached
-_FOR_GOOD = (ConfigError.exit_code, DivergedError.exit_code)  # a second try would end as the first
 
 
-def run(sweep: Sweep, workers: Workers, numbers: Collection[int], trust: Sequence[str], stop: Stop) -> None:
-    """Run those of `numbers` that are not done, until all have ended or, stopped or signalled, have saved."""
+def run(
+    sweep: Sweep,
+    workers: Jobs,
+    numbers: Collection[int],
+    trust: Sequence[str],
+    stop: Stop,
+    search: Search | None = None,
+) -> None:
+    """Run those of `numbers` that are not done, and what a search asks for then, until all have ended or, stopped or
+    signalled, have saved.
+    """
     stop.defer()
     states = sweep.states(numbers)
-    todo = [number for number, state in states.items() if state.word != "done"]
+    todo = [number for number, state in states.items() if not sweep.is_final(state)]
     queue = deque(programs((sweep.entries[number] for number in todo), sweep.settings.jobs))
     workers.tell(_facts(sweep, todo, trust))
-    shared = {number for program in queue if len(program) > 1 for number in program}
     started: dict[int, float] = {}
-    tries = dict.fromkeys(states, 0)
+    alone: dict[int, bool] = {}  # whether a job was started as a program of its own
+    tries: Counter[int] = Counter()  # that can be no other job's fault
+    pruned = set[int]()
     signalled, failed = False, False
-    with Watch(sweep, states, len(todo), len(queue)) as watch:
-        while queue or workers.programs:
+    closing = contextlib.closing(search) if search else contextlib.nullcontext()
+    with Watch(sweep, states, len(todo), len(queue)) as watch, closing:
+        while True:
             if not signalled and (stop() or (failed and sweep.settings.on_failure == "stop")):
-                queue.clear()
-                workers.signal(signal.SIGTERM)
+                workers.signal(signal.SIGTERM, workers.running - pruned)
                 signalled = True
-            while queue and len(workers.programs) < sweep.settings.jobs:
-                program = queue.popleft()
+            while not signalled and workers.programs < sweep.settings.jobs and not stop():
+                program = queue.popleft() if queue else _asked(search)
+                if not program:
+                    break
                 for number in program:
                     sweep.note(number, "started")
-                    tries[number] += 1
-                    started[number] = monotonic()
+                    started[number], alone[number] = monotonic(), len(program) == 1
                     states[number] = State("running")
                     watch.started(number)
                 workers.start(program)
+            if not workers.programs:
+                break
             apart: dict[str, list[int]] = {}
             for number, code, why in workers.ended(_LOOK_S):
-                if code is None:  # it died with the process it came from, or was not started: no fault of its own
-                    tries[number] -= 1
-                    shared.discard(number)
+                if code is None and number not in pruned:
                     apart.setdefault(why, []).append(number)
-                    queue.extend(() if signalled else ([number],))
+                    queue.append([number])
                     continue
                 sweep.note(number, "ended", code)
                 states[number] = sweep.states([number])[number]
+                tries[number] += alone[number]
                 again = states[number].word == "failed" and _again(sweep, code, tries[number]) and not signalled
-                if states[number].word == "failed" and number in shared and code not in _FOR_GOOD and not signalled:
-                    shared.discard(number)  # it may have been another's fault
-                    tries[number] -= 1
-                    again = True
                 failed |= states[number].word == "failed" and not again
                 watch.ended(number, monotonic() - started[number], again)
                 if again:
                     queue.append([number])
-            for why, program in apart.items():
-                watch.apart(program, why)
+                elif search:
+                    search.tell(number, states[number])
+            for why, jobs in apart.items():
+                watch.apart(jobs, why)
+            for number in search.look(workers.running) if search and not signalled else ():
+                sweep.note(number, "pruned")  # first, so that a kill does not make it a job to be gone on with
+                workers.signal(signal.SIGTERM, [number])
+                pruned.add(number)
             watch.look(workers.running, started)
 
 
@@ -84,6 +104,7 @@ def ending(sweep: Sweep, stop: Stop, trust: Sequence[str]) -> int:
     states = sweep.states()
     failed = [number for number, state in states.items() if state.word == "failed"]
     left = [number for number, state in states.items() if state.word in ("interrupted", "queued")]
+    total = max(sweep.trials or 0, len(states))
     if failed:
         lines = [
             f"job {number} failed, {in_words(states[number].code or 0)}: "
@@ -91,12 +112,12 @@ def ending(sweep: Sweep, stop: Stop, trust: Sequence[str]) -> int:
             for number in failed
         ]
         names = ", ".join(map(str, failed))
-        again = f"to run what is not done: {go_on(sweep, trust)}"
-        complain([*lines, f"{len(failed)} of {len(states)} jobs failed: {names}; {again}"])
+        again = f"; to run what is not done: {go_on(sweep, trust)}" if sweep.left(states) else ""
+        complain([*lines, f"{len(failed)} of {total} jobs failed: {names}{again}"])
         sys.stderr.flush()
-    finish(sweep)
-    if stop() and left:
-        told = f"stopped by {stop.name}: {len(states) - len(failed) - len(left)} of {len(states)} jobs are done"
+    finish(sweep, trust)
+    if stop() and (left or len(states) < total):
+        told = f"stopped by {stop.name}: {len(states) - len(failed) - len(left)} of {total} jobs are done"
         raise Interrupted(f"{told}; go on with: {go_on(sweep, trust)}")
     codes = [states[number].code or 1 for number in failed] or [Interrupted.exit_code for _ in left]
     return 0 if not codes else codes[0] if codes[0] > 0 else 128 - codes[0]
@@ -104,20 +125,36 @@ def ending(sweep: Sweep, stop: Stop, trust: Sequence[str]) -> int:
 
 def go_on(sweep: Sweep, trust: Sequence[str]) -> str:
     """The command line that takes the sweep up again."""
-    words = ["bigmodel-train", "-m", f"resume={sweep.path}", *([f"trust=[{','.join(trust)}]"] if trust else [])]
+    words = ["bigmodel-train", "-m", f"resume={sweep.path}", *_granted(trust)]
     return shlex.join(words) if any(" " in word for word in words) else " ".join(words)
 
 
-def finish(sweep: Sweep) -> None:
+def finish(sweep: Sweep, trust: Sequence[str]) -> None:
     """What a sweep leaves: the table of its jobs, and what they found as a leaderboard and in files."""
     plain(sweep)
-    if any(state.word == "done" for state in sweep.states().values()):
+    done = [number for number, state in sweep.states().items() if state.word == "done"]
+    if done:
         say("")
         say(leaderboard(sweep.path))
+    if done and sweep.trials is not None:
+        say("")
+        for line in found(sweep, read(sweep.path), done, _granted(trust)):
+            say(line)
 
 
-def _again(sweep: Sweep, code: int, tries: int) -> bool:
-    return sweep.settings.on_failure == "retry" and tries < 2 and code not in _FOR_GOOD
+def _granted(trust: Sequence[str]) -> list[str]:
+    return [f"trust=[{','.join(trust)}]"] if trust else []
+
+
+def _asked(search: Search | None) -> list[int]:
+    """One more trial; nothing if there is none."""
+    number = search.ask() if search else None
+    return [] if number is None else [number]
+
+
+def _again(sweep: Sweep, code: int | None, tries: int) -> bool:
+    """Whether a job that failed is tried once more: because it is asked for, or since none was its own."""
+    return tries < (2 if sweep.settings.on_failure == "retry" else 1) and code not in FOR_GOOD
 
 
 def _facts(sweep: Sweep, numbers: Sequence[int], trust: Sequence[str]) -> dict[str, Any]:
@@ -129,15 +166,15 @@ def _facts(sweep: Sweep, numbers: Sequence[int], trust: Sequence[str]) -> dict[s
         "trust": [*trust],
         "command": sys.argv,
         "imports": sys.path,
-        "modules": _modules(sweep, numbers),
+        "modules": _modules([*(sweep.frozen(number) for number in numbers), *sweep.path.glob("bases/*.yaml")]),
     }
 
 
-def _modules(sweep: Sweep, numbers: Sequence[int]) -> list[str]:
+def _modules(configs: Iterable[Path]) -> list[str]:
     """Modules that the jobs' own configs name; of others' only the slow ones that are known to be safe to share."""
     names = set[str]()
-    for number in numbers:
-        for line in sweep.frozen(number).read_text(encoding="utf-8").splitlines():
+    for file in configs:
+        for line in file.read_text(encoding="utf-8").splitlines():
             key, _, target = line.strip().partition(": ")
             if key == "_target_" and target.startswith("bigmodel."):
                 module = target.rpartition(".")[0]

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
 from bigmodel.errors import ConfigError
+from bigmodel.sweep.engines import OWN, cores_each, on_this_machine
 
 OnFailure = Literal["continue", "stop", "retry"]
 _ON_FAILURE = ("continue", "stop", "retry")
@@ -16,11 +17,13 @@ _ON_FAILURE = ("continue", "stop", "retry")
 
 @dataclass(frozen=True)
 class Settings:
-    """`jobs` at a time, each with `threads` of the CPU."""
+    """`jobs` at a time, each with `threads` of the CPU, run by `engine`."""
 
     jobs: int
     threads: int
     on_failure: OnFailure
+    engine: str = OWN
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 def settings(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -41,12 +44,25 @@ def settings(given: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in checked.items() if key in given}
 
 
-def settled(jobs: int | Literal["auto"], on_failure: str, kinds: set[str], wanted: int, gpus: int) -> Settings:
+def settled(
+    jobs: int | Literal["auto"],
+    on_failure: str,
+    kinds: set[str],
+    wanted: int,
+    gpus: int,
+    engine: str = OWN,
+    options: Mapping[str, Any] | None = None,
+) -> Settings:
     """Fix what is `auto`, for `wanted` jobs on devices of these kinds, with so many NVIDIA GPUs in sight.
 
     On a CPU a job a core, one thread each: a second thread speeds up no small model as much as a second job does. On
-    GPUs, a job each. OMP_NUM_THREADS is heard, as in any run.
+    GPUs, a job each. OMP_NUM_THREADS is heard, as in any run. An engine of other machines is handed all jobs at
+    once, for the queue is its own, and each has as many threads as cores.
     """
+    options = dict(options or {})
+    if not on_this_machine(engine, options):
+        at_once = max(1, wanted if jobs == "auto" else min(jobs, wanted))
+        return Settings(at_once, cores_each(options), cast(OnFailure, on_failure), engine, options)
     cores = _cores()
     if jobs == "auto":
         on_gpus = gpus or (platform.system() == "Darwin" and platform.machine() == "arm64")  # Apple's has one
@@ -56,7 +72,7 @@ def settled(jobs: int | Literal["auto"], on_failure: str, kinds: set[str], wante
     at_once = max(1, min(most, wanted))
     asked = os.environ.get("OMP_NUM_THREADS", "")
     threads = int(asked) if asked.isdigit() and int(asked) else max(1, cores // at_once)
-    return Settings(at_once, threads, cast(OnFailure, on_failure))
+    return Settings(at_once, threads, cast(OnFailure, on_failure), engine, options)
 
 
 def _cores() -> int:

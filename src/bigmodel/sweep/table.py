@@ -15,7 +15,7 @@ from bigmodel.sweep.directory import State, Sweep
 from bigmodel.sweep.directory import in_words as code_in_words
 
 _REFRESH_S = 0.5
-_ORDER = ("running", "failed", "interrupted", "queued", "done")  # which rows are shown where not all fit
+_ORDER = ("running", "failed", "interrupted", "queued", "pruned", "done")  # which rows are shown where not all fit
 
 
 class Watch:
@@ -29,11 +29,13 @@ class Watch:
         self._drawn = 0.0
 
     def __enter__(self) -> Watch:
-        settings, total = self._sweep.settings, len(self._states)
-        done = f", {total - self._to_run} of them done" if self._to_run < total else ""
+        settings, trials = self._sweep.settings, self._sweep.trials
+        total, ended = trials or len(self._states), len(self._states) - self._to_run
+        done = f", {ended} of them {'done' if trials is None else 'ended'}" if ended else ""
         threads = f"{settings.threads} thread{'s' * (settings.threads > 1)} each"
         as_one = f" as {self._programs} program{'s' * (self._programs > 1)}" if self._programs < self._to_run else ""
-        say(f"{total} jobs{done}{as_one}, {settings.jobs} at a time with {threads}, in {self._sweep.path}")
+        kind = "jobs" if trials is None else "trials"
+        say(f"{total} {kind}{done}{as_one}, {settings.jobs} at a time with {threads}, in {self._sweep.path}")
         with contextlib.suppress(OSError, ValueError):
             if sys.stdout.isatty():
                 from rich.live import Live

@@ -25,7 +25,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 
 def main() -> None:
     """Serve the process whose number is the first argument, until its pipe ends."""
-    _die_with(int(sys.argv[1]))
+    die_with(int(sys.argv[1]))
     events = os.dup(1)
     os.dup2(2, 1)  # what a library prints is no event
     import bigmodel.sweep.together  # noqa: F401 - and with it torch and all that every job needs
@@ -39,14 +39,14 @@ def _serve(events: int) -> None:
     signal.set_wakeup_fd(waker)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     facts: dict[str, Any] = {}
-    running: dict[int, int] = {}  # programs by process number
+    running: dict[int, tuple[int, list[int]]] = {}  # a program and its jobs, by process number
     rest = b""
     while True:
         ready, _, _ = select.select([0, wake], [], [])
         if wake in ready:
             os.read(wake, 4096)
             for pid, code in _ended():
-                _tell(events, {"program": running.pop(pid), "code": code})
+                _tell(events, {"program": running.pop(pid)[0], "code": code})
         if 0 in ready:
             text = os.read(0, 65536)
             if not text:
@@ -58,10 +58,11 @@ def _serve(events: int) -> None:
                     _prepare(facts)
                 elif "start" in command:
                     pid = _fork(facts, command["start"], command["program"], events, (wake, waker))
-                    running[pid] = command["program"]
+                    running[pid] = command["program"], command["start"]
                 else:
-                    for pid in running:
-                        os.kill(pid, command["signal"])
+                    for pid, (_, numbers) in running.items():
+                        if not set(numbers).isdisjoint(command["jobs"]):
+                            os.kill(pid, command["signal"])
     for pid in running:
         os.kill(pid, signal.SIGKILL)  # where the kernel does not do it
 
@@ -85,7 +86,7 @@ def _fork(facts: dict[str, Any], numbers: list[int], program: int, events: int, 
     if pid == 0:
         code = 1
         try:
-            _die_with(me)
+            die_with(me)
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             for descriptor in ours:
@@ -112,7 +113,7 @@ def _ended() -> Iterator[tuple[int, int]]:
             yield found[0], os.waitstatus_to_exitcode(found[1])
 
 
-def _die_with(parent: int) -> None:
+def die_with(parent: int) -> None:
     """Have Linux end this process when its parent dies."""
     prctl = getattr(ctypes.CDLL(None), "prctl", None)
     if prctl is not None:

@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import IO, Any
@@ -71,12 +72,13 @@ def _trained(start: Start, parts: Parts, ensemble: Ensemble, stop: Stop) -> int:
 def _assembled(ensemble: Ensemble, starts: Sequence[Start]) -> list[Parts]:
     """All jobs' parts; device and data are shared."""
     parts: list[Parts] = []
-    made = Made()
+    shared: SharedData | None = None
     for start in starts:
         saved = start.begun and bool(checkpoint.steps(start.directory / "checkpoints"))
-        like = parts[0] if parts else None
+        like = None if shared is None else replace(parts[0], data=shared.reseeded(int(start.config.tree["seed"])))
         own = assemble(start.config, not saved, like, kind=partial(Member, ensemble))
-        own.data = SharedData(own.data, own.settings.seed, made)
+        if shared is None:
+            own.data = shared = SharedData(own.data, own.settings.seed, Made())
         parts.append(own)
     return parts
 

@@ -8,10 +8,11 @@ import os
 import select
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import IO, Any
 
 from bigmodel.errors import BigmodelError
+from bigmodel.sweep.engines import Ended
 
 _DEATHS = 3  # of the template, in a row, after which it is not started again
 
@@ -20,10 +21,9 @@ class Workers:
     """A template process, and the jobs forked from it. `held` is a descriptor that all of them keep open."""
 
     def __init__(self, held: int) -> None:
-        self.running: dict[int, int] = {}  # jobs, and the program that each is in
-        self.programs: set[int] = set()
+        self._program_of: dict[int, int] = {}  # of the jobs that run
+        self._programs, self._started = set[int](), 0
         self._held, self._facts, self._deaths, self._rest = held, dict[str, Any](), 0, b""
-        self._started = 0
         self._process, self._commands, self._events = self._launch()
 
     def __enter__(self) -> Workers:
@@ -44,26 +44,32 @@ class Workers:
             self._process.wait()
         os.close(self._events)
 
+    @property
+    def running(self) -> Set[int]:
+        return self._program_of.keys()
+
+    @property
+    def programs(self) -> int:
+        return len(self._programs)
+
     def tell(self, facts: Mapping[str, Any]) -> None:
         """What every job is told; before the first one starts."""
         self._facts = dict(facts)
         self._send({"facts": self._facts})
 
     def start(self, numbers: Sequence[int]) -> None:
-        """Start a program of one job or several."""
         self._started += 1
-        self.programs.add(self._started)
-        self.running |= dict.fromkeys(numbers, self._started)
+        self._programs.add(self._started)
+        self._program_of |= dict.fromkeys(numbers, self._started)
         self._send({"start": [*numbers], "program": self._started})
 
-    def signal(self, number: int) -> None:
-        """Send a signal to all jobs that run."""
-        self._send({"signal": number})
+    def signal(self, number: int, jobs: Iterable[int]) -> None:
+        """Send a signal to those of the jobs that run, which whatever is in a program with them hears too."""
+        self._send({"signal": number, "jobs": [*jobs]})
 
-    def ended(self, seconds: float) -> list[tuple[int, int | None, str]]:
-        """Wait at most so long for jobs to end. Their exit codes, negative for a signal, and an empty word. The code is
-        None for those that did not come to run: they died with the template, which is then started again, or the word
-        says why they cannot be one program.
+    def ended(self, seconds: float) -> list[Ended]:
+        """Wait at most so long for jobs to end. Those that died with the template, which is then started again, are to
+        be started again, and those that cannot be one program.
 
         Raises:
             BigmodelError: it has died several times in a row.
@@ -77,18 +83,18 @@ class Workers:
         *lines, self._rest = (self._rest + text).split(b"\n")
         return [ended for line in lines for ended in self._told(json.loads(line))]
 
-    def _told(self, event: Mapping[str, Any]) -> list[tuple[int, int | None, str]]:
+    def _told(self, event: Mapping[str, Any]) -> list[Ended]:
         """The end of a job, or of all that are left of a program."""
         program = event["program"]
-        left = [number for number, of in self.running.items() if of == program]
+        left = [number for number, of in self._program_of.items() if of == program]
         numbers = [event["job"]] if "job" in event else left
         if "job" not in event and "apart" not in event:
-            self.programs.discard(program)
+            self._programs.discard(program)
         for number in numbers:
-            del self.running[number]
-        return [(number, event.get("code"), event.get("apart", "")) for number in numbers]
+            del self._program_of[number]
+        return [Ended(number, event.get("code"), event.get("apart", "")) for number in numbers]
 
-    def _lost(self) -> list[tuple[int, int | None, str]]:
+    def _lost(self) -> list[Ended]:
         code = self._process.wait()
         self._deaths += 1
         if self._deaths >= _DEATHS:
@@ -97,9 +103,9 @@ class Workers:
             )
         self._commands.close()
         os.close(self._events)
-        lost: list[tuple[int, int | None, str]] = [(number, None, "") for number in sorted(self.running)]
-        self.running.clear()
-        self.programs.clear()
+        lost = [Ended(number, None) for number in sorted(self.running)]
+        self._program_of.clear()
+        self._programs.clear()
         self._process, self._commands, self._events = self._launch()
         self._rest = b""
         self._send({"facts": self._facts})

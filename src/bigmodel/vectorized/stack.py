@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
+from bigmodel.divergence import Update
 from bigmodel.errors import DivergedError
 from bigmodel.interfaces import Batch
 from bigmodel.job import Job
@@ -61,7 +62,9 @@ class Stack:
         for row, (job, norm, finite) in enumerate(zip(self.jobs, norm_K, norm_K.isfinite().tolist(), strict=True)):
             job.grad_norm = norm
             if not finite:
-                errors[row] = job.divergence(batches[row], losses_K[row])
+                loss_norm = torch.stack([losses_K[row].float(), norm.float()])
+                update = Update(job.step, job.last_lr, batches[row].samples, loss_norm)
+                errors[row] = DivergedError(update.words())
         if self._first.clip_norm is not None:
             scale_K = (self._first.clip_norm / (norm_K + 1e-6)).clamp(max=1.0)
             for gradient in there:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from time import process_time
@@ -25,11 +24,7 @@ _TURNS = 2
 
 def refusal(parts: Sequence[Parts]) -> str | None:
     """Why these jobs are better trained by themselves, or None. They are left as they were."""
-    first = parts[0]
-    largest = max(first.dataset.sizes.values()) * math.prod(first.dataset.input_shape)
-    if largest > first.settings.resident_gb * 1e9:
-        return "the images do not fit resident_gb, and are streamed"
-    if any("until" in group for group in first.job.groups):
+    if any("until" in group for group in parts[0].job.groups):
         return "some parameters are trained for a part of the run only"
     jobs = [each.job for each in parts]
     batches = [next(each.data.train(job.step, job.step + 1)) for each, job in zip(parts, jobs, strict=True)]

@@ -1,4 +1,5 @@
-"""The launchers of `bigmodel-train -m`: all jobs are composed first, then `bigmodel.sweep` runs them.
+"""The launchers of `bigmodel-train -m`: all jobs are composed first, then `bigmodel.sweep` runs them, by default in
+processes of this machine, with `hydra/launcher=vectorized` several in one, with `slurm` or `ray` through these.
 
 Hydra imports this file at every start, so it imports nothing heavy.
 """
@@ -17,14 +18,14 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
+from bigmodel.sweep.engines import DEFAULTS
+
 
 class BigmodelLauncher(Launcher):
     """`jobs` at a time, each in a process of its own; after a failure `continue`, `stop`, or `retry` that job once."""
 
-    vectorized = False
-
-    def __init__(self, jobs: Any, on_failure: Any) -> None:
-        self._chosen = {"jobs": jobs, "on_failure": on_failure}
+    def __init__(self, engine: str, jobs: Any, on_failure: Any, **options: Any) -> None:
+        self.chosen = {"engine": engine, "jobs": jobs, "on_failure": on_failure, "options": options}
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self._context, self._task, self._config = hydra_context, task_function, config
@@ -35,15 +36,15 @@ class BigmodelLauncher(Launcher):
         """
         together = getattr(self._task, "together", None)
         if together is None:
-            raise HydraException("hydra/launcher=bigmodel runs bigmodel-train only")
-        jobs = self._composed(job_overrides, initial_job_idx)
-        values = together(Path(self._config.hydra.sweep.dir), jobs, self._chosen, self.vectorized)
+            raise HydraException("this launcher runs bigmodel-train only")
+        jobs = self.composed(job_overrides, initial_job_idx)
+        values = together(Path(self._config.hydra.sweep.dir), jobs, self.chosen)
         return [
             JobReturn(overrides=overrides, status=JobStatus.COMPLETED, _return_value=value)
             for overrides, value in zip(job_overrides, values, strict=True)
         ]
 
-    def _composed(
+    def composed(
         self, job_overrides: Sequence[Sequence[str]], first: int
     ) -> Iterator[tuple[int, Sequence[str], DictConfig]]:
         """Number, overrides and config of each job; Hydra's own values in it hold until the next is asked for."""
@@ -59,20 +60,16 @@ class BigmodelLauncher(Launcher):
             HydraConfig.instance().cfg = before
 
 
-class VectorizedLauncher(BigmodelLauncher):
-    """Jobs that differ in numbers only are trained as one program."""
-
-    vectorized = True
-
-
-for _name, _launcher in (("bigmodel", BigmodelLauncher), ("vectorized", VectorizedLauncher)):
+for _engine, _options in DEFAULTS.items():
     ConfigStore.instance().store(
         group="hydra/launcher",
-        name=_name,
+        name=_engine,
         provider="bigmodel-train",
         node={
-            "_target_": f"hydra_plugins.bigmodel.launcher.{_launcher.__name__}",
+            "_target_": "hydra_plugins.bigmodel.launcher.BigmodelLauncher",
+            "engine": _engine,
             "jobs": "auto",
             "on_failure": "continue",
+            **_options,
         },
     )

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 
 from hydra_plugins.bigmodel.launcher import BigmodelLauncher
 
@@ -16,6 +19,12 @@ class BigmodelSweeper(BasicSweeper):
     def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
         if not isinstance(self.launcher, BigmodelLauncher):
             super().validate_batch_is_legal(batch)
+
+    def sweep(self, arguments: list[str]) -> Any:
+        for override in OverridesParser.create().parse_overrides(arguments):
+            if override.is_interval_sweep():
+                raise HydraException(f"{override.get_key_element()}: an interval is searched: add hydra/sweeper=optuna")
+        return super().sweep(arguments)
 
 
 ConfigStore.instance().store(

@@ -1,0 +1,59 @@
+"""Which samples are for training, validation and testing, and which of them each batch takes."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+
+import torch
+from torch import Tensor
+
+from bigmodel.errors import DataError
+from bigmodel.interfaces import Reading
+from bigmodel.order import Order, bounds
+
+
+class Splits:
+    """Splits of `sizes`, by name. Without a `val` among them, `val_fraction` of the training samples is held out."""
+
+    def __init__(self, sizes: Mapping[str, int], val_fraction: float, how: Reading) -> None:
+        train, val = held_out(sizes["train"], 0.0 if "val" in sizes else val_fraction)
+        self._indices = {"train": train} | ({"val": val} if len(val) else {})
+        self.counts = {name: len(indices) for name, indices in self._indices.items()}
+        self.counts |= {name: sizes[name] for name in ("val", "test") if name in sizes}
+        self._order = Order(len(train), how.batch_size, how.seed, how.limit_batches, how.overfit_batch)
+        self._batch_size, self._limit = how.batch_size, how.limit_batches
+        self.steps_per_epoch = self._order.steps_per_epoch
+
+    def reseeded(self, seed: int) -> Splits:
+        """The same splits, in the order of another seed."""
+        other = copy.copy(self)
+        other._order = self._order.reseeded(seed)
+        return other
+
+    def training(self, first: int, last: int) -> Iterator[Tensor]:
+        """For steps first to last - 1 the numbers (N,) of the samples, within the data's own training samples."""
+        return (self._indices["train"][self._order.indices(step)] for step in range(first, last))
+
+    def evaluation(self, split: str) -> tuple[str, Iterator[Tensor]]:
+        """The name of the source that holds the split, and numbers within it: every sample once, in order, or the first
+        `limit_batches` batches.
+        """
+        own = split in self._indices
+        indices = self._indices[split] if own else torch.arange(self.counts[split])
+        starts = bounds(len(indices), self._batch_size)[: self._limit]
+        ends = [*starts[1:], len(indices)] if self._limit is None else [start + self._batch_size for start in starts]
+        return "train" if own else split, (indices[start:end] for start, end in zip(starts, ends, strict=True))
+
+
+def held_out(size: int, fraction: float) -> tuple[Tensor, Tensor]:
+    """Sorted sample numbers for training and validation; the same split for every seed of a run.
+
+    Raises:
+        DataError: nothing would be left to train on.
+    """
+    count = round(size * fraction)
+    if count >= size:
+        raise DataError(f"dataset: {size} training samples leave none to train on with val_fraction={fraction}")
+    shuffled = torch.randperm(size, generator=torch.Generator().manual_seed(0))
+    return shuffled[count:].sort().values, shuffled[:count].sort().values

@@ -1,0 +1,87 @@
+"""Any data that fits in memory, as tables, series, spectrograms, padded texts: a leaf makes the tensors, no more."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bigmodel.datasets.splits import Splits
+from bigmodel.interfaces import Batch, Reading
+from bigmodel.words import amount
+
+
+@dataclass(frozen=True)
+class TensorDataset:
+    """A `Dataset` of tensors: for each split its inputs (N, ...) and targets (N, ...), of any type and shape.
+
+    Without a `val` split, `val_fraction` of the training samples is held out, the same for every seed. `facts`,
+    `summary` and `carried`, which is what `about` says, are the leaf's own words: see `bigmodel.interfaces.Dataset`.
+    """
+
+    splits: Mapping[str, tuple[Tensor, Tensor]]
+    facts: Mapping[str, Any]
+    summary: str
+    carried: Mapping[str, Any]
+    fingerprint: str
+    val_fraction: float = 0.0
+
+    def about(self) -> Mapping[str, Any]:
+        return self.carried
+
+    def example(self, count: int) -> Batch:
+        inputs, targets = self.splits["train"]
+        chosen = torch.arange(count) % len(targets)
+        return Batch(inputs[chosen], targets[chosen])
+
+    def open(self, how: Reading) -> TensorData:
+        return TensorData(self, how)
+
+
+class TensorData:
+    """The `Data` of a `TensorDataset`: on the device, or in the computer's memory where it takes too much there."""
+
+    streamed = False
+
+    def __init__(self, dataset: TensorDataset, how: Reading) -> None:
+        self._cut = Splits({name: len(x) for name, (_, x) in dataset.splits.items()}, dataset.val_fraction, how)
+        self.splits, self.steps_per_epoch = self._cut.counts, self._cut.steps_per_epoch
+        self._device = how.device
+        size = sum(tensor.nbytes for tensor in dataset.splits["train"])
+        place = how.device if size <= how.resident_bytes else torch.device("cpu")
+        self._splits = {name: [x.to(place) for x in pair] for name, pair in dataset.splits.items()}
+        where = "the device's" if place == how.device else "the computer's"
+        self.placement = f"in {where} memory ({amount(size, 'B')})"
+
+    def reseeded(self, seed: int) -> TensorData:
+        other = copy.copy(self)
+        other._cut = self._cut.reseeded(seed)
+        return other
+
+    def train(self, first: int, last: int) -> Iterator[Batch]:
+        for samples in self._cut.training(first, last):
+            yield self._batch("train", samples)
+
+    def evaluation(self, split: str) -> Iterator[Batch]:
+        source, chosen = self._cut.evaluation(split)
+        for samples in chosen:
+            yield self._batch(source, samples)._replace(samples=None)
+
+    def _batch(self, source: str, samples: Tensor) -> Batch:
+        inputs, targets = self._splits[source]
+        there = samples.to(inputs.device)
+        return Batch(inputs[there].to(self._device), targets[there].to(self._device), samples)
+
+
+def fingerprint(tensors: Sequence[Tensor]) -> str:
+    """A hash of the tensors' values, for data of which no file's hash is known."""
+    state = hashlib.md5(usedforsecurity=False)
+    for tensor in tensors:
+        state.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
+        state.update(tensor.contiguous().numpy().tobytes())
+    return f"md5:{state.hexdigest()}"

@@ -1,0 +1,90 @@
+"""Text files as one row of tokens: encoded once, kept in a file that is mapped into memory afterwards."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bigmodel.datasets.tokenizers import Tokenizer
+from bigmodel.errors import DataError
+
+_PIECE = 1 << 20  # characters that are encoded at once
+_KEPT_FROM = 16 << 20  # bytes of text: less is encoded again as fast as it is read, but for byte pairs
+
+
+def text_files(path: Path) -> list[Path]:
+    """The file, or all .txt files in the folder and below it, in the order of their names. DataError without any."""
+    found = sorted(file for file in path.rglob("*.txt") if file.is_file()) if path.is_dir() else [path]
+    if not found or not found[0].is_file():
+        raise DataError(f"dataset.path: there is no text at '{path}'; name a text file, or a folder of .txt files")
+    return found
+
+
+def pieces(files: Sequence[Path]) -> Iterator[str]:
+    """Their text, some lines at a time.
+
+    Raises:
+        DataError: a file cannot be read, or is not UTF-8.
+    """
+    for file in files:
+        try:
+            with file.open(encoding="utf-8", newline="") as lines:
+                while piece := lines.readlines(_PIECE):
+                    yield "".join(piece)
+        except (OSError, ValueError) as error:
+            raise DataError(f"{file.absolute()}: not text in UTF-8 that can be read: {error}") from error
+
+
+def fingerprint(parts: Iterable[str]) -> tuple[str, int, str]:
+    """A hash of the text, its bytes in UTF-8, and its characters, sorted."""
+    state, size, characters = hashlib.md5(usedforsecurity=False), 0, set[str]()
+    for part in parts:
+        content = part.encode("utf-8", "surrogatepass")
+        state.update(content)
+        size += len(content)
+        characters.update(part)
+    return f"md5:{state.hexdigest()}", size, "".join(sorted(characters))
+
+
+def packed(parts: Callable[[], Iterable[str]], tokenizer: Tokenizer, size: int, cache: Path) -> NDArray[Any]:
+    """The tokens (N,) of a text of `size` bytes, which `parts` reads from its start, in as few bytes each as will do.
+
+    Where encoding takes long they are kept in the file `cache`, which is whole or not there; where that cannot be
+    written they are in memory.
+    """
+    kind = np.uint8 if tokenizer.size <= 1 << 8 else np.uint16 if tokenizer.size <= 1 << 16 else np.uint32
+    encoded = (tokenizer.encode(part).astype(kind) for part in parts())
+    if size < _KEPT_FROM and tokenizer.carried["name"] != "bpe":
+        return np.concatenate([np.zeros(0, kind), *encoded])
+    if not cache.is_file():
+        try:
+            cache.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile(dir=cache.parent, prefix=".tmp-", delete=False) as file:
+                try:
+                    for tokens in encoded:
+                        file.write(tokens.tobytes())
+                    file.flush()
+                    os.fsync(file.fileno())
+                    os.replace(file.name, cache)
+                except BaseException:
+                    with contextlib.suppress(OSError):
+                        os.unlink(file.name)
+                    raise
+        except OSError:
+            return np.concatenate([np.zeros(0, kind), *(tokenizer.encode(part).astype(kind) for part in parts())])
+    return np.memmap(cache, dtype=kind, mode="c") if cache.stat().st_size else np.zeros(0, kind)
+
+
+def cache_name(text: str, tokenizer: Tokenizer) -> str:
+    """A file name that differs for another text, by its fingerprint, and for another tokenizer."""
+    key = json.dumps([text, tokenizer.carried], sort_keys=True).encode()
+    return f"tokens-{hashlib.md5(key, usedforsecurity=False).hexdigest()}.bin"

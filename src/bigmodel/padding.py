@@ -1,0 +1,33 @@
+"""Sequences of unequal length in one tensor: filled up at the end with what no value is, so that it tells the lengths.
+
+Whole numbers are filled up with -1, others with NaN. A model sets them to something harmless before it computes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def padded(sequences: Sequence[Tensor], length: int | None = None) -> Tensor:
+    """(N, T, ...) of sequences (T_n, ...): as long as the longest, or cut and filled up to `length`."""
+    first = sequences[0]
+    longest = max(map(len, sequences)) if length is None else length
+    filling = float("nan") if first.is_floating_point() else -1
+    out = torch.full((len(sequences), longest, *first.shape[1:]), filling, dtype=first.dtype)
+    for number, sequence in enumerate(sequences):
+        out[number, : len(sequence)] = sequence[:longest]
+    return out
+
+
+def present(padded_NT: Tensor) -> Tensor:
+    """bool (N, T): where there is something, of what `padded` makes, whatever dimensions follow."""
+    there = ~padded_NT.isnan() if padded_NT.is_floating_point() else padded_NT >= 0
+    return there.flatten(2)[..., 0] if there.ndim > 2 else there
+
+
+def lengths(padded_NT: Tensor) -> Tensor:
+    """int64 (N,)."""
+    return present(padded_NT).sum(1)

@@ -1,0 +1,70 @@
+"""A text, and how a language model goes on with it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from bigmodel.datasets.tokenizers import restored
+from bigmodel.errors import DataError
+from bigmodel.padding import padded
+from bigmodel.predicting.generation import Decoder, generate
+from bigmodel.predicting.sampling import Sampling
+from bigmodel.ranges import PositiveInt
+from bigmodel.words import printable
+
+__all__ = ["Continuation"]
+
+_LONGEST = 1 << 20  # tokens
+_START = "\n"  # what an empty text begins with: every text dataset has it
+
+
+class Continuation:
+    """The `Kind` of language models. `input` is a text, a file that holds one, or `-` for standard input.
+
+    Raises:
+        ValueError: the tokenizer is none, or no memory would hold so long a text.
+    """
+
+    def __init__(self, tokenizer: Mapping[str, Any], context: PositiveInt) -> None:
+        if context > _LONGEST:
+            raise ValueError(f"context: no model reads {context} tokens at once")
+        self._tokenizer, self._context = restored(tokenizer), context
+
+    def find(self, given: str) -> Sequence[str]:
+        if given == "-":
+            return [sys.stdin.read()]
+        try:
+            return [Path(given).read_text(encoding="utf-8")] if Path(given).is_file() else [given]
+        except (OSError, ValueError) as error:
+            raise DataError(f"input: '{printable(given)}' cannot be read as text: {error}") from error
+
+    def read(self, source: str) -> Tensor:
+        """int64 (T,)."""
+        return torch.from_numpy(self._tokenizer.encode(source or _START))
+
+    def prepared(self, samples: Sequence[Tensor], device: torch.device) -> Tensor:
+        """int64 (N, T)."""
+        return padded(samples).to(device)
+
+    def answers(
+        self, model: nn.Module, inputs: Tensor, sample: Mapping[str, Any] | None = None, **_: Any
+    ) -> list[dict[str, Any]]:
+        """The `text` that follows, and how many `tokens` it has."""
+        how = Sampling(**(sample or {}))
+        decoder = cast(Decoder, model)
+        made = [generate(decoder, one_T[one_T >= 0][None], how.max_new_tokens, how.choose)[0] for one_T in inputs]
+        return [{"text": self._tokenizer.decode(tokens.tolist()), "tokens": len(tokens)} for tokens in made]
+
+    def table(self, sources: Sequence[str], answered: Iterable[tuple[str, Mapping[str, Any]]]) -> Iterator[str]:
+        """The text and what follows it, as lines."""
+        for source, answer in answered:
+            yield from (printable(line) for line in (source + answer["text"]).split("\n"))
+
+    def example(self, count: int, generator: torch.Generator) -> Tensor:
+        return torch.randint(self._tokenizer.size, (count, self._context), generator=generator)

@@ -1,0 +1,35 @@
+"""The files that `input=` means."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Set
+from pathlib import Path
+
+from bigmodel.errors import DataError
+
+
+def files(given: str, suffixes: Set[str], what: str) -> list[str]:
+    """One file, a folder's files with these suffixes and those below it, or the matches of a pattern.
+
+    Raises:
+        DataError: there are none; `what` says of what, as "image".
+    """
+    path = Path(given)
+    if path.is_dir():
+        found = [
+            str(file)
+            for file in path.rglob("*")
+            if file.suffix.lower() in suffixes and not file.name.startswith(".") and file.is_file()
+        ]
+        if not found:
+            raise DataError(
+                f"input: there are no {what}s in the folder '{given}'; looked for {', '.join(sorted(suffixes))}"
+            )
+        return sorted(found)
+    if path.exists():
+        return [given]
+    found = [file for file in glob.glob(given, recursive=True) if Path(file).is_file()]
+    if not found:
+        raise DataError(f"input: there is no {what}, folder or match for '{given}'")
+    return sorted(found)

@@ -1,0 +1,53 @@
+"""The next token of each: loss, perplexity, and bits per byte, which is fair between tokenizers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bigmodel.interfaces import Batch
+from bigmodel.ranges import Positive
+
+__all__ = ["LanguageModelling"]
+
+_LARGEST = 700.0  # whose exponential a float still holds
+
+
+class LanguageModelling:
+    """Outputs (N, T, V), targets (N, T) int64, -1 where there is none.
+
+    The loss is the mean cross-entropy of a token, in nats; perplexity is its exponential.
+    """
+
+    lower_is_better = frozenset({"loss", "perplexity", "bits_per_byte"})
+
+    def __init__(self, bytes_per_token: Positive | None = None) -> None:
+        self._bytes = bytes_per_token
+        self.metric_names = ("loss", "perplexity", *(() if bytes_per_token is None else ("bits_per_byte",)))
+
+    def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+        outputs_NTV = model(batch.inputs)
+        loss = F.cross_entropy(outputs_NTV.flatten(0, 1).float(), batch.targets.flatten(), ignore_index=-1)
+        return loss, outputs_NTV
+
+    def tally(self, loss: Tensor, outputs: Tensor, batch: Batch) -> Tensor:
+        """[tokens, sum of losses]."""
+        count = (batch.targets >= 0).sum().to(torch.float64 if loss.device.type != "mps" else loss.dtype)
+        return torch.stack([count, loss.detach() * count])
+
+    def metrics(self, tally: Sequence[float]) -> dict[str, float]:
+        count, total = tally
+        loss = total / count
+        metrics = {"loss": loss, "perplexity": math.exp(min(loss, _LARGEST))}
+        return metrics if self._bytes is None else metrics | {"bits_per_byte": loss / math.log(2) / self._bytes}
+
+    def examination(self, loss: Tensor, outputs: Tensor, batch: Batch) -> Tensor:
+        return self.tally(loss, outputs, batch)
+
+    def report(self, examination: Sequence[float]) -> dict[str, Any]:
+        return self.metrics(examination)

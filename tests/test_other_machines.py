@@ -1,0 +1,225 @@
+"""Sweeps on other machines, without any: what is refused, what is kept of each start, and what Slurm is told and asked.
+
+Slurm's commands are stand-ins here. `test_clusters.py` has the engines themselves.
+"""
+
+from __future__ import annotations
+
+import _thread
+import json
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from bigmodel.errors import ConfigError
+from bigmodel.sweep.directory import Entry, Sweep
+from bigmodel.sweep.elsewhere import Elsewhere, Starts
+from bigmodel.sweep.engines import checked
+from bigmodel.sweep.ray_cluster import _run
+from bigmodel.sweep.settings import settled
+from conftest import TINY, Answer, is_quiet
+
+
+@pytest.mark.parametrize(("engine", "module"), [("slurm", "submitit"), ("ray", "ray")])
+def test_an_extra_that_is_missing_is_named_and_nothing_is_made(
+    cli: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch, engine: str, module: str
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    answer = cli("-m", *TINY, f"hydra/launcher={engine}", "seed=1,2")
+    (line,) = is_quiet(answer, code=2)
+    assert f"pip install 'bigmodel-train[{engine}]'" in line
+    assert list(answer.cwd.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("engine", "key", "value", "named"),
+    [
+        ("slurm", "executor", "pbs", "slurm, local"),
+        ("slurm", "timeout_min", 0, "at least 1"),
+        ("slurm", "timeout_min", "soon", "whole number"),
+        ("slurm", "cpus_per_task", 1.5, "whole number"),
+        ("slurm", "gpus_per_node", True, "whole number"),
+        ("slurm", "mem_gb", 0, "above 0"),
+        ("slurm", "partition", "gpu\ntouch here", "one word"),
+        ("ray", "num_gpus", -1, "at least 0"),
+        ("ray", "num_cpus", None, "above 0"),
+        ("ray", "address", "10.0.0.1:6379", "RAY_ADDRESS"),
+        ("ray", "partition", "gpu", "no such option"),
+        ("dask", "jobs", 1, "bigmodel, slurm, ray"),
+    ],
+)
+def test_an_option_that_is_wrong_is_named(engine: str, key: str, value: object, named: str) -> None:
+    with pytest.raises(ConfigError, match=named) as raised:
+        checked(engine, {key: value})
+    assert "\n" not in str(raised.value)
+
+
+def test_options_that_are_right_join_the_defaults() -> None:
+    given = {"partition": "gpu,long", "mem_gb": 0.5, "timeout_min": 90, "qos": None}
+    assert {**checked("slurm", {}), **given} == checked("slurm", given)
+    assert checked("ray", {"num_gpus": 0.5})["num_gpus"] == 0.5
+
+
+def test_other_machines_are_handed_all_jobs_and_a_job_its_cores() -> None:
+    options = checked("slurm", {"cpus_per_task": 6})
+    found = settled("auto", "continue", {"cpu"}, 500, 0, "slurm", options)
+    assert (found.jobs, found.threads, found.options) == (500, 6, options)
+    assert settled(9, "continue", {"cpu"}, 500, 0, "ray", checked("ray", {})).jobs == 9
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    (tmp_path / "it" / "jobs").mkdir(parents=True)
+    return tmp_path / "it"
+
+
+def _facts(path: Path) -> dict[str, object]:
+    return {"cwd": str(path.parent), "path": path.name}
+
+
+def test_a_job_that_is_killed_leaves_word_and_an_old_start_does_nothing(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[int] = []
+
+    def killed(facts: object, number: int) -> subprocess.Popen[bytes]:
+        made.append(number)
+        return subprocess.Popen(["sh", "-c", "kill -9 $$"])
+
+    monkeypatch.setattr("bigmodel.sweep.elsewhere._process", killed)
+    starts = Starts(path)
+    starts.begin(3, "old")
+    starts.begin(3, "new", id="7")
+    Elsewhere(_facts(path), 3, "old")()
+    assert made == []
+    Elsewhere(_facts(path), 3, "new")()
+    assert (starts.code(3, "new"), starts.code(3, "old"), made) == (-9, None, [3])
+
+
+def test_a_job_is_told_once_to_stop_however_its_cluster_was_started(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timers = [threading.Timer(after, _thread.interrupt_main) for after in (0.1, 0.3)]  # as Ray does it
+    counts = "n=0; trap 'n=$((n+1)); sleep 0.3; exit $n' TERM; echo; while :; do sleep 0.05; done"
+
+    def counting(facts: object, number: int) -> subprocess.Popen[bytes]:
+        process = subprocess.Popen(["sh", "-c", counts], stdout=subprocess.PIPE)
+        assert process.stdout is not None
+        with process.stdout:
+            process.stdout.readline()  # it listens
+        for timer in timers:
+            timer.start()
+        return process
+
+    monkeypatch.setattr("bigmodel.sweep.elsewhere._process", counting)
+    Starts(path).begin(0, "token")
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as in what a shell starts in the background
+    try:
+        _run(Elsewhere(_facts(path), 0, "token"))
+        for timer in timers:
+            timer.join()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert Starts(path).code(0, "token") == 1
+
+
+SBATCH = """#!/bin/sh
+[ -e refuses ] && { echo 'sbatch: error: invalid partition' >&2; exit 1; }
+echo x >> submitted; cp "$1" last.sh; echo "Submitted batch job $(wc -l < submitted)"
+"""
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A directory with stand-ins for Slurm's commands, which is the current one too."""
+    pytest.importorskip("submitit", reason="submitit is an optional extra: pip install 'bigmodel-train[slurm]'")
+    from submitit.slurm.slurm import SlurmJob
+
+    scripts = {"sbatch": SBATCH, "sacct": "#!/bin/sh\ncat states\n", "scancel": '#!/bin/sh\necho "$@" >> cancelled\n'}
+    for name, text in {**scripts, "srun": "#!/bin/sh\n"}.items():
+        (tmp_path / "bin").mkdir(exist_ok=True)
+        (tmp_path / "bin" / name).write_text(text)
+        (tmp_path / "bin" / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("submitit.core.core.PicklingExecutor._throttle", lambda self: None)
+    monkeypatch.setattr("bigmodel.sweep.slurm._Slurm.patience_s", 0.0)
+    monkeypatch.setattr("bigmodel.sweep.slurm._Slurm._ASK_S", (0.0, 0.0))
+    SlurmJob.watcher.__init__(delay_s=600)
+    yield tmp_path
+    SlurmJob.watcher.__init__(delay_s=600)
+
+
+def _says(**states: str) -> None:
+    lines = [f"{name[1:]}|{word}|node1" for name, word in states.items()]
+    Path("states").write_text("\n".join(["JobID|State|NodeList", *lines]))
+
+
+def test_slurm_is_asked_once_for_each_job_and_finds_it_again(path: Path, cluster: Path) -> None:
+    from bigmodel.sweep.slurm import SlurmJobs
+
+    _says(_1="RUNNING", _2="PENDING", _3="RUNNING")
+    options = checked("slurm", {"partition": "gpu", "gpus_per_node": 1, "timeout_min": 30, "mem_gb": 4})
+    jobs = SlurmJobs(path, options)
+    jobs.tell({"path": "it", "gpus": ["here"]})
+    for number in (0, 1, 2):
+        jobs.start([number])
+    script = Path("last.sh").read_text()
+    for word in ("partition=gpu", "gpus-per-node=1", "time=30", "mem=4GB", "cpus-per-task=1"):
+        assert f"#SBATCH --{word}\n" in script
+    starts = Starts(path)
+    starts.end(0, starts.last(0)["token"], 0)
+    starts.end(2, starts.last(2)["token"], 75)  # preempted, and Slurm may queue it again
+    assert (jobs.ended(0.01), jobs.running) == ([(0, 0, "")], {1, 2})
+
+    again = SlurmJobs(path, options)  # the first has been killed
+    again.tell({"path": "it", "gpus": []})
+    for number in (1, 2):
+        again.start([number])
+    assert (starts.last(1)["id"], starts.last(2)["id"]) == ("2", "4")  # the other had saved and ended
+    _says(_2="OUT_OF_MEMORY", _4="PREEMPTED")
+    assert again.ended(0.01) == [(1, -signal.SIGKILL, ""), (2, 75, "")]
+    token = starts.last(1)["token"]
+    again.start([1])  # as `on_failure=retry` has it
+    assert (starts.last(1)["id"], starts.last(1)["token"] != token) == ("5", True)
+    _says(_5="CANCELLED by 1000")
+    again.signal(signal.SIGTERM, again.running)
+    assert again.ended(0.01) == [(1, 75, "")]
+    assert Path("cancelled").read_text() == "--state=PENDING 5\n--state=RUNNING --signal=TERM 5\n"
+
+
+def test_what_slurm_refuses_is_told(path: Path, cluster: Path) -> None:
+    from bigmodel.sweep.slurm import SlurmJobs
+
+    Path("refuses").touch()
+    jobs = SlurmJobs(path, checked("slurm", {}))
+    jobs.tell({"path": "it", "gpus": []})
+    with pytest.raises(ConfigError, match=r"invalid partition.*resume=.*it hydra\.launcher\.KEY=VALUE"):
+        jobs.start([0])
+    (cluster / "bin" / "srun").unlink()
+    with pytest.raises(ConfigError, match=r"no srun.*executor=local"):
+        SlurmJobs(path, checked("slurm", {}))
+
+
+def test_a_sweep_goes_on_with_its_engine_and_other_options(cli: Callable[..., Answer], tmp_path: Path) -> None:
+    path = tmp_path / "it"
+    path.mkdir()
+    sweep = Sweep(path)
+    options = checked("slurm", {"executor": "local", "timeout_min": 9})
+    sweep.freeze([(Entry(0, (), "val/loss", 1.0), "")], settled("auto", "stop", set(), 1, 0, "slurm", options), ())
+    sweep.lock.release()
+    for words, named in (
+        (["hydra.launcher.executor=slurm"], "executor"),
+        (["hydra.launcher.timeout_min=none"], "timeout_min"),
+        (["hydra.launcher.gpus=1"], "no such option of slurm"),
+        (["hydra/launcher=ray"], "hydra.launcher.*"),
+    ):
+        (line,) = is_quiet(cli("-m", f"resume={path}", *words), code=2)
+        assert named in line
+    known = json.loads((path / "sweep.json").read_text())["settings"]
+    assert (known["engine"], known["options"]["timeout_min"], known["on_failure"]) == ("slurm", 9, "stop")

@@ -1,0 +1,297 @@
+"""A search with Optuna: what it finds, that a kill changes nothing of it, what it stops early, and what it refuses."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shlex
+import sys
+from collections import Counter
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hypothesis import given
+from hypothesis import strategies as st
+
+pytest.importorskip("optuna")
+
+from bigmodel.compose import Source, compose
+from bigmodel.conf_directory import conf_directory
+from bigmodel.errors import ConfigError
+from bigmodel.search.outcome import front
+from bigmodel.search.plan import Plan, planned, read
+from bigmodel.search.space import Parameter, parameter
+from bigmodel.search.study import STUDY, Search
+from bigmodel.sweep.directory import Sweep
+from bigmodel.sweep.settings import Settings
+from conftest import TINY, Answer, is_quiet, records
+from forks import until
+from warm import only_sweep, sweep, swept, table
+
+OWN = """
+import time
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, quality: int = 1, pause: float = 0.0) -> None:
+        super().__init__()
+        self.factor = {-1: float("nan")}.get(quality, float(quality > 0))
+        self.pause = 0.15 if quality == 0 else pause
+        self.body = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    def forward(self, x):
+        if self.training:
+            time.sleep(self.pause)
+        return self.body(x) * self.factor
+"""
+SEARCH = ("-m", "hydra/sweeper=optuna")
+TRUST = "trust=[search_pkg]"
+JOB = (
+    *("hydra/sweeper=optuna", "--config-dir=mine", "model=own", TRUST, "device=cpu", "jobs=1", "listeners=[]"),
+    *("limit_batches=6", "epochs=2", "save_every=1steps"),
+)
+SPACE = ("optim.lr=tag(log,interval(1e-3,1))", "batch_size=choice(32,64)", "hydra.sweeper.n_trials=4")
+
+
+def _project(cwd: Path) -> Path:
+    (cwd / "mine" / "model").mkdir(parents=True)
+    (cwd / "search_pkg.py").write_text(OWN)
+    (cwd / "mine" / "model" / "own.yaml").write_text("_target_: search_pkg.Net\nquality: 1\npause: 0.0\n")
+    return cwd
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A search of four trials that nothing happened to, and what it said."""
+    cwd = _project(tmp_path_factory.mktemp("search") / "it")
+    code, said = swept(*JOB, *SPACE, "model.pause=0.02", cwd=cwd)
+    assert code == 0, said
+    return cwd, said
+
+
+def test_a_search_ends_with_its_best_and_how_to_train_it_again(
+    unbroken: tuple[Path, str], cli: Callable[..., Answer]
+) -> None:
+    import optuna
+
+    cwd, said = unbroken
+    directory, rows = only_sweep(cwd), table(said)
+    assert [row[0::2][:2] for row in rows] == [[str(number), "done"] for number in range(4)]
+    found = [dict(word.split("=") for word in row[1].split()) for row in rows]
+    assert all(1e-3 <= float(words["optim.lr"]) <= 1 and words["batch_size"] in ("32", "64") for words in found)
+    with (directory / "results.csv").open() as file:
+        reached = {int(row["job"]): float(row["best"]) for row in csv.DictReader(file)}
+    best = max(reached, key=lambda number: reached[number])
+    assert f"best: trial {best}, val/accuracy {reached[best]:.2%}: {rows[best][1]}" in said
+    (line,) = [line for line in said.splitlines() if line.startswith("to train it again: bigmodel-train ")]
+    answer = cli(*shlex.split(line.partition("bigmodel-train ")[2]), "dry_run=true", cwd=cwd)
+    assert answer.code == 0, answer.err
+    journal = optuna.storages.journal
+    storage = optuna.storages.JournalStorage(journal.JournalFileBackend(str(directory / STUDY)))
+    study = optuna.load_study(study_name=None, storage=storage)
+    assert (study.best_trial.number, study.best_value) == (best, reached[best])
+
+
+def test_a_killed_search_goes_on_as_if_nothing_had_happened(unbroken: tuple[Path, str], tmp_path: Path) -> None:
+    cwd = _project(tmp_path / "it")
+    process = sweep(*JOB, *SPACE, "model.pause=0.02", cwd=cwd)
+    assert until(lambda: list(cwd.glob("outputs/sweeps/*/2/metrics.jsonl")), process)
+    process.kill()
+    process.join()
+    (cwd / "mine" / "model" / "own.yaml").write_text("_target_: search_pkg.Net\nquality: 0\npause: 0.0\n")
+    directory = only_sweep(cwd)
+    where = f"resume={directory.relative_to(cwd)}"
+    code, said = swept(where, TRUST, cwd=cwd)
+    assert (code, table(said)) == (0, table(unbroken[1])), said
+    for number in range(4):
+        assert records(directory / str(number)) == records(only_sweep(unbroken[0]) / str(number))
+    code, said = swept(where, TRUST, "hydra.sweeper.n_trials=5", cwd=cwd)
+    assert (code, table(said)[:4]) == (0, table(unbroken[1])), said
+    events = map(json.loads, (directory / "journal.jsonl").read_text().splitlines())
+    starts = Counter(event["job"] for event in events if event["event"] == "started")
+    assert {number: count for number, count in starts.items() if number != 2} == {0: 1, 1: 1, 3: 1, 4: 1}
+
+
+def test_what_falls_behind_is_stopped_and_what_diverges_is_no_end(tmp_path: Path, cli: Callable[..., Answer]) -> None:
+    cwd = _project(tmp_path / "it")
+    options = ("hydra.sweeper.sampler=grid", "hydra.sweeper.pruner=median", "hydra.sweeper.seed=0")
+    code, said = swept(*JOB, *options, "optim.lr=0.1", "model.quality=choice(1,2,3,4,5,-1,0)", cwd=cwd)
+    directory = only_sweep(cwd)
+    states = {row[1]: row[2].split()[0] for row in table(said)}
+    expected = {f"model.quality={number}": "done" for number in range(1, 6)}
+    assert states == expected | {"model.quality=-1": "failed", "model.quality=0": "pruned"}, said
+    assert code == 4
+    summary = json.loads((directory / "6" / "summary.json").read_text())
+    assert summary["state"] == "pruned"
+    assert 0 < summary["step"] < summary["steps"] == 12
+    assert (directory / "6" / "checkpoints" / f"step-{summary['step']:08d}").is_dir()
+    with (directory / "results.csv").open() as file:
+        assert [row["state"] for row in csv.DictReader(file)][6] == "pruned"
+    before = (directory / "journal.jsonl").read_text()
+    again = cli("-m", f"resume={directory.relative_to(cwd)}", TRUST, cwd=cwd)
+    assert (again.code, table(again.out)) == (4, table(said)), again.err
+    assert (directory / "journal.jsonl").read_text() == before
+
+
+def test_two_metrics_have_a_front_and_groups_are_searched(tmp_path: Path) -> None:
+    cwd = _project(tmp_path / "it")
+    options = ("hydra.sweeper.metrics=[val/accuracy,seconds]", "hydra.sweeper.n_trials=3", "jobs=2")
+    code, said = swept(*JOB, *options, "optim=choice(sgd,adamw)", "optim.lr=interval(0.01,0.1)", cwd=cwd)
+    assert code == 0, said
+    with (only_sweep(cwd) / "results.csv").open() as file:
+        found = {row["job"]: (-float(row["best"]), float(row["seconds"])) for row in csv.DictReader(file)}
+    beaten = {one for one, a in found.items() for b in found.values() if a != b and b[0] <= a[0] and b[1] <= a[1]}
+    shown = {line.split()[1].rstrip(",") for line in said.splitlines() if line.startswith("trial ")}
+    assert shown == set(found) - beaten
+    for number, words in ((row[0], row[1]) for row in table(said)):
+        rule = {"sgd": "sgd.sgd", "adamw": "adam.adamw"}[words.split()[0].partition("=")[2]]
+        assert f"_target_: bigmodel.optim.{rule}\n" in (only_sweep(cwd) / number / "config.yaml").read_text()
+
+
+def test_a_dry_run_shows_the_space_and_makes_nothing(cli: Callable[..., Answer]) -> None:
+    space = ("optim.lr=tag(log,interval(1e-4,1e-1))", "batch_size=choice(32,64)", "model.hidden=choice([16],[8,8])")
+    words = ("hydra.sweeper.params={seed: 'range(0,10,3)'}", "dry_run=true")
+    answer = cli(*SEARCH, *TINY[:2], *space, *words)
+    assert answer.code == 0, answer.err
+    head, *rows = answer.out.splitlines()
+    assert head.startswith("20 trials by tpe: maximize val/accuracy")
+    shown = dict(row.split(maxsplit=1) for row in rows)
+    assert shown == {
+        "optim.lr": "0.0001 to 0.1, logarithmic",
+        "batch_size": "32, 64",
+        "model.hidden": "[16], [8,8]",
+        "seed": "0 to 9, in steps of 3",
+    }
+    assert list(answer.cwd.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["-m", "optim.lr=interval(0.1,1)"], [["optim.lr", "hydra/sweeper=optuna"]]),
+        (
+            [*SEARCH, "hydra.sweeper.sampler=grid", "hydra.sweeper.n_trials=0", "optim.lr=interval(0.1,1)"],
+            [["n_trials", "0"], ["optim.lr", "grid", "range"]],
+        ),
+        ([*SEARCH, "seed=range(9,1)"], [["seed", "no value"]]),
+    ],
+)
+def test_a_mistake_is_told_in_lines_and_makes_nothing(
+    cli: Callable[..., Answer], words: list[str], named: list[list[str]]
+) -> None:
+    answer = cli(*words, *TINY)
+    lines = is_quiet(answer, code=2)
+    assert len(lines) == len(named), lines
+    for line, names in zip(lines, named, strict=True):
+        assert all(name in line for name in names), line
+    assert list(answer.cwd.iterdir()) == []
+
+
+def test_without_optuna_it_says_what_to_install(cli: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    answer = cli(*SEARCH, *TINY, "optim.lr=interval(0.1,1)")
+    (line,) = is_quiet(answer, code=2)
+    assert "pip install 'bigmodel-train[search]'" in line
+    assert list(answer.cwd.iterdir()) == []
+
+
+def _fresh(path: Path, plan: Plan) -> tuple[Sweep, Search]:
+    """A search of twelve trials before its first."""
+    path.mkdir()
+    plan.write(path, [compose("train", [*TINY], Source((conf_directory(),), "train")).open_yaml()])
+    tree = Sweep(path)
+    tree.trials = 12
+    tree.freeze([], Settings(1, 1, "continue"), ())
+    return tree, Search(tree, plan, ())
+
+
+def _ends(tree: Sweep, search: Search, number: int, value: float, state: str = "done", code: int = 0) -> None:
+    """What a run that ended leaves, without one."""
+    tree.run_of(number).mkdir(exist_ok=True)
+    summary = {"state": state, "step": 1, "seconds": 1.0, "best": {"value": value, "step": 1}}
+    (tree.run_of(number) / "summary.json").write_text(json.dumps(summary))
+    tree.note(number, "ended", code)
+    search.tell(number, tree.states([number])[number])
+
+
+def _plan(sampler: str, pruner: str, *space: Parameter) -> Plan:
+    return Plan(sampler, pruner, 0, "val/accuracy", ("val/accuracy",), ("maximize",), space, (), ((),))
+
+
+@pytest.mark.parametrize(
+    ("space", "options", "named"),
+    [
+        ([], {}, ["nothing to search"]),
+        (["seed=1,2"], {"sampler": "tree"}, ["sampler", "tree", "tpe, random, grid, cmaes"]),
+        (["seed=1,2"], {"sampler": "cmaes"}, ["sampler", "interval"]),
+        (["seed=1,2"], {"pruner": "median", "metrics": ["val/loss", "seconds"]}, ["pruner", "val/loss, seconds"]),
+        (["seed=1,2"], {"metrics": "test/loss"}, ["metrics", "val/loss"]),
+        (["seed=1,2"], {"directions": ["up"]}, ["directions", "minimize"]),
+        (["optim.lr=tag(log,interval(0,1))"], {}, ["optim.lr", "above 0"]),
+        (["optim.lr=tag(log,range(1.0,5.0))"], {}, ["optim.lr", "interval"]),
+        (["optim.lr=tag(big,interval(1,2))"], {}, ["optim.lr", "big"]),
+        (["optim.lr=interval(2,1)"], {}, ["optim.lr", "lower one first"]),
+    ],
+)
+def test_a_plan_that_cannot_be_is_refused(space: list[str], options: dict[str, Any], named: list[str]) -> None:
+    usual = {"sampler": "tpe", "pruner": "none", "metrics": None, "directions": None, "seed": 0, "n_trials": None}
+    parsed = OverridesParser.create().parse_overrides(space)
+    with pytest.raises(ConfigError) as caught:
+        planned(usual | options, [parameter(override, False) for override in parsed], [], "val/accuracy")
+    (line,) = caught.value.lines
+    assert all(name in line for name in named), line
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "cmaes"])
+def test_sampling_goes_on_where_the_directory_stands(sampler: str, tmp_path: Path) -> None:
+    lr, seed = Parameter("optim.lr", "float", 0.01, 1.0, log=True), Parameter("seed", "int", 0, 5)
+    plan, tried = _plan(sampler, "none", lr, seed), []
+    for rebuilt_after in (None, 9):
+        tree, search = _fresh(tmp_path / str(rebuilt_after), plan)
+        while (number := search.ask()) is not None:
+            tree.note(number, "started")
+            words = dict(word.split("=") for word in tree.entries[number].overrides)
+            _ends(tree, search, number, -abs(float(words["optim.lr"]) - 0.2) - int(words["seed"]))
+            if number == rebuilt_after:
+                search = Search(tree, read(tree.path), ())
+        tree.lock.release()
+        tried.append([entry.overrides for entry in tree.entries.values()])
+    assert tried[0] == tried[1]
+    assert len(set(tried[0])) == 12
+
+
+def test_hyperband_stops_the_worse_ones_and_keeps_the_best(tmp_path: Path) -> None:
+    tree, search = _fresh(tmp_path / "it", _plan("random", "hyperband", Parameter("optim.lr", "float", 0.01, 1.0)))
+    pruned = []
+    while (number := search.ask()) is not None:
+        tree.note(number, "started")
+        tree.run_of(number).mkdir()
+        for step in range(1, 10):
+            with (tree.run_of(number) / "metrics.jsonl").open("a") as file:
+                file.write(
+                    json.dumps({"split": "val", "step": step, "epoch": step, "accuracy": step / 9 - number}) + "\n"
+                )
+            if search.look([number]):
+                tree.note(number, "pruned")
+                pruned.append(number)
+                break
+        _ends(tree, search, number, step / 9 - number, *(("interrupted", 75) if number in pruned else ()))
+    assert pruned
+    assert 0 not in pruned
+    states = tree.states()
+    assert {number for number, state in states.items() if state.word == "pruned"} == set(pruned)
+    assert tree.left(states) == 0
+    assert {tree.summary(number)["state"] for number in pruned} == {"pruned"}
+    tree.lock.release()
+
+
+@given(st.dictionaries(st.integers(0, 9), st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1))
+def test_the_front_is_what_nothing_beats(found: dict[int, tuple[float, float]]) -> None:
+    kept = front(found, ["maximize", "minimize"])
+    for trial, (gain, cost) in found.items():
+        beaten = any((a, b) != (gain, cost) and a >= gain and b <= cost for a, b in found.values())
+        assert (trial in kept) == (not beaten)
+    assert all(found[one][0] >= found[other][0] for one, other in pairwise(kept))
