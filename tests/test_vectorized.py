@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -14,16 +15,23 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from bigmodel.augment import Augment
+from bigmodel.datasets.digits import digits
+from bigmodel.datasets.tensors import TensorDataset
+from bigmodel.datasets.text import text
+from bigmodel.errors import ConfigError
+from bigmodel.interfaces import Dataset, Reading
 from bigmodel.sweep.directory import Entry
 from bigmodel.sweep.programs import programs
+from bigmodel.vectorized.shared import Made, SharedData
 from bigmodel.vectorized.turns import Question, Turns
-from conftest import Answer, records
+from conftest import Answer, only_run, records
 from forks import finished, until
 from warm import only_sweep, sweep, swept, table
 
 AS_ONE = "hydra/launcher=vectorized"
 JOB = ("device=cpu", "device.threads=1", "limit_batches=3", "epochs=2", "log_every=1steps", "listeners=[console]")
-MLP = ("model=mlp", "model.hidden=[16]", "model.dropout=0.2", "optim.lr=0.1,0.02", "loss.label_smoothing=0,0.2")
+MLP = ("model=mlp", "model.hidden=[16]", "model.dropout=0.2", "optim.lr=0.1,1e30", "loss.label_smoothing=0,0.2")
 CNN = ("model=cnn", "model.channels=4", "model.hidden=16", "optim=adamw", "optim.weight_decay=0,0.1", "seed=1,2")
 OWN = """
 from torch import nn
@@ -55,39 +63,41 @@ def _newest(run: Path) -> Path:
     return max((run / "checkpoints").glob("step-*"))
 
 
-@pytest.mark.parametrize("words", [MLP, CNN], ids=["mlp-sgd", "cnn-adamw"])
-def test_each_job_is_as_its_separate_run(words: tuple[str, ...], tmp_path: Path, cli: Callable[..., Answer]) -> None:
-    code, said = swept(AS_ONE, *JOB, *words, cwd=tmp_path / "one")
+def separate(sweep_path: Path, number: int, cwd: Path, cli: Callable[..., Answer]) -> Path:
+    """The directory of a job's separate run."""
+    cwd.mkdir()
+    cli(f"--config-path={sweep_path / 'jobs'}", f"--config-name={number}", cwd=cwd)
+    return only_run(cwd)
+
+
+def test_each_job_is_as_its_separate_run(tmp_path: Path, cli: Callable[..., Answer]) -> None:
+    code, said = swept(AS_ONE, *JOB, *CNN, cwd=tmp_path)
     assert code == 0, said
-    separate, told = swept(*JOB, *words, cwd=tmp_path / "each")
-    assert separate == 0, told
     assert "4 jobs as 1 program, " in said
     assert "by themselves" not in said
-    assert [row[:3] for row in table(said)] == [row[:3] for row in table(told)]
-    one, each = only_sweep(tmp_path / "one"), only_sweep(tmp_path / "each")
-    for number in range(4):
-        same(each / str(number), one / str(number))
+    one = only_sweep(tmp_path)
+    for number in (0, 3):
+        run = separate(one, number, tmp_path / f"{number}", cli)
+        same(run, one / str(number))
         said_of_it = (one / "jobs" / f"{number}.txt").read_text()
         assert said_of_it.count("starts: 6 steps") == 1
         assert f"/{number}\n" in said_of_it
-    losses = [json.loads(cli(f"run={run / '1'}", "format=json", verb="evaluate").out)["loss"] for run in (one, each)]
+    losses = [json.loads(cli(f"run={path}", "format=json", verb="evaluate").out)["loss"] for path in (run, one / "3")]
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
     again = cli(f"resume={one / '0'}", "epochs=3")
     assert again.code == 0, again.err
 
 
-def test_one_that_diverges_harms_no_other(tmp_path: Path) -> None:
-    words = (*JOB, "model=mlp", "model.hidden=[16]", "optim.lr=0.05,1e30,0.02")
-    code, said = swept(AS_ONE, *words, cwd=tmp_path / "one")
-    separate, _ = swept(*words, cwd=tmp_path / "each")
-    assert (code, separate) == (4, 4), said
-    assert [row[2] for row in table(said)] == ["done", "failed (exit code 4)", "done"], said
-    one, each = only_sweep(tmp_path / "one"), only_sweep(tmp_path / "each")
-    for number in (0, 2):
-        same(each / str(number), one / str(number))
-    ended = [json.loads((where / "1" / "summary.json").read_text()) for where in (one, each)]
-    assert ended[0]["step"] == ended[1]["step"]
-    assert ended[0]["error"].partition(":")[0] == ended[1]["error"].partition(":")[0]
+def test_those_that_diverge_harm_no_other(tmp_path: Path, cli: Callable[..., Answer]) -> None:
+    code, said = swept(AS_ONE, *JOB, *MLP, cwd=tmp_path)
+    assert code == 4, said
+    assert [row[2] for row in table(said)] == ["done"] * 2 + ["failed (exit code 4)"] * 2, said
+    one = only_sweep(tmp_path)
+    for number in (0, 1):
+        same(separate(one, number, tmp_path / f"{number}", cli), one / str(number))
+    runs = (one / "2", separate(one, 2, tmp_path / "2", cli))
+    ours, theirs = (json.loads((run / "summary.json").read_text()) for run in runs)
+    assert (ours["step"], ours["error"].partition(":")[0]) == (theirs["step"], theirs["error"].partition(":")[0])
 
 
 def test_what_cannot_be_one_program_says_why(tmp_path: Path) -> None:
@@ -95,44 +105,54 @@ def test_what_cannot_be_one_program_says_why(tmp_path: Path) -> None:
     (tmp_path / "own_net.py").write_text(OWN)
     (tmp_path / "mine" / "model" / "own.yaml").write_text("_target_: own_net.Net\n")
     own = ("--config-dir=mine", "model=own", "trust=[own_net]")
-    code, said = swept(AS_ONE, *own, *JOB, "optim.lr=0.1,auto", "seed=1,2", cwd=tmp_path)
+    code, said = swept(AS_ONE, *own, *JOB, "epochs=1", "optim.lr=0.1,0.02,auto", cwd=tmp_path)
     assert code == 0, said
-    assert "jobs 2, 3 not as one program with others: optim.lr=auto" in said
+    assert "job 2 not as one program with others: optim.lr=auto" in said
     assert "jobs 0, 1 by themselves: its model cannot be computed for many jobs at once: " in said
-    assert [row[2] for row in table(said)] == ["done"] * 4
+    assert [row[2] for row in table(said)] == ["done"] * 3
 
 
-LONGER = (
-    *(AS_ONE, *JOB, "epochs=30", "evaluate_every=10epoch", "save_every=5steps"),
-    *("model=mlp", "model.hidden=[8]", "model.dropout=0.1", "seed=1,2,3"),
-)
-
-
-@pytest.fixture(scope="module")
-def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A sweep of three jobs that nothing happened to."""
-    cwd = tmp_path_factory.mktemp("unbroken")
-    code, said = swept(*LONGER, cwd=cwd)
-    assert code == 0, said
-    return only_sweep(cwd)
-
-
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["kill", "term"])
-def test_what_was_cut_off_goes_on_as_one_program(number: signal.Signals, unbroken: Path, tmp_path: Path) -> None:
-    process = sweep(*LONGER, cwd=tmp_path)
-    assert until(lambda: list(tmp_path.glob("outputs/sweeps/*/1/checkpoints/step-*")), process)
-    os.kill(process.pid, number)
-    assert finished(process) == (75 if number == signal.SIGTERM else -number)
-    directory = only_sweep(tmp_path)
-    assert not list(directory.glob("*/summary.json")) or number == signal.SIGTERM
-    code, said = swept(f"resume={directory.relative_to(tmp_path)}", cwd=tmp_path)
+def test_what_was_cut_off_goes_on_as_one_program(tmp_path: Path, cli: Callable[..., Answer]) -> None:
+    often = ("epochs=30", "evaluate_every=10epoch", "save_every=5steps")
+    started = [AS_ONE, *JOB, *often, "model=mlp", "model.hidden=[8]", "model.dropout=0.1", "seed=1,2"]
+    for number, code in ((signal.SIGTERM, 75), (signal.SIGKILL, -signal.SIGKILL)):
+        before = {*tmp_path.glob("outputs/sweeps/*/1/checkpoints/step-*")}
+        process = sweep(*started, cwd=tmp_path)
+        assert until(lambda seen=before: {*tmp_path.glob("outputs/sweeps/*/1/checkpoints/step-*")} - seen, process)
+        os.kill(process.pid, number)
+        assert finished(process) == code
+        directory = only_sweep(tmp_path)
+        assert [json.loads(file.read_text())["state"] for file in directory.glob("*/summary.json")] == [
+            "interrupted"
+        ] * 2
+        started = [f"resume={directory.relative_to(tmp_path)}"]
+    code, said = swept(*started, cwd=tmp_path)
     assert code == 0, said
     assert "as 1 program" in said
-    for job in range(3):
-        assert "resumes at step" in (directory / str(job) / "train.log").read_text()
+    for job in range(2):
+        assert (directory / str(job) / "train.log").read_text().count("resumes at step") == 2
         steps = [record["step"] for record in records(directory / str(job)) if record["split"] == "train"]
         assert steps == list(range(1, 91))
-        same(unbroken / str(job), directory / str(job))
+    same(separate(directory, 1, tmp_path / "separate", cli), directory / "1", of_norm=1e-3)
+
+
+def test_data_that_is_shared_is_as_that_of_a_separate_run(tmp_path: Path) -> None:
+    inputs, written = torch.arange(40.0).view(20, 2), tmp_path / "text.txt"
+    written.write_text("to be, or not to be " * 40)
+    how = Reading(torch.device("cpu"), batch_size=4, seed=1)
+    datasets: list[Dataset] = [
+        digits(10, (1, 8, 8), [0.3], [0.3], 0.2, Augment(crop=1)),
+        TensorDataset({"train": (inputs, inputs[:, 0])}, {}, "", {}, ""),
+        text(str(written), "byte", "", str(tmp_path), context=8, val_fraction=0.2),
+    ]
+    for dataset in datasets:
+        shared = SharedData(dataset.open(how), 1, Made())
+        expected = dataset.open(replace(how, seed=2))
+        for data in (shared.reseeded(2), shared.reseeded(2)):
+            for ours, theirs in zip(data.train(3, 9), expected.train(3, 9), strict=True):
+                assert all(map(torch.equal, ours, theirs))
+    with pytest.raises(ConfigError, match="resident_gb"):
+        SharedData(datasets[0].open(replace(how, resident_bytes=10)), 1, Made()).reseeded(2)
 
 
 def test_programs_hold_jobs_of_one_make() -> None:
