@@ -6,6 +6,7 @@ checkpoint alone, and its export computes the same.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
 import shutil
@@ -15,10 +16,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from bigmodel import checkpoint
 from bigmodel.conf_directory import conf_directory
+from bigmodel.datasets.wav import write_wav
 from conftest import Answer, call, fingerprint, records
 
 
@@ -28,10 +31,38 @@ def picture(folder: Path) -> str:
     return "raw.png"
 
 
+def rows(folder: Path) -> str:
+    """A table of two classes that a number and a category tell apart; raw input is the same file."""
+    lines = (f"{n % 7},{'abc'[n % 3]},{'yes' if n % 7 > 3 or n % 3 == 2 else 'no'}" for n in range(260))
+    (folder / "rows.csv").write_text("\n".join(["size,hue,sold", *lines]) + "\n", encoding="utf-8")
+    return "rows.csv"
+
+
+ROWS = (
+    "dataset=table",
+    "dataset.root=.",
+    "dataset.train=rows.csv",
+    "dataset.target=sold",
+    "dataset.categories=[hue]",
+)
+
+
+def waves(folder: Path) -> str:
+    """Two series that go up and down; raw input is the same file."""
+    lines = (f"{np.sin(n / 2):.4f},{np.cos(n / 3) + n / 50:.4f}" for n in range(260))
+    (folder / "waves.csv").write_text("\n".join(["a,b", *lines]) + "\n", encoding="utf-8")
+    return "waves.csv"
+
+
+WAVES = ("dataset=series", "dataset.root=.", "dataset.file=waves.csv", "dataset.window=12", "dataset.horizon=4")
+FORECAST = (*WAVES, "task=forecasting", "loss=mse", "monitor=val/loss")
+
+
 @dataclass(frozen=True)
 class Family:
     """Words that make it tiny, raw input for it, and the format it is exported in, with the reason where that is not
-    ONNX, which is slow to make: the families that share their operations with another are spared it.
+    ONNX, which is slow to make: the families that share their operations with another are spared it. Where ONNX is not
+    installed, the others are written as torch's own programs.
     """
 
     words: tuple[str, ...]
@@ -51,17 +82,82 @@ LANGUAGE = ("task=language_modelling", "loss=null", "monitor=val/loss")
 
 STILL = "dataset.augment.crop=0"
 
+
+def buzz(file: Path, *periods: int, samples: int = 1200) -> str:
+    """A wav file of rectangular waves, one after the other, with periods of so many samples."""
+    waves = [0.5 - (torch.arange(samples) // (period // 2) % 2).float() for period in periods]
+    write_wav(file, torch.cat(waves), 8000)
+    return file.name
+
+
+def digits_spoken(folder: Path) -> None:
+    (folder / "recordings").mkdir()
+    for number in range(33):
+        buzz(folder / "recordings" / f"{number % 3}_me_{number}.wav", 20 * (1 + number % 3))
+
+
+def words_spoken(folder: Path) -> None:
+    (folder / "waves_yesno").mkdir()
+    for number in range(33):
+        words = f"{number:08b}"
+        periods = [8 if word == "1" else 80 for word in words]
+        buzz(folder / "waves_yesno" / f"{'_'.join(words)}.wav", *periods, samples=450)
+
+
+SPOKEN = ("data_dir=.", "dataset.features.mels=8", "batch_size=2")
+CTC = ("dataset=yesno", "task=ctc", "loss=null", "monitor=val/loss", *SPOKEN, "dataset.augment.shift=0")
+WAVES = ("dataset=spoken_digit_waves", "task=language_modelling", "loss=null", "monitor=val/loss")
+CUT = ("dataset.augment.length=256", "dataset.augment.context=4", "dataset.seconds=0.04", "data_dir=.", "batch_size=2")
+
 FAMILIES = {
-    "cnn": Family(("model.channels=2", "model.hidden=8", STILL), picture, format="torch_export", why="as resnet18"),
+    "audio_cnn": Family(
+        ("dataset=spoken_digits", *SPOKEN, "dataset.frames=16", "model.widths=[8]", "model.dropout=0"),
+        lambda folder: buzz(folder / "raw.wav", 40),
+        digits_spoken,
+        format="torch_export",
+        why="as resnet18",
+    ),
+    "cnn": Family(("model.channels=2", "model.hidden=8", STILL), picture, format="safetensors", why="as resnet18"),
+    "deepspeech": Family(
+        (*CTC, "model.channels=8", "model.strides=[1]", "model.hidden=8", "model.dropout=0"),
+        lambda folder: buzz(folder / "raw.wav", 8, 80),
+        words_spoken,
+        format="safetensors",
+        why="torch_export does, in ten seconds",
+    ),
+    "dlinear": Family((*FORECAST, "model.kernel=5"), waves, waves, "safetensors", "as patch_transformer"),
     "gpt": Family((*RHYME, *LANGUAGE, "model.layers=1", "model.width=16", "model.heads=2"), lambda _: "two for", rhyme),
+    "linear": Family(ROWS, rows, rows, "safetensors", "as tabular_mlp"),
     "mlp": Family(("model.hidden=[16]", STILL), picture, format="safetensors", why="test_export has it"),
-    "resnet18": Family(("model.blocks=[1]", "model.width=4", STILL), picture),
+    "patch_transformer": Family(
+        (*FORECAST, "model.patch=4", "model.stride=2", "model.depth=1", "model.dropout=0"),
+        waves,
+        waves,
+        "torch_export",
+        "not tried as ONNX yet",
+    ),
+    "resnet18": Family(("model.blocks=[1]", "model.width=8", STILL), picture),
+    "rnn": Family((*FORECAST, "model.hidden=32"), waves, waves, "safetensors", "torch_export does, in 3 s"),
+    "tabular_mlp": Family(
+        (*ROWS, "model.hidden=[16]", "model.dropout=0"), rows, rows, "torch_export", "not tried as ONNX"
+    ),
+    "wavenet": Family(
+        (*WAVES, *CUT, "model.channels=8", "model.skip_channels=8", "model.dilations=[1,2]"),
+        lambda _: "2",
+        digits_spoken,
+        format="torch_export",
+        why="convolutions, as resnet18",
+    ),
     "whitened_cnn": Family(("model.widths=[8]", STILL), picture, format="torch_export", why="as resnet18"),
 }
 ELSEWHERE = {"timm", "torchvision"}  # tests/models: their import alone takes seconds
 ALSO = {
+    "dataset=adult": "tabular_mlp",
+    "dataset=etth1": "dlinear",
     "dataset=names": "gpt",
+    "dataset=sp500": "dlinear",
     "dataset=tinyshakespeare": "gpt",
+    "task=regression": "linear",
 }  # choices that go with a family and are not in its line
 
 
@@ -82,7 +178,7 @@ def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     family = FAMILIES[request.param]
     here = tmp_path_factory.mktemp("family")
     family.data(here)
-    words = ("device=cpu", "device.threads=1", f"model={request.param}", *family.words, "batch_size=16")
+    words = ("device=cpu", "device.threads=1", f"model={request.param}", "batch_size=16", *family.words)
     learning = ("overfit_batch=true", "limit_batches=10", "epochs=3", "log_every=1steps", "schedule=constant")
     answer = call(*words, *learning, "optim=adamw", "optim.lr=0.01", cwd=here)
     assert answer.code == 0, answer.err
@@ -133,11 +229,10 @@ def test_it_answers_raw_input(trained: tuple[Family, Answer], tmp_path: Path) ->
 
 def test_its_export_computes_the_same(trained: tuple[Family, Answer], tmp_path: Path) -> None:
     family, answer = trained
-    if family.format == "onnx":
-        pytest.importorskip("onnxruntime")
-        pytest.importorskip("onnxscript")
-    ending = {"torch_export": "pt2"}.get(family.format, family.format)
-    words = (f"run={answer.run}", f"format={family.format}", f"output={tmp_path / f'model.{ending}'}")
+    there = all(importlib.util.find_spec(name) for name in ("onnx", "onnxruntime", "onnxscript"))
+    form = "torch_export" if family.format == "onnx" and not there else family.format
+    ending = {"torch_export": "pt2"}.get(form, form)
+    words = (f"run={answer.run}", f"format={form}", f"output={tmp_path / f'model.{ending}'}")
     exported = call(*words, cwd=tmp_path, verb="export")
     assert exported.code == 0, exported.err
     assert (tmp_path / f"model.{ending}.json").is_file()

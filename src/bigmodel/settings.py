@@ -65,6 +65,7 @@ class Predict:
     input: str
     top: PositiveInt
     sample: Mapping[str, Any]
+    output: str
     batch_size: PositiveInt
     device: Mapping[str, Any]
     format: Literal["table", "json"]

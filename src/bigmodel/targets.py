@@ -23,7 +23,7 @@ _LEAVES: Mapping[str, tuple[str, ...]] = {
     "dataset": ("bigmodel.datasets", "bigmodel.augment"),
     "device": ("bigmodel.device",),
     "listeners": ("bigmodel.listeners",),
-    "kind": ("bigmodel.predicting",),
+    "kind": ("bigmodel.predicting", "bigmodel.datasets.mel"),
     "sample": ("bigmodel.predicting",),
 }
 _GIVEN_BY_THE_COMMAND: Mapping[str, frozenset[str]] = {

@@ -34,7 +34,8 @@ def run(config: Config, stop: Stop | None = None) -> None:
     sources = predictor.kind.find(settings.input)
     bad: list[str] = []
     sample = {key: value for key, value in settings.sample.items() if key != "_target_"}
-    answered = _answered(predictor, sources, settings.batch_size, {"top": settings.top, "sample": sample}, bad)
+    asked = {"top": settings.top, "sample": sample, "output": settings.output}
+    answered = _answered(predictor, sources, settings.batch_size, asked, bad)
     if settings.format == "json":
         for source, answer in answered:
             print(json.dumps({"input": source} | answer), flush=True)

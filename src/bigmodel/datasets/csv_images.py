@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,16 +13,16 @@ import torch
 from bigmodel.augment import Augment
 from bigmodel.datasets.files import ImageFiles, check_channels, fingerprint
 from bigmodel.datasets.images import ImageDataset, Source
+from bigmodel.datasets.rows import Format, read, refuse, sorted_labels
 from bigmodel.errors import DataError
 from bigmodel.ranges import BelowOne, Positive, PositiveInt
 
 _SPLITS = ("train", "val", "test")
-_SHOWN = 5  # mistakes in one report; a wrong root would give one a row
 
 
 @dataclass(frozen=True)
 class _Row:
-    line: int
+    place: str
     path: str
     label: str
     split: str
@@ -55,16 +54,14 @@ def csv_images(
     folder = table.parent if root is None else Path(root).expanduser().absolute()
     problems: list[str] = []
     rows = list(_rows(table, folder, image_column, label_column, split_column, problems))
-    classes = _sorted_labels({row.label for row in rows if row.split == "train"})
+    classes = sorted_labels(row.label for row in rows if row.split == "train")
     numbers = {label: number for number, label in enumerate(classes)}
     problems += [
-        f"{table}:{row.line}: column '{label_column}': no training row has the label '{row.label}'"
+        f"{row.place}: column '{label_column}': no training row has the label '{row.label}'"
         for row in rows
         if row.label not in numbers
     ]
-    if problems:
-        more = [f"{table}: {len(problems) - _SHOWN} more bad rows"] if len(problems) > _SHOWN else []
-        raise DataError(*problems[:_SHOWN], *more)
+    refuse(problems, table)
     if not classes:
         raise DataError(f"{table}: holds no training rows")
     sources: dict[str, Callable[[], Source]] = {}
@@ -95,32 +92,19 @@ def _rows(
 ) -> Iterator[_Row]:
     """The sound rows; what is wrong with the others is added to `problems`."""
     wanted = [column for column in (image_column, label_column, split_column) if column is not None]
-    try:
-        with open(table, encoding="utf-8-sig", newline="") as stream:
-            reader = csv.reader(stream, strict=True)
-            header = [name.strip() for name in next(reader, [])]
-            missing = [column for column in wanted if header.count(column) != 1]
-            if missing:
-                columns = ", ".join(header) or "none"
-                raise DataError(f"{table}:1: needs one column '{missing[0]}'; the columns are: {columns}")
-            places = [header.index(column) for column in wanted]
-            for fields in reader:
-                if not fields:
-                    continue
-                cells = [fields[place].strip() if place < len(fields) else "" for place in places]
-                path = os.path.join(folder, cells[0])
-                split = cells[2].lower() if split_column is not None else "train"
-                wrong = _mistake(wanted, cells, path, split)
-                if wrong is None:
-                    yield _Row(reader.line_num, path, cells[1], split)
-                else:
-                    problems.append(f"{table}:{reader.line_num}: column {wrong}")
-    except csv.Error as error:
-        raise DataError(f"{table}:{reader.line_num}: not CSV: {error}") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{table}: not UTF-8 text: {error}") from error
-    except OSError as error:
-        raise DataError(f"dataset.file: {table} cannot be read: {error.strerror or error}") from error
+    for row in read(table, Format(strip=" \t"), wanted):
+        try:
+            cells = [row.text(column) for column in wanted]
+        except DataError as error:
+            problems += error.lines
+            continue
+        path = os.path.join(folder, cells[0])
+        split = cells[2].lower() if split_column is not None else "train"
+        wrong = _mistake(wanted, cells, path, split)
+        if wrong is None:
+            yield _Row(row.place, path, cells[1], split)
+        else:
+            problems.append(f"{row.place}: column {wrong}")
 
 
 def _mistake(columns: Sequence[str], cells: Sequence[str], path: str, split: str) -> str | None:
@@ -132,10 +116,3 @@ def _mistake(columns: Sequence[str], cells: Sequence[str], path: str, split: str
     if "\0" in path or not os.path.isfile(path):
         return f"'{columns[0]}': no file {path}"
     return None
-
-
-def _sorted_labels(labels: set[str]) -> list[str]:
-    try:
-        return sorted(labels, key=lambda label: (int(label), label))
-    except ValueError:
-        return sorted(labels)

@@ -15,6 +15,7 @@ import os
 import shutil
 import signal
 import threading
+import warnings
 from collections.abc import Iterable, Iterator
 from functools import partial
 
@@ -140,16 +141,17 @@ class _Streamed:
 
         if self._workers:
             _check_shared_memory(self._workers)
-        loader: Iterable[_Item] = DataLoader(
-            _Decoded(self._source),  # type: ignore[arg-type]
-            batch_size=None,
-            sampler=_Listed(chosen),
-            num_workers=self._workers,
-            pin_memory=self._device.type == "cuda",
-            timeout=_LOOK_S if self._workers else 0,
-            generator=torch.Generator(),  # else the loader draws from the global generator
-            worker_init_fn=partial(_end_with, os.getpid()),
-        )
+        with _as_many_as_asked():
+            loader: Iterable[_Item] = DataLoader(
+                _Decoded(self._source),  # type: ignore[arg-type]
+                batch_size=None,
+                sampler=_Listed(chosen),
+                num_workers=self._workers,
+                pin_memory=self._device.type == "cuda",
+                timeout=_LOOK_S if self._workers else 0,
+                generator=torch.Generator(),  # else the loader draws from the global generator
+                worker_init_fn=partial(_end_with, os.getpid()),
+            )
         for decoded in _watched(loader) if self._workers else loader:
             if isinstance(decoded, BigmodelError):
                 raise decoded
@@ -167,7 +169,7 @@ def _watched(loader: Iterable[_Item]) -> Iterator[_Item]:
     Raises:
         OutOfMemoryError: one has died, which is what the system does where memory runs out.
     """
-    with _signal_kept():
+    with _signal_kept(), _as_many_as_asked():
         iterator = iter(loader)
     while True:
         try:
@@ -206,6 +208,14 @@ def _signal_kept() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL if before is None else before)
+
+
+@contextlib.contextmanager
+def _as_many_as_asked() -> Iterator[None]:
+    """torch warns where there are more workers than cores; decoding waits for the disk as well."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "This DataLoader will create")
+        yield
 
 
 class _Decoded:

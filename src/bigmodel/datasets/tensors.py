@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -16,20 +16,38 @@ from bigmodel.interfaces import Batch, Reading
 from bigmodel.words import amount
 
 
+class Samples(Protocol):
+    """A tensor (N, ...), or what makes one when it is indexed by sample numbers, as `windows.Windows` does."""
+
+    @property
+    def device(self) -> torch.device: ...
+
+    @property
+    def nbytes(self) -> int: ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, numbers_N: Tensor, /) -> Tensor: ...
+
+    def to(self, device: torch.device, /) -> Samples: ...
+
+
 @dataclass(frozen=True)
 class TensorDataset:
     """A `Dataset` of tensors: for each split its inputs (N, ...) and targets (N, ...), of any type and shape.
 
     Without a `val` split, `val_fraction` of the training samples is held out, the same for every seed. `facts`,
     `summary` and `carried`, which is what `about` says, are the leaf's own words: see `bigmodel.interfaces.Dataset`.
+    `augment` changes training batches on the device, as a function of (batch, seed, step).
     """
 
-    splits: Mapping[str, tuple[Tensor, Tensor]]
+    splits: Mapping[str, tuple[Samples, Samples]]
     facts: Mapping[str, Any]
     summary: str
     carried: Mapping[str, Any]
     fingerprint: str
     val_fraction: float = 0.0
+    augment: Callable[[Batch, int, int], Batch] | None = None
 
     def about(self) -> Mapping[str, Any]:
         return self.carried
@@ -51,7 +69,7 @@ class TensorData:
     def __init__(self, dataset: TensorDataset, how: Reading) -> None:
         self._cut = Splits({name: len(x) for name, (_, x) in dataset.splits.items()}, dataset.val_fraction, how)
         self.splits, self.steps_per_epoch = self._cut.counts, self._cut.steps_per_epoch
-        self._device = how.device
+        self._device, self._seed, self._augment = how.device, how.seed, dataset.augment
         size = sum(tensor.nbytes for tensor in dataset.splits["train"])
         place = how.device if size <= how.resident_bytes else torch.device("cpu")
         self._splits = {name: [x.to(place) for x in pair] for name, pair in dataset.splits.items()}
@@ -64,8 +82,9 @@ class TensorData:
         return other
 
     def train(self, first: int, last: int) -> Iterator[Batch]:
-        for samples in self._cut.training(first, last):
-            yield self._batch("train", samples)
+        for step, samples in enumerate(self._cut.training(first, last), first):
+            batch = self._batch("train", samples)
+            yield batch if self._augment is None else self._augment(batch, self._seed, step)
 
     def evaluation(self, split: str) -> Iterator[Batch]:
         source, chosen = self._cut.evaluation(split)

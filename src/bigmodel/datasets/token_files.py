@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
-import tempfile
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bigmodel.datasets.tokenizers import Tokenizer
+from bigmodel.durable import TEMPORARY, sync_file
 from bigmodel.errors import DataError
 
 _PIECE = 1 << 20  # characters that are encoded at once
@@ -66,19 +66,17 @@ def packed(parts: Callable[[], Iterable[str]], tokenizer: Tokenizer, size: int, 
     if size < _KEPT_FROM and tokenizer.carried["name"] != "bpe":
         return np.concatenate([np.zeros(0, kind), *encoded])
     if not cache.is_file():
+        scratch = cache.with_name(f"{TEMPORARY}{uuid.uuid4().hex}")
         try:
             cache.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=cache.parent, prefix=".tmp-", delete=False) as file:
-                try:
+            try:
+                with scratch.open("xb") as file:
                     for tokens in encoded:
                         file.write(tokens.tobytes())
-                    file.flush()
-                    os.fsync(file.fileno())
-                    os.replace(file.name, cache)
-                except BaseException:
-                    with contextlib.suppress(OSError):
-                        os.unlink(file.name)
-                    raise
+                sync_file(scratch)
+                os.replace(scratch, cache)
+            finally:
+                scratch.unlink(missing_ok=True)
         except OSError:
             return np.concatenate([np.zeros(0, kind), *(tokenizer.encode(part).astype(kind) for part in parts())])
     return np.memmap(cache, dtype=kind, mode="c") if cache.stat().st_size else np.zeros(0, kind)

@@ -52,8 +52,9 @@ class Run:
 
 
 def lower_is_better(metric: str) -> bool:
-    """By its name: losses and errors are better the lower they are, all else the higher."""
-    return metric.rpartition("/")[2] in _LOWER
+    """By its name: losses and errors are better the lower they are, as `naive_mse` is too, all else the higher."""
+    name = metric.rpartition("/")[2]
+    return not _LOWER.isdisjoint((name, *name.split("_")))
 
 
 def expand(path: Path, warnings: list[str]) -> list[Run]:

@@ -1,4 +1,4 @@
-"""One class for each sample: loss, accuracy, top-5, per-class accuracy and the confusion matrix."""
+"""One class for each sample: loss, accuracy, top-5, AUC of two classes, per-class accuracy, the confusion matrix."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from bigmodel.interfaces import Batch
 from bigmodel.ranges import PositiveInt
+from bigmodel.tasks import auc
 
 __all__ = ["Classification"]
 
@@ -30,7 +31,8 @@ class Classification:
             raise ValueError(f"num_classes: classification needs two classes or more, not {num_classes}")
         self.criterion, self._classes = loss, num_classes
         self._top5 = num_classes > 5
-        self.metric_names = ("loss", "accuracy", *(("top5",) if self._top5 else ()))
+        self._binary = num_classes == 2
+        self.metric_names = ("loss", "accuracy", *(("top5",) if self._top5 else ("auc",) if self._binary else ()))
 
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
         outputs_NC = model(batch.inputs)
@@ -48,17 +50,19 @@ class Classification:
         return {"loss": loss / count, "accuracy": correct / count}
 
     def examination(self, loss: Tensor, outputs: Tensor, batch: Batch) -> Tensor:
-        """[sum of losses, top-5 hits, the confusion matrix (true, predicted) row by row]."""
+        """[sum of losses, top-5 hits, the confusion matrix (true, predicted) row by row, two classes' histograms]."""
         hits = torch.zeros_like(loss)
         if self._top5:
             hits = (outputs.topk(5).indices == batch.targets[:, None]).sum().to(loss.dtype)
         pairs_N = batch.targets * self._classes + outputs.argmax(1)
         confusion = torch.bincount(pairs_N, minlength=self._classes**2)
-        return torch.cat([torch.stack([loss * len(batch.targets), hits]), confusion.to(loss.dtype)])
+        counts = [confusion, auc.histograms(outputs, batch.targets)] if self._binary else [confusion]
+        return torch.cat([torch.stack([loss * len(batch.targets), hits]), *(part.to(loss.dtype) for part in counts)])
 
     def report(self, examination: Sequence[float]) -> dict[str, Any]:
-        """loss, accuracy, top5, and the tables per_class_accuracy (null for a class without samples), confusion."""
-        loss, hits, *flat = examination
+        """loss, accuracy, top5 or auc, per_class_accuracy (null for a class without samples), and confusion."""
+        loss, hits, *sums = examination
+        flat, scores = sums[: self._classes**2], sums[self._classes**2 :]
         confusion = [[int(n) for n in flat[i : i + self._classes]] for i in range(0, len(flat), self._classes)]
         count = sum(flat)
         diagonal = [confusion[i][i] for i in range(self._classes)]
@@ -66,6 +70,7 @@ class Classification:
             "loss": loss / count,
             "accuracy": sum(diagonal) / count,
             **({"top5": hits / count} if self._top5 else {}),
+            **({"auc": auc.area(scores)} if self._binary else {}),
             "per_class_accuracy": [
                 d / sum(row) if any(row) else None for d, row in zip(diagonal, confusion, strict=True)
             ],

@@ -19,7 +19,7 @@ _LARGEST = 700.0  # whose exponential a float still holds
 
 
 class LanguageModelling:
-    """Outputs (N, T, V), targets (N, T) int64, -1 where there is none.
+    """Outputs (N, T, V), targets (N, T) of whole numbers, -1 where there is none.
 
     The loss is the mean cross-entropy of a token, in nats; perplexity is its exponential.
     """
@@ -32,7 +32,7 @@ class LanguageModelling:
 
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
         outputs_NTV = model(batch.inputs)
-        loss = F.cross_entropy(outputs_NTV.flatten(0, 1).float(), batch.targets.flatten(), ignore_index=-1)
+        loss = F.cross_entropy(outputs_NTV.flatten(0, 1).float(), batch.targets.flatten().long(), ignore_index=-1)
         return loss, outputs_NTV
 
     def tally(self, loss: Tensor, outputs: Tensor, batch: Batch) -> Tensor:

@@ -1,0 +1,42 @@
+"""Your own sounds: `root/class/sound.wav`, or `root/{train,val,test}/class/sound.wav`."""
+
+from __future__ import annotations
+
+from bigmodel.datasets.class_folders import class_folders
+from bigmodel.datasets.mel import LogMel
+from bigmodel.datasets.sound_classes import sound_classes
+from bigmodel.datasets.spec_augment import SpecAugment
+from bigmodel.datasets.tensors import TensorDataset
+from bigmodel.datasets.wav import SUFFIXES
+from bigmodel.ranges import BelowOne, PositiveInt
+
+
+def audio_folder(
+    root: str,
+    frames: PositiveInt,
+    features: LogMel,
+    val_fraction: BelowOne,
+    augment: SpecAugment,
+    num_classes: PositiveInt | None = None,
+    input_shape: tuple[PositiveInt, PositiveInt, PositiveInt] | None = None,
+) -> TensorDataset:
+    """Spectrograms (N, 1, frames, mels); the classes are the sorted names of the training folders.
+
+    Without a `val` folder, `val_fraction` of the training sounds is held out; without `test` there is no test split.
+
+    Raises:
+        DataError: a folder is missing or holds no wav files, one is damaged, or a class is unknown in training.
+        ValueError: the number of classes or the shape is not the data's.
+    """
+    found = class_folders(root, SUFFIXES, "wav files")
+    return sound_classes(
+        found.classes,
+        found.splits,
+        frames,
+        features,
+        val_fraction,
+        augment,
+        found.fingerprint,
+        num_classes,
+        input_shape,
+    )

@@ -1,0 +1,38 @@
+"""Windows over a series, gathered when they are asked for: the series lies in memory once, however they overlap."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Windows:
+    """`count` windows of `length` steps over `series_TC`: number i begins at step `first` + i. A `Samples`."""
+
+    series_TC: Tensor
+    first: int
+    count: int
+    length: int
+
+    @property
+    def device(self) -> torch.device:
+        return self.series_TC.device
+
+    @property
+    def nbytes(self) -> int:
+        return self.series_TC.nbytes
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, numbers_N: Tensor) -> Tensor:
+        """(N, length, C) of the windows with these numbers."""
+        steps_L = torch.arange(self.length, device=self.device)
+        return self.series_TC[(numbers_N + self.first)[:, None] + steps_L]
+
+    def to(self, device: torch.device) -> Windows:
+        """The same on another device."""
+        return replace(self, series_TC=self.series_TC.to(device))

@@ -1,0 +1,76 @@
+"""Series up to now, and their next steps in their own units."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bigmodel.datasets.rows import STDIN, SUFFIXES, Format, read
+from bigmodel.datasets.scale import Scale
+from bigmodel.datasets.series import numbers
+from bigmodel.errors import DataError
+from bigmodel.predicting.files import files
+from bigmodel.ranges import Positive, PositiveInt
+from bigmodel.words import printable
+
+__all__ = ["Series"]
+
+_LARGEST = 1 << 26  # values in one window
+
+
+class Series:
+    """The `Kind` of series: a source is a file whose last `window` rows are the window, or the standard input for `-`.
+
+    Raises:
+        ValueError: the values do not fit together, or no memory would hold a window.
+    """
+
+    def __init__(
+        self,
+        columns: Sequence[str],
+        time: str | None,
+        window: PositiveInt,
+        log: bool,
+        separator: str,
+        mean: Sequence[float],
+        std: Sequence[Positive],
+    ) -> None:
+        self._columns, self._window, self._format = columns, window, Format(separator=separator)
+        self._scale, self._log = Scale(mean, std, log), log
+        if len(columns) != len(mean):
+            raise ValueError(f"columns: {len(columns)}, with mean and std of {len(mean)}")
+        if window * len(columns) > _LARGEST:
+            raise ValueError(f"window: {window} steps of {len(columns)} series are more than any memory holds")
+
+    def find(self, given: str) -> Sequence[str]:
+        return [given] if given == STDIN else files(given, SUFFIXES, "table")
+
+    def read(self, source: str) -> Tensor:
+        """float32 (T, C), scaled."""
+        rows = read(source, self._format, self._columns)[-self._window :]
+        if len(rows) < self._window:
+            raise DataError(f"{source}: has {len(rows)} rows; a forecast is made from {self._window}")
+        return self._scale.scaled(torch.tensor(numbers(rows, self._columns, self._log, source), dtype=torch.float64))
+
+    def prepared(self, samples: Sequence[Tensor], device: torch.device) -> Tensor:
+        """float32 (N, T, C)."""
+        return torch.stack([*samples]).to(device)
+
+    def answers(self, model: nn.Module, inputs: Tensor, **_: Any) -> list[dict[str, Any]]:
+        values_NCH = self._scale.undone(model(inputs)).transpose(1, 2).tolist()
+        return [{"forecast": dict(zip(self._columns, values_CH, strict=True))} for values_CH in values_NCH]
+
+    def table(self, sources: Sequence[str], answered: Iterable[tuple[str, Mapping[str, Any]]]) -> Iterator[str]:
+        first = max(map(len, map(printable, ("file", *sources))))
+        width = max(10, *map(len, map(printable, self._columns)))
+        yield "  ".join([f"{'file':<{first}}", "step", *(f"{printable(name):>{width}}" for name in self._columns)])
+        for source, answer in answered:
+            for step, values in enumerate(zip(*answer["forecast"].values(), strict=True), 1):
+                cells = (f"{value:>{width}.5g}" for value in values)
+                yield "  ".join([f"{printable(source):<{first}}", f"{step:>4}", *cells])
+
+    def example(self, count: int, generator: torch.Generator) -> Tensor:
+        return torch.randn(count, self._window, len(self._columns), generator=generator)

@@ -1,0 +1,51 @@
+"""Wav files, and the classes that they may be of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Annotated, Any
+
+import torch
+from torch import Tensor, nn
+
+from bigmodel.datasets.mel import LogMel, fitted
+from bigmodel.datasets.wav import SUFFIXES, read_wav
+from bigmodel.predicting import ranking
+from bigmodel.predicting.files import files
+from bigmodel.ranges import Range
+
+__all__ = ["Sounds"]
+
+
+class Sounds:
+    """The `Kind` of sound classifiers: spectrograms of `frames` frames, as `spoken_digits` makes them.
+
+    Raises:
+        ValueError: there are no classes.
+    """
+
+    def __init__(
+        self, classes: Sequence[str], frames: Annotated[int, Range(at_least=1, at_most=100_000)], features: LogMel
+    ) -> None:
+        if not classes:
+            raise ValueError("classes: there are none")
+        self._classes, self._frames, self._features = classes, frames, features
+
+    def find(self, given: str) -> Sequence[str]:
+        return files(given, SUFFIXES, "wav file")
+
+    def read(self, source: str) -> Tensor:
+        """float32 (1, frames, mels)."""
+        return fitted(self._features(read_wav(source, self._features.rate)), self._frames)[None]
+
+    def prepared(self, samples: Sequence[Tensor], device: torch.device) -> Tensor:
+        return torch.stack([*samples]).to(device)
+
+    def answers(self, model: nn.Module, inputs: Tensor, top: int | None = None, **_: Any) -> list[dict[str, Any]]:
+        return ranking.ranked(model(inputs), self._classes, top)
+
+    def table(self, sources: Sequence[str], answered: Iterable[tuple[str, Mapping[str, Any]]]) -> Iterator[str]:
+        return ranking.table("file", sources, self._classes, answered)
+
+    def example(self, count: int, generator: torch.Generator) -> Tensor:
+        return torch.randn(count, 1, self._frames, self._features.mels, generator=generator)

@@ -1,0 +1,91 @@
+"""Rows of tables, and the class or the number that is told of each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bigmodel.datasets import rows
+from bigmodel.datasets.encoding import Encoding
+from bigmodel.errors import DataError
+from bigmodel.predicting import ranking
+from bigmodel.predicting.files import files
+from bigmodel.ranges import Positive
+from bigmodel.words import printable
+
+__all__ = ["Tables"]
+
+
+class Tables:
+    """The `Kind` of tables: a source is one row, as `people.csv:2`. The column `target` need not be there.
+
+    Raises:
+        ValueError: the values do not fit together.
+    """
+
+    def __init__(
+        self,
+        numbers: Sequence[str],
+        mean: Sequence[float],
+        std: Sequence[Positive],
+        categories: Mapping[str, Sequence[str]],
+        target: str,
+        columns: Sequence[str] | None,
+        separator: str,
+        comment: str | None,
+        strip: str,
+        missing: Sequence[str],
+        classes: Sequence[str] | None = None,
+        target_mean: float = 0.0,
+        target_std: Positive = 1.0,
+    ) -> None:
+        self._encoding = Encoding(numbers, mean, std, categories)
+        self._format = rows.Format(columns, separator, comment, strip, missing)
+        self._target, self._classes, self._mean, self._std = target, classes, target_mean, target_std
+        self._read: dict[str, rows.Row] = {}
+
+    def find(self, given: str) -> Sequence[str]:
+        """Every row of a file, of all files in a folder or matching a pattern, or of the standard input for `-`."""
+        found = [given] if given == rows.STDIN else files(given, rows.SUFFIXES, "table")
+        return [row.place for file in found for row in self._rows(file)]
+
+    def read(self, source: str) -> Tensor:
+        """float32 (F,)."""
+        if source not in self._read:
+            self._rows(source.rpartition(":")[0] or source)
+        if source not in self._read:
+            raise DataError(f"{source}: there is no such row; rows are named as people.csv:2")
+        return self._encoding([self._read[source]])[0]
+
+    def _rows(self, file: str) -> list[rows.Row]:
+        found = rows.read(file, self._format, self._encoding.columns)
+        self._read |= {row.place: row for row in found}
+        return found
+
+    def prepared(self, samples: Sequence[Tensor], device: torch.device) -> Tensor:
+        """float32 (N, F)."""
+        return torch.stack([*samples]).to(device)
+
+    def answers(self, model: nn.Module, inputs: Tensor, top: int | None = None, **_: Any) -> list[dict[str, Any]]:
+        outputs = model(inputs)
+        if self._classes is not None:
+            return ranking.ranked(outputs, self._classes, top)
+        values_N = outputs[:, 0].double().cpu() * self._std + self._mean
+        return [{"value": value} for value in values_N.tolist()]
+
+    def table(self, sources: Sequence[str], answered: Iterable[tuple[str, Mapping[str, Any]]]) -> Iterator[str]:
+        if self._classes is not None:
+            yield from ranking.table("row", sources, self._classes, answered)
+            return
+        width = max(map(len, map(printable, ("row", *sources))))
+        yield f"{'row':<{width}}  {printable(self._target):>12}"
+        for source, answer in answered:
+            yield f"{printable(source):<{width}}  {answer['value']:>12.6g}"
+
+    def example(self, count: int, generator: torch.Generator) -> Tensor:
+        numbers = torch.randn(count, len(self._encoding.numbers), generator=generator)
+        codes = [torch.randint(n, (count, 1), generator=generator) for n in self._encoding.cardinalities]
+        return torch.cat([numbers, *codes], 1)

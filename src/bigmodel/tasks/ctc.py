@@ -1,0 +1,86 @@
+"""A text for each clip, without knowing which frame says what: connectionist temporal classification."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bigmodel.interfaces import Batch
+from bigmodel.padding import lengths, padded
+from bigmodel.ranges import PositiveInt
+from bigmodel.transcripts import beam_search, edit_distances, greedy
+
+__all__ = ["CTC"]
+
+
+class CTC:
+    """Graves et al. (2006). Outputs (N, T, 1 + characters), class 0 the blank; targets (N, U), filled up with -1: 1 is
+    the first of `characters`. The loss is in nats a character, the mean over clips.
+
+    Errors are edit distances over true lengths, both summed over all clips: exact for any batching. They are of the
+    greedy decoding; with a `beam`, an evaluation adds `beam_word_error`, of the likeliest text that prefix beam search
+    finds following so many.
+    """
+
+    metric_names = ("loss", "character_error", "word_error")
+    lower_is_better = frozenset((*metric_names, "beam_word_error"))
+
+    def __init__(self, characters: str, beam: PositiveInt | None = None) -> None:
+        self._characters, self._beam = characters, beam
+        self.metric_names = (*self.metric_names, *(("beam_word_error",) if beam else ()))
+
+    def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+        """A clip with too few frames for its text has an infinite loss, which ends the run with its name. torch reads
+        the lengths on the host, so a GPU is waited for.
+        """
+        logits_NTC = model(batch.inputs)
+        if logits_NTC.is_meta:  # torch's loss looks at the values; it costs little
+            return logits_NTC.sum(), logits_NTC
+        log_odds_TNC = logits_NTC.float().log_softmax(2).transpose(0, 1)
+        frames_N = torch.full_like(batch.targets[:, 0], len(log_odds_TNC))
+        characters_N = lengths(batch.targets)
+        return F.ctc_loss(log_odds_TNC, batch.targets.clamp(min=1), frames_N, characters_N), logits_NTC
+
+    def tally(self, loss: Tensor, outputs: Tensor, batch: Batch) -> Tensor:
+        """[clips, sum of losses, characters, wrong ones]."""
+        wrong = edit_distances(greedy(outputs), batch.targets).sum()
+        count = len(batch.targets)
+        sums = (torch.full_like(loss, count), loss.detach() * count, lengths(batch.targets).sum(), wrong)
+        return torch.stack([value.to(loss.dtype) for value in sums])
+
+    def metrics(self, tally: Sequence[float]) -> dict[str, float]:
+        clips, loss, characters, wrong = tally
+        return {"loss": loss / clips, "character_error": wrong / characters}
+
+    def examination(self, loss: Tensor, outputs: Tensor, batch: Batch) -> Tensor:
+        """[tally, words, wrong ones, wrong ones by beam search]. Words are compared on the CPU."""
+        true = [spelt(row, self._characters).split() for row in batch.targets.tolist()]
+        found = [spelt(row, self._characters).split() for row in greedy(outputs).tolist()]
+        counts = [sum(map(len, true)), _word_errors(found, true)]
+        if self._beam:
+            texts = (beam_search(clip_TC, self._beam)[0][0] for clip_TC in outputs.log_softmax(2).cpu())
+            counts.append(_word_errors([spelt(row, self._characters).split() for row in texts], true))
+        return torch.cat([self.tally(loss, outputs, batch), torch.tensor(counts, dtype=loss.dtype, device=loss.device)])
+
+    def report(self, examination: Sequence[float]) -> dict[str, Any]:
+        *tally, words, wrong = examination[:6]
+        beam = {"beam_word_error": examination[6] / words} if self._beam else {}
+        return self.metrics(tally) | {"word_error": wrong / words} | beam
+
+
+def spelt(row: Sequence[int], characters: str) -> str:
+    """The text of class numbers, as `transcripts` returns them."""
+    return "".join(characters[number - 1] for number in row if number > 0)
+
+
+def _word_errors(found: Sequence[Sequence[str]], true: Sequence[Sequence[str]]) -> int:
+    numbers: dict[str, int] = {}
+    rows = [
+        padded([torch.tensor([numbers.setdefault(word, len(numbers)) for word in words] or [-1]) for words in texts])
+        for texts in (found, true)
+    ]
+    return int(edit_distances(*rows).sum())

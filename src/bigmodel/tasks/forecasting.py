@@ -1,0 +1,78 @@
+"""The next steps of several series, always beside what a forecast without a model would have said."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bigmodel.datasets.scale import Scale
+from bigmodel.interfaces import Batch
+from bigmodel.ranges import Positive, PositiveInt
+from bigmodel.tasks.regression import Regression
+
+__all__ = ["Forecasting"]
+
+_RIVALS = ("", "naive_", "seasonal_")
+
+
+class Forecasting(Regression):
+    """Inputs (N, T, C), outputs and targets (N, H, C), standardised: H steps of C series.
+
+    Two forecasts stand beside the model's, wherever it is evaluated: `naive`, the last value again and again, and
+    `seasonal`, the last `season` values again and again. `mean`, `std` and `log` undo what the dataset did to each
+    series, for errors in their own units.
+
+    Raises:
+        ValueError: mean and std are not one number for each of the same series.
+    """
+
+    metric_names = ("loss", "mse", "mae")
+
+    def __init__(
+        self,
+        loss: Callable[[Tensor, Tensor], Tensor],
+        season: PositiveInt,
+        mean: Sequence[float],
+        std: Sequence[Positive],
+        log: bool = False,
+    ) -> None:
+        super().__init__(loss, std=1.0)
+        self._season, self._scale = season, Scale(mean, std, log)
+
+    def examination(self, loss: Tensor, outputs: Tensor, batch: Batch) -> Tensor:
+        """[samples, sum of losses, forecasts of one series], then for the model and both rivals squared and absolute
+        errors, scaled, and absolute ones in the series' units (3 x 3 x C).
+        """
+        inputs, targets = batch.inputs, batch.targets
+        count, length, _ = targets.shape
+        sums = [torch.stack([torch.full_like(loss, count), loss * count, torch.full_like(loss, count * length)])]
+        true = self._scale.undone(targets)
+        for forecast in (outputs, repeated(inputs, 1, length), repeated(inputs, self._season, length)):
+            units_MC = (self._scale.undone(forecast) - true).flatten(0, 1)
+            error_MC = (forecast - targets).flatten(0, 1).to(units_MC.dtype)
+            sums += [error_MC.square().sum(0), error_MC.abs().sum(0), units_MC.abs().sum(0)]
+        return torch.cat([part.to(sums[-1].dtype) for part in sums])
+
+    def report(self, examination: Sequence[float]) -> dict[str, Any]:
+        """loss; mse and mae, also of `naive_` and `seasonal_`; and mae_units, naive_mae_units, seasonal_mae_units: a
+        list with one number a series, in its own units.
+        """
+        samples, loss, values, *errors = examination
+        count = len(errors) // 9
+        rows = [[error / values for error in errors[start : start + count]] for start in range(0, len(errors), count)]
+        report: dict[str, Any] = {"loss": loss / samples}
+        tables: dict[str, Any] = {}
+        for place, name in enumerate(_RIVALS):
+            squares, absolutes, units = rows[3 * place : 3 * place + 3]
+            report |= {f"{name}mse": sum(squares) / count, f"{name}mae": sum(absolutes) / count}
+            tables[f"{name}mae_units"] = units
+        return report | tables
+
+
+def repeated(inputs_NTC: Tensor, season: int, length: int) -> Tensor:
+    """(N, length, C): the last `season` steps again and again, or all of them where there are fewer."""
+    steps = torch.arange(length, device=inputs_NTC.device) % min(season, inputs_NTC.shape[1])
+    return inputs_NTC[:, -season:][:, steps]

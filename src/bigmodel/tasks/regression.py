@@ -1,0 +1,59 @@
+"""Numbers for each sample: loss, mean squared and absolute error, and the share of the variance that is explained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bigmodel.interfaces import Batch
+from bigmodel.ranges import Positive
+
+__all__ = ["Regression"]
+
+
+class Regression:
+    """Outputs and targets (N, ...), standardised. Metrics come from sums over samples: exact for any batching.
+
+    `std`, the targets' deviation before they were standardised, gives the errors in their own units as well.
+
+    Raises:
+        ValueError: there is no `std`, as of data whose targets are classes.
+    """
+
+    lower_is_better = frozenset({"loss", "mse", "mae"})
+    metric_names: tuple[str, ...] = ("loss", "mse", "mae", "r2")
+
+    def __init__(self, loss: Callable[[Tensor, Tensor], Tensor], std: Positive | None) -> None:
+        if std is None:
+            raise ValueError("std: the data has classes to tell, not numbers; choose task=classification")
+        self._loss, self._std = loss, std
+
+    def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+        outputs = model(batch.inputs)
+        return self._loss(outputs.float(), batch.targets), outputs
+
+    def tally(self, loss: Tensor, outputs: Tensor, batch: Batch) -> Tensor:
+        """[samples, sum of losses, values, sums of squared and absolute errors]."""
+        error, count = outputs.float() - batch.targets, len(batch.targets)
+        sums = [torch.full_like(loss, count), loss.detach() * count, torch.full_like(loss, error.numel())]
+        return torch.stack([*sums, error.square().sum(), error.abs().sum()])
+
+    def metrics(self, tally: Sequence[float]) -> dict[str, float]:
+        samples, loss, values, squares, absolutes = tally
+        return {"loss": loss / samples, "mse": squares / values, "mae": absolutes / values}
+
+    def examination(self, loss: Tensor, outputs: Tensor, batch: Batch) -> Tensor:
+        """The tally, and the sums of the targets and of their squares."""
+        moments = torch.stack([batch.targets.sum(), batch.targets.square().sum()])
+        return torch.cat([self.tally(loss, outputs, batch), moments])
+
+    def report(self, examination: Sequence[float]) -> dict[str, Any]:
+        """loss, mse, mae and r2 (0 where the targets are all equal); rmse_units and mae_units, in the data's units."""
+        *tally, total, squares = examination
+        values, metrics = tally[2], self.metrics(tally)
+        variance = squares / values - (total / values) ** 2
+        units = {"rmse_units": metrics["mse"] ** 0.5 * self._std, "mae_units": metrics["mae"] * self._std}
+        return metrics | {"r2": 1 - metrics["mse"] / variance if variance > 0 else 0.0} | units
