@@ -20,7 +20,7 @@ from bigmodel.datasets.digits import digits
 from bigmodel.datasets.tensors import TensorDataset
 from bigmodel.datasets.text import text
 from bigmodel.errors import ConfigError
-from bigmodel.interfaces import Dataset, Reading
+from bigmodel.interfaces import Batch, Dataset, Reading
 from bigmodel.sweep.directory import Entry
 from bigmodel.sweep.programs import programs
 from bigmodel.vectorized.shared import Made, SharedData
@@ -140,9 +140,13 @@ def test_data_that_is_shared_is_as_that_of_a_separate_run(tmp_path: Path) -> Non
     inputs, written = torch.arange(40.0).view(20, 2), tmp_path / "text.txt"
     written.write_text("to be, or not to be " * 40)
     how = Reading(torch.device("cpu"), batch_size=4, seed=1)
+
+    def louder(batch: Batch, seed: int, step: int) -> Batch:
+        return batch._replace(inputs=batch.inputs * seed + step)
+
     datasets: list[Dataset] = [
         digits(10, (1, 8, 8), [0.3], [0.3], 0.2, Augment(crop=1)),
-        TensorDataset({"train": (inputs, inputs[:, 0])}, {}, "", {}, ""),
+        TensorDataset({"train": (inputs, inputs[:, 0])}, {}, "", {}, "", augment=louder),
         text(str(written), "byte", "", str(tmp_path), context=8, val_fraction=0.2),
     ]
     for dataset in datasets:

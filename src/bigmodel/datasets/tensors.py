@@ -78,7 +78,7 @@ class TensorData:
 
     def reseeded(self, seed: int) -> TensorData:
         other = copy.copy(self)
-        other._cut = self._cut.reseeded(seed)
+        other._seed, other._cut = seed, self._cut.reseeded(seed)
         return other
 
     def train(self, first: int, last: int) -> Iterator[Batch]:
