@@ -33,10 +33,10 @@ FOLDERS = {
     "fashion_mnist": "fashion_mnist",
     "tinyshakespeare": "shared/text",
     "etth1": "shared/finance",
-    "yesno": "shared/speech/waves_yesno",
+    "spoken_digits": "shared/speech/recordings",
 }
 RECIPES = dict.fromkeys(("cifar10_94", "article", "cifar10_resnet18"), "cifar10")
-RECIPES |= {"shakespeare_char": "tinyshakespeare", "etth1": "etth1", "yesno": "yesno"}
+RECIPES |= {name: name for name in ("etth1", "spoken_digits")} | {"shakespeare_char": "tinyshakespeare"}
 NEEDED_PACKAGES = {"format=onnx": "onnxruntime", "model=timm": "timm", "hydra/sweeper=optuna": "optuna"}
 
 needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="there is no make here")

@@ -20,7 +20,7 @@ from bigmodel.words import printable
 __all__ = ["Speech"]
 
 _BEAM = 8
-_EXAMPLE_FRAMES = 100
+_EXAMPLE_FRAMES = 100  # exports but safetensors take clips of this length alone
 
 
 class Speech:

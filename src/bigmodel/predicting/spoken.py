@@ -23,7 +23,7 @@ _EXAMPLE = 64  # samples
 
 
 class Spoken:
-    """The `Kind` of models that speak: input is one of `classes`, or several as `3,7`; the answer is a wav file of
+    """The `Kind` of models that speak: input is one of `classes`, or several as `3 7`; the answer is a wav file of
     `length` samples, `rate` a second, in the folder `output` of predict.yaml, named by class and seed.
 
     Raises:
@@ -41,10 +41,10 @@ class Spoken:
         self._classes, self._rate, self._length = list(classes), rate, length
 
     def find(self, given: str) -> Sequence[str]:
-        wanted = [name.strip() for name in given.split(",")]
+        wanted = [given] if given in self._classes else given.split()
         unknown = [name for name in wanted if name not in self._classes]
-        if unknown:
-            raise DataError(f"input: '{unknown[0]}' is none of what this model says: {', '.join(self._classes)}")
+        if unknown or not wanted:
+            raise DataError(f"input: '{printable(given)}' is none of what this model says: {', '.join(self._classes)}")
         return wanted
 
     def read(self, source: str) -> Tensor:
