@@ -108,8 +108,8 @@ MUTATIONS = (
     _one(
         "a sweep redoes what is done",
         "sweep/run.py",
-        "if not sweep.is_final(state))",
-        "if True)",
+        "if not sweep.is_final(state)]",
+        "if True]",
         f"{SWEEPS}::test_five_jobs_die_in_five_ways_and_only_they_are_run_again",
     ),
     _one(
@@ -129,8 +129,8 @@ MUTATIONS = (
     _one(
         "a job of a sweep begins anew",
         "sweep/worker.py",
-        "    begun = (",
-        "    begun = False and (",
+        "        self.begun = (",
+        "        self.begun = False and (",
         "tests/test_sweep_jobs.py::test_what_is_queued_is_frozen",
     ),
     _one(
@@ -144,7 +144,7 @@ MUTATIONS = (
     _one(
         "randomness is not keyed by the step",
         "job.py",
-        '        self._device.seed(self._seed, "step", self.step)\n',
+        '        self.device.seed(self.seed, "step", self.step)\n',
         "",
         "tests/test_resume.py::test_from_every_step_of_two_epochs",
     ),

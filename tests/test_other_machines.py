@@ -50,7 +50,7 @@ def test_an_extra_that_is_missing_is_named_and_nothing_is_made(
         ("ray", "num_cpus", None, "above 0"),
         ("ray", "address", "10.0.0.1:6379", "RAY_ADDRESS"),
         ("ray", "partition", "gpu", "no such option"),
-        ("dask", "jobs", 1, "bigmodel, slurm, ray"),
+        ("dask", "jobs", 1, "bigmodel, vectorized, slurm, ray"),
     ],
 )
 def test_an_option_that_is_wrong_is_named(engine: str, key: str, value: object, named: str) -> None:
@@ -168,28 +168,28 @@ def test_slurm_is_asked_once_for_each_job_and_finds_it_again(path: Path, cluster
     jobs = SlurmJobs(path, options)
     jobs.tell({"path": "it", "gpus": ["here"]})
     for number in (0, 1, 2):
-        jobs.start(number)
+        jobs.start([number])
     script = Path("last.sh").read_text()
     for word in ("partition=gpu", "gpus-per-node=1", "time=30", "mem=4GB", "cpus-per-task=1"):
         assert f"#SBATCH --{word}\n" in script
     starts = Starts(path)
     starts.end(0, starts.last(0)["token"], 0)
     starts.end(2, starts.last(2)["token"], 75)  # preempted, and Slurm may queue it again
-    assert (jobs.ended(0.01), jobs.running) == ([(0, 0)], {1, 2})
+    assert (jobs.ended(0.01), jobs.running) == ([(0, 0, "")], {1, 2})
 
     again = SlurmJobs(path, options)  # the first has been killed
     again.tell({"path": "it", "gpus": []})
     for number in (1, 2):
-        again.start(number)
+        again.start([number])
     assert (starts.last(1)["id"], starts.last(2)["id"]) == ("2", "4")  # the other had saved and ended
     _says(_2="OUT_OF_MEMORY", _4="PREEMPTED")
-    assert again.ended(0.01) == [(1, -signal.SIGKILL), (2, 75)]
+    assert again.ended(0.01) == [(1, -signal.SIGKILL, ""), (2, 75, "")]
     token = starts.last(1)["token"]
-    again.start(1)  # as `on_failure=retry` has it
+    again.start([1])  # as `on_failure=retry` has it
     assert (starts.last(1)["id"], starts.last(1)["token"] != token) == ("5", True)
     _says(_5="CANCELLED by 1000")
     again.signal(signal.SIGTERM, again.running)
-    assert again.ended(0.01) == [(1, 75)]
+    assert again.ended(0.01) == [(1, 75, "")]
     assert Path("cancelled").read_text() == "--state=PENDING 5\n--state=RUNNING --signal=TERM 5\n"
 
 
@@ -200,7 +200,7 @@ def test_what_slurm_refuses_is_told(path: Path, cluster: Path) -> None:
     jobs = SlurmJobs(path, checked("slurm", {}))
     jobs.tell({"path": "it", "gpus": []})
     with pytest.raises(ConfigError, match=r"invalid partition.*resume=.*it hydra\.launcher\.KEY=VALUE"):
-        jobs.start(0)
+        jobs.start([0])
     (cluster / "bin" / "srun").unlink()
     with pytest.raises(ConfigError, match=r"no srun.*executor=local"):
         SlurmJobs(path, checked("slurm", {}))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -37,20 +37,24 @@ class Parts:
     plan: Plan
 
 
-def assemble(config: Config, fresh: bool = True) -> Parts:
+def assemble(config: Config, fresh: bool = True, like: Parts | None = None, kind: Callable[..., Job] = Job) -> Parts:
     """Build device, data, model, task and optimizer from the config, and settle what only the data can tell.
 
     A run that is not `fresh` takes its weights from a checkpoint, not from the file of pretrained ones, which may be
-    gone, nor from the data.
+    gone, nor from the data. Device, dataset and data are those of `like`, if there is one: of a run that differs in
+    numbers only. The job is made by `kind`.
 
     Raises:
         ConfigError: parts do not fit together; all reasons at once.
         DataError: the data is missing or damaged.
     """
     tree, trust = config.tree, config.trust
-    device: Device = build("device", tree["device"], trust)
-    device.prepare()
-    dataset: Dataset = build("dataset", tree["dataset"], trust)
+    if like is None:
+        device: Device = build("device", tree["device"], trust)
+        device.prepare()
+        dataset: Dataset = build("dataset", tree["dataset"], trust)
+    else:
+        device, dataset = like.device, like.dataset
     facts = {f"dataset.{key}": value for key, value in dataset.facts.items() if key in tree["dataset"]}
     config = config.with_facts({**facts, "device.threads": device.threads})
     tree, settings = config.tree, Train(**config.tree)
@@ -68,7 +72,7 @@ def assemble(config: Config, fresh: bool = True) -> Parts:
         limit_batches=settings.limit_batches,
         overfit_batch=settings.overfit_batch,
     )
-    data = dataset.open(how)
+    data = dataset.open(how) if like is None else like.data
     if settings.batch_size > data.splits["train"]:
         raise ConfigError(f"batch_size: {settings.batch_size} is more than the {data.splits['train']} training samples")
     if settings.epochs * data.steps_per_epoch > _MOST_STEPS:
@@ -79,7 +83,7 @@ def assemble(config: Config, fresh: bool = True) -> Parts:
         node["pretrained"] = None
     model = build("model", node, trust).to(device.torch_device)
     settle(device, model, task, dataset.example)
-    if device.channels_last is True:
+    if device.channels_last is True and like is None:
         data = dataset.open(replace(how, channels_last=True))  # opening reads nothing yet
     config = config.with_facts({"device.precision": device.precision, "device.channels_last": device.channels_last})
     if fresh and isinstance(model, FromData):
@@ -87,7 +91,7 @@ def assemble(config: Config, fresh: bool = True) -> Parts:
             model.initialise(next(data.train(0, 1)).inputs)
     optimizers = build("optim", tree["optim"], trust, model=model, params=model.parameters())
     steps = max(1, round(settings.epochs * data.steps_per_epoch))
-    job = Job(
+    job = kind(
         model=model,
         task=task,
         optimizers=optimizers if isinstance(optimizers, list) else [optimizers],

@@ -14,8 +14,13 @@ from bigmodel.signals import Stop
 def guarded(run: Callable[[Stop], int], verbose: bool) -> int:
     """The exit code of `run`; every failure is told in lines of stderr, or raised where it is `verbose`."""
     _open_streams()
+    return coded(lambda: run(Stop().install()), verbose)
+
+
+def coded(run: Callable[[], int], verbose: bool) -> int:
+    """As `guarded`, where somebody else sees to streams and signals."""
     try:
-        return run(Stop().install())
+        return run()
     except Interrupted as stopped:  # on request, so neither an error nor worth a traceback
         print("\n".join(stopped.lines), file=sys.stderr)
         return stopped.exit_code

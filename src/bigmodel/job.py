@@ -49,17 +49,17 @@ class Job:
         for optimizer in optimizers:
             if isinstance(optimizer, Muon):  # torch's fused ones are one kernel as they are
                 optimizer.orthogonalise = device.compiled(optimizer.orthogonalise, same_shapes=True)
-        self.optimizers, self._schedule, self._device, self._seed = optimizers, schedule, device, seed
-        self._accumulate, self._clip_norm, self._ema_decay = accumulate, clip_norm, ema
-        self._parameters = [p for group in self._groups for p in group["params"]]
+        self.optimizers, self._schedule, self.device, self.seed = optimizers, schedule, device, seed
+        self.accumulate, self.clip_norm, self._ema_decay = accumulate, clip_norm, ema
+        self._parameters = [p for group in self.groups for p in group["params"]]
         buffers = [b for b in model.buffers() if b.is_floating_point() and b.isfinite().all()]  # a mask may be -inf
         self._watched = [*model.parameters(), *buffers]
-        for group in self._groups:
+        for group in self.groups:
             group["initial_lr"] = float(group["lr"])
         self._ema = copy.deepcopy(model).requires_grad_(False) if ema is not None else None
         self._steps = [bare_step(optimizer) for optimizer in optimizers]
         self._watch = Watch(optimizers, device)
-        self._tally: Tensor | None = None
+        self.tally: Tensor | None = None
         self.grad_norm: Tensor = torch.zeros(())
 
     @property
@@ -68,7 +68,13 @@ class Job:
         return self._callable if self._ema is None else self._ema
 
     @property
-    def _groups(self) -> list[dict[str, Any]]:
+    def averages(self) -> bool:
+        """Whether the result is an average of the weights."""
+        return self._ema is not None
+
+    @property
+    def groups(self) -> list[dict[str, Any]]:
+        """The optimizers' parameter groups."""
         return [group for optimizer in self.optimizers for group in optimizer.param_groups]  # loading replaces them
 
     @property
@@ -79,7 +85,7 @@ class Job:
     @property
     def last_lr(self) -> float:
         """Learning rate of the first parameter group in the last update."""
-        return float(self._groups[0]["lr"])
+        return float(self.groups[0]["lr"])
 
     def note(self, value: float, lower: bool) -> bool:
         """Take note of the monitored metric after an evaluation; whether these weights are now the best.
@@ -105,32 +111,61 @@ class Job:
             DivergedError: loss or gradient is not finite, here or on a GPU up to four steps ago; weights, optimizer
                 state and `step` are as they were before that step.
         """
-        self.model.train()
-        self._schedule_groups()
-        self._device.begin_step()
-        self._device.seed(self._seed, "step", self.step)
-        pieces = batch.pieces(self._accumulate)
-        tally = self._tally
+        loss, tally = self.gradients(batch)
+        self.grad_norm = self._clip()
+        self._refuse(self._watch.see(self.step, self.last_lr, batch.samples, loss, self.grad_norm))
+        self.descend()
+        self.tally = tally if self.tally is None else self.tally + tally
+        self.end_step()
+
+    def gradients(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Leave the gradients of this step in the parameters. Returns the last piece's loss, and the batch's tally."""
+        self.begin_step()
+        self.device.seed(self.seed, "step", self.step)
+        pieces = batch.pieces(self.accumulate)
+        tally: Tensor | None = None
         for piece in pieces:
             loss, outputs = self.loss(piece)
             (loss if len(pieces) == 1 else loss * (len(piece.targets) / len(batch.targets))).backward()  # type: ignore[no-untyped-call]
-            added = self.task.tally(loss, outputs.detach(), piece).to(self._device.sum_dtype)
+            added = self.task.tally(loss, outputs.detach(), piece).to(self.device.sum_dtype)
             tally = added if tally is None else tally + added
-        self.grad_norm = self._clip()
-        self._refuse(self._watch.see(self.step, self.last_lr, batch.samples, loss, self.grad_norm))
+        assert tally is not None
+        return loss, tally
+
+    def loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The task's loss, in the device's precision, and the model's outputs: compiled as one, if anything is."""
+        with self.device.autocast():
+            return self._loss(self.model, batch)
+
+    def begin_step(self) -> None:
+        """The model in training mode, and the rates of this step in the optimizers.
+
+        A group with `until`, a fraction of the run, has the whole schedule before that, and costs no gradient
+        afterwards.
+        """
+        self.model.train()
+        self.device.begin_step()
+        progress = midpoint(self.step, self.steps)
+        for group in self.groups:
+            until = group.get("until", 1.0)
+            trains = progress < until
+            group["lr"] = group["initial_lr"] * self._schedule(progress / until) if trains else 0.0
+            if "until" in group:
+                for parameter in group["params"]:
+                    parameter.requires_grad_(trains)
+
+    def descend(self) -> None:
+        """Let the optimizers take the gradients, and drop these."""
         with torch.no_grad():
             for take_step in self._steps:
                 take_step()
         for parameter in self._parameters:
             parameter.grad = None
-        self._tally = tally
+
+    def end_step(self) -> None:
+        """Once the weights are new: their average, and the count."""
         self._average()
         self.step += 1
-
-    def loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The task's loss, in the device's precision, and the model's outputs: compiled as one, if anything is."""
-        with self._device.autocast():
-            return self._loss(self.model, batch)
 
     def refuse_unsound(self) -> None:
         """Before a save: a finite gradient can still throw the weights beyond what a float holds.
@@ -149,8 +184,8 @@ class Job:
             DivergedError: one of these updates was not sound.
         """
         self._refuse(self._watch.wait())
-        assert self._tally is not None, "no update since the last reading"
-        metrics, self._tally = self.task.metrics(self._tally.tolist()), None
+        assert self.tally is not None, "no update since the last reading"
+        metrics, self.tally = self.task.metrics(self.tally.tolist()), None
         return metrics
 
     def tensors(self) -> Tensors:
@@ -165,7 +200,7 @@ class Job:
 
     def state(self) -> dict[str, Any]:
         """The rest of a checkpoint, as JSON keeps it exactly."""
-        tally = None if self._tally is None else self._tally.tolist()
+        tally = None if self.tally is None else self.tally.tolist()
         return {"step": self.step, "steps": self.steps, "best": self.best, "tally": tally}
 
     def restore(self, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any]) -> None:
@@ -189,9 +224,9 @@ class Job:
             self.step = int(state["step"])
             kinds = {"value": float, "step": int, "since": int}
             self.best = {key: kind(state["best"][key]) for key, kind in kinds.items() if state["best"]}
-            device, dtype = self._device.torch_device, self._device.sum_dtype
+            device, dtype = self.device.torch_device, self.device.sum_dtype
             sums = None if state["tally"] is None else [float(value) for value in state["tally"]]
-            self._tally = None if sums is None else torch.tensor(sums, dtype=dtype, device=device)
+            self.tally = None if sums is None else torch.tensor(sums, dtype=dtype, device=device)
         except (KeyError, ValueError, TypeError, AttributeError, OverflowError, RuntimeError) as error:
             raise ConfigError(f"resume: the checkpoint does not fit this model and optimizer: {error}") from error
 
@@ -200,24 +235,11 @@ class Job:
             self.step = unsound.step  # it was left out, and with it all that came after
             raise DivergedError(unsound.words())
 
-    def _schedule_groups(self) -> None:
-        """The rates of this step. A group with `until`, a fraction of the run, has the whole schedule before that, and
-        costs no gradient afterwards.
-        """
-        progress = midpoint(self.step, self.steps)
-        for group in self._groups:
-            until = group.get("until", 1.0)
-            trains = progress < until
-            group["lr"] = group["initial_lr"] * self._schedule(progress / until) if trains else 0.0
-            if "until" in group:
-                for parameter in group["params"]:
-                    parameter.requires_grad_(trains)
-
     def _clip(self) -> Tensor:
         gradients = [p.grad for p in self._parameters if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
-        if self._clip_norm is not None:
-            torch._foreach_mul_(gradients, (self._clip_norm / (norm + 1e-6)).clamp(max=1.0))
+        if self.clip_norm is not None:
+            torch._foreach_mul_(gradients, (self.clip_norm / (norm + 1e-6)).clamp(max=1.0))
         return norm
 
     def _average(self) -> None:

@@ -7,8 +7,9 @@ the copy itself.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent import futures
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -25,10 +26,16 @@ _COPIED_AT_MOST = 256e6  # bytes; on a CPU the copy takes from the memory that t
 
 
 class Saves:
-    """A run's checkpoints under `root`. `about` is what inference needs beside the weights."""
+    """A run's checkpoints under `root`. `about` is what inference needs besides; `aside` goes around waiting."""
 
-    def __init__(self, root: Path, about: dict[str, Any], keep: int) -> None:
-        self._root, self._about, self._keep = root, about, keep
+    def __init__(
+        self,
+        root: Path,
+        about: dict[str, Any],
+        keep: int,
+        aside: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
+        self._root, self._about, self._keep, self._aside = root, about, keep, aside
         self._pending: futures.Future[Saved] | None = None
         self._buffers: dict[tuple[str, str], Tensor] = {}
 
@@ -64,7 +71,8 @@ class Saves:
         pending, self._pending = self._pending, None
         if pending is None:
             return None
-        self._writer.shutdown()
+        with self._aside():
+            self._writer.shutdown()
         return pending.result()
 
     def restore(self, job: Job) -> list[str]:

@@ -30,10 +30,12 @@ from bigmodel.seed_axis import with_seeds
 from bigmodel.signals import Stop
 from bigmodel.sweep import gpus
 from bigmodel.sweep.directory import Entry, Sweep, entry, is_sweep, make, shared
-from bigmodel.sweep.engines import OWN, checked, opened
+from bigmodel.sweep.engines import OWN, VECTORIZED, checked, opened
+from bigmodel.sweep.makes import make_of, refusal
+from bigmodel.sweep.programs import settled_for
 from bigmodel.sweep.run import ending, run
 from bigmodel.sweep.settings import settings, settled
-from bigmodel.sweep.table import listing, say
+from bigmodel.sweep.table import jobs_in_words, listing, say
 from bigmodel.words import first_line
 
 _VARIANTS_CHECKED = 50
@@ -139,12 +141,11 @@ class Task:
         if chosen["on_failure"] == "stop" and any(state.word != "done" for state in before.values()):
             return [None for _ in jobs]  # of a batch before this one
         with opened(sweep, engine, options) as workers:  # ours loads torch while the configs are composed here
-            frozen = self._frozen(jobs)
-            kinds = {job.device for job, _ in frozen}
-            wanted = len(before) + len(frozen)
-            how = settled(chosen["jobs"], chosen["on_failure"], kinds, wanted, len(gpus.visible()), engine, options)
+            frozen = self._frozen(jobs, engine == VECTORIZED)
+            entries, wanted = [job for job, _ in frozen], len(before) + len(frozen)
+            how = settled_for(entries, chosen["jobs"], chosen["on_failure"], wanted, engine, options)
             sweep.freeze(frozen, how, self.trust)
-            numbers = [job.number for job, _ in frozen]
+            numbers = [job.number for job in entries]
             run(sweep, workers, numbers, self.trust, self.stop)
         states = sweep.states(numbers)
         return [state.value if state.word == "done" else None for state in states.values()]
@@ -162,6 +163,10 @@ class Task:
         if self.seeds:
             raise ConfigError("seeds: not with a search; train its best trial with several seeds")
         engine, options = _engine(chosen)
+        if engine == VECTORIZED:
+            raise ConfigError(
+                "hydra/launcher=vectorized: a search asks for its trials one by one; leave the launcher out"
+            )
         chosen = settings(chosen)
         plan, configs = prepared(given, overrides, groups, bases, self.trust)
         trials = plan.trials(count(given["n_trials"]))
@@ -190,18 +195,24 @@ class Task:
         if self._sweep is not None:
             self._sweep.lock.release()
 
-    def _frozen(self, jobs: Iterator[Composed]) -> list[tuple[Entry, str]]:
-        """ConfigError unless every job's config is right."""
-        frozen, problems = [], list[str]()
+    def _frozen(self, jobs: Iterator[Composed], as_one: bool) -> list[tuple[Entry, str]]:
+        """ConfigError unless every job's config is right. Where they are to be `as_one`, each has its make."""
+        frozen, problems, apart = [], list[str](), dict[str, list[int]]()
         for number, words, composed in jobs:
             if self.stop():
                 raise Interrupted(f"stopped by {self.stop.name}; nothing more was started")
             config = Config(composed, self.trust)
             problems += problems_of(config, "train")
             if not problems:
-                frozen.append((entry(number, words, config.tree), config.yaml()))
+                why = refusal(config.tree) if as_one else None
+                if why:
+                    apart.setdefault(why, []).append(number)
+                made = make_of(config.tree) if as_one and not why else ""
+                frozen.append((entry(number, words, config.tree, made), config.yaml()))
         if problems:
             raise ConfigError(*dict.fromkeys(problems))
+        for why, numbers in apart.items():
+            say(f"{jobs_in_words(numbers)} not as one program with others: {why}")
         return frozen
 
 

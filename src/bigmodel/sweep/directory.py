@@ -38,20 +38,21 @@ _PATIENCE_S = 10.0
 
 @dataclass(frozen=True)
 class Entry:
-    """What is known of a job before it starts. `monitor` is the metric that decides its best,
-    `device` the kind it asks for."""
+    """What is known of a job before it starts. `monitor` is the metric that decides its best, `device` the kind it asks
+    for; jobs of one `make` differ in numbers only, and are trained as one program. It is empty where a job is not."""
 
     number: int
     overrides: tuple[str, ...]
     monitor: str
     epochs: float
     device: str = "auto"
+    make: str = ""
 
 
-def entry(number: int, words: Sequence[str], tree: Mapping[str, Any]) -> Entry:
+def entry(number: int, words: Sequence[str], tree: Mapping[str, Any], make: str = "") -> Entry:
     """Of a job with this config."""
     kind = str(tree["device"].get("kind", "cpu"))
-    return Entry(number, tuple(words), tree["monitor"], float(tree["epochs"]), kind)
+    return Entry(number, tuple(words), tree["monitor"], float(tree["epochs"]), kind, make)
 
 
 @dataclass

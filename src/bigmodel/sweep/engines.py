@@ -1,4 +1,5 @@
-"""What can run a sweep's jobs: processes of this machine, Slurm through submitit, Ray; and the options of each.
+"""What can run a sweep's jobs: processes of this machine, for a job each or for several, Slurm through submitit, Ray;
+and the options of each.
 
 Hydra loads this file at every start, so the engines themselves are imported once one is asked for.
 """
@@ -6,8 +7,8 @@ Hydra loads this file at every start, so the engines themselves are imported onc
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Iterable, Mapping, Sequence, Set
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from bigmodel.errors import ConfigError
 
@@ -17,9 +18,10 @@ if TYPE_CHECKING:
 
     from bigmodel.sweep.directory import Sweep
 
-OWN = "bigmodel"
+OWN, VECTORIZED = "bigmodel", "vectorized"
 DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     OWN: {},
+    VECTORIZED: {},
     "slurm": {
         "executor": "slurm",
         "partition": None,
@@ -41,10 +43,26 @@ _ABOVE = {"mem_gb": 0.0, "num_cpus": 0.0, "num_gpus": -1e-9}  # may be fractions
 _WORD = re.compile(r"[\w.,:|&*%+-]+")  # it ends up in a line of a shell script
 
 
-class Jobs(Protocol):
-    """The jobs of a sweep as `run` sees them; `running` are those that were started and have not been told as ended."""
+class Ended(NamedTuple):
+    """A job that runs no more. `code` is its exit code, negative for a signal; None if it is to be started again, by
+    itself, for no fault of its own. `why` then says why, where a user would ask.
+    """
 
-    running: set[int]
+    number: int
+    code: int | None
+    why: str = ""
+
+
+class Jobs(Protocol):
+    """The jobs of a sweep as `run` sees them."""
+
+    @property
+    def running(self) -> Set[int]:
+        """Those that were started and have not been told as ended."""
+
+    @property
+    def programs(self) -> int:
+        """How many programs, of a job or several, have not ended."""
 
     def __enter__(self) -> Self: ...
 
@@ -55,15 +73,14 @@ class Jobs(Protocol):
     def tell(self, facts: Mapping[str, Any]) -> None:
         """What every job is told; before the first one starts."""
 
-    def start(self, number: int) -> None: ...
+    def start(self, numbers: Sequence[int]) -> None:
+        """Start a program: a job or, with the engine `vectorized`, several."""
 
     def signal(self, number: int, jobs: Iterable[int]) -> None:
         """Have those of the jobs that run save and end."""
 
-    def ended(self, seconds: float) -> list[tuple[int, int | None]]:
-        """Wait at most so long for jobs to end. Their exit codes, negative for a signal; None for those that are to be
-        started again.
-        """
+    def ended(self, seconds: float) -> list[Ended]:
+        """Wait at most so long for jobs to end."""
 
 
 def opened(sweep: Sweep, engine: str, options: Mapping[str, Any]) -> Jobs:
@@ -107,7 +124,7 @@ def checked(engine: str, given: Mapping[str, Any]) -> dict[str, Any]:
 
 def on_this_machine(engine: str, options: Mapping[str, Any]) -> bool:
     """Whether its jobs share the cores and GPUs of this machine with each other."""
-    return engine == OWN or options.get("executor") == "local"
+    return engine in (OWN, VECTORIZED) or options.get("executor") == "local"
 
 
 def cores_each(options: Mapping[str, Any]) -> int:

@@ -11,12 +11,13 @@ import os
 import secrets
 import signal
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from bigmodel.errors import ConfigError, Interrupted
 from bigmodel.sweep.elsewhere import Elsewhere, Starts, facts_for_elsewhere
+from bigmodel.sweep.engines import Ended
 from bigmodel.words import first_line
 
 _TRIES = 3  # of a job whose machine was lost, by Ray itself
@@ -65,7 +66,12 @@ class RayJobs:
     def tell(self, facts: Mapping[str, Any]) -> None:
         self._facts = facts_for_elsewhere(facts) | {"gpus": []}  # Ray gives them out
 
-    def start(self, number: int) -> None:
+    @property
+    def programs(self) -> int:
+        return len(self.running)
+
+    def start(self, numbers: Sequence[int]) -> None:
+        (number,) = numbers
         token = secrets.token_hex(8)
         self._starts.begin(number, token)
         self.running.add(number)
@@ -84,19 +90,19 @@ class RayJobs:
         for job in self.running.intersection(jobs):
             self._ray.cancel(self._started[job][1], force=False)
 
-    def ended(self, seconds: float) -> list[tuple[int, int | None]]:
+    def ended(self, seconds: float) -> list[Ended]:
         time.sleep(seconds)  # without the interpreter's lock, unlike a wait for Ray
         references = [self._started[number][1] for number in self.running]
         if not references:
             return []
         ready = set(self._ray.wait(references, num_returns=len(references), timeout=0)[0])
-        ended: list[tuple[int, int | None]] = []
+        ended: list[Ended] = []
         for number in sorted(self.running):
             token, reference = self._started[number]
             if reference in ready:
                 code = self._starts.code(number, token)
-                ended.append((number, self._lost(number, reference) if code is None else code))
-        self.running -= {number for number, _ in ended}
+                ended.append(Ended(number, self._lost(number, reference) if code is None else code))
+        self.running -= {end.number for end in ended}
         return ended
 
     def _lost(self, number: int, reference: Any) -> int:

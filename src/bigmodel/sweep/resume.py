@@ -13,11 +13,10 @@ from bigmodel.errors import ConfigError
 from bigmodel.search.plan import count, read
 from bigmodel.search.study import Search
 from bigmodel.signals import Stop
-from bigmodel.sweep import gpus
 from bigmodel.sweep.directory import Sweep, existing
 from bigmodel.sweep.engines import checked, opened
+from bigmodel.sweep.programs import settled_for
 from bigmodel.sweep.run import ending, run
-from bigmodel.sweep.settings import settled
 from bigmodel.sweep.table import plain
 
 _OPTION = "hydra.launcher."
@@ -30,7 +29,7 @@ def resume(path: str, overrides: Sequence[str], given: Mapping[str, Any], trust:
 
     Raises:
         ConfigError: there is no such sweep, or something else than `jobs`, `on_failure`, its engine's options and the
-            number of trials is to             change.
+            number of trials is to change.
         StorageError: another process runs it.
         Interrupted: a signal came; the jobs have saved.
     """
@@ -73,11 +72,9 @@ def _settle(sweep: Sweep, given: Mapping[str, Any], changed: Mapping[str, Any]) 
         raise ConfigError("resume: hydra.launcher.executor: the jobs may still be with the other one; it stays")
     options = checked(now.engine, {**now.options, **changed})
     if "jobs" in given or changed:
-        jobs = given.get("jobs", now.jobs)
-        kinds = {job.device for job in sweep.entries.values()}
-        on_failure = given.get("on_failure", now.on_failure)
-        wanted = sweep.trials or len(sweep.entries)
-        sweep.settle(settled(jobs, on_failure, kinds, wanted, len(gpus.visible()), now.engine, options))
+        jobs, on_failure = given.get("jobs", now.jobs), given.get("on_failure", now.on_failure)
+        entries, wanted = sweep.entries.values(), sweep.trials or len(sweep.entries)
+        sweep.settle(settled_for(entries, jobs, on_failure, wanted, now.engine, options))
     elif given:
         sweep.settle(replace(now, **given))
 

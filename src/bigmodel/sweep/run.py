@@ -22,6 +22,7 @@ from bigmodel.signals import Stop
 from bigmodel.sweep import gpus
 from bigmodel.sweep.directory import FOR_GOOD, State, Sweep, in_words
 from bigmodel.sweep.engines import Jobs
+from bigmodel.sweep.programs import programs
 from bigmodel.sweep.table import Watch, plain, say
 
 if TYPE_CHECKING:
@@ -43,42 +44,50 @@ def run(
     """
     stop.defer()
     states = sweep.states(numbers)
-    queue = deque(number for number, state in states.items() if not sweep.is_final(state))
-    workers.tell(_facts(sweep, [*queue], trust))
+    todo = [number for number, state in states.items() if not sweep.is_final(state)]
+    queue = deque(programs((sweep.entries[number] for number in todo), sweep.settings.jobs))
+    workers.tell(_facts(sweep, todo, trust))
     started: dict[int, float] = {}
-    tries: Counter[int] = Counter()
+    alone: dict[int, bool] = {}  # whether a job was started as a program of its own
+    tries: Counter[int] = Counter()  # that can be no other job's fault
     pruned = set[int]()
     signalled, failed = False, False
-    with Watch(sweep, states, len(queue)) as watch, contextlib.closing(search) if search else contextlib.nullcontext():
+    closing = contextlib.closing(search) if search else contextlib.nullcontext()
+    with Watch(sweep, states, len(todo), len(queue)) as watch, closing:
         while True:
             if not signalled and (stop() or (failed and sweep.settings.on_failure == "stop")):
                 workers.signal(signal.SIGTERM, workers.running - pruned)
                 signalled = True
-            while not signalled and len(workers.running) < sweep.settings.jobs and not stop():
-                number = queue.popleft() if queue else search.ask() if search else None
-                if number is None:
+            while not signalled and workers.programs < sweep.settings.jobs and not stop():
+                program = queue.popleft() if queue else _asked(search)
+                if not program:
                     break
-                sweep.note(number, "started")
-                tries[number] += 1
-                started[number] = monotonic()
-                states[number] = State("running")
-                workers.start(number)
-                watch.started(number)
-            if not workers.running:
+                for number in program:
+                    sweep.note(number, "started")
+                    started[number], alone[number] = monotonic(), len(program) == 1
+                    states[number] = State("running")
+                    watch.started(number)
+                workers.start(program)
+            if not workers.programs:
                 break
-            for number, code in workers.ended(_LOOK_S):
-                if code is None and number not in pruned:  # it died with its template, which is no fault of its own
-                    queue.append(number)
+            apart: dict[str, list[int]] = {}
+            for number, code, why in workers.ended(_LOOK_S):
+                if code is None and number not in pruned:
+                    apart.setdefault(why, []).append(number)
+                    queue.append([number])
                     continue
                 sweep.note(number, "ended", code)
                 states[number] = sweep.states([number])[number]
+                tries[number] += alone[number]
                 again = states[number].word == "failed" and _again(sweep, code, tries[number]) and not signalled
-                failed |= states[number].word == "failed"
+                failed |= states[number].word == "failed" and not again
                 watch.ended(number, monotonic() - started[number], again)
                 if again:
-                    queue.append(number)
+                    queue.append([number])
                 elif search:
                     search.tell(number, states[number])
+            for why, jobs in apart.items():
+                watch.apart(jobs, why)
             for number in search.look(workers.running) if search and not signalled else ():
                 sweep.note(number, "pruned")  # first, so that a kill does not make it a job to be gone on with
                 workers.signal(signal.SIGTERM, [number])
@@ -137,8 +146,15 @@ def _granted(trust: Sequence[str]) -> list[str]:
     return [f"trust=[{','.join(trust)}]"] if trust else []
 
 
+def _asked(search: Search | None) -> list[int]:
+    """One more trial; nothing if there is none."""
+    number = search.ask() if search else None
+    return [] if number is None else [number]
+
+
 def _again(sweep: Sweep, code: int | None, tries: int) -> bool:
-    return sweep.settings.on_failure == "retry" and tries < 2 and code not in FOR_GOOD
+    """Whether a job that failed is tried once more: because it is asked for, or since none was its own."""
+    return tries < (2 if sweep.settings.on_failure == "retry" else 1) and code not in FOR_GOOD
 
 
 def _facts(sweep: Sweep, numbers: Sequence[int], trust: Sequence[str]) -> dict[str, Any]:

@@ -13,13 +13,14 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from time import monotonic
 from typing import Any, Protocol
 
 from bigmodel.errors import ConfigError, Interrupted
 from bigmodel.sweep.elsewhere import Elsewhere, Starts, facts_for_elsewhere
+from bigmodel.sweep.engines import Ended
 
 _STOPPED = Interrupted.exit_code
 _SLURMS_OWN = ("partition", "account", "qos", "constraint", "signal_delay_s")
@@ -71,12 +72,17 @@ class SlurmJobs:
         self._scheduler.look(name for _, name in self._named.values())
         self._named = {n: (token, name) for n, (token, name) in self._named.items() if self._scheduler.runs(name)}
 
-    def start(self, number: int) -> None:
+    @property
+    def programs(self) -> int:
+        return len(self.running)
+
+    def start(self, numbers: Sequence[int]) -> None:
         """Hand a job to Slurm, unless an earlier start of the sweep has done so and it is still there.
 
         Raises:
             ConfigError: Slurm does not take it.
         """
+        (number,) = numbers
         self.running.add(number)
         self._stopping.discard(number)
         if number in self._named:
@@ -93,10 +99,10 @@ class SlurmJobs:
         self._stopping |= asked
         self._scheduler.stop([self._named[job][1] for job in asked])
 
-    def ended(self, seconds: float) -> list[tuple[int, int | None]]:
+    def ended(self, seconds: float) -> list[Ended]:
         time.sleep(seconds)
         self._scheduler.look((self._named[number][1] for number in self.running), often=bool(self._stopping))
-        ended: list[tuple[int, int | None]] = []
+        ended: list[Ended] = []
         for number in sorted(self.running):
             token, name = self._named[number]
             over = self._scheduler.over(name)
@@ -108,8 +114,8 @@ class SlurmJobs:
             if code is not None:
                 self._silent.pop(number, None)
                 del self._named[number]
-                ended.append((number, code))
-        self.running -= {number for number, _ in ended}
+                ended.append(Ended(number, code))
+        self.running -= {end.number for end in ended}
         return ended
 
     def _submit(self, number: int, token: str) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from bigmodel.commands import train
-from bigmodel.config import from_yaml
+from bigmodel.config import Config, from_yaml
 from bigmodel.errors import BigmodelError
 from bigmodel.guard import complain, guarded
 from bigmodel.signals import Stop
@@ -37,25 +37,38 @@ def work(facts: Mapping[str, Any], number: int) -> int:
 
 def _trained(facts: Mapping[str, Any], number: int, stop: Stop) -> int:
     signal.pthread_sigmask(signal.SIG_SETMASK, ())  # from here on a signal is answered in order
-    sweep = Path(facts["path"])
-    directory = sweep / str(number)
-    begun = (directory / "config.yaml").is_file()
-    if directory.exists() and not begun:  # it was killed before there was anything to go on from
-        shutil.rmtree(directory)
-    config = from_yaml(directory / "config.yaml" if begun else sweep / "jobs" / f"{number}.yaml", facts["trust"])
-    _own_gpu([Gpu(**gpu) for gpu in facts["gpus"]], config.tree["device"])
-    try:
-        train.run(config, stop, directory, resume=begun)
-    except BigmodelError:
-        raise
-    except Exception as error:  # a bug, ours or a user's model's; the traceback is in the run's train.log
-        complain([config.hidden(f"{type(error).__name__}: {error}")])
-        return 1
-    return 0
+    start = Start(facts, number)
+    own_gpu(facts, start.config)
+    return start.trained(stop)
 
 
-def _own_gpu(gpus: list[Gpu], device: Mapping[str, Any]) -> None:
+class Start:
+    """What a job's process finds: its config, frozen or, where it was `begun` before, its run's own."""
+
+    def __init__(self, facts: Mapping[str, Any], number: int) -> None:
+        sweep = Path(facts["path"])
+        self.number, self.directory = number, sweep / str(number)
+        self.begun = (self.directory / "config.yaml").is_file()
+        if self.directory.exists() and not self.begun:  # it was killed before there was anything to go on from
+            shutil.rmtree(self.directory)
+        own, frozen = self.directory / "config.yaml", sweep / "jobs" / f"{number}.yaml"
+        self.config = from_yaml(own if self.begun else frozen, facts["trust"])
+
+    def trained(self, stop: Stop, **how: Any) -> int:
+        """Train it; `how` is for `train.run`. Returns 0, or 1 for a bug. Raises as `train.run`."""
+        try:
+            train.run(self.config, stop, self.directory, self.begun, **how)
+        except BigmodelError:
+            raise
+        except Exception as error:  # a bug, ours or a user's model's; the traceback is in the run's train.log
+            complain([self.config.hidden(f"{type(error).__name__}: {error}")])
+            return 1
+        return 0
+
+
+def own_gpu(facts: Mapping[str, Any], config: Config) -> None:
     """Wait for a GPU and see no other; one that the config names by number is waited for."""
+    gpus, device = [Gpu(**gpu) for gpu in facts["gpus"]], config.tree["device"]
     if not gpus or device.get("kind") not in ("auto", "cuda"):
         return
     index = device.get("index")

@@ -29,14 +29,14 @@ class Classification:
     def __init__(self, loss: Callable[[Tensor, Tensor], Tensor], num_classes: PositiveInt | None) -> None:
         if num_classes is None or num_classes < 2:
             raise ValueError(f"num_classes: classification needs two classes or more, not {num_classes}")
-        self._loss, self._classes = loss, num_classes
+        self.criterion, self._classes = loss, num_classes
         self._top5 = num_classes > 5
         self._binary = num_classes == 2
         self.metric_names = ("loss", "accuracy", *(("top5",) if self._top5 else ("auc",) if self._binary else ()))
 
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
         outputs_NC = model(batch.inputs)
-        return self._loss(outputs_NC.float(), batch.targets), outputs_NC
+        return self.criterion(outputs_NC.float(), batch.targets), outputs_NC
 
     def tally(self, loss: Tensor, outputs: Tensor, batch: Batch) -> Tensor:
         """[samples, sum of losses, correct]."""

@@ -1,0 +1,1 @@
+"""Many small runs as one program: jobs that differ in numbers only, their tensors stacked."""
