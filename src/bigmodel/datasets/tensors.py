@@ -12,7 +12,10 @@ from torch import Tensor
 
 from bigmodel.datasets.splits import Splits
 from bigmodel.interfaces import Batch, Reading
+from bigmodel.padding import lengths
 from bigmodel.words import amount
+
+_MULTIPLE = 8  # of which trimmed batches are long: few shapes for what compiles each
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,7 @@ class TensorDataset:
 
     Without a `val` split, `val_fraction` of the training samples is held out, the same for every seed. `facts`,
     `summary` and `carried`, which is what `about` says, are the leaf's own words: see `bigmodel.interfaces.Dataset`.
+    If `trimmed`, inputs are padded sequences, and each batch is as long as its longest asks for.
     """
 
     splits: Mapping[str, tuple[Tensor, Tensor]]
@@ -29,6 +33,7 @@ class TensorDataset:
     carried: Mapping[str, Any]
     fingerprint: str
     val_fraction: float = 0.0
+    trimmed: bool = False
 
     def about(self) -> Mapping[str, Any]:
         return self.carried
@@ -51,6 +56,8 @@ class TensorData:
         self._cut = Splits({name: len(x) for name, (_, x) in dataset.splits.items()}, dataset.val_fraction, how)
         self.splits, self.steps_per_epoch = self._cut.counts, self._cut.steps_per_epoch
         self._device = how.device
+        splits = dataset.splits.items() if dataset.trimmed else ()
+        self._lengths = {name: lengths(x) for name, (x, _) in splits}  # on the CPU: no batch waits for the device
         size = sum(tensor.nbytes for tensor in dataset.splits["train"])
         place = how.device if size <= how.resident_bytes else torch.device("cpu")
         self._splits = {name: [x.to(place) for x in pair] for name, pair in dataset.splits.items()}
@@ -69,6 +76,9 @@ class TensorData:
     def _batch(self, source: str, samples: Tensor) -> Batch:
         inputs, targets = self._splits[source]
         there = samples.to(inputs.device)
+        if self._lengths:
+            longest = int(self._lengths[source][samples].max())
+            inputs = inputs[:, : -(-longest // _MULTIPLE) * _MULTIPLE]
         return Batch(inputs[there].to(self._device), targets[there].to(self._device), samples)
 
 
