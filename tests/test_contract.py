@@ -49,19 +49,36 @@ def rhyme(folder: Path) -> None:
 RHYME = ("dataset=text", "dataset.path=rhyme.txt", "dataset.tokenizer=char", "dataset.context=8")
 LANGUAGE = ("task=language_modelling", "loss=null", "monitor=val/loss")
 
+
+def remarks(folder: Path) -> None:
+    rows = [f"a {word} film , number {n}\t{label}" for n in range(12) for word, label in (("good", "+"), ("dull", "-"))]
+    (folder / "remarks.tsv").write_text("\n".join(["text\tlabel", *rows]))
+
+
+REMARKS = ("dataset=labelled_text", "dataset.train=remarks.tsv", "dataset.context=8")
+HIDDEN = ("dataset.predicts=hidden_token", "task=masked_language_modelling", "loss=null", "monitor=val/loss")
+SMALL = ("model.layers=1", "model.width=16", "model.heads=2")
+
 STILL = "dataset.augment.crop=0"
 
 FAMILIES = {
+    "bert": Family((*REMARKS, *SMALL), lambda _: "a good one", remarks, format="torch_export", why="as masked_bert"),
     "cnn": Family(("model.channels=2", "model.hidden=8", STILL), picture, format="torch_export", why="as resnet18"),
     "gpt": Family((*RHYME, *LANGUAGE, "model.layers=1", "model.width=16", "model.heads=2"), lambda _: "two for", rhyme),
+    "masked_bert": Family((*REMARKS, *HIDDEN, *SMALL), lambda _: "a <mask> film", remarks, learns=0.9),
     "mlp": Family(("model.hidden=[16]", STILL), picture, format="safetensors", why="test_export has it"),
     "resnet18": Family(("model.blocks=[1]", "model.width=4", STILL), picture),
+    "text_cnn": Family((*REMARKS, "model.width=8", "model.filters=8"), lambda _: "dull , dull", remarks),
     "whitened_cnn": Family(("model.widths=[8]", STILL), picture, format="torch_export", why="as resnet18"),
 }
 ELSEWHERE = {"timm", "torchvision"}  # tests/models: their import alone takes seconds
 ALSO = {
+    "dataset=banking77": "text_cnn",
     "dataset=names": "gpt",
+    "dataset=sms_spam": "text_cnn",
+    "dataset=sst2": "text_cnn",
     "dataset=tinyshakespeare": "gpt",
+    "dataset=trec": "text_cnn",
 }  # choices that go with a family and are not in its line
 
 

@@ -1,8 +1,9 @@
-"""Texts of one class each: your own in CSV or TSV files, and four published sets of them."""
+"""Texts of one class each, from CSV, TSV or TREC's files, as padded tokens."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -16,140 +17,71 @@ from bigmodel.errors import DataError
 from bigmodel.padding import padded
 from bigmodel.ranges import BelowOne, PositiveInt
 
-__all__ = ["banking77", "labelled_text", "sms_spam", "sst2", "trec"]
+__all__ = ["labelled_text"]
 
-_FOLDERS = (".", "text", "shared/text")  # under data_dir
+_FOLDERS = (".", "text", "shared/text")  # of data_dir
+_KINDS = {
+    "class": "bigmodel.predicting.sentences.Sentences",
+    "hidden_token": "bigmodel.predicting.hidden_tokens.HiddenTokens",
+}
 
 
 def labelled_text(
+    data_dir: str,
     train: str,
-    text_column: str,
+    text_column: Sequence[str],
     label_column: str,
     tokenizer: Literal["word", "byte"],
     min_count: PositiveInt,
     context: PositiveInt,
     val_fraction: BelowOne,
+    test_fraction: BelowOne = 0.0,
     val: str | None = None,
     test: str | None = None,
+    source: str | None = None,
+    class_names: Mapping[str, str] | None = None,
+    predicts: Literal["class", "hidden_token"] = "class",
     num_classes: PositiveInt | None = None,
     vocab_size: PositiveInt | None = None,
 ) -> TensorDataset:
-    """Files with a header: `.tsv` has tabs and no quotes, others are CSV. Inputs are tokens (N, context), int64, filled
-    up with -1; of longer texts the end is cut off. Words are in lower case and learned from the training texts, less
-    those held out; what they hold fewer than `min_count` times is one token, as is every word never seen.
+    """Files, relative to `data_dir` or its folder `text`: `.label` as TREC has them; `.tsv` with tabs and no quotes,
+    others CSV, with a header. `text_column` holds the names that the text's column may have.
+
+    Inputs are tokens (N, context), int64, filled up with -1; of longer texts the end is cut off. Words are in lower
+    case and learned from the training texts, less those held out; one that they hold fewer than `min_count` times is
+    the same token as a word never seen. Classes are the labels of the training texts, sorted, by numbers if all are;
+    `class_names` gives them other names. Without `test`, `test_fraction` of the training texts is one, the same for
+    every seed.
 
     Raises:
         DataError: a file is missing or has bad rows; each is named by file, line and column.
         ValueError: the number of classes or tokens is not the data's.
     """
-    files = {"train": train, "val": val, "test": test}
+    named = {"train": train, "val": val, "test": test}
+    files = {split: _found(data_dir, split, file, source) for split, file in named.items() if file is not None}
+    rows = {split: _rows(file, text_column, label_column) for split, file in files.items()}
+    if test is None and test_fraction:
+        kept, tested = held_out(len(rows["train"]), test_fraction)
+        rows = {name: [rows["train"][n] for n in part.tolist()] for name, part in (("train", kept), ("test", tested))}
+    names = class_names or {}
     rows = {
-        split: table(Path(file).expanduser().absolute(), [text_column], label_column)
-        for split, file in files.items()
-        if file is not None
+        split: [replace(row, label=names.get(row.label, row.label)) for row in part] for split, part in rows.items()
     }
-    return _made(rows, tokenizer, min_count, context, val_fraction, num_classes, vocab_size)
-
-
-def sst2(
-    data_dir: str,
-    tokenizer: Literal["word", "byte"],
-    min_count: PositiveInt,
-    context: PositiveInt,
-    num_classes: PositiveInt | None = None,
-    vocab_size: PositiveInt | None = None,
-) -> TensorDataset:
-    """Phrases and sentences of film reviews, negative or positive (Socher et al. 2013), in GLUE's layout: train.tsv,
-    dev.tsv and, with labels, test.tsv. DataError and ValueError as `labelled_text`.
-    """
-    folder = _found(data_dir, "sst2", "train.tsv", "dev.tsv", "test.tsv", where="the Stanford Sentiment Treebank")
-    rows = {
-        split: table(folder / name, ["sentence", "content"], "label")
-        for split, name in {"train": "train.tsv", "val": "dev.tsv", "test": "test.tsv"}.items()
-    }
-    names = {"0": "negative", "1": "positive"}
-    rows = {split: [Row(r.place, r.text, names.get(r.label, r.label)) for r in part] for split, part in rows.items()}
-    return _made(rows, tokenizer, min_count, context, 0.0, num_classes, vocab_size)
-
-
-def trec(
-    data_dir: str,
-    tokenizer: Literal["word", "byte"],
-    min_count: PositiveInt,
-    context: PositiveInt,
-    val_fraction: BelowOne,
-    num_classes: PositiveInt | None = None,
-    vocab_size: PositiveInt | None = None,
-) -> TensorDataset:
-    """Questions by what they ask for, six coarse classes (Li & Roth 2002): train_5500.label and TREC_10.label, the test.
-    DataError and ValueError as `labelled_text`.
-    """
-    folder = _found(data_dir, "trec", "train_5500.label", "TREC_10.label", where="cogcomp.seas.upenn.edu/Data/QA/QC")
-    rows = {"train": questions(folder / "train_5500.label"), "test": questions(folder / "TREC_10.label")}
-    return _made(rows, tokenizer, min_count, context, val_fraction, num_classes, vocab_size)
-
-
-def banking77(
-    data_dir: str,
-    tokenizer: Literal["word", "byte"],
-    min_count: PositiveInt,
-    context: PositiveInt,
-    val_fraction: BelowOne,
-    num_classes: PositiveInt | None = None,
-    vocab_size: PositiveInt | None = None,
-) -> TensorDataset:
-    """What customers ask a bank, 77 intents (Casanueva et al. 2020): train.csv and test.csv.
-    DataError and ValueError as `labelled_text`.
-    """
-    folder = _found(data_dir, "banking77", "train.csv", "test.csv", where="github.com/PolyAI-LDN/task-specific-datasets")
-    rows = {split: table(folder / f"{split}.csv", ["text"], "category") for split in ("train", "test")}
-    return _made(rows, tokenizer, min_count, context, val_fraction, num_classes, vocab_size)
-
-
-def sms_spam(
-    data_dir: str,
-    tokenizer: Literal["word", "byte"],
-    min_count: PositiveInt,
-    context: PositiveInt,
-    val_fraction: BelowOne,
-    test_fraction: BelowOne,
-    num_classes: PositiveInt | None = None,
-    vocab_size: PositiveInt | None = None,
-) -> TensorDataset:
-    """Text messages, ham or spam (Almeida et al. 2011): sms_spam.tsv. It has no official test split: `test_fraction` of
-    it is one, the same for every seed. DataError and ValueError as `labelled_text`.
-    """
-    folder = _found(data_dir, ".", "sms_spam.tsv", where="the UCI repository, as a table with the header Label, SMS")
-    whole = table(folder / "sms_spam.tsv", ["SMS"], "Label")
-    train, test = held_out(len(whole), test_fraction)
-    rows = {"train": [whole[n] for n in train.tolist()], "test": [whole[n] for n in test.tolist()]}
-    rows = {split: part for split, part in rows.items() if part}
-    return _made(rows, tokenizer, min_count, context, val_fraction, num_classes, vocab_size)
-
-
-def _made(
-    rows: Mapping[str, Sequence[Row]],
-    tokenizer: str,
-    min_count: int,
-    context: int,
-    val_fraction: float,
-    num_classes: int | None,
-    vocab_size: int | None,
-) -> TensorDataset:
-    for split, part in rows.items():
-        if not part:
-            raise DataError(f"dataset: the file of {split} has no rows")
     classes = _sorted_labels({row.label for row in rows["train"]})
     numbers = {label: number for number, label in enumerate(classes)}
-    for part in rows.values():
-        strange = [f"{r.place}: no training text has the label '{r.label}'" for r in part if r.label not in numbers]
-        refuse(strange, Path(part[0].place.rpartition(":")[0]))
+    for split, part in rows.items():
+        strange = [row for row in part if row.label not in numbers]
+        refuse(
+            [f"{row.place}: column '{label_column}': no training text is of '{row.label}'" for row in strange],
+            files.get(split, files["train"]),
+        )
     kept, _ = held_out(len(rows["train"]), 0.0 if "val" in rows else val_fraction)
     texts = [rows["train"][number].text for number in kept.tolist()]
     made: Tokenizer = Bytes() if tokenizer == "byte" else learned_words(texts, min_count)
-    for name, told, true in (("num_classes", num_classes, len(classes)), ("vocab_size", vocab_size, made.size)):
-        if told not in (None, true):
-            raise ValueError(f"{name}: the data has {true}, not {told}; leave it null")
+    facts = {"num_classes": len(classes), "vocab_size": made.size}
+    for name, told in (("num_classes", num_classes), ("vocab_size", vocab_size)):
+        if told not in (None, facts[name]):
+            raise ValueError(f"{name}: the data has {facts[name]}, not {told}; leave it null")
     splits = {
         split: (
             padded([torch.from_numpy(made.encode(row.text)) for row in part], context),
@@ -157,34 +89,35 @@ def _made(
         )
         for split, part in rows.items()
     }
+    of_classes = {"classes": classes} if predicts == "class" else {}
     return TensorDataset(
         splits,
-        facts={"num_classes": len(classes), "vocab_size": made.size},
+        facts=facts,
         summary=f"{len(classes)} classes, {made.size:,} tokens, up to {context} a sample",
-        carried={
-            "kind": "bigmodel.predicting.sentences.Sentences",
-            "classes": classes,
-            "tokenizer": dict(made.carried),
-            "context": context,
-        },
+        carried={"kind": _KINDS[predicts], **of_classes, "tokenizer": dict(made.carried), "context": context},
         fingerprint=fingerprint([tensor for pair in splits.values() for tensor in pair]),
         val_fraction=val_fraction,
         trimmed=True,
     )
 
 
-def _found(data_dir: str, name: str, *files: str, where: str) -> Path:
-    """The folder that holds these files. DataError says which is missing."""
-    folders = [Path(data_dir).expanduser().absolute() / folder / name for folder in _FOLDERS]
-    for folder in folders:
-        if all((folder / file).is_file() for file in files):
-            return folder
-    listed = " and ".join(str(Path(name) / file) for file in files)
-    raise DataError(f"dataset: there is no {listed} in '{data_dir}', nor in its folder text; get it from {where}")
+def _rows(file: Path, text_column: Sequence[str], label_column: str) -> list[Row]:
+    rows = questions(file) if file.suffix == ".label" else table(file, text_column, label_column)
+    if not rows:
+        raise DataError(f"{file}: holds no texts")
+    return rows
+
+
+def _found(data_dir: str, key: str, name: str, source: str | None) -> Path:
+    places = [Path(data_dir).expanduser().absolute() / folder / Path(name).expanduser() for folder in _FOLDERS]
+    found = next((path for path in places if path.is_file()), None)
+    if found is None:
+        where = f"; get it from {source}" if source else ""
+        raise DataError(f"dataset.{key}: there is no '{name}' in '{data_dir}', nor in its folder text{where}")
+    return found
 
 
 def _sorted_labels(labels: set[str]) -> list[str]:
-    """Sorted as numbers if all are whole numbers."""
     try:
         return sorted(labels, key=lambda label: (int(label), label))
     except ValueError:
