@@ -39,8 +39,8 @@ def test_words_are_learned_from_what_is_trained_on_alone(tmp_path: Path) -> None
 
 
 def test_each_format_is_read_as_its_authors_write_it(tmp_path: Path) -> None:
-    (tmp_path / "a.tsv").write_bytes('label\ttext\r\n1\tsaid "no\r\n0\ta  long one\r\n'.encode())
-    (tmp_path / "a.csv").write_bytes('text,label\r\n"yes, ""no""",0\r\nyes,1\r\n'.encode())
+    (tmp_path / "a.tsv").write_bytes(b'label\ttext\r\n1\tsaid "no\r\n0\ta  long one\r\n')
+    (tmp_path / "a.csv").write_bytes(b'text,label\r\n"yes, ""no""",0\r\nyes,1\r\n')
     (tmp_path / "a.label").write_bytes(b"NUM:date When ?\nHUM:ind Who\xf0 ?\n")
     names = {"class_names": {"0": "against", "1": "for"}}
     expected = {"a.tsv": ["against", "for"], "a.csv": ["against", "for"], "a.label": ["HUM", "NUM"]}
@@ -57,13 +57,13 @@ def test_each_format_is_read_as_its_authors_write_it(tmp_path: Path) -> None:
                 "a.label": ["when ?", "whoð ?"],
             }[name]
         )
-    (tmp_path / "long.csv").write_text("text,label\n" + "b " * 20 + ",0\nb,1\n")
-    batch = next(_made(tmp_path, "long.csv", context=20).open(Reading(torch.device("cpu"), 1, 0)).evaluation("train"))
-    assert batch.inputs.shape == (1, 20)
-    short = list(_made(tmp_path, "long.csv", context=20).open(Reading(torch.device("cpu"), 1, 0)).evaluation("train"))[
-        1
-    ]
-    assert short.inputs.shape == (1, 8)
+
+
+def test_a_batch_is_as_long_as_its_longest_asks_for(tmp_path: Path) -> None:
+    rows = [f"{'b ' * count},{count % 2}\n" for count in (1, 2, 9, 30)]
+    (tmp_path / "a.csv").write_text("text,label\n" + "".join(rows))
+    data = _made(tmp_path, "a.csv", context=20).open(Reading(torch.device("cpu"), 2, 0))
+    assert [batch.inputs.shape for batch in data.evaluation("train")] == [(2, 8), (2, 20)]
 
 
 @pytest.mark.parametrize(
