@@ -51,7 +51,9 @@ LANGUAGE = ("task=language_modelling", "loss=null", "monitor=val/loss")
 
 
 def remarks(folder: Path) -> None:
-    rows = [f"a {word} film , number {n}\t{label}" for n in range(12) for word, label in (("good", "+"), ("dull", "-"))]
+    rows = [
+        f"a {word} film , number {n}\t{label}" for n in range(100) for word, label in (("good", "+"), ("dull", "-"))
+    ]
     (folder / "remarks.tsv").write_text("\n".join(["text\tlabel", *rows]))
 
 
@@ -68,7 +70,9 @@ FAMILIES = {
     "masked_bert": Family((*REMARKS, *HIDDEN, *SMALL), lambda _: "a <mask> film", remarks, learns=0.9),
     "mlp": Family(("model.hidden=[16]", STILL), picture, format="safetensors", why="test_export has it"),
     "resnet18": Family(("model.blocks=[1]", "model.width=4", STILL), picture),
-    "text_cnn": Family((*REMARKS, "model.width=8", "model.filters=8"), lambda _: "dull , dull", remarks),
+    "text_cnn": Family(
+        (*REMARKS, "model.width=8"), lambda _: "dull, dull", remarks, format="torch_export", why="as cnn"
+    ),
     "whitened_cnn": Family(("model.widths=[8]", STILL), picture, format="torch_export", why="as resnet18"),
 }
 ELSEWHERE = {"timm", "torchvision"}  # tests/models: their import alone takes seconds

@@ -39,6 +39,7 @@ class TextCNN(nn.Module):
             raise ValueError("windows: there are none")
         self.embed = nn.Embedding(vocab_size + 1, width, padding_idx=0)  # 0: padding, always zeros
         self.convs = nn.ModuleList(nn.Conv1d(width, filters, window) for window in windows)
+        self.windows = windows
         self.words, self.dropout = nn.Dropout1d(word_dropout), nn.Dropout(dropout)
         self.head = nn.Linear(filters * len(windows), num_classes)
         nn.init.uniform_(
@@ -47,10 +48,10 @@ class TextCNN(nn.Module):
 
     def forward(self, tokens_NT: Tensor) -> Tensor:
         x_NET = self.words(self.embed(tokens_NT + 1)).transpose(1, 2)
-        return self.head(self.dropout(torch.cat([_best(conv, x_NET) for conv in self.convs], dim=1)))  # type: ignore[no-any-return]
+        best = [_best(conv, window, x_NET) for conv, window in zip(self.convs, self.windows, strict=True)]
+        return self.head(self.dropout(torch.cat(best, dim=1)))  # type: ignore[no-any-return]
 
 
-def _best(conv: nn.Module, x_NET: Tensor) -> Tensor:
+def _best(conv: nn.Module, window: int, x_NET: Tensor) -> Tensor:
     """(N, F). One window of nothing but padding is always among them, so that more padding changes nothing."""
-    window = conv.weight.shape[2]
     return F.relu(conv(F.pad(x_NET, (window - 1, window))).amax(2))
