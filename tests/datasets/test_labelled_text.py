@@ -34,6 +34,8 @@ def test_words_are_learned_from_what_is_trained_on_alone(tmp_path: Path) -> None
     assert held.shape == (5, 6)  # a context of six is below the eight to which lengths are rounded
     assert held.tolist() == [[0, 1, -1, -1, -1, -1]] * 5
     assert tokenizer.encode("Shared SHARED never").tolist() == [1, 1, 0]
+    cut = _made(tmp_path, "a.csv", val="a.csv", test_fraction=0.25)
+    assert {split: len(targets) for split, (_, targets) in cut.splits.items()} == {"train": 15, "val": 20, "test": 5}
     with pytest.raises(ValueError, match="twice"):
         Words(["a", "a"])
 

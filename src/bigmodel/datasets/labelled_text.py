@@ -62,7 +62,7 @@ def labelled_text(
     rows = {split: _rows(file, text_column, label_column) for split, file in files.items()}
     if test is None and test_fraction:
         kept, tested = held_out(len(rows["train"]), test_fraction)
-        rows = {name: [rows["train"][n] for n in part.tolist()] for name, part in (("train", kept), ("test", tested))}
+        rows |= {name: [rows["train"][n] for n in part.tolist()] for name, part in (("test", tested), ("train", kept))}
     names = class_names or {}
     rows = {
         split: [replace(row, label=names.get(row.label, row.label)) for row in part] for split, part in rows.items()

@@ -46,4 +46,5 @@ class HiddenTokens(Sentences):
 
     def answers(self, model: nn.Module, inputs: Tensor, top: int | None = None, **_: Any) -> list[dict[str, Any]]:
         places_N = (inputs == self._tokenizer.size).int().argmax(1)
-        return ranking.ranked(model(inputs)[torch.arange(len(inputs), device=inputs.device), places_N], self._classes, top)
+        samples_N = torch.arange(len(inputs), device=inputs.device)
+        return ranking.ranked(model(inputs)[samples_N, places_N], self._classes, top)
