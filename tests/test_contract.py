@@ -80,6 +80,18 @@ def rhyme(folder: Path) -> None:
 RHYME = ("dataset=text", "dataset.path=rhyme.txt", "dataset.tokenizer=char", "dataset.context=8")
 LANGUAGE = ("task=language_modelling", "loss=null", "monitor=val/loss")
 
+
+def remarks(folder: Path) -> None:
+    rows = [
+        f"a {word} film , number {n}\t{label}" for n in range(100) for word, label in (("good", "+"), ("dull", "-"))
+    ]
+    (folder / "remarks.tsv").write_text("\n".join(["text\tlabel", *rows]))
+
+
+REMARKS = ("dataset=labelled_text", "dataset.train=remarks.tsv", "dataset.context=8")
+HIDDEN = ("dataset.predicts=hidden_token", "task=masked_language_modelling", "loss=null", "monitor=val/loss")
+SMALL = ("model.layers=1", "model.width=16", "model.heads=2")
+
 STILL = "dataset.augment.crop=0"
 
 
@@ -117,6 +129,7 @@ FAMILIES = {
         format="safetensors",
         why="as resnet18",
     ),
+    "bert": Family((*REMARKS, *SMALL), lambda _: "a good one", remarks, format="torch_export", why="as masked_bert"),
     "cnn": Family(("model.channels=2", "model.hidden=8", STILL), picture, format="safetensors", why="as resnet18"),
     "deepspeech": Family(
         (*CTC, "model.channels=8", "model.strides=[1]", "model.hidden=8", "model.dropout=0"),
@@ -128,6 +141,7 @@ FAMILIES = {
     "dlinear": Family((*FORECAST, "model.kernel=5"), waves, waves, "safetensors", "as patch_transformer"),
     "gpt": Family((*RHYME, *LANGUAGE, "model.layers=1", "model.width=16", "model.heads=2"), lambda _: "two for", rhyme),
     "linear": Family(ROWS, rows, rows, "safetensors", "as tabular_mlp"),
+    "masked_bert": Family((*REMARKS, *HIDDEN, *SMALL), lambda _: "a <mask> film", remarks, learns=0.9),
     "mlp": Family(("model.hidden=[16]", STILL), picture, format="safetensors", why="test_export has it"),
     "patch_transformer": Family(
         (*FORECAST, "model.patch=4", "model.stride=2", "model.depth=1", "model.dropout=0"),
@@ -141,6 +155,9 @@ FAMILIES = {
     "tabular_mlp": Family(
         (*ROWS, "model.hidden=[16]", "model.dropout=0"), rows, rows, "torch_export", "not tried as ONNX"
     ),
+    "text_cnn": Family(
+        (*REMARKS, "model.width=8"), lambda _: "dull, dull", remarks, format="safetensors", why="as cnn"
+    ),
     "wavenet": Family(
         (*WAVES, *CUT, "model.channels=8", "model.skip_channels=8", "model.dilations=[1,2]"),
         lambda _: "2",
@@ -153,10 +170,14 @@ FAMILIES = {
 ELSEWHERE = {"timm", "torchvision"}  # tests/models: their import alone takes seconds
 ALSO = {
     "dataset=adult": "tabular_mlp",
+    "dataset=banking77": "text_cnn",
     "dataset=etth1": "dlinear",
     "dataset=names": "gpt",
+    "dataset=sms_spam": "text_cnn",
     "dataset=sp500": "dlinear",
+    "dataset=sst2": "text_cnn",
     "dataset=tinyshakespeare": "gpt",
+    "dataset=trec": "text_cnn",
     "task=regression": "linear",
 }  # choices that go with a family and are not in its line
 

@@ -145,11 +145,14 @@ def parse(words: Sequence[str]) -> Words:
     return parsed
 
 
-def _quoted(key: str, path: str) -> str:
-    """Spare people Hydra's quoting where a value can only be a path; commas and brackets stay a sweep's."""
-    if path[:1] in ("'", '"', "$", "[", "") or path == "null" or "," in path:
-        return f"{key}={path}"
-    escaped = path.replace("\\", "\\\\").replace("'", "\\'")
+def _quoted(key: str, value: str) -> str:
+    """Spare people Hydra's quoting where a value can only be a path or a text. A path's commas and brackets stay a
+    sweep's; `input` may be a sentence, and no sweep has it.
+    """
+    sentence = key == "input" and value[:1] != "" and not (value[0] in "'\"" and value[-1] == value[0])
+    if not sentence and (value[:1] in ("'", '"', "$", "[", "") or value == "null" or "," in value):
+        return f"{key}={value}"
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
     return f"{key}='{escaped}'"
 
 

@@ -13,7 +13,10 @@ from torch import Tensor
 
 from bigmodel.datasets.splits import Splits
 from bigmodel.interfaces import Batch, Reading
+from bigmodel.padding import lengths
 from bigmodel.words import amount
+
+_MULTIPLE = 8  # of which trimmed batches are long: few shapes for what compiles each
 
 
 class Samples(Protocol):
@@ -39,6 +42,7 @@ class TensorDataset:
     Without a `val` split, `val_fraction` of the training samples is held out, the same for every seed. `facts`,
     `summary` and `carried`, which is what `about` says, are the leaf's own words: see `bigmodel.interfaces.Dataset`.
     `augment` changes training batches on the device, as a function of (batch, seed, step).
+    If `trimmed`, inputs are padded sequences, and each batch is as long as its longest asks for.
     """
 
     splits: Mapping[str, tuple[Samples, Samples]]
@@ -48,6 +52,7 @@ class TensorDataset:
     fingerprint: str
     val_fraction: float = 0.0
     augment: Callable[[Batch, int, int], Batch] | None = None
+    trimmed: bool = False
 
     def about(self) -> Mapping[str, Any]:
         return self.carried
@@ -70,6 +75,8 @@ class TensorData:
         self._cut = Splits({name: len(x) for name, (_, x) in dataset.splits.items()}, dataset.val_fraction, how)
         self.splits, self.steps_per_epoch = self._cut.counts, self._cut.steps_per_epoch
         self._device, self._seed, self._augment = how.device, how.seed, dataset.augment
+        splits = dataset.splits.items() if dataset.trimmed else ()  # on the CPU: no batch waits for the device
+        self._lengths = {name: lengths(x) for name, (x, _) in splits if isinstance(x, Tensor)}
         size = sum(tensor.nbytes for tensor in dataset.splits["train"])
         place = how.device if size <= how.resident_bytes else torch.device("cpu")
         self._splits = {name: [x.to(place) for x in pair] for name, pair in dataset.splits.items()}
@@ -94,6 +101,9 @@ class TensorData:
     def _batch(self, source: str, samples: Tensor) -> Batch:
         inputs, targets = self._splits[source]
         there = samples.to(inputs.device)
+        if self._lengths:
+            longest = int(self._lengths[source][samples].max())
+            inputs = inputs[:, : -(-longest // _MULTIPLE) * _MULTIPLE]
         return Batch(inputs[there].to(self._device), targets[there].to(self._device), samples)
 
 

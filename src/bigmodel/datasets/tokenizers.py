@@ -1,4 +1,5 @@
-"""From text to token numbers and back: bytes, characters, or the byte pairs of a published vocabulary (extra `text`).
+"""From text to token numbers and back: bytes, characters, words, or the byte pairs of a published vocabulary (extra
+`text`).
 
 A tokenizer's `carried` is what a checkpoint keeps of it, as JSON; `restored` makes the same one from that.
 """
@@ -6,7 +7,9 @@ A tokenizer's `carried` is what a checkpoint keeps of it, as JSON; `restored` ma
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,6 +18,8 @@ from numpy.typing import NDArray
 
 from bigmodel.errors import ConfigError, DataError
 
+_WORD = re.compile(r"\w+|[^\w\s]")  # or one sign
+_UNKNOWN = "<unk>"
 _FILES = (("encoder.json", "vocab.bpe"), ("vocab.json", "merges.txt"))  # as OpenAI and as others name them
 
 
@@ -64,6 +69,29 @@ class Characters:
 
     def decode(self, tokens: Sequence[int]) -> str:
         return "".join(chr(code) for code in self._codes[list(tokens)])
+
+
+class Words:
+    """Words and signs in lower case, the commonest of a text; token 0 is any other. Blanks are not kept."""
+
+    def __init__(self, words: Sequence[str]) -> None:
+        if len(set(words)) != len(words):
+            raise ValueError("tokenizer: no word may be there twice")
+        self._words, self.size = [_UNKNOWN, *words], len(words) + 1
+        self._numbers = {word: number for number, word in enumerate(words, 1)}
+        self.carried = {"name": "word", "words": list(words)}
+
+    def encode(self, text: str) -> NDArray[np.int64]:
+        return np.array([self._numbers.get(word, 0) for word in _WORD.findall(text.lower())], dtype=np.int64)
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        return " ".join(self._words[token] for token in tokens)
+
+
+def learned_words(texts: Iterable[str], min_count: int = 1) -> Words:
+    """The words that these texts hold at least `min_count` times, the commonest first."""
+    counts = Counter(word for text in texts for word in _WORD.findall(text.lower()))
+    return Words(sorted((word for word, n in counts.items() if n >= min_count), key=lambda word: (-counts[word], word)))
 
 
 class BytePairs:
@@ -116,6 +144,8 @@ def restored(carried: Mapping[str, Any]) -> Tokenizer:
             return Bytes()
         case {"name": "char", "characters": str(characters)}:
             return Characters(characters)
+        case {"name": "word", "words": list(words)} if all(isinstance(word, str) for word in words):
+            return Words(words)
         case {"name": "bpe", "definition": str(definition)}:
             return BytePairs(definition)
-    raise ValueError("tokenizer: must be byte, char or bpe, with what each is made of")
+    raise ValueError("tokenizer: must be byte, char, word or bpe, with what each is made of")

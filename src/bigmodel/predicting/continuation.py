@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from bigmodel.datasets.tokenizers import restored
-from bigmodel.errors import DataError
 from bigmodel.padding import padded
+from bigmodel.predicting.files import content
 from bigmodel.predicting.generation import Decoder, generate
 from bigmodel.predicting.sampling import Sampling
 from bigmodel.ranges import PositiveInt
@@ -37,12 +35,7 @@ class Continuation:
         self._tokenizer, self._context = restored(tokenizer), context
 
     def find(self, given: str) -> Sequence[str]:
-        if given == "-":
-            return [sys.stdin.read()]
-        try:
-            return [Path(given).read_text(encoding="utf-8")] if Path(given).is_file() else [given]
-        except (OSError, ValueError) as error:
-            raise DataError(f"input: '{printable(given)}' cannot be read as text: {error}") from error
+        return [content(given)]
 
     def read(self, source: str) -> Tensor:
         """int64 (T,)."""

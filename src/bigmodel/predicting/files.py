@@ -1,12 +1,15 @@
-"""The files that `input=` means."""
+"""The files, or the text, that `input=` means."""
 
 from __future__ import annotations
 
 import glob
+import os
+import sys
 from collections.abc import Set
 from pathlib import Path
 
 from bigmodel.errors import DataError
+from bigmodel.words import printable
 
 
 def files(given: str, suffixes: Set[str], what: str) -> list[str]:
@@ -33,3 +36,17 @@ def files(given: str, suffixes: Set[str], what: str) -> list[str]:
     if not found:
         raise DataError(f"input: there is no {what}, folder or match for '{given}'")
     return sorted(found)
+
+
+def content(given: str) -> str:
+    """A text itself, or that of the file of this name, or of standard input for `-`.
+
+    Raises:
+        DataError: the file cannot be read, or is not UTF-8.
+    """
+    try:
+        if given == "-":
+            return sys.stdin.read()
+        return Path(given).read_text(encoding="utf-8") if os.path.isfile(given) else given
+    except (OSError, ValueError) as error:
+        raise DataError(f"input: '{printable(given)}' cannot be read as text: {error}") from error

@@ -1,0 +1,140 @@
+"""An encoder in which every token sees every other (Devlin et al. 2019, arXiv:1810.04805): it classifies texts, or
+guesses tokens that are hidden from it.
+
+N texts, T tokens, C channels, H heads of D channels, V tokens in the vocabulary, K classes. The norms come first in
+each layer (Xiong et al. 2020, arXiv:2002.04745), so that it trains from nothing without a long warm-up.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bigmodel.models.foreign_weights import load_weights
+from bigmodel.ranges import BelowOne, PositiveInt
+
+__all__ = ["BertClassifier", "MaskedBert"]
+
+
+class Encoder(nn.Module):
+    """Tokens (N, T), -1 for padding and V for a hidden one, to (N, 1 + T, C); T is at most `context`.
+
+    The first place is that of no token: it belongs to the whole text. Padding is seen by none.
+    """
+
+    def __init__(self, vocab_size: int, context: int, layers: int, heads: int, width: int, dropout: float) -> None:
+        super().__init__()
+        if width % heads:
+            raise ValueError(f"width: {width} cannot be divided among {heads} heads")
+        self.embed = nn.Embedding(vocab_size + 2, width, padding_idx=0)  # padding, the vocabulary, what hides a token
+        self.whole_C, self.positions = nn.Parameter(torch.empty(width)), nn.Embedding(context + 1, width)
+        self.dropout = nn.Dropout(dropout)
+        self.blocks = nn.ModuleList(_Block(width, heads, dropout) for _ in range(layers))
+        self.norm = nn.LayerNorm(width)
+        nn.init.normal_(self.whole_C, std=0.02)
+        self.apply(_initialise)
+
+    def forward(self, tokens_NT: Tensor) -> Tensor:
+        count, length = tokens_NT.shape
+        x_NTC = torch.cat([self.whole_C.expand(count, 1, -1), self.embed(tokens_NT + 1)], dim=1)
+        x_NTC = self.dropout(x_NTC + self.positions.weight[: length + 1])
+        seen_N11T = F.pad(tokens_NT >= 0, (1, 0), value=True)[:, None, None]
+        for block in self.blocks:
+            x_NTC = block(x_NTC, seen_N11T)
+        return self.norm(x_NTC)  # type: ignore[no-any-return]
+
+
+class BertClassifier(nn.Module):
+    """Tokens (N, T) to logits (N, K), from the place of the whole text (`pool` first) or the mean of the tokens.
+
+    `pretrained` is a file of weights, as `bigmodel-export format=safetensors` writes them of a `MaskedBert` with the
+    same tokens and sizes; the head stays new.
+
+    Raises:
+        ValueError: the heads do not divide the width, or the file does not fit.
+    """
+
+    def __init__(
+        self,
+        vocab_size: PositiveInt,
+        context: PositiveInt,
+        num_classes: PositiveInt,
+        layers: PositiveInt = 2,
+        heads: PositiveInt = 4,
+        width: PositiveInt = 128,
+        dropout: BelowOne = 0.1,
+        pool: Literal["first", "mean"] = "mean",
+        pretrained: str | None = None,
+    ) -> None:
+        super().__init__()
+        self.encoder = Encoder(vocab_size, context, layers, heads, width, dropout)
+        self.first, self.dropout = pool == "first", nn.Dropout(dropout)
+        self.classify = nn.Linear(width, num_classes)
+        if pretrained is not None:
+            load_weights(self, pretrained)
+
+    def forward(self, tokens_NT: Tensor) -> Tensor:
+        x_NTC = self.encoder(tokens_NT)
+        if self.first:
+            pooled_NC = x_NTC[:, 0]
+        else:
+            there_NT1 = (tokens_NT >= 0)[..., None]
+            pooled_NC = (x_NTC[:, 1:] * there_NT1).sum(1) / there_NT1.sum(1).clamp(min=1)
+        return self.classify(self.dropout(pooled_NC))  # type: ignore[no-any-return]
+
+
+class MaskedBert(nn.Module):
+    """Tokens (N, T), V where one is hidden, to logits (N, T, V) of what is in each place; the output's weights are the
+    embedding's.
+
+    Raises:
+        ValueError: the heads do not divide the width.
+    """
+
+    def __init__(
+        self,
+        vocab_size: PositiveInt,
+        context: PositiveInt,
+        layers: PositiveInt = 2,
+        heads: PositiveInt = 4,
+        width: PositiveInt = 128,
+        dropout: BelowOne = 0.1,
+    ) -> None:
+        super().__init__()
+        self.encoder = Encoder(vocab_size, context, layers, heads, width, dropout)
+        self.guess = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.LayerNorm(width))
+        self.bias_V = nn.Parameter(torch.zeros(vocab_size))
+        self.guess.apply(_initialise)
+
+    def forward(self, tokens_NT: Tensor) -> Tensor:
+        x_NTC = self.guess(self.encoder(tokens_NT)[:, 1:])
+        return F.linear(x_NTC, self.encoder.embed.weight[1:-1], self.bias_V)
+
+
+class _Block(nn.Module):
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.before_attention, self.before_mlp = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+        self.dropout, self.heads = nn.Dropout(dropout), heads
+
+    def forward(self, x_NTC: Tensor, seen_N11T: Tensor) -> Tensor:
+        n, t, c = x_NTC.shape
+        qkv_NT3C = self.qkv(self.before_attention(x_NTC))
+        q_NHTD, k_NHTD, v_NHTD = qkv_NT3C.view(n, t, 3, self.heads, c // self.heads).permute(2, 0, 3, 1, 4)
+        y_NHTD = F.scaled_dot_product_attention(q_NHTD, k_NHTD, v_NHTD, attn_mask=seen_N11T)
+        x_NTC = x_NTC + self.dropout(self.out(y_NHTD.transpose(1, 2).reshape(n, t, c)))
+        return x_NTC + self.dropout(self.mlp(self.before_mlp(x_NTC)))  # type: ignore[no-any-return]
+
+
+def _initialise(module: nn.Module) -> None:
+    if isinstance(module, (nn.Linear, nn.Embedding)):
+        nn.init.normal_(module.weight, std=0.02)
+    if isinstance(module, nn.Linear):
+        nn.init.zeros_(module.bias)
+    if isinstance(module, nn.Embedding) and module.padding_idx is not None:
+        nn.init.zeros_(module.weight[module.padding_idx])

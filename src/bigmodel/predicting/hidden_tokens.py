@@ -1,0 +1,50 @@
+"""Texts in which a token is hidden, and what it may be."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bigmodel.datasets.tokenizers import restored
+from bigmodel.errors import DataError
+from bigmodel.predicting import ranking
+from bigmodel.predicting.sentences import Sentences
+from bigmodel.ranges import PositiveInt
+
+__all__ = ["HiddenTokens"]
+
+_HIDDEN = "<mask>"
+
+
+class HiddenTokens(Sentences):
+    """The `Kind` of models that guess hidden tokens: `input` as for `Sentences`, each text with one `<mask>` in it. The
+    tokens of the vocabulary stand where a classifier's classes would.
+
+    Raises:
+        ValueError: as `Sentences`.
+    """
+
+    def __init__(self, tokenizer: Mapping[str, Any], context: PositiveInt) -> None:
+        tokens = restored(tokenizer)
+        super().__init__([tokens.decode([number]) for number in range(tokens.size)], tokenizer, context)
+
+    def read(self, source: str) -> Tensor:
+        """int64 (T,); the hidden token is the number after the vocabulary's last.
+
+        Raises:
+            DataError: there is not one hidden token within the context.
+        """
+        before, _, after = source.partition(_HIDDEN)
+        parts = [*self._tokenizer.encode(before), self._tokenizer.size, *self._tokenizer.encode(after)]
+        hidden = len(self._tokenizer.encode(before))
+        if source.count(_HIDDEN) != 1 or hidden >= self._context:
+            raise DataError(f"input: needs one {_HIDDEN} within its first {self._context} tokens: {source[:80]}")
+        return torch.tensor(parts[: self._context], dtype=torch.int64)
+
+    def answers(self, model: nn.Module, inputs: Tensor, top: int | None = None, **_: Any) -> list[dict[str, Any]]:
+        places_N = (inputs == self._tokenizer.size).int().argmax(1)
+        samples_N = torch.arange(len(inputs), device=inputs.device)
+        return ranking.ranked(model(inputs)[samples_N, places_N], self._classes, top)

@@ -1,0 +1,65 @@
+"""Texts, and the classes that they may be of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bigmodel.datasets.tokenizers import restored
+from bigmodel.errors import DataError
+from bigmodel.padding import padded
+from bigmodel.predicting import ranking
+from bigmodel.predicting.files import content
+from bigmodel.ranges import PositiveInt
+
+__all__ = ["Sentences"]
+
+_LONGEST = 1 << 20  # tokens
+
+
+class Sentences:
+    """The `Kind` of text classifiers. `input` is a text, a file, or `-` for standard input; each line is a text.
+
+    Raises:
+        ValueError: there are no classes, the tokenizer is none, or no memory would hold so long a text.
+    """
+
+    def __init__(self, classes: Sequence[str], tokenizer: Mapping[str, Any], context: PositiveInt) -> None:
+        if not classes:
+            raise ValueError("classes: there are none")
+        if context > _LONGEST:
+            raise ValueError(f"context: no model reads {context} tokens at once")
+        self._classes, self._tokenizer, self._context = classes, restored(tokenizer), context
+
+    def find(self, given: str) -> Sequence[str]:
+        """Empty lines are passed over."""
+        found = [line for line in content(given).splitlines() if line.strip()]
+        if not found:
+            raise DataError("input: holds no text; give a text, a file with one in each line, or - for standard input")
+        return found
+
+    def read(self, source: str) -> Tensor:
+        """int64 (T,), at most `context` of them. DataError if there is no token."""
+        tokens = self._tokenizer.encode(source.strip())[: self._context]
+        if not len(tokens):
+            raise DataError("input: the text is empty")
+        return torch.from_numpy(tokens)
+
+    def prepared(self, samples: Sequence[Tensor], device: torch.device) -> Tensor:
+        """int64 (N, T), filled up with -1 to the longest."""
+        return padded(samples).to(device)
+
+    def answers(self, model: nn.Module, inputs: Tensor, top: int | None = None, **_: Any) -> list[dict[str, Any]]:
+        return ranking.ranked(model(inputs), self._classes, top)
+
+    def table(self, sources: Sequence[str], answered: Iterable[tuple[str, Mapping[str, Any]]]) -> Iterator[str]:
+        return ranking.table("text", sources, self._classes, answered)
+
+    def example(self, count: int, generator: torch.Generator) -> Tensor:
+        """Texts of unequal length."""
+        tokens_NT = torch.randint(self._tokenizer.size, (count, self._context), generator=generator)
+        lengths_N = torch.randint(1, self._context + 1, (count,), generator=generator)
+        return tokens_NT.masked_fill(torch.arange(self._context) >= lengths_N[:, None], -1)

@@ -1,0 +1,77 @@
+"""Hidden tokens of a text, guessed from what is left of it (Devlin et al. 2019, arXiv:1810.04805)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bigmodel.interfaces import Batch
+from bigmodel.ranges import Fraction, PositiveInt
+
+__all__ = ["MaskedLanguageModelling"]
+
+_DRAWS = 8191  # in evaluation, more than a text is long; a prime
+
+
+class MaskedLanguageModelling:
+    """Inputs (N, T) int64, -1 for padding; the model's outputs (N, T, V). The batch's own targets are not looked at.
+
+    A `share` of the tokens is to be guessed: of those 80 % are hidden (token V), 10 % are another token, 10 % are left.
+    In training the draws are the step's, as those of dropout are. In evaluation they follow from each text alone, so
+    that the metrics are the same for any batching.
+    """
+
+    lower_is_better = frozenset({"loss"})
+    metric_names = ("loss", "accuracy")
+
+    def __init__(self, vocab_size: PositiveInt, share: Fraction = 0.15) -> None:
+        self._size, self._share = vocab_size, share
+
+    def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The mean loss of the guesses, and in place of the outputs [guesses, right ones]: none but this batch's."""
+        shown_NT, asked_NT = self.hidden(batch.inputs, model.training)
+        outputs_NTV = model(shown_NT)
+        targets_NT = batch.inputs.masked_fill(~asked_NT, -1)
+        count = asked_NT.sum()
+        total = F.cross_entropy(
+            outputs_NTV.flatten(0, 1).float(), targets_NT.flatten(), ignore_index=-1, reduction="sum"
+        )
+        right = (outputs_NTV.argmax(2) == targets_NT).sum()
+        return total / count.clamp(min=1), torch.stack([count, right]).to(total.dtype)
+
+    def hidden(self, tokens_NT: Tensor, training: bool) -> tuple[Tensor, Tensor]:
+        """The tokens as the model is to see them, and bool (N, T): which of them it is to guess."""
+        draws_3NT = self._draws(tokens_NT, training)
+        asked_NT = (draws_3NT[0] < self._share) & (tokens_NT >= 0)
+        others_NT = (draws_3NT[1] * self._size).long().clamp(max=self._size - 1)
+        shown_NT = torch.where(draws_3NT[2] < 0.8, self._size, others_NT.where(draws_3NT[2] < 0.9, tokens_NT))
+        return shown_NT.where(asked_NT, tokens_NT), asked_NT
+
+    def _draws(self, tokens_NT: Tensor, training: bool) -> Tensor:
+        """Numbers (3, N, T) from 0 to 1."""
+        if training:
+            return torch.rand(3, *tokens_NT.shape, device=tokens_NT.device)
+        kept_3D = torch.rand(3, _DRAWS, generator=torch.Generator().manual_seed(0)).to(tokens_NT.device)
+        places_T = torch.arange(tokens_NT.shape[1], device=tokens_NT.device)
+        first_N1 = ((tokens_NT + 1) * (places_T + 1)).sum(1, keepdim=True)  # padding counts nothing
+        return kept_3D[:, (first_N1 + places_T) % _DRAWS]
+
+    def tally(self, loss: Tensor, outputs: Tensor, batch: Batch) -> Tensor:
+        """[guesses, sum of losses, right ones]."""
+        count, right = outputs
+        return torch.stack([count, loss.detach() * count, right])
+
+    def metrics(self, tally: Sequence[float]) -> dict[str, float]:
+        """Of no guesses at all, as a batch of short texts may ask for, both are 0."""
+        count, total, right = tally
+        return {"loss": total / max(1.0, count), "accuracy": right / max(1.0, count)}
+
+    def examination(self, loss: Tensor, outputs: Tensor, batch: Batch) -> Tensor:
+        return self.tally(loss, outputs, batch)
+
+    def report(self, examination: Sequence[float]) -> dict[str, Any]:
+        return self.metrics(examination)

@@ -1,0 +1,113 @@
+"""Texts with labels: files as their authors write them become tokens and classes, and what is wrong has a place."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from bigmodel.datasets.labelled_text import labelled_text
+from bigmodel.datasets.tokenizers import Words, learned_words, restored
+from bigmodel.errors import DataError
+from bigmodel.interfaces import Reading
+
+HOW = {"text_column": ["text"], "label_column": "label", "tokenizer": "word", "min_count": 1, "context": 6}
+
+
+def _made(folder: Path, train: str, **how: Any) -> Any:
+    return labelled_text(str(folder), train, **(HOW | {"val_fraction": 0.0} | how))
+
+
+def test_words_are_learned_from_what_is_trained_on_alone(tmp_path: Path) -> None:
+    assert learned_words(["It's it", "it 's, IT"], 2).carried == {"name": "word", "words": ["it", "'", "s"]}
+    rows = "".join(f"own{n} shared,{n % 2}\n" for n in range(20))
+    (tmp_path / "a.csv").write_text(f"text,label\n{rows}")
+    dataset = _made(tmp_path, "a.csv", val_fraction=0.25, min_count=1)
+    assert dataset.facts == {"num_classes": 2, "vocab_size": 17}  # of 21 five are held out; one stands for any other
+    tokenizer = restored(json.loads(json.dumps(dataset.about()))["tokenizer"])
+    data = dataset.open(Reading(torch.device("cpu"), 5, seed=0))
+    held = torch.cat([batch.inputs for batch in data.evaluation("val")])
+    assert held.shape == (5, 6)  # a context of six is below the eight to which lengths are rounded
+    assert held.tolist() == [[0, 1, -1, -1, -1, -1]] * 5
+    assert tokenizer.encode("Shared SHARED never").tolist() == [1, 1, 0]
+    cut = _made(tmp_path, "a.csv", val="a.csv", test_fraction=0.25)
+    assert {split: len(targets) for split, (_, targets) in cut.splits.items()} == {"train": 15, "val": 20, "test": 5}
+    with pytest.raises(ValueError, match="twice"):
+        Words(["a", "a"])
+
+
+def test_each_format_is_read_as_its_authors_write_it(tmp_path: Path) -> None:
+    (tmp_path / "a.tsv").write_bytes(b'label\ttext\r\n1\tsaid "no\r\n0\ta  long one\r\n')
+    (tmp_path / "a.csv").write_bytes(b'text,label\r\n"yes, ""no""",0\r\nyes,1\r\n')
+    (tmp_path / "a.label").write_bytes(b"NUM:date When ?\nHUM:ind Who\xf0 ?\n")
+    names = {"class_names": {"0": "against", "1": "for"}}
+    expected = {"a.tsv": ["against", "for"], "a.csv": ["against", "for"], "a.label": ["HUM", "NUM"]}
+    for name, classes in expected.items():
+        dataset = _made(tmp_path, name, **names)
+        assert dataset.about()["classes"] == classes
+        decode = restored(dataset.about()["tokenizer"]).decode
+        texts = [decode([token for token in row if token >= 0]) for row in dataset.splits["train"][0].tolist()]
+        assert (
+            texts
+            == {
+                "a.tsv": ['said " no', "a long one"],
+                "a.csv": ['yes , " no "', "yes"],
+                "a.label": ["when ?", "whoð ?"],
+            }[name]
+        )
+
+
+def test_a_batch_is_as_long_as_its_longest_asks_for(tmp_path: Path) -> None:
+    rows = [f"{'b ' * count},{count % 2}\n" for count in (1, 2, 9, 30)]
+    (tmp_path / "a.csv").write_text("text,label\n" + "".join(rows))
+    data = _made(tmp_path, "a.csv", context=20).open(Reading(torch.device("cpu"), 2, 0))
+    assert [batch.inputs.shape for batch in data.evaluation("train")] == [(2, 8), (2, 20)]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("text,label\ngood,1\n,0\n", r"a\.csv:3: column 'text': empty"),
+        ("text,label\ngood\n", r"a\.csv:2: column 'label': empty"),
+        ("text,label\ngood,1,2\n", r"a\.csv:2: column 3: has no name"),
+        ("text,kind\ngood,1\n", r"a\.csv:1: needs one column 'label'; the columns are: text, kind"),
+        ('text,label\n"good,1\n', r"a\.csv:2: cannot be read"),
+        ("text,label\n", r"a\.csv: holds no texts"),
+        ("text,label\n" + ",1\n" * 9, r"a\.csv: 4 more bad rows"),
+    ],
+)
+def test_a_bad_row_is_named_by_file_line_and_column(tmp_path: Path, content: str, message: str) -> None:
+    (tmp_path / "a.csv").write_text(content)
+    with pytest.raises(DataError, match=message):
+        _made(tmp_path, "a.csv")
+
+
+def test_what_is_missing_or_strange_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("text,label\ngood,1\nbad,0\n")
+    (tmp_path / "b.csv").write_text("text,label\ngood,1\nso,2\n")
+    (tmp_path / "c.label").write_text("NUM:date\n")
+    with pytest.raises(DataError, match=r"b\.csv:3: column 'label': no training text is of '2'"):
+        _made(tmp_path, "a.csv", test="b.csv")
+    with pytest.raises(DataError, match=r"c\.label:1: column 'text': empty"):
+        _made(tmp_path, "c.label")
+    with pytest.raises(DataError, match=r"dataset\.val: there is no 'd\.csv' in .* get it from there"):
+        _made(tmp_path, "a.csv", val="d.csv", source="there")
+    with pytest.raises(ValueError, match="num_classes: the data has 2, not 3"):
+        _made(tmp_path, "a.csv", num_classes=3)
+
+
+@pytest.mark.parametrize(("name", "sizes"), [("trec", {"train": 5452, "test": 500}), ("sms_spam", {"train": 5574})])
+def test_the_published_files_are_as_they_should_be(name: str, sizes: dict[str, int]) -> None:
+    folder = os.environ.get("BIGMODEL_DATA_DIR")
+    files = {"trec": "trec/train_5500.label", "sms_spam": "sms_spam.tsv"}
+    if folder is None or not (Path(folder) / "shared/text" / files[name]).is_file():
+        pytest.skip(f"BIGMODEL_DATA_DIR holds no {name}")
+    columns = (
+        {"text_column": ["SMS"], "label_column": "Label"} if name == "sms_spam" else {"test": "trec/TREC_10.label"}
+    )
+    dataset = _made(Path(folder), files[name], **columns)
+    assert {split: len(targets) for split, (_, targets) in dataset.splits.items()} == sizes
