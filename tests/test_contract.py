@@ -54,8 +54,21 @@ STILL = "dataset.augment.crop=0"
 FAMILIES = {
     "cnn": Family(("model.channels=2", "model.hidden=8", STILL), picture, format="torch_export", why="as resnet18"),
     "gpt": Family((*RHYME, *LANGUAGE, "model.layers=1", "model.width=16", "model.heads=2"), lambda _: "two for", rhyme),
+    "inception": Family(
+        ("model.widths=[8,16]", "model.blocks=1", "model.stem=8", STILL),
+        picture,
+        format="torch_export",
+        why="as resnet18",
+    ),
     "mlp": Family(("model.hidden=[16]", STILL), picture, format="safetensors", why="test_export has it"),
     "resnet18": Family(("model.blocks=[1]", "model.width=4", STILL), picture),
+    "resnet_cifar": Family(
+        ("model.depth=8", "model.width=4", STILL), picture, format="torch_export", why="as resnet18"
+    ),
+    "vgg": Family(("model.width=4", STILL), picture, format="torch_export", why="as resnet18"),
+    "vit": Family(
+        ("model.layers=1", "model.width=16", "model.heads=2", STILL), picture, format="torch_export", why="as gpt"
+    ),
     "whitened_cnn": Family(("model.widths=[8]", STILL), picture, format="torch_export", why="as resnet18"),
 }
 ELSEWHERE = {"timm", "torchvision"}  # tests/models: their import alone takes seconds
