@@ -60,6 +60,9 @@ def test_without_epochs_a_run_of_another_is_tested_and_kept(tiny_run: Answer, tm
     assert (summary["state"], summary["step"], summary["test"]) == ("done", 0, original["test"])
     shown = call(f"run={kept.run}", "device=cpu", "format=json", cwd=tmp_path, verb="evaluate")
     assert (shown.code, json.loads(shown.out)["step"]) == (0, 0), shown.err
+    on = call(f"resume={kept.run}", "epochs=1", cwd=tmp_path)
+    assert (on.code, "init.from" in on.out) == (0, False), on.out + on.err
+    assert json.loads((kept.run / "summary.json").read_text())["step"] == 3
 
 
 @pytest.mark.parametrize(

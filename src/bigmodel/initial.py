@@ -37,10 +37,10 @@ def initial(
 
 
 def _loaded(model: nn.Module, source: str, strip: str) -> list[str]:
-    path, warnings = Path(source), []
+    warnings: list[str] = []
     try:
-        if path.is_dir():
-            found, warnings = best_checkpoint(path, source)
+        if Path(source).is_dir():
+            found, warnings = best_checkpoint(Path(source), source)
             tensors = dict(found.weights)
         else:
             tensors = read_weights(source)

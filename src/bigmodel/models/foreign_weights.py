@@ -38,7 +38,7 @@ def read_weights(file: str) -> dict[str, Tensor]:
         raise ValueError(f"there is no file '{file}'")
     if path.suffix == ".safetensors":
         try:
-            tensors = load_file(path)
+            tensors: dict[str, Tensor] = load_file(path)
         except (SafetensorError, OSError) as error:
             raise ValueError(f"{file}: cannot be read as safetensors: {error}") from error
     elif path.suffix in _PICKLES:
