@@ -8,7 +8,6 @@ from __future__ import annotations
 import zipfile
 import zlib
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 
 from bigmodel.augment import Augment
 from bigmodel.datasets.files import check_labels, check_shape, fingerprint
-from bigmodel.datasets.images import Arrays, ImageDataset, Source
+from bigmodel.datasets.images import Arrays, ImageDataset
 from bigmodel.errors import DataError
 from bigmodel.ranges import Positive, PositiveInt
 
@@ -43,6 +42,7 @@ def medmnist(
 
     Raises:
         DataError: there is no such file, or it is damaged or of another kind.
+        ValueError: the images are of another shape than `input_shape`.
     """
     file = _found(Path(data_dir), name) if path is None else Path(path)
     splits = _read(file, len(classes))
@@ -54,14 +54,10 @@ def medmnist(
         std=std,
         val_fraction=0.0,
         augment=augment,
-        sources={split: partial(_same, arrays) for split, arrays in splits.items()},
+        sources=splits,
         sizes={split: len(arrays.labels_N) for split, arrays in splits.items()},
         fingerprint=fingerprint([(name, file.stat().st_size)]),
     ).verify(num_classes)
-
-
-def _same(arrays: Source) -> Source:
-    return arrays
 
 
 def _found(data_dir: Path, name: str) -> Path:
