@@ -30,7 +30,7 @@ MISTAKES = {
     "top key": (["epoch=3"], ["epoch:", "epochs?"]),
     "key forced in": (["++optim.lrr=1"], ["optim.lrr", "optim.lr?"]),
     "choice": (["model=resnt18"], ["resnt18", "resnet18?"]),
-    "choice far from all": (["model=zzz"], ["zzz", "cnn, mlp, resnet18"]),
+    "choice far from all": (["model=zzz"], ["zzz", "choices:", "cnn, ", "resnet18"]),
     "choice in a list": (["listeners=[csv,consle]"], ["consle", "console?"]),
     "two choices": (["model=[cnn,mlp]", "model.channels=8"], ["model", "one choice"]),
     "experiment": (["experiment=smoek"], ["smoek", "smoke?"]),

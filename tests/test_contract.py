@@ -65,7 +65,7 @@ FAMILIES = {
     "resnet_cifar": Family(
         ("model.depth=8", "model.width=4", STILL), picture, format="torch_export", why="as resnet18"
     ),
-    "vgg": Family(("model.width=4", STILL), picture, format="torch_export", why="as resnet18"),
+    "vgg": Family(("model.width=4", STILL), picture, format="safetensors", why="as resnet18"),
     "vit": Family(
         ("model.layers=1", "model.width=16", "model.heads=2", STILL), picture, format="torch_export", why="as gpt"
     ),

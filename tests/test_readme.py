@@ -32,9 +32,11 @@ FOLDERS = {
     "mnist": "mnist",
     "fashion_mnist": "fashion_mnist",
     "tinyshakespeare": "shared/text",
+    "breastmnist": "shared/medical",
+    "weights": "shared/weights",
 }
 RECIPES = dict.fromkeys(("cifar10_94", "article", "cifar10_resnet18"), "cifar10")
-RECIPES |= {"shakespeare_char": "tinyshakespeare"}
+RECIPES |= {"shakespeare_char": "tinyshakespeare", "breastmnist": "breastmnist", "resnet20_imported": "weights"}
 NEEDED_PACKAGES = {"format=onnx": "onnxruntime", "model=timm": "timm", "hydra/sweeper=optuna": "optuna"}
 
 needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="there is no make here")
