@@ -20,12 +20,12 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
 
 @pytest.fixture(scope="module")
 def tuned(tiny_run: Answer, tmp_path_factory: pytest.TempPathFactory) -> Answer:
-    """A run from a foreign file: names with a prefix, a classifier of other classes, one tensor too many."""
+    """A run from a file: names with a prefix, a classifier of other classes, one tensor too many."""
     here = tmp_path_factory.mktemp("tuned")
     tensors = {f"net.{name}": tensor for name, tensor in weights(tiny_run.run).items()}
     tensors |= {"net.head.weight": torch.zeros(3, 16), "net.head.bias": torch.zeros(3), "net.extra": torch.zeros(1)}
-    torch.save({"state_dict": tensors}, here / "foreign.pth")
-    return call(*TINY, "init.from=foreign.pth", "init.strip=net.", "init.freeze=layers.*", cwd=here)
+    save_file(tensors, here / "foreign.safetensors")
+    return call(*TINY, "init.from=foreign.safetensors", "init.strip=net.", "init.freeze=layers.*", cwd=here)
 
 
 def test_what_fits_is_loaded_and_what_is_frozen_stays(tuned: Answer, tiny_run: Answer) -> None:
@@ -43,7 +43,7 @@ def test_what_fits_is_loaded_and_what_is_frozen_stays(tuned: Answer, tiny_run: A
 
 def test_a_resumed_run_needs_the_file_no_more_and_stays_frozen(tuned: Answer, tmp_path: Path) -> None:
     run = shutil.copytree(tuned.run, tmp_path / "run")
-    again = call(f"resume={run}", "epochs=3", cwd=tmp_path)  # where there is no foreign.pth
+    again = call(f"resume={run}", "epochs=3", cwd=tmp_path)  # where there is no such file
     assert again.code == 0, again.err
     frozen = [name for name in weights(run) if name.startswith("layers.")]
     assert all(torch.equal(weights(run)[name], weights(tuned.run)[name]) for name in frozen)
