@@ -42,7 +42,7 @@ MISTAKES = {
     "list item": (["model=mlp", "model.hidden=[16,a]"], ["model.hidden", "whole number"]),
     "unit": (["log_every=5"], ["log_every", "5"]),
     "unit's name": (["log_every=5miles"], ["log_every", "500steps"]),
-    "range": (["epochs=-1"], ["epochs", "above 0", "-1"]),
+    "range": (["epochs=-1"], ["epochs", "at least 0", "-1"]),
     "range of a fraction": (["schedule.warmup=1"], ["schedule.warmup", "below 1"]),
     "range of a count": (["limit_batches=0"], ["limit_batches", "at least 1"]),
     "nan": (["optim.lr=nan"], ["optim.lr", "finite", "nan"]),

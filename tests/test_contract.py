@@ -140,6 +140,12 @@ FAMILIES = {
     ),
     "dlinear": Family((*FORECAST, "model.kernel=5"), waves, waves, "safetensors", "as patch_transformer"),
     "gpt": Family((*RHYME, *LANGUAGE, "model.layers=1", "model.width=16", "model.heads=2"), lambda _: "two for", rhyme),
+    "inception": Family(
+        ("model.widths=[8,16]", "model.blocks=1", "model.stem=8", STILL),
+        picture,
+        format="torch_export",
+        why="as resnet18",
+    ),
     "linear": Family(ROWS, rows, rows, "safetensors", "as tabular_mlp"),
     "masked_bert": Family((*REMARKS, *HIDDEN, *SMALL), lambda _: "a <mask> film", remarks, learns=0.9),
     "mlp": Family(("model.hidden=[16]", STILL), picture, format="safetensors", why="test_export has it"),
@@ -151,12 +157,19 @@ FAMILIES = {
         "not tried as ONNX yet",
     ),
     "resnet18": Family(("model.blocks=[1]", "model.width=8", STILL), picture),
+    "resnet_cifar": Family(
+        ("model.depth=8", "model.width=4", STILL), picture, format="torch_export", why="as resnet18"
+    ),
     "rnn": Family((*FORECAST, "model.hidden=32"), waves, waves, "safetensors", "torch_export does, in 3 s"),
     "tabular_mlp": Family(
         (*ROWS, "model.hidden=[16]", "model.dropout=0"), rows, rows, "torch_export", "not tried as ONNX"
     ),
     "text_cnn": Family(
         (*REMARKS, "model.width=8"), lambda _: "dull, dull", remarks, format="safetensors", why="as cnn"
+    ),
+    "vgg": Family(("model.width=4", STILL), picture, format="safetensors", why="as resnet18"),
+    "vit": Family(
+        ("model.layers=1", "model.width=16", "model.heads=2", STILL), picture, format="torch_export", why="as gpt"
     ),
     "wavenet": Family(
         (*WAVES, *CUT, "model.channels=8", "model.skip_channels=8", "model.dilations=[1,2]"),

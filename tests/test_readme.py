@@ -34,9 +34,12 @@ FOLDERS = {
     "tinyshakespeare": "shared/text",
     "etth1": "shared/finance",
     "spoken_digits": "shared/speech/recordings",
+    "breastmnist": "shared/medical",
+    "weights": "shared/weights",
 }
 RECIPES = dict.fromkeys(("cifar10_94", "article", "cifar10_resnet18"), "cifar10")
-RECIPES |= {name: name for name in ("etth1", "spoken_digits")} | {"shakespeare_char": "tinyshakespeare"}
+RECIPES |= {name: name for name in ("etth1", "spoken_digits", "breastmnist")}
+RECIPES |= {"shakespeare_char": "tinyshakespeare", "resnet20_imported": "weights"}
 NEEDED_PACKAGES = {"format=onnx": "onnxruntime", "model=timm": "timm", "hydra/sweeper=optuna": "optuna"}
 
 needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="there is no make here")

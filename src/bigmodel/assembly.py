@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -35,6 +35,7 @@ class Parts:
     data: Data
     job: Job
     plan: Plan
+    initial: Sequence[str]  # where the first weights came from, in words
 
 
 def assemble(config: Config, fresh: bool = True, like: Parts | None = None, kind: Callable[..., Job] = Job) -> Parts:
@@ -89,8 +90,9 @@ def assemble(config: Config, fresh: bool = True, like: Parts | None = None, kind
     if fresh and isinstance(model, FromData):
         with torch.no_grad():
             model.initialise(next(data.train(0, 1)).inputs)
+    notes = [] if settings.init is None else build("init", settings.init, trust, model=model, fresh=fresh)
     optimizers = build("optim", tree["optim"], trust, model=model, params=model.parameters())
-    steps = max(1, round(settings.epochs * data.steps_per_epoch))
+    steps = max(1, round(settings.epochs * data.steps_per_epoch)) if settings.epochs else 0
     job = kind(
         model=model,
         task=task,
@@ -103,7 +105,7 @@ def assemble(config: Config, fresh: bool = True, like: Parts | None = None, kind
         clip_norm=settings.clip_norm,
         ema=settings.ema,
     )
-    return Parts(config, settings, device, dataset, data, job, _plan(settings, data, task))
+    return Parts(config, settings, device, dataset, data, job, _plan(settings, data, task), notes)
 
 
 def _agree(model: Mapping[str, Any], dataset: Dataset) -> None:

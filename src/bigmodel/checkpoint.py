@@ -36,6 +36,11 @@ class Checkpoint:
     tensors: Mapping[str, Mapping[str, Tensor]]
     state: Mapping[str, Any]
 
+    @property
+    def weights(self) -> Mapping[str, Tensor]:
+        """Those that count as the result: the average if there is one."""
+        return self.tensors.get("ema") or self.tensors["model"]
+
 
 def commit(
     root: Path,

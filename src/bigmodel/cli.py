@@ -28,7 +28,7 @@ _HYDRA_FLAGS = (
 )
 _PATH_KEYS = (
     *("run", "input", "output", "resume", "data_dir", "output_dir"),
-    *("dataset.root", "dataset.file", "dataset.path", "model.pretrained"),
+    *("dataset.root", "dataset.file", "dataset.path", "model.pretrained", "init.from"),
 )
 
 

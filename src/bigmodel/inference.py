@@ -62,7 +62,7 @@ class Predictor:
             self.config: Mapping[str, Any] = dict(state["config"])
             if not isinstance(self.config.get("model"), Mapping):
                 raise ValueError("no model")
-            weights = found.tensors.get("ema") or found.tensors["model"]
+            weights = found.weights
             self.about = _about(state)
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise StorageError(f"{found.path}: its state.json is not of this version: {error!r}") from error
@@ -133,7 +133,7 @@ def load(run: str, device: Device | None = None, trust: Sequence[str] = ()) -> P
         ConfigError: there is no run there, or its config names a target that is not trusted.
         StorageError: the checkpoint is damaged, or none verifies.
     """
-    found, warnings = _found(Path(run), run)
+    found, warnings = best_checkpoint(Path(run), run)
     return Predictor(found, device or Device("cpu"), warnings, trust)
 
 
@@ -192,7 +192,13 @@ def _no_larger_than(weights: Mapping[str, Tensor]) -> Iterator[None]:
         handle.remove()
 
 
-def _found(path: Path, given: str) -> tuple[Checkpoint, list[str]]:
+def best_checkpoint(path: Path, given: str) -> tuple[Checkpoint, list[str]]:
+    """That of a run directory, else the newest that verifies, with what is to be said of it; or the one given itself.
+
+    Raises:
+        ConfigError: there is no run.
+        StorageError: the checkpoint is damaged, or none verifies.
+    """
     if path.name.startswith("step-") and path.is_dir():
         return checkpoint.load(path), []
     root = path / "checkpoints"

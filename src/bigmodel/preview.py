@@ -33,6 +33,7 @@ def preview(parts: Parts) -> str:
             "arithmetic": f"{amount(price.flops, 'FLOP')} a step, {amount(price.flops * job.steps, 'FLOP')} in all",
             "memory": f"{amount(price.memory, 'B')} a step: {memory}",
         }
+    rows |= {"init": "; ".join(parts.initial)} if parts.initial else {}
     rows["nothing"] = "was trained or written: dry_run=true"
     names = {name: parts.config.tree[name]["_target_"].rpartition(".")[2] for name in ("model", "optim", "schedule")}
     rows = names | rows

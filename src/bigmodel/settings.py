@@ -22,7 +22,7 @@ class Train:
     dataset: Mapping[str, Any]
     device: Mapping[str, Any]
     seed: Seed
-    epochs: Positive
+    epochs: NonNegative
     batch_size: PositiveInt
     accumulate: PositiveInt
     clip_norm: Positive | None
@@ -42,7 +42,8 @@ class Train:
     dry_run: bool
     loss: Mapping[str, Any] | None = None  # loss=null for a task that has its own
     listeners: Mapping[str, Any] = field(default_factory=dict)
-    profile: bool = False  # the config.yaml of an older run has no such key
+    profile: bool = False  # the config.yaml of an older run has no such key, nor the next
+    init: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,10 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Signature:
-    """What a target can be called with; `open_ended` if it takes any further keyword."""
+    """What a target can be called with; `open_ended` if it takes any further keyword.
+
+    A parameter `from_` is the key `from`, which Python keeps for itself.
+    """
 
     parameters: Mapping[str, Parameter]
     open_ended: bool
@@ -98,7 +101,7 @@ def _from_arguments(arguments: ast.arguments, skip: int) -> Signature:
     defaults = [None] * (len(positional) - len(arguments.defaults)) + list(arguments.defaults)
     pairs = [*zip(positional, defaults, strict=True), *zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)]
     return Signature(
-        {arg.arg: Parameter(_kind(arg.annotation), default is None) for arg, default in pairs},
+        {arg.arg.removesuffix("_"): Parameter(_kind(arg.annotation), default is None) for arg, default in pairs},
         arguments.kwarg is not None,
     )
 

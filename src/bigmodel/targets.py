@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
+from keyword import iskeyword
 from typing import Any
 
 from bigmodel.errors import ConfigError
@@ -16,6 +17,7 @@ from bigmodel.signatures import Signature, locate, misfit, signature
 
 _LEAVES: Mapping[str, tuple[str, ...]] = {
     "model": ("bigmodel.models", "torchvision.models", "torch.nn.modules", "torch.nn"),
+    "init": ("bigmodel.initial",),
     "optim": ("bigmodel.optim", "torch.optim"),
     "schedule": ("bigmodel.schedules",),
     "loss": ("bigmodel.losses", "torch.nn.modules.loss"),
@@ -27,6 +29,7 @@ _LEAVES: Mapping[str, tuple[str, ...]] = {
     "sample": ("bigmodel.predicting",),
 }
 _GIVEN_BY_THE_COMMAND: Mapping[str, frozenset[str]] = {
+    "init": frozenset({"model", "fresh"}),
     "optim": frozenset({"model", "params"}),
     "listeners": frozenset({"directory"}),
 }
@@ -67,6 +70,7 @@ def build(path: str, node: Mapping[str, Any], trust: Sequence[str] = (), **given
     if not callable(target) or not _within(f"{target.__module__}.{target.__qualname__}", allowed):
         raise ConfigError(f"{path}._target_: '{node['_target_']}' is not trusted")
     arguments = {key: _built(f"{path}.{key}", value, trust) for key, value in node.items() if key != "_target_"}
+    arguments = {f"{key}_" if iskeyword(key) else key: value for key, value in arguments.items()}  # see `Signature`
     accepts = signature(node["_target_"])
     wanted = {key: value for key, value in given.items() if key in accepts.parameters}
     try:

@@ -12,14 +12,21 @@ import forks
 from bigmodel.models import foreign_weights
 from bigmodel.models.cnn import CNN
 from bigmodel.models.foreign_weights import load_weights
+from bigmodel.models.inception import Inception
 from bigmodel.models.mlp import MLP
-from bigmodel.models.resnet import ResNet
+from bigmodel.models.resnet import BasicBlock, CIFARResNet, ResNet
 from bigmodel.models.torchvision_model import torchvision_model
+from bigmodel.models.vgg import VGG
+from bigmodel.models.vit import ViT
 
 OWN = {
     "mlp": lambda shape, classes: MLP(shape, classes, hidden=[16]),
     "cnn": lambda shape, classes: CNN(shape, classes, channels=4, hidden=16),
     "resnet": lambda shape, classes: ResNet(shape, classes, blocks=[1, 1, 1, 1], width=4),
+    "resnet_cifar": lambda shape, classes: CIFARResNet(shape, classes, depth=8, width=4),
+    "vit": lambda shape, classes: ViT(shape, classes, patch=2, layers=1, width=8, pool="token"),
+    "vgg": lambda shape, classes: VGG(shape, classes, width=4),
+    "inception": lambda shape, classes: Inception(shape, classes, widths=[8, 9], blocks=1, stem=4),
 }
 
 
@@ -40,10 +47,39 @@ def test_own_models_build_without_memory(name):
         assert model(torch.empty(4, 3, 32, 32)).shape == (4, 10)
 
 
-def test_resnet18_has_its_published_size():
+@pytest.mark.parametrize(
+    ("make", "size"),
+    [
+        (lambda: ResNet((3, 224, 224), 1000), 11_689_512),
+        (lambda: CIFARResNet((3, 32, 32), 10, depth=20), 269_722),
+        (lambda: CIFARResNet((3, 32, 32), 10, depth=56), 853_018),
+    ],
+    ids=["18", "20", "56"],
+)
+def test_residual_networks_have_their_published_size(make, size):
     with torch.device("meta"):
-        model = ResNet((3, 224, 224), 1000)
-    assert sum(p.numel() for p in model.parameters()) == 11_689_512
+        assert sum(p.numel() for p in make().parameters()) == size
+
+
+def test_a_shortcut_without_parameters_pads_channels_and_skips_pixels():
+    widened = BasicBlock(2, 4, 2, projected=False).shortcut(x := torch.randn(1, 2, 5, 4))
+    assert torch.equal(widened[:, 1:3], x[:, :, ::2, ::2])
+    assert not widened[:, [0, 3]].any()
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: CIFARResNet((3, 8, 8), 2, depth=18), "depth: must be 6n"),
+        (lambda: ViT((3, 8, 10), 2, patch=4), "patch: 4 does not divide images of 8x10"),
+        (lambda: ViT((3, 8, 8), 2, width=10, heads=4), "width: 10 cannot"),
+        (lambda: Inception((3, 2, 2), 2), "widths: 3 stages halve 2x2 pixels too often"),
+        (lambda: Inception((3, 8, 8), 2, widths=[3]), "widths: need four"),
+    ],
+)
+def test_sizes_that_do_not_fit_are_refused(make, words):
+    with pytest.raises(ValueError, match=words):
+        make()
 
 
 @pytest.mark.parametrize(
@@ -113,7 +149,7 @@ def test_torch_files_are_unwrapped_and_copied(tmp_path, small, wrap, ending):
     file = tmp_path / f"weights{ending}"
     torch.save(wrap({f"module.{name}": tensor for name, tensor in small.state_dict().items()}), file)
     model = MLP((1, 4, 4), 3, hidden=[8])
-    assert load_weights(model, str(file)) == "4 of 4 tensors loaded; new: none"
+    assert load_weights(model, str(file)) == "4 of 4 tensors loaded"
     assert all(torch.equal(model.state_dict()[name], tensor) for name, tensor in small.state_dict().items())
 
 
@@ -122,7 +158,7 @@ def test_another_number_of_classes_leaves_the_classifier_new(tmp_path, small):
     save_file(small.state_dict(), file)
     model = MLP((1, 4, 4), 5, hidden=[8])
     before = model.head.weight.clone()
-    assert load_weights(model, str(file)) == "2 of 4 tensors loaded; new: head.weight, head.bias"
+    assert load_weights(model, str(file)) == "2 of 4 tensors loaded; 2 missing and so new: head.weight, head.bias"
     assert torch.equal(model.head.weight, before)
     assert torch.equal(model.layers[0].weight, small.layers[0].weight)
 
@@ -133,7 +169,7 @@ def test_pretrained_weights_reach_a_torchvision_model(tmp_path, capsys):
     torch.save(trained.state_dict(), file)
     model = torchvision_model((3, 32, 32), 4, "mobilenet_v3_small", pretrained=str(file))
     assert torch.equal(model.features[0][0].weight, trained.features[0][0].weight)
-    assert "new: classifier.3.weight, classifier.3.bias" in capsys.readouterr().err
+    assert "2 missing and so new: classifier.3.weight, classifier.3.bias" in capsys.readouterr().err
     save_file(trained.state_dict(), plain := tmp_path / "weights.safetensors")
     with pytest.raises(ValueError, match=r"features\.0\.0\.weight: 16x3x3x3 in the file, 16x1x3x3 in the model"):
         torchvision_model((1, 32, 32), 10, "mobilenet_v3_small", pretrained=str(plain))

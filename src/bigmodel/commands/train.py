@@ -58,6 +58,8 @@ def run(
     if settings.dry_run:
         print(preview(parts))
         return None
+    for text in parts.initial:
+        print(text, flush=True)
     stop.defer()  # from here on a signal finds something to save
     if directory is None:
         directory = run_directory.make(Path(settings.output_dir))
@@ -75,7 +77,7 @@ def run(
         log, totals = LogFile(directory), Totals()
         listeners: list[Listener] = [log, MetricsFile(directory), totals]
         found.write(directory)
-        for text in found.lines:
+        for text in (*found.lines, *parts.initial):
             log.write(text)
         stack.callback(_close, listeners)
         for name, node in settings.listeners.items():
@@ -113,6 +115,8 @@ def _trained(
         with failures_in_words(directory, job):
             emit(Started(job.step, job.steps, parts.data.steps_per_epoch, str(directory), parts.device.name))
             summary["state"] = train(job, parts.data, parts.plan, parts.device, saves, emit, stop)
+            if job.steps == 0:  # epochs=0: weights from elsewhere are to be tested and kept
+                saves.save(job)
             if saved := saves.wait():
                 emit(saved)
             if summary["state"] != "interrupted":
@@ -190,7 +194,7 @@ def _final(parts: Parts, saves: Saves, emit: Emit) -> dict[str, Any]:
         except StorageError as error:
             emit(Warned(f"{error}; testing the last weights instead of the best"))
         else:
-            job.result.load_state_dict(found.tensors.get("ema", found.tensors["model"]))
+            job.result.load_state_dict(found.weights)
             step = int(job.best["step"])
     began = monotonic()
     report = evaluate(job.evaluated, job.task, data.evaluation("test"), parts.device)

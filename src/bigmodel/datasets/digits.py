@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 from safetensors.torch import load_file
 
 from bigmodel.augment import Augment
-from bigmodel.datasets.images import Arrays, ImageDataset, Source
+from bigmodel.datasets.images import Arrays, ImageDataset
 from bigmodel.ranges import BelowOne, Positive, PositiveInt
 
 _FILE = Path(__file__).with_name("digits.safetensors")
@@ -36,9 +35,7 @@ def digits(
     if tuple(input_shape) != (1, 8, 8):
         raise ValueError(f"input_shape: the digits are 1x8x8, not {'x'.join(map(str, input_shape))}")
     tensors = load_file(_FILE)
-    splits: dict[str, Source] = {
-        name: Arrays(tensors[f"{name}_pixels"], tensors[f"{name}_labels"].long()) for name in ("train", "test")
-    }
+    splits = {name: Arrays(tensors[f"{name}_pixels"], tensors[f"{name}_labels"].long()) for name in ("train", "test")}
     return ImageDataset(
         classes=[str(digit) for digit in range(10)],
         input_shape=input_shape,
@@ -46,11 +43,7 @@ def digits(
         std=std,
         val_fraction=val_fraction,
         augment=augment,
-        sources={name: partial(_same, arrays) for name, arrays in splits.items()},
+        sources=splits,
         sizes={name: len(arrays.labels_N) for name, arrays in splits.items()},
         fingerprint=f"sha256:{hashlib.sha256(_FILE.read_bytes()).hexdigest()}",
     ).verify(num_classes)
-
-
-def _same(arrays: Source) -> Source:
-    return arrays

@@ -33,6 +33,10 @@ class Arrays:
     pixels_NCHW: Tensor
     labels_N: Tensor
 
+    def __call__(self) -> Arrays:
+        """Itself, which is open already: where `ImageDataset` asks for what opens a split."""
+        return self
+
     def pixels(self, indices: Tensor | None = None) -> Tensor:
         return self.pixels_NCHW if indices is None else gathered(self.pixels_NCHW, indices)
 

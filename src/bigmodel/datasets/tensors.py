@@ -101,7 +101,7 @@ class TensorData:
     def _batch(self, source: str, samples: Tensor) -> Batch:
         inputs, targets = self._splits[source]
         there = samples.to(inputs.device)
-        if self._lengths:
+        if self._lengths and isinstance(inputs, Tensor):
             longest = int(self._lengths[source][samples].max())
             inputs = inputs[:, : -(-longest // _MULTIPLE) * _MULTIPLE]
         return Batch(inputs[there].to(self._device), targets[there].to(self._device), samples)

@@ -13,50 +13,65 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-__all__ = ["load_weights"]
+__all__ = ["fit", "load_weights", "read_weights"]
 
 _PICKLES = (".pth", ".pt", ".th")
 _SECONDS = 600  # to read one file in the child process
 
 
 def load_weights(model: nn.Module, file: str) -> str:
-    """Copy the tensors that the file has for the model; the rest of the model stays as it is. Returns a report.
+    """`fit` what `read_weights` finds in a file, for the key `pretrained`; what a wrapper has called `module.` too."""
+    try:
+        return fit(model, {name.removeprefix("module."): tensor for name, tensor in read_weights(file).items()}, file)
+    except ValueError as error:
+        raise ValueError(f"pretrained: {error}") from error
+
+
+def read_weights(file: str) -> dict[str, Tensor]:
+    """The tensors of a safetensors or torch file, by name. A pickle is read in a process of its own, within limits.
+
+    Raises:
+        ValueError: there is no such file, or it cannot be read as weights.
+    """
+    path = Path(file)
+    if not path.is_file():
+        raise ValueError(f"there is no file '{file}'")
+    if path.suffix == ".safetensors":
+        try:
+            tensors: dict[str, Tensor] = load_file(path)
+        except (SafetensorError, OSError) as error:
+            raise ValueError(f"{file}: cannot be read as safetensors: {error}") from error
+    elif path.suffix in _PICKLES:
+        tensors = _unpickled(path)
+    else:
+        raise ValueError(f"{file}: must end in .safetensors or {', '.join(_PICKLES)}")
+    return tensors
+
+
+def fit(model: nn.Module, tensors: Mapping[str, Tensor], file: str) -> str:
+    """Copy the tensors that are the model's; the rest of it stays as it is. Returns what was loaded and what not.
 
     The final classifier may be of another number of classes and then stays new; nothing else may differ in shape.
 
     Raises:
-        ValueError: the file cannot be read as weights, or does not fit.
+        ValueError: no tensor is of this model, or shapes differ; the model is as it was. `file` names them.
     """
-    path = Path(file)
-    if not path.is_file():
-        raise ValueError(f"pretrained: there is no file '{file}'")
-    if path.suffix == ".safetensors":
-        try:
-            tensors = load_file(path)
-        except (SafetensorError, OSError) as error:
-            raise ValueError(f"pretrained: {file}: cannot be read as safetensors: {error}") from error
-    elif path.suffix in _PICKLES:
-        tensors = _unpickled(path)
-    else:
-        raise ValueError(f"pretrained: {file}: must end in .safetensors or {', '.join(_PICKLES)}")
-    return _copy(model, {name.removeprefix("module."): tensor for name, tensor in tensors.items()}, file)
-
-
-def _copy(model: nn.Module, tensors: Mapping[str, Tensor], file: str) -> str:
     own = model.state_dict()
     other = [name for name in own if name in tensors and own[name].shape != tensors[name].shape]
     wrong = [name for name in other if not _is_classifier(name, model, own, tensors)]
     if wrong:
         shapes = "; ".join(f"{n}: {_shape(tensors[n])} in the file, {_shape(own[n])} in the model" for n in wrong[:5])
         more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
-        raise ValueError(f"pretrained: {file}: is of another model or input: {shapes}{more}")
+        raise ValueError(f"{file}: is of another model or input: {shapes}{more}")
     fitting = {name: tensors[name] for name in own if name in tensors and name not in other}
     if not fitting:
-        raise ValueError(f"pretrained: {file}: none of its tensors is in this model; it has {_some(list(tensors))}")
+        raise ValueError(f"{file}: none of its tensors is in this model; it has {_some(list(tensors))}")
     model.load_state_dict(fitting, strict=False)
-    new, unused = [name for name in own if name not in fitting], [name for name in tensors if name not in own]
-    report = f"{len(fitting)} of {len(own)} tensors loaded; new: {_some(new)}"
-    return report + (f"; not used: {_some(unused)}" if unused else "")
+    sought = [name for name in own if name in fitting or not name.endswith("num_batches_tracked")]  # old files lack it
+    new, unused = [name for name in sought if name not in fitting], [name for name in tensors if name not in own]
+    counts = {"missing and so new": new, "unexpected and not used": unused}
+    others = (f"; {len(names)} {words}: {_some(names)}" for words, names in counts.items() if names)
+    return f"{len(fitting)} of {len(sought)} tensors loaded{''.join(others)}"
 
 
 def _is_classifier(name: str, model: nn.Module, own: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> bool:
@@ -79,10 +94,10 @@ def _unpickled(path: Path) -> dict[str, Tensor]:
         try:
             child = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=_SECONDS)
         except subprocess.TimeoutExpired as error:
-            raise ValueError(f"pretrained: {path}: took more than {_SECONDS} s to read") from error
+            raise ValueError(f"{path}: took more than {_SECONDS} s to read") from error
         if child.returncode or not target.is_file():
             reason = (child.stderr.strip().splitlines() or [f"exit {child.returncode}"])[-1]
-            raise ValueError(f"pretrained: {path}: holds more than plain tensors, or is damaged: {reason}")
+            raise ValueError(f"{path}: holds more than plain tensors, or is damaged: {reason}")
         return {name: tensor.clone() for name, tensor in load_file(target).items()}  # the file is gone after this
 
 

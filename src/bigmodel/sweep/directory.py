@@ -192,7 +192,7 @@ class Sweep:
         split, _, name = job.monitor.partition("/")
         with contextlib.suppress(TypeError, ValueError, LookupError, StopIteration):
             events = list(tail(self.run_of(number) / "metrics.jsonl"))
-            state.step, state.progress = int(events[-1]["step"]), min(1.0, events[-1]["epoch"] / job.epochs)
+            state.step, state.progress = int(events[-1]["step"]), min(1.0, events[-1]["epoch"] / (job.epochs or 1))
             state.value = next(float(event[name]) for event in reversed(events) if event["split"] == split)
 
     def told(self, number: int) -> str:

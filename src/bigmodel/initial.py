@@ -1,0 +1,66 @@
+"""The group `init`: first weights from elsewhere, and which parameters stay as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from torch import nn
+
+from bigmodel.errors import ConfigError
+from bigmodel.inference import best_checkpoint
+from bigmodel.models.foreign_weights import fit, read_weights
+from bigmodel.words import printable
+
+
+def initial(
+    model: nn.Module,
+    fresh: bool,
+    from_: str | None = None,
+    strip: str | None = None,
+    freeze: str | Sequence[str] | None = None,
+) -> list[str]:
+    """Bring weights into the model, and take the parameters that `freeze` matches out of training; lines that say so.
+
+    `from_` (in YAML `from`) is a weights file of anybody, or a run or checkpoint of this program. From the file's names
+    the prefix `strip` is taken away. A classifier of other classes stays new; nothing else may differ in shape. A run
+    that is not `fresh` has its weights from a checkpoint. Norms go on to keep running statistics, frozen or not.
+
+    Raises:
+        ConfigError: there is no such file, it is not of this model, or a pattern matches nothing or leaves nothing.
+        StorageError: no checkpoint of the run verifies.
+    """
+    lines = _loaded(model, from_, strip or "") if fresh and from_ is not None else []
+    patterns = [freeze] if isinstance(freeze, str) else freeze or ()
+    return [*lines, *([_frozen(model, patterns)] if patterns else [])]
+
+
+def _loaded(model: nn.Module, source: str, strip: str) -> list[str]:
+    warnings: list[str] = []
+    try:
+        if Path(source).is_dir():
+            found, warnings = best_checkpoint(Path(source), source)
+            tensors = dict(found.weights)
+        else:
+            tensors = read_weights(source)
+        report = fit(model, {name.removeprefix(strip): tensor for name, tensor in tensors.items()}, source)
+    except ValueError as error:
+        raise ConfigError(f"init.from: {error}") from error
+    except ConfigError as error:
+        raise ConfigError(*(f"init.from: {line.removeprefix('run: ')}" for line in error.lines)) from error
+    return [printable(line) for line in (*warnings, f"init.from={source}: {report}")]
+
+
+def _frozen(model: nn.Module, patterns: Sequence[str]) -> str:
+    named = dict(model.named_parameters())
+    for pattern in patterns:
+        matched = [parameter for name, parameter in named.items() if fnmatchcase(name, pattern)]
+        if not matched:
+            raise ConfigError(f"init.freeze: '{pattern}' matches no parameter; they are {', '.join([*named][:6])} ...")
+        for parameter in matched:
+            parameter.requires_grad_(False)
+    trained = [name for name, parameter in named.items() if parameter.requires_grad]
+    if not trained:
+        raise ConfigError("init.freeze: leaves no parameter to train")
+    return f"init.freeze: {len(named) - len(trained)} of {len(named)} parameters stay as they are"

@@ -1,0 +1,71 @@
+"""A small network of parallel branches, after GoogLeNet (Szegedy et al. 2015, arXiv:1409.4842)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from bigmodel.models.layers import filters
+from bigmodel.ranges import PositiveInt
+
+__all__ = ["Inception"]
+
+
+class _Branches(nn.Module):
+    """Filters of 1x1, 3x3 and 5x5 pixels and a pooling side by side, a quarter of the `width` each.
+
+    What is wider than a pixel sees its input through half as many filters of 1x1; 5x5 is two times 3x3, as of Szegedy
+    et al. 2016 (arXiv:1512.00567).
+    """
+
+    def __init__(self, width_in: int, width: int) -> None:
+        super().__init__()
+        part = width // 4
+        narrow = max(1, part // 2)
+        self.branches = nn.ModuleList(
+            [
+                filters(width_in, part, 1),
+                nn.Sequential(filters(width_in, narrow, 1), filters(narrow, part, 3)),
+                nn.Sequential(filters(width_in, narrow, 1), filters(narrow, part, 3), filters(part, part, 3)),
+                nn.Sequential(nn.MaxPool2d(3, 1, 1), filters(width_in, width - 3 * part, 1)),
+            ]
+        )
+
+    def forward(self, x_NCHW: Tensor) -> Tensor:
+        return torch.cat([branch(x_NCHW) for branch in self.branches], 1)
+
+
+class Inception(nn.Module):
+    """(N, C, H, W) to logits (N, classes): stages of `blocks` modules, the resolution halved between them.
+
+    Raises:
+        ValueError: the images are too small to be halved so often, or a stage is too narrow for four branches.
+    """
+
+    def __init__(
+        self,
+        input_shape: tuple[PositiveInt, PositiveInt, PositiveInt],
+        num_classes: PositiveInt,
+        widths: Sequence[PositiveInt] = (64, 128, 256),
+        blocks: PositiveInt = 2,
+        stem: PositiveInt = 32,
+    ) -> None:
+        super().__init__()
+        if min(input_shape[1:]) < 2 ** (len(widths) - 1):
+            raise ValueError(f"widths: {len(widths)} stages halve {input_shape[1]}x{input_shape[2]} pixels too often")
+        if min(widths, default=0) < 4:
+            raise ValueError(f"widths: need four channels or more, one a branch, not {list(widths)}")
+        layers: list[nn.Module] = [filters(input_shape[0], stem, 3)]
+        width_in = stem
+        for stage, width in enumerate(widths):
+            layers += [nn.MaxPool2d(2)] if stage else []
+            for _ in range(blocks):
+                layers.append(_Branches(width_in, width))
+                width_in = width
+        self.features = nn.Sequential(*layers)
+        self.head = nn.Linear(width_in, num_classes)
+
+    def forward(self, x_NCHW: Tensor) -> Tensor:
+        return self.head(self.features(x_NCHW).mean((2, 3)))  # type: ignore[no-any-return]

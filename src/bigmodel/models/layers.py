@@ -1,0 +1,14 @@
+"""What several networks are made of."""
+
+from __future__ import annotations
+
+from torch import nn
+
+__all__ = ["filters"]
+
+
+def filters(width_in: int, width: int, size: int) -> nn.Sequential:
+    """A convolution that keeps the resolution, batch norm, ReLU."""
+    convolution = nn.Conv2d(width_in, width, size, padding=size // 2, bias=False)
+    nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
+    return nn.Sequential(convolution, nn.BatchNorm2d(width), nn.ReLU(inplace=True))

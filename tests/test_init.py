@@ -1,0 +1,87 @@
+"""`init`: a run may begin with weights from elsewhere, of which a part stays as it is, and needs them only once."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from conftest import TINY, Answer, call, is_quiet
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return load_file(max((run / "checkpoints").glob("step-*")) / "model.safetensors")
+
+
+@pytest.fixture(scope="module")
+def tuned(tiny_run: Answer, tmp_path_factory: pytest.TempPathFactory) -> Answer:
+    """A run from a file: names with a prefix, a classifier of other classes, one tensor too many."""
+    here = tmp_path_factory.mktemp("tuned")
+    tensors = {f"net.{name}": tensor for name, tensor in weights(tiny_run.run).items()}
+    tensors |= {"net.head.weight": torch.zeros(3, 16), "net.head.bias": torch.zeros(3), "net.extra": torch.zeros(1)}
+    save_file(tensors, here / "foreign.safetensors")
+    return call(*TINY, "init.from=foreign.safetensors", "init.strip=net.", "init.freeze=layers.*", cwd=here)
+
+
+def test_what_fits_is_loaded_and_what_is_frozen_stays(tuned: Answer, tiny_run: Answer) -> None:
+    assert tuned.code == 0, tuned.err
+    before, after = weights(tiny_run.run), weights(tuned.run)
+    assert all(torch.equal(before[name], after[name]) for name in before if name.startswith("layers."))
+    assert not torch.equal(before["head.weight"], after["head.weight"])
+    words = (
+        "2 of 4 tensors loaded; 2 missing and so new: head.weight, head.bias; 1 unexpected and not used: extra",
+        "init.freeze: 2 of 4 parameters stay as they are",
+    )
+    for text in (tuned.out, (tuned.run / "train.log").read_text()):
+        assert all(line in text for line in words)
+
+
+def test_a_resumed_run_needs_the_file_no_more_and_stays_frozen(tuned: Answer, tmp_path: Path) -> None:
+    run = shutil.copytree(tuned.run, tmp_path / "run")
+    again = call(f"resume={run}", "epochs=3", cwd=tmp_path)  # where there is no such file
+    assert again.code == 0, again.err
+    frozen = [name for name in weights(run) if name.startswith("layers.")]
+    assert all(torch.equal(weights(run)[name], weights(tuned.run)[name]) for name in frozen)
+    assert not torch.equal(weights(run)["head.weight"], weights(tuned.run)["head.weight"])
+
+
+def test_without_epochs_a_run_of_another_is_tested_and_kept(tiny_run: Answer, tmp_path: Path) -> None:
+    words = (*TINY, f"init.from={tiny_run.run}", "epochs=0")
+    plan = call(*words, "dry_run=true", cwd=tmp_path)
+    assert re.search(r"(?m)^ +init  init.from=.*: 4 of 4 tensors loaded$", plan.out), plan.out + plan.err
+    kept = call(*words, cwd=tmp_path)
+    assert kept.code == 0, kept.err
+    summary, original = (json.loads((run / "summary.json").read_text()) for run in (kept.run, tiny_run.run))
+    assert (summary["state"], summary["step"], summary["test"]) == ("done", 0, original["test"])
+    shown = call(f"run={kept.run}", "device=cpu", "format=json", cwd=tmp_path, verb="evaluate")
+    assert (shown.code, json.loads(shown.out)["step"]) == (0, 0), shown.err
+    on = call(f"resume={kept.run}", "epochs=1", cwd=tmp_path)
+    assert (on.code, "init.from" in on.out) == (0, False), on.out + on.err
+    assert json.loads((kept.run / "summary.json").read_text())["step"] == 3
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["init.from=nowhere.pth"], "init.from: there is no file 'nowhere.pth'"),
+        (["init.from=."], "init.from: there is no run at '.'"),
+        (["init.from=other.safetensors"], "none of its tensors is in this model; it has a.b"),
+        (
+            ["init.from=other.safetensors", "init.strip=a."],
+            "init.from: other.safetensors: is of another model or input",
+        ),
+        (["init.freeze=body.*"], "init.freeze: 'body.*' matches no parameter; they are layers.0.weight"),
+        (["init.freeze=[layers.*,*head*]"], "init.freeze: leaves no parameter to train"),
+        (["init.strip=3"], "init.strip: must be a text or null, not 3"),
+    ],
+)
+def test_mistakes_are_told_in_a_line(words: list[str], said: str, tmp_path: Path) -> None:
+    save_file({"a.b": torch.zeros(2), "a.layers.0.weight": torch.zeros(2, 2)}, tmp_path / "other.safetensors")
+    (line,) = is_quiet(call(*TINY, *words, cwd=tmp_path), code=2)
+    assert said in line
+    assert not (tmp_path / "outputs").exists()
