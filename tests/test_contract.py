@@ -183,6 +183,7 @@ FAMILIES = {
 ELSEWHERE = {"timm", "torchvision"}  # tests/models: their import alone takes seconds
 ALSO = {
     "dataset=adult": "tabular_mlp",
+    "dataset=audio_folder": "audio_cnn",
     "dataset=banking77": "text_cnn",
     "dataset=etth1": "dlinear",
     "dataset=names": "gpt",

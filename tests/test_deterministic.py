@@ -17,6 +17,7 @@ from bigmodel.errors import ConfigError
 from conftest import Answer, call, fingerprint, is_quiet, only_run, records
 from datasets.test_cifar import binary10
 from datasets.test_cifar import records as cifar_records
+from datasets.test_medmnist import contents as medmnist_contents
 from datasets.test_mnist import write as write_mnist
 from forks import finished, launch
 from test_contract import FAMILIES, beside
@@ -82,12 +83,19 @@ def _mnist(parent: Path, name: str) -> None:
     write_mnist(parent / name)
 
 
+def _medmnist(parent: Path, name: str) -> None:
+    parent.mkdir()
+    np.savez(parent / f"{name}.npz", **medmnist_contents(times=4, shape=(28, 28)))
+
+
 DATASETS: dict[str, tuple[Callable[[Path], object], list[str]]] = {
     "digits": (lambda root: None, []),
     "cifar10": (lambda root: (root.mkdir(), binary10(root)), ["data_dir={}"]),
     "cifar100": (_cifar100, ["data_dir={}"]),
     "mnist": (lambda root: _mnist(root, "mnist"), ["data_dir={}"]),
     "fashion_mnist": (lambda root: _mnist(root, "fashion_mnist"), ["data_dir={}"]),
+    "breastmnist": (lambda root: _medmnist(root, "breastmnist"), ["data_dir={}"]),
+    "pneumoniamnist": (lambda root: _medmnist(root, "pneumoniamnist"), ["data_dir={}"]),
     "image_folder": (_pictures, ["dataset.root={}", "resident_gb=0"]),
     "csv_images": (_pictures, ["dataset.file={}/list.csv", "resident_gb=0", "workers=1"]),
 }

@@ -18,11 +18,13 @@ from bigmodel.interfaces import Reading
 SIZES = {"train": 6, "val": 3, "test": 4}
 
 
-def contents(colours: tuple[int, ...] = ()) -> dict[str, np.ndarray]:
+def contents(colours: tuple[int, ...] = (), times: int = 1, shape: tuple[int, int] = (5, 4)) -> dict[str, np.ndarray]:
+    """`times` as many samples as in SIZES."""
     generator = np.random.default_rng(0)
     made = {}
-    for split, size in SIZES.items():
-        made[f"{split}_images"] = generator.integers(0, 256, (size, 5, 4, *colours), dtype=np.uint8)
+    for split, few in SIZES.items():
+        size = few * times
+        made[f"{split}_images"] = generator.integers(0, 256, (size, *shape, *colours), dtype=np.uint8)
         made[f"{split}_labels"] = generator.integers(0, 2, (size, 1), dtype=np.uint8)
     return made
 

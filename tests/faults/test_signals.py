@@ -22,6 +22,7 @@ PACKAGE = """
 import json, os, signal, time
 from collections.abc import Sequence
 from pathlib import Path
+from dataclasses import replace
 from torch import nn
 from bigmodel.augment import Augment
 from bigmodel.datasets import digits as own
@@ -44,9 +45,9 @@ def at(name):
 def digits(num_classes: int | None, input_shape: Sequence[int], mean: Sequence[float], std: Sequence[float],
            val_fraction: float, augment: Augment):
     at("dataset")
-    same = own._same
-    own._same = lambda arrays: (at("load"), same(arrays))[1]
-    return own.digits(num_classes, input_shape, mean, std, val_fraction, augment)
+    made = own.digits(num_classes, input_shape, mean, std, val_fraction, augment)
+    sources = {name: lambda split=split: (at("load"), split())[1] for name, split in made.sources.items()}
+    return replace(made, sources=sources)
 
 class Net(nn.Module):
     def __init__(self) -> None:
