@@ -13,6 +13,7 @@ import os
 import re
 import resource
 import sys
+import tempfile
 import threading
 from pathlib import Path
 from time import process_time
@@ -26,8 +27,11 @@ _PROGRAMS = frozenset({"git", "uname"})  # a run notes its commit; platform asks
 _HANDED_OVER = re.compile(
     r".*/multiprocessing/(queues|connection|managers)\.py$"
 )  # where data workers' pickles are read
+_TEMPORARY = tempfile.gettempdir()
 # tempfile's names, its trial of a folder, where torch would put compiled code, and what is no file
-_SCRATCH = re.compile(r"/tmp/(tmp|torchinductor_|pymp-)|/tmp/[a-z0-9_]{8}$|/dev/(null|shm/)|/proc/self/")
+_SCRATCH = re.compile(
+    rf"{re.escape(_TEMPORARY)}/(tmp|torchinductor_|pymp-|[a-z0-9_]{{8}}$)|/dev/(null|shm/)|/proc/self/"
+)
 
 
 def begin(report: Path, hostile: Path, may_write: tuple[Path, ...], memory: int, imports: tuple[str, ...] = ()) -> None:
@@ -71,7 +75,7 @@ def begin(report: Path, hostile: Path, may_write: tuple[Path, ...], memory: int,
 def _violation(event: str, arguments: tuple[Any, ...], hostile: str, own: tuple[str, ...]) -> str | None:
     shown = repr(arguments)[:200]
     if event in _SPAWNS or event in _REACHES:
-        return None if event == "socket.connect" and str(arguments[1]).startswith("/tmp/pymp-") else shown
+        return None if event == "socket.connect" and str(arguments[1]).startswith(f"{_TEMPORARY}/pymp-") else shown
     if event == "subprocess.Popen":
         command = [os.fsdecode(word) if isinstance(word, bytes) else str(word) for word in arguments[1]]
         expected = command[:1] == [sys.executable] and command[1:4] == ["-P", "-m", "bigmodel.models.unpickle"]
