@@ -72,10 +72,10 @@ def test_a_batch_is_as_long_as_its_longest_asks_for(tmp_path: Path) -> None:
     ("content", "message"),
     [
         ("text,label\ngood,1\n,0\n", r"a\.csv:3: column 'text': empty"),
-        ("text,label\ngood\n", r"a\.csv:2: column 'label': empty"),
-        ("text,label\ngood,1,2\n", r"a\.csv:2: column 3: has no name"),
+        ("text,label\ngood\n", r"a\.csv:2: column 'label': not there: the row ends after 1"),
+        ("text,label\ngood,1,2\n", r"a\.csv:2: has 3 fields, for 2 columns"),
         ("text,kind\ngood,1\n", r"a\.csv:1: needs one column 'label'; the columns are: text, kind"),
-        ('text,label\n"good,1\n', r"a\.csv:2: cannot be read"),
+        ('text,label\n"good,1\n', r"a\.csv:2: not CSV"),
         ("text,label\n", r"a\.csv: holds no texts"),
         ("text,label\n" + ",1\n" * 9, r"a\.csv: 4 more bad rows"),
     ],

@@ -9,7 +9,8 @@ from typing import Literal
 
 import torch
 
-from bigmodel.datasets.labelled_rows import Row, questions, refuse, table
+from bigmodel.datasets.labelled_rows import Row, questions, table
+from bigmodel.datasets.rows import refuse, sorted_labels
 from bigmodel.datasets.splits import held_out
 from bigmodel.datasets.tensors import TensorDataset, fingerprint
 from bigmodel.datasets.tokenizers import Bytes, Tokenizer, learned_words
@@ -67,7 +68,7 @@ def labelled_text(
     rows = {
         split: [replace(row, label=names.get(row.label, row.label)) for row in part] for split, part in rows.items()
     }
-    classes = _sorted_labels({row.label for row in rows["train"]})
+    classes = sorted_labels(row.label for row in rows["train"])
     numbers = {label: number for number, label in enumerate(classes)}
     for split, part in rows.items():
         strange = [row for row in part if row.label not in numbers]
@@ -115,10 +116,3 @@ def _found(data_dir: str, key: str, name: str, source: str | None) -> Path:
         where = f"; get it from {source}" if source else ""
         raise DataError(f"dataset.{key}: there is no '{name}' in '{data_dir}', nor in its folder text{where}")
     return found
-
-
-def _sorted_labels(labels: set[str]) -> list[str]:
-    try:
-        return sorted(labels, key=lambda label: (int(label), label))
-    except ValueError:
-        return sorted(labels)

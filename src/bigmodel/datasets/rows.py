@@ -24,7 +24,8 @@ class Format:
     """How a text file is written. Parquet has its own names and no need of the rest but `strip` and `missing`.
 
     `columns` are the names where the first line has none. `strip` are characters to take off both ends of a value;
-    `missing` are the values that then stand for none. Lines that begin with `comment`, and empty ones, are passed over.
+    `missing` are the values that then stand for none. Unless `quoted`, a quotation mark is a letter like others. Lines
+    that begin with `comment`, and empty ones, are passed over.
     """
 
     columns: Sequence[str] | None = None
@@ -32,6 +33,7 @@ class Format:
     comment: str | None = None
     strip: str = " "
     missing: Sequence[str] = ("",)
+    quoted: bool = True
 
     def __post_init__(self) -> None:
         if len(self.separator) != 1 or self.separator in '"\r\n':
@@ -126,7 +128,13 @@ def _text(file: str | Path, form: Format, wanted: Sequence[str]) -> list[Row]:
         nullcontext(sys.stdin) if str(file) == STDIN else open(file, encoding="utf-8-sig", newline="")  # noqa: SIM115
     )
     with lines as stream:
-        reader = csv.reader(stream, delimiter=form.separator, skipinitialspace=True, strict=True)
+        reader = csv.reader(
+            stream,
+            delimiter=form.separator,
+            quoting=csv.QUOTE_MINIMAL if form.quoted else csv.QUOTE_NONE,
+            skipinitialspace=True,
+            strict=True,
+        )
         try:
             for fields in reader:
                 if not fields or (form.comment is not None and fields[0].startswith(form.comment)):
