@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import load_file
 
 from bigmodel.augment import Augment
+from bigmodel.conf_directory import conf_directory
 from bigmodel.datasets.digits import digits
 from bigmodel.datasets.tensors import TensorDataset
 from bigmodel.datasets.text import text
@@ -45,6 +46,16 @@ class Net(nn.Module):
         return y if y.mean() > 100 else y + 1
 """
 
+SLOW = """
+import time
+from bigmodel.models.mlp import MLP
+
+class Net(MLP):
+    def forward(self, x):
+        time.sleep(0.01)  # so that a run lasts until a signal comes, however busy the machine
+        return super().forward(x)
+"""
+
 
 def same(there: Path, here: Path, of_norm: float = 1e-4) -> None:
     """Two runs of one config left the same files, with numbers that are equal within rounding."""
@@ -64,10 +75,10 @@ def _newest(run: Path) -> Path:
     return max((run / "checkpoints").glob("step-*"))
 
 
-def separate(sweep_path: Path, number: int, cwd: Path, cli: Callable[..., Answer]) -> Path:
+def separate(sweep_path: Path, number: int, cwd: Path, cli: Callable[..., Answer], *words: str) -> Path:
     """The directory of a job's separate run."""
     cwd.mkdir()
-    cli(f"--config-path={sweep_path / 'jobs'}", f"--config-name={number}", cwd=cwd)
+    cli(f"--config-path={sweep_path / 'jobs'}", f"--config-name={number}", *words, cwd=cwd)
     return only_run(cwd)
 
 
@@ -113,9 +124,18 @@ def test_what_cannot_be_one_program_says_why(tmp_path: Path) -> None:
     assert [row[2] for row in table(said)] == ["done"] * 3
 
 
-def test_what_was_cut_off_goes_on_as_one_program(tmp_path: Path, cli: Callable[..., Answer]) -> None:
-    often = ("epochs=30", "evaluate_every=10epoch", "save_every=5steps")
-    started = [AS_ONE, *JOB, *often, "model=mlp", "model.hidden=[8]", "model.dropout=0.1", "seed=1,2"]
+def test_what_was_cut_off_goes_on_as_one_program(
+    tmp_path: Path, cli: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = tmp_path / "own" / "model"
+    own.mkdir(parents=True)
+    mlp = (conf_directory() / "model" / "mlp.yaml").read_text(encoding="utf-8")
+    (own / "slow.yaml").write_text(mlp.replace("bigmodel.models.mlp.MLP", "slow_net.Net"))
+    (tmp_path / "slow_net.py").write_text(SLOW)
+    monkeypatch.syspath_prepend(tmp_path)
+    trusted, often = "trust=[slow_net]", ("epochs=30", "evaluate_every=10epoch", "save_every=5steps")
+    slow = ("--config-dir=own", trusted, "model=slow", "model.hidden=[8]", "model.dropout=0.1")
+    started = [AS_ONE, *JOB, *often, *slow, "seed=1,2"]
     for number, code in ((signal.SIGTERM, 75), (signal.SIGKILL, -signal.SIGKILL)):
         before = {*tmp_path.glob("outputs/sweeps/*/1/checkpoints/step-*")}
         process = sweep(*started, cwd=tmp_path)
@@ -126,7 +146,7 @@ def test_what_was_cut_off_goes_on_as_one_program(tmp_path: Path, cli: Callable[.
         assert [json.loads(file.read_text())["state"] for file in directory.glob("*/summary.json")] == [
             "interrupted"
         ] * 2
-        started = [f"resume={directory.relative_to(tmp_path)}"]
+        started = [f"resume={directory.relative_to(tmp_path)}", trusted]
     code, said = swept(*started, cwd=tmp_path)
     assert code == 0, said
     assert "as 1 program" in said
@@ -134,7 +154,7 @@ def test_what_was_cut_off_goes_on_as_one_program(tmp_path: Path, cli: Callable[.
         assert (directory / str(job) / "train.log").read_text().count("resumes at step") == 2
         steps = [record["step"] for record in records(directory / str(job)) if record["split"] == "train"]
         assert steps == list(range(1, 91))
-    same(separate(directory, 1, tmp_path / "separate", cli), directory / "1", of_norm=1e-3)
+    same(separate(directory, 1, tmp_path / "separate", cli, trusted), directory / "1", of_norm=1e-3)
 
 
 def test_data_that_is_shared_is_as_that_of_a_separate_run(tmp_path: Path) -> None:
