@@ -1,0 +1,162 @@
+"""What Hydra's launchers and sweepers are given: the jobs of a sweep, by themselves, all together or as a search."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from bigmodel.config import Config, problems_of
+from bigmodel.errors import BigmodelError, ConfigError, Interrupted
+from bigmodel.guard import complain
+from bigmodel.search.plan import count
+from bigmodel.search.start import Bases, prepared
+from bigmodel.search.study import Search
+from bigmodel.signals import Stop
+from bigmodel.sweep import gpus
+from bigmodel.sweep.directory import Entry, Sweep, entry, is_sweep, shared
+from bigmodel.sweep.engines import OWN, VECTORIZED, checked, opened
+from bigmodel.sweep.makes import make_of, refusal
+from bigmodel.sweep.programs import settled_for
+from bigmodel.sweep.run import ending, run
+from bigmodel.sweep.settings import settings, settled
+from bigmodel.sweep.table import jobs_in_words, listing, say
+
+Composed = tuple[int, Sequence[str], DictConfig]  # number, overrides, config
+
+
+@dataclass
+class HydraTask:
+    """What Hydra's launchers are given."""
+
+    trust: tuple[str, ...]
+    stop: Stop
+    dry_run: bool
+    seeds: bool = False
+    code: int = 0  # of the first job that failed
+    _sweep: Sweep | None = None
+
+    def __call__(self, composed: DictConfig) -> None:
+        """One job in this process, as Hydra's own launchers want it; that it fails stops no other."""
+        from bigmodel.commands import train
+
+        hydra = HydraConfig.get()
+        try:
+            train.run(Config(composed, self.trust), self.stop, Path(hydra.sweep.dir) / str(hydra.job.num))
+        except Interrupted as error:
+            complain(error.lines)
+            raise SystemExit(error.exit_code) from None
+        except BigmodelError as error:
+            complain([*error.lines, f"job {hydra.job.num} failed"])
+            self.code = self.code or error.exit_code
+        except Exception as error:  # a bug, ours or a user's model's: the other jobs are worth their results
+            complain([f"job {hydra.job.num} failed: {type(error).__name__}: {error}"])
+            self.code = self.code or 1
+
+    def together(self, path: Path, jobs: Iterator[Composed], chosen: Mapping[str, Any]) -> list[float | None]:
+        """All jobs, or those of one batch of a sweeper that asks in batches: frozen, run, and the best of each, which
+        is None for one that failed.
+        """
+        engine, options = _engine(chosen)
+        chosen = settings(chosen)
+        if self.dry_run:
+            overrides = {number: [*words] for number, words, _ in jobs}
+            common = shared(overrides.values())
+            for line in listing({number: [w for w in words if w not in common] for number, words in overrides.items()}):
+                say(line)
+            return [None] * len(overrides)
+        if self._sweep is None:
+            self._sweep = _new(path)
+        sweep = self._sweep
+        before = sweep.states()
+        if chosen["on_failure"] == "stop" and any(state.word != "done" for state in before.values()):
+            return [None for _ in jobs]  # of a batch before this one
+        with opened(sweep, engine, options) as workers:  # ours loads torch while the configs are composed here
+            frozen = self._frozen(jobs, engine == VECTORIZED)
+            entries, wanted = [job for job, _ in frozen], len(before) + len(frozen)
+            how = settled_for(entries, chosen["jobs"], chosen["on_failure"], wanted, engine, options)
+            sweep.freeze(frozen, how, self.trust)
+            numbers = [job.number for job in entries]
+            run(sweep, workers, numbers, self.trust, self.stop)
+        states = sweep.states(numbers)
+        return [state.value if state.word == "done" else None for state in states.values()]
+
+    def search(
+        self,
+        path: Path,
+        chosen: Mapping[str, Any],
+        given: Mapping[str, Any],
+        overrides: Mapping[str, Any],
+        groups: set[str],
+        bases: Bases,
+    ) -> None:
+        """A search, of what `prepared` takes: frozen, then run. Raises as `prepared`; nothing was made then."""
+        if self.seeds:
+            raise ConfigError("seeds: not with a search; train its best trial with several seeds")
+        engine, options = _engine(chosen)
+        if engine == VECTORIZED:
+            raise ConfigError(
+                "hydra/launcher=vectorized: a search asks for its trials one by one; leave the launcher out"
+            )
+        chosen = settings(chosen)
+        plan, configs = prepared(given, overrides, groups, bases, self.trust)
+        trials = plan.trials(count(given["n_trials"]))
+        if self.dry_run:
+            for line in plan.listing(trials):
+                say(line)
+            return
+        path.mkdir(parents=True, exist_ok=True)
+        self._sweep = sweep = _new(path)
+        with opened(sweep, engine, options) as workers:
+            plan.write(path, [config.open_yaml() for config in configs])
+            kinds = {str(config.tree["device"].get("kind", "cpu")) for config in configs}
+            sweep.trials = trials
+            how = settled(chosen["jobs"], chosen["on_failure"], kinds, trials, len(gpus.visible()), engine, options)
+            sweep.freeze([], how, self.trust)
+            run(sweep, workers, [], self.trust, self.stop, Search(sweep, plan, self.trust))
+
+    def end(self) -> int:
+        """Once Hydra is through: tell what has become of all jobs, and return the exit code. Raises as `ending`."""
+        if self._sweep is not None and is_sweep(self._sweep.path):
+            self.code = ending(self._sweep, self.stop, self.trust)
+        return self.code
+
+    def close(self) -> None:
+        """Let another process take the sweep up."""
+        if self._sweep is not None:
+            self._sweep.lock.release()
+
+    def _frozen(self, jobs: Iterator[Composed], as_one: bool) -> list[tuple[Entry, str]]:
+        """ConfigError unless every job's config is right. Where they are to be `as_one`, each has its make."""
+        frozen, problems, apart = [], list[str](), dict[str, list[int]]()
+        for number, words, composed in jobs:
+            if self.stop():
+                raise Interrupted(f"stopped by {self.stop.name}; nothing more was started")
+            config = Config(composed, self.trust)
+            problems += problems_of(config, "train")
+            if not problems:
+                why = refusal(config.tree) if as_one else None
+                if why:
+                    apart.setdefault(why, []).append(number)
+                made = make_of(config.tree) if as_one and not why else ""
+                frozen.append((entry(number, words, config.tree, made), config.yaml()))
+        if problems:
+            raise ConfigError(*dict.fromkeys(problems))
+        for why, numbers in apart.items():
+            say(f"{jobs_in_words(numbers)} not as one program with others: {why}")
+        return frozen
+
+
+def _engine(chosen: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    engine = str(chosen.get("engine", OWN))
+    return engine, checked(engine, chosen.get("options", {}))
+
+
+def _new(path: Path) -> Sweep:
+    if is_sweep(path):
+        raise ConfigError(f"hydra.sweep.dir: a sweep is there already; to go on with it: -m resume={path}")
+    return Sweep(path)
