@@ -3,8 +3,8 @@
 python benchmarks/nanogpt.py [--steps 100] [--repeats 5] [--threads 1]
 
 nanoGPT's CPU setting: 4 layers, 4 heads, 128 wide, 64 tokens, batches of 12, AdamW, gradients clipped to 1. Both run in
-this process, in turns, on the same text. The hand-written model is the GPT-2 layout without biases; this package's are
-`layout=gpt2` and `layout=llama`. Exit code 1 if the loop with the GPT-2 layout reaches less than 0.97 of the other.
+this process, in turns, on the same text. The hand-written model is what nanoGPT trains by default, GPT-2's without
+biases, which is `layout=nanogpt` here. Exit code 1 if that is not as fast; the other layouts are for reading.
 """
 
 from __future__ import annotations
@@ -28,12 +28,14 @@ from bigmodel.interfaces import Reading
 from bigmodel.job import Job
 from bigmodel.loop import Plan, train
 from bigmodel.models.gpt import GPT
+from bigmodel.models.transformer import Layout
 from bigmodel.optim.adam import adamw
 from bigmodel.schedules import Cosine
 from bigmodel.tasks.language_modelling import LanguageModelling
 
 LAYERS, HEADS, WIDTH, CONTEXT, BATCH, TOKENS = 4, 4, 128, 64, 12, 65
-BAR = 0.97
+LAYOUTS: tuple[Layout, ...] = ("nanogpt", "gpt2", "llama")
+BAR = 1.0
 NEVER = 10**9
 
 
@@ -106,9 +108,9 @@ class NoCheckpoints:
         return None
 
 
-def ours(steps: int, data: TextData, device: Device, layout: str) -> float:
+def ours(steps: int, data: TextData, device: Device, layout: Layout) -> float:
     """Tokens per second."""
-    model = GPT(TOKENS, CONTEXT, LAYERS, HEADS, WIDTH, layout=layout)  # type: ignore[arg-type]
+    model = GPT(TOKENS, CONTEXT, LAYERS, HEADS, WIDTH, layout=layout)
     optimizer = adamw(model, betas=(0.9, 0.99), weight_decay=0.1)
     job = Job(
         model=model,
@@ -138,7 +140,7 @@ def measured(steps: int, repeats: int, device: Device) -> Iterator[tuple[str, fl
     tokens = torch.from_numpy(dataset.parts["train"])
     for turn in range(repeats + 1):
         found = {"by hand": by_hand(steps, tokens)}
-        found |= {layout: ours(steps, data, device, layout) for layout in ("gpt2", "llama")}
+        found |= {layout: ours(steps, data, device, layout) for layout in LAYOUTS}
         if turn:  # the first fills caches
             yield from found.items()
 
@@ -156,8 +158,8 @@ def main() -> int:
         rates.setdefault(name, []).append(rate)
     for name, found in rates.items():
         print(f"{name:>8} {statistics.median(found):9,.0f} tokens/s")
-    ratio = statistics.median(one / hand for one, hand in zip(rates["gpt2"], rates["by hand"], strict=True))
-    print(f"gpt2 / by hand: {ratio:.3f} (bar {BAR})")
+    ratio = statistics.median(one / hand for one, hand in zip(rates["nanogpt"], rates["by hand"], strict=True))
+    print(f"nanogpt / by hand: {ratio:.3f} (bar {BAR})")
     return 0 if ratio >= BAR else 1
 
 

@@ -13,7 +13,7 @@ from bigmodel.predicting.generation import generate
 from bigmodel.predicting.sampling import Sampling
 from bigmodel.tasks.language_modelling import LanguageModelling
 
-LAYOUTS = pytest.mark.parametrize("layout", ["llama", "gpt2"])
+LAYOUTS = pytest.mark.parametrize("layout", ["llama", "gpt2", "nanogpt"])
 
 
 def _model(layout: str) -> GPT:

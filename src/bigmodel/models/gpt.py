@@ -20,8 +20,8 @@ class GPT(nn.Module):
     """Tokens (N, T) to logits (N, T, V) of each next token; T is at most `context`.
 
     `layout` llama: rotary positions (Su et al. 2021, arXiv:2104.09864), RMS norm, SwiGLU (Shazeer 2020,
-    arXiv:2002.05202), no biases. gpt2: learned positions, layer norm, GELU, biases (Radford et al. 2019). The output
-    weights are those of the embedding, if `tied`.
+    arXiv:2002.05202), no biases. gpt2: learned positions, layer norm, GELU, biases (Radford et al. 2019). nanogpt: the
+    same without biases (Karpathy 2022). The output weights are those of the embedding, if `tied`.
 
     Raises:
         ValueError: the heads do not divide the width into even parts.
@@ -35,7 +35,7 @@ class GPT(nn.Module):
         heads: PositiveInt = 4,
         width: PositiveInt = 128,
         dropout: BelowOne = 0.0,
-        layout: Literal["llama", "gpt2"] = "llama",
+        layout: Literal["llama", "gpt2", "nanogpt"] = "llama",
         tied: bool = True,
     ) -> None:
         super().__init__()
@@ -46,8 +46,8 @@ class GPT(nn.Module):
         self.embed = nn.Embedding(vocab_size, width)
         self.positions = None if llama else nn.Embedding(context, width)
         self.dropout = nn.Dropout(dropout)
-        self.blocks = nn.ModuleList(Block(width, heads, dropout, llama) for _ in range(layers))
-        self.norm = norm(width, llama)
+        self.blocks = nn.ModuleList(Block(width, heads, dropout, layout) for _ in range(layers))
+        self.norm = norm(width, layout)
         self.head = None if tied else nn.Linear(width, vocab_size, bias=False)
         self.register_buffer("turn_2TD", turns(context, width // heads) if llama else None, persistent=False)
         self.turn_2TD: Tensor | None

@@ -6,6 +6,7 @@ N sequences, T tokens, C channels, H heads of D channels, F channels within an M
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +18,7 @@ __all__ = [
     "Cache",
     "CrossAttention",
     "EncoderBlock",
+    "Layout",
     "SwiGLU",
     "initialise",
     "mean_of_tokens",
@@ -26,6 +28,7 @@ __all__ = [
     "turns",
 ]
 
+Layout = Literal["llama", "gpt2", "nanogpt"]
 _BASE = 10_000.0  # of the rotary wavelengths
 
 
@@ -72,14 +75,15 @@ class Cache:
 class Block(nn.Module):
     """Attention, then an MLP, each after a norm and added to what came in.
 
-    `llama`: RMS norm, SwiGLU (Shazeer 2020, arXiv:2002.05202), no biases; else layer norm, GELU, biases.
+    llama: RMS norm, SwiGLU (Shazeer 2020, arXiv:2002.05202), no biases. gpt2: layer norm, GELU as its formula with tanh
+    has it, biases. nanogpt: layer norm, GELU, no biases.
     """
 
-    def __init__(self, width: int, heads: int, dropout: float, llama: bool) -> None:
+    def __init__(self, width: int, heads: int, dropout: float, layout: Layout) -> None:
         super().__init__()
-        self.before_attention, self.before_mlp = norm(width, llama), norm(width, llama)
-        self.attention = Attention(width, heads, dropout, bias=not llama)
-        self.mlp = SwiGLU(width) if llama else _GELU(width)
+        self.before_attention, self.before_mlp = norm(width, layout), norm(width, layout)
+        self.attention = Attention(width, heads, dropout, bias=layout == "gpt2")
+        self.mlp = SwiGLU(width) if layout == "llama" else _GELU(width, layout)
         self.dropout = nn.Dropout(dropout)
 
     def forward(
@@ -160,17 +164,19 @@ class SwiGLU(nn.Module):
 
 
 class _GELU(nn.Module):
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, layout: Layout) -> None:
         super().__init__()
-        self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+        bias = layout == "gpt2"
+        self.up, self.down = nn.Linear(width, 4 * width, bias=bias), nn.Linear(4 * width, width, bias=bias)
+        self.approximate = "tanh" if layout == "gpt2" else "none"
 
     def forward(self, x_NTC: Tensor) -> Tensor:
-        return self.down(F.gelu(self.up(x_NTC), approximate="tanh"))  # type: ignore[no-any-return]
+        return self.down(F.gelu(self.up(x_NTC), approximate=self.approximate))  # type: ignore[no-any-return]
 
 
-def norm(width: int, llama: bool) -> nn.Module:
+def norm(width: int, layout: Layout) -> nn.Module:
     """RMS norm, or layer norm."""
-    return nn.RMSNorm(width, eps=1e-5) if llama else nn.LayerNorm(width)
+    return nn.RMSNorm(width, eps=1e-5) if layout == "llama" else nn.LayerNorm(width, bias=layout == "gpt2")
 
 
 def mean_of_tokens(x_NTC: Tensor, tokens_NT: Tensor) -> Tensor:
