@@ -19,7 +19,10 @@ from pathlib import Path
 
 _server = multiprocessing.get_context("forkserver")
 _server.set_forkserver_preload(
-    ["torch", "numpy", "bigmodel.cli", "bigmodel.resume", "bigmodel.sweep.by_hydra", "bigmodel.sweep.together"]
+    [
+        *("torch", "numpy", "optuna"),
+        *("bigmodel.cli", "bigmodel.resume", "bigmodel.sweep.by_hydra", "bigmodel.sweep.together"),
+    ]
 )
 _OWN = ("BIGMODEL_DATA_DIR", "BIGMODEL_TRACEBACK", "BIGMODEL_SWEEP", "HYDRA_FULL_ERROR")
 

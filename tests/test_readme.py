@@ -19,6 +19,7 @@ from bigmodel import errors
 from bigmodel.sweep.directory import Entry, Sweep
 from bigmodel.sweep.settings import Settings
 from conftest import TINY, call
+from warm import swept
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -94,6 +95,11 @@ def works(verb, words, workplace):
         answer = call(*words, cwd=workplace, verb=verb)
         assert (answer.code, "NVIDIA" in answer.err) == (2, True), answer.err
         words = [word for word in words if word != "device=cuda"] + ["device=cpu"]
+    if "-m" in words or "seeds" in settings:
+        code, said = swept(*words, multirun=False, cwd=workplace)
+        assert code == 0, said
+        assert said
+        return
     answer = call(*words, cwd=workplace, verb=verb)
     assert answer.code == 0, answer.err
     assert answer.out

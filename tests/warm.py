@@ -15,18 +15,24 @@ from forks import ForkServerProcess, finished, launch
 
 
 def sweep(
-    *words: str, cwd: Path, environment: dict[str, str] | None = None, output: Path | None = None
+    *words: str,
+    cwd: Path,
+    environment: dict[str, str] | None = None,
+    output: Path | None = None,
+    multirun: bool = True,
 ) -> ForkServerProcess:
-    """`bigmodel-train -m …` as a child; what it says goes to `output`, else to `cwd`/said."""
+    """`bigmodel-train -m …`, or without -m, as a child; what it says goes to `output`, else to `cwd`/said."""
     cwd.mkdir(exist_ok=True)
     output = output or cwd / "said"
-    return launch("-m", *words, cwd=cwd, output=output, environment=environment, before=_forked_templates)
+    return launch(
+        *(["-m"] if multirun else []), *words, cwd=cwd, output=output, environment=environment, before=_forked_templates
+    )
 
 
-def swept(*words: str, cwd: Path, environment: dict[str, str] | None = None) -> tuple[int, str]:
+def swept(*words: str, cwd: Path, environment: dict[str, str] | None = None, multirun: bool = True) -> tuple[int, str]:
     """Its exit code and what it said."""
     (cwd / "said").unlink(missing_ok=True)
-    code = finished(sweep(*words, cwd=cwd, environment=environment))
+    code = finished(sweep(*words, cwd=cwd, environment=environment, multirun=multirun))
     return code, (cwd / "said").read_text(encoding="utf-8")
 
 
