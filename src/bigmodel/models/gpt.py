@@ -6,12 +6,14 @@ N sequences, T tokens, C channels, H heads of D channels, V tokens in the vocabu
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bigmodel.models.gpt2_names import is_gpt2, own_names
 from bigmodel.ranges import BelowOne, PositiveInt
 
 __all__ = ["GPT"]
@@ -39,7 +41,7 @@ class GPT(nn.Module):
 
     `layout` llama: rotary positions (Su et al. 2021, arXiv:2104.09864), RMS norm, SwiGLU (Shazeer 2020,
     arXiv:2002.05202), no biases. gpt2: learned positions, layer norm, GELU, biases (Radford et al. 2019). The output
-    weights are those of the embedding, if `tied`.
+    weights are those of the embedding, if `tied`. With gpt2, GPT-2's own weights can be loaded by their own names.
 
     Raises:
         ValueError: the heads do not divide the width into even parts.
@@ -89,6 +91,14 @@ class GPT(nn.Module):
             cache.length = last
         x_NTC = self.norm(x_NTC)
         return F.linear(x_NTC, self.embed.weight) if self.head is None else self.head(x_NTC)
+
+    def translated(self, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """GPT-2's weights by this model's names; others as they are. ValueError if they do not go with the layout."""
+        if not is_gpt2(tensors):
+            return tensors
+        if self.positions is None:
+            raise ValueError("these weights are GPT-2's; set model.layout=gpt2")
+        return own_names(tensors, self.context, tied=self.head is None)
 
     def cache(self, count: int) -> Cache:
         """An empty cache for so many sequences."""
