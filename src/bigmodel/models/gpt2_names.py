@@ -25,7 +25,7 @@ _MASKS = (".attn.bias", ".attn.masked_bias")  # which token sees which, kept bes
 
 def is_gpt2(tensors: Mapping[str, Tensor]) -> bool:
     """Whether they are named as GPT-2's are."""
-    return "wte.weight" in tensors and "wpe.weight" in tensors
+    return all(name in tensors and tensors[name].ndim == 2 for name in ("wte.weight", "wpe.weight"))
 
 
 def own_names(tensors: Mapping[str, Tensor], context: int, tied: bool) -> dict[str, Tensor]:
