@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from conftest import TINY, Answer, call, is_quiet
+from conftest import TINY, Answer, call, fingerprint, is_quiet
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:
@@ -65,6 +65,54 @@ def test_without_epochs_a_run_of_another_is_tested_and_kept(tiny_run: Answer, tm
     assert json.loads((kept.run / "summary.json").read_text())["step"] == 3
 
 
+@pytest.fixture(scope="module")
+def adapted(tiny_run: Answer, tmp_path_factory: pytest.TempPathFactory) -> Answer:
+    """A run in which a layer is adapted at low rank, one of its matrices hardly, and the head is trained as it is."""
+    lora = ("init.lora.rank=2", "init.lora.train=head.*", "lr_scale={*.lora_a: 1e-30}", "optim=adamw", "ema=0.5")
+    answer = call(*TINY, f"init.from={tiny_run.run}", *lora, cwd=tmp_path_factory.mktemp("adapted"))
+    assert answer.code == 0, answer.err
+    return answer
+
+
+def test_adaptation_leaves_the_weights_and_trains_small_ones_beside_them(adapted: Answer, tiny_run: Answer) -> None:
+    before, after = weights(tiny_run.run), weights(adapted.run)
+    added = {f"layers.0.lora_{name}" for name in ("a", "b", "scale")}
+    assert set(after) == set(before) | added
+    assert all(torch.equal(before[name], after[name]) for name in before if name.startswith("layers."))
+    assert all(after[f"layers.0.lora_{name}"].abs().sum() > 0 for name in ("a", "b"))
+    assert not torch.equal(before["head.weight"], after["head.weight"])
+    trained = 2 * (64 + 16) + 16 * 10 + 10
+    assert f"init.lora: 1 linear layer with matrices of rank 2; {trained:,} weights are trained" in adapted.out
+    assert "lr_scale: *.lora_a at 1e-30 times the rate (1 parameter)" in adapted.out
+    plan = call("--config-path", str(adapted.run), "--config-name", "config", "dry_run=true", cwd=adapted.cwd)
+    assert f"{64 * 16 + 16 + trained:,}, {trained:,} of them trained" in plan.out
+
+
+def test_an_adapted_run_resumes_bitwise_at_its_own_rates(adapted: Answer, tmp_path: Path) -> None:
+    run = shutil.copytree(adapted.run, tmp_path / "run")
+    first, last = sorted((run / "checkpoints").glob("step-*"))
+    a = [load_file(step / "model.safetensors")["layers.0.lora_a"] for step in (first, last)]
+    assert torch.equal(*a)
+    shutil.rmtree(last)
+    again = call(f"resume={run}", cwd=tmp_path)
+    assert (again.code, "resumes at step 3" in again.out) == (0, True), again.err
+    assert fingerprint(run) == fingerprint(adapted.run)
+
+
+def test_what_is_exported_and_begun_with_is_the_sum(adapted: Answer, tiny_run: Answer, tmp_path: Path) -> None:
+    words = (f"run={adapted.run}", "format=safetensors", f"output={tmp_path / 'plain.safetensors'}")
+    assert call(*words, cwd=tmp_path, verb="export").code == 0
+    plain, before = load_file(tmp_path / "plain.safetensors"), weights(tiny_run.run)
+    assert set(plain) == set(before)
+    assert not torch.equal(plain["layers.0.weight"], before["layers.0.weight"])
+    for source in (adapted.run, "plain.safetensors"):
+        plan = call(*TINY, f"init.from={source}", "epochs=0", cwd=tmp_path)
+        assert "4 of 4 tensors loaded\n" in plan.out, plan.err
+    summaries = [adapted.run / "summary.json", *tmp_path.glob("outputs/*/*/summary.json")]
+    losses = [json.loads(file.read_text())["test"]["loss"] for file in summaries]
+    assert losses[1:] == [pytest.approx(losses[0], abs=1e-6)] * 2
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -77,6 +125,17 @@ def test_without_epochs_a_run_of_another_is_tested_and_kept(tiny_run: Answer, tm
         ),
         (["init.freeze=body.*"], "init.freeze: 'body.*' matches no parameter; they are layers.0.weight"),
         (["init.freeze=[layers.*,*head*]"], "init.freeze: leaves no parameter to train"),
+        (
+            ["init.lora.rank=2", "init.lora.layers=layer.*"],
+            "'layer.*' matches no linear layer; did you mean 'layers.*'?",
+        ),
+        (
+            ["init.lora.rank=2", "init.lora.train=tail"],
+            "init.lora.train: 'tail' matches no parameter; they are layers.0",
+        ),
+        (["lr_scale={haed.*: 2}"], "lr_scale: 'haed.*' matches no trained parameter; did you mean 'head.*'?"),
+        (["lr_scale={head.*: 2}", "init.freeze=head.*"], "lr_scale: 'head.*' matches no trained parameter"),
+        (["lr_scale={head.*: 0}"], "lr_scale: must be a number above 0 for each key or null, not {'head.*': 0}"),
         (["init.strip=3"], "init.strip: must be a text or null, not 3"),
     ],
 )

@@ -34,6 +34,7 @@ AS_ONE = "hydra/launcher=vectorized"
 JOB = ("device=cpu", "device.threads=1", "limit_batches=3", "epochs=2", "log_every=1steps", "listeners=[console]")
 MLP = ("model=mlp", "model.hidden=[16]", "model.dropout=0.2", "optim.lr=0.1,1e30", "loss.label_smoothing=0,0.2")
 CNN = ("model=cnn", "model.channels=4", "model.hidden=16", "optim=adamw", "optim.weight_decay=0,0.1", "seed=1,2")
+RATES = "lr_scale={conv.*: 0.5},{conv.*: 2}"
 OWN = """
 from torch import nn
 
@@ -83,18 +84,18 @@ def separate(sweep_path: Path, number: int, cwd: Path, cli: Callable[..., Answer
 
 
 def test_each_job_is_as_its_separate_run(tmp_path: Path, cli: Callable[..., Answer]) -> None:
-    code, said = swept(AS_ONE, *JOB, *CNN, cwd=tmp_path)
+    code, said = swept(AS_ONE, *JOB, *CNN, RATES, cwd=tmp_path)
     assert code == 0, said
-    assert "4 jobs as 1 program, " in said
+    assert "8 jobs as 1 program, " in said
     assert "by themselves" not in said
     one = only_sweep(tmp_path)
-    for number in (0, 3):
+    for number in (0, 7):
         run = separate(one, number, tmp_path / f"{number}", cli)
         same(run, one / str(number))
         said_of_it = (one / "jobs" / f"{number}.txt").read_text()
         assert said_of_it.count("starts: 6 steps") == 1
         assert f"/{number}\n" in said_of_it
-    losses = [json.loads(cli(f"run={path}", "format=json", verb="evaluate").out)["loss"] for path in (run, one / "3")]
+    losses = [json.loads(cli(f"run={path}", "format=json", verb="evaluate").out)["loss"] for path in (run, one / "7")]
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
     again = cli(f"resume={one / '0'}", "epochs=3")
     assert again.code == 0, again.err

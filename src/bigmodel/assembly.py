@@ -16,6 +16,7 @@ from bigmodel.errors import ConfigError
 from bigmodel.interfaces import Batch, Data, Dataset, FromData, Mixing, Reading, Task
 from bigmodel.job import Job
 from bigmodel.loop import Plan
+from bigmodel.optim.groups import scale_rates
 from bigmodel.precision import settle
 from bigmodel.settings import Train
 from bigmodel.targets import build
@@ -90,13 +91,14 @@ def assemble(config: Config, fresh: bool = True, like: Parts | None = None, kind
     if fresh and isinstance(model, FromData):
         with torch.no_grad():
             model.initialise(next(data.train(0, 1)).inputs)
+    device.seed(settings.seed, "init")
     notes = [] if settings.init is None else build("init", settings.init, trust, model=model, fresh=fresh)
-    optimizers = build("optim", tree["optim"], trust, model=model, params=model.parameters())
+    optimizers, scaled = optimizers_of(config, model)
     steps = max(1, round(settings.epochs * data.steps_per_epoch)) if settings.epochs else 0
     job = kind(
         model=model,
         task=task,
-        optimizers=optimizers if isinstance(optimizers, list) else [optimizers],
+        optimizers=optimizers,
         schedule=build("schedule", tree["schedule"], trust),
         device=device,
         seed=settings.seed,
@@ -105,7 +107,23 @@ def assemble(config: Config, fresh: bool = True, like: Parts | None = None, kind
         clip_norm=settings.clip_norm,
         ema=settings.ema,
     )
-    return Parts(config, settings, device, dataset, data, job, _plan(settings, data, task), notes)
+    return Parts(config, settings, device, dataset, data, job, _plan(settings, data, task), [*notes, *scaled])
+
+
+def optimizers_of(config: Config, model: nn.Module, **changed: Any) -> tuple[list[torch.optim.Optimizer], list[str]]:
+    """The optimizers of what is trained, but for what is `changed` in the node, and lines about their rates.
+
+    Raises:
+        ConfigError: optimizer and model do not fit together, or a pattern of `lr_scale` matches nothing.
+    """
+    node = {**config.tree["optim"], **changed}
+    built = build("optim", node, config.trust, model=model, params=model.parameters())
+    optimizers = built if isinstance(built, list) else [built]
+    factors = config.tree.get("lr_scale")
+    try:
+        return optimizers, [f"lr_scale: {scale_rates(optimizers, model, factors)}"] if factors else []
+    except ValueError as error:
+        raise ConfigError(f"lr_scale: {error}") from error
 
 
 def _agree(model: Mapping[str, Any], dataset: Dataset) -> None:

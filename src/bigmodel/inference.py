@@ -21,6 +21,7 @@ from bigmodel.checkpoint import Checkpoint
 from bigmodel.device import Device
 from bigmodel.errors import ConfigError, StorageError
 from bigmodel.interfaces import Kind
+from bigmodel.models.lora import merged
 from bigmodel.targets import build, check
 
 _OF_THE_RUN = frozenset({"step", "steps", "best", "tally", "config"})  # in a checkpoint's state; the rest is the data's
@@ -68,10 +69,11 @@ class Predictor:
             raise StorageError(f"{found.path}: its state.json is not of this version: {error!r}") from error
         self.kind = self._kind()
         try:
+            weights = merged(weights)
             with _no_larger_than(weights):
                 self.model = fresh_model(self.config, trust)
             self.model.load_state_dict(weights)
-        except RuntimeError as error:
+        except (RuntimeError, ValueError) as error:
             reason = str(error).partition("\n")[0]
             raise StorageError(f"{found.path}: the weights do not fit the model of its own config: {reason}") from error
         self.model.to(device.torch_device).eval().requires_grad_(False)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from fnmatch import fnmatchcase
 from pathlib import Path
 
 from torch import nn
@@ -11,6 +10,8 @@ from torch import nn
 from bigmodel.errors import ConfigError
 from bigmodel.inference import best_checkpoint
 from bigmodel.models.foreign_weights import fit, read_weights
+from bigmodel.models.lora import LoRA, merged
+from bigmodel.patterns import chosen
 from bigmodel.words import printable
 
 
@@ -20,8 +21,10 @@ def initial(
     from_: str | None = None,
     strip: str | None = None,
     freeze: str | Sequence[str] | None = None,
+    lora: LoRA | None = None,
 ) -> list[str]:
-    """Bring weights into the model, and take the parameters that `freeze` matches out of training; lines that say so.
+    """Bring weights into the model, add `lora`, and take the parameters that `freeze` matches out of training; lines
+    that say so.
 
     `from_` (in YAML `from`) is a weights file of anybody, or a run or checkpoint of this program. From the file's names
     the prefix `strip` is taken away. A classifier of other classes stays new; nothing else may differ in shape. A run
@@ -32,8 +35,11 @@ def initial(
         StorageError: no checkpoint of the run verifies.
     """
     lines = _loaded(model, from_, strip or "") if fresh and from_ is not None else []
-    patterns = [freeze] if isinstance(freeze, str) else freeze or ()
-    return [*lines, *([_frozen(model, patterns)] if patterns else [])]
+    if lora is not None and lora.rank:
+        lines.append(_adapted(model, lora))
+    if freeze:
+        lines.append(_frozen(model, freeze))
+    return lines
 
 
 def _loaded(model: nn.Module, source: str, strip: str) -> list[str]:
@@ -41,7 +47,7 @@ def _loaded(model: nn.Module, source: str, strip: str) -> list[str]:
     try:
         if Path(source).is_dir():
             found, warnings = best_checkpoint(Path(source), source)
-            tensors = dict(found.weights)
+            tensors = merged(found.weights)
         else:
             tensors = read_weights(source)
         report = fit(model, {name.removeprefix(strip): tensor for name, tensor in tensors.items()}, source)
@@ -52,14 +58,21 @@ def _loaded(model: nn.Module, source: str, strip: str) -> list[str]:
     return [printable(line) for line in (*warnings, f"init.from={source}: {report}")]
 
 
-def _frozen(model: nn.Module, patterns: Sequence[str]) -> str:
+def _adapted(model: nn.Module, lora: LoRA) -> str:
+    try:
+        return f"init.lora: {lora.adapt(model)}"
+    except ValueError as error:
+        raise ConfigError(f"init.lora.{error}") from error
+
+
+def _frozen(model: nn.Module, patterns: str | Sequence[str]) -> str:
     named = dict(model.named_parameters())
-    for pattern in patterns:
-        matched = [parameter for name, parameter in named.items() if fnmatchcase(name, pattern)]
-        if not matched:
-            raise ConfigError(f"init.freeze: '{pattern}' matches no parameter; they are {', '.join([*named][:6])} ...")
-        for parameter in matched:
-            parameter.requires_grad_(False)
+    try:
+        names = chosen(patterns, named, "parameter")
+    except ValueError as error:
+        raise ConfigError(f"init.freeze: {error}") from error
+    for name in names:
+        named[name].requires_grad_(False)
     trained = [name for name, parameter in named.items() if parameter.requires_grad]
     if not trained:
         raise ConfigError("init.freeze: leaves no parameter to train")

@@ -164,6 +164,18 @@ class FromData(Protocol):
         """Take the inputs of the first training batch; called once, before training, without gradients."""
 
 
+@runtime_checkable
+class Translating(Protocol):
+    """A model for which others have published weights under names of their own."""
+
+    def translated(self, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Theirs by this model's names and in its layout; those that are not theirs as they are.
+
+        Raises:
+            ValueError: they cannot be brought into this model, and why.
+        """
+
+
 class Task(Protocol):
     """What a model is trained for: the loss, and the metrics as sums that add up exactly over batches.
 

@@ -11,12 +11,11 @@ import csv
 from dataclasses import dataclass
 from pathlib import Path
 
-from bigmodel.assembly import Parts
+from bigmodel.assembly import Parts, optimizers_of
 from bigmodel.config import STAND_IN_LR
 from bigmodel.errors import ConfigError, DivergedError
 from bigmodel.job import Job
 from bigmodel.schedules import Constant
-from bigmodel.targets import build
 
 _LOWEST, _HIGHEST, _STEPS = 1e-6, 10.0, 100
 _KEPT = 0.9  # of the smoothed loss, in each step
@@ -75,9 +74,8 @@ def range_test(parts: Parts) -> Curve:
         accumulate=settings.accumulate,
         clip_norm=settings.clip_norm,
     )
-    node = {**parts.config.tree["optim"], "lr": 2 * STAND_IN_LR}
-    built = build("optim", node, parts.config.trust, model=model, params=model.parameters())
-    twins = [group for one in (built if isinstance(built, list) else [built]) for group in one.param_groups]
+    built, _ = optimizers_of(parts.config, model, lr=2 * STAND_IN_LR)
+    twins = [group for one in built for group in one.param_groups]
     groups = [group for optimizer in job.optimizers for group in optimizer.param_groups]
     followers = [
         (group, group["initial_lr"] / STAND_IN_LR)

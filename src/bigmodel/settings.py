@@ -44,6 +44,7 @@ class Train:
     listeners: Mapping[str, Any] = field(default_factory=dict)
     profile: bool = False  # the config.yaml of an older run has no such key, nor the next
     init: Mapping[str, Any] | None = None
+    lr_scale: Mapping[str, Positive] | None = None
 
 
 @dataclass(frozen=True)

@@ -153,7 +153,7 @@ def misfit(value: Any, kind: Any) -> str | None:
     if kind is None or kind is types.NoneType:
         return None if value is None else "null"
     if kind in (Mapping, dict) or origin in (dict, typing.get_origin(Mapping[str, int])):
-        return None if isinstance(value, Mapping) else "a group of settings"
+        return _mapping_misfit(value, arguments[1] if arguments else Any)
     if kind in _PLAIN:
         accepts, words = _PLAIN[kind]
         return None if accepts(value) else words
@@ -168,6 +168,13 @@ def _sequence_misfit(value: Any, arguments: tuple[Any, ...], fixed: bool) -> str
     kinds = arguments if fixed else (arguments[0],) * len(value)
     wishes = [misfit(item, kind) for item, kind in zip(value, kinds, strict=True)]
     return next((f"{wish} for each item" for wish in wishes if wish), None)
+
+
+def _mapping_misfit(value: Any, kind: Any) -> str | None:
+    if not isinstance(value, Mapping):
+        return "a group of settings"
+    wishes = [misfit(item, kind) for item in value.values()]
+    return next((f"{wish} for each key" for wish in wishes if wish), None)
 
 
 _PLAIN: dict[Any, tuple[Callable[[Any], bool], str]] = {

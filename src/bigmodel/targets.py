@@ -17,7 +17,7 @@ from bigmodel.signatures import Signature, locate, misfit, signature
 
 _LEAVES: Mapping[str, tuple[str, ...]] = {
     "model": ("bigmodel.models", "torchvision.models", "torch.nn.modules", "torch.nn"),
-    "init": ("bigmodel.initial",),
+    "init": ("bigmodel.initial", "bigmodel.models.lora"),
     "optim": ("bigmodel.optim", "torch.optim"),
     "schedule": ("bigmodel.schedules",),
     "loss": ("bigmodel.losses", "torch.nn.modules.loss"),

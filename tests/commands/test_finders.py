@@ -108,12 +108,13 @@ def test_each_job_of_a_sweep_finds_its_own(tmp_path: Path) -> None:
 
 
 def test_only_groups_that_follow_the_rate_are_tried() -> None:
-    words = [*TINY, "optim=muon", "limit_batches=1", f"optim.lr={STAND_IN_LR}"]
+    words = [*TINY, "optim=muon", "limit_batches=1", f"optim.lr={STAND_IN_LR}", "lr_scale={layers.*: 2}"]
     parts = assemble(compose("train", words, Source((conf_directory(),), "train")))
     curve = range_test(parts)
     muon, adamw = parts.job.optimizers
-    assert muon.param_groups[0]["initial_lr"] == pytest.approx(curve.rates[-1], rel=0.5)
-    assert {group["initial_lr"] for group in adamw.param_groups} == {0.001}
+    base, twice = (group["initial_lr"] for group in muon.param_groups)
+    assert (base, twice) == (pytest.approx(curve.rates[-1], rel=0.5), pytest.approx(2 * base))
+    assert {group["initial_lr"] for group in adamw.param_groups} == {0.001, 0.002}
     assert all(map(math.isfinite, curve.losses))
 
 

@@ -58,6 +58,22 @@ def test_folders_of_splits(tmp_path):
     assert (data.classes, data.sizes) == (["cat", "dog"], {"train": 8, "val": 8, "test": 8})
 
 
+def test_a_test_split_is_cut_off_once_and_read_while_evaluating(tmp_path):
+    folders(tmp_path, "")
+    data = image_folder(str(tmp_path), test_fraction=0.25, **SETTINGS)
+    again = image_folder(str(tmp_path), test_fraction=0.25, **SETTINGS)
+    assert data.sizes == {"train": 6, "test": 2}
+    paths = [data.sources[split]().paths for split in ("train", "test")]
+    assert paths == [again.sources[split]().paths for split in ("train", "test")]
+    assert len({*paths[0], *paths[1]}) == 8
+    with torch.inference_mode():
+        test = data.sources["test"]()
+        colours = test.pixels()[:, 0, 0, 0].tolist()
+    assert [colour // 100 for colour in colours] == test.labels_N.tolist()
+    folders(tmp_path / "cut", "train", "test")
+    assert image_folder(str(tmp_path / "cut"), test_fraction=0.25, **SETTINGS).sizes == {"train": 8, "test": 8}
+
+
 def test_the_fingerprint_follows_the_files(tmp_path):
     folders(tmp_path, "")
     before = image_folder(str(tmp_path), **SETTINGS).fingerprint

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
+from bigmodel.initial import initial
 from bigmodel.interfaces import Batch
+from bigmodel.models.foreign_weights import fit
 from bigmodel.models.gpt import GPT
 from bigmodel.predicting.generation import generate
 from bigmodel.predicting.sampling import Sampling
@@ -53,6 +57,69 @@ def test_the_published_layout_has_the_published_size() -> None:
     with torch.device("meta"):
         model = GPT(50257, 1024, layers=12, heads=12, width=768, layout="gpt2")
     assert sum(parameter.numel() for parameter in model.parameters()) == 124_439_808
+
+
+def gpt2(layers: int, width: int, context: int, tokens: int) -> dict[str, torch.Tensor]:
+    """Random weights by the names and in the layout of GPT-2's published files, causal masks included."""
+    generator, c = torch.Generator().manual_seed(3), width
+    shapes: dict[str, tuple[int, ...]] = {"wte.weight": (tokens, c), "wpe.weight": (context, c), "ln_f.weight": (c,)}
+    shapes["ln_f.bias"] = (c,)
+    for n in range(layers):
+        for name, size in {"attn.c_attn": (c, 3 * c), "attn.c_proj": (c, c), "mlp.c_fc": (c, 4 * c)}.items():
+            shapes |= {f"h.{n}.{name}.weight": size, f"h.{n}.{name}.bias": size[1:]}
+        shapes |= {f"h.{n}.mlp.c_proj.weight": (4 * c, c), f"h.{n}.mlp.c_proj.bias": (c,)}
+        shapes |= {f"h.{n}.{norm}.{kind}": (c,) for norm in ("ln_1", "ln_2") for kind in ("weight", "bias")}
+        shapes[f"h.{n}.attn.bias"] = (1, 1, context, context)
+    return {name: torch.randn(shape, generator=generator) * 0.5 for name, shape in shapes.items()}
+
+
+def gpt2_logits(weights: dict[str, torch.Tensor], tokens_NT: torch.Tensor, heads: int) -> torch.Tensor:
+    """What GPT-2 computes (Radford et al. 2019, and its authors' code), an operation at a time."""
+
+    def affine(x: torch.Tensor, name: str) -> torch.Tensor:
+        return x @ weights[f"{name}.weight"] + weights[f"{name}.bias"]
+
+    def norm(x: torch.Tensor, name: str) -> torch.Tensor:
+        scaled = (x - x.mean(-1, keepdim=True)) / (x.var(-1, keepdim=True, correction=0) + 1e-5).sqrt()
+        return scaled * weights[f"{name}.weight"] + weights[f"{name}.bias"]
+
+    length, width = tokens_NT.shape[1], weights["wte.weight"].shape[1]
+    ahead_TT = torch.ones(length, length, dtype=torch.bool).triu(1)
+    x_NTC = weights["wte.weight"][tokens_NT] + weights["wpe.weight"][:length]
+    for n in range(sum(name.endswith("c_attn.bias") for name in weights)):
+        read = []
+        for part in affine(norm(x_NTC, f"h.{n}.ln_1"), f"h.{n}.attn.c_attn").split(width, -1):
+            read.append(part.unflatten(-1, (heads, width // heads)).transpose(1, 2))
+        scores_NHTT = read[0] @ read[1].mT / math.sqrt(width / heads)
+        seen_NHTD = scores_NHTT.masked_fill(ahead_TT, -math.inf).softmax(-1) @ read[2]
+        x_NTC = x_NTC + affine(seen_NHTD.transpose(1, 2).flatten(2), f"h.{n}.attn.c_proj")
+        h_NTF = affine(norm(x_NTC, f"h.{n}.ln_2"), f"h.{n}.mlp.c_fc")
+        h_NTF = 0.5 * h_NTF * (1 + (math.sqrt(2 / math.pi) * (h_NTF + 0.044715 * h_NTF**3)).tanh())
+        x_NTC = x_NTC + affine(h_NTF, f"h.{n}.mlp.c_proj")
+    return norm(x_NTC, "ln_f") @ weights["wte.weight"].T
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_weights_of_gpt2_say_here_what_they_say_there(tied: bool, tmp_path: Path) -> None:
+    weights = gpt2(layers=2, width=12, context=10, tokens=11)
+    named = {f"transformer.{name}": tensor for name, tensor in weights.items()}
+    save_file(named | {"lm_head.weight": weights["wte.weight"].clone()}, tmp_path / "gpt2.safetensors")
+    model = GPT(vocab_size=11, context=8, layers=2, heads=3, width=12, layout="gpt2", tied=tied).eval()
+    told = initial(model, fresh=True, from_=str(tmp_path / "gpt2.safetensors"), strip="transformer.")
+    count = 2 + 2 * 12 + 2 + (not tied)
+    assert told == [f"init.from={tmp_path / 'gpt2.safetensors'}: {count} of {count} tensors loaded"]
+    tokens_NT = torch.randint(11, (3, 8), generator=torch.Generator().manual_seed(4))
+    torch.testing.assert_close(model(tokens_NT), gpt2_logits(weights, tokens_NT, heads=3))
+
+
+def test_weights_of_gpt2_are_refused_where_they_would_mean_something_else() -> None:
+    weights = gpt2(layers=1, width=12, context=8, tokens=11)
+    sizes = {"vocab_size": 11, "context": 8, "layers": 1, "heads": 3, "width": 12}
+    with pytest.raises(ValueError, match=r"gpt2\.pt: these weights are GPT-2's; set model\.layout=gpt2"):
+        fit(GPT(**sizes), weights, "gpt2.pt")
+    weights["lm_head.weight"] = torch.zeros(11, 12)
+    with pytest.raises(ValueError, match=r"set model\.tied=false"):
+        fit(GPT(**sizes, layout="gpt2"), weights, "gpt2.pt")
 
 
 def test_sampling_keeps_to_what_is_likely_and_repeats_by_seed_and_position() -> None:

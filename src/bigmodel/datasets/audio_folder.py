@@ -17,18 +17,20 @@ def audio_folder(
     features: LogMel,
     val_fraction: BelowOne,
     augment: SpecAugment,
+    test_fraction: BelowOne = 0.0,
     num_classes: PositiveInt | None = None,
     input_shape: tuple[PositiveInt, PositiveInt, PositiveInt] | None = None,
 ) -> TensorDataset:
     """Spectrograms (N, 1, frames, mels); the classes are the sorted names of the training folders.
 
-    Without a `val` folder, `val_fraction` of the training sounds is held out; without `test` there is no test split.
+    Without a `val` folder, `val_fraction` of the training sounds is held out. Without `test`, `test_fraction` of
+    them is the test split, the same for every seed.
 
     Raises:
         DataError: a folder is missing or holds no wav files, one is damaged, or a class is unknown in training.
         ValueError: the number of classes or the shape is not the data's.
     """
-    found = class_folders(root, SUFFIXES, "wav files")
+    found = class_folders(root, SUFFIXES, "wav files", test_fraction)
     return sound_classes(
         found.classes,
         found.splits,

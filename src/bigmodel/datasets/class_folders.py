@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bigmodel.datasets.files import fingerprint
+from bigmodel.datasets.splits import held_out
 from bigmodel.errors import DataError
 
 
@@ -20,9 +21,9 @@ class ClassFolders:
     fingerprint: str
 
 
-def class_folders(root: str, suffixes: Set[str], what: str) -> ClassFolders:
+def class_folders(root: str, suffixes: Set[str], what: str, test_fraction: float = 0.0) -> ClassFolders:
     """All files with one of the suffixes; `what` they are, as "pictures", is for messages. Hidden ones and others are
-    passed over.
+    passed over. Without a `test` folder, `test_fraction` of the training files is one, the same for every seed.
 
     Raises:
         DataError: a folder is missing or holds no such files, or a class is unknown in training.
@@ -47,6 +48,10 @@ def class_folders(root: str, suffixes: Set[str], what: str) -> ClassFolders:
         for split, (paths, _) in splits.items()
         for path in paths
     ]
+    if "test" not in splits and test_fraction:
+        paths, labels = splits["train"]
+        for split, numbers in zip(("train", "test"), held_out(len(paths), test_fraction), strict=True):
+            splits[split] = [paths[n] for n in numbers.tolist()], [labels[n] for n in numbers.tolist()]
     return ClassFolders(classes, splits, fingerprint(entries))
 
 

@@ -21,18 +21,19 @@ def image_folder(
     std: Sequence[Positive],
     val_fraction: BelowOne,
     augment: Augment,
+    test_fraction: BelowOne = 0.0,
     num_classes: PositiveInt | None = None,
 ) -> ImageDataset:
     """Images of `input_shape`, in grey (1) or RGB (3); the classes are the sorted names of the training folders.
 
-    Without a `val` folder, `val_fraction` of the training pictures is held out; without `test` there is no test split.
-    Hidden files and what is no picture by its suffix are passed over.
+    Without a `val` folder, `val_fraction` of the training pictures is held out. Without `test`, `test_fraction` of
+    them is the test split, the same for every seed. Hidden files and what is no picture by its suffix are passed over.
 
     Raises:
         DataError: a folder is missing or holds no pictures, or a class is unknown in training.
     """
     check_channels(input_shape)
-    found = class_folders(root, SUFFIXES, "pictures")
+    found = class_folders(root, SUFFIXES, "pictures", test_fraction)
     return ImageDataset(
         classes=found.classes,
         input_shape=input_shape,

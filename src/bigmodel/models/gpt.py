@@ -5,11 +5,13 @@ N sequences, T tokens, C channels, D channels of a head, V tokens in the vocabul
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bigmodel.models.gpt2_names import is_gpt2, own_names
 from bigmodel.models.transformer import Block, Cache, initialise, norm, quieten, turns
 from bigmodel.ranges import BelowOne, PositiveInt
 
@@ -20,8 +22,9 @@ class GPT(nn.Module):
     """Tokens (N, T) to logits (N, T, V) of each next token; T is at most `context`.
 
     `layout` llama: rotary positions (Su et al. 2021, arXiv:2104.09864), RMS norm, SwiGLU (Shazeer 2020,
-    arXiv:2002.05202), no biases. gpt2: learned positions, layer norm, GELU, biases (Radford et al. 2019). nanogpt: the
-    same without biases (Karpathy 2022). The output weights are those of the embedding, if `tied`.
+    arXiv:2002.05202), no biases. gpt2: learned positions, layer norm, GELU, biases (Radford et al. 2019); GPT-2's own
+    weights can be loaded by their own names. nanogpt: the same without biases (Karpathy 2022). The output weights are
+    those of the embedding, if `tied`.
 
     Raises:
         ValueError: the heads do not divide the width into even parts.
@@ -42,7 +45,7 @@ class GPT(nn.Module):
         if width % (2 * heads):
             raise ValueError(f"width: {width} cannot be divided among {heads} heads, an even number each")
         llama = layout == "llama"
-        self.context, self.heads = context, heads
+        self.context, self.heads, self.layout = context, heads, layout
         self.embed = nn.Embedding(vocab_size, width)
         self.positions = None if llama else nn.Embedding(context, width)
         self.dropout = nn.Dropout(dropout)
@@ -69,6 +72,14 @@ class GPT(nn.Module):
             cache.length = last
         x_NTC = self.norm(x_NTC)
         return F.linear(x_NTC, self.embed.weight) if self.head is None else self.head(x_NTC)
+
+    def translated(self, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """GPT-2's weights by this model's names; others as they are. ValueError if they do not go with the layout."""
+        if not is_gpt2(tensors):
+            return tensors
+        if self.layout != "gpt2":
+            raise ValueError("these weights are GPT-2's; set model.layout=gpt2")
+        return own_names(tensors, self.context, tied=self.head is None)
 
     def cache(self, count: int) -> Cache:
         """An empty cache for so many sequences."""

@@ -1,14 +1,20 @@
-"""Which parameters decay: matrices and filters do; norms and biases do not, unless asked."""
+"""Parameter groups: which parameters decay, and which are trained at another rate than the rest."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import nn
+
+from bigmodel.patterns import chosen
 
 
 def decay_groups(model: nn.Module, weight_decay: float, decay_all: bool) -> list[dict[str, Any]]:
-    """One or two parameter groups in the model's order; what has fewer than two dimensions is a norm or a bias."""
+    """One or two parameter groups in the model's order; what has fewer than two dimensions is a norm or a bias, and
+    does not decay unless asked.
+    """
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if decay_all or weight_decay == 0:
         return [{"params": trained, "weight_decay": weight_decay}]
@@ -17,3 +23,32 @@ def decay_groups(model: nn.Module, weight_decay: float, decay_all: bool) -> list
         {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
     )
     return [part for part in parts if part["params"]]
+
+
+def scale_rates(optimizers: Sequence[torch.optim.Optimizer], model: nn.Module, factors: Mapping[str, float]) -> str:
+    """Train the parameters that a pattern matches at its factor times the rate of their group; in words.
+
+    Where several match, the last one counts. They become groups of their own behind the others, which keep what else
+    was set for them: a schedule multiplies all rates, so the ratio stays. A first group that is left empty still says
+    the rate that is scaled.
+
+    Raises:
+        ValueError: a pattern matches no parameter that is trained.
+    """
+    trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    pattern_of = {
+        id(trained[name]): pattern for pattern in factors for name in chosen(pattern, trained, "trained parameter")
+    }
+    for optimizer in optimizers:
+        for group in [*optimizer.param_groups]:
+            parameters = group["params"]
+            group["params"] = [p for p in parameters if id(p) not in pattern_of]
+            for pattern, factor in factors.items():
+                part = [p for p in parameters if pattern_of.get(id(p)) == pattern]
+                if part:
+                    optimizer.add_param_group({**group, "params": part, "lr": group["lr"] * factor})
+    counts = [[*pattern_of.values()].count(pattern) for pattern in factors]
+    return "; ".join(
+        f"{pattern} at {factor:g} times the rate ({count} parameter{'' if count == 1 else 's'})"
+        for (pattern, factor), count in zip(factors.items(), counts, strict=True)
+    )

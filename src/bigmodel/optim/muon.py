@@ -135,9 +135,12 @@ def muon(
     kinds = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
     convolutions = [module.weight for module in model.modules() if isinstance(module, kinds)] if filters else []
     hidden = convolutions[1:] + linear[:-1]
-    matrices = [weight for weight in (hidden or convolutions or linear) if weight.requires_grad]
+    candidates = hidden or convolutions or linear
+    matrices = [weight for weight in candidates if weight.requires_grad and isinstance(weight, nn.Parameter)]
     if not matrices:
-        raise ValueError("muon needs a model with a linear layer, or filters=true and one with convolutions")
+        raise ValueError(
+            "muon needs a linear layer whose own weights are trained, or filters=true and such a convolution"
+        )
     chosen = {id(matrix) for matrix in matrices}
     rest = [
         group | {"params": [p for p in group["params"] if id(p) not in chosen]}

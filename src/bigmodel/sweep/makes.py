@@ -44,4 +44,4 @@ def _without(path: str, tree: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         if isinstance(value, Mapping):
             yield from _without(full, value)
         else:
-            yield full, value
+            yield full, "a factor" if path == "lr_scale" else value
