@@ -1,8 +1,8 @@
 """An encoder in which every token sees every other (Devlin et al. 2019, arXiv:1810.04805): it classifies texts, or
 guesses tokens that are hidden from it.
 
-N texts, T tokens, C channels, H heads of D channels, V tokens in the vocabulary, K classes. The norms come first in
-each layer (Xiong et al. 2020, arXiv:2002.04745), so that it trains from nothing without a long warm-up.
+N texts, T tokens, C channels, V tokens in the vocabulary, K classes. The norms come first in each layer, so that it
+trains from nothing without a long warm-up.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bigmodel.models.foreign_weights import load_weights
+from bigmodel.models.transformer import EncoderBlock, initialise, mean_of_tokens
 from bigmodel.ranges import BelowOne, PositiveInt
 
 __all__ = ["BertClassifier", "MaskedBert"]
@@ -32,10 +33,10 @@ class Encoder(nn.Module):
         self.embed = nn.Embedding(vocab_size + 2, width, padding_idx=0)  # padding, the vocabulary, what hides a token
         self.whole_C, self.positions = nn.Parameter(torch.empty(width)), nn.Embedding(context + 1, width)
         self.dropout = nn.Dropout(dropout)
-        self.blocks = nn.ModuleList(_Block(width, heads, dropout) for _ in range(layers))
+        self.blocks = nn.ModuleList(EncoderBlock(width, heads, dropout) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
         nn.init.normal_(self.whole_C, std=0.02)
-        self.apply(_initialise)
+        self.apply(initialise)
 
     def forward(self, tokens_NT: Tensor) -> Tensor:
         count, length = tokens_NT.shape
@@ -78,11 +79,7 @@ class BertClassifier(nn.Module):
 
     def forward(self, tokens_NT: Tensor) -> Tensor:
         x_NTC = self.encoder(tokens_NT)
-        if self.first:
-            pooled_NC = x_NTC[:, 0]
-        else:
-            there_NT1 = (tokens_NT >= 0)[..., None]
-            pooled_NC = (x_NTC[:, 1:] * there_NT1).sum(1) / there_NT1.sum(1).clamp(min=1)
+        pooled_NC = x_NTC[:, 0] if self.first else mean_of_tokens(x_NTC[:, 1:], tokens_NT)
         return self.classify(self.dropout(pooled_NC))  # type: ignore[no-any-return]
 
 
@@ -107,34 +104,8 @@ class MaskedBert(nn.Module):
         self.encoder = Encoder(vocab_size, context, layers, heads, width, dropout)
         self.guess = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.LayerNorm(width))
         self.bias_V = nn.Parameter(torch.zeros(vocab_size))
-        self.guess.apply(_initialise)
+        self.guess.apply(initialise)
 
     def forward(self, tokens_NT: Tensor) -> Tensor:
         x_NTC = self.guess(self.encoder(tokens_NT)[:, 1:])
         return F.linear(x_NTC, self.encoder.embed.weight[1:-1], self.bias_V)
-
-
-class _Block(nn.Module):
-    def __init__(self, width: int, heads: int, dropout: float) -> None:
-        super().__init__()
-        self.before_attention, self.before_mlp = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
-        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
-        self.dropout, self.heads = nn.Dropout(dropout), heads
-
-    def forward(self, x_NTC: Tensor, seen_N11T: Tensor) -> Tensor:
-        n, t, c = x_NTC.shape
-        qkv_NT3C = self.qkv(self.before_attention(x_NTC))
-        q_NHTD, k_NHTD, v_NHTD = qkv_NT3C.view(n, t, 3, self.heads, c // self.heads).permute(2, 0, 3, 1, 4)
-        y_NHTD = F.scaled_dot_product_attention(q_NHTD, k_NHTD, v_NHTD, attn_mask=seen_N11T)
-        x_NTC = x_NTC + self.dropout(self.out(y_NHTD.transpose(1, 2).reshape(n, t, c)))
-        return x_NTC + self.dropout(self.mlp(self.before_mlp(x_NTC)))  # type: ignore[no-any-return]
-
-
-def _initialise(module: nn.Module) -> None:
-    if isinstance(module, (nn.Linear, nn.Embedding)):
-        nn.init.normal_(module.weight, std=0.02)
-    if isinstance(module, nn.Linear):
-        nn.init.zeros_(module.bias)
-    if isinstance(module, nn.Embedding) and module.padding_idx is not None:
-        nn.init.zeros_(module.weight[module.padding_idx])

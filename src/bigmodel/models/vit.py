@@ -1,6 +1,6 @@
 """A transformer over patches of an image (Dosovitskiy et al. 2021, arXiv:2010.11929).
 
-N images, P patches (and the class token), C channels, H heads of D channels.
+N images, P patches (and the class token), C channels.
 """
 
 from __future__ import annotations
@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bigmodel.models.transformer import EncoderBlock
 from bigmodel.ranges import BelowOne, PositiveInt
 
 __all__ = ["ViT"]
@@ -47,7 +47,7 @@ class ViT(nn.Module):
         tokens = (height // patch) * (image_width // patch) + (pool == "token")
         self.positions = nn.Parameter(nn.init.trunc_normal_(torch.empty(tokens, width), std=0.02))
         self.dropout = nn.Dropout(dropout)
-        self.blocks = nn.Sequential(*(_Block(width, heads, dropout) for _ in range(layers)))
+        self.blocks = nn.Sequential(*(EncoderBlock(width, heads, dropout) for _ in range(layers)))
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, num_classes)
 
@@ -57,21 +57,3 @@ class ViT(nn.Module):
             x_NPC = torch.cat([self.token.expand(len(x_NPC), 1, -1), x_NPC], 1)
         x_NPC = self.norm(self.blocks(self.dropout(x_NPC + self.positions)))
         return self.head(x_NPC.mean(1) if self.token is None else x_NPC[:, 0])  # type: ignore[no-any-return]
-
-
-class _Block(nn.Module):
-    def __init__(self, width: int, heads: int, dropout: float) -> None:
-        super().__init__()
-        self._heads = heads
-        self.before_attention, self.before_mlp = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
-        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
-        self.dropout = nn.Dropout(dropout)
-
-    def forward(self, x_NPC: Tensor) -> Tensor:
-        x_NPC = x_NPC + self.dropout(self.out(self._attended(self.before_attention(x_NPC))))
-        return x_NPC + self.dropout(self.mlp(self.before_mlp(x_NPC)))  # type: ignore[no-any-return]
-
-    def _attended(self, x_NPC: Tensor) -> Tensor:
-        q_NHPD, k_NHPD, v_NHPD = self.qkv(x_NPC).unflatten(2, (3, self._heads, -1)).permute(2, 0, 3, 1, 4)
-        return F.scaled_dot_product_attention(q_NHPD, k_NHPD, v_NHPD).transpose(1, 2).flatten(2)
