@@ -91,6 +91,7 @@ def remarks(folder: Path) -> None:
 
 REMARKS = ("dataset=labelled_text", "dataset.train=remarks.tsv", "dataset.context=8")
 HIDDEN = ("dataset.predicts=hidden_token", "task=masked_language_modelling", "loss=null", "monitor=val/loss")
+PERMUTED = ("dataset.predicts=hidden_token", "task=permuted_language_modelling", "loss=null", "monitor=val/loss")
 SMALL = ("model.layers=1", "model.width=16", "model.heads=2")
 
 
@@ -197,6 +198,15 @@ FAMILIES = {
         why="convolutions, as resnet18",
     ),
     "whitened_cnn": Family(("model.widths=[8]", STILL), picture, format="torch_export", why="as resnet18"),
+    "xlnet": Family(
+        (*REMARKS, *PERMUTED, *SMALL, "model.dropout=0"),
+        lambda _: "a <mask> film",
+        remarks,
+        format="safetensors",
+        why="torch_export does, in 2 s",
+        learns=0.9,
+    ),
+    "xlnet_classifier": Family((*REMARKS, *SMALL), lambda _: "a good one", remarks, "safetensors", "as xlnet"),
 }
 ELSEWHERE = {"timm", "torchvision"}  # tests/models: their import alone takes seconds
 ALSO = {
