@@ -19,7 +19,7 @@ from bigmodel.words import printable
 
 __all__ = ["Translations"]
 
-_LONGEST = 1 << 20  # tokens
+_LONGEST = 1 << 16  # tokens
 
 
 class Translations:
