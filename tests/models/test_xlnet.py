@@ -52,7 +52,7 @@ def test_what_is_hidden_is_predicted_from_all_others_and_padding_makes_no_differ
         assert not model(shown[None])[0, place].allclose(together[number, place], atol=1e-3)
 
 
-@pytest.mark.parametrize("prompt", [1, 8, 13])
+@pytest.mark.parametrize("prompt", [1, 13])
 def test_from_left_to_right_the_cache_changes_no_token(prompt: int) -> None:
     model = decoder(_model().requires_grad_(False))
     tokens_NT = torch.randint(9, (3, prompt), generator=torch.Generator().manual_seed(2))
