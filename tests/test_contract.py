@@ -12,6 +12,7 @@ import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -90,7 +91,18 @@ def remarks(folder: Path) -> None:
 
 REMARKS = ("dataset=labelled_text", "dataset.train=remarks.tsv", "dataset.context=8")
 HIDDEN = ("dataset.predicts=hidden_token", "task=masked_language_modelling", "loss=null", "monitor=val/loss")
+PERMUTED = ("dataset.predicts=hidden_token", "task=permuted_language_modelling", "loss=null", "monitor=val/loss")
 SMALL = ("model.layers=1", "model.width=16", "model.heads=2")
+
+
+def numbers(folder: Path) -> None:
+    """Numbers, spelt and in digits."""
+    words = ["one", "two", "three", "four", "five", "six"]
+    rows = [f"{a} {b} {c}\t{words.index(a)}{words.index(b)}{words.index(c)}" for a, b, c in product(words, repeat=3)]
+    (folder / "numbers.tsv").write_text("\n".join(["source\ttarget", *rows]))
+
+
+NUMBERS = ("dataset=parallel_text", "dataset.train=numbers.tsv", "dataset.context=16", "task=translation", "loss=null")
 
 STILL = "dataset.augment.crop=0"
 
@@ -161,6 +173,13 @@ FAMILIES = {
         ("model.depth=8", "model.width=4", STILL), picture, format="torch_export", why="as resnet18"
     ),
     "rnn": Family((*FORECAST, "model.hidden=32"), waves, waves, "safetensors", "torch_export does, in 3 s"),
+    "seq2seq": Family(
+        (*NUMBERS, "monitor=val/loss", "model.encoder_layers=1", "model.decoder_layers=1", *SMALL[1:]),
+        lambda _: "five six\none",
+        numbers,
+        format="safetensors",
+        why="torch_export does, in 3 s",
+    ),
     "tabular_mlp": Family(
         (*ROWS, "model.hidden=[16]", "model.dropout=0"), rows, rows, "torch_export", "not tried as ONNX"
     ),
@@ -179,6 +198,15 @@ FAMILIES = {
         why="convolutions, as resnet18",
     ),
     "whitened_cnn": Family(("model.widths=[8]", STILL), picture, format="torch_export", why="as resnet18"),
+    "xlnet": Family(
+        (*REMARKS, *PERMUTED, *SMALL, "model.dropout=0"),
+        lambda _: "a <mask> film",
+        remarks,
+        format="safetensors",
+        why="torch_export does, in 2 s",
+        learns=0.9,
+    ),
+    "xlnet_classifier": Family((*REMARKS, *SMALL), lambda _: "a good one", remarks, "safetensors", "as xlnet"),
 }
 ELSEWHERE = {"timm", "torchvision"}  # tests/models: their import alone takes seconds
 ALSO = {
@@ -186,6 +214,7 @@ ALSO = {
     "dataset=audio_folder": "audio_cnn",
     "dataset=banking77": "text_cnn",
     "dataset=etth1": "dlinear",
+    "dataset=iso_names": "seq2seq",
     "dataset=names": "gpt",
     "dataset=sms_spam": "text_cnn",
     "dataset=sp500": "dlinear",

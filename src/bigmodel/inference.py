@@ -106,7 +106,8 @@ class Predictor:
         return {**self.about, "model": _without_pretrained(self.config["model"]), "step": self.step}
 
     def predict(self, sources: Sequence[str | Path], **asked: Any) -> list[tuple[str, dict[str, Any]]]:
-        """Each source, a file or a text, with the model's answer. `asked` is `top`, `sample`, `output` of predict.yaml.
+        """Each source, a file or a text, with the model's answer. `asked` is `top`, `sample`, `beam`, `output`
+        of predict.yaml.
 
         Raises:
             DataError: a source cannot be read.

@@ -137,7 +137,8 @@ class Kind(Protocol):
     def answers(self, model: nn.Module, inputs: Tensor, **asked: Any) -> list[dict[str, Any]]:
         """For each input what the model says, for JSON. Called without gradients, in the device's precision.
 
-        Of what is `asked`, the keys `top`, `sample` and `output` of predict.yaml, each kind takes what concerns it.
+        Of what is `asked`, the keys `top`, `sample`, `beam` and `output` of predict.yaml, each kind takes what concerns
+        it.
         """
 
     def table(self, sources: Sequence[str], answered: Iterable[tuple[str, Mapping[str, Any]]]) -> Iterator[str]:

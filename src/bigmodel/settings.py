@@ -67,6 +67,7 @@ class Predict:
     input: str
     top: PositiveInt
     sample: Mapping[str, Any]
+    beam: PositiveInt
     output: str
     batch_size: PositiveInt
     device: Mapping[str, Any]

@@ -34,7 +34,7 @@ def run(config: Config, stop: Stop | None = None) -> None:
     sources = predictor.kind.find(settings.input)
     bad: list[str] = []
     sample = {key: value for key, value in settings.sample.items() if key != "_target_"}
-    asked = {"top": settings.top, "sample": sample, "output": settings.output}
+    asked = {"top": settings.top, "sample": sample, "beam": settings.beam, "output": settings.output}
     answered = _answered(predictor, sources, settings.batch_size, asked, bad)
     if settings.format == "json":
         for source, answer in answered:

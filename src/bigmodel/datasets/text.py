@@ -20,7 +20,7 @@ from torch import Tensor
 
 from bigmodel.datasets.splits import Splits
 from bigmodel.datasets.token_files import cache_name, fingerprint, packed, pieces, text_files
-from bigmodel.datasets.tokenizers import Bytes, Characters, Tokenizer, byte_pairs
+from bigmodel.datasets.tokenizers import Characters, Tokenizer, chosen
 from bigmodel.errors import DataError
 from bigmodel.interfaces import Batch, Reading
 from bigmodel.ranges import BelowOne, Positive, PositiveInt
@@ -155,14 +155,7 @@ def text(
     """
     files = text_files(Path(path))
     marked, size, characters = fingerprint(pieces(files))
-    made: Tokenizer
-    match tokenizer:
-        case "byte":
-            made = Bytes()
-        case "char":
-            made = Characters(characters)
-        case "bpe":
-            made = byte_pairs(Path(vocabulary))
+    made = chosen(tokenizer, vocabulary, characters)
     if vocab_size not in (None, made.size):
         raise ValueError(f"vocab_size: this tokenizer has {made.size} tokens, not {vocab_size}; leave it null")
     tokens_N = packed(lambda: pieces(files), made, size, Path(cache_dir) / cache_name(marked, made))

@@ -11,7 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -135,6 +135,23 @@ def byte_pairs(folder: Path) -> BytePairs:
     level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
     model = {"type": "BPE", "vocab": vocabulary, "merges": merges}
     return BytePairs(json.dumps({"version": "1.0", "pre_tokenizer": level, "decoder": level, "model": model}))
+
+
+def chosen(
+    name: Literal["byte", "char", "bpe"], vocabulary: str | None = None, characters: str | None = None
+) -> Tokenizer:
+    """The tokenizer of this name, of these characters or from the folder of a vocabulary.
+
+    Raises:
+        DataError: there is no vocabulary of byte pairs.
+    """
+    match name:
+        case "byte":
+            return Bytes()
+        case "char":
+            return Characters(characters or "")
+        case "bpe":
+            return byte_pairs(Path(vocabulary or "."))
 
 
 def restored(carried: Mapping[str, Any]) -> Tokenizer:

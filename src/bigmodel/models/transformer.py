@@ -146,7 +146,8 @@ class CrossAttention(nn.Module):
         """What each of the tokens finds among those that it has `seen`, one or more."""
         q_NHTD = turned(self.q(x_NTC).unflatten(2, (self.heads, -1)).transpose(1, 2), turn_2TD)
         dropout = self.dropout if self.training else 0.0
-        y_NHTD = F.scaled_dot_product_attention(q_NHTD, *kept_2NHSD, attn_mask=seen_N1TS, dropout_p=dropout)
+        k_NHSD, v_NHSD = kept_2NHSD
+        y_NHTD = F.scaled_dot_product_attention(q_NHTD, k_NHSD, v_NHSD, seen_N1TS, dropout)
         return self.out(y_NHTD.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from bigmodel.datasets.tokenizers import restored
 from bigmodel.padding import padded
 from bigmodel.predicting.files import content
-from bigmodel.predicting.generation import Decoder, generate
+from bigmodel.predicting.generation import decoder, generate
 from bigmodel.predicting.sampling import Sampling
 from bigmodel.ranges import PositiveInt
 from bigmodel.words import printable
@@ -50,8 +50,8 @@ class Continuation:
     ) -> list[dict[str, Any]]:
         """The `text` that follows, and how many `tokens` it has."""
         how = Sampling(**(sample or {}))
-        decoder = cast(Decoder, model)
-        made = [generate(decoder, one_T[one_T >= 0][None], how.max_new_tokens, how.choose)[0] for one_T in inputs]
+        reader = decoder(model)
+        made = [generate(reader, one_T[one_T >= 0][None], how.max_new_tokens, how.choose)[0] for one_T in inputs]
         return [{"text": self._tokenizer.decode(tokens.tolist()), "tokens": len(tokens)} for tokens in made]
 
     def table(self, sources: Sequence[str], answered: Iterable[tuple[str, Mapping[str, Any]]]) -> Iterator[str]:

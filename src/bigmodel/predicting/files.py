@@ -50,3 +50,11 @@ def content(given: str) -> str:
         return Path(given).read_text(encoding="utf-8") if os.path.isfile(given) else given
     except (OSError, ValueError) as error:
         raise DataError(f"input: '{printable(given)}' cannot be read as text: {error}") from error
+
+
+def lines(given: str) -> list[str]:
+    """The lines of `content` that are not empty. DataError if there are none."""
+    found = [line for line in content(given).splitlines() if line.strip()]
+    if not found:
+        raise DataError("input: holds no text; give a text, a file with one in each line, or - for standard input")
+    return found

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 class Decoder(Protocol):
@@ -19,6 +19,19 @@ class Decoder(Protocol):
 
     def __call__(self, tokens_NT: Tensor, cache: Any = None) -> Tensor:
         """With a cache that holds something, for one more token."""
+
+
+@runtime_checkable
+class AnyOrder(Protocol):
+    """A model that predicts tokens in any order."""
+
+    def left_to_right(self) -> Decoder:
+        """The same as a model of the next token."""
+
+
+def decoder(model: nn.Module) -> Decoder:
+    """The model itself, or what it is when it goes from left to right."""
+    return model.left_to_right() if isinstance(model, AnyOrder) else cast(Decoder, model)
 
 
 def generate(

@@ -12,7 +12,7 @@ from bigmodel.datasets.tokenizers import restored
 from bigmodel.errors import DataError
 from bigmodel.padding import padded
 from bigmodel.predicting import ranking
-from bigmodel.predicting.files import content
+from bigmodel.predicting.files import lines
 from bigmodel.ranges import PositiveInt
 
 __all__ = ["Sentences"]
@@ -36,10 +36,7 @@ class Sentences:
 
     def find(self, given: str) -> Sequence[str]:
         """Empty lines are passed over."""
-        found = [line for line in content(given).splitlines() if line.strip()]
-        if not found:
-            raise DataError("input: holds no text; give a text, a file with one in each line, or - for standard input")
-        return found
+        return lines(given)
 
     def read(self, source: str) -> Tensor:
         """int64 (T,), at most `context` of them. DataError if there is no token."""

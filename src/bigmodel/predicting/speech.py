@@ -19,7 +19,6 @@ from bigmodel.words import printable
 
 __all__ = ["Speech"]
 
-_BEAM = 8
 _EXAMPLE_FRAMES = 100  # exports but safetensors take clips of this length alone
 
 
@@ -46,12 +45,14 @@ class Speech:
     def prepared(self, samples: Sequence[Tensor], device: torch.device) -> Tensor:
         return padded(samples).to(device)
 
-    def answers(self, model: nn.Module, inputs: Tensor, top: int | None = None, **_: Any) -> list[dict[str, Any]]:
+    def answers(
+        self, model: nn.Module, inputs: Tensor, top: int | None = None, beam: int = 8, **_: Any
+    ) -> list[dict[str, Any]]:
         logits_NTC = model(inputs).float()
         plain = [spelt(row, self._characters) for row in greedy(logits_NTC).tolist()]
         answers = []
         for clip_TC, text in zip(logits_NTC.log_softmax(2).cpu(), plain, strict=True):
-            found = beam_search(clip_TC, max(_BEAM, top or 0))
+            found = beam_search(clip_TC, max(beam, top or 0))
             best = [{"text": spelt(row, self._characters), "probability": math.exp(odds)} for row, odds in found]
             answers.append({**best[0], "greedy": text, "top": best[:top]})
         return answers

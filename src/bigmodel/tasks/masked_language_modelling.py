@@ -17,16 +17,36 @@ __all__ = ["MaskedLanguageModelling"]
 _DRAWS = 8191  # in evaluation, more than a text is long; a prime
 
 
-class MaskedLanguageModelling:
+class Guesses:
+    """A task whose `loss` returns [guesses, right ones] in place of the outputs."""
+
+    lower_is_better = frozenset({"loss"})
+    metric_names = ("loss", "accuracy")
+
+    def tally(self, loss: Tensor, outputs: Tensor, batch: Batch) -> Tensor:
+        """[guesses, sum of losses, right ones]."""
+        count, right = outputs
+        return torch.stack([count, loss.detach() * count, right])
+
+    def metrics(self, tally: Sequence[float]) -> dict[str, float]:
+        """Of no guesses at all, as a batch of short texts may ask for, both are 0."""
+        count, total, right = tally
+        return {"loss": total / max(1.0, count), "accuracy": right / max(1.0, count)}
+
+    def examination(self, loss: Tensor, outputs: Tensor, batch: Batch) -> Tensor:
+        return self.tally(loss, outputs, batch)
+
+    def report(self, examination: Sequence[float]) -> dict[str, Any]:
+        return self.metrics(examination)
+
+
+class MaskedLanguageModelling(Guesses):
     """Inputs (N, T) int64, -1 for padding; the model's outputs (N, T, V). The batch's own targets are not looked at.
 
     A `share` of the tokens is to be guessed: of those 80 % are hidden (token V), 10 % are another token, 10 % are left.
     In training the draws are the step's, as those of dropout are. In evaluation they follow from each text alone, so
     that the metrics are the same for any batching.
     """
-
-    lower_is_better = frozenset({"loss"})
-    metric_names = ("loss", "accuracy")
 
     def __init__(self, vocab_size: PositiveInt, share: Fraction = 0.15) -> None:
         self._size, self._share = vocab_size, share
@@ -45,33 +65,18 @@ class MaskedLanguageModelling:
 
     def hidden(self, tokens_NT: Tensor, training: bool) -> tuple[Tensor, Tensor]:
         """The tokens as the model is to see them, and bool (N, T): which of them it is to guess."""
-        draws_3NT = self._draws(tokens_NT, training)
+        draws_3NT = draws(3, tokens_NT, training)
         asked_NT = (draws_3NT[0] < self._share) & (tokens_NT >= 0)
         others_NT = (draws_3NT[1] * self._size).long().clamp(max=self._size - 1)
         shown_NT = torch.where(draws_3NT[2] < 0.8, self._size, others_NT.where(draws_3NT[2] < 0.9, tokens_NT))
         return shown_NT.where(asked_NT, tokens_NT), asked_NT
 
-    def _draws(self, tokens_NT: Tensor, training: bool) -> Tensor:
-        """Numbers (3, N, T) from 0 to 1."""
-        if training:
-            return torch.rand(3, *tokens_NT.shape, device=tokens_NT.device)
-        kept_3D = torch.rand(3, _DRAWS, generator=torch.Generator().manual_seed(0)).to(tokens_NT.device)
-        places_T = torch.arange(tokens_NT.shape[1], device=tokens_NT.device)
-        first_N1 = ((tokens_NT + 1) * (places_T + 1)).sum(1, keepdim=True)  # padding counts nothing
-        return kept_3D[:, (first_N1 + places_T) % _DRAWS]
 
-    def tally(self, loss: Tensor, outputs: Tensor, batch: Batch) -> Tensor:
-        """[guesses, sum of losses, right ones]."""
-        count, right = outputs
-        return torch.stack([count, loss.detach() * count, right])
-
-    def metrics(self, tally: Sequence[float]) -> dict[str, float]:
-        """Of no guesses at all, as a batch of short texts may ask for, both are 0."""
-        count, total, right = tally
-        return {"loss": total / max(1.0, count), "accuracy": right / max(1.0, count)}
-
-    def examination(self, loss: Tensor, outputs: Tensor, batch: Batch) -> Tensor:
-        return self.tally(loss, outputs, batch)
-
-    def report(self, examination: Sequence[float]) -> dict[str, Any]:
-        return self.metrics(examination)
+def draws(count: int, tokens_NT: Tensor, training: bool) -> Tensor:
+    """Numbers (count, N, T) from 0 to 1: in training the step's, as those of dropout are; in evaluation each text's."""
+    if training:
+        return torch.rand(count, *tokens_NT.shape, device=tokens_NT.device)
+    kept_KD = torch.rand(count, _DRAWS, generator=torch.Generator().manual_seed(0)).to(tokens_NT.device)
+    places_T = torch.arange(tokens_NT.shape[1], device=tokens_NT.device)
+    first_N1 = ((tokens_NT + 1) * (places_T + 1)).sum(1, keepdim=True)  # padding counts nothing
+    return kept_KD[:, (first_N1 + places_T) % _DRAWS]

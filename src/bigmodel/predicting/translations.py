@@ -1,0 +1,86 @@
+"""Texts, and what each becomes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from bigmodel.datasets.tokenizers import restored
+from bigmodel.errors import DataError
+from bigmodel.padding import padded
+from bigmodel.predicting.files import lines
+from bigmodel.predicting.translating import EncoderDecoder, search
+from bigmodel.ranges import PositiveInt
+from bigmodel.words import printable
+
+__all__ = ["Translations"]
+
+_LONGEST = 1 << 16  # tokens
+
+
+class Translations:
+    """The `Kind` of encoder-decoders. `input` is a text, a file, or `-` for standard input; each line is a text.
+
+    Raises:
+        ValueError: the tokenizer is none, or no memory would hold so long a text.
+    """
+
+    def __init__(self, tokenizer: Mapping[str, Any], context: PositiveInt) -> None:
+        if context > _LONGEST:
+            raise ValueError(f"context: no model reads {context} tokens at once")
+        self._tokenizer, self._context = restored(tokenizer), context
+
+    def find(self, given: str) -> Sequence[str]:
+        """Empty lines are passed over."""
+        return lines(given)
+
+    def read(self, source: str) -> Tensor:
+        """int64 (S,).
+
+        Raises:
+            DataError: there is no token, or more than the model reads: half a text has no translation.
+        """
+        tokens_S = torch.from_numpy(self._tokenizer.encode(source.strip()))
+        if not 0 < len(tokens_S) <= self._context:
+            raise DataError(f"input: needs 1 to {self._context} tokens, not {len(tokens_S)}: {source[:80]}")
+        return tokens_S
+
+    def prepared(self, samples: Sequence[Tensor], device: torch.device) -> Tensor:
+        """int64 (N, context + 1): the source, and the token that begins its target."""
+        begin_N1 = torch.full((len(samples), 1), self._tokenizer.size)
+        return torch.cat([padded(samples, self._context), begin_N1], dim=1).to(device)
+
+    def answers(
+        self, model: nn.Module, inputs: Tensor, top: int | None = None, beam: int = 8, **_: Any
+    ) -> list[dict[str, Any]]:
+        """The likeliest `text` that beam search finds, its `probability`, and the `top` likeliest; see `search`."""
+        found_NBT, odds_NB = search(cast(EncoderDecoder, model), inputs[:, : self._context], beam)
+        answers = []
+        for texts, odds in zip(found_NBT.tolist(), odds_NB.tolist(), strict=True):
+            best = [
+                {"text": self._tokenizer.decode([n for n in row if n >= 0]), "probability": math.exp(one)}
+                for row, one in zip(texts, odds, strict=True)
+                if one > -math.inf
+            ]
+            answers.append({**best[0], "top": best[:top]})
+        return answers
+
+    def table(self, sources: Sequence[str], answered: Iterable[tuple[str, Mapping[str, Any]]]) -> Iterator[str]:
+        width = max(len(printable(text)) for text in ("text", *sources))
+        for number, (source, answer) in enumerate(answered):
+            if number == 0:
+                yield f"{'text':<{width}}  probability  becomes"
+            yield f"{printable(source):<{width}}  {answer['probability']:>11.4f}  {printable(answer['text'])}"
+
+    def example(self, count: int, generator: torch.Generator) -> Tensor:
+        """Sources of unequal length, and targets that have begun."""
+        size, length = self._tokenizer.size, 2 * self._context + 1
+        tokens_NX = torch.randint(size, (count, length), generator=generator)
+        tokens_NX[:, self._context] = size
+        lengths_N1 = torch.randint(1, self._context + 1, (count, 1), generator=generator)
+        places_X = torch.arange(length)
+        return tokens_NX.masked_fill((places_X >= lengths_N1) & (places_X < self._context), -1)

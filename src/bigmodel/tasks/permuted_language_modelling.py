@@ -1,0 +1,48 @@
+"""Tokens of a text in a random order, each predicted from those before it (Yang et al. 2019, arXiv:1906.08237)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bigmodel.interfaces import Batch
+from bigmodel.padding import lengths
+from bigmodel.ranges import Fraction
+from bigmodel.tasks.masked_language_modelling import Guesses, draws
+
+__all__ = ["PermutedLanguageModelling"]
+
+
+class PermutedLanguageModelling(Guesses):
+    """Inputs (N, T) int64, -1 for padding; the model is asked as `XLNet` says. The batch's targets are not looked at.
+
+    Of a random order of each text's tokens the last, a `share` of them (the paper's 1/K) and at least one, are
+    predicted; those before are all shown at once. The order is drawn as `MaskedLanguageModelling` draws what it hides.
+    """
+
+    def __init__(self, share: Fraction = 0.1667) -> None:
+        self._share = share
+
+    def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The mean loss of the predictions, and in place of the outputs [predictions, right ones]."""
+        ranks_NT, asked_NM, targets_NM = self.ordered(batch.inputs, model.training)
+        logits_NMV = model(batch.inputs, ranks_NT, asked_NM)
+        count = (targets_NM >= 0).sum()
+        total = F.cross_entropy(
+            logits_NMV.flatten(0, 1).float(), targets_NM.flatten(), ignore_index=-1, reduction="sum"
+        )
+        right = (logits_NMV.argmax(2) == targets_NM).sum()
+        return total / count.clamp(min=1), torch.stack([count, right]).to(total.dtype)
+
+    def ordered(self, tokens_NT: Tensor, training: bool) -> tuple[Tensor, Tensor, Tensor]:
+        """Ranks (N, T), 0 where a token is shown and from 1 on in the order of prediction; the places (N, M) that are
+        asked, the last in the order first; and the tokens there (N, M), -1 for a place of a text that is asked less.
+        """
+        drawn_NT = draws(1, tokens_NT, training)[0].masked_fill(tokens_NT < 0, -1)
+        most = max(1, int(self._share * tokens_NT.shape[1]))
+        asked_NM = drawn_NT.topk(most, 1).indices
+        counts_N1 = (self._share * lengths(tokens_NT)).long().clamp(min=1)[:, None]
+        numbers_NM = (counts_N1 - torch.arange(most, device=tokens_NT.device)).clamp(min=0)
+        ranks_NT = torch.zeros_like(tokens_NT).scatter(1, asked_NM, numbers_NM)
+        return ranks_NT, asked_NM, tokens_NT.gather(1, asked_NM).masked_fill(numbers_NM == 0, -1)

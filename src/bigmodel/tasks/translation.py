@@ -1,0 +1,72 @@
+"""One text from another: the loss of its tokens, and how well it is found when nothing of it is given."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bigmodel.datasets.tokenizers import chosen
+from bigmodel.interfaces import Batch
+from bigmodel.predicting.translating import EncoderDecoder, search
+from bigmodel.tasks.chrf import chrf, counts
+
+__all__ = ["Translation"]
+
+
+class Translation:
+    """Inputs (N, context + T), the source and the target so far; targets (N, T), -1 where there is none.
+
+    The loss is the mean cross-entropy of a target token, in nats, and `token_accuracy` is of the likeliest next token:
+    both are given the true tokens before it. An evaluation adds what greedy decoding finds from the source alone:
+    `exact_match` is the share of texts without any mistake, `chrf` see `tasks.chrf`.
+    """
+
+    lower_is_better = frozenset({"loss"})
+    metric_names = ("loss", "token_accuracy", "exact_match", "chrf")
+
+    def __init__(
+        self,
+        tokenizer: Literal["byte", "char", "bpe"],
+        vocabulary: str | None = None,
+        characters: str | None = None,
+    ) -> None:
+        self._tokenizer = chosen(tokenizer, vocabulary, characters)
+
+    def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+        """In place of the outputs the tokens they say (N, 1, T), and in evaluation what is decoded too (N, 2, T)."""
+        logits_NTV = model(batch.inputs)
+        loss = F.cross_entropy(logits_NTV.flatten(0, 1).float(), batch.targets.flatten(), ignore_index=-1)
+        said = [logits_NTV.argmax(2)]
+        if not model.training:
+            decoder = cast(EncoderDecoder, model)
+            found_NT = search(decoder, batch.inputs[:, : decoder.context], 1)[0][:, 0]
+            said.append(F.pad(found_NT, (0, batch.targets.shape[1] - found_NT.shape[1]), value=-1))
+        return loss, torch.stack(said, dim=1)
+
+    def tally(self, loss: Tensor, outputs: Tensor, batch: Batch) -> Tensor:
+        """[tokens, sum of losses, right ones]."""
+        count = (batch.targets >= 0).sum().to(loss.dtype)
+        return torch.stack([count, loss.detach() * count, (outputs[:, 0] == batch.targets).sum().to(loss.dtype)])
+
+    def metrics(self, tally: Sequence[float]) -> dict[str, float]:
+        count, loss, right = tally
+        return {"loss": loss / count, "token_accuracy": right / count}
+
+    def examination(self, loss: Tensor, outputs: Tensor, batch: Batch) -> Tensor:
+        """[tally, texts, those without a mistake, the sums of chrF]. Texts are compared on the CPU."""
+        found, true = self._texts(outputs[:, 1]), self._texts(batch.targets)
+        exact = sum(one == other for one, other in zip(found, true, strict=True))
+        sums = loss.new_tensor([len(true), exact, *counts(found, true)])
+        return torch.cat([self.tally(loss, outputs, batch), sums])
+
+    def report(self, examination: Sequence[float]) -> dict[str, Any]:
+        texts, exact, *sums = examination[3:]
+        return {**self.metrics(examination[:3]), "exact_match": exact / texts, "chrf": chrf(sums)}
+
+    def _texts(self, tokens_NT: Tensor) -> list[str]:
+        size = self._tokenizer.size  # the token after the last is the end
+        return [self._tokenizer.decode([n for n in row if 0 <= n < size]) for row in tokens_NT.int().tolist()]
