@@ -31,8 +31,8 @@ from bigmodel.words import clip
 
 ROOT = Path(__file__).resolve().parents[1]
 EXPERIMENTS = sorted(path.stem for path in (conf_directory() / "experiment").glob("*.yaml"))
-QUICK = ("limit_batches=3", "device=cpu", "device.threads=1")
-BATCH = 32
+QUICK = ("limit_batches=2", "device=cpu", "device.threads=1")
+BATCH = 16
 
 
 class Failed(Exception):
