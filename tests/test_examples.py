@@ -49,6 +49,10 @@ def test_what_runs_what_lacks_its_data_and_what_fails(examples, capsys, monkeypa
     ]
     assert re.search(r"test accuracy 0\.\d+ +\d$", lines[0])
     assert "resnet20-12fca82f.th" in lines[2]
-    monkeypatch.setattr(examples, "raw_input", lambda *_: "nothing.png")
+
+    def diverges(*_):
+        raise examples.Failed(4, "diverged at step 1")
+
+    monkeypatch.setattr(examples, "command", diverges)
     assert examples.main(["smoke"]) == 1
-    assert re.search(r"smoke +FAILED .+'nothing\.png'", capsys.readouterr().out)
+    assert re.search(r"smoke +FAILED .+ diverged at step 1", capsys.readouterr().out)
