@@ -9,7 +9,7 @@ INSTALL := $(BIN)/python -m pip install --disable-pip-version-check
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help train test test-faults test-mutations test-clusters check format benchmark bench-gpu bench-peers wheel clean
+.PHONY: help train test test-faults test-mutations test-clusters examples check format benchmark bench-gpu bench-peers wheel clean
 
 help: ## Show this list
 	@echo 'make TARGET [ARGS="..."] [PYTHON=python3.12]'
@@ -33,6 +33,9 @@ test-mutations: $(VENV)/.installed-test ## Take out one safeguard at a time: a t
 test-clusters: $(VENV)/.installed-test ## Sweeps through submitit's local executor and a Ray cluster on loopback; minutes
 	$(INSTALL) --editable '.[test,slurm,ray]'
 	BIGMODEL_CLUSTERS=1 $(BIN)/python -m pytest tests/test_clusters.py $(ARGS)
+
+examples: $(VENV)/.installed ## Every experiment cut to a few batches, then asked about raw input; minutes
+	$(BIN)/python scripts/examples.py $(ARGS)
 
 check: $(VENV)/.installed-dev ## Lint, check the format and the types
 	$(BIN)/ruff check .

@@ -125,8 +125,11 @@ class Kind(Protocol):
     what each value may be, and ValueError says what does not fit together.
     """
 
-    def find(self, given: str) -> Sequence[str]:
-        """The sources that `input=` means: files, or texts. Raises DataError if there is none."""
+    def find(self, given: str) -> Iterable[str]:
+        """The sources that `input=` means: files, or texts. Raises DataError if there is none.
+
+        They are a sequence, but for names that are still to come from standard input.
+        """
 
     def read(self, source: str) -> Tensor:
         """One of them, without the batch's dimension, on the CPU. Raises DataError if it cannot be read."""
@@ -142,7 +145,10 @@ class Kind(Protocol):
         """
 
     def table(self, sources: Sequence[str], answered: Iterable[tuple[str, Mapping[str, Any]]]) -> Iterator[str]:
-        """Lines for people, each as soon as its answer has come. Raw input may hold control codes: `printable`."""
+        """Lines for people, each as soon as its answer has come. Raw input may hold control codes: `printable`.
+
+        `sources` are those known beforehand, for the widths of columns.
+        """
 
     def example(self, count: int, generator: torch.Generator) -> Tensor:
         """Random inputs (count, ...) such as `prepared` makes: an exported model is compared on them."""

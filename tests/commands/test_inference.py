@@ -1,8 +1,10 @@
 """A trained run can be opened, evaluated and asked, from its checkpoint alone; damage and strangers are refused."""
 
 import json
+import os
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -208,6 +210,31 @@ def test_no_image_is_a_data_error(trained, tmp_path, monkeypatch, given):
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="input: "):
         predict.run(configured("predict", f"run='{trained}'", "device=cpu", f"input='{given}'"))
+
+
+@pytest.mark.parametrize("form", ["table", "json"])
+def test_files_named_on_standard_input_are_answered_as_they_come(trained, digits, monkeypatch, capsys, form):
+    names = [digits[0] / "00.png", digits[0] / "01.png", Path("gone\udcff.png"), digits[0] / "below" / "10.png"]
+    printed = []
+
+    def lines():
+        for name in names:
+            printed.append(capsys.readouterr().out.splitlines())
+            yield os.fsencode(name) + b"\n"
+        yield b"\n"
+
+    options = (f"run='{trained}'", "input=-", "device=cpu", "batch_size=2", f"format={form}")
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=lines()))
+    with pytest.raises(DataError, match="1 of 4 inputs"):
+        predict.run(configured("predict", *options))
+    assert [len(lines) for lines in printed] == [0, 0, 2 + (form == "table"), 0]  # before each name was asked for
+    assert str(names[1]) in printed[2][-1]
+    last = capsys.readouterr()
+    assert str(names[3]) in last.out
+    assert r"gone\udcff.png" in last.err
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=iter([b"\n"])))
+    with pytest.raises(DataError, match="standard input names no image"):
+        predict.run(configured("predict", *options))
 
 
 def test_a_file_named_like_a_pattern_is_taken_literally(tmp_path):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 from bigmodel.config import Config
@@ -32,32 +34,34 @@ def run(config: Config, stop: Stop | None = None) -> None:
     for line in predictor.warnings:
         print(f"warning: {line}", file=sys.stderr)
     sources = predictor.kind.find(settings.input)
-    bad: list[str] = []
+    done: Counter[bool] = Counter()
     sample = {key: value for key, value in settings.sample.items() if key != "_target_"}
     asked = {"top": settings.top, "sample": sample, "beam": settings.beam, "output": settings.output}
-    answered = _answered(predictor, sources, settings.batch_size, asked, bad)
+    answered = _answered(predictor, sources, settings.batch_size, asked, done)
     if settings.format == "json":
         for source, answer in answered:
             print(json.dumps({"input": source} | answer), flush=True)
     else:
-        for line in predictor.kind.table(sources, answered):
+        for line in predictor.kind.table(sources if isinstance(sources, Sequence) else (), answered):
             print(line, flush=True)
-    if bad:
-        raise DataError(f"{len(bad)} of {len(sources)} inputs could not be read; the lines above name them")
+    if bad := done[False]:
+        raise DataError(f"{bad} of {done.total()} inputs could not be read; the lines above name them")
 
 
 def _answered(
-    predictor: Predictor, sources: Sequence[str], batch_size: int, asked: dict[str, Any], bad: list[str]
+    predictor: Predictor, sources: Iterable[str], batch_size: int, asked: dict[str, Any], done: Counter[bool]
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each source that can be read, with its answer; the others go to `bad`."""
-    for start in range(0, len(sources), batch_size):
+    """Each source that can be read, with its answer. `done` counts those that could, and not."""
+    coming = iter(sources)
+    while batch := list(islice(coming, batch_size)):
         good, samples = [], []
-        for source in sources[start : start + batch_size]:
+        for source in batch:
             try:
                 samples.append(predictor.kind.read(source))
                 good.append(source)
+                done[True] += 1
             except DataError as error:
-                bad.append(source)
+                done[False] += 1
                 for line in error.lines:
                     print(f"error: {printable(line)}", file=sys.stderr)
         if good:

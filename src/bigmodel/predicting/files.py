@@ -5,19 +5,22 @@ from __future__ import annotations
 import glob
 import os
 import sys
-from collections.abc import Set
+from collections.abc import Iterable, Iterator, Set
 from pathlib import Path
 
 from bigmodel.errors import DataError
 from bigmodel.words import printable
 
 
-def files(given: str, suffixes: Set[str], what: str) -> list[str]:
-    """One file, a folder's files with these suffixes and those below it, or the matches of a pattern.
+def files(given: str, suffixes: Set[str], what: str) -> Iterable[str]:
+    """One file, a folder's files with these suffixes and those below it, or the matches of a pattern; for `-` the files
+    that standard input names, each as soon as its line has come.
 
     Raises:
         DataError: there are none; `what` says of what, as "image".
     """
+    if given == "-":
+        return _named(what)
     path = Path(given)
     if path.is_dir():
         found = [
@@ -36,6 +39,16 @@ def files(given: str, suffixes: Set[str], what: str) -> list[str]:
     if not found:
         raise DataError(f"input: there is no {what}, folder or match for '{given}'")
     return sorted(found)
+
+
+def _named(what: str) -> Iterator[str]:
+    found = False
+    for line in sys.stdin.buffer:  # names are bytes, and need not be text
+        if name := os.fsdecode(line.rstrip(b"\r\n")):
+            found = True
+            yield name
+    if not found:
+        raise DataError(f"input: standard input names no {what}; give the name of one in each line")
 
 
 def content(given: str) -> str:

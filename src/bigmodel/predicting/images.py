@@ -42,7 +42,7 @@ class Images:
             raise ValueError(f"mean and std: must be {input_shape[0]} numbers each, one a channel")
         self._classes, self._shape, self._mean, self._std = classes, tuple(input_shape), mean, std
 
-    def find(self, given: str) -> Sequence[str]:
+    def find(self, given: str) -> Iterable[str]:
         return files(given, SUFFIXES, "image")
 
     def read(self, source: str) -> Tensor:

@@ -45,7 +45,7 @@ class Series:
         if window * len(columns) > _LARGEST:
             raise ValueError(f"window: {window} steps of {len(columns)} series are more than any memory holds")
 
-    def find(self, given: str) -> Sequence[str]:
+    def find(self, given: str) -> Iterable[str]:
         return [given] if given == STDIN else files(given, SUFFIXES, "table")
 
     def read(self, source: str) -> Tensor:

@@ -31,7 +31,7 @@ class Sounds:
             raise ValueError("classes: there are none")
         self._classes, self._frames, self._features = classes, frames, features
 
-    def find(self, given: str) -> Sequence[str]:
+    def find(self, given: str) -> Iterable[str]:
         return files(given, SUFFIXES, "wav file")
 
     def read(self, source: str) -> Tensor:

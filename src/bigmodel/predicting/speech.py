@@ -35,7 +35,7 @@ class Speech:
             raise ValueError("characters: there are none")
         self._characters, self._features = characters, features
 
-    def find(self, given: str) -> Sequence[str]:
+    def find(self, given: str) -> Iterable[str]:
         return files(given, SUFFIXES, "wav file")
 
     def read(self, source: str) -> Tensor:
