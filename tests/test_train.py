@@ -28,7 +28,8 @@ from bigmodel.models.mlp import MLP
 from bigmodel.targets import build
 from bigmodel.tasks.classification import Classification
 from conftest import TINY, Answer, fingerprint, is_quiet, records
-from warm import only_sweep, swept
+from forks import finished
+from warm import only_sweep, sweep, swept
 
 FRAGILE = """
 import torch
@@ -374,10 +375,11 @@ def test_a_sweep_makes_a_run_for_each_combination(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("words", [["optim.lrr=0.1,0.2"], ["optim.lr=0.1,x"], ["model=mlp,resnt18"], ["seed=1,-2"]])
-def test_a_sweep_with_a_mistake_starts_nothing(cli: Callable[..., Answer], words: list[str]) -> None:
-    answer = cli("-m", *TINY[:1], *words)
-    assert len(is_quiet(answer, code=2)) == 1
-    assert list(answer.cwd.iterdir()) == []
+def test_a_sweep_with_a_mistake_starts_nothing(tmp_path: Path, words: list[str]) -> None:
+    here, said = tmp_path / "here", tmp_path / "said"
+    code = finished(sweep(*TINY[:1], *words, cwd=here, output=said))
+    assert len(is_quiet(Answer(code, "", said.read_text(), here), code=2)) == 1
+    assert list(here.iterdir()) == []
 
 
 def test_a_job_that_fails_stops_no_other(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from bigmodel.results.plots import file_name, scale
 from bigmodel.results.points import axes, differing
 from conftest import TINY, Answer, is_quiet
 from made_runs import made_run, made_sweep
+from warm import only_sweep, swept
 
 PLOTS = {"over_model.png", "over_optim.lr.png", "parallel_coordinates.png", "learning_curves.png"}
 QUICK = (*TINY[:-1], "epochs=1")
@@ -30,19 +31,14 @@ def rows_of(sweep: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def sweep_of(answer: Answer) -> Path:
-    (found,) = answer.cwd.glob("outputs/sweeps/*")
-    return found
-
-
-def test_seeds_give_each_point_of_a_sweep_a_mean_and_an_interval(cli: Callable[..., Answer]) -> None:
-    answer = cli(*QUICK, "-m", "optim.lr=0.1,0.01", "seeds=2", "seed=7")
-    assert answer.code == 0, answer.err
-    rows = rows_of(sweep_of(answer))
+def test_seeds_give_each_point_of_a_sweep_a_mean_and_an_interval(tmp_path: Path) -> None:
+    code, said = swept(*QUICK, "optim.lr=0.1,0.01", "seeds=2", "seed=7", cwd=tmp_path)
+    assert code == 0, said
+    rows = rows_of(only_sweep(tmp_path))
     assert [(row["optim.lr"], row["seed"]) for row in rows] == [
         *(("0.1", "7"), ("0.1", "8"), ("0.01", "7"), ("0.01", "8")),
     ]
-    head, first, second = answer.out.splitlines()[-5:-2]
+    head, first, second = said.splitlines()[-5:-2]
     assert head.split() == ["optim.lr", "best", "val/accuracy", "95", "%", "interval", "test/accuracy", "n", "jobs"]
     values = [float(row["best"]) for row in rows if row["optim.lr"] == first.split()[1]]
     assert float(first.split()[2]) == pytest.approx(sum(values) / 2, abs=0.005)
