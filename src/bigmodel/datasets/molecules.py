@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -65,11 +65,11 @@ def molecules(
         raise ConfigError(f"dataset.targets: target_is={target_is} needs one column, or labels one or more")
     form = Format(separator=separator, missing=missing, strip=_BLANK)
     file = find(root, train, "train", source)
-    splits = _splits(
-        _rows(file, form, smiles, targets, target_is), smiles, val_fraction, 0.0 if test else test_fraction
-    )
+    rows = _sound(read(file, form, [smiles, *targets]), file, smiles, targets, target_is)
+    splits = _splits(rows, smiles, val_fraction, 0.0 if test else test_fraction)
     if test is not None:
-        splits["test"] = _rows(find(root, test, "test", source), form, smiles, targets, target_is)
+        other = find(root, test, "test", source)
+        splits["test"] = _sound(read(other, form, [smiles, *targets]), other, smiles, targets, target_is)
     answer = Labels(targets) if target_is == "labels" else Answer(splits["train"], targets[0], target_is)
     tensors = {
         name: (_tokens([row.text(smiles) for row in part], context), answer(part)) for name, part in splits.items()
@@ -97,14 +97,15 @@ def molecules(
 
 def strings(
     root: str,
-    files: Mapping[str, str],
+    files: Sequence[str],
+    smiles: Sequence[str],
     context: PositiveInt,
     val_fraction: BelowOne,
     test_fraction: BelowOne,
     source: str | None = None,
     vocab_size: PositiveInt | None = None,
 ) -> TensorDataset:
-    """The SMILES strings alone of several files, each string once; `files` names the column of each file.
+    """The SMILES strings alone of several files, each string once; `smiles` are the names that their column may have.
 
     Each file is cut as `molecules` cuts it. A string that any file has for testing is in no other split, and one for
     validation is not in training: so training sees nothing, as far as the strings are the same, by which a model that
@@ -116,10 +117,14 @@ def strings(
     """
     hold({"vocab_size": Smiles.size}, {"vocab_size": vocab_size})
     found: dict[str, dict[str, None]] = {"test": {}, "val": {}, "train": {}}
-    for name, smiles in files.items():
-        rows = _rows(find(root, name, "files", source), Format(strip=_BLANK), smiles)
-        for split, part in _splits(rows, smiles, val_fraction, test_fraction).items():
-            found[split] |= dict.fromkeys(row.text(smiles) for row in part)
+    for name in files:
+        file = find(root, name, "files", source)
+        rows = read(file, Format(strip=_BLANK))
+        column = next((known for known in smiles if rows and known in rows[0].columns), None)
+        if column is None:
+            raise DataError(f"{file}: holds no rows with a column '{smiles[0]}'")
+        for split, part in _splits(_sound(rows, file, column), column, val_fraction, test_fraction).items():
+            found[split] |= dict.fromkeys(row.text(column) for row in part)
     seen: set[str] = set()
     tensors: dict[str, tuple[Tensor, Tensor]] = {}
     for split, texts in found.items():
@@ -137,11 +142,10 @@ def strings(
     )
 
 
-def _rows(
-    file: Path, form: Format, smiles: str, targets: Sequence[str] = (), target_is: str | None = None
+def _sound(
+    rows: list[Row], file: Path, smiles: str, targets: Sequence[str] = (), target_is: str | None = None
 ) -> list[Row]:
-    """All rows of a file, none of them bad."""
-    rows = read(file, form, [smiles, *targets])
+    """The rows of a file, if none is bad and there are any."""
     problems: list[str] = [] if rows else [f"{file}: holds no rows"]
     for row in rows:
         try:
