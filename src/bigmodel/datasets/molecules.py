@@ -84,11 +84,12 @@ def molecules(
     }
     claims = {"vocab_size": vocab_size, "outputs": outputs, "num_classes": num_classes, "target_std": target_std}
     hold(facts, claims | {"labels": labels})
-    what = {"class": f"{facts['outputs']} classes", "number": f"one number ({targets[0]})"}
+    counted = f"{facts['outputs']} {'classes' if target_is == 'class' else 'labels'}"
+    what = f"one number ({targets[0]})" if target_is == "number" else counted
     return TensorDataset(
         tensors,
-        facts={key: value for key, value in facts.items() if value is not None},
-        summary=f"{what.get(target_is, f'{len(targets)} labels')}, {_size(context)}",
+        facts={key: value for key, value in facts.items() if value is not None},  # models are held to each of them
+        summary=f"{what}, {_size(context)}",
         carried={"kind": _KINDS[target_is], **about, "tokenizer": dict(Smiles.carried), "context": context},
         fingerprint=fingerprint([tensor for pair in tensors.values() for tensor in pair]),
         trimmed=True,
@@ -174,6 +175,7 @@ def _check(row: Row, smiles: str, targets: Sequence[str], target_is: str | None)
 
 
 def _splits(rows: Sequence[Row], smiles: str, val_fraction: float, test_fraction: float) -> dict[str, list[Row]]:
+    """The rows of each split, those of one string together."""
     texts = [row.text(smiles) for row in rows]
     parts = cut([*dict(zip(texts, rows, strict=True)).values()], None, val_fraction, test_fraction)
     place = {row.text(smiles): name for name, part in parts.items() for row in part}
