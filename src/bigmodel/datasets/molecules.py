@@ -133,6 +133,8 @@ def strings(
         seen |= texts.keys()
         if own:
             tensors[split] = (_tokens(own, context), torch.zeros(len(own), dtype=torch.int64))
+    if "train" not in tensors:
+        raise DataError("dataset.files: every string is held out by one of them; none is left to train on")
     return TensorDataset(
         tensors,
         facts={"vocab_size": Smiles.size},
