@@ -91,6 +91,8 @@ def raw_input(about: Mapping[str, Any], folder: Path) -> str | None:
             return _table(file, about, about["columns"], steps)
         case "Spoken":
             return str(about["classes"][0])
+        case "TextNumber" | "TextLabels":
+            return "CCO"
         case "Translations":
             return "Old French"
         case "Sentences" | "Continuation":

@@ -93,6 +93,17 @@ def remarks(folder: Path) -> None:
 REMARKS = ("dataset=labelled_text", "dataset.train=remarks.tsv", "dataset.context=8")
 HIDDEN = ("dataset.predicts=hidden_token", "task=masked_language_modelling", "loss=null", "monitor=val/loss")
 PERMUTED = ("dataset.predicts=hidden_token", "task=permuted_language_modelling", "loss=null", "monitor=val/loss")
+
+
+def assays(folder: Path) -> None:
+    """Chains with two labels, some of them unknown."""
+    rows = [f"{'C' * (1 + n % 9)}{'ON'[n % 2]},{n % 2},{n % 9 // 5 if n % 4 else ''}" for n in range(220)]
+    (folder / "assays.csv").write_text("\n".join(["smiles,amine,long", *rows]))
+
+
+ASSAYS = ("dataset=molecules", "dataset.root=.", "dataset.train=assays.csv", "dataset.targets=[amine,long]")
+LABELS = ("dataset.target_is=labels", "dataset.context=12", "task=multi_label", "loss=null", "monitor=val/auc")
+OUTPUTS = "model.num_classes=${dataset.outputs}"
 SMALL = ("model.layers=1", "model.width=16", "model.heads=2")
 
 
@@ -142,7 +153,9 @@ FAMILIES = {
         format="safetensors",
         why="as resnet18",
     ),
-    "bert": Family((*REMARKS, *SMALL), lambda _: "a good one", remarks, format="torch_export", why="as masked_bert"),
+    "bert": Family(
+        (*ASSAYS, *LABELS, *SMALL, OUTPUTS), lambda _: "CC(=O)O", assays, format="torch_export", why="as masked_bert"
+    ),
     "cnn": Family(("model.channels=2", "model.hidden=8", STILL), picture, format="safetensors", why="as resnet18"),
     "deepspeech": Family(
         (*CTC, "model.channels=8", "model.strides=[1]", "model.hidden=8", "model.dropout=0"),
@@ -212,13 +225,17 @@ ALSO = {
     "dataset=adult": "tabular_mlp",
     "dataset=audio_folder": "audio_cnn",
     "dataset=banking77": "text_cnn",
+    "dataset=bbbp": "bert",
+    "dataset=esol": "bert",
     "dataset=etth1": "dlinear",
     "dataset=iso_names": "seq2seq",
     "dataset=names": "gpt",
+    "dataset=smiles": "masked_bert",
     "dataset=sms_spam": "text_cnn",
     "dataset=sp500": "dlinear",
     "dataset=sst2": "text_cnn",
     "dataset=tinyshakespeare": "gpt",
+    "dataset=tox21": "bert",
     "dataset=trec": "text_cnn",
     "task=regression": "linear",
 }  # choices that go with a family and are not in its line

@@ -36,10 +36,11 @@ FOLDERS = {
     "etth1": "shared/finance",
     "spoken_digits": "shared/speech/recordings",
     "breastmnist": "shared/medical",
+    "esol": "shared/molecules",
     "weights": "shared/weights",
 }
 RECIPES = dict.fromkeys(("cifar10_94", "article", "cifar10_resnet18"), "cifar10")
-RECIPES |= {name: name for name in ("etth1", "spoken_digits", "breastmnist")}
+RECIPES |= {name: name for name in ("etth1", "spoken_digits", "breastmnist", "esol")}
 RECIPES |= {"shakespeare_char": "tinyshakespeare", "resnet20_imported": "weights"}
 NEEDED_PACKAGES = {"format=onnx": "onnxruntime", "model=timm": "timm", "hydra/sweeper=optuna": "optuna"}
 

@@ -62,7 +62,7 @@ def assemble(config: Config, fresh: bool = True, like: Parts | None = None, kind
     tree, settings = config.tree, Train(**config.tree)
     if settings.accumulate > settings.batch_size:
         raise ConfigError(f"accumulate: a batch of {settings.batch_size} has no {settings.accumulate} pieces")
-    _agree(tree["model"], dataset)
+    _agree(config, dataset)
     task: Task = build("task", tree["task"], trust)
     _hold_mixing(dataset, task)
     how = Reading(
@@ -126,8 +126,13 @@ def optimizers_of(config: Config, model: nn.Module, **changed: Any) -> tuple[lis
         raise ConfigError(f"lr_scale: {error}") from error
 
 
-def _agree(model: Mapping[str, Any], dataset: Dataset) -> None:
-    """ConfigError if the model is told something of the data that the data is not."""
+def _agree(config: Config, dataset: Dataset) -> None:
+    """ConfigError if the model is told something of the data that the data is not, or is told nothing."""
+    model: Mapping[str, Any] = config.tree["model"]
+    for key, value in model.items():
+        source = config.reference(f"model.{key}") or ""
+        if value is None and source.startswith("dataset."):
+            raise ConfigError(f"model.{key}: takes {source}, and this data has none; set model.{key}=...")
     for key, value in dataset.facts.items():
         fact = tuple(value) if isinstance(value, (list, tuple)) else value
         if model.get(key, fact) != fact:

@@ -1,16 +1,19 @@
-"""Tables in files: CSV and its kin, and Parquet. A row knows its place, so that what is wrong in it can be named."""
+"""Tables in files: CSV and its kin, also gzipped, and Parquet. A row knows its place, so that errors can name it."""
 
 from __future__ import annotations
 
 import csv
 import glob
+import io
 import math
 import sys
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
+from bigmodel.archive import opened
 from bigmodel.errors import DataError
 from bigmodel.words import clip
 
@@ -109,7 +112,8 @@ def find(root: str, name: str, key: str, source: str | None) -> Path:
 def read(file: str | Path, form: Format, needed: Iterable[str] = ()) -> list[Row]:
     """All rows of a file, or of the standard input for `-`. The columns that are `needed` must be there.
 
-    The first line is a header where it has all of `needed`, even where the format has its own names.
+    What is named .gz is unpacked. The first line is a header where it has all of `needed`, even where the format has
+    its own names.
 
     Raises:
         DataError: the file cannot be read or lacks a column.
@@ -124,10 +128,7 @@ def read(file: str | Path, form: Format, needed: Iterable[str] = ()) -> list[Row
 def _text(file: str | Path, form: Format, wanted: Sequence[str]) -> list[Row]:
     rows: list[Row] = []
     columns: dict[str, int] | None = None
-    lines = (
-        nullcontext(sys.stdin) if str(file) == STDIN else open(file, encoding="utf-8-sig", newline="")  # noqa: SIM115
-    )
-    with lines as stream:
+    with _lines(file) as stream:
         reader = csv.reader(
             stream,
             delimiter=form.separator,
@@ -154,6 +155,18 @@ def _text(file: str | Path, form: Format, wanted: Sequence[str]) -> list[Row]:
     if columns is None:
         raise DataError(f"{file}: is empty")
     return rows
+
+
+@contextmanager
+def _lines(file: str | Path) -> Iterator[TextIO]:
+    if str(file) == STDIN:
+        yield sys.stdin
+        return
+    with (
+        opened(Path(file)) if Path(file).suffix == ".gz" else open(file, "rb") as raw,
+        io.TextIOWrapper(raw, encoding="utf-8-sig", newline="") as text,
+    ):
+        yield text
 
 
 def _parquet(file: Path, form: Format, wanted: Sequence[str]) -> list[Row]:

@@ -1,5 +1,5 @@
-"""From text to token numbers and back: bytes, characters, words, or the byte pairs of a published vocabulary (extra
-`text`).
+"""From text to token numbers and back: bytes, characters, words, the parts of SMILES strings, or the byte pairs of a
+published vocabulary (extra `text`).
 
 A tokenizer's `carried` is what a checkpoint keeps of it, as JSON; `restored` makes the same one from that.
 """
@@ -16,6 +16,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from bigmodel.datasets.smiles import Smiles
 from bigmodel.errors import ConfigError, DataError
 
 _WORD = re.compile(r"\w+|[^\w\s]")  # or one sign
@@ -165,4 +166,6 @@ def restored(carried: Mapping[str, Any]) -> Tokenizer:
             return Words(words)
         case {"name": "bpe", "definition": str(definition)}:
             return BytePairs(definition)
-    raise ValueError("tokenizer: must be byte, char, word or bpe, with what each is made of")
+        case {"name": "smiles"}:
+            return Smiles()
+    raise ValueError("tokenizer: must be byte, char, word, bpe or smiles, with what each is made of")

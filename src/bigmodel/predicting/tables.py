@@ -12,9 +12,9 @@ from bigmodel.datasets import rows
 from bigmodel.datasets.encoding import Encoding
 from bigmodel.errors import DataError
 from bigmodel.predicting import ranking
+from bigmodel.predicting.columns import columns
 from bigmodel.predicting.files import files
 from bigmodel.ranges import Positive
-from bigmodel.words import printable
 
 __all__ = ["Tables"]
 
@@ -80,10 +80,7 @@ class Tables:
         if self._classes is not None:
             yield from ranking.table("row", sources, self._classes, answered)
             return
-        width = max(map(len, map(printable, ("row", *sources))))
-        yield f"{'row':<{width}}  {printable(self._target):>12}"
-        for source, answer in answered:
-            yield f"{printable(source):<{width}}  {answer['value']:>12.6g}"
+        yield from columns("row", sources, [self._target], ((source, [answer["value"]]) for source, answer in answered))
 
     def example(self, count: int, generator: torch.Generator) -> Tensor:
         numbers = torch.randn(count, len(self._encoding.numbers), generator=generator)

@@ -56,7 +56,9 @@ class Classification:
             hits = (outputs.topk(5).indices == batch.targets[:, None]).sum().to(loss.dtype)
         pairs_N = batch.targets * self._classes + outputs.argmax(1)
         confusion = torch.bincount(pairs_N, minlength=self._classes**2)
-        counts = [confusion, auc.histograms(outputs, batch.targets)] if self._binary else [confusion]
+        counts = (
+            [confusion, auc.histograms(outputs[:, 1] - outputs[:, 0], batch.targets)] if self._binary else [confusion]
+        )
         return torch.cat([torch.stack([loss * len(batch.targets), hits]), *(part.to(loss.dtype) for part in counts)])
 
     def report(self, examination: Sequence[float]) -> dict[str, Any]:

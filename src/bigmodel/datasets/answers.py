@@ -1,0 +1,79 @@
+"""What is to be told of rows of a table, which of them are held out, and whether the config claims what they have."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bigmodel.datasets.encoding import standard
+from bigmodel.datasets.rows import Row, refuse, sorted_labels
+from bigmodel.datasets.splits import held_out
+from bigmodel.errors import ConfigError
+
+
+class Answer:
+    """What is to be told, of training rows: the classes, or a number's mean and deviation."""
+
+    def __init__(self, rows: Sequence[Row], column: str, kind: str) -> None:
+        self.column, self.classes = column, sorted_labels(row.text(column) for row in rows) if kind == "class" else []
+        self._numbers = {name: number for number, name in enumerate(self.classes)}
+        self.mean, self.std = (0.0, 1.0) if self.classes else standard([row.number(column) for row in rows])
+
+    def about(self) -> dict[str, Any]:
+        if self.classes:
+            return {"target": self.column, "classes": self.classes}
+        return {"target": self.column, "target_mean": self.mean, "target_std": self.std}
+
+    def __call__(self, rows: Sequence[Row]) -> Tensor:
+        if not self.classes:
+            values = torch.tensor([[row.number(self.column)] for row in rows], dtype=torch.float64)
+            return ((values - self.mean) / self.std).float().view(len(rows), 1)
+        labels = [row.text(self.column) for row in rows]
+        unknown = [(row, label) for row, label in zip(rows, labels, strict=True) if label not in self._numbers]
+        refuse([str(row.wrong(self.column, f"no training row has '{label}'")) for row, label in unknown], "dataset")
+        return torch.tensor([self._numbers[label] for label in labels], dtype=torch.int64)
+
+
+class Labels:
+    """What is to be told: yes or no to each of these columns, or nothing where that is not known."""
+
+    def __init__(self, columns: Sequence[str]) -> None:
+        self._columns = list(columns)
+
+    def about(self) -> dict[str, Any]:
+        return {"labels": self._columns}
+
+    def __call__(self, rows: Sequence[Row]) -> Tensor:
+        """float32 (N, K): 1, 0, or NaN."""
+        return torch.tensor([[row.number(column) for column in self._columns] for row in rows])
+
+
+def cut(rows: Sequence[Row], time: str | None, val_fraction: float, test_fraction: float) -> dict[str, Sequence[Row]]:
+    """The rows of each split, by time or at random."""
+    if time is not None:
+        rows = sorted(rows, key=lambda row: row.moment(time))
+    splits: dict[str, Sequence[Row]] = {}
+    for name, fraction in (("test", test_fraction), ("val", val_fraction)):
+        kept, out = held_out(len(rows), fraction)
+        if time is not None:
+            kept, out = torch.arange(len(kept)), torch.arange(len(kept), len(rows))
+        if len(out):
+            splits[name] = [rows[index] for index in out.tolist()]
+        rows = [rows[index] for index in kept.tolist()]
+    return splits | {"train": rows}
+
+
+def hold(facts: Mapping[str, Any], claims: Mapping[str, Any]) -> None:
+    """ConfigError unless what the config claims is what the data tells."""
+    problems = []
+    for key, claim in claims.items():
+        fact = facts[key]
+        same = math.isclose(claim, fact) if isinstance(claim, float) and fact else claim in (None, fact)
+        if not same and not (isinstance(claim, (list, tuple)) and list(claim) == fact):
+            problems.append(f"dataset.{key}: the data has {fact}, not {claim}; leave it null")
+    if problems:
+        raise ConfigError(*problems)
