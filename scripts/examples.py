@@ -91,10 +91,10 @@ def raw_input(about: Mapping[str, Any], folder: Path) -> str | None:
             return _table(file, about, about["columns"], steps)
         case "Spoken":
             return str(about["classes"][0])
-        case "TextNumber" | "TextLabels":
-            return "CCO"
         case "Translations":
             return "Old French"
+        case "Sentences" | "TextNumber" | "TextLabels" if about["tokenizer"]["name"] == "smiles":
+            return "CCO"
         case "Sentences" | "Continuation":
             return "What light through yonder window breaks ?"
     return None
