@@ -47,7 +47,7 @@ format: $(VENV)/.installed-dev ## Format the code and mend what the linter can m
 	$(BIN)/ruff format .
 
 benchmark: $(VENV)/.installed ## Measure speed and memory side by side; fails if a bar of docs/performance.md is missed
-	@status=0; for name in startup loop_overhead saving memory loading scaling sweep; do \
+	@status=0; for name in startup loop_overhead saving memory loading scaling sweep nanogpt; do \
 	  echo "== $$name"; $(BIN)/python benchmarks/$$name.py || status=1; done; exit $$status
 
 bench-gpu: $(VENV)/.installed ## On a GPU: seconds to 94 % on CIFAR-10, share of the peak
