@@ -28,8 +28,6 @@ class Encoder(nn.Module):
 
     def __init__(self, vocab_size: int, context: int, layers: int, heads: int, width: int, dropout: float) -> None:
         super().__init__()
-        if width % heads:
-            raise ValueError(f"width: {width} cannot be divided among {heads} heads")
         self.embed = nn.Embedding(vocab_size + 2, width, padding_idx=0)  # padding, the vocabulary, what hides a token
         self.whole_C, self.positions = nn.Parameter(torch.empty(width)), nn.Embedding(context + 1, width)
         self.dropout = nn.Dropout(dropout)

@@ -42,8 +42,6 @@ class GPT(nn.Module):
         tied: bool = True,
     ) -> None:
         super().__init__()
-        if width % (2 * heads):
-            raise ValueError(f"width: {width} cannot be divided among {heads} heads, an even number each")
         llama = layout == "llama"
         self.context, self.heads, self.layout = context, heads, layout
         self.embed = nn.Embedding(vocab_size, width)

@@ -51,8 +51,6 @@ class Seq2Seq(nn.Module):
         dropout: BelowOne = 0.0,
     ) -> None:
         super().__init__()
-        if width % (2 * heads):
-            raise ValueError(f"width: {width} cannot be divided among {heads} heads, an even number each")
         self.context, self.end, self.heads = context, vocab_size, heads
         self.embed = nn.Embedding(vocab_size + 2, width, padding_idx=0)  # padding, the vocabulary, begin and end
         self.dropout = nn.Dropout(dropout)

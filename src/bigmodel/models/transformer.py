@@ -32,13 +32,23 @@ Layout = Literal["llama", "gpt2", "nanogpt"]
 _BASE = 10_000.0  # of the rotary wavelengths
 
 
+def _divisible(width: int, heads: int, even: bool = True) -> None:
+    if width % (heads * (1 + even)):
+        parts = ", an even number each" if even else ""
+        raise ValueError(f"width: {width} cannot be divided among {heads} heads{parts}")
+
+
 class EncoderBlock(nn.Module):
     """Every token sees every other that is `seen`, bool (N, 1, 1, T): layer norms first (Xiong et al. 2020,
     arXiv:2002.04745), GELU, biases.
+
+    Raises:
+        ValueError: the heads do not divide the width.
     """
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
+        _divisible(width, heads, even=False)
         self.before_attention, self.before_mlp = nn.LayerNorm(width), nn.LayerNorm(width)
         self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
         self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
@@ -100,10 +110,15 @@ class Block(nn.Module):
 
 
 class Attention(nn.Module):
-    """Tokens look at each other, at relative places if they are turned (Su et al. 2021, arXiv:2104.09864)."""
+    """Tokens look at each other, at relative places if they are turned (Su et al. 2021, arXiv:2104.09864).
+
+    Raises:
+        ValueError: the heads do not divide the width into even parts.
+    """
 
     def __init__(self, width: int, heads: int, dropout: float, bias: bool) -> None:
         super().__init__()
+        _divisible(width, heads)
         self.qkv, self.out = nn.Linear(width, 3 * width, bias=bias), nn.Linear(width, width, bias=bias)
         self.heads, self.dropout = heads, dropout
 
@@ -129,10 +144,11 @@ class Attention(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """Tokens look at others than themselves, of which `kept` makes keys and values."""
+    """Tokens look at others than themselves, of which `kept` makes keys and values. Raises as `Attention`."""
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
+        _divisible(width, heads)
         self.q, self.kv = nn.Linear(width, width, bias=False), nn.Linear(width, 2 * width, bias=False)
         self.out = nn.Linear(width, width, bias=False)
         self.heads, self.dropout = heads, dropout

@@ -40,8 +40,6 @@ class ViT(nn.Module):
         channels, height, image_width = input_shape
         if height % patch or image_width % patch:
             raise ValueError(f"patch: {patch} does not divide images of {height}x{image_width}")
-        if width % heads:
-            raise ValueError(f"width: {width} cannot be divided among {heads} heads")
         self.embed = nn.Conv2d(channels, width, patch, patch)
         self.token = nn.Parameter(torch.zeros(width)) if pool == "token" else None
         tokens = (height // patch) * (image_width // patch) + (pool == "token")

@@ -35,8 +35,6 @@ class Encoder(nn.Module):
 
     def __init__(self, vocab_size: int, context: int, layers: int, heads: int, width: int, dropout: float) -> None:
         super().__init__()
-        if width % (2 * heads):
-            raise ValueError(f"width: {width} cannot be divided among {heads} heads, an even number each")
         self.heads = heads
         self.embed = nn.Embedding(vocab_size + 1, width, padding_idx=0)  # padding, the vocabulary
         self.begin_C, self.query_C = nn.Parameter(torch.empty(width)), nn.Parameter(torch.empty(width))
