@@ -95,6 +95,8 @@ def raw_input(about: Mapping[str, Any], folder: Path) -> str | None:
             return "Old French"
         case "Sentences" | "TextNumber" | "TextLabels" if about["tokenizer"]["name"] == "smiles":
             return "CCO"
+        case "Continuation" if about["tokenizer"]["name"] == "char":
+            return "ma"  # letters that every such text has
         case "Sentences" | "Continuation":
             return "What light through yonder window breaks ?"
     return None
