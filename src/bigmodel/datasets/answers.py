@@ -39,8 +39,10 @@ class Answer:
 
 
 class Labels:
-    """What is to be told: yes or no to each of these columns, or nothing where that is not known. DataError for a column
-    of which no training row tells anything.
+    """What is to be told: yes or no to each of these columns, or nothing where that is not known.
+
+    Raises:
+        DataError: of a column no training row tells anything.
     """
 
     def __init__(self, rows: Sequence[Row], columns: Sequence[str]) -> None:

@@ -54,8 +54,8 @@ def read_weights(file: str) -> dict[str, Tensor]:
 def fit(model: nn.Module, tensors: Mapping[str, Tensor], file: str) -> str:
     """Copy the tensors that are the model's; the rest of it stays as it is. Returns what was loaded and what not.
 
-    Adapted layers (`lora`) are summed; a model may know other names for tensors (`Translating`). The final classifier may be of another number of classes and
-    then stays new; nothing else may differ in shape.
+    Adapted layers (`lora`) are summed; a model may know other names for tensors (`Translating`). The final classifier
+    may be of another number of classes and then stays new; nothing else may differ in shape.
 
     Raises:
         ValueError: no tensor is of this model, or shapes differ; the model is as it was. `file` names them.
