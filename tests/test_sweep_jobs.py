@@ -13,6 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from bigmodel import compose
+from bigmodel.conf_directory import conf_directory
+from bigmodel.config import from_yaml
 from bigmodel.errors import StorageError
 from bigmodel.sweep.gpus import Gpu, listed, take
 from bigmodel.sweep.settings import settled
@@ -225,3 +228,11 @@ def test_jobs_and_threads(jobs, kinds, wanted, gpus, expected, monkeypatch: pyte
     monkeypatch.setattr("platform.system", lambda: "Linux")
     found = settled(jobs, "continue", kinds, wanted, gpus)
     assert (found.jobs, found.threads) == expected
+
+
+def test_jobs_whose_data_tells_their_sizes_can_be_frozen_and_read_again(tmp_path: Path) -> None:
+    words = ["dataset=tox21", "task=multi_label", "loss=null", "model=bert", "monitor=val/auc"]
+    source = compose.Source((conf_directory(),), "train")
+    (tmp_path / "0.yaml").write_text(compose.compose("train", words, source).job_yaml(), encoding="utf-8")
+    again = from_yaml(tmp_path / "0.yaml").with_facts({"dataset.vocab_size": 7, "dataset.num_classes": 2})
+    assert (again.tree["model"]["vocab_size"], again.tree["model"]["num_classes"]) == (7, 2)

@@ -52,8 +52,7 @@ def compose(command: str, overrides: Sequence[str], source: Source, trust: Seque
         ConfigError: a line for each mistake.
     """
     refuse_long(overrides)
-    # Hydra cannot read that a group is null
-    overrides = ["~loss" if text == "loss=null" else text for text in overrides if text.lstrip("+") != _DEFAULT]
+    overrides = _without_null(overrides)
     with _loader(source) as loader:
         problems: list[str] = []
         try:
@@ -68,6 +67,11 @@ def compose(command: str, overrides: Sequence[str], source: Source, trust: Seque
     if problems:
         raise ConfigError(*dict.fromkeys(problems))
     return config
+
+
+def _without_null(words: Sequence[str]) -> list[str]:
+    """The same for Hydra, which cannot read that a group is null."""
+    return ["~loss" if text == "loss=null" else text for text in words if text.lstrip("+") != _DEFAULT]
 
 
 def _heard_of(source: Source, overrides: Sequence[str]) -> bool:
@@ -125,7 +129,7 @@ def _at(tree: Any, key: str) -> Any:
 
 def by_hydra(source: Source, words: Sequence[str], task: Callable[[DictConfig], None] = lambda _: None) -> None:
     """Let Hydra's own command line answer: sweeps, `--cfg job`, shell completion."""
-    before, sys.argv = sys.argv, [sys.argv[0], *words]
+    before, sys.argv = sys.argv, [sys.argv[0], *_without_null(words)]
     try:
         with _searching(source):
             hydra_main(config_path=str(source.directories[-1]), config_name=source.name, version_base="1.3")(task)()

@@ -66,6 +66,15 @@ class Config:
         """The resolved config as YAML that runs again; secrets stay references to the environment."""
         return OmegaConf.to_yaml(OmegaConf.create(self.shareable()))
 
+    def job_yaml(self) -> str:
+        """The same of a run whose data is still to be read: what that will tell stays a reference to it."""
+        resolved = OmegaConf.create(self.shareable())
+        untold = _untold(self.plain())
+        for path, raw in _leaves("", self._composed):
+            if self.reference(path) in untold:
+                OmegaConf.update(resolved, path, raw)
+        return OmegaConf.to_yaml(resolved)
+
     def open_yaml(self) -> str:
         """The config as YAML in which keys still refer to each other, so that other values can be laid over it.
 
@@ -120,6 +129,8 @@ def problems_of(config: Config, command: str) -> list[str]:
         key = getattr(error, "full_key", None)
         if key and (missing := _MISSING.match(first_line(error))):
             group, _, name = missing[1].rpartition(".")
+            if not group:
+                return [f"{key}: takes {name}, and none is chosen; set {name}=..."]
             return [f"{key}: takes {name} from the chosen {group}, which has none; the two do not go together"]
         return [f"{key}: {first_line(error)}" if key else first_line(error)]
     plain = [f"{path}: a secret would be written down; give it as '${{oc.env:NAME}}'" for path in _secrets(config)]

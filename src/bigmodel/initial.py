@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from torch import nn
+from torch import Tensor, nn
 
 from bigmodel.errors import ConfigError
 from bigmodel.inference import best_checkpoint
 from bigmodel.models.foreign_weights import fit, read_weights
-from bigmodel.models.lora import LoRA, merged
+from bigmodel.models.lora import LoRA
 from bigmodel.patterns import chosen
 from bigmodel.words import printable
 
@@ -47,7 +47,7 @@ def _loaded(model: nn.Module, source: str, strip: str) -> list[str]:
     try:
         if Path(source).is_dir():
             found, warnings = best_checkpoint(Path(source), source)
-            tensors = merged(found.weights)
+            tensors: Mapping[str, Tensor] = found.weights
         else:
             tensors = read_weights(source)
         report = fit(model, {name.removeprefix(strip): tensor for name, tensor in tensors.items()}, source)

@@ -115,3 +115,11 @@ def test_the_published_files_are_as_they_should_be() -> None:
         test_fraction=0.1,
     )
     assert {name: len(inputs) for name, (inputs, _) in data.splits.items()} == {"train": 914, "val": 102, "test": 112}
+
+
+def test_labels_of_which_nothing_is_known_or_that_are_there_twice_are_refused(tmp_path: Path) -> None:
+    rows = [f"{'C' * n},{n},1," for n in range(1, 9)]
+    with pytest.raises(DataError, match="no training row has a value for 'high'"):
+        opened(tmp_path, rows, targets=["odd", "high"], target_is="labels")
+    with pytest.raises(ConfigError, match="names a column twice: odd, odd"):
+        opened(tmp_path, rows, targets=["odd", "odd"], target_is="labels")

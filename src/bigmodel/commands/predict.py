@@ -12,6 +12,7 @@ from typing import Any
 from bigmodel.config import Config
 from bigmodel.device import Device
 from bigmodel.errors import DataError
+from bigmodel.failures import out_of_memory_in_words
 from bigmodel.inference import Predictor, load
 from bigmodel.settings import Predict
 from bigmodel.signals import Stop
@@ -25,6 +26,7 @@ def run(config: Config, stop: Stop | None = None) -> None:
     Raises:
         ConfigError: no such run.
         DataError: nothing matches the input, or some of it could not be read.
+        OutOfMemoryError: a batch does not fit.
         StorageError: no checkpoint verifies.
     """
     settings = Predict(**config.tree)
@@ -65,4 +67,8 @@ def _answered(
                 for line in error.lines:
                     print(f"error: {printable(line)}", file=sys.stderr)
         if good:
-            yield from zip(good, predictor.answers(samples, **asked), strict=True)
+            with out_of_memory_in_words(
+                f"at batch_size={batch_size}; lower it, or beam={asked['beam']} where that is used"
+            ):
+                answers = predictor.answers(samples, **asked)
+            yield from zip(good, answers, strict=True)

@@ -39,10 +39,18 @@ class Answer:
 
 
 class Labels:
-    """What is to be told: yes or no to each of these columns, or nothing where that is not known."""
+    """What is to be told: yes or no to each of these columns, or nothing where that is not known.
 
-    def __init__(self, columns: Sequence[str]) -> None:
+    Raises:
+        DataError: of a column no training row tells anything.
+    """
+
+    def __init__(self, rows: Sequence[Row], columns: Sequence[str]) -> None:
         self._columns = list(columns)
+        silent = [column for column in columns if not any(row.text(column) for row in rows)]
+        refuse(
+            [f"dataset.targets: no training row has a value for '{name}'; leave it out" for name in silent], "dataset"
+        )
 
     def about(self) -> dict[str, Any]:
         return {"labels": self._columns}

@@ -51,7 +51,8 @@ def class_folders(root: str, suffixes: Set[str], what: str, test_fraction: float
     if "test" not in splits and test_fraction:
         paths, labels = splits["train"]
         for split, numbers in zip(("train", "test"), held_out(len(paths), test_fraction), strict=True):
-            splits[split] = [paths[n] for n in numbers.tolist()], [labels[n] for n in numbers.tolist()]
+            if len(numbers):  # of a few files the fraction may be none
+                splits[split] = [paths[n] for n in numbers.tolist()], [labels[n] for n in numbers.tolist()]
     return ClassFolders(classes, splits, fingerprint(entries))
 
 

@@ -20,14 +20,15 @@ class Row:
 
 
 def table(file: Path, text_columns: Sequence[str], label_column: str) -> list[Row]:
-    """Rows of a file with a header; `.tsv` has a tab between two fields and no quotes, anything else is as in `rows`.
+    """Rows of a file with a header; `.tsv` and `.tsv.gz` have a tab between two fields and no quotes, anything else is
+    as in `rows`.
 
     The text's column has one of the names in `text_columns`.
 
     Raises:
         DataError: the file cannot be read, or has bad rows; each is named by file, line and column.
     """
-    tabs = file.suffix.lower() == ".tsv"
+    tabs = file.name.lower().removesuffix(".gz").endswith(".tsv")
     form = Format(separator="\t" if tabs else ",", quoted=not tabs, strip=" \t\r\n")
     found = read(file, form, [label_column])
     rows: list[Row] = []

@@ -58,11 +58,13 @@ def molecules(
     From `vocab_size` on the arguments are what the data tells.
 
     Raises:
-        ConfigError: there is more than one target that is no label, or a value is not the data's.
+        ConfigError: there is more than one target that is no label, one is there twice, or a value is not the data's.
         DataError: a file is missing, or rows are bad; each is named by file, line and column.
     """
     if not targets or (len(targets) > 1 and target_is != "labels"):
         raise ConfigError(f"dataset.targets: target_is={target_is} needs one column, or labels one or more")
+    if len(set(targets)) < len(targets):
+        raise ConfigError(f"dataset.targets: names a column twice: {', '.join(targets)}")
     form = Format(separator=separator, missing=missing, strip=_BLANK)
     file = find(root, train, "train", source)
     rows = _sound(read(file, form, [smiles, *targets]), file, smiles, targets, target_is)
@@ -70,7 +72,8 @@ def molecules(
     if test is not None:
         other = find(root, test, "test", source)
         splits["test"] = _sound(read(other, form, [smiles, *targets]), other, smiles, targets, target_is)
-    answer = Labels(targets) if target_is == "labels" else Answer(splits["train"], targets[0], target_is)
+    known = splits["train"]
+    answer = Labels(known, targets) if target_is == "labels" else Answer(known, targets[0], target_is)
     tensors = {
         name: (_tokens([row.text(smiles) for row in part], context), answer(part)) for name, part in splits.items()
     }

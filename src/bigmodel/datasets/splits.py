@@ -54,6 +54,6 @@ def held_out(size: int, fraction: float) -> tuple[Tensor, Tensor]:
     """
     count = round(size * fraction)
     if count >= size:
-        raise DataError(f"dataset: {size} training samples leave none to train on with val_fraction={fraction}")
+        raise DataError(f"dataset: {size} training samples leave none to train on if {fraction:g} of them is held out")
     shuffled = torch.randperm(size, generator=torch.Generator().manual_seed(0))
     return shuffled[count:].sort().values, shuffled[:count].sort().values

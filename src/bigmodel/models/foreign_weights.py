@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from bigmodel.interfaces import Translating
+from bigmodel.models.lora import merged
 
 __all__ = ["fit", "load_weights", "read_weights"]
 
@@ -53,17 +54,18 @@ def read_weights(file: str) -> dict[str, Tensor]:
 def fit(model: nn.Module, tensors: Mapping[str, Tensor], file: str) -> str:
     """Copy the tensors that are the model's; the rest of it stays as it is. Returns what was loaded and what not.
 
-    A model may know other names for them (`Translating`). The final classifier may be of another number of classes and
-    then stays new; nothing else may differ in shape.
+    Adapted layers (`lora`) are summed; a model may know other names for tensors (`Translating`). The final classifier
+    may be of another number of classes and then stays new; nothing else may differ in shape.
 
     Raises:
         ValueError: no tensor is of this model, or shapes differ; the model is as it was. `file` names them.
     """
-    if isinstance(model, Translating):
-        try:
+    try:
+        tensors = merged(tensors)
+        if isinstance(model, Translating):
             tensors = model.translated(tensors)
-        except ValueError as error:
-            raise ValueError(f"{file}: {error}") from error
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from error
     own = model.state_dict()
     other = [name for name in own if name in tensors and own[name].shape != tensors[name].shape]
     wrong = [name for name in other if not _is_classifier(name, model, own, tensors)]

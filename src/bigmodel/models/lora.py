@@ -35,7 +35,7 @@ class LoRA:
         """Put the matrices into the model, which computes what it did; in words.
 
         Raises:
-            ValueError: a pattern matches nothing.
+            ValueError: a pattern matches nothing, or leaves nothing to adapt.
         """
         try:
             besides = chosen(self.train, [name for name, _ in model.named_parameters()], "parameter")
@@ -46,6 +46,8 @@ class LoRA:
             adapted = [name for name in chosen(self.layers, linear, "linear layer") if f"{name}.weight" not in besides]
         except ValueError as error:
             raise ValueError(f"layers: {error}") from error
+        if not adapted:
+            raise ValueError("train: trains every one of these layers as it is; none is left to adapt")
         model.requires_grad_(False)
         for name in adapted:
             _adapt(linear[name], self.rank, self.alpha)

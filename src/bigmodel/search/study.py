@@ -56,7 +56,7 @@ class Search:
         values = {parameter.key: parameter.value(given[parameter.name]) for parameter in space if not parameter.group}
         config = self._bases[self._plan.base(given)].with_facts(values)
         job = entry(number, [f"{name}={value}" for name, value in given.items()], config.tree)
-        self._sweep.freeze([(job, config.yaml())], self._sweep.settings, self._sweep.trust)
+        self._sweep.freeze([(job, config.job_yaml())], self._sweep.settings, self._sweep.trust)
         return number
 
     def look(self, running: Collection[int]) -> list[int]:

@@ -143,7 +143,7 @@ class HydraTask:
                 if why:
                     apart.setdefault(why, []).append(number)
                 made = make_of(config.tree) if as_one and not why else ""
-                frozen.append((entry(number, words, config.tree, made), config.yaml()))
+                frozen.append((entry(number, words, config.tree, made), config.job_yaml()))
         if problems:
             raise ConfigError(*dict.fromkeys(problems))
         for why, numbers in apart.items():
