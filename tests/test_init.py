@@ -125,6 +125,7 @@ def test_what_is_exported_and_begun_with_is_the_sum(adapted: Answer, tiny_run: A
         ),
         (["init.freeze=body.*"], "init.freeze: 'body.*' matches no parameter; they are layers.0.weight"),
         (["init.freeze=[layers.*,*head*]"], "init.freeze: leaves no parameter to train"),
+        (["init.lora.train=head.*"], "init.lora.rank: with 0 no layer is adapted"),
         (
             ["init.lora.rank=2", "init.lora.layers=layer.*"],
             "'layer.*' matches no linear layer; did you mean 'layers.*'?",

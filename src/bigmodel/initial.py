@@ -37,6 +37,8 @@ def initial(
     lines = _loaded(model, from_, strip or "") if fresh and from_ is not None else []
     if lora is not None and lora.rank:
         lines.append(_adapted(model, lora))
+    elif lora not in (None, LoRA()):
+        raise ConfigError("init.lora.rank: with 0 no layer is adapted and all are trained; set init.lora.rank=8")
     if freeze:
         lines.append(_frozen(model, freeze))
     return lines
