@@ -154,7 +154,7 @@ FAMILIES = {
         why="as resnet18",
     ),
     "bert": Family(
-        (*ASSAYS, *LABELS, *SMALL, OUTPUTS), lambda _: "CC(=O)O", assays, format="safetensors", why="as masked_bert"
+        (*ASSAYS, *LABELS, *SMALL, OUTPUTS), lambda _: "CC(=O)O", assays, format="torch_export", why="as masked_bert"
     ),
     "cnn": Family(("model.channels=2", "model.hidden=8", STILL), picture, format="safetensors", why="as resnet18"),
     "deepspeech": Family(
@@ -169,7 +169,7 @@ FAMILIES = {
     "inception": Family(
         ("model.widths=[8,16]", "model.blocks=1", "model.stem=8", STILL),
         picture,
-        format="safetensors",
+        format="torch_export",
         why="as resnet18",
     ),
     "linear": Family(ROWS, rows, rows, "safetensors", "as tabular_mlp"),
@@ -183,7 +183,9 @@ FAMILIES = {
         "as gpt",
     ),
     "resnet18": Family(("model.blocks=[1]", "model.width=8", STILL), picture),
-    "resnet_cifar": Family(("model.depth=8", "model.width=4", STILL), picture, format="safetensors", why="as resnet18"),
+    "resnet_cifar": Family(
+        ("model.depth=8", "model.width=4", STILL), picture, format="torch_export", why="as resnet18"
+    ),
     "rnn": Family((*FORECAST, "model.hidden=32"), waves, waves, "safetensors", "ONNX in 14 s, as deepspeech"),
     "seq2seq": Family(
         (*NUMBERS, "monitor=val/loss", "model.encoder_layers=1", "model.decoder_layers=1", *SMALL[1:]),
@@ -198,7 +200,7 @@ FAMILIES = {
     ),
     "vgg": Family(("model.width=4", STILL), picture, format="safetensors", why="as resnet18"),
     "vit": Family(
-        ("model.layers=1", "model.width=16", "model.heads=2", STILL), picture, format="safetensors", why="as gpt"
+        ("model.layers=1", "model.width=16", "model.heads=2", STILL), picture, format="torch_export", why="as gpt"
     ),
     "wavenet": Family(
         (*WAVES, *CUT, "model.channels=8", "model.skip_channels=8", "model.dilations=[1,2]"),
@@ -207,7 +209,7 @@ FAMILIES = {
         format="safetensors",
         why="convolutions, as resnet18",
     ),
-    "whitened_cnn": Family(("model.widths=[8]", STILL), picture, format="safetensors", why="as resnet18"),
+    "whitened_cnn": Family(("model.widths=[8]", STILL), picture, format="torch_export", why="as resnet18"),
     "xlnet": Family(
         (*REMARKS, *PERMUTED, *SMALL, "model.dropout=0"),
         lambda _: "a <mask> film",
