@@ -20,7 +20,8 @@ from bigmodel.seeds import derive
 __all__ = ["Device"]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _LARGEST_IN_HEAP = -1, -3, 32 << 20  # malloc.h; the most that glibc takes
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -3, -4  # malloc.h
+_LARGEST_IN_HEAP, _MMAP_MAX = 32 << 20, 65536  # the most that glibc takes, and its default
 
 
 class Device:
@@ -39,6 +40,7 @@ class Device:
         compile: bool | Literal["graphs"] = False,
         threads: PositiveInt | None = None,
         deterministic: bool = False,
+        keep_memory: bool = False,
     ) -> None:
         self.torch_device = _choose(kind, index)
         if deterministic:  # what is measured may come out otherwise the next time
@@ -49,6 +51,7 @@ class Device:
         self.why = "as asked"
         self._compile, self._graphs, self._deterministic = bool(compile), compile == "graphs", deterministic
         self.threads = threads or torch.get_num_threads()
+        self._keep_memory = keep_memory
         if precision == "tf32" and self.torch_device.type != "cuda":
             raise ConfigError(f"device.precision: tf32 needs an NVIDIA GPU, and this run is on {self.name}; use fp32")
         if self._graphs and self.torch_device.type != "cuda":
@@ -97,7 +100,7 @@ class Device:
         if self.torch_device.type == "cuda":
             torch.cuda.set_device(self.torch_device)
         elif self.torch_device.type == "cpu":
-            _keep_freed_memory()
+            _keep_freed_memory(everything=self._keep_memory)
 
     @property
     def undecided(self) -> bool:
@@ -144,16 +147,17 @@ class Device:
             torch.mps.manual_seed(key)
 
 
-def _keep_freed_memory() -> None:
+def _keep_freed_memory(everything: bool) -> None:
     """Have glibc reuse what a step frees, not return it and fault it in again: 11 to 20 % of a ResNet-18 step.
 
-    Larger blocks still come and go by themselves: kept too, they cost a quarter more memory, in gaps that fit nothing.
-    Other C libraries are left as they are.
+    Larger blocks still come and go by themselves, unless `everything` is kept: a quarter more memory, in gaps that fit
+    nothing, for 4 to 18 % of the steps of large batches. Other C libraries are left as they are.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(_M_MMAP_THRESHOLD, _LARGEST_IN_HEAP)
         mallopt(_M_TRIM_THRESHOLD, -1)  # as size_t: never
+        mallopt(_M_MMAP_MAX, 0 if everything else _MMAP_MAX)
 
 
 def _choose(kind: str, index: int | None) -> torch.device:
