@@ -196,7 +196,9 @@ class Task(Protocol):
         """The mean loss (scalar) and the model's outputs."""
 
     def tally(self, loss: Tensor, outputs: Tensor, batch: Batch) -> Tensor:
-        """Sums over the batch (K,), cheap enough for every training step."""
+        """Sums over the batch (K,), cheap enough for every training step; the first is what the loss is a mean over,
+        such as samples or tokens, by which the pieces of a batch are weighed.
+        """
 
     def metrics(self, tally: Sequence[float]) -> dict[str, float]:
         """Named metrics of summed tallies."""

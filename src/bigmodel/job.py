@@ -126,10 +126,12 @@ class Job:
         tally: Tensor | None = None
         for piece in pieces:
             loss, outputs = self.loss(piece)
-            (loss if len(pieces) == 1 else loss * (len(piece.targets) / len(batch.targets))).backward()  # type: ignore[no-untyped-call]
             added = self.task.tally(loss, outputs.detach(), piece).to(self.device.sum_dtype)
+            (loss if len(pieces) == 1 else loss * added[0].to(loss.dtype)).backward()  # type: ignore[no-untyped-call]
             tally = added if tally is None else tally + added
         assert tally is not None
+        if len(pieces) > 1:  # how many tokens a piece has may be known only once its loss is
+            torch._foreach_div_(self._gradients(), tally[0].clamp(min=1).to(loss.dtype))
         return loss, tally
 
     def loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -235,8 +237,11 @@ class Job:
             self.step = unsound.step  # it was left out, and with it all that came after
             raise DivergedError(unsound.words())
 
+    def _gradients(self) -> list[Tensor]:
+        return [p.grad for p in self._parameters if p.grad is not None]
+
     def _clip(self) -> Tensor:
-        gradients = [p.grad for p in self._parameters if p.grad is not None]
+        gradients = self._gradients()
         norm = torch.nn.utils.get_total_norm(gradients)
         if self.clip_norm is not None:
             torch._foreach_mul_(gradients, (self.clip_norm / (norm + 1e-6)).clamp(max=1.0))

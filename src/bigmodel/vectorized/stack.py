@@ -85,11 +85,15 @@ class Stack:
         tallies_K: Tensor | None = None
         for piece, masks_K in zip(pieces, masks, strict=True):
             losses_K, added_K = self._losses(piece, masks_K)
-            share = len(piece[0].targets) / len(batches[0].targets)
-            (losses_K if len(pieces) == 1 else losses_K * share).sum().backward()  # type: ignore[no-untyped-call]
+            counts_K = 1 if len(pieces) == 1 else added_K[:, 0].detach()
+            (losses_K * counts_K).sum().backward()  # type: ignore[no-untyped-call]
             added_K = added_K.detach().to(self._device.sum_dtype)
             tallies_K = added_K if tallies_K is None else tallies_K + added_K
         assert tallies_K is not None
+        if len(pieces) > 1:
+            for weight in self._weights.values():
+                if weight.grad is not None:
+                    weight.grad /= tallies_K[:, 0].clamp(min=1).to(weight.dtype).view(-1, *(1,) * (weight.ndim - 1))
         return losses_K.detach(), tallies_K
 
     def drop_gradients(self) -> None:
