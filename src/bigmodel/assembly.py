@@ -12,7 +12,8 @@ from torch import nn
 
 from bigmodel.config import Config
 from bigmodel.device import Device
-from bigmodel.errors import ConfigError
+from bigmodel.errors import BigmodelError, ConfigError
+from bigmodel.failures import out_of_memory_in_words, unrepeatable_in_words
 from bigmodel.interfaces import Batch, Data, Dataset, FromData, Mixing, Reading, Task
 from bigmodel.job import Job
 from bigmodel.loop import Plan
@@ -84,6 +85,8 @@ def assemble(config: Config, fresh: bool = True, like: Parts | None = None, kind
     if "pretrained" in node and not fresh:
         node["pretrained"] = None
     model = build("model", node, trust).to(device.torch_device)
+    if fresh and like is None:
+        _hold_model(model, task, dataset.example(min(2, settings.batch_size)), device)
     settle(device, model, task, dataset.example)
     if device.channels_last is True and like is None:
         data = dataset.open(replace(how, channels_last=True))  # opening reads nothing yet
@@ -152,6 +155,26 @@ def _hold_mixing(dataset: Dataset, task: Task) -> None:
             f"dataset.augment.{mixing[0]}: mixed samples have odds as targets, and the loss takes class numbers only "
             f"({first_line(error)}); set {' and '.join(mixing)} to 0, or loss=cross_entropy"
         ) from error
+
+
+def _hold_model(model: nn.Module, task: Task, example: Batch, device: Device) -> None:
+    """ConfigError if no loss can be had of samples such as the data's. Costs a forward pass of them."""
+    buffers = [buffer.clone() for buffer in model.buffers()]
+    batch = Batch(example.inputs.to(device.torch_device), example.targets.to(device.torch_device))
+    model.train()
+    try:
+        with torch.no_grad(), device.autocast(), unrepeatable_in_words(), out_of_memory_in_words("for two samples"):
+            task.loss(model, batch)
+    except BigmodelError:
+        raise
+    except Exception as error:
+        raise ConfigError(
+            f"model: {type(model).__name__} does not go with the task {type(task).__name__} and this data, or fails: "
+            f"{type(error).__name__}: {first_line(error)}; -v shows where"
+        ) from error
+    with torch.no_grad():
+        for buffer, before in zip(model.buffers(), buffers, strict=True):
+            buffer.copy_(before)
 
 
 def _plan(settings: Train, data: Data, task: Task) -> Plan:

@@ -30,16 +30,12 @@ def failures_in_words(directory: Path, job: Job) -> Iterator[None]:
     """
     try:
         advice = "set accumulate=2 (the same updates in less memory) or lower batch_size"
-        with compiler_in_words(), out_of_memory_in_words(lambda: f"at step {job.step}; {advice}"):
+        with (
+            unrepeatable_in_words(),
+            compiler_in_words(),
+            out_of_memory_in_words(lambda: f"at step {job.step}; {advice}"),
+        ):
             yield
-    except RuntimeError as error:
-        operation, found, _ = str(error).partition(" does not have a deterministic implementation")
-        if not found:
-            raise
-        raise ConfigError(
-            f"device.deterministic: {operation} is not bitwise repeatable on this device; use device=cpu, "
-            "another model, or leave it false"
-        ) from error
     except OSError as error:
         if error.errno not in _STORAGE:
             raise
@@ -86,3 +82,18 @@ def compiler_in_words() -> Iterator[None]:
             raise
         reason = first_line(getattr(error, "inner_exception", error))
         raise ConfigError(f"device.compile: torch's compiler failed: {reason}; set it to false") from error
+
+
+@contextlib.contextmanager
+def unrepeatable_in_words() -> Iterator[None]:
+    """ConfigError for what torch raises where a run demands bitwise repetition and an operation has none."""
+    try:
+        yield
+    except RuntimeError as error:
+        operation, found, _ = str(error).partition(" does not have a deterministic implementation")
+        if not found:
+            raise
+        raise ConfigError(
+            f"device.deterministic: {operation} is not bitwise repeatable on this device; use device=cpu, "
+            "another model, or leave it false"
+        ) from error

@@ -38,6 +38,8 @@ class Translation:
 
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
         """In place of the outputs the tokens they say (N, 1, T), and in evaluation what is decoded too (N, 2, T)."""
+        if not hasattr(model, "encode"):
+            raise TypeError("translation needs a model that encodes and decodes, as model=seq2seq")
         logits_NTV = model(batch.inputs)
         loss = F.cross_entropy(logits_NTV.flatten(0, 1).float(), batch.targets.flatten(), ignore_index=-1)
         said = [logits_NTV.argmax(2)]
