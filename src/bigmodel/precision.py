@@ -17,7 +17,8 @@ from bigmodel.words import clip, first_line
 _SAMPLES = 16  # enough to fill the machine, and little memory; fewer where these take too long
 _STEP_S = 0.15  # of a measured step, about
 _TURNS = 3
-_PAYS = 1.25  # a gain below it is told neither from noise nor worth fewer bits
+_PAYS = 1.1  # a gain below it is not told from noise
+_PAYS_FOR_BITS = 1.25  # nor is one below this worth fewer of them
 _SWITCHED = (nn.Conv2d, nn.Conv3d)  # what channels-last is for
 _BLOCK = 16  # channels that oneDNN takes at once with AVX-512, 8 with AVX2
 _WORDS = {False: "contiguous", True: "channels-last"}
@@ -27,8 +28,9 @@ def settle(device: Device, model: nn.Module, task: Task, example: Callable[[int]
     """Replace what is `auto` in the device's settings by what is fastest for this model, and have the device say why.
 
     The model's weights and buffers are as before, its layout is the chosen one. The plain choice, fp32 and contiguous,
-    stays unless another is faster by a quarter; one that the model cannot be trained in is no choice. Costs nothing
-    where there is one candidate, else some steps of at most 16 samples, made by `example`, in each.
+    stays unless another layout is faster by a tenth, or fewer bits by a quarter; one that the model cannot be trained
+    in is no choice. Costs nothing where there is one candidate, else some steps of at most 16 samples, made by
+    `example`, in each.
 
     Raises:
         ConfigError: channels-last is asked for, and would corrupt memory.
@@ -44,15 +46,16 @@ def settle(device: Device, model: nn.Module, task: Task, example: Callable[[int]
         made = example(_SAMPLES)
         sample = Batch(made.inputs.to(device.torch_device), made.targets.to(device.torch_device))
         two = Batch(sample.inputs[:2], sample.targets[:2])
-        each = _measured(device, model, task, two, candidates[:1], 1, {})[candidates[0]] / 2
-        count = max(2, min(_SAMPLES, int(_STEP_S / each)))
+        sample_s = _measured(device, model, task, two, candidates[:1], 1, {})[candidates[0]] / 2
+        count = max(2, min(_SAMPLES, int(_STEP_S / sample_s)))
         sample = Batch(sample.inputs[:count], sample.targets[:count])
-        turns = _TURNS if count * each < 2 * _STEP_S else 1
+        turns = _TURNS if count * sample_s < 2 * _STEP_S else 2
         failed: dict[tuple[str, bool], str] = {}
         seconds = _measured(device, model, task, sample, candidates, turns, failed)
-        fastest = min(seconds, key=lambda candidate: seconds[candidate])
-        gain = seconds[candidates[0]] / seconds[fastest]
-        chosen = fastest if gain >= _PAYS else candidates[0]
+        plain = candidates[0]
+        least = {each: _PAYS if each[0] == plain[0] else _PAYS_FOR_BITS for each in candidates[1:]}
+        worth = [each for each in seconds if seconds[plain] / seconds[each] >= least.get(each, 1.0)]
+        chosen = min(worth, key=lambda each: seconds[each])
         compared = ", ".join(
             f"{precision} {_WORDS[last]} {count / taken:.3g}" for (precision, last), taken in seconds.items()
         )
