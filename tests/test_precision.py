@@ -19,7 +19,7 @@ from bigmodel.losses import CrossEntropy
 from bigmodel.models.mlp import MLP
 from bigmodel.models.resnet import ResNet
 from bigmodel.tasks.classification import Classification
-from conftest import Answer, is_quiet
+from conftest import Answer, fingerprint, is_quiet
 
 SHAPE = (3, 8, 8)
 TASK = Classification(CrossEntropy(), 4)
@@ -160,3 +160,15 @@ def test_the_layout_changes_speed_not_results(cli: Callable[..., Answer], model:
         (summary,) = (answer.cwd / last).glob("*/*/summary.json")
         losses.append(json.loads(summary.read_text())["test"]["loss"])
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+
+
+@pytest.mark.parametrize("optim", ["sgd", "adamw", "muon"])
+def test_a_run_resumes_bitwise_in_the_other_layout(cli: Callable[..., Answer], optim: str) -> None:
+    """A checkpoint's tensors have one layout, and fused optimizers take memory as it lies."""
+    words = (*("device=cpu", "model=resnet18", "model.width=16", "model.blocks=[1,1]", "device.channels_last=true"),)
+    answer = cli(*words, f"optim={optim}", "ema=0.9", "limit_batches=4", "epochs=1", "save_every=2steps", "keep=9")
+    assert answer.code == 0, answer.err
+    unbroken = fingerprint(answer.run)
+    shutil.rmtree(max((answer.run / "checkpoints").glob("step-*")))
+    assert cli(f"resume={answer.run}").code == 0
+    assert fingerprint(answer.run) == unbroken

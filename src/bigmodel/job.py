@@ -223,6 +223,7 @@ class Job:
                         per_parameter.setdefault(int(index), {})[key] = value
                 groups = optimizer.state_dict()["param_groups"]
                 optimizer.load_state_dict({"state": per_parameter, "param_groups": groups})
+                _lay_out_as_parameters(optimizer)
             self.step = int(state["step"])
             kinds = {"value": float, "step": int, "since": int}
             self.best = {key: kind(state["best"][key]) for key, kind in kinds.items() if state["best"]}
@@ -256,3 +257,11 @@ class Job:
                 average.lerp_(live[name], 1 - self._ema_decay)
             else:
                 average.copy_(live[name])
+
+
+def _lay_out_as_parameters(optimizer: torch.optim.Optimizer) -> None:
+    """Fused optimizers take memory as it lies: a momentum in another layout would be that of other weights."""
+    for parameter, state in optimizer.state.items():
+        for key, value in state.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape and value.stride() != parameter.stride():
+                state[key] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
