@@ -76,8 +76,9 @@ class Phases:
         self._wrap(job, "update", timed_update)
         self._wrap(data, "train", timed_train)
         self._wrap(data, "evaluation", timed_evaluation)
-        self._wrap(job, "loss", self._within("forward", job.loss, then="backward"))
-        self._wrap(job.task, "tally", self._within("forward", job.task.tally, then="optimizer"))
+        self._wrap(job, "loss", self._within("forward", job.loss, then="forward"))
+        self._wrap(job.task, "tally", self._within("forward", job.task.tally, then="backward"))
+        self._wrap(job, "gradients", self._within("forward", job.gradients, then="optimizer"))
         self._wrap(saves, "save", self._within("saving", saves.save))
         self._wrap(saves, "wait", self._within("waiting", saves.wait))  # type: ignore[attr-defined]
         self._since = now(self._device)
@@ -95,7 +96,7 @@ class Phases:
     def begin_trace(self) -> None:
         """What follows is recorded, operation by operation."""
         self.enter(self._phase)
-        self._trace = profile(use_device="cuda" if self._device.type == "cuda" else None)
+        self._trace = profile(use_device="cuda" if self._device.type == "cuda" else None, use_kineto=True)
         self._trace.__enter__()  # type: ignore[no-untyped-call]
         self._mark = _marked(self._phase)
 

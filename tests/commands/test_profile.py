@@ -71,6 +71,23 @@ def test_the_trace_shows_the_phases_of_a_few_steps(cli: Callable[..., Answer]) -
     assert answer.err == ""
 
 
+@pytest.mark.parametrize("pieces", [1, 3])
+def test_operations_are_booked_where_they_belong(cli: Callable[..., Answer], pieces: int) -> None:
+    answer = cli(*TINY[:3], "epochs=1", "profile=true", f"accumulate={pieces}")
+    assert answer.code == 0, answer.err
+    events = json.loads((answer.run / "trace.json").read_text())["traceEvents"]
+    spans = [(event["name"], event["ts"], event["ts"] + event["dur"]) for event in events if "dur" in event]
+    marks = [span for span in spans if span[0] in PHASES]
+
+    def phases_of(operation: str) -> list[str]:
+        found = [start for name, start, _ in spans if name == operation]
+        return sorted({name for start in found for name, begin, end in marks if begin <= start <= end})
+
+    assert phases_of("aten::addmm") == ["forward"]
+    assert phases_of("AddmmBackward0") == ["backward"]
+    assert phases_of("aten::_fused_sgd_") == ["optimizer"]
+
+
 def test_a_profiled_run_is_the_same_run(cli: Callable[..., Answer], tiny_run: Answer) -> None:
     answer = cli(*TINY, "log_every=2steps", "profile=true")
     assert answer.code == 0, answer.err
@@ -111,7 +128,7 @@ def test_time_spent_standing_still_for_workers_is_waiting() -> None:
 
     task = SimpleNamespace(tally=nothing)
     for workers in (True, False):
-        data, job = Slow(), SimpleNamespace(update=nothing, loss=nothing, task=task)
+        data, job = Slow(), SimpleNamespace(update=nothing, gradients=nothing, loss=nothing, task=task)
         phases = Phases(torch.device("cpu"))
         phases.start(job, data, SimpleNamespace(save=nothing, wait=nothing), workers)  # type: ignore[arg-type]
         for batch in data.train(0, 2):
