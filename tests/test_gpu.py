@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import shutil
+import warnings
 from collections.abc import Callable
 
 import pytest
 import torch
 
+from bigmodel.augment import Augment
 from bigmodel.config import from_yaml
+from bigmodel.datasets.images import Arrays, ImageDataset
+from bigmodel.datasets.pipeline import ImageData
 from bigmodel.device import Device
 from bigmodel.errors import DivergedError
-from bigmodel.interfaces import Batch
+from bigmodel.interfaces import Batch, Reading
 from bigmodel.job import Job
 from bigmodel.losses import CrossEntropy
 from bigmodel.models.resnet import ResNet
@@ -48,6 +52,7 @@ def test_auto_measures_and_says_so(cli: Callable[..., Answer]) -> None:
     assert "measured, samples/s" in cli("device=auto", *SMALL[1:], "dry_run=true").out
 
 
+@pytest.mark.filterwarnings("ignore")  # of torch's compiler, about itself
 @pytest.mark.parametrize("how", ["true", "graphs"])
 def test_compiled_equals_uncompiled_nearly(cli: Callable[..., Answer], how: str) -> None:
     words = (*SMALL, "optim=muon", "optim.filters=true", "accumulate=2")
@@ -106,11 +111,13 @@ def test_an_update_waits_for_nothing() -> None:
     inputs = torch.randn(64, 3, 32, 32, device="cuda")
     batch = Batch(inputs, torch.arange(64, device="cuda") % 10)
     job.update(batch)  # libraries load, and wait for it
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        _repeat(job, batch, 8)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that this mode is a prototype
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            _repeat(job, batch, 8)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
     bad = job.step
     weights = [parameter.detach().clone() for parameter in model.parameters()]
     job.update(batch._replace(inputs=inputs * float("nan")))
@@ -121,6 +128,69 @@ def test_an_update_waits_for_nothing() -> None:
 
 
 def test_memory_that_runs_out_is_told(cli: Callable[..., Answer]) -> None:
-    answer = cli(*SMALL[:2], "model.width=4096", "limit_batches=1")
+    _, total = torch.cuda.mem_get_info()
+    torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved() + 2**27) / total)
+    try:  # the weights fit, what a step keeps of a thousand images does not
+        answer = cli(*SMALL[:2], "batch_size=1024", "limit_batches=1")
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
     assert answer.code == 6, answer.err
-    assert "out of memory" in answer.err
+    assert "accumulate=" in answer.err
+
+
+def test_a_resumed_run_in_channels_last_is_the_unbroken_one(cli: Callable[..., Answer]) -> None:
+    answer = cli(*SMALL, "device.deterministic=true", "device.channels_last=true", "save_every=4steps", "keep=9")
+    assert answer.code == 0, answer.err
+    unbroken = fingerprint(answer.run)
+    shutil.rmtree(max((answer.run / "checkpoints").glob("step-*")))
+    assert cli(f"resume={answer.run}").code == 0
+    assert fingerprint(answer.run) == unbroken
+
+
+def test_batches_are_augmented_without_waiting() -> None:
+    augment = Augment(flip="alternating", crop=2, colour=0.5, cutout=3, mixup=0.2, cutmix=1.0)
+    pixels, labels = torch.randint(256, (512, 3, 32, 32), dtype=torch.uint8), torch.arange(512) % 10
+    dataset = ImageDataset(
+        classes=[str(number) for number in range(10)],
+        input_shape=(3, 32, 32),
+        mean=[0.5] * 3,
+        std=[0.25] * 3,
+        val_fraction=0.0,
+        augment=augment,
+        sources={"train": Arrays(pixels, labels)},
+        sizes={"train": 512},
+        fingerprint="",
+    )
+    batches = ImageData(dataset, Reading(torch.device("cuda"), 64, seed=0)).train(0, 16)
+    for _ in range(8):  # the first epoch: what is made once is made
+        next(batches)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            for _ in range(7):
+                next(batches)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+
+
+def test_a_trace_has_the_kernels(cli: Callable[..., Answer]) -> None:
+    answer = cli(*SMALL[:4], "epochs=2", "profile=true")
+    assert answer.code == 0, answer.err
+    events = json.loads((answer.run / "trace.json").read_text())["traceEvents"]
+    assert any(event.get("cat") == "kernel" for event in events)
+
+
+def test_the_finders_find(cli: Callable[..., Answer]) -> None:
+    answer = cli("device=auto", *SMALL[1:4], "limit_batches=4", "epochs=1", "batch_size=auto", "optim.lr=auto")
+    assert answer.code == 0, answer.err
+    tree = from_yaml(answer.run / "config.yaml", ()).tree
+    assert tree["batch_size"] >= 16
+    assert 0 < tree["optim"]["lr"] < 10
+
+
+def test_a_checkpoint_answers_on_the_other_device(cli: Callable[..., Answer]) -> None:
+    answer = cli(*SMALL)
+    assert answer.code == 0, answer.err
+    found = [cli(f"run={answer.run}", f"device={kind}", verb="evaluate") for kind in ("cuda", "cpu")]
+    assert [one.code for one in found] == [0, 0], found

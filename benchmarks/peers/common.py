@@ -103,15 +103,16 @@ class Rate:
     """Samples/s from the end of step `SKIPPED` on."""
 
     def __init__(self, given: Options) -> None:
-        self._given, self._steps, self._began = given, 0, 0.0
+        self._given, self._steps, self._began, self._ended = given, 0, 0.0, 0.0
 
     def step(self) -> None:
         """One more step is done."""
         self._steps += 1
+        self._ended = perf_counter()  # what a trainer does when it is through is not a step
         if self._steps == SKIPPED:
-            self._began = perf_counter()
+            self._began = self._ended
 
     def tell(self) -> None:
         """Print what the driver reads."""
-        seconds = perf_counter() - self._began
+        seconds = self._ended - self._began
         print(json.dumps({"samples_per_s": (self._steps - SKIPPED) * self._given.case.batch / seconds}))

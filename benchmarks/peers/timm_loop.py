@@ -1,4 +1,5 @@
-"""timm's training script is not in its package: this is its inner loop over its own loader, optimizer and meters."""
+"""timm's training script is not in its package: this is its inner loop, with its optimizer, schedule
+and meters, over torch's loader."""
 
 from __future__ import annotations
 

@@ -117,5 +117,6 @@ def _free_memory() -> float:
 def _crowded(device: torch.device) -> bool:
     """Whether the last trial has used more of the GPU than it should; counted afresh for the next."""
     free, _ = torch.cuda.mem_get_info(device)
-    ours = torch.cuda.memory_reserved(device)
-    return torch.cuda.max_memory_allocated(device) > _HEADROOM * (free + ours)
+    ours, most = torch.cuda.memory_reserved(device), torch.cuda.max_memory_allocated(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    return most > _HEADROOM * (free + ours)

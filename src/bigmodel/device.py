@@ -21,6 +21,7 @@ __all__ = ["Device"]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -3, -4  # malloc.h
+_SHAPES = 64  # of matrices that Muon orthogonalises
 _LARGEST_IN_HEAP, _MMAP_MAX = 32 << 20, 65536  # the most that glibc takes, and its default
 
 
@@ -93,6 +94,9 @@ class Device:
         if self._deterministic:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         if self._compile:
+            import torch._dynamo.config as compiler  # 2 s, which only a compiled run pays
+
+            compiler.recompile_limit = _SHAPES  # torch's own 8 are fewer than a network has, and the rest stays slow
             torch.use_deterministic_algorithms(self._deterministic)
         else:
             deterministic_algorithms(self._deterministic)

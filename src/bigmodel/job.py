@@ -251,12 +251,12 @@ class Job:
     def _average(self) -> None:
         if self._ema is None or self._ema_decay is None:
             return
-        live = self.model.state_dict()
-        for name, average in self._ema.state_dict().items():
-            if average.is_floating_point():
-                average.lerp_(live[name], 1 - self._ema_decay)
-            else:
+        live, averages = self.model.state_dict(), self._ema.state_dict()
+        for name, average in averages.items():
+            if not average.is_floating_point():
                 average.copy_(live[name])
+        moving = [name for name, average in averages.items() if average.is_floating_point()]
+        torch._foreach_lerp_([averages[name] for name in moving], [live[name] for name in moving], 1 - self._ema_decay)
 
 
 def _lay_out_as_parameters(optimizer: torch.optim.Optimizer) -> None:

@@ -10,11 +10,12 @@ from torch import nn
 
 from bigmodel.clock import now
 from bigmodel.device import Device
-from bigmodel.errors import ConfigError
+from bigmodel.errors import ConfigError, OutOfMemoryError
 from bigmodel.interfaces import Batch, Task
 from bigmodel.words import clip, first_line
 
-_SAMPLES = 16  # enough to fill the machine, and little memory; fewer where these take too long
+_SAMPLES = {"cpu": 16, "cuda": 256}  # enough to fill the machine; fewer where they take too long
+_GUESSES = {"cpu": 1, "cuda": 3}  # at how many those are: a GPU takes many in the time of two
 _STEP_S = 0.15  # of a measured step, about
 _TURNS = 3
 _PAYS = 1.1  # a gain below it is not told from noise
@@ -29,11 +30,11 @@ def settle(device: Device, model: nn.Module, task: Task, example: Callable[[int]
 
     The model's weights and buffers are as before, its layout is the chosen one. The plain choice, fp32 and contiguous,
     stays unless another layout is faster by a tenth, or fewer bits by a quarter; one that the model cannot be trained
-    in is no choice. Costs nothing where there is one candidate, else some steps of at most 16 samples, made by
-    `example`, in each.
+    in is no choice. Costs nothing where there is one candidate, else some steps in each, of samples made by `example`.
 
     Raises:
         ConfigError: channels-last is asked for, and would corrupt memory.
+        OutOfMemoryError: a GPU has room for no candidate.
     """
     narrow = _narrow(device, model)
     if device.channels_last is True and narrow:
@@ -43,17 +44,25 @@ def settle(device: Device, model: nn.Module, task: Task, example: Callable[[int]
         )
     candidates = list(_candidates(device, model))
     if len(candidates) > 1:
-        made = example(_SAMPLES)
+        kind = device.torch_device.type
+        made = example(_SAMPLES.get(kind, 16))
         sample = Batch(made.inputs.to(device.torch_device), made.targets.to(device.torch_device))
-        two = Batch(sample.inputs[:2], sample.targets[:2])
-        sample_s = _measured(device, model, task, two, candidates[:1], 1, {})[candidates[0]] / 2
-        count = max(2, min(_SAMPLES, int(_STEP_S / sample_s)))
-        sample = Batch(sample.inputs[:count], sample.targets[:count])
-        turns = _TURNS if count * sample_s < 2 * _STEP_S else 2
+        count, taken = 2, 0.0
+        for _ in range(_GUESSES.get(kind, 1)):
+            found = _measured(device, model, task, _first(count, sample), candidates[:1], 1, {})
+            if candidates[0] not in found:  # too many for its memory
+                count //= 2
+                break
+            taken = found[candidates[0]]
+            count = min(len(sample.targets), max(2, int(_STEP_S * count / taken)))
+        sample = _first(count, sample)
+        turns = _TURNS if taken < 2 * _STEP_S else 2
         failed: dict[tuple[str, bool], str] = {}
         seconds = _measured(device, model, task, sample, candidates, turns, failed)
-        plain = candidates[0]
-        least = {each: _PAYS if each[0] == plain[0] else _PAYS_FOR_BITS for each in candidates[1:]}
+        if not seconds:
+            raise OutOfMemoryError(f"device: {count} samples do not fit in any precision; lower batch_size")
+        plain = next(iter(seconds))
+        least = {each: _PAYS if each[0] == plain[0] else _PAYS_FOR_BITS for each in seconds if each != plain}
         worth = [each for each in seconds if seconds[plain] / seconds[each] >= least.get(each, 1.0)]
         chosen = min(worth, key=lambda each: seconds[each])
         compared = ", ".join(
@@ -65,6 +74,10 @@ def settle(device: Device, model: nn.Module, task: Task, example: Callable[[int]
         device.choose(*candidates[0], "the only choice here for this model")
     if device.channels_last:
         model.to(memory_format=torch.channels_last)
+
+
+def _first(count: int, sample: Batch) -> Batch:
+    return Batch(sample.inputs[:count], sample.targets[:count])
 
 
 def _candidates(device: Device, model: nn.Module) -> Iterator[tuple[str, bool]]:
@@ -123,7 +136,7 @@ def _measured(
 ) -> dict[tuple[str, bool], float]:
     """Seconds of a forward and a backward pass, the best of a few; in turns, so that other load counts for all.
 
-    A candidate that raises is entered in `failed` and left out; the first one may not.
+    A candidate that raises is entered in `failed` and left out; the first one may do so for want of memory only.
     """
     buffers = [buffer.clone() for buffer in model.buffers()]
     taken: dict[tuple[str, bool], list[float]] = {candidate: [] for candidate in candidates}
@@ -140,9 +153,11 @@ def _measured(
                     loss, _ = task.loss(model, Batch(inputs, sample.targets))
                 loss.backward()  # type: ignore[no-untyped-call]
             except Exception as error:  # as of an operation without a bf16 form
-                if (precision, last) == candidates[0]:
+                if (precision, last) == candidates[0] and not isinstance(error, torch.OutOfMemoryError):
                     raise
                 failed[precision, last] = clip(first_line(error))
+                model.zero_grad()
+                continue
             if turn:  # the first fills the libraries' caches
                 taken[precision, last].append(now(device.torch_device) - began)
             model.zero_grad()

@@ -65,6 +65,7 @@ class Profile:
 
     def _report(self) -> Iterator[str]:
         parts, updates = self._parts, self._phases.updates
+        most = _peak_memory(parts.device.torch_device)  # before the peak of the machine is measured, which takes more
         yield f"profile of {len(updates)} steps of {parts.settings.batch_size} samples, {parts.device.precision}"
         yield f"on {parts.device.name}"
         if parts.device.torch_device.type != "cpu":
@@ -80,7 +81,7 @@ class Profile:
         else:
             yield from self._arithmetic(price)
             yield from _memory(price, parts.job.model)
-        yield f"{'at most':>12}  {_peak_memory(parts.device.torch_device)}"
+        yield f"{'at most':>12}  {most}"
         yield ""
         if (self._directory / "trace.json").is_file():
             yield f"trace of steps {self._first + 1} to {self._last}: {self._directory / 'trace.json'}"

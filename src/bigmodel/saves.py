@@ -101,8 +101,8 @@ class Saves:
             copies[file] = {name: self._buffer(file, name, tensor) for name, tensor in group.items()}
             for name, tensor in group.items():
                 copies[file][name].copy_(tensor, non_blocking=tensor.is_cuda)  # into pinned memory, waited for below
-        if any(tensor.is_cuda for group in tensors.values() for tensor in group.values()):
-            torch.cuda.synchronize()
+        for device in {tensor.device for group in tensors.values() for tensor in group.values() if tensor.is_cuda}:
+            torch.cuda.synchronize(device)  # not the thread's current one: a job of a stack has a thread of its own
         return copies
 
     def _buffer(self, file: str, name: str, like: Tensor) -> Tensor:

@@ -58,6 +58,16 @@ def test_folders_of_splits(tmp_path):
     assert (data.classes, data.sizes) == (["cat", "dog"], {"train": 8, "val": 8, "test": 8})
 
 
+def test_validation_pictures_are_decoded_once(tmp_path):
+    folders(tmp_path, "train", "val", "test")
+    data = image_folder(str(tmp_path), **SETTINGS).open(Reading(torch.device("cpu"), 4, seed=0))
+    first = [*data.evaluation("val")]
+    for file in (tmp_path / "val").rglob("*.png"):
+        file.unlink()
+    again = [*data.evaluation("val")]
+    assert all(one.inputs.equal(other.inputs) for one, other in zip(first, again, strict=True))
+
+
 def test_a_test_split_is_cut_off_once_and_read_while_evaluating(tmp_path):
     folders(tmp_path, "")
     data = image_folder(str(tmp_path), test_fraction=0.25, **SETTINGS)

@@ -42,7 +42,7 @@ class ImageData:
         self._dataset, self._device, self._seed = dataset, how.device, how.seed
         self._workers, self._resident_bytes = how.workers, how.resident_bytes
         self._format = torch.channels_last if how.channels_last else torch.contiguous_format
-        self._opened: tuple[str, _Fetch] | None = None
+        self._opened: dict[str, _Fetch] = {}
         self._mean, self._std = (
             torch.tensor(values, device=how.device).view(-1, 1, 1) for values in (dataset.mean, dataset.std)
         )
@@ -96,12 +96,11 @@ class ImageData:
             yield Batch(normalised(pixels, self._mean, self._std), labels)
 
     def _fetch(self, name: str) -> _Fetch:
-        if self._opened is not None and self._opened[0] == name:
-            return self._opened[1]
-        if name != "train":  # opened at the end, then dropped: never two data sets in memory for long
+        if name == "test":  # opened at the end, then dropped
             return self._open(name)
-        self._opened = (name, self._open(name))
-        return self._opened[1]
+        if name not in self._opened:
+            self._opened[name] = self._open(name)
+        return self._opened[name]
 
     def _open(self, name: str) -> _Fetch:
         source = self._dataset.sources[name]()
@@ -125,8 +124,9 @@ class _Resident:
         self._device = device
 
     def batches(self, chosen: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        pinned = self._device.type == "cuda"  # what is not may be waited for
         for indices in chosen:
-            there = indices.to(self._device, non_blocking=True)
+            there = (indices.pin_memory() if pinned else indices).to(self._device, non_blocking=True)
             yield gathered(self._pixels_NCHW, there), self._labels_N[there]
 
 
