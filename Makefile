@@ -9,7 +9,7 @@ INSTALL := $(BIN)/python -m pip install --disable-pip-version-check
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help train test test-faults test-mutations test-clusters examples check format benchmark bench-gpu bench-peers wheel clean
+.PHONY: help train test test-faults test-mutations test-clusters examples check format benchmark bench-gpu bench-recipe bench-peers wheel clean
 
 help: ## Show this list
 	@echo 'make TARGET [ARGS="..."] [PYTHON=python3.12]'
@@ -52,6 +52,9 @@ benchmark: $(VENV)/.installed ## Measure speed and memory side by side; fails if
 
 bench-gpu: $(VENV)/.installed ## On a GPU: seconds to 94 % on CIFAR-10, share of the peak
 	$(BIN)/python benchmarks/gpu.py $(ARGS)
+
+bench-recipe: $(VENV)/.installed ## experiment=cifar10_94 with three seeds: accuracy, time, share of the peak; hours on a CPU
+	$(BIN)/python benchmarks/recipe.py $(ARGS)
 
 bench-peers: $(VENV)/.installed ## Beside Lightning, HF and timm, installed into build/peers; needs the real data
 	$(BIN)/python benchmarks/compare_peers.py $(ARGS)
