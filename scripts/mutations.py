@@ -46,6 +46,20 @@ CHECKPOINT, ARCHIVE, DAMAGED = (
 )
 MUTATIONS = (
     _one(
+        "a momentum read from a file keeps its own layout",
+        "job.py",
+        "                _lay_out_as_parameters(optimizer)\n",
+        "",
+        "tests/test_precision.py::test_a_run_resumes_bitwise_in_the_other_layout",
+    ),
+    _one(
+        "pieces of a batch count alike",
+        "job.py",
+        "loss * added[0].to(loss.dtype)",
+        "loss",
+        "tests/tasks/test_pieces.py",
+    ),
+    _one(
         "no fsync of a checkpoint's files",
         "checkpoint.py",
         "    sync_file(path)\n    return {",

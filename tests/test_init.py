@@ -105,12 +105,13 @@ def test_what_is_exported_and_begun_with_is_the_sum(adapted: Answer, tiny_run: A
     plain, before = load_file(tmp_path / "plain.safetensors"), weights(tiny_run.run)
     assert set(plain) == set(before)
     assert not torch.equal(plain["layers.0.weight"], before["layers.0.weight"])
-    for source in (adapted.run, "plain.safetensors"):
+    bare = max((adapted.run / "checkpoints").glob("step-*")) / "ema.safetensors"
+    for source in (adapted.run, "plain.safetensors", bare):
         plan = call(*TINY, f"init.from={source}", "epochs=0", cwd=tmp_path)
         assert "4 of 4 tensors loaded\n" in plan.out, plan.err
     summaries = [adapted.run / "summary.json", *tmp_path.glob("outputs/*/*/summary.json")]
     losses = [json.loads(file.read_text())["test"]["loss"] for file in summaries]
-    assert losses[1:] == [pytest.approx(losses[0], abs=1e-6)] * 2
+    assert losses[1:] == [pytest.approx(losses[0], abs=1e-6)] * 3
 
 
 @pytest.mark.parametrize(
@@ -134,6 +135,7 @@ def test_what_is_exported_and_begun_with_is_the_sum(adapted: Answer, tiny_run: A
             ["init.lora.rank=2", "init.lora.train=tail"],
             "init.lora.train: 'tail' matches no parameter; they are layers.0",
         ),
+        (["init.lora.rank=2", "init.lora.train=*"], "init.lora.train: trains every one of these layers as it is"),
         (["lr_scale={haed.*: 2}"], "lr_scale: 'haed.*' matches no trained parameter; did you mean 'head.*'?"),
         (["lr_scale={head.*: 2}", "init.freeze=head.*"], "lr_scale: 'head.*' matches no trained parameter"),
         (["lr_scale={head.*: 0}"], "lr_scale: must be a number above 0 for each key or null, not {'head.*': 0}"),

@@ -65,6 +65,14 @@ def test_a_dry_run_lists_the_jobs_and_makes_nothing(cli: Callable[..., Answer]) 
     assert list(answer.cwd.iterdir()) == []
 
 
+def test_jobs_without_a_loss_of_their_own(cli: Callable[..., Answer], tmp_path: Path) -> None:
+    (tmp_path / "rhyme.txt").write_text("one for sorrow, two for joy\n" * 40)
+    words = ("dataset=text", "dataset.path=rhyme.txt", "task=language_modelling", "loss=null", "monitor=val/loss")
+    answer = cli("-m", *words, "model=gpt", "dry_run=true", "optim.lr=0.1,0.01", cwd=tmp_path)
+    assert answer.code == 0, answer.err
+    assert answer.out.startswith("2 jobs")
+
+
 @pytest.mark.parametrize(
     ("words", "named"),
     [

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import bigmodel
-from conftest import Answer, call
+from conftest import Answer, call, is_quiet
 
 
 @pytest.fixture(scope="module")
@@ -23,6 +23,16 @@ def opinions(tmp_path_factory: pytest.TempPathFactory) -> Answer:
     answer = call(*data, *words, "epochs=6", "batch_size=8", cwd=here)
     assert answer.code == 0, answer.err
     return answer
+
+
+def test_answers_that_no_memory_holds(opinions: Answer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
+
+    monkeypatch.setattr("bigmodel.inference.Predictor.answers", full)
+    answer = call(f"run={opinions.run}", "input=a good film", "batch_size=7", cwd=tmp_path, verb="predict")
+    (line,) = is_quiet(answer, code=6)
+    assert "at batch_size=7; lower it, or beam=" in line
 
 
 def test_a_sentence_a_file_and_standard_input(

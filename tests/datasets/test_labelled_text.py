@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 from pathlib import Path
@@ -42,10 +43,16 @@ def test_words_are_learned_from_what_is_trained_on_alone(tmp_path: Path) -> None
 
 def test_each_format_is_read_as_its_authors_write_it(tmp_path: Path) -> None:
     (tmp_path / "a.tsv").write_bytes(b'label\ttext\r\n1\tsaid "no\r\n0\ta  long one\r\n')
+    (tmp_path / "a.tsv.gz").write_bytes(gzip.compress((tmp_path / "a.tsv").read_bytes()))
     (tmp_path / "a.csv").write_bytes(b'text,label\r\n"yes, ""no""",0\r\nyes,1\r\n')
     (tmp_path / "a.label").write_bytes(b"NUM:date When ?\nHUM:ind Who\xf0 ?\n")
     names = {"class_names": {"0": "against", "1": "for"}}
-    expected = {"a.tsv": ["against", "for"], "a.csv": ["against", "for"], "a.label": ["HUM", "NUM"]}
+    expected = {
+        "a.tsv": ["against", "for"],
+        "a.tsv.gz": ["against", "for"],
+        "a.csv": ["against", "for"],
+        "a.label": ["HUM", "NUM"],
+    }
     for name, classes in expected.items():
         dataset = _made(tmp_path, name, **names)
         assert dataset.about()["classes"] == classes
@@ -55,6 +62,7 @@ def test_each_format_is_read_as_its_authors_write_it(tmp_path: Path) -> None:
             texts
             == {
                 "a.tsv": ['said " no', "a long one"],
+                "a.tsv.gz": ['said " no', "a long one"],
                 "a.csv": ['yes , " no "', "yes"],
                 "a.label": ["when ?", "whoð ?"],
             }[name]
