@@ -43,48 +43,67 @@ class Descent:
                 for state, step in zip(of, self._steps_K, strict=True):
                     state["step"] = step
         self._decays = any(group["weight_decay"] for group in groups)
+        self._decoupled = bool(groups[0].get("decoupled_weight_decay"))
+        self._number_K: dict[str, Tensor] = {}
 
     def __call__(self, gradients: Sequence[Tensor | None]) -> None:
         """Take the gradients (K, ...), which are overwritten; parameters without one stay."""
-        lr, decay = ([float(group[key]) for group in self._groups] for key in ("lr", "weight_decay"))
         if self._adam:
             self._steps = [step + 1 for step in self._steps]
             self._steps_K += 1
-            step = self._adam_step
-        else:
-            step = self._sgd_step
+        numbers = self._numbers()
+        packed = torch.tensor(list(numbers.values()))
+        if self._device.type == "cuda":  # once a step: what is not pinned is waited for
+            packed = packed.pin_memory().to(self._device, non_blocking=True)
+        self._number_K = dict(zip(numbers, packed, strict=True))
+        step = self._adam_step if self._adam else self._sgd_step
         for index, (weight, gradient) in enumerate(zip(self._weights, gradients, strict=True)):
             if gradient is None:
                 continue
-            if self._decays and self._groups[0].get("decoupled_weight_decay"):
-                weight.mul_(self._wide([1 - rate * share for rate, share in zip(lr, decay, strict=True)], weight))
+            if self._decays and self._decoupled:
+                weight.mul_(self._wide("kept", weight))
             elif self._decays:
-                gradient.addcmul_(weight, self._wide(decay, weight))
-            step(index, weight, gradient, lr)
+                gradient.addcmul_(weight, self._wide("decay", weight))
+            step(index, weight, gradient)
 
-    def _sgd_step(self, index: int, weight: Tensor, gradient: Tensor, lr: list[float]) -> None:
+    def _numbers(self) -> dict[str, list[float]]:
+        """All that this step multiplies by: K numbers each, one a job."""
+        lr, decay = ([float(group[key]) for group in self._groups] for key in ("lr", "weight_decay"))
+        found = {"decay": decay, "kept": [1 - rate * share for rate, share in zip(lr, decay, strict=True)]}
+        if not self._adam:
+            return found | {"rate": [-rate for rate in lr], "momentum": [group["momentum"] for group in self._groups]}
+        betas = [group["betas"] for group in self._groups]
+        each = list(zip(lr, betas, self._steps, strict=True))
+        return found | {
+            "first": [1 - beta for beta, _ in betas],
+            "second": [beta for _, beta in betas],
+            "squares": [1 - beta for _, beta in betas],
+            "size": [-rate / (1 - beta**step) for rate, (beta, _), step in each],
+            "root": [(1 - beta**step) ** -0.5 for _, (_, beta), step in each],
+            "eps": [group["eps"] for group in self._groups],
+        }
+
+    def _sgd_step(self, index: int, weight: Tensor, gradient: Tensor) -> None:
         if self._moments:
-            momentum = self._wide([group["momentum"] for group in self._groups], weight)
+            momentum = self._wide("momentum", weight)
             buffer = self._moments["momentum_buffer"][index]
             buffer.mul_(momentum).add_(gradient)
             gradient = gradient.addcmul_(buffer, momentum) if self._groups[0]["nesterov"] else buffer
-        weight.addcmul_(gradient, self._wide([-rate for rate in lr], weight))
+        weight.addcmul_(gradient, self._wide("rate", weight))
 
-    def _adam_step(self, index: int, weight: Tensor, gradient: Tensor, lr: list[float]) -> None:
+    def _adam_step(self, index: int, weight: Tensor, gradient: Tensor) -> None:
         first, second = (self._moments[name][index] for name in ("exp_avg", "exp_avg_sq"))
-        betas = [group["betas"] for group in self._groups]
-        first.lerp_(gradient, self._wide([1 - beta for beta, _ in betas], weight))
-        second.mul_(self._wide([beta for _, beta in betas], weight))
-        second.addcmul_(gradient.square_(), self._wide([1 - beta for _, beta in betas], weight))
-        each = list(zip(lr, betas, self._steps, strict=True))
-        size = self._wide([-rate / (1 - beta**step) for rate, (beta, _), step in each], weight)
-        root = self._wide([(1 - beta**step) ** -0.5 for _, (_, beta), step in each], weight)
-        eps = self._wide([group["eps"] for group in self._groups], weight)
-        weight.addcdiv_(first * size, (second.sqrt() * root).add_(eps))
+        first.lerp_(gradient, self._wide("first", weight))
+        second.mul_(self._wide("second", weight))
+        second.addcmul_(gradient.square_(), self._wide("squares", weight))
+        weight.addcdiv_(
+            first * self._wide("size", weight),
+            (second.sqrt() * self._wide("root", weight)).add_(self._wide("eps", weight)),
+        )
 
-    def _wide(self, numbers: Sequence[float], like: Tensor) -> Tensor:
+    def _wide(self, name: str, like: Tensor) -> Tensor:
         """A number a job, to be broadcast over its rows."""
-        return torch.tensor(numbers, device=self._device).view(-1, *(1,) * (like.ndim - 1))
+        return self._number_K[name].view(-1, *(1,) * (like.ndim - 1))
 
 
 def _stacked(name: str, states: Sequence[dict[str, Tensor]], like: Tensor) -> Tensor:
