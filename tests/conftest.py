@@ -27,7 +27,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # a worker for each core: more threads 
 
 
 def pytest_collection_finish() -> None:
-    """What is loaded by now stays: collecting garbage among it, and as often as Python does, is a sixth of the time."""
+    """What is loaded by now stays: collecting garbage among it, and as often as Python does, is a tenth of the time."""
     gc.freeze()
     gc.set_threshold(20_000)
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import platform
+import resource
+
 import pytest
 import torch
 
@@ -93,3 +96,21 @@ def test_seeding_depends_on_seed_and_purpose_alone() -> None:
         assert len({first for first, _ in drawn.values()}) == 4
     finally:
         torch.set_rng_state(before)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries are left as they are")
+def test_memory_is_kept_only_where_it_is_asked_for() -> None:
+    def faults() -> int:
+        """Page faults of a large block that comes and goes four times."""
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        for _ in range(4):
+            torch.zeros(16 << 20)
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+    Device("cpu", keep_memory=True).prepare()
+    faults()
+    kept = faults()
+    Device("cpu").prepare()
+    given_back = faults()
+    assert kept < 1000
+    assert given_back > 16_000

@@ -41,23 +41,28 @@ def test_parts_that_do_not_go_together(
     assert not (texts / "outputs").exists()
 
 
-def test_where_a_model_of_ones_own_fails(cli: Callable[..., Answer], tmp_path: Path) -> None:
+def test_where_it_failed_is_shown_when_asked(cli: Callable[..., Answer], texts: Path) -> None:
+    words = (*QUICK, "dataset=digits", "model.context=8", "model.vocab_size=9", "-v")
+    with pytest.raises(ConfigError) as raised:
+        cli(*words, cwd=texts)
+    assert "models/gpt.py" in "".join(traceback.format_exception(raised.value))
+
+
+def test_a_model_of_ones_own_sees_its_own_steps_alone(cli: Callable[..., Answer], tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(
+        "from pathlib import Path\n"
         "import torch\n\n"
         "class Mine(torch.nn.Module):\n"
         "    def __init__(self, num_classes):\n"
         "        super().__init__()\n"
-        "        self.head = torch.nn.Linear(63, num_classes)\n\n"
+        "        self.head, self.calls = torch.nn.Linear(64, num_classes), 0\n\n"
         "    def forward(self, x):\n"
+        "        self.calls += self.training\n"
+        "        Path('calls').write_text(str(self.calls))\n"
         "        return self.head(x.flatten(1))\n"
     )
-    words = ("device=cpu", "dataset=digits", "model=mlp", "model._target_=mine.Mine", "trust=[mine]")
-    drop = ("~model.input_shape", "~model.hidden", "~model.dropout")
-    (line,) = is_quiet(cli(*words, *drop, cwd=tmp_path), code=2)
-    assert line.startswith(
-        "model: Mine does not go with the task Classification and this data, or fails: RuntimeError: "
-    )
-    assert "(2x64 and 63x10)" in line
-    with pytest.raises(ConfigError) as raised:  # what -v shows, as Python shows it
-        cli(*words, *drop, "-v", cwd=tmp_path)
-    assert "mine.py" in "".join(traceback.format_exception(raised.value))
+    given = ("~model.input_shape", "~model.hidden", "~model.dropout", "limit_batches=3", "epochs=1")
+    words = ("device=cpu", "dataset=digits", "model=mlp", "trust=[mine]", "model._target_=mine.Mine", *given)
+    answer = cli(*words, cwd=tmp_path)
+    assert answer.code == 0, answer.err
+    assert (tmp_path / "calls").read_text() == "3"

@@ -24,6 +24,7 @@ from bigmodel.targets import build
 from bigmodel.words import first_line
 
 _MOST_STEPS = 1e15
+_STATELESS = {"bigmodel", "torch", "torchvision"}  # but for their buffers
 
 
 @dataclass
@@ -92,6 +93,7 @@ def assemble(config: Config, fresh: bool = True, like: Parts | None = None, kind
         data = dataset.open(replace(how, channels_last=True))  # opening reads nothing yet
     config = config.with_facts({"device.precision": device.precision, "device.channels_last": device.channels_last})
     if fresh and isinstance(model, FromData):
+        device.seed(settings.seed, "from data")
         with torch.no_grad():
             model.initialise(next(data.train(0, 1)).inputs)
     device.seed(settings.seed, "init")
@@ -158,7 +160,13 @@ def _hold_mixing(dataset: Dataset, task: Task) -> None:
 
 
 def _hold_model(model: nn.Module, task: Task, example: Batch, device: Device) -> None:
-    """ConfigError if no loss can be had of samples such as the data's. Costs a forward pass of them."""
+    """ConfigError if no loss can be had of samples such as the data's. Costs a forward pass of them.
+
+    Code of one's own is not called before the run begins, for it may remember, write or wait; `train.log` has where it
+    fails.
+    """
+    if any(type(part).__module__.partition(".")[0] not in _STATELESS for part in (model, task)):
+        return
     buffers = [buffer.clone() for buffer in model.buffers()]
     batch = Batch(example.inputs.to(device.torch_device), example.targets.to(device.torch_device))
     model.train()
@@ -169,7 +177,7 @@ def _hold_model(model: nn.Module, task: Task, example: Batch, device: Device) ->
         raise
     except Exception as error:
         raise ConfigError(
-            f"model: {type(model).__name__} does not go with the task {type(task).__name__} and this data, or fails: "
+            f"model: {type(model).__name__} does not go with the task {type(task).__name__} and this data: "
             f"{type(error).__name__}: {first_line(error)}; -v shows where"
         ) from error
     with torch.no_grad():

@@ -35,6 +35,8 @@ def rates(parts: Parts) -> dict[int, float]:
             group["initial_lr"] = 0.0  # the full arithmetic, but nothing can diverge
     sample = next(parts.data.train(0, 1))
     free = _free_memory()
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
     ends = perf_counter() + _ALL_S
     found: dict[int, float] = {}
     for size in _sizes(parts):

@@ -20,8 +20,8 @@ from bigmodel.seeds import derive
 __all__ = ["Device"]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
+_SHAPES = 64  # of one compiled function's inputs: a network has so many kinds of matrices that Muon orthogonalises
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -3, -4  # malloc.h
-_SHAPES = 64  # of matrices that Muon orthogonalises
 _LARGEST_IN_HEAP, _MMAP_MAX = 32 << 20, 65536  # the most that glibc takes, and its default
 
 
@@ -96,7 +96,7 @@ class Device:
         if self._compile:
             import torch._dynamo.config as compiler  # 2 s, which only a compiled run pays
 
-            compiler.recompile_limit = _SHAPES  # torch's own 8 are fewer than a network has, and the rest stays slow
+            compiler.recompile_limit = max(_SHAPES, compiler.recompile_limit)  # what comes after stays slow
             torch.use_deterministic_algorithms(self._deterministic)
         else:
             deterministic_algorithms(self._deterministic)

@@ -52,13 +52,13 @@ def find(config: Config) -> Found:
 
 def _batch_size(found: Found) -> None:
     accumulate = found.config.tree["accumulate"]
-    parts = assemble(_ready(found.config, {"batch_size": accumulate}))
+    parts = assemble(_ready(found.config, {"batch_size": max(2, accumulate)}))
     rates = batch_trials.rates(parts)
     size = batch_trials.chosen(rates, parts.device.torch_device)
     others = ", ".join(f"{other}: {rate:,.0f}" for other, rate in rates.items() if other != size)
     settled = {"device.precision": parts.device.precision, "device.channels_last": bool(parts.device.channels_last)}
     found.config = found.config.with_facts({"batch_size": size, **settled})  # measured anew, they might need more room
-    found.lines.append(f"batch_size=auto: {size} ({rates[size]:,.0f} samples/s; {others})")
+    found.lines.append(f"batch_size=auto: {size} ({rates[size]:,.0f} samples/s in {parts.device.precision}; {others})")
 
 
 def _rate(found: Found) -> None:

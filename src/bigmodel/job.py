@@ -131,7 +131,7 @@ class Job:
             tally = added if tally is None else tally + added
         assert tally is not None
         if len(pieces) > 1:  # how many tokens a piece has may be known only once its loss is
-            torch._foreach_div_(self._gradients(), tally[0].clamp(min=1).to(loss.dtype))
+            torch._foreach_div_(self._gradients(), torch.where(tally[0] > 0, tally[0], 1).to(loss.dtype))
         return loss, tally
 
     def loss(self, batch: Batch) -> tuple[Tensor, Tensor]:

@@ -65,9 +65,8 @@ def train(
 
         last, epoch = job.step == job.steps, job.step / data.steps_per_epoch
         if last or job.step % plan.log_every == 0:
-            asked = perf_counter()
-            metrics, lr = job.read_tally(), job.last_lr
-            step_s += perf_counter() - asked  # a GPU is waited for only here
+            asked, metrics, lr = perf_counter(), job.read_tally(), job.last_lr  # a GPU is waited for only here
+            step_s += perf_counter() - asked
             rate = samples / (perf_counter() - logged)
             emit(Trained(job.step, epoch, metrics, lr, float(job.grad_norm), rate, data_s, step_s))
             logged, samples, data_s, step_s = perf_counter(), 0, 0.0, 0.0

@@ -47,24 +47,27 @@ def settle(device: Device, model: nn.Module, task: Task, example: Callable[[int]
         kind = device.torch_device.type
         made = example(_SAMPLES.get(kind, 16))
         sample = Batch(made.inputs.to(device.torch_device), made.targets.to(device.torch_device))
-        count, taken = 2, 0.0
+        plain, count, fits, taken = candidates[0], 2, 2, 0.0
         for _ in range(_GUESSES.get(kind, 1)):
-            found = _measured(device, model, task, _first(count, sample), candidates[:1], 1, {})
-            if candidates[0] not in found:  # too many for its memory
-                count //= 2
+            found = _measured(device, model, task, _first(count, sample), [plain], 1, {})
+            if plain not in found:  # too many for its memory
                 break
-            taken = found[candidates[0]]
+            fits, taken = count, found[plain]
             count = min(len(sample.targets), max(2, int(_STEP_S * count / taken)))
+        count = fits if kind == "cuda" else count
         sample = _first(count, sample)
         turns = _TURNS if taken < 2 * _STEP_S else 2
         failed: dict[tuple[str, bool], str] = {}
         seconds = _measured(device, model, task, sample, candidates, turns, failed)
         if not seconds:
             raise OutOfMemoryError(f"device: {count} samples do not fit in any precision; lower batch_size")
-        plain = next(iter(seconds))
-        least = {each: _PAYS if each[0] == plain[0] else _PAYS_FOR_BITS for each in seconds if each != plain}
-        worth = [each for each in seconds if seconds[plain] / seconds[each] >= least.get(each, 1.0)]
-        chosen = min(worth, key=lambda each: seconds[each])
+        chosen = plain = next(iter(seconds))
+        for pays, rivals in (
+            (_PAYS, [each for each in seconds if each[0] == plain[0]]),
+            (_PAYS_FOR_BITS, [each for each in seconds if each[0] != plain[0]]),
+        ):
+            best = min(rivals, key=lambda each: seconds[each], default=chosen)
+            chosen = best if seconds[chosen] / seconds[best] >= pays else chosen
         compared = ", ".join(
             f"{precision} {_WORDS[last]} {count / taken:.3g}" for (precision, last), taken in seconds.items()
         )

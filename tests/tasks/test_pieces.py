@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import pytest
@@ -14,6 +15,7 @@ from bigmodel.job import Job
 from bigmodel.tasks.language_modelling import LanguageModelling
 from bigmodel.tasks.masked_language_modelling import MaskedLanguageModelling
 from bigmodel.tasks.multi_label import MultiLabel
+from bigmodel.tasks.permuted_language_modelling import PermutedLanguageModelling
 from bigmodel.vectorized.stack import Stack
 
 CPU = Device("cpu")
@@ -27,8 +29,8 @@ class _SamePrediction(nn.Module):
         super().__init__()
         self.logits = nn.Parameter(torch.linspace(-1, 1, VOCABULARY))
 
-    def forward(self, tokens_NT: Tensor) -> Tensor:
-        return self.logits.expand(*tokens_NT.shape, VOCABULARY)
+    def forward(self, tokens_NT: Tensor, ranks_NT: Tensor | None = None, asked_NM: Tensor | None = None) -> Tensor:
+        return self.logits.expand(*(tokens_NT if asked_NM is None else asked_NM).shape, VOCABULARY)
 
 
 def _linear() -> nn.Module:
@@ -53,6 +55,7 @@ def _labels() -> Batch:
 CASES: list[tuple[Task, Callable[[], nn.Module], Callable[[], Batch]]] = [
     (LanguageModelling(), _SamePrediction, _texts),
     (MaskedLanguageModelling(VOCABULARY, share=1.0), _SamePrediction, _texts),
+    (PermutedLanguageModelling(share=1.0), _SamePrediction, _texts),
     (MultiLabel(["a", "b", "c", "d"]), _linear, _labels),
 ]
 NAMES = [type(task).__name__ for task, _, _ in CASES]
@@ -81,7 +84,8 @@ def test_the_gradient_is_that_of_the_whole(
     model, batch = made(), batches()
     gradients = []
     for count in (1, pieces):
-        _job(task, model, count).gradients(batch)
+        _, tally = _job(task, model, count).gradients(batch)
+        assert all(map(math.isfinite, task.metrics(tally.tolist()).values()))
         gradients.append([parameter.grad for parameter in model.parameters()])
         model.zero_grad()
     for whole, summed in zip(*gradients, strict=True):
@@ -92,15 +96,15 @@ def test_the_gradient_is_that_of_the_whole(
 
 def test_so_it_is_for_jobs_that_are_trained_as_one() -> None:
     torch.manual_seed(1)
-    task, batch = MultiLabel(["a", "b", "c", "d"]), _labels()
-    models = [_linear(), _linear()]
+    task, models, batches = MultiLabel(["a", "b", "c", "d"]), [_linear(), _linear()], [_labels(), _labels()]
+    batches[1].targets[:2] = 1.0  # each job has a count of its own
     alone = []
-    for model in models:
+    for model, batch in zip(models, batches, strict=True):
         _job(task, model, 1).gradients(batch)
         alone.append([parameter.grad for parameter in model.parameters()])
         model.zero_grad()
     stack = Stack([_job(task, model, 3) for model in models])
-    stack.gradients([batch, batch])
+    stack.gradients(batches)
     for row, gradients in enumerate(alone):
         for (name, _), gradient in zip(models[0].named_parameters(), gradients, strict=True):
             torch.testing.assert_close(stack.gradient(name, row), gradient, rtol=1e-5, atol=1e-7)

@@ -96,11 +96,13 @@ class ImageData:
             yield Batch(normalised(pixels, self._mean, self._std), labels)
 
     def _fetch(self, name: str) -> _Fetch:
-        if name == "test":  # opened at the end, then dropped
-            return self._open(name)
-        if name not in self._opened:
-            self._opened[name] = self._open(name)
-        return self._opened[name]
+        if name in self._opened:
+            return self._opened[name]
+        fetch = self._open(name)
+        beside = self._bytes(name) + (self.bytes if self.resident else 0)
+        if name == "train" or (name == "val" and beside <= self._resident_bytes):  # test is opened once, at the end
+            self._opened[name] = fetch
+        return fetch
 
     def _open(self, name: str) -> _Fetch:
         source = self._dataset.sources[name]()

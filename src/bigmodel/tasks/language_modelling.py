@@ -38,11 +38,13 @@ class LanguageModelling:
     def tally(self, loss: Tensor, outputs: Tensor, batch: Batch) -> Tensor:
         """[tokens, sum of losses]."""
         count = (batch.targets >= 0).sum().to(torch.float64 if loss.device.type != "mps" else loss.dtype)
-        return torch.stack([count, loss.detach() * count])
+        return torch.stack(
+            [count, torch.where(count > 0, loss.detach() * count, 0)]
+        )  # over no token it is not a number
 
     def metrics(self, tally: Sequence[float]) -> dict[str, float]:
         count, total = tally
-        loss = total / count
+        loss = total / max(1.0, count)
         metrics = {"loss": loss, "perplexity": math.exp(min(loss, _LARGEST))}
         return metrics if self._bytes is None else metrics | {"bits_per_byte": loss / math.log(2) / self._bytes}
 

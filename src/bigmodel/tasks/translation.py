@@ -38,7 +38,7 @@ class Translation:
 
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
         """In place of the outputs the tokens they say (N, 1, T), and in evaluation what is decoded too (N, 2, T)."""
-        if not hasattr(model, "encode"):
+        if isinstance(model, nn.Module) and not hasattr(model, "encode"):
             raise TypeError("translation needs a model that encodes and decodes, as model=seq2seq")
         logits_NTV = model(batch.inputs)
         loss = F.cross_entropy(logits_NTV.flatten(0, 1).float(), batch.targets.flatten(), ignore_index=-1)
@@ -52,11 +52,12 @@ class Translation:
     def tally(self, loss: Tensor, outputs: Tensor, batch: Batch) -> Tensor:
         """[tokens, sum of losses, right ones]."""
         count = (batch.targets >= 0).sum().to(loss.dtype)
-        return torch.stack([count, loss.detach() * count, (outputs[:, 0] == batch.targets).sum().to(loss.dtype)])
+        total = torch.where(count > 0, loss.detach() * count, 0)  # the mean over no token is not a number
+        return torch.stack([count, total, (outputs[:, 0] == batch.targets).sum().to(loss.dtype)])
 
     def metrics(self, tally: Sequence[float]) -> dict[str, float]:
         count, loss, right = tally
-        return {"loss": loss / count, "token_accuracy": right / count}
+        return {"loss": loss / max(1.0, count), "token_accuracy": right / max(1.0, count)}
 
     def examination(self, loss: Tensor, outputs: Tensor, batch: Batch) -> Tensor:
         """[tally, texts, those without a mistake, the sums of chrF]. Texts are compared on the CPU."""

@@ -91,9 +91,10 @@ class Stack:
             tallies_K = added_K if tallies_K is None else tallies_K + added_K
         assert tallies_K is not None
         if len(pieces) > 1:
+            totals_K = torch.where(tallies_K[:, 0] > 0, tallies_K[:, 0], 1)
             for weight in self._weights.values():
                 if weight.grad is not None:
-                    weight.grad /= tallies_K[:, 0].clamp(min=1).to(weight.dtype).view(-1, *(1,) * (weight.ndim - 1))
+                    weight.grad /= totals_K.to(weight.dtype).view(-1, *(1,) * (weight.ndim - 1))
         return losses_K.detach(), tallies_K
 
     def drop_gradients(self) -> None:

@@ -52,10 +52,8 @@ class Descent:
             self._steps = [step + 1 for step in self._steps]
             self._steps_K += 1
         numbers = self._numbers()
-        packed = torch.tensor(list(numbers.values()))
-        if self._device.type == "cuda":  # once a step: what is not pinned is waited for
-            packed = packed.pin_memory().to(self._device, non_blocking=True)
-        self._number_K = dict(zip(numbers, packed, strict=True))
+        packed = torch.tensor(list(numbers.values()), pin_memory=self._device.type == "cuda")  # else it is waited for
+        self._number_K = dict(zip(numbers, packed.to(self._device, non_blocking=True), strict=True))
         step = self._adam_step if self._adam else self._sgd_step
         for index, (weight, gradient) in enumerate(zip(self._weights, gradients, strict=True)):
             if gradient is None:
