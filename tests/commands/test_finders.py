@@ -57,7 +57,7 @@ def test_a_run_with_found_numbers_is_the_run_with_the_same_numbers_typed(
     assert 1e-6 < rate <= 1
     _has_its_curve(found.run)
     batch_line, rate_line = found.out.splitlines()[:2]
-    assert re.fullmatch(rf"batch_size=auto: {size} \([\d,]+ samples/s; .*\d+: [\d,]+\)", batch_line)
+    assert re.fullmatch(rf"batch_size=auto: {size} \([\d,]+ samples/s in fp32; .*\d+: [\d,]+\)", batch_line)
     assert rate_line.startswith(f"optim.lr=auto: {rate:g} (range test of ")
     assert batch_line in (found.run / "train.log").read_text()
     (tmp_path / "typed").mkdir()
