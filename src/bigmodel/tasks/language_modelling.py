@@ -38,9 +38,8 @@ class LanguageModelling:
     def tally(self, loss: Tensor, outputs: Tensor, batch: Batch) -> Tensor:
         """[tokens, sum of losses]."""
         count = (batch.targets >= 0).sum().to(torch.float64 if loss.device.type != "mps" else loss.dtype)
-        return torch.stack(
-            [count, torch.where(count > 0, loss.detach() * count, 0)]
-        )  # over no token it is not a number
+        total = torch.where(count > 0, loss.detach() * count, 0)  # the mean over no token is not a number
+        return torch.stack([count, total])
 
     def metrics(self, tally: Sequence[float]) -> dict[str, float]:
         count, total = tally
