@@ -66,3 +66,23 @@ def test_a_model_of_ones_own_sees_its_own_steps_alone(cli: Callable[..., Answer]
     answer = cli(*words, cwd=tmp_path)
     assert answer.code == 0, answer.err
     assert (tmp_path / "calls").read_text() == "3"
+
+
+def test_whose_mistake_it_was(cli: Callable[..., Answer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "narrow.py").write_text(
+        "import torch\n\n"
+        "class Net(torch.nn.Linear):\n"
+        "    def forward(self, x):\n"
+        "        return super().forward(x.flatten(1))\n"
+    )
+    own = ("~model", "+model={_target_: narrow.Net, in_features: 63, out_features: 10}", "trust=[narrow]")
+    answer = cli("device=cpu", "dataset=digits", *own, cwd=tmp_path)
+    lines = [line for line in answer.err.splitlines() if line.startswith("error: ")]
+    assert answer.code == 1
+    assert lines[0].startswith(f"error: {tmp_path / 'narrow.py'}, line 5: RuntimeError: mat1 and mat2")
+    assert "not code of bigmodel-train" in lines[1]
+    monkeypatch.setattr("bigmodel.assembly.settle", None)
+    answer = cli("device=cpu", "dataset=digits", "model=mlp", cwd=tmp_path)
+    assert answer.code == 1
+    assert answer.err.startswith("error: internal error: TypeError: ")
+    assert "this is a bug in bigmodel-train" in answer.err

@@ -4,11 +4,25 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 
 from bigmodel.errors import BigmodelError, Interrupted
 from bigmodel.hidden import hidden
 from bigmodel.signals import Stop
+
+_BENEATH = {
+    "bigmodel",
+    "hydra_plugins",
+    "hydra",
+    "omegaconf",
+    "torch",
+    "torchvision",
+    "numpy",
+    "PIL",
+    "safetensors",
+    "rich",
+}
 
 
 def guarded(run: Callable[[Stop], int], verbose: bool) -> int:
@@ -35,13 +49,22 @@ def coded(run: Callable[[], int], verbose: bool) -> int:
     except Exception as error:
         if verbose:
             raise
-        complain(
-            [
-                f"internal error: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
-                "this is a bug in bigmodel-train; run again with -v to see where",
-            ]
-        )
+        said = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+        if where := _elsewhere(error):
+            complain([f"{where}: {said}", "this is not code of bigmodel-train; run again with -v to see the whole way"])
+        else:
+            complain([f"internal error: {said}", "this is a bug in bigmodel-train; run again with -v to see where"])
         return 1
+
+
+def _elsewhere(error: Exception) -> str:
+    """The innermost line that is neither of this package nor of what it stands on: in a model of one's own, say."""
+    where = ""
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        package = str(frame.f_globals.get("__name__")).partition(".")[0]
+        if package not in _BENEATH | sys.stdlib_module_names:
+            where = f"{frame.f_code.co_filename}, line {line}"
+    return where
 
 
 def complain(lines: Sequence[str]) -> None:
