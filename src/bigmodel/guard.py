@@ -6,23 +6,12 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from bigmodel.errors import BigmodelError, Interrupted
 from bigmodel.hidden import hidden
 from bigmodel.signals import Stop
-
-_BENEATH = {
-    "bigmodel",
-    "hydra_plugins",
-    "hydra",
-    "omegaconf",
-    "torch",
-    "torchvision",
-    "numpy",
-    "PIL",
-    "safetensors",
-    "rich",
-}
+from bigmodel.words import first_line
 
 
 def guarded(run: Callable[[Stop], int], verbose: bool) -> int:
@@ -49,21 +38,23 @@ def coded(run: Callable[[], int], verbose: bool) -> int:
     except Exception as error:
         if verbose:
             raise
-        said = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-        if where := _elsewhere(error):
+        said = f"{type(error).__name__}: {first_line(error)}"
+        if where := _in_code_of_ones_own(error):
             complain([f"{where}: {said}", "this is not code of bigmodel-train; run again with -v to see the whole way"])
         else:
             complain([f"internal error: {said}", "this is a bug in bigmodel-train; run again with -v to see where"])
         return 1
 
 
-def _elsewhere(error: Exception) -> str:
-    """The innermost line that is neither of this package nor of what it stands on: in a model of one's own, say."""
-    where = ""
+def _in_code_of_ones_own(error: Exception) -> str:
+    """The innermost line that is neither this package's nor an installed library's: in a model of one's own, say."""
+    ours, where = {"bigmodel", "hydra_plugins", *sys.stdlib_module_names}, ""
     for frame, line in traceback.walk_tb(error.__traceback__):
+        file = Path(frame.f_code.co_filename)
         package = str(frame.f_globals.get("__name__")).partition(".")[0]
-        if package not in _BENEATH | sys.stdlib_module_names:
-            where = f"{frame.f_code.co_filename}, line {line}"
+        installed = {"site-packages", "dist-packages"} & set(file.parts)
+        if package not in ours and not installed and file.is_file():  # generated code has no file
+            where = f"{file}, line {line}"
     return where
 
 
