@@ -9,7 +9,7 @@ INSTALL := $(BIN)/python -m pip install --disable-pip-version-check
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help train test test-faults test-mutations test-clusters examples check format benchmark bench-gpu bench-recipe bench-peers wheel clean
+.PHONY: help train test test-all test-faults test-mutations test-clusters examples check format benchmark bench-gpu bench-recipe bench-peers wheel clean
 
 help: ## Show this list
 	@echo 'make TARGET [ARGS="..."] [PYTHON=python3.12]'
@@ -20,8 +20,12 @@ help: ## Show this list
 train: $(VENV)/.installed ## Train, on the embedded digits by default: make train ARGS="model=mlp epochs=5"
 	$(BIN)/bigmodel-train $(ARGS)
 
-test: $(VENV)/.installed-test ## Run the tests; real data too if BIGMODEL_DATA_DIR holds it: make test ARGS="-k cli"
-	$(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
+test: $(VENV)/.installed-test ## Run the quick tests; real data too if BIGMODEL_DATA_DIR holds it: make test ARGS="-k cli"
+	$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow" $(ARGS)
+
+test-all: $(VENV)/.installed-test ## All tests, the slow ones and those of the extras too: half an hour
+	$(INSTALL) --editable '.[test,all]'
+	$(BIN)/python -m pytest -n auto --dist worksteal --timeout=1200 $(ARGS)
 
 test-faults: $(VENV)/.installed-test ## The fault campaign, in full: half an hour or more; its table goes to outputs/faults.md
 	BIGMODEL_FAULTS=full BIGMODEL_FAULTS_TABLE=outputs/faults.md \
