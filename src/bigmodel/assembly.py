@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -41,24 +41,20 @@ class Parts:
     initial: Sequence[str]  # where the first weights came from, in words
 
 
-def assemble(config: Config, fresh: bool = True, like: Parts | None = None, kind: Callable[..., Job] = Job) -> Parts:
+def assemble(config: Config, fresh: bool = True) -> Parts:
     """Build device, data, model, task and optimizer from the config, and settle what only the data can tell.
 
     A run that is not `fresh` takes its weights from a checkpoint, not from the file of pretrained ones, which may be
-    gone, nor from the data. Device, dataset and data are those of `like`, if there is one: of a run that differs in
-    numbers only. The job is made by `kind`.
+    gone, nor from the data.
 
     Raises:
         ConfigError: parts do not fit together; all reasons at once.
         DataError: the data is missing or damaged.
     """
     tree, trust = config.tree, config.trust
-    if like is None:
-        device: Device = build("device", tree["device"], trust)
-        device.prepare()
-        dataset: Dataset = build("dataset", tree["dataset"], trust)
-    else:
-        device, dataset = like.device, like.dataset
+    device: Device = build("device", tree["device"], trust)
+    device.prepare()
+    dataset: Dataset = build("dataset", tree["dataset"], trust)
     facts = {f"dataset.{key}": value for key, value in dataset.facts.items() if key in tree["dataset"]}
     config = config.with_facts({**facts, "device.threads": device.threads})
     tree, settings = config.tree, Train(**config.tree)
@@ -76,7 +72,7 @@ def assemble(config: Config, fresh: bool = True, like: Parts | None = None, kind
         limit_batches=settings.limit_batches,
         overfit_batch=settings.overfit_batch,
     )
-    data = dataset.open(how) if like is None else like.data
+    data = dataset.open(how)
     if settings.batch_size > data.splits["train"]:
         raise ConfigError(f"batch_size: {settings.batch_size} is more than the {data.splits['train']} training samples")
     if settings.epochs * data.steps_per_epoch > _MOST_STEPS:
@@ -86,10 +82,10 @@ def assemble(config: Config, fresh: bool = True, like: Parts | None = None, kind
     if "pretrained" in node and not fresh:
         node["pretrained"] = None
     model = build("model", node, trust).to(device.torch_device)
-    if fresh and like is None:
+    if fresh:
         _hold_model(model, task, dataset.example(min(2, settings.batch_size)), device)
     settle(device, model, task, dataset.example)
-    if device.channels_last is True and like is None:
+    if device.channels_last is True:
         data = dataset.open(replace(how, channels_last=True))  # opening reads nothing yet
     config = config.with_facts({"device.precision": device.precision, "device.channels_last": device.channels_last})
     if fresh and isinstance(model, FromData):
@@ -100,7 +96,7 @@ def assemble(config: Config, fresh: bool = True, like: Parts | None = None, kind
     notes = [] if settings.init is None else build("init", settings.init, trust, model=model, fresh=fresh)
     optimizers, scaled = optimizers_of(config, model)
     steps = max(1, round(settings.epochs * data.steps_per_epoch)) if settings.epochs else 0
-    job = kind(
+    job = Job(
         model=model,
         task=task,
         optimizers=optimizers,

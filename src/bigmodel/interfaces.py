@@ -74,18 +74,6 @@ class Data(Protocol):
         """Every sample of a split exactly once, not augmented."""
 
 
-@runtime_checkable
-class Reseeding(Protocol):
-    """`Data` that runs in one process can share, each with its own seed."""
-
-    def reseeded(self, seed: int) -> Data:
-        """The same for a run with another seed; what lies in memory is not loaded again.
-
-        Raises:
-            ConfigError: it does not lie in memory.
-        """
-
-
 class Dataset(Protocol):
     """What a dataset's function returns."""
 

@@ -30,10 +30,6 @@ class Order:
         batches = len(bounds(self.size, self.batch_size))
         return batches if self.limit is None else min(batches, self.limit)
 
-    def reseeded(self, seed: int) -> Order:
-        """The same samples in the order of another seed."""
-        return Order(self.size, self.batch_size, seed, self.limit, self.only_first)
-
     def indices(self, step: int) -> Tensor:
         """Sample numbers (N,), int64 on the CPU, of one step counted from the start of the run."""
         if self.only_first:

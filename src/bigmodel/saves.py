@@ -7,9 +7,8 @@ the copy itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent import futures
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -26,16 +25,10 @@ _COPIED_AT_MOST = 256e6  # bytes; on a CPU the copy takes from the memory that t
 
 
 class Saves:
-    """A run's checkpoints under `root`. `about` is what inference needs besides; `aside` goes around waiting."""
+    """A run's checkpoints under `root`. `about` is what inference needs besides."""
 
-    def __init__(
-        self,
-        root: Path,
-        about: dict[str, Any],
-        keep: int,
-        aside: Callable[[], AbstractContextManager[None]] = nullcontext,
-    ) -> None:
-        self._root, self._about, self._keep, self._aside = root, about, keep, aside
+    def __init__(self, root: Path, about: dict[str, Any], keep: int) -> None:
+        self._root, self._about, self._keep = root, about, keep
         self._pending: futures.Future[Saved] | None = None
         self._buffers: dict[tuple[str, str], Tensor] = {}
 
@@ -71,8 +64,7 @@ class Saves:
         pending, self._pending = self._pending, None
         if pending is None:
             return None
-        with self._aside():
-            self._writer.shutdown()
+        self._writer.shutdown()
         return pending.result()
 
     def restore(self, job: Job) -> list[str]:
@@ -102,7 +94,7 @@ class Saves:
             for name, tensor in group.items():
                 copies[file][name].copy_(tensor, non_blocking=tensor.is_cuda)  # into pinned memory, waited for below
         for device in {tensor.device for group in tensors.values() for tensor in group.values() if tensor.is_cuda}:
-            torch.cuda.synchronize(device)  # not the thread's current one: a job of a stack has a thread of its own
+            torch.cuda.synchronize(device)
         return copies
 
     def _buffer(self, file: str, name: str, like: Tensor) -> Tensor:

@@ -33,7 +33,6 @@ from bigmodel.signals import Stop
 from bigmodel.targets import build
 
 Emit = Callable[[Any], None]
-Aside = Callable[[], contextlib.AbstractContextManager[None]]
 
 
 def run(
@@ -41,11 +40,9 @@ def run(
     stop: Stop,
     directory: Path | None = None,
     resume: bool = False,
-    build_parts: Callable[..., Parts] = assemble,
-    aside: Aside = contextlib.nullcontext,
 ) -> Path | None:
     """Train, in a new run directory or, with `resume`, in that of an earlier start. Returns the directory, or None
-    for a dry run. `build_parts` does what `assemble` does; `aside` surrounds what the run waits for.
+    for a dry run.
 
     Raises:
         BigmodelError: what ended the run, with its exit code; all that was reached is saved.
@@ -53,7 +50,7 @@ def run(
     saved = resume and directory is not None and bool(checkpoint.steps(directory / "checkpoints"))
     with out_of_memory_in_words("before the first step: the model or the data is too large"):
         found = find(config)
-        parts = build_parts(found.config, fresh=not saved)  # one that ended before its first save begins anew
+        parts = assemble(found.config, fresh=not saved)  # one that ended before its first save begins anew
     settings = parts.settings
     if settings.dry_run:
         print(preview(parts))
@@ -71,7 +68,7 @@ def run(
         stack.enter_context(failures_in_words(directory, parts.job))
         lock = run_directory.Lock(directory)
         stack.callback(lock.release)
-        saves = _saves(directory, parts, aside)
+        saves = _saves(directory, parts)
         warnings = saves.restore(parts.job) if resume else []
         _describe(directory, parts, resume)
         log, totals = LogFile(directory), Totals()
@@ -177,9 +174,9 @@ def _close(listeners: Sequence[Listener]) -> None:
             listener.close()
 
 
-def _saves(directory: Path, parts: Parts, aside: Aside) -> Saves:
+def _saves(directory: Path, parts: Parts) -> Saves:
     about = {"config": parts.config.shareable(), **parts.dataset.about()}
-    return Saves(directory / "checkpoints", about, parts.settings.keep, aside)
+    return Saves(directory / "checkpoints", about, parts.settings.keep)
 
 
 def _final(parts: Parts, saves: Saves, emit: Emit) -> dict[str, Any]:

@@ -7,7 +7,6 @@ follows from (seed, epoch), augmentation from (seed, step) and runs on the devic
 from __future__ import annotations
 
 import contextlib
-import copy
 import ctypes
 import itertools
 import mmap
@@ -25,7 +24,7 @@ from torch import Tensor
 from bigmodel.augmentations import gathered
 from bigmodel.datasets.images import ImageDataset, Source, normalised
 from bigmodel.datasets.splits import Splits
-from bigmodel.errors import BigmodelError, ConfigError, DataError, OutOfMemoryError
+from bigmodel.errors import BigmodelError, DataError, OutOfMemoryError
 from bigmodel.interfaces import Batch, Reading
 from bigmodel.words import amount
 
@@ -70,14 +69,6 @@ class ImageData:
     def bytes(self) -> int:
         """Bytes of the training images, validation included."""
         return self._bytes("train")
-
-    def reseeded(self, seed: int) -> ImageData:
-        if max(map(self._bytes, self._dataset.sizes)) > self._resident_bytes:
-            raise ConfigError("dataset: what does not fit resident_gb is streamed, to one run a process")
-        self._fetch("train")
-        other = copy.copy(self)
-        other._seed, other._cut = seed, self._cut.reseeded(seed)
-        return other
 
     def train(self, first: int, last: int) -> Iterator[Batch]:
         """Batches of steps first to last - 1, augmented; `samples` are numbers within the data's training images."""

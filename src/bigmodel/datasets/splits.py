@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Mapping
 
 import torch
@@ -24,12 +23,6 @@ class Splits:
         self._order = Order(len(train), how.batch_size, how.seed, how.limit_batches, how.overfit_batch)
         self._batch_size, self._limit = how.batch_size, how.limit_batches
         self.steps_per_epoch = self._order.steps_per_epoch
-
-    def reseeded(self, seed: int) -> Splits:
-        """The same splits, in the order of another seed."""
-        other = copy.copy(self)
-        other._order = self._order.reseeded(seed)
-        return other
 
     def training(self, first: int, last: int) -> Iterator[Tensor]:
         """For steps first to last - 1 the numbers (N,) of the samples, within the data's own training samples."""

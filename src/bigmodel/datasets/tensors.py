@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -82,11 +81,6 @@ class TensorData:
         self._splits = {name: [x.to(place) for x in pair] for name, pair in dataset.splits.items()}
         where = "the device's" if place == how.device else "the computer's"
         self.placement = f"in {where} memory ({amount(size, 'B')})"
-
-    def reseeded(self, seed: int) -> TensorData:
-        other = copy.copy(self)
-        other._seed, other._cut = seed, self._cut.reseeded(seed)
-        return other
 
     def train(self, first: int, last: int) -> Iterator[Batch]:
         for step, samples in enumerate(self._cut.training(first, last), first):

@@ -28,31 +28,33 @@ from typing import Any
 from bigmodel.durable import sync_directory, sync_file, write_json
 from bigmodel.errors import ConfigError, DivergedError, Interrupted, StorageError
 from bigmodel.run_directory import Lock, make_exactly
+from bigmodel.sweep.engines import OWN
 from bigmodel.sweep.settings import Settings
 from bigmodel.sweep.torn import ends_whole, json_of, last_bytes, records, tail
 
 FOR_GOOD = (ConfigError.exit_code, DivergedError.exit_code)  # a second try would end as the first
 _DONE = ("done", "early_stopped")
 _PATIENCE_S = 10.0
+_FORMER_ENGINE = "vectorized"  # trained several jobs in one process; sweeps that began with it go on without
 
 
 @dataclass(frozen=True)
 class Entry:
     """What is known of a job before it starts. `monitor` is the metric that decides its best, `device` the kind it asks
-    for; jobs of one `make` differ in numbers only, and are trained as one program. It is empty where a job is not."""
+    for.
+    """
 
     number: int
     overrides: tuple[str, ...]
     monitor: str
     epochs: float
     device: str = "auto"
-    make: str = ""
 
 
-def entry(number: int, words: Sequence[str], tree: Mapping[str, Any], make: str = "") -> Entry:
+def entry(number: int, words: Sequence[str], tree: Mapping[str, Any]) -> Entry:
     """Of a job with this config."""
     kind = str(tree["device"].get("kind", "cpu"))
-    return Entry(number, tuple(words), tree["monitor"], float(tree["epochs"]), kind, make)
+    return Entry(number, tuple(words), tree["monitor"], float(tree["epochs"]), kind)
 
 
 @dataclass
@@ -223,8 +225,12 @@ class Sweep:
     def _read(self) -> None:
         try:
             known = json.loads((self.path / "sweep.json").read_text(encoding="utf-8"))
-            self._settings, self.trust = Settings(**known["settings"]), tuple(map(str, known["trust"]))
+            how = known["settings"]
+            if how.get("engine") == _FORMER_ENGINE:
+                how = how | {"engine": OWN, "options": {}}
+            self._settings, self.trust = Settings(**how), tuple(map(str, known["trust"]))
             for job in known["jobs"]:
+                job.pop("make", None)  # of the former engine
                 self.entries[int(job["number"])] = Entry(**job | {"overrides": tuple(job["overrides"])})
             self.trials = None if known.get("trials") is None else int(known["trials"])
             self._share()

@@ -54,10 +54,10 @@ class Start:
         own, frozen = self.directory / "config.yaml", sweep / "jobs" / f"{number}.yaml"
         self.config = from_yaml(own if self.begun else frozen, facts["trust"])
 
-    def trained(self, stop: Stop, **how: Any) -> int:
-        """Train it; `how` is for `train.run`. Returns 0, or 1 for a bug. Raises as `train.run`."""
+    def trained(self, stop: Stop) -> int:
+        """Train it. Returns 0, or 1 for a bug. Raises as `train.run`."""
         try:
-            train.run(self.config, stop, self.directory, self.begun, **how)
+            train.run(self.config, stop, self.directory, self.begun)
         except BigmodelError:
             raise
         except Exception as error:  # a bug, ours or a user's model's; the traceback is in the run's train.log
