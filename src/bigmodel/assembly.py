@@ -39,6 +39,7 @@ class Parts:
     job: Job
     plan: Plan
     initial: Sequence[str]  # where the first weights came from, in words
+    warnings: Sequence[str] = ()
 
 
 def assemble(config: Config, fresh: bool = True) -> Parts:

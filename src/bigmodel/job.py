@@ -147,14 +147,17 @@ class Job:
         """
         self.model.train()
         self.device.begin_step()
-        progress = midpoint(self.step, self.steps)
         for group in self.groups:
-            until = group.get("until", 1.0)
-            trains = progress < until
-            group["lr"] = group["initial_lr"] * self._schedule(progress / until) if trains else 0.0
+            group["lr"] = self.rate(group, self.step, self.steps)
             if "until" in group:
+                trains = midpoint(self.step, self.steps) < group["until"]
                 for parameter in group["params"]:
                     parameter.requires_grad_(trains)
+
+    def rate(self, group: Mapping[str, Any], step: int, steps: int) -> float:
+        """The learning rate of a parameter group in an update, by its number from 0, of a run of `steps` updates."""
+        progress, until = midpoint(step, steps), group.get("until", 1.0)
+        return float(group["initial_lr"] * self._schedule(progress / until)) if progress < until else 0.0
 
     def descend(self) -> None:
         """Let the optimizers take the gradients, and drop these."""

@@ -17,8 +17,11 @@ from bigmodel.job import Job
 class Checkpoints(Protocol):
     """Where the loop puts what must survive."""
 
-    def save(self, job: Job) -> Saved | None:
-        """Begin to commit the job's state as it is now. Returns the save before it, unless `news` has told of it."""
+    def save(self, job: Job, passing: bool = False) -> Saved | None:
+        """Begin to commit the job's state as it is now. Returns the save before it, unless `news` has told of it.
+
+        `passing` says that the save was not due, and is made because the run stops.
+        """
 
     def news(self) -> Saved | None:
         """The save that has been committed since the last call, if one has; raises what made it fail."""
@@ -82,10 +85,11 @@ def train(
             logged += perf_counter() - began
 
         stop = stopping()
-        if last or best or stop or patience_out or job.step % plan.save_every == 0:
+        due = last or best or patience_out or job.step % plan.save_every == 0
+        if due or stop:
             began = perf_counter()
             job.refuse_unsound()
-            if saved := checkpoints.save(job):
+            if saved := checkpoints.save(job, passing=not due):
                 emit(saved)
             logged += perf_counter() - began
         if patience_out:

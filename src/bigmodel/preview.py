@@ -34,6 +34,7 @@ def preview(parts: Parts) -> str:
             "memory": f"{amount(price.memory, 'B')} a step: {memory}",
         }
     rows |= {"init": "; ".join(parts.initial)} if parts.initial else {}
+    rows |= {"warning": "; ".join(parts.warnings)} if parts.warnings else {}
     rows["nothing"] = "was trained or written: dry_run=true"
     names = {name: parts.config.tree[name]["_target_"].rpartition(".")[2] for name in ("model", "optim", "schedule")}
     rows = names | rows
