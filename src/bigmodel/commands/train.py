@@ -62,7 +62,10 @@ def run(
     if settings.dry_run:
         print(preview(parts))
         return None
-    for text in parts.initial:
+    said = [*parts.initial]
+    if parts.device.departs:
+        said.append(f"device: {parts.device.choice}")
+    for text in said:
         print(text, flush=True)
     stop.defer()  # from here on a signal finds something to save
     if directory is None:
@@ -84,7 +87,7 @@ def run(
         log = LogFile(directory)
         listeners: list[Listener] = [log, MetricsFile(directory), totals]
         found.write(directory)
-        for text in (*found.lines, *parts.initial):
+        for text in (*found.lines, *said):
             log.write(text)
         stack.callback(_close, listeners)
         for name, node in settings.listeners.items():
