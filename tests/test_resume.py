@@ -313,6 +313,28 @@ def test_a_second_writer_is_told_who_writes(cli: Callable[..., Answer], copy: Pa
     assert cli(f"resume={copy}", "epochs=3").code == 0  # the lock of one that is gone holds nobody up
 
 
+FORKED = """
+import os, sys
+from pathlib import Path
+from bigmodel.run_directory import Lock
+lock, (asleep, wake) = Lock(Path(sys.argv[1])), os.pipe()
+child = os.fork()
+if child == 0:
+    os.close(wake)
+    os.read(asleep, 1)
+    os._exit(0)
+lock.release()
+Lock(Path(sys.argv[1])).release()
+os.close(wake)
+os.waitpid(child, 0)
+"""
+
+
+def test_a_data_worker_that_outlives_its_parent_holds_no_lock(tmp_path: Path) -> None:
+    done = python("-c", FORKED, str(tmp_path), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
 def _damage(checkpoint: Path) -> None:
     file = checkpoint / "model.safetensors"
     content = bytearray(file.read_bytes())

@@ -259,7 +259,17 @@ class Job:
             if not average.is_floating_point():
                 average.copy_(live[name])
         moving = [name for name, average in averages.items() if average.is_floating_point()]
-        torch._foreach_lerp_([averages[name] for name in moving], [live[name] for name in moving], 1 - self._ema_decay)
+        share = 1 - warmed_up(self._ema_decay, self.step)
+        torch._foreach_lerp_([averages[name] for name in moving], [live[name] for name in moving], share)
+
+
+def warmed_up(decay: float, step: int) -> float:
+    """The decay of the average in an update, by its number from 0: (1 + step) / (10 + step) until that is larger.
+
+    It spans the last ninth of the updates so far at most, so that the random start is soon forgotten; as TensorFlow's
+    `ExponentialMovingAverage` with `num_updates`. A function of the step alone: nothing of it is saved.
+    """
+    return min(decay, (1 + step) / (10 + step))
 
 
 def _lay_out_as_parameters(optimizer: torch.optim.Optimizer) -> None:
