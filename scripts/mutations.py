@@ -175,7 +175,7 @@ MUTATIONS = (
         "listeners/totals.py",
         "if state is None or state == self.state():",
         "if True:",
-        DAMAGE,
+        f"{DAMAGE}::test_a_changed_number_is_told",
     ),
     _one(
         "what a run reached before it was resumed is not in its summary",
@@ -196,7 +196,7 @@ MUTATIONS = (
         "run_directory.py",
         "return sealed(text) == text if seals else None",
         "return None",
-        DAMAGE,
+        f"{DAMAGE}::test_before_the_first_save_nothing_but_the_hash_can_tell",
     ),
     _one(
         "pointers are written before the checkpoint",
