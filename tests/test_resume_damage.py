@@ -310,3 +310,30 @@ def test_what_a_stopped_run_has_saved_displaces_nothing(tmp_path: Path) -> None:
         checkpoint.commit(root, step, _tensors(), state, keep=2, passing=step in (35, 37))
         left.append([int(path.name[5:]) for path in checkpoint.steps(root)])
     assert left == [[10], [20, 10], [30, 20, 10], [35, 30, 20, 10], [37, 30, 20, 10], [40, 30, 10]]
+
+
+def test_a_frozen_config_of_a_sweep_that_was_altered_is_refused(whole: Path, tmp_path: Path) -> None:
+    from bigmodel.errors import ConfigError
+    from bigmodel.sweep.directory import Entry, Sweep
+    from bigmodel.sweep.settings import Settings
+    from bigmodel.sweep.worker import Start
+
+    sweep = Sweep(tmp_path)
+    text = (whole / "config.yaml").read_text()
+    sweep.freeze([(Entry(0, ("seed=0",), "val/accuracy", 2.0), text)], Settings(1, 1, "continue"), ())
+    sweep.lock.release()
+    facts = {"path": str(tmp_path), "trust": ()}
+    assert Start(facts, 0).config.tree["seed"] == 0
+    _edit(tmp_path / "jobs" / "0.yaml", "\nseed: 0\n", "\nseed: 1\n")
+    with pytest.raises(ConfigError, match=r"0\.yaml: is not as the sweep wrote it"):
+        Start(facts, 0)
+
+
+@pytest.mark.parametrize(
+    "account", [3, {}, {"train": 1, "val": 2, "records": 3}, {"train": {}, "val": {}, "records": "x"}]
+)
+def test_an_account_of_records_that_no_version_wrote_costs_a_warning(account: object) -> None:
+    from bigmodel.listeners.totals import Totals
+
+    (line,) = Totals().restore([], account)
+    assert "cannot be read" in line

@@ -202,8 +202,9 @@ def newest_state(root: Path) -> Mapping[str, Any] | None:
         try:
             entry = json.loads((path / _MANIFEST).read_text(encoding="utf-8"))["files"]["state.json"]
             if _sha256(path / "state.json") == entry["sha256"]:
-                state: Mapping[str, Any] = json.loads((path / "state.json").read_text(encoding="utf-8"))
-                return state
+                state = json.loads((path / "state.json").read_text(encoding="utf-8"))
+                if isinstance(state, dict):
+                    return state
         except (OSError, ValueError, LookupError, TypeError, RecursionError):
             continue
     return None

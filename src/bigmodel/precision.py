@@ -96,7 +96,7 @@ def _settle_by_rule(device: Device, model: nn.Module, narrow: str | None) -> Non
       channels-last for convolutions. Networks without convolution or embedding stay in fp32: they are small, and their
       numbers are often measurements.
     - CPUs get fp32, which every one of them has the instructions for, and channels-last for convolutions with batch
-      norms: 1.07 to 1.63 times as fast in 6 of 7 such networks, 0.92 in one; without batch norms it is slower.
+      norms: 1.07 to 1.63 times as fast in 7 of 8 such networks, 0.92 in one (docs/performance.md); slower without.
     - All others get fp32, contiguous.
     """
     kinds = {type(module) for module in model.modules()}

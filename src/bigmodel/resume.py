@@ -120,14 +120,16 @@ def jumps(job: Job, state: Mapping[str, Any], patience: int | None) -> list[str]
                 f"resume: the learning rate jumps from {was:.3g} at step {step} to {now:.3g} at step {step + 1}, "
                 f"because the schedule is laid over {job.steps} steps now, not {steps}{trains}"
             ] = None
-    if patience is not None and isinstance(best, Mapping) and best.get("since", 0) >= patience:
+    since = best.get("since") if isinstance(best, Mapping) else None
+    if patience is not None and isinstance(since, int) and since >= patience:
         lines[f"resume: the run had stopped early, patience={patience}, and stays so: no step is added"] = None
     return [*lines]
 
 
 def _refusal(key: str, old: Any, new: Any) -> str | None:
     if key in _GROWS:
-        return None if new >= old else f"{key} was {old} and may grow, not shrink to {new}"
+        grows = isinstance(old, (int, float)) and new >= old
+        return None if grows else f"{key} was {old} and may grow, not shrink to {new}"
     if any(key == free or key.startswith(free + ".") for free in _NO_INFLUENCE):
         return None
     return f"{key} was {old} and cannot become {new}; what may change: {', '.join((*_GROWS, *_NO_INFLUENCE))}"

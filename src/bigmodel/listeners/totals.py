@@ -63,8 +63,10 @@ class Totals:
                 self._val = {key: value for key, value in record.items() if key not in _OF_EVALUATION}
         if state is None or state == self.state():
             return []
-        self._train, self._val = dict(state["train"]), dict(state["val"])
-        written = int(state["records"])
+        try:
+            self._train, self._val, written = dict(state["train"]), dict(state["val"]), int(state["records"])
+        except (LookupError, TypeError, ValueError, OverflowError):  # no version has written this
+            return ["the checkpoint's account of metrics.jsonl cannot be read; whether the file is whole is not known"]
         self._records, self._hash = 0, hashlib.sha256()  # later checkpoints vouch for what is there now
         for record in records:
             self._digest(record)
