@@ -268,6 +268,7 @@ def test_a_full_disk_at_any_sync_leaves_the_old_one_whole(
 def test_what_points_at_a_checkpoint_follows_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A kill or an error at any moment of a save leaves pointers that name a checkpoint which is there."""
     root = tmp_path / "checkpoints"
+    root.mkdir()
 
     def commit(step: int) -> None:
         best = {"step": step, "value": step / 10, "since": 0}

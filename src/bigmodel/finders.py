@@ -67,8 +67,8 @@ def _batch_size(found: Found) -> None:
     }
     found.config = found.config.with_facts({"batch_size": size, **settled})  # measured anew, they might need more room
     found.lines.append(
-        f"batch_size=auto: {size} ({rates[size]:,.0f} samples/s in {parts.device.precision}; {others}); "
-        "measured: another start may find another"
+        f"batch_size=auto: {size} ({rates[size]:,.0f} samples/s in {parts.device.precision}; "
+        f"measured, so another start may find another; {others})"
     )
 
 
