@@ -142,6 +142,42 @@ class Kind(Protocol):
         """Random inputs (count, ...) such as `prepared` makes: an exported model is compared on them."""
 
 
+class Axis(NamedTuple):
+    """A dimension of a model's inputs whose size need not be that of the training data."""
+
+    name: str  # as other tools show it: `time`
+    own: int | None  # the size that training data has; None where it varies
+    at_least: int = 1
+    at_most: int | None = None
+
+
+@runtime_checkable
+class Varying(Protocol):
+    """A `Kind` whose inputs may have other sizes than `example` makes, if the model can compute with them."""
+
+    def axes(self) -> Mapping[int, Axis]:
+        """Axes by dimension, the batch (dimension 0) left out."""
+
+
+@runtime_checkable
+class Portable(Protocol):
+    """A `Kind` that can write down what it does, so that an exported model can be used without this package."""
+
+    def steps(self) -> Mapping[str, Sequence[Mapping[str, Any]]]:
+        """`preprocess` leads from a raw input to the model's, `postprocess` from its output to the answer.
+
+        Each step is JSON with an `op`; docs/export.md defines all of them.
+        """
+
+
+@runtime_checkable
+class InMemory(Protocol):
+    """A `Kind` that takes Python objects besides files and texts."""
+
+    def convert(self, value: object) -> Tensor:
+        """Convert one object to a sample, as `read` makes it. Raises DataError where the kind cannot take it."""
+
+
 @runtime_checkable
 class Mixing(Protocol):
     """A dataset whose training samples may be mixed with each other, so that class numbers become odds (N, C)."""

@@ -138,7 +138,8 @@ class Attention(nn.Module):
         if cache is not None:
             k_NHTD, v_NHTD = cache.extended(layer, k_NHTD, v_NHTD)
         dropout = self.dropout if self.training else 0.0
-        causal = t > 1 and seen_N11T is None  # one token alone sees all that the cache holds
+        # with a cache, one token alone sees all that the cache holds; without one it sees itself, causal or not
+        causal = seen_N11T is None and (cache is None or t > 1)
         y_NHTD = F.scaled_dot_product_attention(q_NHTD, k_NHTD, v_NHTD, seen_N11T, dropout, is_causal=causal)
         return self.out(y_NHTD.transpose(1, 2).reshape(n, t, c))  # type: ignore[no-any-return]
 

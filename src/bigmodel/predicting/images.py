@@ -11,8 +11,10 @@ from torch import Tensor, nn
 
 from bigmodel.datasets.files import SUFFIXES, open_image
 from bigmodel.datasets.images import normalised
+from bigmodel.interfaces import Axis
 from bigmodel.predicting import ranking
 from bigmodel.predicting.files import files
+from bigmodel.predicting.steps import Step, class_steps
 from bigmodel.ranges import Positive, PositiveInt
 
 __all__ = ["Images"]
@@ -59,6 +61,23 @@ class Images:
 
     def table(self, sources: Sequence[str], answered: Iterable[tuple[str, Mapping[str, Any]]]) -> Iterator[str]:
         return ranking.table("file", sources, self._classes, answered)
+
+    def axes(self) -> Mapping[int, Axis]:
+        return {2: Axis("height", self._shape[1]), 3: Axis("width", self._shape[2])}
+
+    def steps(self) -> Mapping[str, Sequence[Step]]:
+        channels, height, width = self._shape
+        return {
+            "preprocess": [
+                {"op": "decode_image", "orientation": "exif", "mode": "L" if channels == 1 else "RGB"},
+                {"op": "crop_to_aspect", "height": height, "width": width, "anchor": "center"},
+                {"op": "resize", "height": height, "width": width, "filter": "bilinear", "antialias": True},
+                {"op": "scale", "factor": 1 / 255},
+                {"op": "normalize", "axis": "channel", "mean": list(self._mean), "std": list(self._std)},
+                {"op": "batch", "layout": "NCHW", "dtype": "float32"},
+            ],
+            "postprocess": class_steps(self._classes),
+        }
 
     def example(self, count: int, generator: torch.Generator) -> Tensor:
         return torch.randn(count, *self._shape, generator=generator)

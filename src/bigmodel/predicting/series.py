@@ -12,7 +12,9 @@ from bigmodel.datasets.rows import STDIN, SUFFIXES, Format, read
 from bigmodel.datasets.scale import Scale
 from bigmodel.datasets.series import numbers
 from bigmodel.errors import DataError
+from bigmodel.interfaces import Axis
 from bigmodel.predicting.files import files
+from bigmodel.predicting.steps import Step
 from bigmodel.ranges import Positive, PositiveInt
 from bigmodel.words import printable
 
@@ -71,6 +73,26 @@ class Series:
             for step, values in enumerate(zip(*answer["forecast"].values(), strict=True), 1):
                 cells = (f"{value:>{width}.5g}" for value in values)
                 yield "  ".join([f"{printable(source):<{first}}", f"{step:>4}", *cells])
+
+    def axes(self) -> Mapping[int, Axis]:
+        return {1: Axis("time", self._window)}
+
+    def steps(self) -> Mapping[str, Sequence[Step]]:
+        mean, std = list(self._scale.mean), list(self._scale.std)
+        log, exp = ([{"op": "log"}], [{"op": "exp"}]) if self._log else ([], [])
+        return {
+            "preprocess": [
+                {"op": "select_columns", "columns": list(self._columns)},
+                {"op": "last_rows", "count": self._window},
+                *log,
+                {"op": "standardize", "axis": "column", "mean": mean, "std": std},
+                {"op": "batch", "layout": "NTC", "dtype": "float32"},
+            ],
+            "postprocess": [
+                {"op": "unstandardize", "axis": 2, "columns": list(self._columns), "mean": mean, "std": std},
+                *exp,
+            ],
+        }
 
     def example(self, count: int, generator: torch.Generator) -> Tensor:
         return torch.randn(count, self._window, len(self._columns), generator=generator)

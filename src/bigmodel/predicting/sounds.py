@@ -10,8 +10,10 @@ from torch import Tensor, nn
 
 from bigmodel.datasets.mel import LogMel, fitted
 from bigmodel.datasets.wav import SUFFIXES, read_wav
+from bigmodel.interfaces import Axis
 from bigmodel.predicting import ranking
 from bigmodel.predicting.files import files
+from bigmodel.predicting.steps import Step, class_steps, sound_steps
 from bigmodel.ranges import Range
 
 __all__ = ["Sounds"]
@@ -46,6 +48,17 @@ class Sounds:
 
     def table(self, sources: Sequence[str], answered: Iterable[tuple[str, Mapping[str, Any]]]) -> Iterator[str]:
         return ranking.table("file", sources, self._classes, answered)
+
+    def axes(self) -> Mapping[int, Axis]:
+        return {2: Axis("time", self._frames)}
+
+    def steps(self) -> Mapping[str, Sequence[Step]]:
+        fit: Step = {"op": "fit_length", "length": self._frames, "fill": "the least value of the clip"}
+        batch: Step = {"op": "batch", "layout": "N1TM", "dtype": "float32"}
+        return {
+            "preprocess": [*sound_steps(self._features), fit, batch],
+            "postprocess": class_steps(self._classes),
+        }
 
     def example(self, count: int, generator: torch.Generator) -> Tensor:
         return torch.randn(count, 1, self._frames, self._features.mels, generator=generator)

@@ -14,6 +14,7 @@ from bigmodel.errors import DataError
 from bigmodel.predicting import ranking
 from bigmodel.predicting.columns import columns
 from bigmodel.predicting.files import files
+from bigmodel.predicting.steps import Step, class_steps, number_steps
 from bigmodel.ranges import Positive
 
 __all__ = ["Tables"]
@@ -81,6 +82,28 @@ class Tables:
             yield from ranking.table("row", sources, self._classes, answered)
             return
         yield from columns("row", sources, [self._target], ((source, [answer["value"]]) for source, answer in answered))
+
+    def steps(self) -> Mapping[str, Sequence[Step]]:
+        coded, form = self._encoding, self._format
+        read: list[Step] = [
+            {"op": "select_columns", "numbers": list(coded.numbers), "categories": list(coded.categories)},
+            {"op": "strip", "characters": form.strip},
+            {"op": "mark_missing", "values": list(form.missing), "as": ""},
+            {
+                "op": "standardize",
+                "axis": "column",
+                "columns": list(coded.numbers),
+                "mean": list(coded.mean),
+                "std": list(coded.std),
+                "missing": 0.0,
+            },
+            {"op": "encode_categories", "values": {k: list(v) for k, v in coded.categories.items()}, "first": 1},
+            {"op": "concatenate", "columns": coded.columns},
+            {"op": "batch", "layout": "NF", "dtype": "float32"},
+        ]
+        if self._classes is not None:
+            return {"preprocess": read, "postprocess": class_steps(self._classes)}
+        return {"preprocess": read, "postprocess": number_steps([self._target], [self._mean], [self._std])}
 
     def example(self, count: int, generator: torch.Generator) -> Tensor:
         numbers = torch.randn(count, len(self._encoding.numbers), generator=generator)
