@@ -135,15 +135,20 @@ def open_image(path: str | os.PathLike[str], input_shape: Sequence[int]) -> Tens
     try:
         with Image.open(path) as image:
             image.draft("L" if channels == 1 else "RGB", (2 * width, 2 * height))  # JPEG: decode no larger than of use
-            upright = ImageOps.exif_transpose(image)
-            fitted = ImageOps.fit(_converted(upright, channels), (width, height), Image.Resampling.BILINEAR)
-        pixels_HWC = np.array(fitted, dtype=np.uint8).reshape(height, width, channels)
+            return fit_picture(image, input_shape)
     except MemoryError:
         raise
     except Exception as error:  # PIL's decoders raise nearly anything on damaged files
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise DataError(f"{Path(path).absolute()}: not a readable picture ({reason}); mend or remove it") from error
-    return torch.from_numpy(pixels_HWC).permute(2, 0, 1)
+
+
+def fit_picture(image: Image.Image, input_shape: Sequence[int]) -> Tensor:
+    """uint8 (C, H, W) of an open picture, as `open_image` makes it of a file; raises whatever Pillow raises."""
+    channels, height, width = input_shape
+    upright = ImageOps.exif_transpose(image)
+    fitted = ImageOps.fit(_converted(upright, channels), (width, height), Image.Resampling.BILINEAR)
+    return torch.from_numpy(np.array(fitted, dtype=np.uint8).reshape(height, width, channels)).permute(2, 0, 1)
 
 
 def _converted(image: Image.Image, channels: int) -> Image.Image:

@@ -36,6 +36,8 @@ class Continuation:
             raise ValueError(f"context: no model reads {context} tokens at once")
         self._tokenizer, self._context = restored(tokenizer), context
 
+    reads_texts = True  # for Python, a `str` that names no file is one text
+
     def find(self, given: str) -> Sequence[str]:
         return [content(given)]
 

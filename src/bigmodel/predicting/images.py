@@ -9,11 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bigmodel.datasets.files import SUFFIXES, open_image
+from bigmodel.datasets.files import SUFFIXES, fit_picture, open_image
 from bigmodel.datasets.images import normalised
+from bigmodel.errors import DataError
 from bigmodel.interfaces import Axis
 from bigmodel.predicting import ranking
 from bigmodel.predicting.files import files
+from bigmodel.predicting.inputs import as_picture
 from bigmodel.predicting.steps import Step, class_steps
 from bigmodel.ranges import Positive, PositiveInt
 
@@ -50,6 +52,15 @@ class Images:
     def read(self, source: str) -> Tensor:
         """uint8 (C, H, W)."""
         return open_image(source, self._shape)
+
+    array_dimensions = 3
+
+    def convert(self, value: object) -> Tensor:
+        """The same of a picture in memory: see `as_picture`."""
+        try:
+            return fit_picture(as_picture(value), self._shape)
+        except (OSError, ValueError) as error:
+            raise DataError(f"input: not a readable picture ({error})") from error
 
     def prepared(self, samples: Sequence[Tensor], device: torch.device) -> Tensor:
         """float32 (N, C, H, W), normalised."""

@@ -36,6 +36,8 @@ class Sentences:
             raise ValueError(f"context: no model reads {context} tokens at once")
         self._classes, self._tokenizer, self._context = classes, restored(tokenizer), context
 
+    reads_texts = True  # for Python, a `str` that names no file is one text
+
     def find(self, given: str) -> Sequence[str]:
         """Empty lines are passed over."""
         return lines(given)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -14,6 +15,7 @@ from bigmodel.datasets.series import numbers
 from bigmodel.errors import DataError
 from bigmodel.interfaces import Axis
 from bigmodel.predicting.files import files
+from bigmodel.predicting.inputs import as_array
 from bigmodel.predicting.steps import Step
 from bigmodel.ranges import Positive, PositiveInt
 from bigmodel.words import printable
@@ -56,6 +58,30 @@ class Series:
         if len(rows) < self._window:
             raise DataError(f"{source}: has {len(rows)} rows; a forecast is made from {self._window}")
         return self._scale.scaled(torch.tensor(numbers(rows, self._columns, self._log, source), dtype=torch.float64))
+
+    array_dimensions = 2
+
+    def convert(self, value: object) -> Tensor:
+        """The same of an array (T, C), its columns in the order of the data's, or of a dict of columns."""
+        if isinstance(value, Mapping):
+            missing = [column for column in self._columns if column not in value]
+            if missing:
+                raise DataError(f"input: the series have no column {', '.join(map(repr, missing))}")
+            try:
+                array = np.stack([np.asarray(value[column], dtype=np.float64) for column in self._columns], axis=1)
+            except (TypeError, ValueError) as error:
+                raise DataError(f"input: the columns are not numbers, as many in each: {error}") from error
+        elif (found := as_array(value)) is not None:
+            array = found.astype(np.float64)
+        else:
+            raise DataError(f"input: series are a file, an array or a dict of columns, got a {type(value).__name__}")
+        if array.ndim != 2 or array.shape[1] != len(self._columns) or len(array) < self._window:
+            needs = f"({self._window} or more, {len(self._columns)})"
+            raise DataError(f"input: the series need the shape {needs}, got {array.shape}")
+        array = array[-self._window :]
+        if not np.isfinite(array).all() or (self._log and not (array > 0).all()):
+            raise DataError(f"input: not all values are finite{' and above 0' if self._log else ''}")
+        return self._scale.scaled(torch.from_numpy(array))
 
     def prepared(self, samples: Sequence[Tensor], device: torch.device) -> Tensor:
         """float32 (N, T, C)."""

@@ -14,6 +14,7 @@ from bigmodel.interfaces import Axis
 from bigmodel.predicting import ranking
 from bigmodel.predicting.files import files
 from bigmodel.predicting.steps import Step, class_steps, sound_steps
+from bigmodel.predicting.waves import as_wave
 from bigmodel.ranges import Range
 
 __all__ = ["Sounds"]
@@ -39,6 +40,10 @@ class Sounds:
     def read(self, source: str) -> Tensor:
         """float32 (1, frames, mels)."""
         return fitted(self._features(read_wav(source, self._features.rate)), self._frames)[None]
+
+    def convert(self, value: object) -> Tensor:
+        """The same of a pair (samples, rate): see `as_wave`."""
+        return fitted(self._features(as_wave(value, self._features.rate)), self._frames)[None]
 
     def prepared(self, samples: Sequence[Tensor], device: torch.device) -> Tensor:
         return torch.stack([*samples]).to(device)

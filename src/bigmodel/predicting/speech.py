@@ -15,6 +15,7 @@ from bigmodel.interfaces import Axis
 from bigmodel.padding import padded
 from bigmodel.predicting.files import files
 from bigmodel.predicting.steps import Step, sound_steps
+from bigmodel.predicting.waves import as_wave
 from bigmodel.tasks.ctc import spelt
 from bigmodel.transcripts import beam_search, greedy
 from bigmodel.words import printable
@@ -43,6 +44,10 @@ class Speech:
     def read(self, source: str) -> Tensor:
         """float32 (T, mels)."""
         return self._features(read_wav(source, self._features.rate))
+
+    def convert(self, value: object) -> Tensor:
+        """The same of a pair (samples, rate): see `as_wave`."""
+        return self._features(as_wave(value, self._features.rate))
 
     def prepared(self, samples: Sequence[Tensor], device: torch.device) -> Tensor:
         return padded(samples).to(device)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -61,6 +62,17 @@ class Tables:
             raise DataError(f"{source}: there is no such row; rows are named as people.csv:2")
         return self._encoding([self._read[source]])[0]
 
+    def convert(self, value: object) -> Tensor:
+        """The same of a row as a mapping from column to value; None and NaN are missing values."""
+        if not isinstance(value, Mapping):
+            raise DataError(f"input: a row of a table is a dict of columns, got a {type(value).__name__}")
+        missing = [column for column in self._encoding.columns if column not in value]
+        if missing:
+            raise DataError(f"input: the row has no column {', '.join(map(repr, missing))}; None marks a missing value")
+        fields = [_field(value[column]) for column in self._encoding.columns]
+        columns = {column: index for index, column in enumerate(self._encoding.columns)}
+        return self._encoding([rows.Row("input", fields, columns, self._format)])[0]
+
     def _rows(self, file: str) -> list[rows.Row]:
         found = rows.read(file, self._format, self._encoding.columns)
         self._read |= {row.place: row for row in found}
@@ -109,3 +121,10 @@ class Tables:
         numbers = torch.randn(count, len(self._encoding.numbers), generator=generator)
         codes = [torch.randint(n, (count, 1), generator=generator) for n in self._encoding.cardinalities]
         return torch.cat([numbers, *codes], 1)
+
+
+def _field(value: object) -> str:
+    """A value as a file would hold it."""
+    if value is None or value != value:  # NaN is not equal to itself
+        return ""
+    return str(value.item() if isinstance(value, (np.generic, Tensor)) else value)
