@@ -109,8 +109,8 @@ def test_a_run_leaves_the_process_as_it_was(tmp_path, monkeypatch, words):
         bigmodel.train(
             [*TINY[:-1], "device.deterministic=true", f"device.threads={torch.get_num_threads() + 1}", *words]
         )
-    except BigmodelError as error:
-        assert error.code in (2, 4)
+    except BigmodelError:
+        assert words != ("epochs=1",)
     else:
         assert words == ("epochs=1",)
     finally:
@@ -177,10 +177,10 @@ def test_an_interrupt_saves_and_a_run_can_be_gone_on_with(tmp_path, monkeypatch)
     (directory,) = tmp_path.glob("outputs/*/*")
     run = bigmodel.train([f"resume={directory}"])
     assert (run.directory, run.state) == (directory, "done")
+    stop = in_process._OwnStop()
+    stop.defer()
+    stop._handle(signal.SIGINT, None)
     with pytest.raises(KeyboardInterrupt):
-        stop = in_process._OwnStop()
-        stop.defer()
-        stop._handle(signal.SIGINT, None)
         stop._handle(signal.SIGINT, None)
 
 
@@ -235,9 +235,7 @@ def test_a_bad_input_does_not_fail_the_others(model, picture, tmp_path):
     (tmp_path / "torn.png").write_bytes(b"\x89PNG torn")
     given = [file, "gone.png", tmp_path / "torn.png", 5, pixels * 2.0, np.zeros((2, 2, 7)), {"a": 1}, pixels, "-", None]
     predictions = model.predict(given, batch_size=3)
-    assert [prediction.error is None for prediction in predictions] == [
-        isinstance(one, np.ndarray) and one is pixels or one is file for one in given
-    ]
+    assert [prediction.error is None for prediction in predictions] == [one is pixels or one is file for one in given]
     assert predictions[0].answer == predictions[7].answer
     for prediction in predictions:
         if prediction.error:

@@ -26,6 +26,7 @@ __all__ = [
     "quieten",
     "turned",
     "turns",
+    "turns_between",
 ]
 
 Layout = Literal["llama", "gpt2", "nanogpt"]
@@ -208,6 +209,17 @@ def turns(context: int, size: int) -> Tensor:
     rates_D = _BASE ** (-torch.arange(0, size, 2) / size).repeat(2)
     angles_TD = torch.arange(context)[:, None] * rates_D
     return torch.stack([angles_TD.cos(), angles_TD.sin()])
+
+
+def turns_between(turn_2TD: Tensor, first: int, last: int) -> Tensor:
+    """Turns of the positions `first` to `last` - 1.
+
+    An exporter would note whether a slice is the whole buffer, and so treat the longest input as another case; what is
+    gathered is laid out alike for every length.
+    """
+    if torch.compiler.is_exporting():
+        return turn_2TD.index_select(1, torch.arange(first, last, device=turn_2TD.device))
+    return turn_2TD[:, first:last]
 
 
 def turned(x_NHTD: Tensor, turn_2TD: Tensor) -> Tensor:
