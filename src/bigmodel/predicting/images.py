@@ -80,7 +80,13 @@ class Images:
         channels, height, width = self._shape
         return {
             "preprocess": [
-                {"op": "decode_image", "orientation": "exif", "mode": "L" if channels == 1 else "RGB"},
+                {
+                    "op": "decode_image",
+                    "orientation": "exif",
+                    "mode": "L" if channels == 1 else "RGB",
+                    "deep_pixels": None,
+                    "background": None,
+                },
                 {"op": "crop_to_aspect", "height": height, "width": width, "anchor": "center"},
                 {"op": "resize", "height": height, "width": width, "filter": "bilinear", "antialias": True},
                 {"op": "scale", "factor": 1 / 255},

@@ -109,7 +109,12 @@ class Tables:
                 "std": list(coded.std),
                 "missing": 0.0,
             },
-            {"op": "encode_categories", "values": {k: list(v) for k, v in coded.categories.items()}, "first": 1},
+            {
+                "op": "encode_categories",
+                "values": {name: list(values) for name, values in coded.categories.items()},
+                "first": 1,
+                "unknown": 0,
+            },
             {"op": "concatenate", "columns": coded.columns},
             {"op": "batch", "layout": "NF", "dtype": "float32"},
         ]
