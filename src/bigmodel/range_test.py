@@ -2,9 +2,9 @@
 
 The model is trained for a hundred steps while the rate grows from 1e-6 to 10. The loss first stands still, then falls,
 then rises again. A tenth of the rate at which the smoothed loss is least is safe, but often a third or less of what
-learns best. So from there on short trials decide: from the same first weights and on the same batches the model is
-trained at that rate and at its neighbors half a decade away, for as long as the loss at the end is lower. All of it is
-a function of the config and the seed.
+learns best. So from there on short trials decide: from the same first weights, on the same batches and the run's own
+schedule, the model is trained at that rate and at its neighbors half a decade away, for as long as the loss at the end
+is lower. All of it is a function of the config and the seed.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from bigmodel.config import STAND_IN_LR
 from bigmodel.errors import ConfigError, DivergedError
 from bigmodel.job import Job
 from bigmodel.schedules import Constant
+from bigmodel.targets import build
 
 _LOWEST, _HIGHEST, _STEPS = 1e-6, 10.0, 100
 _KEPT = 0.9  # of the smoothed loss, in each step
@@ -124,26 +125,28 @@ def climb(start: float, tried: Callable[[float], float]) -> dict[float, float]:
     return losses
 
 
-def _job(parts: Parts) -> Job:
-    """A job on these parts that begins at step 0, at constant rates and without optimizer state."""
+def _job(parts: Parts, schedule: Callable[[float], float], steps: int) -> Job:
+    """A job on these parts that begins at step 0, without optimizer state."""
     for optimizer in parts.job.optimizers:
         optimizer.state.clear()
     return Job(
         model=parts.job.model,
         task=parts.job.task,
         optimizers=parts.job.optimizers,
-        schedule=Constant(),
+        schedule=schedule,
         device=parts.device,
         seed=parts.settings.seed,
-        steps=_STEPS,
+        steps=steps,
         accumulate=parts.settings.accumulate,
         clip_norm=parts.settings.clip_norm,
     )
 
 
 def _trial(parts: Parts, followers: Followers, rate: float, steps: int) -> float:
-    """The mean loss of the last quarter of so many steps at one rate; infinite where they diverge."""
-    job = _job(parts)
+    """The mean loss of the last quarter of a run of so many steps, on the run's own schedule; infinite where it
+    diverges. At a constant rate lower ones would seem better than they are once the rate falls.
+    """
+    job = _job(parts, build("schedule", parts.settings.schedule, parts.config.trust), steps)
     for group, share in followers:
         group["initial_lr"] = share * rate
     losses: list[float] = []
@@ -160,7 +163,7 @@ def _trial(parts: Parts, followers: Followers, rate: float, steps: int) -> float
 
 def _rising(parts: Parts, followers: Followers) -> tuple[list[float], list[float], list[float]]:
     """Rates, losses and smoothed losses of steps whose rate grows."""
-    job = _job(parts)
+    job = _job(parts, Constant(), _STEPS)
     rates: list[float] = []
     losses: list[float] = []
     smoothed: list[float] = []

@@ -141,7 +141,7 @@ def test_a_length_that_the_model_allows_is_free_in_torchs_own_program(tmp_path):
 
 
 def test_an_axis_that_stays_has_its_reason(tmp_path):
-    _, file, card, said = exported(("model=mlp", "model.hidden=[8]"), tmp_path, "torch_export")
+    _, _, card, said = exported(("model=mlp", "model.hidden=[8]"), tmp_path, "torch_export")
     assert set(card["fixed_axes"]) == {"height", "width"}
     assert card["fixed_axes"]["height"]["size"] == 8
     assert "shapes cannot be multiplied" in card["fixed_axes"]["height"]["reason"]
