@@ -4,7 +4,8 @@ The model is trained for a hundred steps while the rate grows from 1e-6 to 10. T
 then rises again. A tenth of the rate at which the smoothed loss is least is safe, but often a third or less of what
 learns best. So from there on short trials decide: from the same first weights, on the same batches and the run's own
 schedule, the model is trained at that rate and at its neighbors half a decade away, for as long as the loss at the end
-is lower. All of it is a function of the config and the seed.
+is lower. Chosen is the lowest rate that brings the loss down nearly as far as the best. All of it is a function of the
+config and the seed.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ _KEPT = 0.9  # of the smoothed loss, in each step
 _EXPLODED = 4.0  # times the least smoothed loss
 _BELOW = 10.0  # how far the first trial's rate lies under that of the least loss
 _TRIAL_STEPS, _FEWEST_TRIAL_STEPS = 40, 10  # as many as the run has, within these
+_GAIN = 0.85  # of a run longer than its trials: what is nearly as good in so few steps is safer over many
 _FARTHEST = 4  # half decades from the first trial's rate
 
 Followers = Sequence[tuple[dict[str, Any], float]]  # parameter groups, each with its share of optim.lr
@@ -100,9 +102,9 @@ def range_test(parts: Parts) -> Curve:
         return _trial(parts, followers, rate, steps)
 
     trials = climb(least / _BELOW, tried)
-    chosen = min(trials, key=lambda rate: (trials[rate], rate))
-    if not math.isfinite(trials[chosen]):
+    if not math.isfinite(min(trials.values())):
         raise ConfigError("optim.lr: auto found no rate at which the loss stays finite; give a number")
+    chosen = choose(trials, losses[0], _GAIN if parts.job.steps > steps else 1.0)
     return Curve(rates, losses, smoothed, chosen, dict(sorted(trials.items())), steps)
 
 
@@ -123,6 +125,13 @@ def climb(start: float, tried: Callable[[float], float]) -> dict[float, float]:
     while place <= 0 and place > -_FARTHEST and loss(place - 1) < loss(place):
         place -= 1
     return losses
+
+
+def choose(trials: Mapping[float, float], first_loss: float, share: float) -> float:
+    """The lowest rate that brings the loss down by at least this share of what the best rate does."""
+    least = min(trials.values())
+    enough = first_loss - share * (first_loss - least) if least < first_loss else least
+    return min(rate for rate, loss in trials.items() if loss <= max(enough, least))
 
 
 def _job(parts: Parts, schedule: Callable[[float], float], steps: int) -> Job:

@@ -81,7 +81,7 @@ def test_the_script_imports_nothing_of_ours():
     assert names == {"json", "re", "sys", "wave", "numpy", "onnxruntime", "PIL"}
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", [pytest.param(n, marks=() if n == "text" else pytest.mark.slow) for n in CASES])
 def test_the_steps_lead_to_the_answer_without_this_package(case, tmp_path):
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")

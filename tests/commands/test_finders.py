@@ -23,7 +23,7 @@ from bigmodel.conf_directory import conf_directory
 from bigmodel.config import STAND_IN_LR
 from bigmodel.interfaces import Batch
 from bigmodel.job import Job
-from bigmodel.range_test import climb, range_test
+from bigmodel.range_test import choose, climb, range_test
 from conftest import TINY, Answer, fingerprint, is_quiet, only_run, records
 from warm import only_sweep, swept
 
@@ -82,7 +82,7 @@ def _has_its_curve(run: Path) -> None:
     assert rows[-1]["smoothed_loss"] > 4 * least["smoothed_loss"] or rates[-1] == pytest.approx(10)
     with (run / "lr_trials.csv").open(newline="", encoding="utf-8") as file:
         trials = {float(row["lr"]): float(row["loss"]) for row in csv.DictReader(file)}
-    assert _config(run)["optim"]["lr"] == min(trials, key=lambda rate: trials[rate])
+    assert _config(run)["optim"]["lr"] == min(trials, key=lambda rate: trials[rate])  # the trials are the whole run
     assert any(rate == pytest.approx(least["lr"] / 10, rel=0.05) for rate in trials)
     with Image.open(run / "lr_range.png") as image:
         assert image.format == "PNG"
@@ -135,6 +135,14 @@ def test_trials_go_where_the_loss_is_lower(best: float, tried: list[float]) -> N
     losses = climb(0.01, lambda rate: abs(math.log(rate / best)))
     assert list(losses) == tried
     assert list(climb(0.01, lambda rate: math.inf)) == [0.01, 0.032, 0.0032]
+
+
+def test_nearly_the_best_at_a_lower_rate_is_chosen() -> None:
+    trials = {0.01: 1.5, 0.03: 1.1, 0.1: 1.0, 0.3: math.inf}
+    assert choose(trials, 2.0, 0.85) == 0.03
+    assert choose(trials, 2.0, 1.0) == 0.1
+    assert choose(trials, 0.5, 0.85) == 0.1  # none learned anything
+    assert choose({0.01: 1.0, 0.1: 1.0}, 2.0, 1.0) == 0.01
 
 
 def test_a_found_rate_learns_about_as_much_as_the_best_of_a_grid(cli: Callable[..., Answer], tmp_path: Path) -> None:
