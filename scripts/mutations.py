@@ -47,6 +47,34 @@ CHECKPOINT, ARCHIVE, DAMAGED = (
 )
 MUTATIONS = (
     _one(
+        "a program that trains keeps torch's random numbers",
+        "commands/in_process.py",
+        "        torch.set_rng_state(random_state)\n",
+        "",
+        "tests/test_python.py::test_a_run_leaves_the_process_as_it_was",
+    ),
+    _one(
+        "a program that trains keeps its handler of interrupts",
+        "commands/in_process.py",
+        "        signal.signal(signal.SIGINT, before)\n",
+        "        pass\n",
+        "tests/test_python.py::test_a_run_leaves_the_process_as_it_was",
+    ),
+    _one(
+        "an option of predict that there is none of is refused",
+        "inference.py",
+        "checked_options(asked | unknown)",
+        "checked_options(asked)",
+        "tests/test_python.py::test_a_wrong_option_is_refused",
+    ),
+    _one(
+        "trials of a rate begin with the same weights",
+        "range_test.py",
+        "        parts.job.model.load_state_dict(first_weights)\n",
+        "",
+        "tests/commands/test_finders.py::test_trials_begin_alike",
+    ),
+    _one(
         "a momentum read from a file keeps its own layout",
         "job.py",
         "                _lay_out_as_parameters(optimizer)\n",

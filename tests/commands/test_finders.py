@@ -137,6 +137,20 @@ def test_trials_go_where_the_loss_is_lower(best: float, tried: list[float]) -> N
     assert list(climb(0.01, lambda rate: math.inf)) == [0.01, 0.032, 0.0032]
 
 
+def test_trials_begin_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = [*TINY, "limit_batches=1", f"optim.lr={STAND_IN_LR}"]
+    begun, trial = [], range_test_module._trial
+
+    def seen(parts: Any, *rest: Any) -> float:
+        begun.append(next(parts.job.model.parameters()).clone())
+        return trial(parts, *rest)
+
+    monkeypatch.setattr(range_test_module, "_trial", seen)
+    range_test(assemble(compose("train", words, Source((conf_directory(),), "train"))))
+    assert len(begun) > 1
+    assert all(torch.equal(weights, begun[0]) for weights in begun)
+
+
 def test_nearly_the_best_at_a_lower_rate_is_chosen() -> None:
     trials = {0.01: 1.5, 0.03: 1.1, 0.1: 1.0, 0.3: math.inf}
     assert choose(trials, 2.0, 0.85) == 0.03

@@ -56,8 +56,11 @@ def resized(example: Tensor, dimension: int, size: int) -> Tensor:
     return example.index_select(dimension, torch.arange(size) % own)
 
 
-def trace(model: nn.Module, example: Tensor, axes: Mapping[int, Axis], config: Mapping[str, Any]) -> Graph:
-    """Trace a model in evaluation mode, with the batch and as many of `axes` free as it allows.
+def trace(
+    model: nn.Module, example: Tensor, axes: Mapping[int, Axis], config: Mapping[str, Any], refused: str = ""
+) -> Graph:
+    """Trace a model in evaluation mode, with the batch and as many of `axes` free as it allows: none if `refused` says
+    why.
 
     `example` (2, ...) has the data's own sizes, or any size where those vary; then the run's config may tell them.
 
@@ -72,7 +75,7 @@ def trace(model: nn.Module, example: Tensor, axes: Mapping[int, Axis], config: M
     for dimension, axis in axes.items():
         others = [size for size in _others(own[dimension], axis) if size != own[dimension]]
         tried = (_refusal([model], resized(example, dimension, size)) for size in others)
-        reason = next(filter(None, tried), "")
+        reason = refused or next(filter(None, tried), "")
         if not others or reason:
             fixed[dimension] = (axis.name, own[dimension], reason or "it has no other size")
     varying = {dimension: axis for dimension, axis in axes.items() if dimension not in fixed}
@@ -196,9 +199,13 @@ def compared_inputs(example: Tensor, free: Mapping[int, Free]) -> list[Tensor]:
 
 
 def largest_difference(expected: Callable[[Tensor], Tensor], found: Callable[[Tensor], Tensor], one: Tensor) -> float:
-    """The largest absolute difference of two models' outputs; infinite where the shapes differ."""
+    """The largest absolute difference of two models' outputs; infinite where the second fails, or the shapes differ."""
     with torch.no_grad():
-        wanted, outputs = expected(one), found(one)
+        wanted = expected(one)
+        try:
+            outputs = found(one)
+        except Exception:  # runtimes raise whatever they like of a size that they do not take
+            return float("inf")
     if outputs.shape != wanted.shape:
         return float("inf")
     return float((outputs - wanted).abs().max()) if wanted.numel() else 0.0

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from bigmodel.cli import config_source, parse
+from bigmodel.cli import _refuse_what_is_no_text, config_source, parse
 from bigmodel.errors import ConfigError, StorageError
 from bigmodel.signals import Stop
 
@@ -95,6 +95,7 @@ def train(overrides: Sequence[str], *, dry_run: bool = False) -> Run | None:
         raise ConfigError("overrides: bigmodel.train makes one run; start a sweep with: bigmodel-train -m ...")
     if parsed.help or parsed.version or parsed.hydra:
         raise ConfigError("overrides: bigmodel.train only trains; for anything else use: bigmodel-train ...")
+    _refuse_what_is_no_text(words)
     with _interruptible() as stop, _as_it_was(words):
         from bigmodel import compose  # Hydra and torch: nothing before needs them
         from bigmodel.commands.train import run
