@@ -30,8 +30,18 @@ def answer(model: str, given: str) -> dict:
 
 def decode_image(file, step):
     image = ImageOps.exif_transpose(Image.open(file))
-    if step["deep_pixels"] is None and image.mode.startswith("I;16"):
+    behind, span = step["background"], step["value_range"]
+    if image.mode.startswith("I;16") and span is None:
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    elif image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        if span == "type":
+            span = (0, 1) if image.mode == "F" else (0, 65535)  # of PNG and PGM; other files of 32 bits: 2**31 - 1
+        levels = np.clip((np.asarray(image, np.float64) - span[0]) * (255 / (span[1] - span[0])), 0, 255)
+        image = Image.fromarray(np.rint(levels).astype(np.uint8))
+    elif behind is not None and image.has_transparency_data:
+        color = behind if isinstance(behind, str) else tuple(behind)
+        paper = Image.new("RGBA", image.size, color)
+        image = Image.alpha_composite(paper, image.convert("RGBA"))
     return image.convert(step["mode"])
 
 

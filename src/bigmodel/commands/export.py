@@ -135,10 +135,16 @@ def _written(
 def _card(predictor: Predictor) -> dict[str, Any]:
     """What the file beside an export says, but for the axes of its graph; docs/export.md defines it."""
     kind = predictor.kind
-    if isinstance(kind, Portable):
+    if isinstance(kind, Portable) and _is_up_to_date(type(kind)):
         return {"version": 1, **predictor.card(), **kind.steps()}
-    reason = f"{type(kind).__qualname__} does not write down its steps"
+    reason = f"{type(kind).__qualname__} does not write down steps of its own"
     return {"version": 1, **predictor.card(), "preprocess": None, "postprocess": None, "steps_missing": reason}
+
+
+def _is_up_to_date(kind: type) -> bool:
+    """Whether a class writes down its own steps, not those of a base whose reading or answers it has replaced."""
+    owners = {name: next(base for base in kind.__mro__ if name in vars(base)) for name in ("steps", "read", "answers")}
+    return issubclass(owners["steps"], owners["read"]) and issubclass(owners["steps"], owners["answers"])
 
 
 def _of_graph(graph: Graph) -> dict[str, Any]:

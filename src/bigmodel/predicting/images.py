@@ -84,7 +84,7 @@ class Images:
                     "op": "decode_image",
                     "orientation": "exif",
                     "mode": "L" if channels == 1 else "RGB",
-                    "deep_pixels": None,
+                    "value_range": None,
                     "background": None,
                 },
                 {"op": "crop_to_aspect", "height": height, "width": width, "anchor": "center"},
