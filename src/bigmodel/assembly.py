@@ -21,7 +21,7 @@ from bigmodel.optim.groups import scale_rates
 from bigmodel.precision import settle
 from bigmodel.settings import Train
 from bigmodel.targets import build
-from bigmodel.words import first_line
+from bigmodel.words import first_line, printable
 
 _MOST_STEPS = 1e15
 _SPAN = 0.5  # of a run's updates
@@ -41,6 +41,7 @@ class Parts:
     plan: Plan
     initial: Sequence[str]  # where the first weights came from, in words
     warnings: Sequence[str] = ()
+    notes: Sequence[str] = ()  # what the dataset guessed, dropped or changed
 
 
 def assemble(config: Config, fresh: bool = True) -> Parts:
@@ -59,6 +60,7 @@ def assemble(config: Config, fresh: bool = True) -> Parts:
     dataset: Dataset = build("dataset", tree["dataset"], trust)
     facts = {f"dataset.{key}": value for key, value in dataset.facts.items() if key in tree["dataset"]}
     config = config.with_facts({**facts, "device.threads": device.threads})
+    config, told = _with_outputs(config, dataset)
     tree, settings = config.tree, Train(**config.tree)
     if settings.accumulate > settings.batch_size:
         raise ConfigError(f"accumulate: a batch of {settings.batch_size} has no {settings.accumulate} pieces")
@@ -110,17 +112,9 @@ def assemble(config: Config, fresh: bool = True) -> Parts:
         clip_norm=settings.clip_norm,
         ema=settings.ema,
     )
-    return Parts(
-        config,
-        settings,
-        device,
-        dataset,
-        data,
-        job,
-        _plan(settings, data, task),
-        [*notes, *scaled],
-        _slow_average(settings.ema, steps),
-    )
+    plan, told = _plan(settings, data, task), [*map(printable, getattr(dataset, "notes", ())), *told]
+    slow = _slow_average(settings.ema, steps)
+    return Parts(config, settings, device, dataset, data, job, plan, [*notes, *scaled], slow, told)
 
 
 def optimizers_of(config: Config, model: nn.Module, **changed: Any) -> tuple[list[torch.optim.Optimizer], list[str]]:
@@ -148,6 +142,16 @@ def _slow_average(decay: float | None, steps: int) -> list[str]:
         f"ema: {decay:g} averages over {1 / (1 - decay):,.0f} updates, and this run has {steps:,}: its warm-up ends at "
         f"{reached:.4g}; ema={fitting:g} spans a tenth of the run"
     ]
+
+
+def _with_outputs(config: Config, dataset: Dataset) -> tuple[Config, list[str]]:
+    """For data without classes: the model has as many outputs as there are numbers or labels to tell."""
+    outputs, key = dataset.facts.get("outputs"), "model.num_classes"
+    if outputs is None or dataset.facts.get("num_classes") is not None:
+        return config, []
+    if config.tree["model"].get("num_classes", 0) is not None or config.reference(key) != "dataset.num_classes":
+        return config, []
+    return config.with_facts({key: outputs}), [f"{key}={outputs}: the data has no classes, and so many outputs to tell"]
 
 
 def _agree(config: Config, dataset: Dataset) -> None:

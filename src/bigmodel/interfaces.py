@@ -75,7 +75,11 @@ class Data(Protocol):
 
 
 class Dataset(Protocol):
-    """What a dataset's function returns."""
+    """What a dataset's function returns.
+
+    It may have `notes`, a sequence of lines for the plan and the start of a run: what it guessed, dropped or changed,
+    each whole in itself; some begin with `warning: `.
+    """
 
     @property
     def facts(self) -> Mapping[str, Any]:

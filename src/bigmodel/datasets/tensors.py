@@ -42,6 +42,7 @@ class TensorDataset:
     `summary` and `carried`, which is what `about` says, are the leaf's own words: see `bigmodel.interfaces.Dataset`.
     `augment` changes training batches on the device, as a function of (batch, seed, step).
     If `trimmed`, inputs are padded sequences, and each batch is as long as its longest asks for.
+    `notes` are lines about what was guessed, dropped or changed.
     """
 
     splits: Mapping[str, tuple[Samples, Samples]]
@@ -52,6 +53,7 @@ class TensorDataset:
     val_fraction: float = 0.0
     augment: Callable[[Batch, int, int], Batch] | None = None
     trimmed: bool = False
+    notes: Sequence[str] = ()
 
     def about(self) -> Mapping[str, Any]:
         return self.carried

@@ -28,7 +28,9 @@ class Regression:
 
     def __init__(self, loss: Callable[[Tensor, Tensor], Tensor], std: Positive | None) -> None:
         if std is None:
-            raise ValueError("std: the data has classes to tell, not numbers; choose task=classification")
+            raise ValueError(
+                "std: the data has classes to tell, not numbers; set task=classification or dataset.target_is=number"
+            )
         self._loss, self._std = loss, std
 
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
