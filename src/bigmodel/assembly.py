@@ -14,14 +14,15 @@ from bigmodel.config import Config
 from bigmodel.device import Device
 from bigmodel.errors import BigmodelError, ConfigError
 from bigmodel.failures import out_of_memory_in_words, unrepeatable_in_words
-from bigmodel.interfaces import Batch, Data, Dataset, FromData, Mixing, Reading, Task
+from bigmodel.interfaces import Batch, Counting, Data, Dataset, FromData, Mixing, Reading, Task
 from bigmodel.job import Job, warmed_up
 from bigmodel.loop import Plan
+from bigmodel.losses import balanced
 from bigmodel.optim.groups import scale_rates
 from bigmodel.precision import settle
 from bigmodel.settings import Train
 from bigmodel.targets import build
-from bigmodel.words import first_line, printable
+from bigmodel.words import clip, first_line, printable
 
 _MOST_STEPS = 1e15
 _SPAN = 0.5  # of a run's updates
@@ -65,8 +66,6 @@ def assemble(config: Config, fresh: bool = True) -> Parts:
     if settings.accumulate > settings.batch_size:
         raise ConfigError(f"accumulate: a batch of {settings.batch_size} has no {settings.accumulate} pieces")
     _agree(config, dataset)
-    task: Task = build("task", tree["task"], trust)
-    _hold_mixing(dataset, task)
     how = Reading(
         device.torch_device,
         settings.batch_size,
@@ -75,8 +74,15 @@ def assemble(config: Config, fresh: bool = True) -> Parts:
         workers=settings.workers,
         limit_batches=settings.limit_batches,
         overfit_batch=settings.overfit_batch,
+        balanced=settings.sampler == "balanced",
     )
     data = dataset.open(how)
+    if how.balanced and not isinstance(data, Counting):
+        raise ConfigError("sampler: this data cannot be balanced; set sampler=shuffled")
+    config, weighed = _with_weights(config, dataset, data)
+    tree = config.tree
+    task: Task = build("task", tree["task"], trust)
+    _hold_mixing(dataset, task)
     if settings.batch_size > data.splits["train"]:
         raise ConfigError(f"batch_size: {settings.batch_size} is more than the {data.splits['train']} training samples")
     if settings.epochs * data.steps_per_epoch > _MOST_STEPS:
@@ -97,7 +103,11 @@ def assemble(config: Config, fresh: bool = True) -> Parts:
         with torch.no_grad():
             model.initialise(next(data.train(0, 1)).inputs)
     device.seed(settings.seed, "init")
-    notes = [] if settings.init is None else build("init", settings.init, trust, model=model, fresh=fresh)
+    notes = (
+        []
+        if settings.init is None
+        else build("init", settings.init, trust, model=model, fresh=fresh, epochs=settings.epochs)
+    )
     optimizers, scaled = optimizers_of(config, model)
     steps = max(1, round(settings.epochs * data.steps_per_epoch)) if settings.epochs else 0
     job = Job(
@@ -112,7 +122,7 @@ def assemble(config: Config, fresh: bool = True) -> Parts:
         clip_norm=settings.clip_norm,
         ema=settings.ema,
     )
-    plan, told = _plan(settings, data, task), [*map(printable, getattr(dataset, "notes", ())), *told]
+    plan, told = _plan(settings, data, task), [*map(printable, getattr(dataset, "notes", ())), *told, *weighed]
     slow = _slow_average(settings.ema, steps)
     return Parts(config, settings, device, dataset, data, job, plan, [*notes, *scaled], slow, told)
 
@@ -154,6 +164,19 @@ def _with_outputs(config: Config, dataset: Dataset) -> tuple[Config, list[str]]:
     return config.with_facts({key: outputs}), [f"{key}={outputs}: the data has no classes, and so many outputs to tell"]
 
 
+def _with_weights(config: Config, dataset: Dataset, data: Data) -> tuple[Config, list[str]]:
+    """The weights of the classes in place of `loss.weight=balanced`, and a line that says so."""
+    loss = config.tree.get("loss") or {}
+    if loss.get("weight") != "balanced":
+        return config, []
+    counts_C = data.class_counts() if isinstance(data, Counting) else None
+    if counts_C is None:
+        raise ConfigError("loss.weight: balanced is for data with one class a sample; set loss.weight=null")
+    missing = max(0, int(dataset.facts.get("num_classes") or 0) - len(counts_C))
+    weights = [float(f"{weight:.6g}") for weight in balanced(counts_C)] + [0.0] * missing
+    return config.with_facts({"loss.weight": weights}), [f"loss.weight=balanced: {clip(weights, 200)}"]
+
+
 def _agree(config: Config, dataset: Dataset) -> None:
     """ConfigError if the model is told something of the data that the data is not, or is told nothing."""
     model: Mapping[str, Any] = config.tree["model"]
@@ -163,7 +186,7 @@ def _agree(config: Config, dataset: Dataset) -> None:
             raise ConfigError(f"model.{key}: takes {source}, and this data has none; set model.{key}=...")
     for key, value in dataset.facts.items():
         fact = tuple(value) if isinstance(value, (list, tuple)) else value
-        if model.get(key, fact) != fact:
+        if value is not None and model.get(key, fact) != fact:
             raise ConfigError(f"model.{key}: the data has {value}, not {model[key]}; leave it ${{dataset.{key}}}")
 
 
