@@ -92,6 +92,8 @@ def assemble(config: Config, fresh: bool = True) -> Parts:
     if "pretrained" in node and not fresh:
         node["pretrained"] = None
     model = build("model", node, trust).to(device.torch_device)
+    if fresh and not settings.epochs:
+        _refuse_untrained(model, settings)
     if fresh:
         _hold_model(model, task, dataset.example(min(2, settings.batch_size)), device)
     settle(device, model, task, dataset.example)
@@ -152,6 +154,16 @@ def _slow_average(decay: float | None, steps: int) -> list[str]:
         f"ema: {decay:g} averages over {1 / (1 - decay):,.0f} updates, and this run has {steps:,}: its warm-up ends at "
         f"{reached:.4g}; ema={fitting:g} spans a tenth of the run"
     ]
+
+
+def _refuse_untrained(model: nn.Module, settings: Train) -> None:
+    """ConfigError where nothing is to be trained and `model.pretrained` lacks tensors, unless that is asked for."""
+    untrained, init = getattr(model, "untrained", None), settings.init or {}
+    if untrained and not init.get("from") and init.get("incomplete", "refuse") == "refuse":
+        raise ConfigError(
+            f"epochs: 0 would test {len(untrained)} tensors that model.pretrained lacks, as {untrained[0]}; train them, "
+            "or set init.incomplete=test"
+        )
 
 
 def _with_outputs(config: Config, dataset: Dataset) -> tuple[Config, list[str]]:

@@ -67,7 +67,7 @@ def class_folders(
     lister = _Lister(classes, suffixes, what, is_one, passed)
     splits = {split: lister.listed(folder) for split, folder in folders.items()}
     for folder in folders.values():  # what lies beside the class folders
-        passed["outside of the class folders"] += sum(entry.is_file() for entry in folder.iterdir())
+        passed["outside of the class folders"] += sum(not entry.is_dir() for entry in folder.iterdir())
     passed += Counter()  # drop what is zero
     notes += passed_over(passed)
     kept, skipped = _without_broken(splits, what, check, broken)
@@ -79,12 +79,12 @@ def class_folders(
         for path in paths
     ]
     splits = kept
-    notes += in_words(what, classes, {split: labels for split, (_, labels) in splits.items()})
     if "test" not in splits and test_fraction:
         paths, labels = splits["train"]
         for split, numbers in zip(("train", "test"), held_out(len(paths), test_fraction), strict=True):
             if len(numbers):  # of a few files the fraction may be none
                 splits[split] = [paths[n] for n in numbers.tolist()], [labels[n] for n in numbers.tolist()]
+    notes += in_words(what, classes, {split: labels for split, (_, labels) in splits.items()})
     return ClassFolders(classes, splits, fingerprint(entries), notes)
 
 
@@ -115,8 +115,8 @@ class _Lister:
             found = list(walk(folder / name, self.suffixes, self.passed, self.is_one))
             if not found:
                 there = "; ".join(passed_over(self.passed - before))
-                told = f" ({there})" if there else f" ({' '.join(sorted(self.suffixes))})"
-                raise DataError(f"{folder / name}: holds no {self.what}{told}; add some or remove the folder")
+                told = there or "it is empty"
+                raise DataError(f"{folder / name}: holds no {self.what} ({told}); add some or remove the folder")
             paths += found
             labels += [label] * len(found)
         if not paths:

@@ -24,6 +24,7 @@ from bigmodel.datasets.picture_targets import (
     Target,
     balance,
     names_in,
+    no_number,
     no_rows,
     refuse_measurements,
 )
@@ -95,6 +96,9 @@ def csv_images(
         raise no_rows(table)
     if target_is == "auto":
         refuse_measurements(columns[0], [row.cells[0] for row in training])
+    if target_is == "number":
+        wrong = ((row, no_number(row.cells[0])) for row in rows)
+        refuse([f"{row.place}: column '{columns[0]}': {line}" for row, line in wrong if line], table)
     kept = [training[n] for n in held_out(len(training), 0.0 if _has(rows, "val") else val_fraction)[0].tolist()]
     target = _target(columns, kept if target_is == "number" else training, target_is, label_separator)
     classes = [] if target is not None else sorted_labels(row.cells[0] for row in training)
@@ -108,6 +112,8 @@ def csv_images(
     notes += told
     notes += class_counts.in_words("pictures", classes, numbers) if target is None else []
     notes += class_counts.alike(classes)
+    if target is None and "val" not in paths:
+        notes += class_counts.held_out_whole(classes, numbers["train"], val_fraction)
     notes += balance(target.names, encoded["train"]) if isinstance(target, Labels) else []
     return ImageDataset(
         classes=classes,

@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 
 from bigmodel.augment import Augment
+from bigmodel.datasets.class_counts import held_out_whole
 from bigmodel.datasets.class_folders import class_folders
 from bigmodel.datasets.files import ImageFiles, check_channels
 from bigmodel.datasets.images import ImageDataset
@@ -44,6 +45,8 @@ def image_folder(
     found = class_folders(root, suffixes(), "pictures", test_fraction, is_picture, check, broken)
     chosen, notes = settled(value_range, found.splits["train"][0])
     rules = PixelRules(chosen, background)
+    if "val" not in found.splits:
+        notes += held_out_whole(found.classes, found.splits["train"][1], val_fraction)
     return ImageDataset(
         classes=found.classes,
         input_shape=input_shape,

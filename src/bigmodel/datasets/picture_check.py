@@ -24,10 +24,12 @@ from bigmodel.datasets.pixels import PixelRules, is_deep, values_of
 from bigmodel.errors import DataError
 
 LOOKED_AT = 50_000  # headers; of more files every so manieth
-_DECODED = 256
+_CHEAP_BYTES = 4 << 20  # of a file that is read whole for its damage alone
 _SHOWN = 10  # broken files in one report
-_MEASURED = 2_000  # deep pictures whose values are measured
+_DECODED, _DECODED_PIXELS = 256, 1e8  # pictures that are decoded as in training, and pixels in all of them
+_MEASURED, _MEASURED_PIXELS = 2_000, 5e8  # deep pictures whose values are measured
 _BITS = (8, 10, 12, 14, 16)
+_ENDS = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}
 _MANY_FRAMES = ("GIF", "TIFF", "WEBP", "PNG")
 
 
@@ -39,6 +41,7 @@ class Header:
     mode: str = ""
     deep_colour: bool = False  # more than 8 bits in each of several channels, of which Pillow reads the upper 8
     frames: int = 1
+    pixels: int = 0
 
 
 @cache
@@ -78,22 +81,30 @@ def _header(path: str, size: int, modified: int, inode: int) -> Header:
             deep_colour = any(";16" in str(tile[3]) and not is_deep(image.mode) for tile in getattr(image, "tile", ()))
             mode, form = image.mode, image.format
             frames = getattr(image, "n_frames", 1) if form in _MANY_FRAMES else 1
-            if form == "PNG":
+            pixels = image.width * image.height
+            if form in _ENDS and size > _CHEAP_BYTES:
+                _decode_unless_ended(image, path)
+            elif form == "PNG":
                 image.verify()  # the check sums of all chunks
-            elif not (form == "JPEG" and _ends_like_jpeg(path)):
-                image.draft("RGB", (64, 64))
+            elif form == "JPEG":
+                _decode_unless_ended(image, path)
+            elif size <= _CHEAP_BYTES:
                 image.load()
-        return Header(None, mode, deep_colour, frames)
+        return Header(None, mode, deep_colour, frames, pixels)
     except MemoryError:
         raise
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
         return Header(f"not a readable picture ({reason(error)})")
 
 
-def _ends_like_jpeg(path: str) -> bool:
+def _decode_unless_ended(image: Image.Image, path: str) -> None:
+    """A file with its last mark was not cut off; one without it may still be fine, as some programs append to it."""
     with open(path, "rb") as file:
         file.seek(max(0, os.fstat(file.fileno()).st_size - 1024))
-        return b"\xff\xd9" in file.read()
+        ended = _ENDS[str(image.format)] in file.read()
+    if not ended:
+        image.draft("RGB", (64, 64))
+        image.load()
 
 
 def broken_pictures(paths: Sequence[str], decode: bool = False) -> dict[str, str]:
@@ -120,6 +131,13 @@ def evenly(items: Sequence[Any], most: int) -> list[Any]:
     return [items[number * len(items) // most] for number in range(most)] if len(items) > most else list(items)
 
 
+def _few(paths: Sequence[str], most: int, pixels: float) -> list[str]:
+    """At most so many, evenly spaced, fewer where they are large, but eight at least."""
+    few = evenly(paths, most)
+    mean = sum(header(path).pixels for path in few) / max(1, len(few))
+    return evenly(few, max(8, int(pixels / max(1.0, mean))))
+
+
 def settled(
     wanted: Literal["auto", "type"] | Sequence[float] | None, training: Sequence[str]
 ) -> tuple[Literal["type"] | list[float] | None, list[str]]:
@@ -135,7 +153,9 @@ def settled(
     count = f"{len(deep):,} of {len(found):,} training pictures have more than 8 bits"
     if wanted is None:
         return None, [*notes, f"warning: {count}, and dataset.value_range=null reads them as older versions did"]
-    measured = [values for values in map(_extremes, evenly(deep, _MEASURED)) if values is not None]
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        chosen_ones = _few(deep, _MEASURED, _MEASURED_PIXELS)
+        measured = [values for values in pool.map(_extremes, chosen_ones) if values is not None]
     low, high = min((m[0] for m in measured), default=0.0), max((m[1] for m in measured), default=1.0)
     whole = all(m[2] for m in measured)
     if explicit is not None:
@@ -194,20 +214,27 @@ def looks(
     Raises:
         DataError: some of these cannot be decoded.
     """
-    pairs = [pair for paths, labels in splits.values() for pair in zip(paths, labels, strict=True)]
+    label_of = {path: label for paths, labels in splits.values() for path, label in zip(paths, labels, strict=True)}
     flat: list[str] = []
     problems: list[str] = []
     same: dict[bytes, list[tuple[str, int]]] = defaultdict(list)
-    chosen = evenly(pairs, _DECODED)
-    for path, label in chosen:
+    chosen = _few(list(label_of), _DECODED, _DECODED_PIXELS)
+
+    def decoded(path: str) -> tuple[bool, bytes] | DataError:
         try:
             pixels = open_image(path, input_shape, rules).numpy()
         except DataError as error:
-            problems += error.lines
-            continue
-        if pixels.min() == pixels.max():
-            flat.append(path)
-        same[hashlib.md5(pixels.tobytes(), usedforsecurity=False).digest()].append((path, label))
+            return error
+        return bool(pixels.min() == pixels.max()), hashlib.md5(pixels.tobytes(), usedforsecurity=False).digest()
+
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        for path, found in zip(chosen, pool.map(decoded, chosen), strict=True):
+            if isinstance(found, DataError):
+                problems += found.lines
+                continue
+            is_flat, digest = found
+            flat += [path] if is_flat else []
+            same[digest].append((path, label_of[path]))
     if problems:
         raise DataError(*problems[:_SHOWN])
     lines = []

@@ -53,14 +53,6 @@ class Number:
         raw = torch.tensor([[float(value)] for value in values], dtype=torch.float64)
         return ((raw - self.mean) / self.std).float().view(len(values), 1)
 
-    def wrong(self, value: str) -> str | None:
-        """What is wrong with a cell, if anything."""
-        try:
-            fine = math.isfinite(float(value))
-        except ValueError:
-            fine = False
-        return None if fine else f"'{clip(value, 40)}' is not a finite number"
-
 
 @dataclass(frozen=True)
 class Labels:
@@ -100,6 +92,15 @@ class Labels:
 
 
 Target = Number | Labels
+
+
+def no_number(value: str) -> str | None:
+    """What is wrong with a cell that is to be a number, if anything."""
+    try:
+        fine = math.isfinite(float(value))
+    except ValueError:
+        fine = False
+    return None if fine else f"'{clip(value, 40)}' is not a finite number"
 
 
 def names_in(cell: str, separator: str) -> list[str]:

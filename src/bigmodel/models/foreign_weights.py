@@ -43,12 +43,17 @@ class Report:
 
 
 def load_weights(model: nn.Module, file: str) -> str:
-    """`fit` what `read_weights` finds in a file, for the key `pretrained`; what a wrapper has called `module.` too."""
+    """`fit` what `read_weights` finds in a file, for the key `pretrained`; what a wrapper has called `module.` too.
+
+    The model's attribute `untrained` then names what the file lacks.
+    """
     try:
         tensors = {name.removeprefix("module."): tensor for name, tensor in read_weights(file).items()}
-        return str(fit(model, tensors, file))
+        report = fit(model, tensors, file)
     except ValueError as error:
         raise ValueError(f"pretrained: {error}") from error
+    model.untrained = list(report.new)  # type: ignore[assignment]
+    return str(report)
 
 
 def read_weights(file: str) -> dict[str, Tensor]:

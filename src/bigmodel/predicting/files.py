@@ -13,6 +13,8 @@ from bigmodel.datasets.folder_walk import passed_over, walk
 from bigmodel.errors import DataError
 from bigmodel.words import printable
 
+_SHOWN = 12  # suffixes in a message
+
 
 def files(given: str, suffixes: Set[str], what: str, is_one: Callable[[str], bool] | None = None) -> Iterable[str]:
     """One file, a folder's files with these suffixes and those below it, or the matches of a pattern; for `-` the files
@@ -31,8 +33,10 @@ def files(given: str, suffixes: Set[str], what: str, is_one: Callable[[str], boo
         for line in passed_over(passed):
             print(f"warning: {given}: {line}", file=sys.stderr)
         if not found:
+            shown = sorted(suffixes)
+            rest = f" and {len(shown) - _SHOWN} others" if len(shown) > _SHOWN else ""
             raise DataError(
-                f"input: there are no {what}s in the folder '{given}'; looked for {', '.join(sorted(suffixes))}"
+                f"input: there are no {what}s in the folder '{given}'; looked for {', '.join(shown[:_SHOWN])}{rest}"
             )
         return sorted(found)
     if path.exists():
