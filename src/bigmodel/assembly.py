@@ -161,8 +161,8 @@ def _refuse_untrained(model: nn.Module, settings: Train) -> None:
     untrained, init = getattr(model, "untrained", None), settings.init or {}
     if untrained and not init.get("from") and init.get("incomplete", "refuse") == "refuse":
         raise ConfigError(
-            f"epochs: 0 would test {len(untrained)} tensors that model.pretrained lacks, as {untrained[0]}; train them, "
-            "or set init.incomplete=test"
+            f"epochs: 0 would test {len(untrained)} tensors that model.pretrained lacks, as {untrained[0]}; "
+            "train them, or set init.incomplete=test"
         )
 
 

@@ -51,6 +51,7 @@ def test_positions_are_resampled_from_grid_to_grid(pool: str) -> None:
     assert torch.allclose(again.positions, small.positions, atol=0.35)
 
 
+@pytest.mark.slow
 def test_vision_transformers_of_torchvision_and_timm_are_resampled(tmp_path: Path, capsys) -> None:
     timm_model = pytest.importorskip("bigmodel.models.timm_model").timm_model
     pytest.importorskip("timm")
