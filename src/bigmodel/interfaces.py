@@ -36,7 +36,10 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class Reading:
-    """How a dataset is to be read. `channels_last` concerns images: torch's memory format of that name."""
+    """How a dataset is to be read. `channels_last` concerns images: torch's memory format of that name.
+
+    Where it is `balanced`, every class comes equally often in an epoch; ConfigError where there are none.
+    """
 
     device: torch.device
     batch_size: int
@@ -46,6 +49,7 @@ class Reading:
     limit_batches: int | None = None
     overfit_batch: bool = False
     channels_last: bool = False
+    balanced: bool = False
 
 
 class Data(Protocol):
@@ -74,8 +78,20 @@ class Data(Protocol):
         """Every sample of a split exactly once, not augmented."""
 
 
+@runtime_checkable
+class Counting(Protocol):
+    """`Data` that can be balanced, and can tell how large the classes are."""
+
+    def class_counts(self) -> Tensor | None:
+        """Training samples of each class, int64 (C,) on the CPU; None where samples have no class each."""
+
+
 class Dataset(Protocol):
-    """What a dataset's function returns."""
+    """What a dataset's function returns.
+
+    It may have `notes`, a sequence of lines for the plan and the start of a run: what it guessed, dropped or changed,
+    each whole in itself; some begin with `warning: `.
+    """
 
     @property
     def facts(self) -> Mapping[str, Any]:

@@ -62,7 +62,7 @@ def run(
     if settings.dry_run:
         print(preview(parts))
         return None
-    said = [*parts.initial]
+    said = [*parts.notes, *parts.initial]
     if parts.device.departs:
         said.append(f"device: {parts.device.choice}")
     for text in said:
