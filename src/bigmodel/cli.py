@@ -14,6 +14,7 @@ from bigmodel.conf_directory import conf_directory
 from bigmodel.errors import ConfigError
 from bigmodel.guard import guarded
 from bigmodel.help import help_text
+from bigmodel.quoting import quoted, readable
 from bigmodel.signals import Stop
 
 if TYPE_CHECKING:
@@ -135,7 +136,7 @@ def parse(words: Sequence[str]) -> Words:
         elif word.startswith("-"):
             problems.append(f"{word}: no such flag; see --help")
         else:
-            parsed.overrides.append(_quoted(name, value) if sign and name in _PATH_KEYS else word)
+            parsed.overrides.append(readable(_quoted(name, value) if sign and name in _PATH_KEYS else word))
     if not parsed.multirun:
         problems += [f"{name}: belongs to a sweep; add -m" for name in parsed.sweep]
     if parsed.seeds is not None:
@@ -152,8 +153,7 @@ def _quoted(key: str, value: str) -> str:
     sentence = key == "input" and value[:1] != "" and not (value[0] in "'\"" and value[-1] == value[0])
     if not sentence and (value[:1] in ("'", '"', "$", "[", "") or value == "null" or "," in value):
         return f"{key}={value}"
-    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
-    return f"{key}='{escaped}'"
+    return f"{key}={quoted(value)}"
 
 
 def _guarded(verb: str, words: Sequence[str]) -> int:
@@ -185,7 +185,8 @@ def _run(verb: str, words: Sequence[str], stop: Stop) -> int:
     own = (parsed.config_path, parsed.config_dir, conf_directory())
     source = compose.Source(tuple(path for path in own if path is not None), parsed.config_name or verb)
     if parsed.hydra:
-        compose.by_hydra(source, [*parsed.hydra, *parsed.overrides])
+        compose.refuse_hydra_keys(source, parsed.overrides, parsed.trust)
+        compose.by_hydra(source, [*parsed.hydra, *parsed.overrides], parsed.trust)
         return 0
     if parsed.multirun:
         return _sweep(parsed, source, stop)

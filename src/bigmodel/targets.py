@@ -8,12 +8,13 @@ further prefixes come from the command line alone (`trust=[my_package]`).
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from keyword import iskeyword
 from typing import Any
 
 from bigmodel.errors import ConfigError
-from bigmodel.signatures import Signature, locate, misfit, signature
+from bigmodel.signatures import Signature, item_kind, locate, misfit, signature
 
 _LEAVES: Mapping[str, tuple[str, ...]] = {
     "model": ("bigmodel.models", "torchvision.models", "torch.nn.modules", "torch.nn"),
@@ -28,6 +29,12 @@ _LEAVES: Mapping[str, tuple[str, ...]] = {
     "kind": ("bigmodel.predicting", "bigmodel.datasets.mel"),
     "sample": ("bigmodel.predicting",),
 }
+_EXACT: Sequence[tuple[re.Pattern[str], Callable[[str], Any]]] = (  # what YAML and Python read alike
+    (re.compile(r"[+-]?(0|[1-9]\d{0,30})", re.ASCII), int),
+    (re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,4})?", re.ASCII), float),
+    (re.compile(r"true|false"), lambda text: text == "true"),
+    (re.compile(r"null"), lambda _: None),
+)
 _GIVEN_BY_THE_COMMAND: Mapping[str, frozenset[str]] = {
     "init": frozenset({"model", "fresh"}),
     "optim": frozenset({"model", "params"}),
@@ -57,6 +64,35 @@ def check(tree: Mapping[str, Any], root: str, trust: Sequence[str] = ()) -> list
         except (ImportError, ValueError) as error:
             problems.append(f"{path}._target_: {error}")
     return problems
+
+
+def wanted(tree: Mapping[str, Any], root: str, path: str, trust: Sequence[str] = ()) -> Any:
+    """The kind of value that a dotted key of a resolved config takes; `Any` where that is not known."""
+    accepts: Signature | None = signature(root)
+    node: Any = tree
+    kind: Any = Any
+    allowed = (*sum(_LEAVES.values(), ()), *trust)
+    for part in path.split("."):
+        if isinstance(node, Mapping) and accepts is not None:
+            kind = accepts.parameters[part].kind if part in accepts.parameters else Any
+        else:
+            kind = item_kind(kind)
+        node = node.get(part) if isinstance(node, Mapping) else None
+        target = node.get("_target_") if isinstance(node, Mapping) else None
+        fits = isinstance(target, str) and _within(target, allowed)
+        accepts = signature(target) if fits else None
+    return kind
+
+
+def exact(text: str, kind: Any) -> Any:
+    """The number or truth value that a text says, if `kind` takes that and not the text; else the text itself."""
+    if misfit(text, kind) is None:
+        return text
+    for pattern, read in _EXACT:
+        if pattern.fullmatch(text):
+            value = read(text)
+            return text if misfit(value, kind) else value
+    return text
 
 
 def build(path: str, node: Mapping[str, Any], trust: Sequence[str] = (), **given: Any) -> Any:
