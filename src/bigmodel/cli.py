@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from bigmodel import __version__, seed_axis
 from bigmodel.conf_directory import conf_directory
-from bigmodel.errors import ConfigError
+from bigmodel.errors import ConfigError, DataError, StorageError
 from bigmodel.guard import guarded
 from bigmodel.help import help_text
 from bigmodel.quoting import quoted, readable
@@ -20,6 +20,7 @@ from bigmodel.signals import Stop
 if TYPE_CHECKING:
     from bigmodel.compose import Source
 
+_NOWHERE = "/proc"  # in which nothing can be made, and no data lies
 SWEEP_KEYS = ("jobs", "on_failure")
 VERBS = ("train", "evaluate", "predict", "export", "compare", "runs")
 _READERS = ("compare", "runs")  # of what runs left: without config, Hydra or torch
@@ -160,7 +161,25 @@ def _guarded(verb: str, words: Sequence[str]) -> int:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises instead of printing and exiting
     os.environ.setdefault("KINETO_LOG_LEVEL", "9")  # torch's profiler is silent; read when torch is loaded
     verbose = bool({"-v", "--verbose"} & set(words)) or os.environ.get("BIGMODEL_TRACEBACK") == "1"
-    return guarded(lambda stop: _run(verb, words, stop), verbose)
+    return guarded(lambda stop: _run_somewhere(verb, words, stop), verbose)
+
+
+def _run_somewhere(verb: str, words: Sequence[str], stop: Stop) -> int:
+    """As `_run`, where the working directory may have been removed: absolute paths do, and no other leads anywhere."""
+    try:
+        os.getcwd()
+    except OSError as error:
+        if not Path(_NOWHERE).is_dir():
+            raise ConfigError("the working directory was removed; change to one that exists") from error
+        os.chdir(_NOWHERE)
+        try:
+            return _run(verb, words, stop)
+        except (ConfigError, DataError, StorageError) as failure:
+            first, *rest = failure.lines
+            raise type(failure)(
+                f"{first}; the working directory was removed, so paths must be absolute", *rest
+            ) from None
+    return _run(verb, words, stop)
 
 
 def _run(verb: str, words: Sequence[str], stop: Stop) -> int:
@@ -180,7 +199,7 @@ def _run(verb: str, words: Sequence[str], stop: Stop) -> int:
         _refuse_what_is_no_text(words)
     from bigmodel import compose  # Hydra takes a quarter of a second
 
-    if parsed.trust and os.getcwd() not in sys.path:
+    if parsed.trust and os.getcwd() not in (_NOWHERE, *sys.path):
         sys.path.insert(0, os.getcwd())
     own = (parsed.config_path, parsed.config_dir, conf_directory())
     source = compose.Source(tuple(path for path in own if path is not None), parsed.config_name or verb)

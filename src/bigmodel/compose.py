@@ -212,7 +212,9 @@ def by_hydra(
 
 
 class _OwnDirectoriesFirst(SearchPathPlugin):
-    """Puts the user's directories before the built-in ones, which Hydra's `--config-dir` would put last."""
+    """Puts the user's directories before the built-in one, which Hydra's `--config-dir` would put last, and has all of
+    them read by `OwnSource`.
+    """
 
     directories: ClassVar[tuple[Path, ...]] = ()
 
@@ -226,7 +228,7 @@ def _searching(source: Source, trust: Sequence[str]) -> Iterator[None]:
     GlobalHydra.instance().clear()
     Plugins.instance().register(_OwnDirectoriesFirst)
     Plugins.instance().register(OwnSource)
-    _OwnDirectoriesFirst.directories = source.directories[:-1]
+    _OwnDirectoriesFirst.directories = source.directories
     OwnSource.foreign = lambda file, config: refuse_resolvers(file, config, trust)
     try:
         yield

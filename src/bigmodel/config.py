@@ -24,6 +24,7 @@ from bigmodel.words import clip, first_line
 
 _OF_THE_MOMENT = re.compile(r"\$\{\s*(hydra|now|oc\.env)\s*:")
 _REFERS = re.compile(r"\$\{[^${}:]*\}|oc\.(select|dict)")
+_UNSET = re.compile(r".*Environment variable '(.*)' not found", re.DOTALL)
 _MISSING = re.compile(r"Interpolation key '([\w.]+)' not found")
 STAND_IN_LR = 1e-3  # where `optim.lr` is still to be found: a rate that every optimizer takes
 
@@ -195,6 +196,11 @@ def problems_of(config: Config, command: str) -> list[str]:
             if not group:
                 return [f"{key}: takes {name}, and none is chosen; set {name}=..."]
             return [f"{key}: takes {name} from the chosen {group}, which has none; the two do not go together"]
+        if unset := _UNSET.match(str(error)):
+            said = (
+                f"the environment has no {clip(unset[1])}; set it, or give a default: ${{oc.env:{clip(unset[1])},...}}"
+            )
+            return [f"{key}: {said}" if key else said]
         return [f"{key}: {first_line(error)}" if key else first_line(error)]
     plain = [f"{path}: a secret would be written down; give it as '${{oc.env:NAME}}'" for path in _secrets(config)]
     told = {line.partition(": ")[0] for line in plain}

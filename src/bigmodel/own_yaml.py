@@ -1,7 +1,7 @@
-"""YAML files that are not the built-in ones: read when a config asks for them, by one parser, within bounds.
+"""YAML files as Hydra asks for them: read when a config needs them, by one parser, within bounds.
 
-Hydra reads the built-in directory by itself. Directories of `--config-dir` and `--config-path` may be a stranger's, and
-may hold files that the run has nothing to do with: those are never opened.
+Directories of `--config-dir` and `--config-path` may be a stranger's, and may hold files that the run has nothing to do
+with: those are never opened.
 """
 
 from __future__ import annotations

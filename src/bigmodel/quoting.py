@@ -53,9 +53,12 @@ def command(*words: str) -> str:
 
 def resume_command(directory: object, trust: Sequence[str] = (), *more: str, multirun: bool = False) -> str:
     """The command that goes on with a run, or with a sweep; `resume=` takes a path as it is."""
-    granted = [f"trust=[{','.join(trust)}]"] if trust else []
-    text = command("bigmodel-train", *(["-m"] if multirun else []), f"resume={directory}", *granted, *more)
-    return text
+    return command("bigmodel-train", *["-m"] * multirun, f"resume={directory}", *trust_words(trust), *more)
+
+
+def trust_words(trust: Sequence[str]) -> list[str]:
+    """What the command line trusts, as a word of it; none where that is nothing."""
+    return [f"trust=[{','.join(trust)}]"] if trust else []
 
 
 def readable(word: str) -> str:

@@ -45,7 +45,7 @@ def yaml_problem(file: Path, error: yaml.YAMLError) -> str:
     where = f"{file}, line {mark.line + 1}, column {mark.column + 1}"
     if problem.startswith("found duplicate key"):
         return f"{where}: the key '{clip(problem.removeprefix('found duplicate key '))}' stands there twice; remove one"
-    hint = "; a tab indents nothing in YAML, use spaces" if "cannot start any token" in problem else ""
+    hint = "; a tab indents nothing in YAML, use spaces" if "tab" in problem or "any token" in problem else ""
     return f"{where}: is not YAML: {clip(problem, 200)}{hint}"
 
 

@@ -44,7 +44,7 @@ _GIVEN_BY_THE_COMMAND: Mapping[str, frozenset[str]] = {
 
 def check(tree: Mapping[str, Any], root: str, trust: Sequence[str] = ()) -> list[str]:
     """Everything wrong with a resolved config, a line each: keys, types and ranges, from `root`'s signature down."""
-    problems = list(_misfits("", tree, signature(root), frozenset()))
+    problems = [*_misfits("", tree, signature(root), frozenset()), *_without_target(tree)]
     seen: list[Mapping[str, Any]] = []
     for path, node in _nodes("", tree):
         if node in seen:  # one node, interpolated into another place: its mistakes are told once
@@ -64,6 +64,15 @@ def check(tree: Mapping[str, Any], root: str, trust: Sequence[str] = ()) -> list
         except (ImportError, ValueError) as error:
             problems.append(f"{path}._target_: {error}")
     return problems
+
+
+def _without_target(tree: Mapping[str, Any]) -> Iterator[str]:
+    groups = {name: tree.get(name) for name in _LEAVES if name != "listeners"}
+    listeners = tree.get("listeners")
+    groups |= {f"listeners.{key}": node for key, node in listeners.items()} if isinstance(listeners, Mapping) else {}
+    for name, node in groups.items():
+        if isinstance(node, Mapping) and "_target_" not in node:
+            yield f"{name}._target_: missing; choose one of the group, as {name.partition('.')[0]}=NAME"
 
 
 def wanted(tree: Mapping[str, Any], root: str, path: str, trust: Sequence[str] = ()) -> Any:

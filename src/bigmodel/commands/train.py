@@ -28,6 +28,7 @@ from bigmodel.listeners.metrics_file import MetricsFile
 from bigmodel.listeners.totals import Totals
 from bigmodel.loop import train
 from bigmodel.preview import preview
+from bigmodel.quoting import resume_command
 from bigmodel.saves import Saves
 from bigmodel.signals import Stop
 from bigmodel.targets import build
@@ -65,7 +66,7 @@ def run(
     with contextlib.ExitStack() as stack:
         if not resume:
             stack.push(_discarding(directory))
-        stack.enter_context(failures_in_words(directory, parts.job))
+        stack.enter_context(failures_in_words(directory, parts.job, parts.config.grants))
         lock = run_directory.Lock(directory)
         stack.callback(lock.release)
         saves = _saves(directory, parts)
@@ -95,9 +96,9 @@ def run(
         if summary["state"] == "interrupted":
             raise Interrupted(
                 f"stopped by {stop.name} at step {parts.job.step} of {parts.job.steps}, saved; "
-                f"go on with: bigmodel-train resume={directory}"
+                f"go on with: {resume_command(directory, parts.config.grants)}"
             )
-        emit(Finished(summary))
+        emit(Finished(summary | {"grants": parts.config.grants}))
     return directory
 
 
@@ -109,7 +110,7 @@ def _trained(
     before, began = run_directory.started(directory), monotonic()
     summary: dict[str, Any] = {"state": "running", "directory": str(directory), "monitor": parts.settings.monitor}
     try:
-        with failures_in_words(directory, job):
+        with failures_in_words(directory, job, parts.config.grants):
             emit(Started(job.step, job.steps, parts.data.steps_per_epoch, str(directory), parts.device.name))
             summary["state"] = train(job, parts.data, parts.plan, parts.device, saves, emit, stop)
             if job.steps == 0:  # epochs=0: weights from elsewhere are to be tested and kept

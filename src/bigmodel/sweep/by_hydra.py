@@ -82,7 +82,7 @@ def check(overrides: Sequence[str], source: Source, trust: Sequence[str] = ()) -
     ]
     for variant in variants[:_VARIANTS_CHECKED]:
         try:
-            compose("train", variant, source, trust)
+            compose("train", variant, source, trust, multirun=True)
         except ConfigError as error:
             problems += error.lines
     if problems:

@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 from bigmodel.config import Config, checked
 from bigmodel.errors import BigmodelError, ConfigError, Interrupted
 from bigmodel.guard import complain
+from bigmodel.quoting import resume_command
 from bigmodel.search.plan import count
 from bigmodel.search.start import Bases, prepared
 from bigmodel.search.study import Search
@@ -156,5 +157,6 @@ def _engine(chosen: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
 
 def _new(path: Path) -> Sweep:
     if is_sweep(path):
-        raise ConfigError(f"hydra.sweep.dir: a sweep is there already; to go on with it: -m resume={path}")
+        again = resume_command(path, multirun=True)
+        raise ConfigError(f"hydra.sweep.dir: a sweep is there already; to go on with it: {again}")
     return Sweep(path)

@@ -18,6 +18,10 @@ from hydra_plugins.bigmodel.launcher import BigmodelLauncher
 class BigmodelSweeper(BasicSweeper):
     """Every combination of the values. Each job is composed once, not twice, which is slow."""
 
+    def __init__(self, max_batch_size: int | None = None, params: Any = None, **unknown: Any) -> None:
+        super().__init__(max_batch_size, params)
+        self._unknown = unknown
+
     def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
         if not isinstance(self.launcher, BigmodelLauncher):
             super().validate_batch_is_legal(batch)
@@ -30,6 +34,8 @@ class BigmodelSweeper(BasicSweeper):
         return [list(batch) for batch in BasicSweeper.split_overrides_to_chunks(jobs, max_batch_size or len(jobs))]
 
     def sweep(self, arguments: list[str]) -> Any:
+        for key in self._unknown:
+            raise HydraException(f"hydra.sweeper.{key}: belongs to a search; add hydra/sweeper=optuna")
         assert self.hydra_context is not None
         for override in parser(self.hydra_context.config_loader).parse_overrides(arguments):
             if override.is_interval_sweep():
