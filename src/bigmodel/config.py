@@ -157,8 +157,6 @@ def checked(composed: DictConfig, command: str, trust: Sequence[str] = ()) -> tu
     baked: dict[str, Any] = {}
     tree: dict[str, Any] | None = None
     for path, raw in with_resolvers:
-        if path.startswith("hydra."):
-            continue
         try:
             with reading() as names:
                 value = OmegaConf.select(composed, path)
@@ -255,7 +253,8 @@ def _leaves(path: str, node: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(node, (DictConfig, ListConfig)) and not node._is_none() and not node._is_interpolation():
         keys: list[Any] = list(node.keys()) if isinstance(node, DictConfig) else list(range(len(node)))
         for key in keys:
-            yield from _leaves(f"{path}.{key}" if path else str(key), node._get_node(key))
+            if path or key != "hydra":  # Hydra's own keys quote the command line
+                yield from _leaves(f"{path}.{key}" if path else str(key), node._get_node(key))
     elif isinstance(node, Node):
         yield path, node._value()
 
@@ -277,6 +276,8 @@ def _without_secrets(composed: DictConfig, spell: Callable[[str], str]) -> Any:
             return
         keys: list[Any] = list(node.keys()) if isinstance(node, DictConfig) else list(range(len(node)))
         for key in keys:
+            if node is masked and key == "hydra":
+                continue
             child = node._get_node(key)
             raw = child._value() if child is not None and not isinstance(child, list) else None
             if isinstance(raw, str) and any(not is_own(name) for name in variables(raw)):

@@ -60,6 +60,8 @@ def shown(value: Any) -> str:
         return f"[{','.join(map(shown, value))}]"
     if isinstance(value, dict):
         return f"{{{','.join(f'{Transformer.str(key)}:{shown(item)}' for key, item in value.items())}}}"
+    if isinstance(value, str) and re.fullmatch(r"\$\{[^{}]+\}", value):
+        return value
     if isinstance(value, str) and (is_typed(value) or not _UNQUOTED.issuperset(value)):
         return quoted(value)
     text: str = Transformer.str(value)
