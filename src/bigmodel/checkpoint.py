@@ -21,6 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from bigmodel.checkpoint_state import refuse_odd_state
 from bigmodel.durable import TEMPORARY, sync_directory, sync_file, write_json
 from bigmodel.errors import StorageError
 
@@ -137,6 +138,7 @@ def load(path: Path) -> Checkpoint:
         state = json.loads((path / "state.json").read_text(encoding="utf-8"))
     except (SafetensorError, ValueError, KeyError, OSError, RecursionError) as error:
         raise StorageError(f"{path}: cannot be read: {error}") from error
+    refuse_odd_state(path, state, manifest["step"])
     return Checkpoint(path, tensors, state)
 
 

@@ -23,6 +23,7 @@ from bigmodel.errors import ConfigError, StorageError
 from bigmodel.interfaces import Kind
 from bigmodel.models.lora import merged
 from bigmodel.targets import build, check
+from bigmodel.words import first_line
 
 _OF_THE_RUN = frozenset({"step", "steps", "best", "tally", "config"})  # in a checkpoint's state; the rest is the data's
 
@@ -73,7 +74,7 @@ class Predictor:
             with _no_larger_than(weights):
                 self.model = fresh_model(self.config, trust)
             self.model.load_state_dict(weights)
-        except (RuntimeError, ValueError) as error:
+        except (RuntimeError, ValueError, TypeError, OverflowError) as error:
             reason = str(error).partition("\n")[0]
             raise StorageError(f"{found.path}: the weights do not fit the model of its own config: {reason}") from error
         self.model.to(device.torch_device).eval().requires_grad_(False)
@@ -119,9 +120,17 @@ class Predictor:
 
     def answers(self, samples: Sequence[Tensor], **asked: Any) -> list[dict[str, Any]]:
         """What the model says of samples that the kind has read, computed as one batch."""
-        inputs = self.kind.prepared(samples, self.device.torch_device)
-        with torch.inference_mode(), self.device.autocast():
-            return self.kind.answers(self.model, inputs, **asked)
+        try:
+            inputs = self.kind.prepared(samples, self.device.torch_device)
+            with torch.inference_mode(), self.device.autocast():
+                return self.kind.answers(self.model, inputs, **asked)
+        except (LookupError, ValueError, TypeError, OverflowError) as error:
+            if self.trust:  # code of one's own, whose mistakes are its own
+                raise
+            said = f"{type(error).__name__}: {first_line(error)}"
+            raise StorageError(
+                f"{self.path}: what its state.json says of the data does not go with its model: {said}"
+            ) from error
 
 
 def _about(state: Mapping[str, Any]) -> dict[str, Any]:

@@ -115,6 +115,11 @@ class Job:
         self.grad_norm = self._clip()
         self._refuse(self._watch.see(self.step, self.last_lr, batch.samples, loss, self.grad_norm))
         self.descend()
+        if self.tally is not None and self.tally.shape != tally.shape:
+            raise ConfigError(
+                f"resume: the checkpoint has running sums of {len(self.tally)} numbers, and this task of {len(tally)}; "
+                "it is of another task or damaged"
+            )
         self.tally = tally if self.tally is None else self.tally + tally
         self.end_step()
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from bigmodel.errors import ConfigError
 from bigmodel.signatures import Signature, item_kind, locate, misfit, signature
+from bigmodel.words import first_line
 
 _LEAVES: Mapping[str, tuple[str, ...]] = {
     "model": ("bigmodel.models", "torchvision.models", "torch.nn.modules", "torch.nn"),
@@ -120,8 +121,12 @@ def build(path: str, node: Mapping[str, Any], trust: Sequence[str] = (), **given
     wanted = {key: value for key, value in given.items() if key in accepts.parameters}
     try:
         return target(**arguments, **wanted)
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise ConfigError(f"{path}: {error}") from error
+    except TypeError as error:
+        if "verflow" not in str(error):
+            raise
+        raise ConfigError(f"{path}: a size is larger than any tensor: {first_line(error)}") from error
 
 
 def _built(path: str, value: Any, trust: Sequence[str]) -> Any:

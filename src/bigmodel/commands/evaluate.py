@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -69,6 +70,8 @@ def _data(predictor: Predictor, settings: Evaluate) -> Data:
             )
     try:
         facts: dict[str, Any] = {"seed": int(stored["seed"]), "resident_bytes": float(stored["resident_gb"]) * 1e9}
+        if facts["seed"] < 0 or not 0 <= facts["resident_bytes"] < math.inf or int(stored["workers"]) < 0:
+            raise ValueError("seed, workers or resident_gb is no number that a run has")
         facts["workers"] = min(int(stored["workers"]), os.cpu_count() or 1)  # as many as this machine can use
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise StorageError(f"{predictor.path}: its state.json is not of this version: {error!r}") from error
