@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from bigmodel.compose import Source
 
 _NOWHERE = "/proc"  # in which nothing can be made, and no data lies
+_DOWNLOAD = "dataset.download=true"  # with `resume`: the data may be fetched once more
 SWEEP_KEYS = ("jobs", "on_failure")
 VERBS = ("train", "evaluate", "predict", "export", "compare", "runs")
 _READERS = ("compare", "runs")  # of what runs left: without config, Hydra or torch
@@ -237,7 +238,7 @@ def _resume(parsed: Words, source: Source, stop: Stop) -> int:
 
     assert parsed.resume is not None
     directory, stored = resumed(parsed.resume, parsed.overrides, source, parsed.trust)
-    _command("train")(stored, stop, directory, resume=True)
+    _command("train")(stored, stop, directory, resume=True, own=_DOWNLOAD in parsed.overrides)
     return 0
 
 

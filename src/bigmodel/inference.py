@@ -22,7 +22,8 @@ from bigmodel.device import Device
 from bigmodel.errors import ConfigError, StorageError
 from bigmodel.interfaces import Kind
 from bigmodel.models.lora import merged
-from bigmodel.targets import build, check
+from bigmodel.offline import offline
+from bigmodel.targets import build, check, without_weights
 from bigmodel.words import first_line
 
 _OF_THE_RUN = frozenset({"step", "steps", "best", "tally", "config"})  # in a checkpoint's state; the rest is the data's
@@ -87,7 +88,8 @@ class Predictor:
         try:
             if problems:
                 raise ConfigError(*problems)
-            kind: Kind = build("kind", node, self.trust)
+            with offline():
+                kind: Kind = build("kind", node, self.trust)
         except ConfigError as error:
             raise StorageError(f"{self.path}: its state.json is not of this version: {error.lines[0]}") from error
         return kind
@@ -104,7 +106,7 @@ class Predictor:
 
     def card(self) -> dict[str, Any]:
         """What a user of the weights must know, for JSON: input, outputs and the model's node."""
-        return {**self.about, "model": _without_pretrained(self.config["model"]), "step": self.step}
+        return {**self.about, "model": without_weights(self.config["model"]), "step": self.step}
 
     def predict(self, sources: Sequence[str | Path], **asked: Any) -> list[tuple[str, dict[str, Any]]]:
         """Each source, a file or a text, with the model's answer. `asked` is `top`, `sample`, `beam`, `output`
@@ -155,9 +157,9 @@ def fresh_model(config: Mapping[str, Any], trust: Sequence[str] = ()) -> nn.Modu
     Raises:
         ConfigError: the node names a target that is not built in, or does not fit it.
     """
-    node = _without_pretrained(config["model"])
-    _hold({"model": node}, _ModelNode, trust)
-    with torch.random.fork_rng(devices=[]):
+    _hold({"model": config["model"]}, _ModelNode, trust)
+    node = without_weights(config["model"])
+    with torch.random.fork_rng(devices=[]), offline():
         model = build("model", node, trust)
     if not isinstance(model, nn.Module):
         raise ConfigError(f"model._target_: '{node['_target_']}' does not make a torch module")
@@ -177,11 +179,6 @@ def _hold(tree: Mapping[str, Any], root: type, trust: Sequence[str]) -> None:
     problems = check(tree, f"{__name__}.{root.__name__}", trust)
     if problems:
         raise ConfigError(*(f"the checkpoint's config: {line}" for line in problems))
-
-
-def _without_pretrained(node: Mapping[str, Any]) -> dict[str, Any]:
-    """The weights come from the checkpoint; what the run once started from may be gone, and is not to be fetched."""
-    return dict(node) | {key: None for key in ("pretrained", "weights", "weights_backbone") if key in node}
 
 
 @contextlib.contextmanager

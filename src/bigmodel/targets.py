@@ -10,10 +10,12 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from keyword import iskeyword
 from typing import Any
 
 from bigmodel.errors import ConfigError
+from bigmodel.offline import NetworkRefused, online
 from bigmodel.signatures import Signature, item_kind, locate, misfit, signature
 from bigmodel.words import first_line
 
@@ -30,6 +32,7 @@ _LEAVES: Mapping[str, tuple[str, ...]] = {
     "kind": ("bigmodel.predicting", "bigmodel.datasets.mel"),
     "sample": ("bigmodel.predicting",),
 }
+_FIRST_WEIGHTS = ("pretrained", "weights", "weights_backbone")
 _EXACT: Sequence[tuple[re.Pattern[str], Callable[[str], Any]]] = (  # what YAML and Python read alike
     (re.compile(r"[+-]?(0|[1-9]\d{0,30})", re.ASCII), int),
     (re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,4})?", re.ASCII), float),
@@ -119,14 +122,26 @@ def build(path: str, node: Mapping[str, Any], trust: Sequence[str] = (), **given
     arguments = {f"{key}_" if iskeyword(key) else key: value for key, value in arguments.items()}  # see `Signature`
     accepts = signature(node["_target_"])
     wanted = {key: value for key, value in given.items() if key in accepts.parameters}
+    trusted = _within(node["_target_"], trust)
     try:
-        return target(**arguments, **wanted)
+        with online() if trusted else nullcontext():
+            return target(**arguments, **wanted)
+    except NetworkRefused as error:
+        raise ConfigError(*(line if line.startswith(path) else f"{path}: {line}" for line in error.lines)) from error
     except (ValueError, OverflowError) as error:
         raise ConfigError(f"{path}: {error}") from error
     except TypeError as error:
         if "verflow" not in str(error):
             raise
         raise ConfigError(f"{path}: a size is larger than any tensor: {first_line(error)}") from error
+
+
+def without_weights(node: Mapping[str, Any]) -> dict[str, Any]:
+    """The node for a model whose weights come from a checkpoint: what it once started from may be gone, and what a
+    library's default is would be downloaded.
+    """
+    accepts = signature(node["_target_"]).parameters
+    return dict(node) | {key: None for key in _FIRST_WEIGHTS if key in node or key in accepts}
 
 
 def _built(path: str, value: Any, trust: Sequence[str]) -> Any:

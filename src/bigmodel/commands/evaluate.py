@@ -16,6 +16,7 @@ from bigmodel.evaluation import evaluate
 from bigmodel.failures import compiler_in_words
 from bigmodel.inference import Predictor, hold_evaluation, load
 from bigmodel.interfaces import Data, Dataset, Reading, Task
+from bigmodel.offline import offline
 from bigmodel.settings import Evaluate
 from bigmodel.signals import Stop
 from bigmodel.targets import build
@@ -39,7 +40,8 @@ def run(config: Config, stop: Stop | None = None) -> None:
         print(f"warning: {line}", file=sys.stderr)
     hold_evaluation(predictor.config, predictor.trust)
     data = _data(predictor, settings)
-    task: Task = build("task", predictor.config["task"], predictor.trust)
+    with offline():
+        task: Task = build("task", predictor.config["task"], predictor.trust)
     with compiler_in_words():
         report = evaluate(device.compiled(predictor.model), task, data.evaluation(settings.split), device)
     about = {
@@ -61,7 +63,8 @@ def _data(predictor: Predictor, settings: Evaluate) -> Data:
     place = next((key for key in _PLACES if key in node), None)  # none: the data is in the package
     if settings.data_dir is not None and place is not None:
         node[place] = settings.data_dir
-    dataset: Dataset = build("dataset", node, predictor.trust)
+    with offline("; get the run's data and set data_dir"):
+        dataset: Dataset = build("dataset", node, predictor.trust)
     now = json.loads(json.dumps(dict(dataset.about())))
     for key, value in predictor.about.items():
         if now.get(key, value) != value:

@@ -27,6 +27,7 @@ from bigmodel.listeners.log_file import LogFile
 from bigmodel.listeners.metrics_file import MetricsFile
 from bigmodel.listeners.totals import Totals
 from bigmodel.loop import train
+from bigmodel.offline import offline
 from bigmodel.preview import preview
 from bigmodel.quoting import resume_command
 from bigmodel.saves import Saves
@@ -34,6 +35,7 @@ from bigmodel.signals import Stop
 from bigmodel.targets import build
 
 Emit = Callable[[Any], None]
+_ONCE_MORE = "; where it is the data that is gone, add dataset.download=true"
 
 
 def run(
@@ -41,15 +43,20 @@ def run(
     stop: Stop,
     directory: Path | None = None,
     resume: bool = False,
+    own: bool | None = None,
 ) -> Path | None:
     """Train, in a new run directory or, with `resume`, in that of an earlier start. Returns the directory, or None
-    for a dry run.
+    for a dry run. Nothing that is built may reach the network on a resume, nor where the config is not one's `own`.
 
     Raises:
         BigmodelError: what ended the run, with its exit code; all that was reached is saved.
     """
     saved = resume and directory is not None and bool(checkpoint.steps(directory / "checkpoints"))
-    with out_of_memory_in_words("before the first step: the model or the data is too large"):
+    from_elsewhere = resume if own is None else not own
+    with (
+        out_of_memory_in_words("before the first step: the model or the data is too large"),
+        offline(_ONCE_MORE) if from_elsewhere else contextlib.nullcontext(),
+    ):
         found = find(config)
         parts = assemble(found.config, fresh=not saved)  # one that ended before its first save begins anew
     settings = parts.settings

@@ -133,8 +133,6 @@ def finish(sweep: Sweep, trust: Sequence[str]) -> None:
             say(line)
 
 
-
-
 def _again(sweep: Sweep, code: int | None, tries: int) -> bool:
     """Whether a job that failed is tried once more: because it is asked for, or since none was its own."""
     return tries < (2 if sweep.settings.on_failure == "retry" else 1) and code not in FOR_GOOD
@@ -147,6 +145,7 @@ def _facts(sweep: Sweep, numbers: Sequence[int], trust: Sequence[str]) -> dict[s
         "threads": sweep.settings.threads,
         "gpus": [asdict(gpu) for gpu in gpus.visible()],
         "trust": [*trust],
+        "taken_up": sweep.taken_up,
         "command": sys.argv,
         "imports": sys.path,
         "modules": _modules([*(sweep.frozen(number) for number in numbers), *sweep.path.glob("bases/*.yaml")]),
