@@ -19,6 +19,7 @@ from hydra import main as hydra_main
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
@@ -38,6 +39,7 @@ _LONGEST_WORD = 8192
 _LARGEST_SEARCH = 4 << 20  # bytes of YAML that are looked through for a key
 _DEFAULT = "experiment=null"
 _WORD = re.compile(r"\w+")
+_ABSENT = object()
 
 
 @dataclass(frozen=True)
@@ -172,13 +174,18 @@ def changed_by(stored: Config, overrides: Sequence[str], source: Source, trust: 
     Raises:
         ConfigError: a line for each mistake.
     """
-    fresh = compose("train", overrides, source, trust).shareable(escaped)
+    refuse_long(overrides)
     with config_loader(source, trust) as loader:
-        keys = [str(grammar.parse(text, loader).key_or_group) for text in overrides]
-    for key in keys:
-        if key == "experiment":
+        parsed = [grammar.parse(text, loader) for text in overrides]
+        own = [one for one in parsed if _is_own_value(one, stored, loader)]  # the defaults may be of other groups
+    facts = {str(one.key_or_group): one.value() for one in own}
+    others = [text for text, one in zip(overrides, parsed, strict=True) if one not in own]
+    fresh = compose("train", others, source, trust).shareable(escaped) if others else {}
+    for one in parsed:
+        if one.key_or_group == "experiment":
             raise ConfigError("resume: an experiment cannot be laid over a run; name the keys that change")
-    facts = {key: _at(fresh, key) for key in keys}
+        if one not in own:
+            facts[str(one.key_or_group)] = _at(fresh, str(one.key_or_group))
     merged = OmegaConf.create(stored.shareable(escaped))  # what refers to the environment may be a secret, and stays so
     for key, value in facts.items():
         OmegaConf.update(merged, key, value, merge=False)
@@ -188,9 +195,16 @@ def changed_by(stored: Config, overrides: Sequence[str], source: Source, trust: 
     return config
 
 
-def _at(tree: Any, key: str) -> Any:
+def _is_own_value(override: Override, stored: Config, loader: ConfigLoader) -> bool:
+    """Whether an override sets a key that a stored config has, and chooses from no group."""
+    key = str(override.key_or_group)
+    plain = not (override.is_sweep_override() or override.is_delete() or override.is_add() or override.package)
+    return plain and not loader.get_group_options(key) and _at(stored.plain(), key, _ABSENT) is not _ABSENT
+
+
+def _at(tree: Any, key: str, default: Any = None) -> Any:
     for part in key.split("."):
-        tree = tree.get(part) if isinstance(tree, dict) else None
+        tree = tree.get(part, default) if isinstance(tree, dict) else default
     return tree
 
 
