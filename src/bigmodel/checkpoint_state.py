@@ -37,12 +37,12 @@ def _problem(state: dict[str, Any], step: Any) -> str | None:
     best = state.get("best", {})
     if best in ({}, None):
         return None
-    if not isinstance(best, dict) or not {"value", "step", "since"} <= best.keys():
-        return f"best is {clip(best, 40)}, and lacks value, step or since"
+    if not isinstance(best, dict) or not {"value", "step"} <= best.keys():
+        return f"best is {clip(best, 40)}, and lacks value or step"
     if not _is_finite(best["value"]):
         return f"best.value is {clip(best['value'], 40)}, no finite number"
-    if not _is_count(best["step"]) or not _is_count(best["since"]) or best["step"] > state.get("step", _MOST_STEPS):
-        return f"best is {clip(best, 80)}, at no step of this run"
+    if not _is_count(best["step"]) or not _is_count(best.get("since", 0)):
+        return f"best is {clip(best, 80)}, at no step of a run"
     return None
 
 

@@ -232,6 +232,8 @@ class Job:
             self.step = int(state["step"])
             kinds = {"value": float, "step": int, "since": int}
             self.best = {key: kind(state["best"][key]) for key, kind in kinds.items() if state["best"]}
+            if self.best and self.best["step"] > self.step:
+                raise ValueError(f"its best step is {self.best['step']}, after its own {self.step}")
             device, dtype = self.device.torch_device, self.device.sum_dtype
             sums = None if state["tally"] is None else [float(value) for value in state["tally"]]
             self.tally = None if sums is None else torch.tensor(sums, dtype=dtype, device=device)
