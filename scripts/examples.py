@@ -4,7 +4,8 @@
     python scripts/examples.py trec yesno  # these
 
 The commands are the real ones, each a process of its own with one thread. Nothing is downloaded: where the data, or an
-optional package, is not there, the experiment is skipped. Numbers of a shortened run say that it runs, not how good it is.
+optional package, is not there, the experiment is skipped. Numbers of a shortened run say that it runs, not how good it
+is.
 """
 
 from __future__ import annotations

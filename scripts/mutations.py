@@ -46,6 +46,48 @@ CHECKPOINT, ARCHIVE, DAMAGED = (
 )
 MUTATIONS = (
     _one(
+        "a run's own config reads what it likes",
+        "config.py",
+        "    refuse_resolvers(file, loaded, trust)\n",
+        "",
+        "tests/faults/test_secrets.py::test_a_run_from_a_stranger_reads_nothing",
+    ),
+    _one(
+        "text from the environment by any spelling",
+        "config.py",
+        "        elif names and not is_plain(raw):\n",
+        "        elif False:\n",
+        "tests/faults/test_secrets.py::test_a_reference_spelled_in_another_way",
+    ),
+    _one(
+        "a resume reaches the network",
+        "commands/train.py",
+        "offline(_ONCE_MORE) if from_elsewhere else contextlib.nullcontext()",
+        "contextlib.nullcontext()",
+        "tests/faults/test_no_network.py::test_a_strangers_mirror_is_not_asked",
+    ),
+    _one(
+        "a glob without the loader",
+        "overrides.py",
+        "        override.config_loader = loader  # which `parse_override` forgets\n",
+        "",
+        "tests/test_overrides.py::test_every_way_to_write_a_sweep",
+    ),
+    _one(
+        "Hydra's keys in an experiment are ignored",
+        "compose.py",
+        "            problems += refused_node(hydra, _standard(loader, hydra), multirun)\n",
+        "",
+        "tests/test_own_yaml.py::test_hydras_keys_in_an_experiment_are_refused_or_honored",
+    ),
+    _one(
+        "a state that no run wrote",
+        "checkpoint.py",
+        '    refuse_odd_state(path, state, manifest["step"])\n',
+        "",
+        "tests/test_checkpoint.py::test_a_state_that_no_run_wrote_is_damage",
+    ),
+    _one(
         "a momentum read from a file keeps its own layout",
         "job.py",
         "                _lay_out_as_parameters(optimizer)\n",
