@@ -19,6 +19,7 @@ from bigmodel.hidden import hidden, is_own, is_secret
 from bigmodel.own_yaml import read_yaml
 from bigmodel.quoting import escaped
 from bigmodel.resolvers import grants, is_plain, reading, refusal, variables
+from bigmodel.run_directory import intact
 from bigmodel.targets import check, exact, wanted
 from bigmodel.words import clip, first_line
 
@@ -129,6 +130,21 @@ def from_yaml(file: Path, trust: Sequence[str] = ()) -> Config:
     config, problems = checked(loaded, "train", trust)
     if problems:
         raise ConfigError(*(f"{file}: {line}" for line in problems))
+    return config
+
+
+def from_frozen(file: Path, trust: Sequence[str] = ()) -> Config:
+    """A config that a sweep has written, as `from_yaml`.
+
+    Raises:
+        ConfigError: the file is not as it was written, or is no config.
+    """
+    config = from_yaml(file, trust)
+    if intact(file.read_text(encoding="utf-8")) is False:
+        raise ConfigError(
+            f"{file}: is not as the sweep wrote it; begin a new sweep, or, if you changed it on purpose, remove its "
+            "last line"
+        )
     return config
 
 

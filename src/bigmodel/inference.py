@@ -26,7 +26,8 @@ from bigmodel.offline import offline
 from bigmodel.targets import build, check, without_weights
 from bigmodel.words import first_line
 
-_OF_THE_RUN = frozenset({"step", "steps", "best", "tally", "config"})  # in a checkpoint's state; the rest is the data's
+# of a checkpoint's state what the run needs; the rest is the data's
+_OF_THE_RUN = frozenset({"step", "steps", "best", "tally", "config", "metrics"})
 
 
 @dataclass(frozen=True)
