@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -11,14 +10,14 @@ from types import MappingProxyType
 from typing import Any
 
 from hydra.errors import HydraException
-from omegaconf import DictConfig, ListConfig, Node, OmegaConf
+from omegaconf import DictConfig, Node, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from bigmodel.errors import ConfigError
 from bigmodel.hidden import hidden, is_own, is_secret
 from bigmodel.own_yaml import read_yaml
 from bigmodel.quoting import escaped
-from bigmodel.resolvers import grants, is_plain, reading, refusal, variables
+from bigmodel.resolvers import grants, is_plain, leaves, reading, refusal, resolved, variables, without_secrets
 from bigmodel.run_directory import intact
 from bigmodel.targets import check, exact, wanted
 from bigmodel.words import clip, first_line
@@ -45,7 +44,7 @@ class Config:
 
     def plain(self) -> dict[str, Any]:
         """All values resolved, as fresh dicts and lists."""
-        return _resolved(self._composed)
+        return resolved(self._composed)
 
     def reference(self, key: str) -> str | None:
         """The key that a dotted key's value is taken from, as `dataset.input_shape`; None if it has one of its own."""
@@ -79,7 +78,7 @@ class Config:
         """The same of a run whose data is still to be read: what that will tell stays a reference to it."""
         resolved = OmegaConf.create(self.shareable(escaped))
         untold = _untold(self.plain())
-        for path, raw in _leaves("", self._composed):
+        for path, raw in leaves("", self._composed):
             if self.reference(path) in untold:
                 OmegaConf.update(resolved, path, raw)
         return OmegaConf.to_yaml(resolved)
@@ -96,7 +95,7 @@ class Config:
         OmegaConf.set_struct(copied, False)
         copied.pop("hydra", None)
         problems = []
-        for path, raw in [*_leaves("", copied)]:
+        for path, raw in [*leaves("", copied)]:
             if not isinstance(raw, str) or (is_plain(raw) and not any(map(is_own, variables(raw)))):
                 continue
             if _OF_THE_MOMENT.search(raw) or not _REFERS.search(raw):
@@ -113,7 +112,7 @@ class Config:
 
         `spell` writes texts, as `escaped` does for what OmegaConf reads again.
         """
-        shareable: dict[str, Any] = _without_secrets(self._composed, spell)
+        shareable: dict[str, Any] = without_secrets(self._composed, spell)
         return shareable
 
 
@@ -155,7 +154,7 @@ def refuse_resolvers(file: Path, config: DictConfig, trust: Sequence[str]) -> No
         ConfigError: a line for each key that would read something else.
     """
     problems = [f"{file}: hydra: no such setting"] if "hydra" in config else []
-    for path, raw in _leaves("", config):
+    for path, raw in leaves("", config):
         if isinstance(raw, str) and "${" in raw and (why := refusal(raw, trust)):
             problems.append(f"{file}: {path}: {why}")
     if problems:
@@ -169,7 +168,7 @@ def checked(composed: DictConfig, command: str, trust: Sequence[str] = ()) -> tu
     A number is no secret, and is written as it is. A text from the environment stays a reference, so it must be one.
     """
     config, problems = Config(composed, trust), []
-    with_resolvers = [(path, raw) for path, raw in _leaves("", composed) if isinstance(raw, str) and "${" in raw]
+    with_resolvers = [(path, raw) for path, raw in leaves("", composed) if isinstance(raw, str) and "${" in raw]
     baked: dict[str, Any] = {}
     tree: dict[str, Any] | None = None
     for path, raw in with_resolvers:
@@ -251,69 +250,17 @@ def _untold(tree: Mapping[str, Any]) -> set[str]:
 
 def _secrets(config: Config) -> Iterator[str]:
     """Keys that hold a secret in plain words."""
-    for path, raw in _leaves("", config._composed):
+    for path, raw in leaves("", config._composed):
         if is_secret(path) and isinstance(raw, str) and raw not in ("", "???") and "oc.env" not in raw:
             yield path
 
 
 def _names(composed: DictConfig) -> Iterator[str]:
     """Variables of the environment that a config refers to, but for our own."""
-    for _, raw in _leaves("", composed):
+    for _, raw in leaves("", composed):
         for name in variables(raw) if isinstance(raw, str) else ():
             if not is_own(name):
                 yield name
-
-
-def _leaves(path: str, node: Any) -> Iterator[tuple[str, Any]]:
-    """Dotted keys and values as they are written, interpolations included."""
-    if isinstance(node, (DictConfig, ListConfig)) and not node._is_none() and not node._is_interpolation():
-        keys: list[Any] = list(node.keys()) if isinstance(node, DictConfig) else list(range(len(node)))
-        for key in keys:
-            if path or key != "hydra":  # Hydra's own keys quote the command line
-                yield from _leaves(f"{path}.{key}" if path else str(key), node._get_node(key))
-    elif isinstance(node, Node):
-        yield path, node._value()
-
-
-def _resolved(composed: DictConfig) -> dict[str, Any]:
-    plain = OmegaConf.to_container(composed, resolve=True)
-    assert isinstance(plain, dict)
-    return {str(key): value for key, value in plain.items() if key != "hydra"}
-
-
-def _without_secrets(composed: DictConfig, spell: Callable[[str], str]) -> Any:
-    """Resolve everything but references to the environment, wherever an interpolation carries them."""
-    masked = composed.copy()
-    mark = secrets.token_hex(8)
-    held: dict[str, str] = {}
-
-    def mask(node: Any) -> None:
-        if not isinstance(node, (DictConfig, ListConfig)) or node._is_none() or node._is_interpolation():
-            return
-        keys: list[Any] = list(node.keys()) if isinstance(node, DictConfig) else list(range(len(node)))
-        for key in keys:
-            if node is masked and key == "hydra":
-                continue
-            child = node._get_node(key)
-            raw = child._value() if child is not None and not isinstance(child, list) else None
-            if isinstance(raw, str) and any(not is_own(name) for name in variables(raw)):
-                held[f"<<{mark}-{len(held)}>>"] = raw
-                node[key] = f"<<{mark}-{len(held) - 1}>>"
-            else:
-                mask(child)
-
-    OmegaConf.set_struct(masked, False)
-    mask(masked)
-    places = re.compile(f"<<{mark}-\\d+>>")
-
-    def unmask(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: unmask(item) for key, item in value.items()}
-        if isinstance(value, list):
-            return [unmask(item) for item in value]
-        return places.sub(lambda match: held[match[0]], spell(value)) if isinstance(value, str) else value
-
-    return unmask(_resolved(masked))
 
 
 def _frozen(value: Any) -> Any:

@@ -7,11 +7,12 @@ the environment. Everything else calls a resolver, and could put the name of a v
 from __future__ import annotations
 
 import re
+import secrets
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, ListConfig, Node, OmegaConf
 from omegaconf.resolvers import oc
 
 from bigmodel.hidden import is_own, note_read
@@ -72,6 +73,58 @@ def _env(*arguments: Any) -> Any:
             names.add(name)
     original: Callable[..., Any] = oc.env
     return original(*arguments)
+
+
+def leaves(path: str, node: Any) -> Iterator[tuple[str, Any]]:
+    """Dotted keys and values as they are written, interpolations included."""
+    if isinstance(node, (DictConfig, ListConfig)) and not node._is_none() and not node._is_interpolation():
+        keys: list[Any] = list(node.keys()) if isinstance(node, DictConfig) else list(range(len(node)))
+        for key in keys:
+            if path or key != "hydra":  # Hydra's own keys quote the command line
+                yield from leaves(f"{path}.{key}" if path else str(key), node._get_node(key))
+    elif isinstance(node, Node):
+        yield path, node._value()
+
+
+def resolved(composed: DictConfig) -> dict[str, Any]:
+    plain = OmegaConf.to_container(composed, resolve=True)
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items() if key != "hydra"}
+
+
+def without_secrets(composed: DictConfig, spell: Callable[[str], str]) -> Any:
+    """Resolve everything but references to the environment, wherever an interpolation carries them."""
+    masked = composed.copy()
+    mark = secrets.token_hex(8)
+    held: dict[str, str] = {}
+
+    def mask(node: Any) -> None:
+        if not isinstance(node, (DictConfig, ListConfig)) or node._is_none() or node._is_interpolation():
+            return
+        keys: list[Any] = list(node.keys()) if isinstance(node, DictConfig) else list(range(len(node)))
+        for key in keys:
+            if node is masked and key == "hydra":
+                continue
+            child = node._get_node(key)
+            raw = child._value() if child is not None and not isinstance(child, list) else None
+            if isinstance(raw, str) and any(not is_own(name) for name in variables(raw)):
+                held[f"<<{mark}-{len(held)}>>"] = raw
+                node[key] = f"<<{mark}-{len(held) - 1}>>"
+            else:
+                mask(child)
+
+    OmegaConf.set_struct(masked, False)
+    mask(masked)
+    places = re.compile(f"<<{mark}-\\d+>>")
+
+    def unmask(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: unmask(item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [unmask(item) for item in value]
+        return places.sub(lambda match: held[match[0]], spell(value)) if isinstance(value, str) else value
+
+    return unmask(resolved(masked))
 
 
 OmegaConf.register_new_resolver("oc.env", _env, replace=True)
