@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import json
 import math
 
 import numpy as np
@@ -11,6 +13,7 @@ import torch
 from bigmodel.datasets.mel import LogMel
 from bigmodel.datasets.wav import write_wav
 from bigmodel.errors import DataError
+from bigmodel.predicting.images import Images
 from bigmodel.predicting.inputs import samples
 from bigmodel.predicting.sentences import Sentences
 from bigmodel.predicting.series import Series
@@ -125,3 +128,45 @@ def test_a_kind_of_somebody_else_that_takes_files_alone_says_so():
     assert torch.equal(read(Plain(), "good")[0], torch.zeros(1))
     assert read(Plain(), ["bad", 5])[0] == "bad.txt: bad"
     assert "reads files or texts, not a int" in read(Plain(), 5)[0]
+
+
+WRITTEN = {"separator", "comment", "columns", "time"}  # how a file is written, which says nothing of its values
+BUILT = {
+    Images: (
+        {"classes": ["a"], "input_shape": (1, 4, 4), "mean": [0.1], "std": [0.2]},
+        {"classes": ["b"], "input_shape": (1, 4, 5), "mean": [0.3], "std": [0.4]},
+    ),
+    Sentences: (
+        {"classes": ["a"], "tokenizer": {"name": "byte"}, "context": 4},
+        {"classes": ["b"], "tokenizer": {"name": "word", "words": ["c"]}, "context": 5},
+    ),
+    Sounds: (
+        {"classes": ["a"], "frames": 9, "features": LogMel()},
+        {"classes": ["b"], "frames": 8, "features": LogMel(mels=30)},
+    ),
+    Speech: ({"characters": "ab", "features": LogMel()}, {"characters": "abc", "features": LogMel(hop=90)}),
+    Series: (
+        {"columns": ["a"], "time": None, "window": 4, "log": False, "separator": ",", "mean": [1.0], "std": [2.0]},
+        {"window": 5, "log": True, "mean": [3.0], "std": [4.0]},
+    ),
+    Tables: (
+        {
+            **{"numbers": ["a"], "mean": [1.0], "std": [2.0], "categories": {"b": ["x"]}, "target": "y"},
+            **{"columns": None, "separator": ",", "comment": None, "strip": " ", "missing": [""]},
+        },
+        {
+            **{"numbers": ["c"], "mean": [3.0], "std": [4.0], "categories": {"b": ["z"]}, "target": "t"},
+            **{"strip": "_", "missing": ["?"], "classes": ["no"], "target_mean": 5.0, "target_std": 6.0},
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", BUILT, ids=lambda kind: kind.__name__)
+def test_whatever_a_kind_is_built_from_is_in_its_steps(kind):
+    """A new parameter belongs in `steps` and here, or an exported model would be used without it."""
+    base, others = BUILT[kind]
+    assert set(inspect.signature(kind).parameters) - WRITTEN == set(others)
+    before = json.dumps(kind(**base).steps(), default=str)
+    for name, value in others.items():
+        assert json.dumps(kind(**{**base, name: value}).steps(), default=str) != before, name
