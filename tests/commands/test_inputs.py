@@ -9,10 +9,12 @@ import math
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from bigmodel.datasets.mel import LogMel
 from bigmodel.datasets.wav import write_wav
 from bigmodel.errors import DataError
+from bigmodel.predicting.image_values import ImageLabels, ImageNumber
 from bigmodel.predicting.images import Images
 from bigmodel.predicting.inputs import samples
 from bigmodel.predicting.sentences import Sentences
@@ -42,6 +44,18 @@ def table():
         missing=["?"],
         classes=["no", "yes"],
     )
+
+
+@pytest.mark.parametrize("background", [None, "white", "black"])
+def test_a_clear_or_deep_picture_is_read_by_the_runs_rules(background, tmp_path):
+    kind = Images(["a"], (3, 5, 5), [0.5] * 3, [0.5] * 3, value_range="type", background=background)
+    clear = np.random.default_rng(0).integers(0, 256, (9, 7, 4), dtype=np.uint8)
+    deep = np.random.default_rng(1).integers(0, 65536, (9, 7), dtype=np.uint16)
+    for pixels in (clear, deep):
+        image = Image.fromarray(pixels)
+        image.save(tmp_path / "one.png")
+        wanted, *found = read(kind, [tmp_path / "one.png", Image.open(tmp_path / "one.png"), image, pixels])
+        assert all(torch.equal(one, wanted) for one in found)
 
 
 def test_a_row_is_a_dict(table, tmp_path):
@@ -134,7 +148,24 @@ WRITTEN = {"separator", "comment", "columns", "time"}  # how a file is written, 
 BUILT = {
     Images: (
         {"classes": ["a"], "input_shape": (1, 4, 4), "mean": [0.1], "std": [0.2]},
-        {"classes": ["b"], "input_shape": (1, 4, 5), "mean": [0.3], "std": [0.4]},
+        {
+            **{"classes": ["b"], "input_shape": (1, 4, 5), "mean": [0.3], "std": [0.4]},
+            **{"value_range": "type", "background": "white"},
+        },
+    ),
+    ImageNumber: (
+        {"target": "a", "target_mean": 1.0, "target_std": 2.0, "input_shape": (1, 4, 4), "mean": [0.1], "std": [0.2]},
+        {
+            **{"target": "b", "target_mean": 3.0, "target_std": 4.0, "input_shape": (1, 4, 5), "mean": [0.3]},
+            **{"std": [0.4], "value_range": "type", "background": "white"},
+        },
+    ),
+    ImageLabels: (
+        {"labels": ["a"], "input_shape": (1, 4, 4), "mean": [0.1], "std": [0.2]},
+        {
+            **{"labels": ["b"], "input_shape": (1, 4, 5), "mean": [0.3], "std": [0.4]},
+            **{"value_range": "type", "background": "white"},
+        },
     ),
     Sentences: (
         {"classes": ["a"], "tokenizer": {"name": "byte"}, "context": 4},
