@@ -55,7 +55,7 @@ class Job:
         buffers = [b for b in model.buffers() if b.is_floating_point() and b.isfinite().all()]  # a mask may be -inf
         self._watched = [*model.parameters(), *buffers]
         for group in self.groups:
-            group["initial_lr"] = float(group["lr"])
+            group.setdefault("initial_lr", float(group["lr"]))  # an optimizer that another job had keeps its own rate
         self._ema = copy.deepcopy(model).requires_grad_(False) if ema is not None else None
         self._steps = [bare_step(optimizer) for optimizer in optimizers]
         self._watch = Watch(optimizers, device)
