@@ -10,9 +10,10 @@ from typing import Any
 
 from bigmodel.config import Config
 from bigmodel.device import Device
-from bigmodel.errors import DataError
+from bigmodel.errors import ConfigError, DataError
 from bigmodel.failures import out_of_memory_in_words
 from bigmodel.inference import Predictor, load
+from bigmodel.predicting.texts import OfTexts
 from bigmodel.settings import Predict
 from bigmodel.signals import Stop
 from bigmodel.targets import build
@@ -34,7 +35,14 @@ def run(config: Config, stop: Stop | None = None) -> None:
     predictor = load(settings.run, device, config.trust)
     for line in predictor.warnings:
         print(f"warning: {line}", file=sys.stderr)
+    if settings.encoding is not None:
+        if not isinstance(predictor.kind, OfTexts):
+            raise ConfigError("encoding: this run's model reads no text files; leave it null")
+        predictor.kind.texts.encoding = settings.encoding
     sources = predictor.kind.find(settings.input)
+    if isinstance(predictor.kind, OfTexts):
+        for line in predictor.kind.texts.notes:
+            print(f"note: {printable(line)}", file=sys.stderr)
     done: Counter[bool] = Counter()
     sample = {key: value for key, value in settings.sample.items() if key != "_target_"}
     asked = {"top": settings.top, "sample": sample, "beam": settings.beam, "output": settings.output}

@@ -93,7 +93,14 @@ def molecules(
         tensors,
         facts={key: value for key, value in facts.items() if value is not None},  # models are held to each of them
         summary=f"{what}, {_size(context)}",
-        carried={"kind": _KINDS[target_is], **about, "tokenizer": dict(Smiles.carried), "context": context},
+        carried={
+            "kind": _KINDS[target_is],
+            **about,
+            "tokenizer": dict(Smiles.carried),
+            "context": context,
+            "text_column": [smiles],
+            "separator": separator,
+        },
         fingerprint=fingerprint([tensor for pair in tensors.values() for tensor in pair]),
         trimmed=True,
     )
@@ -142,7 +149,12 @@ def strings(
         tensors,
         facts={"vocab_size": Smiles.size},
         summary=_size(context),
-        carried={"kind": _HIDDEN, "tokenizer": dict(Smiles.carried), "context": context},
+        carried={
+            "kind": _HIDDEN,
+            "tokenizer": dict(Smiles.carried),
+            "context": context,
+            "text_column": list(smiles),
+        },
         fingerprint=fingerprint([tokens for tokens, _ in tensors.values()]),
         trimmed=True,
     )

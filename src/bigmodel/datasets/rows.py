@@ -19,7 +19,7 @@ from bigmodel.words import clip
 
 STDIN = "-"
 SUFFIXES = frozenset({".csv", ".data", ".parquet", ".test", ".tsv", ".txt"})
-_SHOWN = 5  # mistakes in one report; a wrong role or folder would give one a row
+SHOWN = 5  # mistakes in one report; a wrong role or folder would give one a row
 
 
 @dataclass(frozen=True)
@@ -195,8 +195,8 @@ def _columns(place: str, names: Sequence[str], wanted: Sequence[str]) -> dict[st
 def refuse(problems: Sequence[str], file: str | Path) -> None:
     """DataError with the first few of these lines, if there are any."""
     if problems:
-        more = [f"{file}: {len(problems) - _SHOWN} more bad rows"] if len(problems) > _SHOWN else []
-        raise DataError(*problems[:_SHOWN], *more)
+        more = [f"{file}: {len(problems) - SHOWN} more bad rows"] if len(problems) > SHOWN else []
+        raise DataError(*problems[:SHOWN], *more)
 
 
 def sorted_labels(labels: Iterable[str]) -> list[str]:

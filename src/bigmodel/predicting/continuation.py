@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from bigmodel.datasets.tokenizers import restored
 from bigmodel.padding import padded
-from bigmodel.predicting.files import content
 from bigmodel.predicting.generation import decoder, generate
 from bigmodel.predicting.sampling import Sampling
+from bigmodel.predicting.texts import Texts
 from bigmodel.ranges import PositiveInt
 from bigmodel.words import printable
 
@@ -29,13 +29,14 @@ class Continuation:
         ValueError: the tokenizer is none, or no memory would hold so long a text.
     """
 
-    def __init__(self, tokenizer: Mapping[str, Any], context: PositiveInt) -> None:
+    def __init__(self, tokenizer: Mapping[str, Any], context: PositiveInt, encoding: str | None = None) -> None:
         if context > _LONGEST:
             raise ValueError(f"context: no model reads {context} tokens at once")
         self._tokenizer, self._context = restored(tokenizer), context
+        self.texts = Texts(encoding=encoding)
 
     def find(self, given: str) -> Sequence[str]:
-        return [content(given)]
+        return [self.texts.whole(given)]
 
     def read(self, source: str) -> Tensor:
         """int64 (T,)."""

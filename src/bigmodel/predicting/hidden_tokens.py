@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -27,9 +27,19 @@ class HiddenTokens(Sentences):
         ValueError: as `Sentences`.
     """
 
-    def __init__(self, tokenizer: Mapping[str, Any], context: PositiveInt) -> None:
+    def __init__(
+        self,
+        tokenizer: Mapping[str, Any],
+        context: PositiveInt,
+        text_column: Sequence[str] = (),
+        label_column: str | None = None,
+        separator: str | None = None,
+        encoding: str | None = None,
+        by_file: bool = False,
+    ) -> None:
         tokens = restored(tokenizer)
-        super().__init__([tokens.decode([number]) for number in range(tokens.size)], tokenizer, context)
+        classes = [tokens.decode([number]) for number in range(tokens.size)]
+        super().__init__(classes, tokenizer, context, text_column, label_column, separator, encoding, by_file)
 
     def read(self, source: str) -> Tensor:
         """int64 (T,); the hidden token is the number after the vocabulary's last.

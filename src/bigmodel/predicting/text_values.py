@@ -28,8 +28,10 @@ class TextNumber(Sentences):
         target_std: Positive,
         tokenizer: Mapping[str, Any],
         context: PositiveInt,
+        text_column: Sequence[str] = (),
+        separator: str | None = None,
     ) -> None:
-        super().__init__([target], tokenizer, context)
+        super().__init__([target], tokenizer, context, text_column, separator=separator)
         self._mean, self._std = target_mean, target_std
 
     def answers(self, model: nn.Module, inputs: Tensor, top: int | None = None, **_: Any) -> list[dict[str, Any]]:
@@ -47,8 +49,15 @@ class TextLabels(Sentences):
         ValueError: as `Sentences`; the labels are its classes.
     """
 
-    def __init__(self, labels: Sequence[str], tokenizer: Mapping[str, Any], context: PositiveInt) -> None:
-        super().__init__(labels, tokenizer, context)
+    def __init__(
+        self,
+        labels: Sequence[str],
+        tokenizer: Mapping[str, Any],
+        context: PositiveInt,
+        text_column: Sequence[str] = (),
+        separator: str | None = None,
+    ) -> None:
+        super().__init__(labels, tokenizer, context, text_column, separator=separator)
 
     def answers(self, model: nn.Module, inputs: Tensor, top: int | None = None, **_: Any) -> list[dict[str, Any]]:
         rows = model(inputs).float().sigmoid().tolist()

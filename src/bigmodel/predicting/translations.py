@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from bigmodel.datasets.tokenizers import restored
 from bigmodel.errors import DataError
 from bigmodel.padding import padded
-from bigmodel.predicting.files import lines
+from bigmodel.predicting.texts import Texts
 from bigmodel.predicting.translating import EncoderDecoder, search
 from bigmodel.ranges import PositiveInt
 from bigmodel.words import columns_of, left, printable
@@ -23,20 +23,29 @@ _LONGEST = 1 << 16  # tokens
 
 
 class Translations:
-    """The `Kind` of encoder-decoders. `input` is a text, a file, or `-` for standard input; each line is a text.
+    """The `Kind` of encoder-decoders. `input` is a text, a file, or `-` for standard input; each line is a text, or
+    each row of a table whose column of texts has one of the names in `text_column`.
 
     Raises:
         ValueError: the tokenizer is none, or no memory would hold so long a text.
     """
 
-    def __init__(self, tokenizer: Mapping[str, Any], context: PositiveInt) -> None:
+    def __init__(
+        self,
+        tokenizer: Mapping[str, Any],
+        context: PositiveInt,
+        text_column: Sequence[str] = (),
+        separator: str | None = None,
+        encoding: str | None = None,
+    ) -> None:
         if context > _LONGEST:
             raise ValueError(f"context: no model reads {context} tokens at once")
         self._tokenizer, self._context = restored(tokenizer), context
+        self.texts = Texts(text_column, separator, encoding)
 
     def find(self, given: str) -> Sequence[str]:
         """Empty lines are passed over."""
-        return lines(given)
+        return self.texts.find(given)
 
     def read(self, source: str) -> Tensor:
         """int64 (S,).
