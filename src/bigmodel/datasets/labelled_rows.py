@@ -163,6 +163,11 @@ def texts_of(
     return [row.text(column) for row in rows], [name for name in rows[0].columns if name != column]
 
 
+def columns_of(file: Path, separator: str | None, encoding: str | None) -> list[str]:
+    """The names of a table's columns. DataError where it cannot be read."""
+    return list(read(file, _format(file, separator)).columns)
+
+
 def _column(file: Path, wanted: Sequence[str], known: Sequence[str]) -> str:
     found = next((name for name in wanted if name in known), None)
     if found is None:
