@@ -8,7 +8,7 @@ from __future__ import annotations
 import codecs
 import io
 from collections.abc import Callable
-from pathlib import Path
+from typing import BinaryIO
 
 from bigmodel.errors import ConfigError, DataError
 from bigmodel.words import clip
@@ -162,6 +162,6 @@ _LIKELY: dict[str, Callable[[str], float]] = {  # how likely a letter outside AS
 }
 
 
-def open_text(file: Path, encoding: str | None, raw: io.BufferedIOBase | None = None) -> io.TextIOWrapper:
-    """A stream of the file's text with its ends of lines as they are; it raises UnicodeError where it is none."""
-    return io.TextIOWrapper(raw or file.open("rb"), encoding=codec(encoding), newline="")  # type: ignore[arg-type]
+def open_text(raw: BinaryIO, encoding: str | None) -> io.TextIOWrapper:
+    """A stream of text with its ends of lines as they are; it raises UnicodeError where it is none."""
+    return io.TextIOWrapper(raw, encoding=codec(encoding), newline="")

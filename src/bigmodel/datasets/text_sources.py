@@ -90,7 +90,7 @@ class TextSource:
 
     def _plain(self, file: Path) -> Iterator[str]:
         try:
-            with opened(file) as raw, open_text(file, self.encoding, raw) as lines:
+            with opened(file) as raw, open_text(raw, self.encoding) as lines:
                 while piece := lines.readlines(_PIECE):
                     text = "".join(piece)
                     if "\0" in text:
