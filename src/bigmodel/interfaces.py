@@ -144,7 +144,7 @@ class Kind(Protocol):
 
 @runtime_checkable
 class Noting(Protocol):
-    """A dataset that guessed, dropped or changed something in reading, which users are told."""
+    """A dataset, or a kind of input, that guessed, dropped or changed something in reading, which users are told."""
 
     @property
     def notes(self) -> Sequence[str]:

@@ -13,6 +13,7 @@ from bigmodel.device import Device
 from bigmodel.errors import ConfigError, DataError
 from bigmodel.failures import out_of_memory_in_words
 from bigmodel.inference import Predictor, load
+from bigmodel.interfaces import Noting
 from bigmodel.predicting.texts import OfTexts
 from bigmodel.settings import Predict
 from bigmodel.signals import Stop
@@ -40,8 +41,8 @@ def run(config: Config, stop: Stop | None = None) -> None:
             raise ConfigError("encoding: this run's model reads no text files; leave it null")
         predictor.kind.texts.encoding = settings.encoding
     sources = predictor.kind.find(settings.input)
-    if isinstance(predictor.kind, OfTexts):
-        for line in predictor.kind.texts.notes:
+    if isinstance(predictor.kind, Noting):
+        for line in predictor.kind.notes:
             print(f"note: {printable(line)}", file=sys.stderr)
     done: Counter[bool] = Counter()
     sample = {key: value for key, value in settings.sample.items() if key != "_target_"}

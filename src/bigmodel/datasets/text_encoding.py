@@ -59,7 +59,7 @@ def decoded(content: bytes, place: str, encoding: str | None = None, key: str = 
         text = content.decode(codec(encoding))
     except UnicodeError as error:
         raise refusal(content, place, encoding, key) from error
-    if "\0" in text:
+    if "\0" in text or content.startswith((b"PK\x03\x04", b"%PDF-")):
         raise refusal(content, place, encoding, key)
     return text
 

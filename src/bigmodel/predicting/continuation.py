@@ -38,6 +38,11 @@ class Continuation:
     def find(self, given: str) -> Sequence[str]:
         return [self.texts.whole(given)]
 
+    @property
+    def notes(self) -> Sequence[str]:
+        """What of the last input was not looked at."""
+        return self.texts.notes
+
     def read(self, source: str) -> Tensor:
         """int64 (T,)."""
         return torch.from_numpy(self._tokenizer.encode(source or _START))

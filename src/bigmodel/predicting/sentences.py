@@ -51,6 +51,11 @@ class Sentences:
         """Empty lines are passed over."""
         return self.texts.find(given)
 
+    @property
+    def notes(self) -> Sequence[str]:
+        """What of the last input was not looked at."""
+        return self.texts.notes
+
     def read(self, source: str) -> Tensor:
         """int64 (T,), at most `context` of them. DataError if there is no token."""
         tokens = self._tokenizer.encode(source.strip())[: self._context]

@@ -47,6 +47,11 @@ class Translations:
         """Empty lines are passed over."""
         return self.texts.find(given)
 
+    @property
+    def notes(self) -> Sequence[str]:
+        """What of the last input was not looked at."""
+        return self.texts.notes
+
     def read(self, source: str) -> Tensor:
         """int64 (S,).
 
