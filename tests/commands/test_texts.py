@@ -62,3 +62,43 @@ def test_a_sentence_a_file_and_standard_input(
     assert (nothing.code, "holds no text" in nothing.err) == (3, True)
     long = call(*run, "input=" + "good " * 200, "format=json", cwd=tmp_path, verb="predict")
     assert json.loads(long.out)["class"] == "+"
+
+
+def test_a_table_is_read_by_the_column_that_training_read(opinions: Answer, tmp_path: Path) -> None:
+    run = (f"run={opinions.run}", "device=cpu", "format=json", "top=1")
+    (tmp_path / "new.csv").write_text('\ufeffid,label,text\n1,-,"a good, long\nfilm"\n2,+,dull\n', encoding="utf-8")
+    answer = call(*run, "input=new.csv", cwd=tmp_path, verb="predict")
+    assert answer.code == 0, answer.err
+    rows = [json.loads(line) for line in answer.out.splitlines()]
+    assert [(row["input"], row["class"]) for row in rows] == [("a good, long\nfilm", "+"), ("dull", "-")]
+    assert answer.err == "note: new.csv: columns not looked at: id, label\n"
+    (tmp_path / "new.csv").write_text("label,review\n+,good\n")
+    (line,) = is_quiet(call(*run, "input=new.csv", cwd=tmp_path, verb="predict"), code=3)
+    assert "needs one column 'text'; the columns are: label, review" in line
+    (line,) = is_quiet(call(*run, "input=gone.csv", cwd=tmp_path, verb="predict"), code=3)
+    assert "there is no file 'gone.csv'" in line
+    (tmp_path / "films").mkdir()
+    for name in ("a.txt", "b.txt"):
+        (tmp_path / "films" / name).write_text(f"a good film {name[0]}\n")
+    for given in ("films", "films/*.txt"):
+        answer = call(*run, f"input={given}", cwd=tmp_path, verb="predict")
+        assert [json.loads(line)["input"] for line in answer.out.splitlines()] == ["a good film a", "a good film b"]
+
+
+def test_texts_in_another_encoding(opinions: Answer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = (f"run={opinions.run}", "device=cpu", "format=json", "top=1")
+    (tmp_path / "bom.txt").write_text("good 宝", encoding="utf-8-sig")
+    (tmp_path / "gb.txt").write_text("good 这家酒店很好", encoding="gb18030")
+    answer = call(*run, "input=bom.txt", cwd=tmp_path, verb="predict")
+    assert '"input": "good 宝"' in answer.out
+    (line,) = is_quiet(call(*run, "input=gb.txt", cwd=tmp_path, verb="predict"), code=3)
+    assert "gb.txt: not text in UTF-8" in line
+    assert "set encoding=gb18030 if it says" in line
+    for given in ("input=gb.txt", "input=-"):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO("good 这家酒店很好".encode("gb18030"))))
+        answer = call(*run, given, "encoding=gb18030", cwd=tmp_path, verb="predict")
+        assert '"input": "good 这家酒店很好"' in answer.out
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO("\ufeffgood".encode())))
+    assert json.loads(call(*run, "input=-", cwd=tmp_path, verb="predict").out)["input"] == "good"
+    table = call(f"run={opinions.run}", "device=cpu", "input=good 宝\x1b[2J宝\u3000", cwd=tmp_path, verb="predict")
+    assert table.out.splitlines()[1].startswith("good 宝\\x1b[2J宝\u3000  +  ")

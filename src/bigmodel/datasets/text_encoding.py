@@ -27,6 +27,8 @@ _BINARY = {
     b"\xfd7zXZ": "xz; unpack it first",
     b"\x28\xb5\x2f\xfd": "zstd; unpack it first",
     b"SQLite format 3": "a database; export the table as CSV",
+    b"PAR1": "Parquet; name it .parquet",
+    b"ARROW1": "Arrow; name it .arrow",
 }
 _MARKS = {codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 
@@ -95,7 +97,9 @@ def candidates(content: bytes) -> dict[str, str]:
     head = content[:_SAMPLE]
     if head.count(b"\0") > len(head) // 4:  # letters of ASCII in UTF-16, every other byte of which is zero
         name = "utf-16-le" if head[1::2].count(0) > head[::2].count(0) else "utf-16-be"
-        return {name: _first_words(_head(content, name) or "")}
+        text = _head(content, name) or ""
+        good = sum(letter.isprintable() or letter.isspace() for letter in text)
+        return {name: _first_words(text)} if good > 0.9 * len(text) else {}
     if b"\0" in head:
         return {}
     scores = {}
