@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import unicodedata
+from pathlib import Path
 
 import pytest
 
+from bigmodel.datasets.labelled_text import labelled_text
 from bigmodel.datasets.tokenizers import restored
 from bigmodel.datasets.word_tokenizer import (
     KnownCharacters,
@@ -61,3 +64,23 @@ def test_characters_that_training_did_not_have_are_one_token() -> None:
         KnownCharacters(["ab"])
     with pytest.raises(ValueError, match="twice"):
         Words(["a", "a"], 2)
+
+
+def test_chinese_poems_need_no_spaces(tmp_path: Path) -> None:
+    """Whether there are blanks between the characters is nothing that a model can see."""
+    folder = os.environ.get("BIGMODEL_DATA_DIR")
+    if folder is None or not (file := Path(folder) / "shared/text/tang_poems.txt").is_file():
+        pytest.skip("BIGMODEL_DATA_DIR holds no Tang poems")
+    poems = [poem.strip().split("\n") for poem in file.read_text(encoding="utf-8").split("\n\n")]
+    chosen = [("".join(lines[2:]), lines[1]) for lines in poems if lines[1:2] in (["李白"], ["杜甫"])]
+    marks = {}
+    for name, joint in (("plain", ""), ("spaced", " ")):
+        rows = "".join(f"{joint.join(text)}\t{author}\n" for text, author in chosen)
+        (tmp_path / f"{name}.tsv").write_text(f"text\tlabel\n{rows}", encoding="utf-8")
+        for rule in (1, 2):
+            dataset = labelled_text(
+                str(tmp_path), f"{name}.tsv", ["text"], "label", "word", 2, 64, 0.0, 0.2, word_rule=rule
+            )
+            marks[name, rule] = dataset.fingerprint, "unknown" in " ".join(dataset.notes)
+    assert marks["plain", 2] == marks["spaced", 2] == marks["spaced", 1]
+    assert [marks["plain", rule][1] for rule in (1, 2)] == [True, False]

@@ -16,7 +16,7 @@ from bigmodel.datasets.rows import refuse, sorted_labels
 from bigmodel.datasets.splits import held_out
 from bigmodel.datasets.tensors import TensorDataset, fingerprint
 from bigmodel.datasets.tokenizers import Bytes, Tokenizer
-from bigmodel.datasets.word_tokenizer import learned_characters, learned_words
+from bigmodel.datasets.word_tokenizer import LearnedTokens, learned_characters, learned_words
 from bigmodel.errors import ConfigError, DataError
 from bigmodel.padding import padded
 from bigmodel.ranges import BelowOne, PositiveInt
@@ -114,8 +114,8 @@ def labelled_text(
         if claim not in (None, facts[name]):
             raise ValueError(f"{name}: the data has {facts[name]}, not {claim}; leave it null")
     encoded = {split: [torch.from_numpy(made.encode(row.text)) for row in part] for split, part in rows.items()}
-    if tokenizer != "byte":
-        notes += _unknown(encoded, tokenizer, min_count)
+    if isinstance(made, LearnedTokens):
+        notes += _unknown(encoded, made, tokenizer, min_count)
     longer = sum(len(tokens) > context for part in encoded.values() for tokens in part)
     splits = {
         split: (padded(encoded[split], context), torch.tensor([numbers[row.label] for row in part]))
@@ -178,16 +178,17 @@ def _rare(rows: _Rows, classes: Sequence[str]) -> list[str]:
     return notes + ([f"labels that no test text has: {_named(never)}"] if never else [])
 
 
-def _unknown(encoded: Mapping[str, Sequence[Tensor]], tokenizer: str, min_count: int) -> list[str]:
-    """Notes of splits most tokens of which training does not know.
+def _unknown(encoded: Mapping[str, Sequence[Tensor]], made: LearnedTokens, tokenizer: str, min_count: int) -> list[str]:
+    """Notes of splits most words or letters of which training does not know; signs are not counted.
 
     Raises:
         DataError: training knows none.
     """
     shares = {}
+    signs = torch.tensor(made.signs)
     for split, part in encoded.items():
-        count = sum(len(tokens) for tokens in part)
-        shares[split] = sum(int((tokens == 0).sum()) for tokens in part) / max(1, count)
+        tokens = torch.cat([*part])
+        shares[split] = int((tokens == 0).sum()) / max(1, int((~torch.isin(tokens, signs)).sum()))
     what = {"word": "words", "char": "characters"}[tokenizer]
     if shares["train"] == 1:
         raise DataError(

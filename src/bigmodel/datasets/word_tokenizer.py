@@ -62,7 +62,7 @@ def _split_characters(text: str) -> list[str]:
     return list(unicodedata.normalize("NFC", text))
 
 
-class _Learned:
+class LearnedTokens:
     """Tokens from a list of what was learned, the commonest first; token 0 is any other."""
 
     joint = ""
@@ -73,6 +73,11 @@ class _Learned:
         self._known, self._split, self.size = [UNKNOWN, *known], split, len(known) + 1
         self._numbers = {part: number for number, part in enumerate(known, 1)}
 
+    @property
+    def signs(self) -> list[int]:
+        """The tokens without a letter or digit."""
+        return [number for part, number in self._numbers.items() if not any(map(str.isalnum, part))]
+
     def encode(self, text: str) -> NDArray[np.int64]:
         return np.array([self._numbers.get(part, 0) for part in self._split(text)], dtype=np.int64)
 
@@ -80,7 +85,7 @@ class _Learned:
         return self.joint.join(self._known[token] for token in tokens)
 
 
-class Words(_Learned):
+class Words(LearnedTokens):
     """Words and signs in lower case, the commonest of a text; token 0 is any other. Blanks are not kept.
 
     Raises:
@@ -94,7 +99,7 @@ class Words(_Learned):
         self.carried: Mapping[str, Any] = {"name": "word", "words": list(words)} | ({"rule": rule} if rule > 1 else {})
 
 
-class KnownCharacters(_Learned):
+class KnownCharacters(LearnedTokens):
     """The characters of a text on NFC, blanks included; token 0 is any other.
 
     Raises:
