@@ -185,10 +185,10 @@ def test_plain_text_in_every_guise(tmp_path: Path) -> None:
     dataset = _text(tmp_path)
     assert _written(dataset) == "宝 one two"
     assert "files passed over: 1 .jsonl, 1 .md" in dataset.notes[0]
-    (tmp_path / "e.dat").write_text("宝藏很好 one", encoding="gb18030")
+    (tmp_path / "e.dat").write_text("这家酒店很好，服务热情", encoding="gb18030")
     with pytest.raises(DataError, match=r"e\.dat: not text in UTF-8 .* set dataset\.encoding=gb18030"):
         _text(tmp_path / "e.dat")
-    assert _written(_text(tmp_path / "e.dat", encoding="gb18030")) == "宝藏很好 one"
+    assert _written(_text(tmp_path / "e.dat", encoding="gb18030")) == "这家酒店很好，服务热情"
     (tmp_path / "f.txt").write_text("hello", encoding="utf-16")
     with pytest.raises(DataError, match=r"encoding=utf-16"):
         _text(tmp_path / "f.txt")

@@ -97,9 +97,9 @@ def candidates(content: bytes) -> dict[str, str]:
     head = content[:_SAMPLE]
     if head.count(b"\0") > len(head) // 4:  # letters of ASCII in UTF-16, every other byte of which is zero
         name = "utf-16-le" if head[1::2].count(0) > head[::2].count(0) else "utf-16-be"
-        text = _head(content, name) or ""
-        good = sum(letter.isprintable() or letter.isspace() for letter in text)
-        return {name: _first_words(text)} if good > 0.9 * len(text) else {}
+        read = _head(content, name) or ""
+        good = sum(letter.isprintable() or letter.isspace() for letter in read)
+        return {name: _first_words(read)} if good > 0.9 * len(read) else {}
     if b"\0" in head:
         return {}
     scores = {}
