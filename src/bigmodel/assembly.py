@@ -14,14 +14,14 @@ from bigmodel.config import Config
 from bigmodel.device import Device
 from bigmodel.errors import BigmodelError, ConfigError
 from bigmodel.failures import out_of_memory_in_words, unrepeatable_in_words
-from bigmodel.interfaces import Batch, Data, Dataset, FromData, Mixing, Reading, Task
+from bigmodel.interfaces import Batch, Data, Dataset, FromData, Mixing, Noting, Reading, Task
 from bigmodel.job import Job
 from bigmodel.loop import Plan
 from bigmodel.optim.groups import scale_rates
 from bigmodel.precision import settle
 from bigmodel.settings import Train
 from bigmodel.targets import build
-from bigmodel.words import first_line
+from bigmodel.words import first_line, printable
 
 _MOST_STEPS = 1e15
 _STATELESS = {"bigmodel", "torch", "torchvision"}  # but for their buffers
@@ -39,6 +39,11 @@ class Parts:
     job: Job
     plan: Plan
     initial: Sequence[str]  # where the first weights came from, in words
+
+    @property
+    def notes(self) -> list[str]:
+        """What the dataset says that it guessed, dropped or changed."""
+        return [printable(f"note: {line}") for line in self.dataset.notes] if isinstance(self.dataset, Noting) else []
 
 
 def assemble(config: Config, fresh: bool = True) -> Parts:

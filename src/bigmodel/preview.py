@@ -38,4 +38,4 @@ def preview(parts: Parts) -> str:
     names = {name: parts.config.tree[name]["_target_"].rpartition(".")[2] for name in ("model", "optim", "schedule")}
     rows = names | rows
     width = max(map(len, rows))
-    return "\n".join(f"{name:>{width}}  {text}" for name, text in rows.items())
+    return "\n".join([*(f"{name:>{width}}  {text}" for name, text in rows.items()), *parts.notes])

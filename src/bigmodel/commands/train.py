@@ -55,7 +55,7 @@ def run(
     if settings.dry_run:
         print(preview(parts))
         return None
-    for text in parts.initial:
+    for text in (*parts.notes, *parts.initial):
         print(text, flush=True)
     stop.defer()  # from here on a signal finds something to save
     if directory is None:
@@ -74,7 +74,7 @@ def run(
         log, totals = LogFile(directory), Totals()
         listeners: list[Listener] = [log, MetricsFile(directory), totals]
         found.write(directory)
-        for text in (*found.lines, *parts.initial):
+        for text in (*found.lines, *parts.notes, *parts.initial):
             log.write(text)
         stack.callback(_close, listeners)
         for name, node in settings.listeners.items():

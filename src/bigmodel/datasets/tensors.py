@@ -52,6 +52,7 @@ class TensorDataset:
     val_fraction: float = 0.0
     augment: Callable[[Batch, int, int], Batch] | None = None
     trimmed: bool = False
+    notes: Sequence[str] = ()  # what was guessed, dropped or changed in reading: see `bigmodel.interfaces.Noting`
 
     def about(self) -> Mapping[str, Any]:
         return self.carried
