@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,7 +16,7 @@ from bigmodel.inference import Predictor, load
 from bigmodel.settings import Predict
 from bigmodel.signals import Stop
 from bigmodel.targets import build
-from bigmodel.words import printable
+from bigmodel.words import json_line, printable
 
 
 def run(config: Config, stop: Stop | None = None) -> None:
@@ -42,7 +41,7 @@ def run(config: Config, stop: Stop | None = None) -> None:
     answered = _answered(predictor, sources, settings.batch_size, asked, done)
     if settings.format == "json":
         for source, answer in answered:
-            print(json.dumps({"input": source} | answer), flush=True)
+            print(json_line({"input": source} | answer, sys.stdout.encoding), flush=True)
     else:
         for line in predictor.kind.table(sources if isinstance(sources, Sequence) else (), answered):
             print(line, flush=True)

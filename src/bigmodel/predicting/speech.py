@@ -15,7 +15,7 @@ from bigmodel.padding import padded
 from bigmodel.predicting.files import files
 from bigmodel.tasks.ctc import spelt
 from bigmodel.transcripts import beam_search, greedy
-from bigmodel.words import printable
+from bigmodel.words import columns_of, left, printable
 
 __all__ = ["Speech"]
 
@@ -58,11 +58,11 @@ class Speech:
         return answers
 
     def table(self, sources: Sequence[str], answered: Iterable[tuple[str, Mapping[str, Any]]]) -> Iterator[str]:
-        width = max(len(printable(text)) for text in ("file", *sources))
+        first = max(columns_of(printable(text)) for text in ("file", *sources))
         for number, (source, answer) in enumerate(answered):
             if number == 0:
-                yield f"{'file':<{width}}  probability  text"
-            yield f"{printable(source):<{width}}  {answer['probability']:>11.4f}  {answer['text']}"
+                yield f"{'file':<{first}}  probability  text"
+            yield f"{left(printable(source), first)}  {answer['probability']:>11.4f}  {printable(answer['text'])}"
 
     def example(self, count: int, generator: torch.Generator) -> Tensor:
         return torch.randn(count, _EXAMPLE_FRAMES, self._features.mels, generator=generator)

@@ -15,7 +15,7 @@ from bigmodel.padding import padded
 from bigmodel.predicting.files import lines
 from bigmodel.predicting.translating import EncoderDecoder, search
 from bigmodel.ranges import PositiveInt
-from bigmodel.words import printable
+from bigmodel.words import columns_of, left, printable
 
 __all__ = ["Translations"]
 
@@ -70,11 +70,11 @@ class Translations:
         return answers
 
     def table(self, sources: Sequence[str], answered: Iterable[tuple[str, Mapping[str, Any]]]) -> Iterator[str]:
-        width = max(len(printable(text)) for text in ("text", *sources))
+        first = max(columns_of(printable(text)) for text in ("text", *sources))
         for number, (source, answer) in enumerate(answered):
             if number == 0:
-                yield f"{'text':<{width}}  probability  becomes"
-            yield f"{printable(source):<{width}}  {answer['probability']:>11.4f}  {printable(answer['text'])}"
+                yield f"{'text':<{first}}  probability  becomes"
+            yield f"{left(printable(source), first)}  {answer['probability']:>11.4f}  {printable(answer['text'])}"
 
     def example(self, count: int, generator: torch.Generator) -> Tensor:
         """Sources of unequal length, and targets that have begun."""
