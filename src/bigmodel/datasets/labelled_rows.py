@@ -12,11 +12,13 @@ from typing import Literal
 
 from bigmodel.datasets import text_archives
 from bigmodel.datasets.class_folders import class_folders
-from bigmodel.datasets.rows import SHOWN, Format, read, refuse
+from bigmodel.datasets.rows import SHOWN, TYPED, Format, read, refuse
+from bigmodel.datasets.table_bytes import bare_name
 from bigmodel.datasets.text_encoding import codec, decoded
 from bigmodel.errors import DataError
 
 _BLANK = " \t\r\n"
+_TABLES = TYPED | {".csv", ".tsv", ".tab"}
 _LARGEST = 64 << 20  # bytes of one text
 
 
@@ -43,6 +45,7 @@ class Reader:
     broken: Literal["refuse", "skip"] = "refuse"
     what: str = "texts"
     skipped: Counter[str] = field(default_factory=Counter)  # by file
+    notes: list[str] = field(default_factory=list)
 
     def splits(self, path: Path, name: str) -> dict[str, list[Row]]:
         """The rows of a file, or of a folder's splits, under their names, with `name` for that of the file.
@@ -61,20 +64,26 @@ class Reader:
         return {name: self.table(path)}
 
     def table(self, file: Path) -> list[Row]:
-        """The rows of a table with a header; fields of `.tsv` are parted by tabs, and its quotes are letters."""
+        """The rows of a table; fields of `.tsv` are parted by tabs, and its quotes are letters.
+
+        Raises:
+            DataError: the file cannot be read, holds nothing, or has bad rows; each is named by file, line and column.
+        """
+        found = read(file, _format(file, self.separator, self.encoding, self.broken), [self.label_column])
+        column = _column(file, self.text_columns, list(found.columns))
+        self.notes += found.notes
+        self.skipped[str(file)] += len(found.skipped)
+        faults = found.faults([column, self.label_column])
 
         def rows() -> Iterator[Row | str]:
-            for row in read(file, _format(file, self.separator), [self.label_column]):
-                column = _column(file, self.text_columns, list(row.columns))
-                try:
-                    cells = {column: row.text(column), self.label_column: row.text(self.label_column)}
-                except DataError as error:
-                    yield from error.lines
-                    continue
-                empty = [name for name, cell in cells.items() if not cell]
-                yield from (f"{row.place}: column '{name}': empty" for name in empty[:1])
-                if not empty:
-                    yield Row(row.place, *cells.values())
+            cells = zip(found.texts(column), found.texts(self.label_column), strict=True)
+            for number, (text, label) in enumerate(cells):
+                if number in faults:
+                    yield faults[number]
+                elif text and label:
+                    yield Row(found.place(number), text, label)
+                else:
+                    yield f"{found.place(number)}: column '{self.label_column if text else column}': empty"
 
         return self._sound(file, rows())
 
@@ -145,7 +154,7 @@ class Reader:
 
 def is_table(path: Path) -> bool:
     """Whether its name is that of a table."""
-    return path.name.lower().removesuffix(".gz").endswith((".csv", ".tsv", ".parquet"))
+    return Path(bare_name(str(path))).suffix in _TABLES
 
 
 def texts_of(
@@ -156,16 +165,17 @@ def texts_of(
     Raises:
         DataError: the file cannot be read, or has none of the `columns`.
     """
-    rows = read(file, _format(file, separator))
-    if not rows:
+    found = read(file, _format(file, separator, encoding))
+    column = _column(file, columns, list(found.columns))
+    refuse([*found.faults([column]).values()], file)
+    if not found:
         raise DataError(f"{file}: holds no texts")
-    column = _column(file, columns, list(rows[0].columns))
-    return [row.text(column) for row in rows], [name for name in rows[0].columns if name != column]
+    return found.texts(column), [name for name in found.columns if name != column]
 
 
 def columns_of(file: Path, separator: str | None, encoding: str | None) -> list[str]:
     """The names of a table's columns. DataError where it cannot be read."""
-    return list(read(file, _format(file, separator)).columns)
+    return list(read(file, _format(file, separator, encoding)).columns)
 
 
 def _column(file: Path, wanted: Sequence[str], known: Sequence[str]) -> str:
@@ -175,9 +185,12 @@ def _column(file: Path, wanted: Sequence[str], known: Sequence[str]) -> str:
     return found
 
 
-def _format(file: Path, separator: str | None) -> Format:
-    tabs = file.name.lower().removesuffix(".gz").endswith(".tsv")
-    return Format(separator=separator or ("\t" if tabs else ","), quoted=not tabs, strip=_BLANK)
+def _format(
+    file: Path, separator: str | None, encoding: str | None, broken: Literal["refuse", "skip"] = "refuse"
+) -> Format:
+    """Quotes are letters in `.tsv`, unless a separator is stated."""
+    tabs = separator is None and bare_name(str(file)).endswith(".tsv")
+    return Format(separator=separator, quoted=not tabs, strip=_BLANK, encoding=encoding, broken=broken)
 
 
 def _content(file: Path) -> bytes:

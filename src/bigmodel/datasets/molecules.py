@@ -161,8 +161,8 @@ def strings(
 
 
 def _sound(
-    rows: list[Row], file: Path, smiles: str, targets: Sequence[str] = (), target_is: str | None = None
-) -> list[Row]:
+    rows: Sequence[Row], file: Path, smiles: str, targets: Sequence[str] = (), target_is: str | None = None
+) -> Sequence[Row]:
     """The rows of a file, if none is bad and there are any."""
     problems: list[str] = [] if rows else [f"{file}: holds no rows"]
     for row in rows:
@@ -191,7 +191,7 @@ def _check(row: Row, smiles: str, targets: Sequence[str], target_is: str | None)
             raise row.wrong(target, f"'{row.text(target)}' is neither 0 nor 1")
 
 
-def _splits(rows: Sequence[Row], smiles: str, val_fraction: float, test_fraction: float) -> dict[str, list[Row]]:
+def _splits(rows: Sequence[Row], smiles: str, val_fraction: float, test_fraction: float) -> dict[str, Sequence[Row]]:
     """The rows of each split, those of one string together."""
     texts = [row.text(smiles) for row in rows]
     parts = cut([*dict(zip(texts, rows, strict=True)).values()], None, val_fraction, test_fraction)

@@ -60,7 +60,7 @@ class Tables:
             raise DataError(f"{source}: there is no such row; rows are named as people.csv:2")
         return self._encoding([self._read[source]])[0]
 
-    def _rows(self, file: str) -> list[rows.Row]:
+    def _rows(self, file: str) -> Sequence[rows.Row]:
         found = rows.read(file, self._format, self._encoding.columns)
         self._read |= {row.place: row for row in found}
         return found
