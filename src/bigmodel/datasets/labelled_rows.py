@@ -4,7 +4,6 @@ tars of texts.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,7 +34,7 @@ class Row:
 class Reader:
     """How files of texts are read. `text_columns` are the names that the texts' column may have.
 
-    Of bad rows `refuse` reports the first few and the number of all; `skip` leaves them out, counted in `skipped`.
+    Of bad rows `refuse` reports the first few and the number of all; `skip` leaves them out, counted in `notes`.
     """
 
     text_columns: Sequence[str]
@@ -44,8 +43,7 @@ class Reader:
     encoding: str | None = None
     broken: Literal["refuse", "skip"] = "refuse"
     what: str = "texts"
-    skipped: Counter[str] = field(default_factory=Counter)  # by file
-    notes: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)  # what was left out or renamed
 
     def splits(self, path: Path, name: str) -> dict[str, list[Row]]:
         """The rows of a file, or of a folder's splits, under their names, with `name` for that of the file.
@@ -72,7 +70,6 @@ class Reader:
         found = read(file, _format(file, self.separator, self.encoding, self.broken), [self.label_column])
         column = _column(file, self.text_columns, list(found.columns))
         self.notes += found.notes
-        self.skipped[str(file)] += len(found.skipped)
         faults = found.faults([column, self.label_column])
 
         def rows() -> Iterator[Row | str]:
@@ -85,7 +82,7 @@ class Reader:
                 else:
                     yield f"{found.place(number)}: column '{self.label_column if text else column}': empty"
 
-        return self._sound(file, rows())
+        return self._sound(file, rows(), found.skipped)
 
     def _questions(self, file: Path) -> Iterator[Row | str]:
         """Lines as `NUM:dist How far is it ?`: of the label what is before the colon, then a blank, then the text.
@@ -132,10 +129,10 @@ class Reader:
             for split, files in found.splits.items()
         }
 
-    def _sound(self, path: Path, found: Iterator[Row | str]) -> list[Row]:
-        """The rows, if none is bad or bad ones are skipped, and there are any."""
+    def _sound(self, path: Path, found: Iterator[Row | str], skipped: Sequence[str] = ()) -> list[Row]:
+        """The rows, if none is bad or bad ones are skipped, and there are any; some were `skipped` before."""
         rows: list[Row] = []
-        problems: list[str] = []
+        problems = list(skipped)
         for one in found:
             if isinstance(one, Row):
                 rows.append(one)
@@ -146,7 +143,9 @@ class Reader:
             problems[place] += "; dataset.broken=skip leaves such rows out"
             refuse(problems, path)
         elif problems:
-            self.skipped[str(path)] += len(problems)
+            self.notes.append(
+                f"{path}: {len(problems):,} bad rows left out (dataset.broken=skip), the first: {problems[0]}"
+            )
         if not rows:
             raise DataError(f"{path}: holds no {self.what}")
         return rows

@@ -79,9 +79,7 @@ def labelled_text(
     rows: _Rows = {}
     for split, file in files.items():
         rows |= {name: part for name, part in reader.splits(file, split).items() if name == split or name not in files}
-    notes = reader.notes + [
-        f"{file}: {count:,} bad rows left out (dataset.broken=skip)" for file, count in reader.skipped.items() if count
-    ]
+    notes = [*reader.notes]
     names = class_names or {}
     rows = {
         split: [replace(row, label=names.get(row.label, row.label)) for row in part] for split, part in rows.items()

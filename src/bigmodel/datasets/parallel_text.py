@@ -62,9 +62,7 @@ def parallel_text(
         if name is not None:
             file = find(data_dir, name, split, None)
             splits[split] = [(row.text, row.label) for row in reader.table(file)]
-    notes = reader.notes + [
-        f"{file}: {count:,} bad rows left out (dataset.broken=skip)" for file, count in reader.skipped.items() if count
-    ]
+    notes = [*reader.notes]
     made = _dataset(splits, val_fraction, test_fraction, tokenizer, vocabulary, context, vocab_size, characters)
     columns = {"text_column": [source_column], "separator": separator, "encoding": encoding}
     return replace(made, carried={**made.carried, **columns}, notes=notes)

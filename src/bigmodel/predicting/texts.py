@@ -85,7 +85,7 @@ class Texts:
                     f"input: '{clip(file)}' is a table, and this model was trained on plain text, so no column is "
                     "known; write the texts to a .txt file, one in each line"
                 )
-            found, ignored = texts_of(path, self.columns, self.separator, self.encoding)
+            found, ignored = self._of_table(path)
             self.notes += [f"{file}: columns not looked at: {', '.join(ignored)}"] if ignored else []
             return found
         if text_archives.is_archive(path):
@@ -96,6 +96,15 @@ class Texts:
             return [line for line in lines if line]
         text = content(file, self.encoding)
         return _lines(text) if not self.by_file else [text.strip()]
+
+    def _of_table(self, path: Path) -> tuple[list[str], list[str]]:
+        """The texts and the columns not looked at; in UTF-8 or else in the encoding of the training texts."""
+        try:
+            return texts_of(path, self.columns, self.separator, None)
+        except DataError as error:
+            if self.encoding is None:
+                raise DataError(*(line.replace("dataset.encoding", "encoding") for line in error.lines)) from error
+        return texts_of(path, self.columns, self.separator, self.encoding)
 
 
 def _refuse_name(given: str) -> None:
