@@ -193,6 +193,8 @@ def _format(
 
 
 def _content(file: Path) -> bytes:
+    if not file.is_file():  # opening a pipe could wait forever
+        raise DataError(f"{file}: is no regular file")
     try:
         if (size := file.stat().st_size) > _LARGEST:
             raise DataError(f"{file}: {size:,} bytes are more than one text")

@@ -54,7 +54,7 @@ class TextSource:
             if not is_table(file) and self.column is not None:
                 raise DataError(f"{file}: is no table, so it has no column '{self.column}'; leave text_column null")
             if not text_archives.is_archive(file):
-                self.notes += _looks_strange(file, self.column)
+                self.notes += _looks_strange(file, self.column, self.encoding)
 
     def _of_folder(self) -> list[Path]:
         everything = sorted(file for file in self.path.rglob("*") if file.is_file())
@@ -136,7 +136,7 @@ def _wrong_bytes(file: Path, encoding: str | None, error: UnicodeError) -> DataE
     return refusal(content, str(file.absolute()), encoding)
 
 
-def _looks_strange(file: Path, column: str | None) -> list[str]:
+def _looks_strange(file: Path, column: str | None, encoding: str | None) -> list[str]:
     """A note on a text file that seems to hold markup or JSON, which a model would learn as it stands."""
     if column is not None:
         return []
@@ -147,6 +147,8 @@ def _looks_strange(file: Path, column: str | None) -> list[str]:
             head = raw.read(_HEAD)
     except DataError:
         return []  # said when it is read
+    if b"\0" in head and codec(encoding) == "utf-8-sig":  # in a sparse file the first line might never end
+        raise refusal(head, str(file.absolute()), encoding)
     first = next((line for line in head.splitlines() if line.strip()), b"").strip()
     if first[:1] in (b"{", b"[") and (isinstance(_parsed(first), (dict, list)) or first in (b"{", b"[")):
         return [
