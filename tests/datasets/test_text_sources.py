@@ -14,6 +14,7 @@ from bigmodel.datasets.labelled_text import labelled_text
 from bigmodel.datasets.text import names, text
 from bigmodel.datasets.tokenizers import restored
 from bigmodel.errors import ConfigError, DataError
+from bigmodel.predicting.sentences import Sentences
 
 HOW = {"text_column": "text", "label_column": "label", "tokenizer": "word", "min_count": 1, "context": 40}
 POEMS = [f"第{n}首 秋風清，秋月明" for n in range(12)]
@@ -211,3 +212,12 @@ def test_names_may_hold_blanks(tmp_path: Path) -> None:
     (tmp_path / "n.txt").write_text("\ufeffNew York\n\nRome \n", encoding="utf-8")
     dataset = names(str(tmp_path / "n.txt"), "", context=4, val_fraction=0.0)
     assert sorted(_written(dataset).strip("\n").split("\n")) == ["New York", "Rome"]
+
+
+def test_tables_without_a_header(tmp_path: Path) -> None:
+    (tmp_path / "a.tsv").write_text('ham\tcome "home"\nspam\twin, win\n', encoding="utf-8")
+    dataset = _labelled(tmp_path, "a.tsv", columns=["label", "text"])
+    assert dataset.about()["classes"] == ["ham", "spam"]
+    assert _decoded(dataset) == ['come"home"', "win,win"]
+    kind = {key: value for key, value in dataset.about().items() if key != "kind"}
+    assert Sentences(**kind).find(str(tmp_path / "a.tsv")) == ['come "home"', "win, win"]

@@ -43,6 +43,7 @@ class Reader:
     encoding: str | None = None
     broken: Literal["refuse", "skip"] = "refuse"
     what: str = "texts"
+    columns: Sequence[str] | None = None  # where the file has no header
     notes: list[str] = field(default_factory=list)  # what was left out or renamed
 
     def splits(self, path: Path, name: str) -> dict[str, list[Row]]:
@@ -67,7 +68,8 @@ class Reader:
         Raises:
             DataError: the file cannot be read, holds nothing, or has bad rows; each is named by file, line and column.
         """
-        found = read(file, _format(file, self.separator, self.encoding, self.broken), [self.label_column])
+        form = _format(file, self.separator, self.encoding, self.columns, self.broken)
+        found = read(file, form, [self.label_column])
         column = _column(file, self.text_columns, list(found.columns))
         self.notes += found.notes
         faults = found.faults([column, self.label_column])
@@ -157,14 +159,20 @@ def is_table(path: Path) -> bool:
 
 
 def texts_of(
-    file: Path, columns: Sequence[str], separator: str | None, encoding: str | None
+    file: Path,
+    columns: Sequence[str],
+    separator: str | None,
+    encoding: str | None,
+    names: Sequence[str] | None = None,
 ) -> tuple[list[str], list[str]]:
-    """The texts of a table, empty ones too, and the names of the columns that were not looked at.
+    """The texts of a table, empty ones too, and the names of the columns that were not looked at. `columns` are the
+    names that the texts' may have; `names` those of all columns, where the file has no header.
 
     Raises:
         DataError: the file cannot be read, or has none of the `columns`.
     """
-    found = read(file, _format(file, separator, encoding))
+    wanted = [name for name in columns if name in names][:1] if names else []
+    found = read(file, _format(file, separator, encoding, names), wanted)
     column = _column(file, columns, list(found.columns))
     refuse([*found.faults([column]).values()], file)
     if not found:
@@ -185,11 +193,15 @@ def _column(file: Path, wanted: Sequence[str], known: Sequence[str]) -> str:
 
 
 def _format(
-    file: Path, separator: str | None, encoding: str | None, broken: Literal["refuse", "skip"] = "refuse"
+    file: Path,
+    separator: str | None,
+    encoding: str | None,
+    columns: Sequence[str] | None = None,
+    broken: Literal["refuse", "skip"] = "refuse",
 ) -> Format:
     """Quotes are letters in `.tsv`, unless a separator is stated."""
     tabs = separator is None and bare_name(str(file)).endswith(".tsv")
-    return Format(separator=separator, quoted=not tabs, strip=_BLANK, encoding=encoding, broken=broken)
+    return Format(columns, separator, quoted=not tabs, strip=_BLANK, encoding=encoding, broken=broken)
 
 
 def _content(file: Path) -> bytes:

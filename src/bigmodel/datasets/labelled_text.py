@@ -49,6 +49,7 @@ def labelled_text(
     source: str | None = None,
     class_names: Mapping[str, str] | None = None,
     classes: Sequence[str] | None = None,
+    columns: Sequence[str] | None = None,
     separator: str | None = None,
     encoding: str | None = None,
     broken: Literal["refuse", "skip"] = "refuse",
@@ -57,9 +58,9 @@ def labelled_text(
     num_classes: PositiveInt | None = None,
     vocab_size: PositiveInt | None = None,
 ) -> TensorDataset:
-    """Files, relative to `data_dir` or its folder `text`: tables with a header, where `text_column` is the name of the
-    text's column, or those that it may have; `.label` as TREC has them; a folder with one of `.txt` files a class, or
-    with `train`, `val` and `test` of such; a tar of KEY.txt and KEY.cls.
+    """Files, relative to `data_dir` or its folder `text`: tables with a header, or whose names are `columns`, where
+    `text_column` is the name of the text's column, or those that it may have; `.label` as TREC has them; a folder with
+    one of `.txt` files a class, or with `train`, `val` and `test` of such; a tar of KEY.txt and KEY.cls.
 
     Inputs are tokens (N, context), int64, filled up with -1; of longer texts the end is cut off. Words, or characters,
     are learned from the training texts, less those held out; one that they hold fewer than `min_count` times is the
@@ -73,7 +74,7 @@ def labelled_text(
         ValueError: the number of classes or tokens is not the data's.
     """
     text_columns = [text_column] if isinstance(text_column, str) else list(text_column)
-    reader = Reader(text_columns, label_column, separator, encoding, broken)
+    reader = Reader(text_columns, label_column, separator, encoding, broken, columns=columns)
     named = {"train": train, "val": val, "test": test}
     files = {split: _found(data_dir, split, file, source) for split, file in named.items() if file is not None}
     rows: _Rows = {}
@@ -122,7 +123,7 @@ def labelled_text(
         for split, part in rows.items()
     }
     of_classes = {"classes": known} if predicts == "class" else {}
-    columns = {"text_column": text_columns, "label_column": label_column, "separator": separator}
+    written = {"text_column": text_columns, "label_column": label_column, "columns": columns, "separator": separator}
     return TensorDataset(
         splits,
         facts=facts,
@@ -133,7 +134,7 @@ def labelled_text(
             **of_classes,
             "tokenizer": dict(made.carried),
             "context": context,
-            **columns,
+            **written,
             "encoding": encoding,
             "by_file": files["train"].is_dir(),
         },

@@ -36,6 +36,7 @@ def parallel_text(
     test_fraction: BelowOne = 0.0,
     val: str | None = None,
     test: str | None = None,
+    columns: Sequence[str] | None = None,
     separator: str | None = None,
     encoding: str | None = None,
     broken: Literal["refuse", "skip"] = "refuse",
@@ -55,7 +56,7 @@ def parallel_text(
         DataError: a file is missing or has bad rows; each is named by file, line and column.
         ValueError: the number of tokens, or the characters, are not the data's.
     """
-    reader = Reader([source_column], target_column, separator, encoding, broken, "pairs")
+    reader = Reader([source_column], target_column, separator, encoding, broken, "pairs", columns)
     named = {"train": train, "val": val, "test": test}
     splits: dict[str, _Pairs] = {}
     for split, name in named.items():
@@ -64,8 +65,8 @@ def parallel_text(
             splits[split] = [(row.text, row.label) for row in reader.table(file)]
     notes = [*reader.notes]
     made = _dataset(splits, val_fraction, test_fraction, tokenizer, vocabulary, context, vocab_size, characters)
-    columns = {"text_column": [source_column], "separator": separator, "encoding": encoding}
-    return replace(made, carried={**made.carried, **columns}, notes=notes)
+    written = {"text_column": [source_column], "columns": columns, "separator": separator, "encoding": encoding}
+    return replace(made, carried={**made.carried, **written}, notes=notes)
 
 
 def catalogues(

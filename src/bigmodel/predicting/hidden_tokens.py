@@ -36,10 +36,11 @@ class HiddenTokens(Sentences):
         separator: str | None = None,
         encoding: str | None = None,
         by_file: bool = False,
+        columns: Sequence[str] | None = None,
     ) -> None:
         tokens = restored(tokenizer)
         classes = [tokens.decode([number]) for number in range(tokens.size)]
-        super().__init__(classes, tokenizer, context, text_column, label_column, separator, encoding, by_file)
+        super().__init__(classes, tokenizer, context, text_column, label_column, separator, encoding, by_file, columns)
 
     def read(self, source: str) -> Tensor:
         """int64 (T,); the hidden token is the number after the vocabulary's last.

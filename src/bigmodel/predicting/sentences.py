@@ -39,13 +39,14 @@ class Sentences:
         separator: str | None = None,
         encoding: str | None = None,
         by_file: bool = False,
+        columns: Sequence[str] | None = None,
     ) -> None:
         if not classes:
             raise ValueError("classes: there are none")
         if context > _LONGEST:
             raise ValueError(f"context: no model reads {context} tokens at once")
         self._classes, self._tokenizer, self._context = classes, restored(tokenizer), context
-        self.texts = Texts(text_column, separator, encoding, by_file)
+        self.texts = Texts(text_column, separator, encoding, by_file, columns)
 
     def find(self, given: str) -> Sequence[str]:
         """Empty lines are passed over."""

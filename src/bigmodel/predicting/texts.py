@@ -29,8 +29,11 @@ class OfTexts(Protocol):
 
 
 class Texts:
-    """How a model's texts are found. `columns` are the names that the texts' column may have in a table, none for a
-    model that was trained on plain text; `by_file` says that a file is one text, else each line of it is.
+    """How a model's texts are found.
+
+    `columns` are the names that the texts' column may have in a table, none for a model that was trained on plain text;
+    `names` are those of all columns, where tables have no header. `by_file` says that a file is one text, else each
+    line of it is.
 
     `notes` say what of the last input was not looked at.
     """
@@ -41,7 +44,9 @@ class Texts:
         separator: str | None = None,
         encoding: str | None = None,
         by_file: bool = False,
+        names: Sequence[str] | None = None,
     ) -> None:
+        self.names = names
         self.columns, self.separator, self.encoding, self.by_file = columns, separator, encoding, by_file
         self.notes: list[str] = []
 
@@ -100,11 +105,11 @@ class Texts:
     def _of_table(self, path: Path) -> tuple[list[str], list[str]]:
         """The texts and the columns not looked at; in UTF-8 or else in the encoding of the training texts."""
         try:
-            return texts_of(path, self.columns, self.separator, None)
+            return texts_of(path, self.columns, self.separator, None, self.names)
         except DataError as error:
             if self.encoding is None:
                 raise DataError(*(line.replace("dataset.encoding", "encoding") for line in error.lines)) from error
-        return texts_of(path, self.columns, self.separator, self.encoding)
+        return texts_of(path, self.columns, self.separator, self.encoding, self.names)
 
 
 def _refuse_name(given: str) -> None:

@@ -37,11 +37,12 @@ class Translations:
         text_column: Sequence[str] = (),
         separator: str | None = None,
         encoding: str | None = None,
+        columns: Sequence[str] | None = None,
     ) -> None:
         if context > _LONGEST:
             raise ValueError(f"context: no model reads {context} tokens at once")
         self._tokenizer, self._context = restored(tokenizer), context
-        self.texts = Texts(text_column, separator, encoding)
+        self.texts = Texts(text_column, separator, encoding, names=columns)
 
     def find(self, given: str) -> Sequence[str]:
         """Empty lines are passed over."""
