@@ -43,7 +43,8 @@ class Parts:
     @property
     def notes(self) -> list[str]:
         """What the dataset says that it guessed, dropped or changed."""
-        return [printable(f"note: {line}") for line in self.dataset.notes] if isinstance(self.dataset, Noting) else []
+        lines = self.dataset.notes if isinstance(self.dataset, Noting) else ()
+        return [printable(line if line.startswith("warning: ") else f"note: {line}") for line in lines]
 
 
 def assemble(config: Config, fresh: bool = True) -> Parts:
