@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import bigmodel
-from bigmodel.errors import DataError
+from bigmodel.errors import ConfigError, DataError
 from conftest import Answer, call, is_quiet
 
 
@@ -153,3 +153,18 @@ def test_what_was_left_out_is_told(tmp_path: Path) -> None:
     assert answer.code == 0, answer.err
     assert line in answer.out
     assert line in (answer.run / "train.log").read_text(encoding="utf-8")
+
+
+def test_a_byte_order_mark_is_no_part_of_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    from bigmodel.predicting.files import files
+
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"\xef\xbb\xbfa.png\r\nb.png\n")))
+    assert list(files("-", frozenset({".png"}), "image")) == ["a.png", "b.png"]
+
+
+@pytest.mark.parametrize(("key", "value"), [("separator", "much"), ("encoding", "base64")])
+def test_a_strangers_checkpoint_says_how_tables_are_written(key: str, value: str) -> None:
+    from bigmodel.predicting.sentences import Sentences
+
+    with pytest.raises((ValueError, ConfigError), match=key):
+        Sentences(["+"], {"name": "byte"}, 8, **{key: value})

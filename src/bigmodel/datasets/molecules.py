@@ -40,6 +40,7 @@ def molecules(
     test_fraction: BelowOne = 0.0,
     test: str | None = None,
     separator: str = ",",
+    encoding: str | None = None,
     missing: Sequence[str] = ("",),
     source: str | None = None,
     vocab_size: PositiveInt | None = None,
@@ -65,7 +66,7 @@ def molecules(
         raise ConfigError(f"dataset.targets: target_is={target_is} needs one column, or labels one or more")
     if len(set(targets)) < len(targets):
         raise ConfigError(f"dataset.targets: names a column twice: {', '.join(targets)}")
-    form = Format(separator=separator, missing=missing, strip=_BLANK)
+    form = Format(separator=separator, missing=missing, strip=_BLANK, encoding=encoding)
     file = find(root, train, "train", source)
     rows = _sound(read(file, form, [smiles, *targets]), file, smiles, targets, target_is)
     splits = _splits(rows, smiles, val_fraction, 0.0 if test else test_fraction)
@@ -100,6 +101,7 @@ def molecules(
             "context": context,
             "text_column": [smiles],
             "separator": separator,
+            "encoding": encoding,
         },
         fingerprint=fingerprint([tensor for pair in tensors.values() for tensor in pair]),
         trimmed=True,

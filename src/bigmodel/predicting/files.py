@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import glob
 import os
@@ -47,8 +48,8 @@ def files(given: str, suffixes: Set[str], what: str) -> Iterable[str]:
 
 def _named(what: str) -> Iterator[str]:
     found = False
-    for line in sys.stdin.buffer:  # names are bytes, and need not be text
-        if name := os.fsdecode(line.rstrip(b"\r\n")):
+    for number, line in enumerate(sys.stdin.buffer):  # names are bytes, and need not be text
+        if name := os.fsdecode((line if number else line.removeprefix(codecs.BOM_UTF8)).rstrip(b"\r\n")):
             found = True
             yield name
     if not found:

@@ -30,8 +30,9 @@ class TextNumber(Sentences):
         context: PositiveInt,
         text_column: Sequence[str] = (),
         separator: str | None = None,
+        encoding: str | None = None,
     ) -> None:
-        super().__init__([target], tokenizer, context, text_column, separator=separator)
+        super().__init__([target], tokenizer, context, text_column, separator=separator, encoding=encoding)
         self._mean, self._std = target_mean, target_std
 
     def answers(self, model: nn.Module, inputs: Tensor, top: int | None = None, **_: Any) -> list[dict[str, Any]]:
@@ -56,8 +57,9 @@ class TextLabels(Sentences):
         context: PositiveInt,
         text_column: Sequence[str] = (),
         separator: str | None = None,
+        encoding: str | None = None,
     ) -> None:
-        super().__init__(labels, tokenizer, context, text_column, separator=separator)
+        super().__init__(labels, tokenizer, context, text_column, separator=separator, encoding=encoding)
 
     def answers(self, model: nn.Module, inputs: Tensor, top: int | None = None, **_: Any) -> list[dict[str, Any]]:
         rows = model(inputs).float().sigmoid().tolist()

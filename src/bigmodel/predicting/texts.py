@@ -11,6 +11,8 @@ from typing import Protocol, runtime_checkable
 
 from bigmodel.datasets import text_archives
 from bigmodel.datasets.labelled_rows import is_table, texts_of
+from bigmodel.datasets.table_format import delimiter
+from bigmodel.datasets.text_encoding import codec
 from bigmodel.errors import DataError
 from bigmodel.predicting.files import content, files, standard_input
 from bigmodel.words import clip
@@ -36,6 +38,10 @@ class Texts:
     line of it is.
 
     `notes` say what of the last input was not looked at.
+
+    Raises:
+        ConfigError: there is no such encoding.
+        ValueError: the separator is none.
     """
 
     def __init__(
@@ -46,6 +52,9 @@ class Texts:
         by_file: bool = False,
         names: Sequence[str] | None = None,
     ) -> None:
+        codec(encoding)
+        if separator is not None:
+            delimiter(separator)
         self.names = names
         self.columns, self.separator, self.encoding, self.by_file = columns, separator, encoding, by_file
         self.notes: list[str] = []
