@@ -85,7 +85,7 @@ MUTATIONS = (
         "predicting/texts.py",
         "if _FILE.fullmatch(given):",
         "if False:",
-        "tests/commands/test_texts.py",
+        "tests/commands/test_texts.py::test_a_model_of_plain_text_takes_no_table",
     ),
     _one(
         "a momentum read from a file keeps its own layout",
