@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -221,3 +222,17 @@ def test_tables_without_a_header(tmp_path: Path) -> None:
     assert _decoded(dataset) == ['come"home"', "win,win"]
     kind = {key: value for key, value in dataset.about().items() if key != "kind"}
     assert Sentences(**kind).find(str(tmp_path / "a.tsv")) == ['come "home"', "win, win"]
+
+
+def test_the_line_of_a_wrong_byte_far_in(tmp_path: Path) -> None:
+    file = tmp_path / "long.txt"
+    file.write_bytes("宝 plain\n".encode() * 150_000 + "très long\n".encode("cp1252") * 3)
+    with pytest.raises(DataError, match=r"long\.txt: not text in UTF-8 \(line 150001 holds the byte 0xe8\)"):
+        _text(file)
+    (tmp_path / "sparse.txt").touch()
+    os.truncate(tmp_path / "sparse.txt", 1 << 40)
+    with pytest.raises(DataError, match=r"sparse\.txt: not text in UTF-8"):
+        _text(tmp_path / "sparse.txt")
+    os.mkfifo(tmp_path / "pipe.txt")
+    with pytest.raises(DataError, match="there is no text at"):
+        _text(tmp_path / "pipe.txt")

@@ -116,6 +116,7 @@ class Reader:
 
     def _folder(self, folder: Path, name: str) -> dict[str, list[Row]]:
         found = class_folders(str(folder), frozenset({".txt"}), "texts")
+        self.notes += getattr(found, "notes", ())
 
         def rows(paths: Sequence[str], labels: Sequence[int]) -> Iterator[Row | str]:
             for path, label in zip(paths, labels, strict=True):

@@ -66,26 +66,29 @@ def decoded(content: bytes, place: str, encoding: str | None = None, key: str = 
     return text
 
 
-def refusal(content: bytes, place: str, encoding: str | None, key: str = "dataset.encoding") -> DataError:
-    """What is wrong with bytes that are no text in this encoding, and which settings would read them."""
+def refusal(
+    content: bytes, place: str, encoding: str | None, key: str = "dataset.encoding", lines_before: int = 0
+) -> DataError:
+    """What is wrong with bytes that are no text in this encoding, and which settings would read them; so many lines of
+    the file are before them.
+    """
     for start, what in _BINARY.items():
         if content.startswith(start):
             return DataError(f"{place}: not text but {what}")
     name = codec(encoding).removesuffix("-sig").upper()
     found = candidates(content)
+    what = f"{place}: not text in {name}{_where(content, lines_before)}"
     if not found:
-        return DataError(
-            f"{place}: not text in {name}, nor in an encoding known here; save it as UTF-8{_where(content)}"
-        )
+        return DataError(f"{what}, nor in an encoding known here; save it as UTF-8")
     shown = ", or ".join(f"{key}={one} if it says '{text}'" for one, text in found.items())
-    return DataError(f"{place}: not text in {name}{_where(content)}; set {shown}")
+    return DataError(f"{what}; set {shown}")
 
 
-def _where(content: bytes) -> str:
+def _where(content: bytes, before: int) -> str:
     try:
         content.decode("utf-8")
     except UnicodeDecodeError as error:
-        return f" (line {content[: error.start].count(10) + 1} holds the byte 0x{content[error.start]:02x})"
+        return f" (line {before + content[: error.start].count(10) + 1} holds the byte 0x{content[error.start]:02x})"
     return " (it holds zero bytes)" if b"\0" in content else ""
 
 

@@ -5,6 +5,7 @@ What only looks like text is refused: a model would learn the commas of a table 
 
 from __future__ import annotations
 
+import codecs
 import json
 from collections import Counter
 from collections.abc import Iterator
@@ -61,7 +62,8 @@ class TextSource:
         tables = self.column is not None
         found = [file for file in everything if (is_table(file) if tables else _is_text(file))]
         kind = "tables" if tables else "texts (.txt)"
-        others = Counter(_suffix(file) or "no suffix" for file in everything if file not in set(found))
+        taken = set(found)
+        others = Counter(_suffix(file) or "no suffix" for file in everything if file not in taken)
         shown = ", ".join(f"{count} {suffix}" for suffix, count in others.most_common(_SHOWN))
         if not found:
             also = f"; it holds {shown}, which can be named one by one" if shown else ""
@@ -97,7 +99,7 @@ class TextSource:
                         raise UnicodeError("zero bytes")
                     yield text
         except UnicodeError as error:
-            raise _wrong_bytes(file, self.encoding, error) from error
+            raise _wrong_bytes(file, self.encoding) from error
         except OSError as error:
             raise DataError(f"{file.absolute()}: cannot be read: {error.strerror or error}") from error
 
@@ -122,18 +124,19 @@ def _is_text(file: Path) -> bool:
     return _suffix(file) == ".txt"
 
 
-def _wrong_bytes(file: Path, encoding: str | None, error: UnicodeError) -> DataError:
-    """The refusal that the bytes around the first wrong one lead to."""
-    content = b""
+def _wrong_bytes(file: Path, encoding: str | None) -> DataError:
+    """The refusal that the block with the first wrong byte leads to."""
+    decoder, lines, block = codecs.getincrementaldecoder(codec(encoding))(), 0, b""
     with opened(file) as raw:
         while block := raw.read(_PIECE):
-            content = content[-_HEAD:] + block
             try:
-                block.decode(codec(encoding))
-            except UnicodeDecodeError as wrong:
-                if wrong.start < len(block) - 4 and wrong.start > 4:
+                if "\0" in decoder.decode(block):
                     break
-    return refusal(content, str(file.absolute()), encoding)
+            except UnicodeError:
+                break
+            lines += block.count(b"\n")
+    begin = block.find(b"\n") + 1 if lines else 0  # a later block may begin within a character
+    return refusal(block[begin:], str(file.absolute()), encoding, lines_before=lines + bool(begin))
 
 
 def _looks_strange(file: Path, column: str | None, encoding: str | None) -> list[str]:
