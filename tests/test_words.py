@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
+import sys
 
 import pytest
 
+from bigmodel.guard import _open_streams
 from bigmodel.results.tables import table
 from bigmodel.words import clip, columns_of, cut, json_line, left, printable, right
 
@@ -43,3 +46,11 @@ def test_wide_letters_take_two_columns_and_marks_none() -> None:
     lines = table(["name", "n"], [["宝宝", "1"], ["abc", "10"]])
     assert [columns_of(line) for line in lines] == [8, 8, 8]
     assert all(columns_of(line) <= 9 for line in table(["name", "n"], [["宝宝宝宝宝宝宝宝", "1"]], 9))
+
+
+def test_a_letter_that_the_terminal_lacks_is_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", stream)
+    _open_streams()
+    print("宝", flush=True)
+    assert stream.buffer.getvalue() == b"\\u5b9d\n"  # type: ignore[attr-defined]
