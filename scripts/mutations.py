@@ -39,6 +39,7 @@ def _one(name: str, file: str, old: str, new: str, *tests: str) -> Mutation:
 
 
 SWEEPS = "tests/faults/test_sweeps.py"
+DAMAGE = "tests/test_resume_damage.py"
 CHECKPOINT, ARCHIVE, DAMAGED = (
     "tests/test_checkpoint.py",
     "tests/test_archive.py",
@@ -143,8 +144,8 @@ MUTATIONS = (
     _one(
         "pruning takes the best",
         "checkpoint.py",
-        "if int(path.name[5:]) != also:",
-        "if True:",
+        "if path not in kept and int(path.name[5:]) != also:",
+        "if path not in kept:",
         f"{CHECKPOINT}::test_pruning_keeps_two_at_least_and_the_best",
     ),
     _one(
@@ -192,10 +193,87 @@ MUTATIONS = (
     _one(
         "metrics are not cut on resume",
         "run_directory.py",
-        'whole = line.endswith(b"\\n") and event["step"] <= step and event["split"] != "test"',
-        "whole = event is not None",
+        'elif record["step"] <= step and record["split"] != "test":',
+        "else:",
         "tests/test_properties.py::test_metrics_are_cut_at_the_step",
         "tests/test_resume.py::test_from_every_step_of_two_epochs",
+    ),
+    _one(
+        "a last line of metrics without its end is kept",
+        "run_directory.py",
+        '        if not line.endswith(b"\\n"):\n            break\n',
+        "",
+        f"{DAMAGE}::test_a_last_line_without_its_end_is_not_continued",
+    ),
+    _one(
+        "a damaged line of metrics takes what follows with it",
+        "run_directory.py",
+        "            damaged.append(number)\n",
+        "            damaged.append(number)\n            break\n",
+        f"{DAMAGE}::test_a_damaged_line_costs_itself_alone_and_is_told",
+    ),
+    _one(
+        "metrics are not held against the checkpoint",
+        "listeners/totals.py",
+        "if state is None or state == self.state():",
+        "if True:",
+        f"{DAMAGE}::test_a_changed_number_is_told",
+    ),
+    _one(
+        "what a run reached before it was resumed is not in its summary",
+        "commands/train.py",
+        '    warnings += totals.restore(records, saves.restored.get("metrics"))\n',
+        "",
+        "tests/test_resume.py::test_a_finished_run_resumes_to_itself",
+    ),
+    _one(
+        "config.yaml is not held against the checkpoint",
+        "resume.py",
+        "        if refusal or (key in _GROWS and changed_in_file):",
+        "        if False:",
+        f"{DAMAGE}::test_a_config_that_is_not_the_runs_is_refused",
+    ),
+    _one(
+        "the hash of config.yaml is not looked at",
+        "run_directory.py",
+        "return sealed(text) == text if seals else None",
+        "return None",
+        f"{DAMAGE}::test_before_the_first_save_nothing_but_the_hash_can_tell",
+    ),
+    _one(
+        "pointers are written before the checkpoint",
+        "checkpoint.py",
+        '    path = save(root, step, tensors, state, passing)\n    settle(root, step, state["best"], keep)\n',
+        '    settle(root, step, state["best"], keep)\n    path = save(root, step, tensors, state, passing)\n',
+        f"{CHECKPOINT}::test_what_points_at_a_checkpoint_follows_it",
+    ),
+    _one(
+        "data workers keep the lock",
+        "run_directory.py",
+        "        os.register_at_fork(after_in_child=self._file.close)",
+        "        pass",
+        "tests/test_resume.py::test_a_data_worker_that_outlives_its_parent_holds_no_lock",
+    ),
+    _one(
+        "what a stopped run has saved displaces what was due",
+        "checkpoint.py",
+        "counted = [path for path in known if not _is_passing(path)]",
+        "counted = known",
+        f"{DAMAGE}::test_what_a_stopped_run_has_saved_displaces_nothing",
+    ),
+    _one(
+        "the average of the weights is not warmed up",
+        "job.py",
+        "return min(decay, (1 + step) / (10 + step))",
+        "return decay",
+        "tests/test_train.py::test_ema_soon_forgets_the_random_start",
+    ),
+    _one(
+        "device=auto measures",
+        "precision.py",
+        "    if None in (device.precision, device.channels_last):\n        _settle_by_rule(device, model, narrow)\n",
+        '    device.precision, device.channels_last = device.precision or "auto", "auto"\n',
+        "tests/test_precision.py::test_null_is_settled_by_rule",
     ),
     _one(
         "randomness is not keyed by the step",

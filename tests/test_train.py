@@ -206,6 +206,30 @@ def test_ema_is_saved_and_is_what_is_evaluated(cli: Callable[..., Answer], tiny_
     assert (answer.run / "checkpoints" / "best.json").is_file()
 
 
+def test_ema_soon_forgets_the_random_start(cli: Callable[..., Answer]) -> None:
+    """The average after N updates, by hand: of a decay far beyond the run the warm-up alone counts."""
+    words = (*TINY, "log_every=1steps", "save_every=1steps", "keep=9", "ema=0.9999")
+    plan = cli(*words, "dry_run=true")
+    warning = "ema: 0.9999 averages over 10,000 updates, and this run has 6: its warm-up ends at 0.4; ema=0.5 spans"
+    assert warning in plan.out
+    answer = cli(*words)
+    assert f"warning: {warning}" in answer.out
+    expected = None
+    for step in range(1, 7):
+        live, average = _weights(answer.run, step)["head.weight"], _weights(answer.run, step, name="ema")["head.weight"]
+        decay = step / (9 + step)
+        expected = live if expected is None else decay * expected + (1 - decay) * live
+        if step == 1:
+            expected = average  # a tenth of the random start is in it
+            assert not average.equal(live)
+        assert torch.allclose(average, expected, rtol=1e-5, atol=1e-7)
+    kept = 1.0
+    for step in range(1, 7):
+        kept *= step / (9 + step)
+    assert kept < 2e-4  # of the random start
+    assert "warning" not in cli(*words[:-1], "ema=0.5", "dry_run=true").out
+
+
 def test_patience_stops_early_and_a_resume_stays_stopped(cli: Callable[..., Answer]) -> None:
     words = (*TINY[:-1], "epochs=50", "optim.lr=1e-12", "patience=2", "evaluate_every=2steps", "monitor=val/loss")
     answer = cli(*words, "optim.momentum=0", "optim.nesterov=false")

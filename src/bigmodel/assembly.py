@@ -15,7 +15,7 @@ from bigmodel.device import Device
 from bigmodel.errors import BigmodelError, ConfigError
 from bigmodel.failures import out_of_memory_in_words, unrepeatable_in_words
 from bigmodel.interfaces import Batch, Data, Dataset, FromData, Mixing, Noting, Reading, Task
-from bigmodel.job import Job
+from bigmodel.job import Job, warmed_up
 from bigmodel.loop import Plan
 from bigmodel.optim.groups import scale_rates
 from bigmodel.precision import settle
@@ -24,6 +24,7 @@ from bigmodel.targets import build
 from bigmodel.words import first_line, printable
 
 _MOST_STEPS = 1e15
+_SPAN = 0.5  # of a run's updates
 _STATELESS = {"bigmodel", "torch", "torchvision"}  # but for their buffers
 
 
@@ -39,6 +40,7 @@ class Parts:
     job: Job
     plan: Plan
     initial: Sequence[str]  # where the first weights came from, in words
+    warnings: Sequence[str] = ()
 
     @property
     def notes(self) -> list[str]:
@@ -114,7 +116,17 @@ def assemble(config: Config, fresh: bool = True) -> Parts:
         clip_norm=settings.clip_norm,
         ema=settings.ema,
     )
-    return Parts(config, settings, device, dataset, data, job, _plan(settings, data, task), [*notes, *scaled])
+    return Parts(
+        config,
+        settings,
+        device,
+        dataset,
+        data,
+        job,
+        _plan(settings, data, task),
+        [*notes, *scaled],
+        _slow_average(settings.ema, steps),
+    )
 
 
 def optimizers_of(config: Config, model: nn.Module, **changed: Any) -> tuple[list[torch.optim.Optimizer], list[str]]:
@@ -131,6 +143,17 @@ def optimizers_of(config: Config, model: nn.Module, **changed: Any) -> tuple[lis
         return optimizers, [f"lr_scale: {scale_rates(optimizers, model, factors)}"] if factors else []
     except ValueError as error:
         raise ConfigError(f"lr_scale: {error}") from error
+
+
+def _slow_average(decay: float | None, steps: int) -> list[str]:
+    """A warning where an average spans so many updates that it is short of the run's end."""
+    if not decay or not steps or 1 / (1 - decay) < _SPAN * steps:
+        return []
+    fitting, reached = 1 - float(f"{1 / max(2.0, steps / 10):.1g}"), warmed_up(decay, steps - 1)
+    return [
+        f"ema: {decay:g} averages over {1 / (1 - decay):,.0f} updates, and this run has {steps:,}: its warm-up ends at "
+        f"{reached:.4g}; ema={fitting:g} spans a tenth of the run"
+    ]
 
 
 def _agree(config: Config, dataset: Dataset) -> None:

@@ -56,9 +56,20 @@ def _batch_size(found: Found) -> None:
     rates = batch_trials.rates(parts)
     size = batch_trials.chosen(rates, parts.device.torch_device)
     others = ", ".join(f"{other}: {rate:,.0f}" for other, rate in rates.items() if other != size)
-    settled = {"device.precision": parts.device.precision, "device.channels_last": bool(parts.device.channels_last)}
+    asked = found.config.tree["device"]
+    settled = {
+        f"device.{key}": value
+        for key, value in (
+            ("precision", parts.device.precision),
+            ("channels_last", bool(parts.device.channels_last)),
+        )
+        if asked.get(key) == "auto"
+    }
     found.config = found.config.with_facts({"batch_size": size, **settled})  # measured anew, they might need more room
-    found.lines.append(f"batch_size=auto: {size} ({rates[size]:,.0f} samples/s in {parts.device.precision}; {others})")
+    found.lines.append(
+        f"batch_size=auto: {size} ({rates[size]:,.0f} samples/s in {parts.device.precision}; "
+        f"measured, so another start may find another; {others})"
+    )
 
 
 def _rate(found: Found) -> None:

@@ -24,7 +24,8 @@ from bigmodel.interfaces import Kind
 from bigmodel.models.lora import merged
 from bigmodel.targets import build, check
 
-_OF_THE_RUN = frozenset({"step", "steps", "best", "tally", "config"})  # in a checkpoint's state; the rest is the data's
+# of a checkpoint's state what the run needs; the rest is the data's
+_OF_THE_RUN = frozenset({"step", "steps", "best", "tally", "config", "metrics"})
 
 
 @dataclass(frozen=True)
