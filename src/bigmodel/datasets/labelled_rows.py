@@ -11,13 +11,14 @@ from typing import Literal
 
 from bigmodel.datasets import text_archives
 from bigmodel.datasets.class_folders import class_folders
-from bigmodel.datasets.rows import SHOWN, TYPED, Format, read, refuse
+from bigmodel.datasets.rows import SHOWN, Format, read, refuse
+from bigmodel.datasets.structured import ARROW, JSON, JSON_LINES, PARQUET
 from bigmodel.datasets.table_bytes import bare_name
 from bigmodel.datasets.text_encoding import codec, decoded
 from bigmodel.errors import DataError
 
 _BLANK = " \t\r\n"
-_TABLES = TYPED | {".csv", ".tsv", ".tab"}
+_TABLES = PARQUET | ARROW | JSON | JSON_LINES | {".csv", ".tsv", ".tab"}
 _LARGEST = 64 << 20  # bytes of one text
 
 

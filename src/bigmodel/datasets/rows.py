@@ -18,10 +18,10 @@ from bigmodel.words import clip
 if TYPE_CHECKING:
     import pyarrow
 
-__all__ = ["SHOWN", "STDIN", "SUFFIXES", "TYPED", "Format", "Row", "Table", "find", "read", "refuse", "sorted_labels"]
+__all__ = ["SHOWN", "STDIN", "SUFFIXES", "Format", "Row", "Table", "find", "read", "refuse", "sorted_labels"]
 
-TYPED = structured.PARQUET | structured.ARROW | structured.JSON | structured.JSON_LINES
-SUFFIXES = frozenset({".csv", ".data", ".test", ".tsv", ".txt"}) | TYPED
+_TYPED = structured.PARQUET | structured.ARROW | structured.JSON | structured.JSON_LINES
+SUFFIXES = frozenset({".csv", ".data", ".test", ".tsv", ".txt"}) | _TYPED
 
 
 def find(root: str, name: str, key: str, source: str | None) -> Path:
