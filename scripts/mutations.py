@@ -45,6 +45,7 @@ CHECKPOINT, ARCHIVE, DAMAGED = (
     "tests/test_archive.py",
     "tests/faults/test_damaged_checkpoints.py",
 )
+FOLDERS, PIXELS = "tests/datasets/test_class_folders.py", "tests/datasets/test_pixels.py"
 MUTATIONS = (
     _one(
         "a mark cuts a word of Hindi or Thai",
@@ -87,6 +88,34 @@ MUTATIONS = (
         "if _FILE.fullmatch(given):",
         "if False:",
         "tests/commands/test_texts.py::test_a_model_of_plain_text_takes_no_table",
+    ),
+    _one(
+        "a program that trains keeps torch's random numbers",
+        "commands/in_process.py",
+        "        torch.set_rng_state(random_state)\n",
+        "",
+        "tests/test_python.py::test_a_run_leaves_the_process_as_it_was",
+    ),
+    _one(
+        "a program that trains keeps its handler of interrupts",
+        "commands/in_process.py",
+        "        signal.signal(signal.SIGINT, before)\n",
+        "        pass\n",
+        "tests/test_python.py::test_a_run_leaves_the_process_as_it_was",
+    ),
+    _one(
+        "an option of predict that there is none of is refused",
+        "inference.py",
+        "checked_options(asked | unknown)",
+        "checked_options(asked)",
+        "tests/test_python.py::test_a_wrong_option_is_refused",
+    ),
+    _one(
+        "trials of a rate begin with the same weights",
+        "range_test.py",
+        "        parts.job.model.load_state_dict(first_weights)\n",
+        "",
+        "tests/commands/test_finders.py::test_trials_begin_alike",
     ),
     _one(
         "a momentum read from a file keeps its own layout",
@@ -384,6 +413,62 @@ MUTATIONS = (
         'return misfit(value, arguments[0]) or (None if arguments[1].holds(value) else f"a number {arguments[1]}")',
         "return misfit(value, arguments[0])",
         "tests/test_properties.py",
+    ),
+    _one(
+        "a folder that is linked twice is read twice",
+        "datasets/folder_walk.py",
+        "    seen.add(real)\n",
+        "",
+        f"{FOLDERS}::test_links_are_followed_once_and_never_in_a_circle",
+    ),
+    _one(
+        "names of splits are classes",
+        "datasets/split_names.py",
+        "_NAMES.get(plain)",
+        "None",
+        f"{FOLDERS}::test_the_usual_names_of_splits_are_no_classes",
+    ),
+    _one(
+        "broken pictures are found one by one, while training",
+        "datasets/class_folders.py",
+        "    if check is None:\n",
+        "    if check:\n",
+        f"{FOLDERS}::test_all_broken_pictures_are_listed_before_anything_begins",
+    ),
+    _one(
+        "deep values are cut off at 255",
+        "datasets/pixels.py",
+        "        if is_deep(image.mode):\n",
+        "        if image.mode == '':\n",
+        f"{PIXELS}::test_deep_values_keep_all_their_levels",
+    ),
+    _one(
+        "hidden colours show through",
+        "datasets/pixels.py",
+        "image.has_transparency_data:",
+        "image.mode == '':",
+        f"{PIXELS}::test_a_shape_drawn_only_in_alpha_is_seen",
+    ),
+    _one(
+        "prediction forgets how pictures were read",
+        "datasets/images.py",
+        "            **self.rules.about(),\n",
+        "",
+        f"{PIXELS}::test_deep_values_keep_all_their_levels",
+    ),
+    _one(
+        "a frozen norm goes on to move",
+        "models/frozen_norms.py",
+        "            object.__setattr__(module,",
+        "            print(module,",
+        "tests/models/test_frozen_norms.py",
+    ),
+    _one(
+        "the order is balanced by nothing",
+        "order.py",
+        "    quotas[more] += 1\n",
+        "",
+        "tests/test_properties.py::test_a_balanced_epoch_has_every_class_equally_often",
     ),
 )
 

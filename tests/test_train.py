@@ -447,6 +447,21 @@ def test_the_tensorboard_listener_writes_events(cli: Callable[..., Answer]) -> N
     events.Reload()
     assert [event.step for event in events.Scalars("train/loss")] == [2, 4, 6]
     assert [event.step for event in events.Scalars("val/accuracy")] == [3, 6]
+    (text,) = events.Tensors("config/text_summary")
+    shown = text.tensor_proto.string_val[0].decode()
+    assert shown.replace("    ", "", 1).splitlines()[0] == (answer.run / "config.yaml").read_text().splitlines()[0]
+    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+
+    content = events.PluginTagToContent("hparams")
+    told = HParamsPluginData.FromString(content["_hparams_/session_start_info"]).session_start_info.hparams
+    assert told["optim.lr"].number_value == 0.05
+    assert told["optim"].string_value == "bigmodel.optim.sgd.sgd"
+    assert told["model.hidden"].string_value == "[16]"
+    assert "output_dir" not in told
+    metrics = HParamsPluginData.FromString(content["_hparams_/experiment"]).experiment.metric_infos
+    assert {"val/accuracy", "test/accuracy", "best/val/accuracy"} <= {metric.name.tag for metric in metrics}
+    best = json.loads((answer.run / "summary.json").read_text())["best"]
+    assert events.Scalars("best/val/accuracy")[0].value == pytest.approx(best["value"])
 
 
 def test_a_listener_that_is_not_installed_is_told_before_anything_is_made(

@@ -27,7 +27,7 @@ class Found:
     curve: Curve | None = None
 
     def write(self, directory: Path) -> None:
-        """The curve, if there is one, as `lr_range.csv` and `lr_range.png`."""
+        """The curve and the trials of a rate, if there are any, as files: see `Curve.write`."""
         if self.curve is not None:
             self.curve.write(directory)
 
@@ -77,7 +77,8 @@ def _rate(found: Found) -> None:
     found.config = found.config.with_facts({"optim.lr": found.curve.chosen})
     found.lines.append(
         f"optim.lr=auto: {found.curve.chosen:g} (range test of {len(found.curve.rates)} steps, "
-        f"{found.curve.rates[0]:g} to {found.curve.rates[-1]:.2g})"
+        f"{found.curve.rates[0]:g} to {found.curve.rates[-1]:.2g}; loss after {found.curve.trial_steps} steps: "
+        f"{', '.join(f'{loss:.4g} at {rate:g}' for rate, loss in found.curve.trials.items())})"
     )
 
 

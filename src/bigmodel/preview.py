@@ -37,8 +37,10 @@ def preview(parts: Parts) -> str:
     rows["nothing"] = "was trained or written: dry_run=true"
     names = {name: parts.config.tree[name]["_target_"].rpartition(".")[2] for name in ("model", "optim", "schedule")}
     rows = names | rows
+    lines = [*rows.items()]
+    lines[-1:-1] = [("note", text) for text in parts.notes]
     width = max(map(len, rows))
-    return "\n".join([*(f"{name:>{width}}  {text}" for name, text in rows.items()), *parts.notes])
+    return "\n".join(f"{name:>{width}}  {text}" for name, text in lines)
 
 
 def _repeats(parts: Parts) -> str:

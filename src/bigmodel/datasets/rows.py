@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,19 @@ from bigmodel.words import clip
 if TYPE_CHECKING:
     import pyarrow
 
-__all__ = ["SHOWN", "STDIN", "SUFFIXES", "Format", "Row", "Table", "find", "read", "refuse", "sorted_labels"]
+__all__ = [
+    "SHOWN",
+    "STDIN",
+    "SUFFIXES",
+    "Format",
+    "Row",
+    "Table",
+    "find",
+    "of_texts",
+    "read",
+    "refuse",
+    "sorted_labels",
+]
 
 _TYPED = structured.PARQUET | structured.ARROW | structured.JSON | structured.JSON_LINES
 SUFFIXES = frozenset({".csv", ".data", ".test", ".tsv", ".txt"}) | _TYPED
@@ -134,6 +146,14 @@ def _known(names: Sequence[str], form: Format, lacking: Sequence[str]) -> str:
     if form.columns is None and form.header is None:
         return f"{shown}; if the first line is a row, name them: dataset.columns=[...]"
     return shown
+
+
+def of_texts(place: str, fields: Mapping[str, str], form: Format) -> Table:
+    """A table of one row that comes from no file, from its values by the names of the columns."""
+    import pyarrow
+
+    columns = [pyarrow.chunked_array([[value]], pyarrow.string()) for value in fields.values()]
+    return Table(place, [*fields], columns, form, Parsed([*fields], columns, lambda row: row))
 
 
 def refuse(problems: Sequence[str], file: str | Path) -> None:

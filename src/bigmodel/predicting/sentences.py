@@ -10,8 +10,10 @@ from torch import Tensor, nn
 
 from bigmodel.datasets.tokenizers import restored
 from bigmodel.errors import DataError
+from bigmodel.interfaces import Axis
 from bigmodel.padding import padded
 from bigmodel.predicting import ranking
+from bigmodel.predicting.steps import Step, class_steps, token_steps
 from bigmodel.predicting.texts import Texts
 from bigmodel.ranges import PositiveInt
 
@@ -48,6 +50,8 @@ class Sentences:
         self._classes, self._tokenizer, self._context = classes, restored(tokenizer), context
         self.texts = Texts(text_column, separator, encoding, by_file, columns)
 
+    reads_texts = True  # for Python, a `str` that names no file is one text
+
     def find(self, given: str) -> Sequence[str]:
         """Empty lines are passed over."""
         return self.texts.find(given)
@@ -73,6 +77,13 @@ class Sentences:
 
     def table(self, sources: Sequence[str], answered: Iterable[tuple[str, Mapping[str, Any]]]) -> Iterator[str]:
         return ranking.table("text", sources, self._classes, answered)
+
+    def axes(self) -> Mapping[int, Axis]:
+        return {1: Axis("time", self._context, at_most=self._context)}
+
+    def steps(self) -> Mapping[str, Sequence[Step]]:
+        read = token_steps(self._tokenizer.carried, self._context, strip=True)
+        return {"preprocess": read, "postprocess": class_steps(self._classes)}
 
     def example(self, count: int, generator: torch.Generator) -> Tensor:
         """Texts of unequal length."""
