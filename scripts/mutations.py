@@ -48,6 +48,48 @@ CHECKPOINT, ARCHIVE, DAMAGED = (
 FOLDERS, PIXELS = "tests/datasets/test_class_folders.py", "tests/datasets/test_pixels.py"
 MUTATIONS = (
     _one(
+        "a mark cuts a word of Hindi or Thai",
+        "datasets/word_tokenizer.py",
+        'if unicodedata.category(chr(code))[0] == "M"',
+        'if unicodedata.category(chr(code))[0] == "?"',
+        "tests/datasets/test_word_tokenizer.py",
+    ),
+    _one(
+        "words are not brought to NFC",
+        "datasets/word_tokenizer.py",
+        'unicodedata.normalize("NFC", text.lower())',
+        "text.lower()",
+        "tests/datasets/test_word_tokenizer.py",
+    ),
+    _one(
+        "a checkpoint forgets how its words are cut",
+        "datasets/word_tokenizer.py",
+        '({"rule": rule} if rule > 1 else {})',
+        "{}",
+        "tests/datasets/test_word_tokenizer.py",
+    ),
+    _one(
+        "a vocabulary of nothing is trained on",
+        "datasets/labelled_text.py",
+        'if shares["train"] == 1:',
+        "if False:",
+        "tests/datasets/test_text_sources.py",
+    ),
+    _one(
+        "a language model learns commas and brackets",
+        "datasets/text_sources.py",
+        "if is_table(file) and self.column is None:",
+        "if False:",
+        "tests/datasets/test_text_sources.py",
+    ),
+    _one(
+        "the name of a missing file is classified as a text",
+        "predicting/texts.py",
+        "if _FILE.fullmatch(given):",
+        "if False:",
+        "tests/commands/test_texts.py::test_a_model_of_plain_text_takes_no_table",
+    ),
+    _one(
         "a program that trains keeps torch's random numbers",
         "commands/in_process.py",
         "        torch.set_rng_state(random_state)\n",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import traceback
@@ -11,7 +12,7 @@ from pathlib import Path
 from bigmodel.errors import BigmodelError, Interrupted
 from bigmodel.hidden import hidden
 from bigmodel.signals import Stop
-from bigmodel.words import first_line
+from bigmodel.words import first_line, printable
 
 
 def guarded(run: Callable[[Stop], int], verbose: bool) -> int:
@@ -61,9 +62,7 @@ def _in_code_of_ones_own(error: Exception) -> str:
 def complain(lines: Sequence[str]) -> None:
     """Each line as an error on stderr."""
     for line in lines:  # what a line quotes may hold control codes, or end it
-        line = hidden(line)
-        shown = line if line.isprintable() else line.encode("unicode_escape").decode()
-        print(f"error: {shown}", file=sys.stderr)
+        print(f"error: {printable(hidden(line))}", file=sys.stderr)
 
 
 def _open_streams() -> None:
@@ -76,3 +75,5 @@ def _open_streams() -> None:
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - for the rest of the process
+        elif isinstance(stream := getattr(sys, name), io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")  # a letter that the terminal lacks is no reason to fail

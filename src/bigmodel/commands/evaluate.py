@@ -20,6 +20,7 @@ from bigmodel.offline import offline
 from bigmodel.settings import Evaluate
 from bigmodel.signals import Stop
 from bigmodel.targets import build
+from bigmodel.words import columns_of, json_line, left, printable
 
 _PLACES = ("data_dir", "root", "file", "path")  # which key of a dataset says where it lies
 
@@ -52,7 +53,7 @@ def run(config: Config, stop: Stop | None = None) -> None:
     }
     if settings.format == "json":
         classes = {} if predictor.classes is None else {"classes": predictor.classes}
-        print(json.dumps(about | classes | report))
+        print(json_line(about | classes | report, sys.stdout.encoding))
     else:
         print("\n".join(_table(about, report, predictor.classes)))
 
@@ -92,9 +93,9 @@ def _table(about: Mapping[str, Any], report: Mapping[str, Any], classes: Sequenc
     lines = [f"{name:<{width}}{value}" for name, value in rows]
     if "per_class_accuracy" not in report or classes is None:
         return lines
-    width = max(len(name) for name in ("class", *classes))
+    width = max(columns_of(printable(name)) for name in ("class", *classes))
     counts = [sum(row) for row in report["confusion"]]
     lines += ["", f"{'class':<{width}}  accuracy  samples"]
     for name, accuracy, count in zip(classes, report["per_class_accuracy"], counts, strict=True):
-        lines.append(f"{name:<{width}}  {'-' if accuracy is None else f'{accuracy:.4f}':>8}  {count:>7}")
+        lines.append(f"{left(printable(name), width)}  {'-' if accuracy is None else f'{accuracy:.4f}':>8}  {count:>7}")
     return lines
