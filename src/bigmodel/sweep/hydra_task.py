@@ -147,6 +147,10 @@ class HydraTask:
                 frozen.append((entry(number, words, config.tree), config.job_yaml()))
         if problems:
             raise ConfigError(*dict.fromkeys(problems))
+        first: dict[str, int] = {}
+        for job, text in frozen:
+            if first.setdefault(text, job.number) != job.number:
+                say(f"job {job.number} is the same configuration as job {first[text]}")
         return frozen
 
 
