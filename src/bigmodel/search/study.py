@@ -59,7 +59,11 @@ class Search:
         number = len(self._sweep.entries) // self._plan.width
         if number * self._plan.width >= (self._sweep.trials or 0):
             return None
-        given, repeats = self._new(number)
+        found = self._new(number)
+        if found is None:  # a search of an older version may have tried some twice
+            self._remarks.append("all configurations of the space have been tried")
+            return None
+        given, repeats = found
         space = self._plan.space
         values = {one.key: one.value(given[one.name]) for one in space if not one.group and one.name in given}
         config = self._bases[self._plan.base(given)].with_facts(values)
@@ -133,10 +137,15 @@ class Search:
             self._optuna.copy_study(from_study_name=_NAME, from_storage=self._storage, to_storage=storage)
             scratch.rename(file)
 
-    def _new(self, number: int) -> tuple[dict[str, float | str], int]:
-        """A new trial's parameters, and how often they were drawn anew because an earlier trial has them."""
+    def _new(self, number: int) -> tuple[dict[str, float | str], int] | None:
+        """A new trial's parameters, and how often they were drawn anew because an earlier trial has them; None where
+        nothing is left.
+        """
+        points = self._plan.points
+        if points and all(self._plan.identity(point) in self._seen for point in points):
+            return None
         if self._plan.sampler == "grid":
-            return self._ask(number, self._plan.points[number]), 0
+            return (self._ask(number, points[number]), 0) if number < len(points) else None
         earlier: dict[int, None] = {}
         for again in range(_DRAWS):
             given = self._ask(number, None, again)
@@ -144,12 +153,12 @@ class Search:
             if same is None:
                 break
             earlier[same] = None
-            if again == _DRAWS - 1 and not self._plan.points:
+            if again == _DRAWS - 1 and not points:
                 self._remarks.append(f"trial {number} repeats trial {same}: {_DRAWS} draws gave nothing new")
                 break
             self._drop(number)
         else:  # of all that is left any is as good
-            left = [point for point in self._plan.points if self._plan.identity(point) not in self._seen]
+            left = [point for point in points if self._plan.identity(point) not in self._seen]
             given = self._ask(number, left[derive(self._plan.seed, "search", number, "left") % len(left)])
             again = _DRAWS
         self._seen[self._plan.identity(given)] = number
