@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
+from math import log10
 from pathlib import Path
 from typing import Any
 
@@ -322,7 +323,7 @@ def test_what_diverged_is_learnt_from(sampler: str, tmp_path: Path) -> None:
 
     def reached(words: dict[str, str]) -> float | None:
         rate = float(words["optim.lr"])
-        return None if rate > 3 else rate
+        return None if rate > 3 else -abs(log10(rate) + 1)
 
     tried, _ = _tried(tmp_path / "it", plan, reached, trials=40)
     diverged = [reached(words) is None for words in tried]
