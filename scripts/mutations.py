@@ -511,6 +511,25 @@ MUTATIONS = (
         "    quotas[more] += 1\n",
         "",
         "tests/test_properties.py::test_a_balanced_epoch_has_every_class_equally_often",
+        "a trial that diverged teaches nothing",
+        "search/study.py",
+        "        if any(each.code == DivergedError.exit_code for each in ended.values()):\n",
+        "        if False:\n",
+        "tests/test_search.py::test_what_diverged_is_learnt_from",
+    ),
+    _one(
+        "a winner is named between different measures",
+        "commands/compare.py",
+        'refused = bool(differs) and settings["force"] != "true"',
+        "refused = False",
+        "tests/commands/test_compare.py::test_what_is_not_one_measure_has_no_winner",
+    ),
+    _one(
+        "a metric of one's own is better high",
+        "tasks/metric_spec.py",
+        "return dict(filter(None, map(_read, given.items()))) if isinstance(given, Mapping) else {}",
+        "return STANDARD",
+        "tests/tasks/test_metric_spec.py",
     ),
 )
 

@@ -8,7 +8,9 @@ import shlex
 import sys
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
+from math import log10
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +23,12 @@ pytest.importorskip("optuna")
 
 from bigmodel.compose import Source, compose
 from bigmodel.conf_directory import conf_directory
-from bigmodel.errors import ConfigError
+from bigmodel.errors import ConfigError, Interrupted
 from bigmodel.search.outcome import front
 from bigmodel.search.plan import Plan, planned, read
 from bigmodel.search.space import Parameter, parameter
 from bigmodel.search.study import STUDY, Search
-from bigmodel.sweep.directory import Sweep
+from bigmodel.sweep.directory import State, Sweep
 from bigmodel.sweep.settings import Settings
 from conftest import TINY, Answer, is_quiet, records
 from forks import until
@@ -295,3 +297,167 @@ def test_the_front_is_what_nothing_beats(found: dict[int, tuple[float, float]]) 
         beaten = any((a, b) != (gain, cost) and a >= gain and b <= cost for a, b in found.values())
         assert (trial in kept) == (not beaten)
     assert all(found[one][0] >= found[other][0] for one, other in pairwise(kept))
+
+
+def _tried(path: Path, plan: Plan, value: Callable[[dict[str, str]], float | None], trials: int = 12) -> list[Any]:
+    """The overrides of each trial of a search without runs; `value` of them is what a trial reaches, None: it diverges.
+    And what was told.
+    """
+    tree, search = _fresh(path, plan)
+    tree.trials = trials * plan.width
+    told = []
+    while (number := search.ask()) is not None:
+        told += search.remarks()
+        for job in search.jobs(number):
+            tree.note(job, "started")
+            words = dict(word.split("=") for word in tree.entries[job].overrides)
+            reached = value(words)
+            _ends(tree, search, job, *((0.0, "failed", 4) if reached is None else (reached,)))
+    tree.lock.release()
+    return [[dict(word.split("=") for word in entry.overrides) for entry in tree.entries.values()], told]
+
+
+@pytest.mark.parametrize("sampler", ["tpe", pytest.param("cmaes", marks=pytest.mark.slow)])
+def test_what_diverged_is_learnt_from(sampler: str, tmp_path: Path) -> None:
+    plan = _plan(sampler, "none", Parameter("optim.lr", "float", 1e-2, 1e6, log=True))
+
+    def reached(words: dict[str, str]) -> float | None:
+        rate = float(words["optim.lr"])
+        return None if rate > 3 else -abs(log10(rate) + 1)
+
+    tried, _ = _tried(tmp_path / "it", plan, reached, trials=40)
+    diverged = [reached(words) is None for words in tried]
+    assert sum(diverged[-15:]) <= 7  # at random, 10 of 15: the share of the logarithmic scale above 3
+
+
+def test_several_seeds_make_one_trial_of_their_mean(tmp_path: Path) -> None:
+    plan = replace(_plan("tpe", "none", Parameter("optim.lr", "float", 0.01, 1.0)), seeds=(7, 8, 9))
+    tree, search = _fresh(tmp_path / "it", plan)
+    tree.trials = 6
+    assert search.ask() == 0
+    assert [entry.overrides[-1] for entry in tree.entries.values()] == ["seed=7", "seed=8", "seed=9"]
+    assert len({entry.overrides[0] for entry in tree.entries.values()}) == 1
+    for job, value in enumerate((0.1, 0.5)):
+        tree.note(job, "started")
+        _ends(tree, search, job, value)
+        assert search._study.trials[0].value is None
+    tree.note(2, "started")
+    _ends(tree, search, 2, 0.9)
+    assert search._study.best_value == pytest.approx(0.5)
+    again = Search(tree, read(tree.path), ())
+    assert again._study.best_value == pytest.approx(0.5)
+    assert (again.ask(), [*again.jobs(1)]) == (1, [3, 4, 5])
+    for job, code in ((3, 0), (4, 4), (5, 0)):
+        again.tell(job, State("failed" if code else "done", code))
+    assert again._study.trials[1].value == float("-inf")
+    assert again.ask() is None
+    tree.lock.release()
+
+
+def test_no_configuration_is_tried_twice(tmp_path: Path) -> None:
+    space = (
+        Parameter("optim.momentum", "choice", words=("0.9", "0.90", "0.5"), values=(0.9, 0.9, 0.5)),
+        Parameter("seed", "int", 0, 2),
+    )
+    plan = _plan("tpe", "none", *space)
+    assert (plan.trials(None), plan.trials(4)) == (6, 4)
+    assert plan.fewer(10) == ["the space has 6 configurations: 6 trials, not n_trials=10"]
+    assert plan.fewer(None) == ["the space has 6 configurations: 6 trials, not the usual 20"]
+    assert plan.fewer(6) == []
+    grid = _plan("grid", "none", *space)
+    assert (grid.fewer(None), grid.fewer(7)) == ([], ["the grid has 6 configurations: 6 trials, not n_trials=7"])
+    tried, told = _tried(tmp_path / "it", plan, lambda words: float(words["seed"]), trials=6)
+    assert len({(float(words["optim.momentum"]), words["seed"]) for words in tried}) == 6
+    assert told
+    assert all("was drawn anew" in line for line in told)
+    journal = (tmp_path / "it" / "journal.jsonl").read_text()
+    tree = Sweep(tmp_path / "it")
+    rebuilt = Search(tree, read(tree.path), ())
+    assert len(rebuilt._study.trials) == 6 + journal.count('"repeated"')
+    tree.lock.release()
+
+
+CHOICE = ("optim=choice(adamw,sgd)", "optim.momentum=interval(0.1,0.9)")
+
+
+def test_a_space_may_depend_on_a_choice(cli: Callable[..., Answer]) -> None:
+    plan = cli(*SEARCH, *TINY, *CHOICE, "dry_run=true")
+    assert plan.code == 0, plan.err
+    assert "optim.momentum  0.1 to 0.9, only with optim=sgd" in plan.out
+    typo = is_quiet(cli(*SEARCH, *TINY, CHOICE[0], "optim.momentun=interval(0,1)"), code=2)
+    assert any("did you mean optim.momentum?" in line for line in typo)
+
+
+def test_a_search_with_seeds_and_a_choice(tmp_path: Path) -> None:
+    words = (*SEARCH[1:], *TINY, *CHOICE, "seeds=2", "seed=5", "hydra.sweeper.n_trials=3", "epochs=1", "jobs=2")
+    code, said = swept(*words, cwd=tmp_path / "it")
+    assert code == 0, said
+    assert "6 jobs, 2 seeds a trial" in said
+    rows = [row[1].split() for row in table(said)]
+    assert {row[0] for row in rows} == {"optim=sgd", "optim=adamw"}
+    assert all(len(row) == (3 if row[0] == "optim=sgd" else 2) for row in rows)
+    with (only_sweep(tmp_path / "it") / "results.csv").open() as file:
+        found = list(csv.DictReader(file))
+    assert [row["seed"] for row in found] == ["5", "6"] * 3
+    means = [sum(float(row["best"]) for row in found[2 * trial : 2 * trial + 2]) / 2 for trial in range(3)]
+    best = max(range(3), key=means.__getitem__)
+    assert f"best: trial {best}, val/accuracy {means[best]:.2%} (mean of 2 seeds): optim=" in said
+
+
+def test_a_search_that_is_killed_before_it_is_frozen_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: Callable[..., Answer]
+) -> None:
+    seen: list[list[str]] = []
+
+    def killed(self: Plan, path: Path, configs: Any) -> None:
+        seen.append([place.name for place in path.parent.iterdir() if not place.name.startswith(".")])
+        raise Interrupted("stopped by SIGTERM")
+
+    monkeypatch.setattr(Plan, "write", killed)
+    answer = cli(*SEARCH, *TINY, "optim.lr=interval(0.01,0.1)")
+    assert answer.code == 75, answer.err
+    assert seen == [[]]  # and a kill that leaves time for nothing leaves a hidden directory
+    assert list(answer.cwd.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["hydra.sweeper.metrics=[val/acuracy]"], "hydra.sweeper.metrics: there is no 'val/acuracy'; did you mean"),
+        (["hydra.sweeper.metrics=[val/auc]"], "hydra.sweeper.metrics: there is no 'val/auc'"),
+        (["hydra.sweeper.metrics=[accuracy]"], "there is no 'accuracy'; write val/accuracy"),
+        (["hydra.sweeper.metrics=[valid/loss]"], "there is no 'valid/loss'; did you mean val/loss?"),
+        (["hydra.sweeper.metrics=[step]"], "hydra.sweeper.directions: nobody declares whether low or high step"),
+        (["seeds=2", "hydra.sweeper.pruner=median"], "hydra.sweeper.pruner: median stops one run"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_sought_is_refused_before_the_first_trial(
+    cli: Callable[..., Answer], words: list[str], named: str
+) -> None:
+    answer = cli(*SEARCH, *TINY, "optim.lr=interval(0.01,0.1)", *words)
+    (line,) = is_quiet(answer, code=2)
+    assert named in line
+    assert list(answer.cwd.iterdir()) == []
+
+
+def test_the_direction_is_the_tasks_and_what_is_hardly_meant_is_said(
+    cli: Callable[..., Answer], tmp_path: Path
+) -> None:
+    (tmp_path / "a.txt").write_text("to be or not to be, that is the question " * 40)
+    text = (
+        "dataset=text",
+        f"dataset.path={tmp_path}/a.txt",
+        "dataset.context=8",
+        "task=language_modelling",
+        "loss=null",
+    )
+    model = ("model=gpt", "device=cpu", "monitor=val/bits_per_byte", f"dataset.cache_dir={tmp_path}")
+    answer = cli(*SEARCH, *text, *model, "optim.lr=interval(0.01,0.1)", "dry_run=true")
+    assert answer.code == 0, answer.err
+    assert "minimize val/bits_per_byte" in answer.out
+    assert "warning" not in answer.out
+    words = ("loss.label_smoothing=0,0.1", "hydra.sweeper.metrics=[val/loss]", "hydra.sweeper.directions=[maximize]")
+    answer = cli(*SEARCH, *TINY[:3], *words, "dry_run=true")
+    assert "warning: directions: maximize val/loss, for which its task declares the other direction" in answer.out
+    assert "warning: loss.label_smoothing: val/loss is not one measure for its values" in answer.out

@@ -22,6 +22,7 @@ from bigmodel.optim.groups import scale_rates
 from bigmodel.precision import settle
 from bigmodel.settings import Train
 from bigmodel.targets import build, without_weights
+from bigmodel.tasks.metric_spec import declared
 from bigmodel.words import clip, first_line, printable
 
 _MOST_STEPS = 1e15
@@ -82,6 +83,7 @@ def assemble(config: Config, fresh: bool = True) -> Parts:
     config, weighed = _with_weights(config, dataset, data)
     tree = config.tree
     task: Task = build("task", tree["task"], trust)
+    _hold_monitor(settings.monitor, task)
     _hold_mixing(dataset, task)
     if settings.batch_size > data.splits["train"]:
         raise ConfigError(f"batch_size: {settings.batch_size} is more than the {data.splits['train']} training samples")
@@ -122,7 +124,7 @@ def assemble(config: Config, fresh: bool = True) -> Parts:
         clip_norm=settings.clip_norm,
         ema=settings.ema,
     )
-    plan, told = _plan(settings, data, task), [*map(printable, getattr(dataset, "notes", ())), *told, *weighed]
+    plan, told = _plan(settings, data), [*map(printable, getattr(dataset, "notes", ())), *told, *weighed]
     slow = _slow_average(settings.ema, steps)
     return Parts(config, settings, device, dataset, data, job, plan, [*notes, *scaled], slow, told)
 
@@ -200,6 +202,20 @@ def _agree(config: Config, dataset: Dataset) -> None:
             raise ConfigError(f"model.{key}: the data has {value}, not {model[key]}; leave it ${{dataset.{key}}}")
 
 
+def _hold_monitor(monitor: str, task: Task) -> None:
+    """ConfigError unless the task has the monitored metric, and says whether low or high values of it are better."""
+    try:
+        specs = declared(task)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ConfigError(f"task: {error}") from error
+    split, _, metric = monitor.partition("/")
+    if split != "val" or metric not in task.metric_names:
+        choices = ", ".join(f"val/{name}" for name in task.metric_names)
+        raise ConfigError(f"monitor: there is no '{monitor}'; choices: {choices}")
+    if specs[metric].direction == "none":
+        raise ConfigError(f"monitor: {type(task).__name__} declares no better direction of {monitor}; name another")
+
+
 def _hold_mixing(dataset: Dataset, task: Task) -> None:
     """ConfigError where samples are mixed and the loss cannot take their odds."""
     if not isinstance(dataset, Mixing) or not dataset.mixing:
@@ -241,18 +257,14 @@ def _hold_model(model: nn.Module, task: Task, example: Batch, device: Device) ->
             buffer.copy_(before)
 
 
-def _plan(settings: Train, data: Data, task: Task) -> Plan:
-    split, _, metric = settings.monitor.partition("/")
-    if split != "val" or metric not in task.metric_names:
-        choices = ", ".join(f"val/{name}" for name in task.metric_names)
-        raise ConfigError(f"monitor: there is no '{settings.monitor}'; choices: {choices}")
+def _plan(settings: Train, data: Data) -> Plan:
     if "val" not in data.splits and settings.patience is not None:
         raise ConfigError("patience: needs validation data; set dataset.val_fraction")
     return Plan(
         log_every=_steps(settings.log_every, data.steps_per_epoch),
         evaluate_every=_steps(settings.evaluate_every, data.steps_per_epoch),
         save_every=_steps(settings.save_every, data.steps_per_epoch),
-        monitor=metric if "val" in data.splits else None,
+        monitor=settings.monitor.partition("/")[2] if "val" in data.splits else None,
         patience=settings.patience,
     )
 

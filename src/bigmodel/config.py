@@ -54,6 +54,15 @@ class Config:
         raw = node._value() if isinstance(node, Node) else None
         return raw[2:-1] if isinstance(raw, str) and raw.startswith("${") and ":" not in raw else None
 
+    def has(self, key: str) -> bool:
+        """Whether a dotted key is there, whatever its value."""
+        node: Any = self._composed
+        for part in key.split("."):
+            if not isinstance(node, DictConfig) or node._is_none() or part not in list(node.keys()):
+                return False
+            node = node._get_node(part)
+        return True
+
     def hidden(self, text: str) -> str:
         """The text without what the environment holds for this config: for tracebacks and other words to be kept."""
         return hidden(text, _names(self._composed))

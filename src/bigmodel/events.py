@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
+
+from bigmodel.tasks.metric_spec import MetricSpec
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,10 @@ class Stepped:
 
 @dataclass(frozen=True)
 class Trained:
-    """Means over the samples since the last such event. Times are seconds of the host, summed over those steps."""
+    """Means over the samples since the last such event. Times are seconds of the host, summed over those steps.
+
+    `specs` say how the metrics are written, here and in `Evaluated`.
+    """
 
     step: int
     epoch: float
@@ -37,6 +42,7 @@ class Trained:
     samples_per_s: float
     data_s: float
     step_s: float
+    specs: Mapping[str, MetricSpec] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -49,6 +55,7 @@ class Evaluated:
     metrics: Mapping[str, Any]
     best: bool
     seconds: float
+    specs: Mapping[str, MetricSpec] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

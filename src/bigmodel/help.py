@@ -48,10 +48,13 @@ Usage: bigmodel-compare RUN_OR_SWEEP ... [key=value ...]
 
 Each path is a run directory or a sweep. Runs that differ in their seed alone count as one point: mean, deviation and a
 95 % interval. Points are paired by seed where their seeds match; of more than two, each is held against the best, with
-Holm's correction.
+Holm's correction. Which direction is better is what the runs' task declared. Where the metric is not one measure for
+all runs, as of other data, splits or tasks, or a loss of another loss function, that is told first and no winner named.
 
 Settings and their defaults:
   metric:                 as test/accuracy, val/loss or best; the monitored one on the test split if left out
+  direction:              min or max, for a metric that no run declares
+  force: false            true: name a winner all the same
   format: table           table, or json: one line
 
 Examples:

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from bigmodel.tasks.metric_spec import MetricSpec
+
 
 class Batch(NamedTuple):
     """Samples that already lie on the device: `inputs` (N, ...) and `targets` (N, ...), each one tensor of any type.
@@ -238,8 +240,11 @@ class Task(Protocol):
     `metric_names` begin with "loss"; `monitor` is `val/` and one of them.
     """
 
-    lower_is_better: frozenset[str]
     metric_names: tuple[str, ...]
+
+    @property
+    def lower_is_better(self) -> frozenset[str]:
+        """The metrics that are better low; `HasMetricSpecs` says more, and a task that has it needs no such names."""
 
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
         """The mean loss (scalar) and the model's outputs."""
@@ -257,6 +262,15 @@ class Task(Protocol):
 
     def report(self, examination: Sequence[float]) -> dict[str, Any]:
         """Named metrics of summed examinations, with tables such as a confusion matrix as nested lists."""
+
+
+@runtime_checkable
+class HasMetricSpecs(Protocol):
+    """A task that declares, for each metric it reports, which direction is better, the unit and the format."""
+
+    @property
+    def metric_specs(self) -> Mapping[str, MetricSpec]:
+        """By name; a class attribute lets a search know them before anything is built."""
 
 
 class Listener(Protocol):

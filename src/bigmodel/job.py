@@ -21,6 +21,7 @@ from bigmodel.interfaces import Batch, Task
 from bigmodel.light_torch import bare_step
 from bigmodel.optim.muon import Muon
 from bigmodel.schedules import midpoint
+from bigmodel.tasks.metric_spec import declared
 
 Tensors = dict[str, dict[str, Tensor]]  # file name to tensors
 
@@ -43,6 +44,7 @@ class Job:
         ema: float | None = None,
     ) -> None:
         self.model, self.task, self.steps, self.step = model, task, steps, 0
+        self.specs = declared(task)
         self.best: dict[str, float] = {}
         self._callable = device.compiled(model)
         self._loss = device.compiled(task.loss, same_shapes=True)

@@ -65,7 +65,7 @@ def train(
             asked, metrics, lr = perf_counter(), job.read_tally(), job.last_lr  # a GPU is waited for only here
             step_s += perf_counter() - asked
             rate = samples / (perf_counter() - logged)
-            emit(Trained(job.step, epoch, metrics, lr, float(job.grad_norm), rate, data_s, step_s))
+            emit(Trained(job.step, epoch, metrics, lr, float(job.grad_norm), rate, data_s, step_s, job.specs))
             logged, samples, data_s, step_s = perf_counter(), 0, 0.0, 0.0
 
         best, patience_out = False, False
@@ -73,8 +73,8 @@ def train(
             began = perf_counter()
             job.refuse_unsound()
             report = evaluate(job.evaluated, job.task, data.evaluation("val"), device)
-            best = job.note(report[plan.monitor], lower=plan.monitor in job.task.lower_is_better)
-            emit(Evaluated(job.step, epoch, "val", report, best, perf_counter() - began))
+            best = job.note(report[plan.monitor], lower=job.specs[plan.monitor].direction == "min")
+            emit(Evaluated(job.step, epoch, "val", report, best, perf_counter() - began, job.specs))
             patience_out = _out_of_patience(job, plan)
             logged += perf_counter() - began
 

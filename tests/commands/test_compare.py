@@ -129,3 +129,99 @@ def test_mistakes_are_told_in_a_line_each(compare, two_sweeps, words: list[str],
 
 def test_help_names_the_settings(cli: Callable[..., Answer]) -> None:
     assert all(word in cli("--help", verb="compare").out for word in ("bigmodel-compare RUN", "metric:", "format:"))
+
+
+def _facts(run: Path, environment: dict[str, object] | None = None, **summary: object) -> None:
+    """Change what a run says of itself."""
+    for name, more in (("environment.json", environment or {}), ("summary.json", summary)):
+        known = json.loads((run / name).read_text(encoding="utf-8"))
+        (run / name).write_text(json.dumps(known | more), encoding="utf-8")
+
+
+DIGITS = {"_target_": "bigmodel.datasets.digits.digits", "num_classes": 10}
+LOSS = "bigmodel.losses.CrossEntropy"
+
+
+@pytest.mark.parametrize(
+    ("change", "metric", "named"),
+    [
+        ({"environment": {"dataset": "sha256:other"}}, "test/accuracy", "data (fingerprint)"),
+        ({"splits": {"train": 9, "val": 1, "test": 70}}, "test/accuracy", "samples in test"),
+        ({"dataset": DIGITS | {"val_fraction": 0.2}}, "val/accuracy", "dataset.val_fraction"),
+        ({"dataset": DIGITS | {"val_fraction": 0.2}}, "test/accuracy", None),
+        ({"dataset": DIGITS | {"val_fraction": 0.1, "augment": {"crop": 2}}}, "val/accuracy", None),
+        ({"dataset": DIGITS | {"_target_": "bigmodel.datasets.mnist.mnist"}}, "test/accuracy", "dataset"),
+        ({"limit_batches": 3}, "test/accuracy", "limit_batches"),
+        ({"task": {"_target_": "bigmodel.tasks.ctc.CTC"}}, "test/accuracy", "task"),
+        ({"loss": {"_target_": LOSS, "label_smoothing": 0.1}}, "test/loss", "loss.label_smoothing"),
+        ({"loss": {"_target_": LOSS, "label_smoothing": 0.1}}, "test/accuracy", None),
+        ({"ema": 0.99}, "test/loss", None),
+    ],
+    ids=str,
+)
+def test_what_is_not_one_measure_has_no_winner(compare, tmp_path: Path, change, metric: str, named: str | None) -> None:
+    config = {"dataset": DIGITS | {"val_fraction": 0.1}, "loss": {"_target_": LOSS, "label_smoothing": 0.0}}
+    config |= {"limit_batches": None, "task": {"_target_": "bigmodel.tasks.classification.Classification"}}
+    facts = {"environment": {"dataset": "sha256:one"}, "splits": {"train": 9, "val": 1, "test": 7}}
+    for place, own in (("a", {}), ("b", change)):
+        keys = {key: value for key, value in own.items() if key not in facts}
+        for seed, accuracy in enumerate((0.9, 0.91, 0.92)):
+            reached = accuracy - (0.1 + seed / 250 if place == "b" else 0)
+            run = made_run(tmp_path / place / str(seed), reached, seed=seed, **config | keys)
+            _facts(run, **facts | {key: value for key, value in own.items() if key in facts})
+    answer = compare("a", "b", f"metric={metric}")
+    if named is None:
+        assert answer.code == 0, answer.err
+        assert "is better than" in answer.out
+        return
+    assert answer.code == 2
+    assert answer.out.splitlines()[0].split()[:3] == ["not", "the", "same"]
+    assert answer.out.splitlines()[1].startswith(f"{named}  ")
+    assert "better" not in answer.out
+    assert f"which differ in {named}: no winner is named" in answer.err
+    assert json.loads(compare("a", "b", f"metric={metric}", "format=json").out)["comparisons"] == []
+    forced = compare("a", "b", f"metric={metric}", "force=true")
+    assert forced.code == 0, forced.err
+    assert "A is better than B" in forced.out or "B is better than A" in forced.out
+    assert f"forced: {metric} is not one measure" in forced.out
+
+
+def test_seeds_on_other_data_are_no_point(compare, tmp_path: Path) -> None:
+    for seed in range(4):
+        run = made_run(tmp_path / "a" / str(seed), 0.9, seed=seed, lr=0.1 if seed < 2 else 0.2)
+        _facts(run, {"dataset": "sha256:other" if seed == 1 else "sha256:one"})
+    answer = compare("a")
+    assert answer.code == 2
+    assert "data (fingerprint)  sha256:one and sha256:other  sha256:one" in answer.out
+
+
+def test_a_metric_that_some_runs_lack_is_not_switched(compare, tmp_path: Path) -> None:
+    made_run(tmp_path / "a", 0.9)
+    summary = json.loads((made_run(tmp_path / "b", 0.8, lr=0.2) / "summary.json").read_text())
+    del summary["test"]
+    (tmp_path / "b" / "summary.json").write_text(json.dumps(summary))
+    (line,) = is_quiet(compare("a", "b"), code=2)
+    assert line == "metric: b has no test/accuracy, others have; name one: metric=val/accuracy"
+    assert "compared by val/accuracy, as it was after the last evaluation" in compare("b").err
+    _facts(tmp_path / "b", monitor="val/loss")
+    (line,) = is_quiet(compare("a", "b"), code=2)
+    assert "different ones (val/accuracy in A, val/loss in B)" in line
+
+
+def test_a_direction_that_nobody_declares_is_asked_for(compare, tmp_path: Path) -> None:
+    for name, value in (("a", 0.9), ("b", 0.8)):
+        for seed in range(3):
+            run = made_run(tmp_path / name / str(seed), value, seed=seed, lr=value)
+            _facts(run, val={"regret": value * (1 + seed / 100)})
+    (line,) = is_quiet(compare("a", "b", "metric=val/regret"), code=2)
+    assert line == (
+        "metric: no run declares whether low or high val/regret is better; add direction=min or direction=max"
+    )
+    assert "A is better than B" in compare("a", "b", "metric=val/regret", "direction=max").out
+    _facts(tmp_path / "b" / "0", metrics={"regret": {"direction": "min"}})  # one that knows is enough
+    assert "B is better than A" in compare("a", "b", "metric=val/regret").out
+    _facts(tmp_path / "a" / "0", metrics={"regret": {"direction": "max"}})
+    assert (
+        "declare different directions: max in a/0, min in b/0"
+        in is_quiet(compare("a", "b", "metric=val/regret"), code=2)[0]
+    )

@@ -184,3 +184,25 @@ def test_a_table_fits_its_terminal() -> None:
     assert table(head, rows, 43, ["lr"])[1].split() == ["early_st…", path]
     for width in range(3, 52):
         assert max(len(line) for line in table(head, rows, width, ["lr"])) <= width
+
+
+def test_best_is_sorted_within_what_was_monitored(outputs: Path) -> None:
+    for number, loss in enumerate((0.4, 0.2)):
+        run = made_run(outputs / "outputs" / "2026-11-25" / f"0{number}", loss)
+        (run / "summary.json").write_text((run / "summary.json").read_text().replace("val/acc", "val/loss_acc"))
+        summary = json.loads((run / "summary.json").read_text()) | {"monitor": "val/loss"}
+        (run / "summary.json").write_text(json.dumps(summary))
+    answer = call("sort=best", "format=json", cwd=outputs, verb="runs")
+    assert "best is of val/accuracy, val/loss: each is sorted by itself" in answer.err
+    best = [json.loads(line)["metrics"].get("best") for line in answer.out.splitlines()]
+    assert best == [0.95, 0.9, 0.85, 0.8, 0.7, 0.2, 0.4, None]
+    answer = call("sort=val/accuracy", "limit=1", "format=json", cwd=outputs, verb="runs")
+    assert (answer.err, json.loads(answer.out)["metrics"]["val/accuracy"]) == ("", 0.95)
+
+
+def test_a_metric_that_nobody_declares_has_no_better_end(outputs: Path) -> None:
+    run = made_run(outputs / "outputs" / "2026-11-25" / "00", 0.4)
+    summary = json.loads((run / "summary.json").read_text()) | {"val": {"regret": 3.0}}
+    (run / "summary.json").write_text(json.dumps(summary))
+    answer = call("sort=val/regret", cwd=outputs, verb="runs")
+    assert "no run declares whether low or high val/regret is better; the lowest come first" in answer.err

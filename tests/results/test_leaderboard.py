@@ -219,3 +219,24 @@ def test_every_value_has_a_place_on_its_axis(values: list[object]) -> None:
 
 def test_a_key_cannot_lead_out_of_the_directory() -> None:
     assert Path(file_name("../../x/" + "y" * 300)).name == file_name("../../x/" + "y" * 300)
+
+
+@pytest.mark.usefixtures("no_matplotlib")
+def test_places_are_among_jobs_of_one_measure(tmp_path: Path) -> None:
+    for number, (accuracy, fraction) in enumerate([(0.7, 0.1), (0.9, 0.5), (0.8, 0.1), (0.6, 0.5)]):
+        dataset = {"_target_": "bigmodel.datasets.digits.digits", "val_fraction": fraction}
+        made_run(tmp_path / str(number), accuracy, lr=0.1 * (number + 1), dataset=dataset)
+    warning, _, _, *rows = leaderboard(tmp_path).splitlines()[:7]
+    assert warning.endswith("as the jobs differ in dataset.val_fraction:")
+    assert [(row.split()[0], row.split()[-1]) for row in rows] == [("1", "2"), ("2", "0"), ("1", "1"), ("2", "3")]
+
+
+@pytest.mark.usefixtures("no_matplotlib")
+def test_without_a_direction_there_is_no_order(tmp_path: Path) -> None:
+    for number, value in enumerate((0.3, 0.1)):
+        run = made_run(tmp_path / str(number), value, lr=0.1 * (number + 1), monitor="val/regret")
+        text = (run / "summary.json").read_text().replace("val/accuracy", "val/regret")
+        (run / "summary.json").write_text(text)
+    lines = leaderboard(tmp_path).splitlines()
+    assert lines[0] == "warning: no order: no run declares whether low or high val/regret is better"
+    assert [line.split()[0] for line in lines[2:4]] == ["-", "-"]

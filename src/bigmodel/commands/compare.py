@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast
 
 from bigmodel import statistics
 from bigmodel.errors import ConfigError
 from bigmodel.options import options
 from bigmodel.results import verdicts, words
+from bigmodel.results.measures import DATA, FINGERPRINT, agreed, obstacles
 from bigmodel.results.points import Point, differing, group, shown
 from bigmodel.results.reading import Run, expand
 from bigmodel.results.tables import table, terminal_width
 from bigmodel.targets import nearest
+from bigmodel.tasks.metric_spec import MetricSpec
 from bigmodel.words import clip, json_line
 
-_DEFAULTS = {"metric": "", "format": "table"}
-_CHOICES = {"format": ("table", "json")}
+_DEFAULTS = {"metric": "", "format": "table", "direction": "", "force": "false"}
+_CHOICES = {"format": ("table", "json"), "direction": ("", "min", "max"), "force": ("true", "false")}
 _ABSENT = "-"
 _SHOWN = 200  # letters of a value in the difference
 
@@ -28,24 +30,33 @@ def run(given: Sequence[str]) -> None:
     """Compare and print.
 
     Raises:
-        ConfigError: a path is no run or sweep, or no run has the metric.
+        ConfigError: a path is no run or sweep, no run has the metric, or it does not measure the same in all of them.
     """
     settings, paths = options(given, _DEFAULTS, _CHOICES)
     warnings: list[str] = []
     points = _points(paths, warnings)
     runs = [run for point in points.values() for run in point.runs]
-    metric = settings["metric"] or _usual(runs)
+    metric = settings["metric"] or _usual(points, warnings)
     known = sorted({name for run in runs if run.finished for name in run.metrics})
     if metric not in known:
         raise ConfigError(f"metric: no finished run has '{metric}'; {nearest(metric, known)}")
+    spec = _spec(runs, metric, settings["direction"])
     for line in [*warnings, *_left_out(points, metric)]:
         print(f"warning: {clip(line, 300)}", file=sys.stderr)
     values = {name: point.values(metric) for name, point in points.items()}
-    found = verdicts.compare(values, metric)
+    differs = obstacles([point for name, point in points.items() if values[name]], metric)
+    refused = bool(differs) and settings["force"] != "true"
+    found = [] if refused else verdicts.compare(values, spec)
     if settings["format"] == "json":
-        print(json_line(_report(points, values, metric, found), sys.stdout.encoding))
+        print(json_line(_report(points, values, metric, spec, found, differs), sys.stdout.encoding))
     else:
-        print("\n".join(_lines(points, values, metric, found)))
+        print("\n".join(_lines(points, values, metric, spec, found, differs)))
+    if refused:
+        sys.stdout.flush()
+        raise ConfigError(
+            f"compare: {metric} is not one measure for these runs, which differ in {', '.join(differs)}: no winner is "
+            f"named; compare runs that agree in these, or add force=true"
+        )
 
 
 def _points(paths: Sequence[str], warnings: list[str]) -> dict[str, Point]:
@@ -82,11 +93,45 @@ def _letter(number: int) -> str:
     return chr(ord("A") + number % 26) + (str(number // 26 + 1) if number >= 26 else "")
 
 
-def _usual(runs: Sequence[Run]) -> str:
-    """The metric that was monitored, on the test split where all runs have it."""
-    monitor = runs[0].monitor
+def _usual(points: Mapping[str, Point], warnings: list[str]) -> str:
+    """The metric that was monitored: on the test split where all runs have it, as validated where none has.
+
+    Raises:
+        ConfigError: the runs do not agree in it, so that it must be named.
+    """
+    finished = {name: [run for run in point.runs if run.finished] for name, point in points.items()}
+    monitors = {run.monitor: name for name, runs in finished.items() for run in reversed(runs)}
+    if len(monitors) > 1:
+        told = ", ".join(f"{monitor} in {name}" for monitor, name in sorted(monitors.items()))
+        raise ConfigError(f"metric: the runs were monitored by different ones ({told}); name one: metric=...")
+    monitor = next(iter(monitors), "")
     test = f"test/{monitor.rpartition('/')[2]}"
-    return test if all(test in run.metrics for run in runs if run.finished) else monitor
+    lacking = [str(run.path) for runs in finished.values() for run in runs if test not in run.metrics]
+    if not lacking:
+        return test
+    if len(lacking) < sum(map(len, finished.values())):
+        raise ConfigError(f"metric: {', '.join(lacking[:3])} has no {test}, others have; name one: metric={monitor}")
+    if monitor:
+        warnings.append(f"no run has {test}: compared by {monitor}, as it was after the last evaluation")
+    return monitor
+
+
+def _spec(runs: Sequence[Run], metric: str, direction: str) -> MetricSpec:
+    """What the runs declare of the metric, or what is asked for.
+
+    Raises:
+        ConfigError: it is not known whether low or high values are better.
+    """
+    try:
+        spec = agreed(runs, metric)
+    except ValueError as error:
+        raise ConfigError(f"metric: {error}; they are no comparison") from error
+    if direction in ("min", "max"):
+        return replace(spec or MetricSpec("none"), direction=cast(Literal["min", "max"], direction))
+    if spec is None or spec.direction == "none":
+        told = "no run declares" if spec is None else "it is not said"
+        raise ConfigError(f"metric: {told} whether low or high {metric} is better; add direction=min or direction=max")
+    return spec
 
 
 def _left_out(points: Mapping[str, Point], metric: str) -> list[str]:
@@ -106,24 +151,35 @@ def _lines(
     points: Mapping[str, Point],
     values: Mapping[str, verdicts.Values],
     metric: str,
+    spec: MetricSpec,
     found: Sequence[verdicts.Comparison],
+    differs: Mapping[str, Sequence[str]],
 ) -> list[str]:
     width = terminal_width()
-    rows = []
+    lines, rows = [], list[list[str]]()
+    if differs:
+        compared = [name for name in points if values[name]]
+        facts = [[key, *(value[:_SHOWN] for value in column)] for key, column in differs.items()]
+        lines += [*table(["not the same", *compared], facts, width), ""]
     for name, point in points.items():
         of = _summary(values[name])
         row = [name, str(of.n if of else 0), words.mean(of)]
         rows.append([*row, words.interval(of.low, of.high) if of else words.MISSING, _place(point)])
-    lines = table(["", "n", metric, "95 % interval", "runs"], rows, width)
+    lines += table(["", "n", metric, "95 % interval", "runs"], rows, width)
     configs = {name: _facts(point) for name, point in points.items()}
-    keys = differing(list(configs.values()))
+    told = {*differs, *([DATA] if FINGERPRINT in differs else [])}
+    keys = [key for key in differing(list(configs.values())) if key not in told]
     if keys:
         rows = [[key, *(_text(config, key) for config in configs.values())] for key in keys]
         lines += ["", *table(["differs", *configs], rows, width)]
-    elif len(points) > 1:
+    elif len(points) > 1 and not differs:
         lines += ["", "the configs do not differ"]
-    said = [verdicts.statement(comparison, values, metric) for comparison in found]
-    return [*lines, "", *(said or ["one point has values: there is nothing to compare it with"])]
+    said = [verdicts.statement(comparison, values, spec) for comparison in found]
+    if found and differs:
+        said.append(f"forced: {metric} is not one measure for these runs")
+    if not found and not differs:
+        said = ["one point has values: there is nothing to compare it with"]
+    return [*lines, "", *said] if said else lines
 
 
 def _summary(values: verdicts.Values) -> statistics.Summary | None:
@@ -149,7 +205,9 @@ def _report(
     points: Mapping[str, Point],
     values: Mapping[str, verdicts.Values],
     metric: str,
+    spec: MetricSpec,
     found: Sequence[verdicts.Comparison],
+    differs: Mapping[str, Sequence[str]],
 ) -> dict[str, Any]:
     configs = {name: _facts(point) for name, point in points.items()}
     keys = differing(list(configs.values()))
@@ -165,5 +223,8 @@ def _report(
                 **(asdict(of) if of else {"n": 0}),
             }
         )
-    said = [asdict(one) | {"statement": verdicts.statement(one, values, metric)} for one in found]
-    return {"metric": metric, "points": about, "comparisons": said}
+    said = [asdict(one) | {"statement": verdicts.statement(one, values, spec)} for one in found]
+    compared = [name for name in points if values[name]]
+    apart = {key: dict(zip(compared, column, strict=True)) for key, column in differs.items()}
+    told = {"metric": metric, "direction": spec.direction, "unit": spec.unit, "not_the_same": apart}
+    return told | {"points": about, "comparisons": said}

@@ -8,14 +8,16 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 from bigmodel.errors import ConfigError
 from bigmodel.options import options
 from bigmodel.results import words
+from bigmodel.results.measures import agreed
 from bigmodel.results.points import shown
-from bigmodel.results.reading import Run, lower_is_better, under
+from bigmodel.results.reading import Run, under
 from bigmodel.results.tables import table, terminal_width
 from bigmodel.targets import nearest
 from bigmodel.words import clip, json_line
@@ -73,7 +75,7 @@ def run(given: Sequence[str]) -> None:
     key = settings["sort"].removeprefix("-")
     _refuse_unknown([*(condition.key for condition in conditions), key], facts)
     kept = [i for i, fact in enumerate(facts) if all(condition.holds(fact) for condition in conditions)]
-    kept = _sorted(kept, facts, key, settings["sort"].startswith("-"))[:limit]
+    kept = _sorted(kept, runs, facts, key, settings["sort"].startswith("-"))[:limit]
     if settings["format"] == "json":
         for i in kept:
             print(json_line(_record(runs[i], facts[i]), sys.stdout.encoding))
@@ -118,13 +120,43 @@ def _hint(key: str, known: Sequence[str]) -> str:
     return hint if hint.startswith("did") else "format=json shows the keys"
 
 
-def _sorted(kept: Sequence[int], facts: Sequence[dict[str, Any]], key: str, reverse: bool) -> list[int]:
-    """The best, the newest or the smallest first; what lacks the key comes last."""
+def _sorted(
+    kept: Sequence[int], runs: Sequence[Run], facts: Sequence[dict[str, Any]], key: str, reverse: bool
+) -> list[int]:
+    """The best, the newest or the smallest first; what lacks the key comes last. `best` is sorted within each metric
+    that was monitored.
+    """
     present = [i for i in kept if facts[i].get(key) is not None]
-    numeric = all(_number(facts[i][key]) is not None for i in present)
-    best_first = numeric and ("/" in key or key == "best") and not lower_is_better(key)
-    by: Callable[[int], Any] = lambda i: _number(facts[i][key]) if numeric else shown(facts[i][key])  # noqa: E731
-    return sorted(present, key=by, reverse=reverse != best_first) + [i for i in kept if facts[i].get(key) is None]
+    absent = [i for i in kept if facts[i].get(key) is None]
+    monitors = sorted({runs[i].monitor for i in present}) if key == "best" else [""]
+    if len(monitors) > 1:
+        print(f"warning: sort: best is of {', '.join(monitors)}: each is sorted by itself", file=sys.stderr)
+    order: list[int] = []
+    for monitor in monitors:
+        some = [i for i in present if key != "best" or runs[i].monitor == monitor]
+        numeric = all(_number(facts[i][key]) is not None for i in some)
+        highest_first = numeric and _highest_first([runs[i] for i in some], key)
+        value: Callable[[Any], Any] = _number if numeric else shown
+        ranked = sorted(((value(facts[i][key]), i) for i in some), key=itemgetter(0), reverse=reverse != highest_first)
+        order += [i for _, i in ranked]
+    return order + absent
+
+
+def _highest_first(runs: Sequence[Run], key: str) -> bool:
+    """Whether high values of a metric are the better ones; a setting has no better ones."""
+    if "/" not in key and key not in ("best", "samples_per_s"):
+        return False
+    try:
+        spec = agreed(runs, key)
+    except ValueError as error:
+        print(f"warning: sort: {error}; the lowest come first", file=sys.stderr)
+        return False
+    if runs and (spec is None or spec.direction == "none"):
+        print(
+            f"warning: sort: no run declares whether low or high {key} is better; the lowest come first",
+            file=sys.stderr,
+        )
+    return spec is not None and spec.direction == "max"
 
 
 def _table(facts: Sequence[dict[str, Any]], asked: Sequence[str]) -> list[str]:

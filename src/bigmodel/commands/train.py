@@ -34,6 +34,7 @@ from bigmodel.resume import hold_config, jumps
 from bigmodel.saves import Saves
 from bigmodel.signals import Stop
 from bigmodel.targets import build
+from bigmodel.tasks.metric_spec import to_json
 from bigmodel.words import clip
 
 Emit = Callable[[Any], None]
@@ -129,6 +130,7 @@ def _trained(
     job = parts.job
     began = monotonic()
     summary: dict[str, Any] = {"state": "running", "directory": str(directory), "monitor": parts.settings.monitor}
+    summary |= {"metrics": to_json(job.specs), "splits": dict(parts.data.splits)}
     try:
         with failures_in_words(directory, job, parts.config.grants):
             emit(Started(job.step, job.steps, parts.data.steps_per_epoch, str(directory), parts.device.name))
@@ -231,6 +233,6 @@ def _final(parts: Parts, saves: Saves, emit: Emit) -> dict[str, Any]:
             step = int(job.best["step"])
     began = monotonic()
     report = evaluate(job.evaluated, job.task, data.evaluation("test"), parts.device)
-    emit(Evaluated(step, step / data.steps_per_epoch, "test", report, False, monotonic() - began))
+    emit(Evaluated(step, step / data.steps_per_epoch, "test", report, False, monotonic() - began, job.specs))
     about = parts.dataset.about()
     return {"test": report} | ({"classes": about["classes"]} if "classes" in about else {})

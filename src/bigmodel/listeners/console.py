@@ -10,6 +10,7 @@ from typing import Any
 from bigmodel.events import Evaluated, Finished, Started, Stepped, Trained, Warned
 from bigmodel.listeners.lines import in_words, line, metrics_in_words
 from bigmodel.quoting import command, path_word, resume_command, trust_words
+from bigmodel.tasks.metric_spec import from_summary
 
 __all__ = ["Console"]
 
@@ -47,7 +48,7 @@ class Console:
                 if sys.stdout.isatty():
                     self._start_bar(event)
             case Trained():
-                self._said = metrics_in_words(event.metrics) + f"  {event.samples_per_s:.0f}/s"
+                self._said = metrics_in_words(event.metrics, event.specs) + f"  {event.samples_per_s:.0f}/s"
                 if self._bar is None:
                     print(line(event), flush=True)
             case Evaluated() | Warned():
@@ -85,14 +86,15 @@ class Console:
         self._bar.update(self._bar.task_ids[0], completed=step, epoch=epoch, said=self._said, refresh=True)
 
     def _table(self, summary: Any) -> None:
-        rows = []
+        rows, specs = [], from_summary(summary)
         if "test" in summary:
-            rows.append(("test", metrics_in_words(summary["test"])))
+            rows.append(("test", metrics_in_words(summary["test"], specs)))
         best = summary["best"]
         if best:
             name = str(summary["monitor"])
             epoch = best["step"] / self._steps_per_epoch
-            rows.append(("best", f"{name} {in_words(name.rpartition('/')[2], best['value'])} in epoch {epoch:g}"))
+            value = in_words(best["value"], specs.get(name.rpartition("/")[2]))
+            rows.append(("best", f"{name} {value} in epoch {epoch:g}"))
         pace = ""
         if summary.get("samples_per_s"):
             busy = summary["data_s"] + summary["step_s"]

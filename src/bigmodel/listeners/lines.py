@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from bigmodel.events import Evaluated, Saved, Started, Trained, Warned
+from bigmodel.tasks.metric_spec import MetricSpec
+
+_PLAIN = MetricSpec("none")  # of what nobody declared
 
 
 def line(event: object) -> str:
@@ -17,10 +20,11 @@ def line(event: object) -> str:
             return f"{begins}: {event.steps} steps ({epochs:g} epochs) on {event.device}, in {event.directory}"
         case Trained():
             pace = f"lr {event.lr:.3g}  {event.samples_per_s:.0f} samples/s"
-            return f"[{_epoch(event.epoch)}, {event.step:5d}] {metrics_in_words(event.metrics)}  {pace}"
+            return f"[{_epoch(event.epoch)}, {event.step:5d}] {metrics_in_words(event.metrics, event.specs)}  {pace}"
         case Evaluated():
             mark = "  (best so far)" if event.best else ""
-            return f"[{_epoch(event.epoch)}, {event.step:5d}] {event.split}: {metrics_in_words(event.metrics)}{mark}"
+            said = metrics_in_words(event.metrics, event.specs)
+            return f"[{_epoch(event.epoch)}, {event.step:5d}] {event.split}: {said}{mark}"
         case Saved():
             return f"saved {event.path} in {event.seconds:.2f} s"
         case Warned():
@@ -28,14 +32,15 @@ def line(event: object) -> str:
     return ""
 
 
-def metrics_in_words(metrics: Mapping[str, Any]) -> str:
-    """`loss 0.312  accuracy 91.20%`: shares as percentages, tables left out."""
-    return "  ".join(f"{name} {in_words(name, value)}" for name, value in metrics.items() if isinstance(value, float))
+def metrics_in_words(metrics: Mapping[str, Any], specs: Mapping[str, MetricSpec]) -> str:
+    """`loss 0.312  accuracy 91.20%`: each as it is declared, tables left out."""
+    shown = {name: value for name, value in metrics.items() if isinstance(value, float)}
+    return "  ".join(f"{name} {in_words(value, specs.get(name))}" for name, value in shown.items())
 
 
-def in_words(name: str, value: float) -> str:
+def in_words(value: float, spec: MetricSpec | None) -> str:
     """One metric as people read it."""
-    return f"{value:.2%}" if name in ("accuracy", "top5") else f"{value:.4g}"
+    return (spec or _PLAIN).text(value)
 
 
 def _epoch(epoch: float) -> str:

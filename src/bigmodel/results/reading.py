@@ -10,7 +10,7 @@ import os
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ import yaml
 from bigmodel.errors import ConfigError
 from bigmodel.results.choices import choice
 from bigmodel.strange_yaml import refuse_strange
+from bigmodel.tasks.metric_spec import OF_THE_RUN, STANDARD, MetricSpec, from_summary
 from bigmodel.words import clip, first_line
 
 FINISHED = ("done", "early_stopped")
@@ -30,7 +31,6 @@ _LARGEST_NUMBER = 1 << 64
 _OWN_FACTS = {"state", "age", "path", "step", "steps", "best", "seconds", "samples_per_s"}  # no keys of a config
 _OF_EVENTS = ("step", "epoch", "best", "seconds", "data_s", "step_s")  # no metrics
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_LOWER = frozenset({"loss", "perplexity", "mae", "mse", "rmse", "error", "wer", "cer", "nll", "seconds", "grad_norm"})
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,8 @@ class Run:
     """A run directory. `started` is in seconds since 1970; the keys of `config` and `metrics` are flat.
 
     `metrics` holds finite numbers: of each split as `test/accuracy`, and `best` (of `monitor`), `step`, `steps`,
-    `seconds`, `samples_per_s`, as far as the run has got.
+    `seconds`, `samples_per_s`, as far as the run has got. `specs` are what its task declares of the metrics, by their
+    names without a split; of a run without such declarations, the standard ones. `sizes` are the samples of each split.
     """
 
     path: Path
@@ -48,16 +49,17 @@ class Run:
     monitor: str
     started: float
     environment: Mapping[str, str]
+    specs: Mapping[str, MetricSpec] = field(default_factory=lambda: STANDARD)
+    sizes: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def finished(self) -> bool:
         return self.state in FINISHED
 
-
-def lower_is_better(metric: str) -> bool:
-    """By its name: losses and errors are better the lower they are, as `naive_mse` is too, all else the higher."""
-    name = metric.rpartition("/")[2]
-    return not _LOWER.isdisjoint((name, *name.split("_")))
+    def spec(self, metric: str) -> MetricSpec | None:
+        """What the run says of `test/accuracy`, `seconds` or `best`; None where it says nothing."""
+        split, sign, name = (self.monitor if metric == "best" else metric).partition("/")
+        return (self.specs.get(name) if sign else None) or OF_THE_RUN.get(name if sign else split)
 
 
 def expand(path: Path, warnings: list[str]) -> list[Run]:
@@ -111,7 +113,9 @@ def _read(path: Path, warnings: list[str]) -> Run:
         warnings.append(f"{path / 'summary.json'}: '{state}' is no state")
         state = "interrupted"
     metrics = dict(_reached(path, monitor)) if state == "running" or not summary else dict(_totals(summary))
-    return Run(path, state, config, metrics, monitor, _started(path, environment), _surroundings(environment))
+    surroundings, sizes = _surroundings(environment), dict(_numbers("", summary.get("splits")))
+    specs = from_summary(summary)
+    return Run(path, state, config, metrics, monitor, _started(path, environment), surroundings, specs, sizes)
 
 
 def held(path: Path) -> bool:

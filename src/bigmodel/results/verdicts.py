@@ -8,11 +8,10 @@ from typing import Any
 
 from bigmodel import statistics
 from bigmodel.results import words
-from bigmodel.results.reading import lower_is_better
 from bigmodel.statistics import Difference
+from bigmodel.tasks.metric_spec import MetricSpec
 
 LEVEL = 0.05  # of the p-value, after Holm's correction
-_SHARES = ("accuracy", "top5")
 Values = Mapping[Any, float]  # of one metric, by seed
 
 
@@ -27,11 +26,11 @@ class Comparison:
     comparisons: int  # that were corrected for
 
 
-def compare(points: Mapping[str, Values], metric: str) -> list[Comparison]:
+def compare(points: Mapping[str, Values], spec: MetricSpec) -> list[Comparison]:
     """The best point by its mean against each of the others, in the order of their means; points without values are
     left out. Runs are paired where both points have the same seeds: the luck that a seed brings to both cancels.
     """
-    ranked = ranking(points, metric)
+    ranked = ranking(points, spec)
     if len(ranked) < 2:
         return []
     best, *others = ranked
@@ -44,13 +43,13 @@ def compare(points: Mapping[str, Values], metric: str) -> list[Comparison]:
     ]
 
 
-def ranking(points: Mapping[str, Values], metric: str) -> list[str]:
+def ranking(points: Mapping[str, Values], spec: MetricSpec) -> list[str]:
     """The names of the points that have values, the best mean first."""
     means = {name: statistics.summary(list(values.values())).mean for name, values in points.items() if values}
-    return sorted(means, key=means.__getitem__, reverse=not lower_is_better(metric))
+    return sorted(means, key=means.__getitem__, reverse=spec.direction == "max")
 
 
-def statement(found: Comparison, points: Mapping[str, Values], metric: str) -> str:
+def statement(found: Comparison, points: Mapping[str, Values], spec: MetricSpec) -> str:
     """A line on one comparison."""
     best, other = (statistics.summary(list(points[name].values())) for name in (found.best, found.other))
     figures = f"{words.mean(best)} against {words.mean(other)}"
@@ -65,12 +64,11 @@ def statement(found: Comparison, points: Mapping[str, Values], metric: str) -> s
         verdict = f"{found.best} is better than {found.other}"
     else:
         verdict = f"no difference shown between {pair}"
-    share = metric.rpartition("/")[2] in _SHARES  # differences of which are told in hundredths
-    gap, interval = words.difference(difference, 100 if share else 1)
+    gap, interval = words.difference(difference, 100 if spec.is_share else 1)
     paired = f"paired over {difference.n} seeds" if difference.paired else f"{best.n} and {other.n} runs, not paired"
     corrected = f" (Holm, {found.comparisons} comparisons)" if found.comparisons > 1 else ""
     return (
-        f"{verdict}: {figures}, difference {gap}{' points' if share else ''}, 95 % interval {interval}, "
+        f"{verdict}: {figures}, difference {gap}{' points' if spec.is_share else ''}, 95 % interval {interval}, "
         f"{paired}, {words.chance(found.p)}{corrected}"
     )
 

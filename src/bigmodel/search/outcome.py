@@ -6,12 +6,14 @@ import contextlib
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from bigmodel.listeners.lines import in_words
 from bigmodel.results.reading import course, number
 from bigmodel.search.plan import Plan
 from bigmodel.sweep.directory import Sweep
+from bigmodel.tasks.metric_spec import from_summary
 
 Values = tuple[float, ...]
 
@@ -24,6 +26,13 @@ def reached(run: Path, summary: Mapping[str, Any], plan: Plan) -> Values | None:
     found = [_one(run, summary, name, plan.monitor) for name in plan.metrics]
     values = tuple(value for value in found if value is not None)
     return values if len(values) == len(found) else None
+
+
+def mean(sweep: Sweep, plan: Plan, jobs: Sequence[int]) -> Values | None:
+    """The mean over a trial's jobs of what each has reached; None if one lacks a metric."""
+    each = [reached(sweep.run_of(job), sweep.summary(job), plan) for job in jobs]
+    values = [one for one in each if one is not None]
+    return tuple(map(fmean, zip(*values, strict=True))) if len(values) == len(each) else None
 
 
 def evaluations(run: Path, metric: str) -> list[float]:
@@ -47,16 +56,25 @@ def front(found: dict[int, Values], directions: Sequence[str]) -> list[int]:
 
 def found(sweep: Sweep, plan: Plan, done: Sequence[int], granted: Sequence[str]) -> list[str]:
     """Lines on the best of the trials that are done, and how to train it again."""
-    values = {trial: reached(sweep.run_of(trial), sweep.summary(trial), plan) for trial in done}
+    width = plan.width
+    trials = {trial: range(trial * width, (trial + 1) * width) for trial in sorted({job // width for job in done})}
+    values = {trial: mean(sweep, plan, jobs) for trial, jobs in trials.items() if set(jobs) <= set(done)}
     measured = {trial: figures for trial, figures in values.items() if figures is not None}
     best, many = front(measured, plan.directions), len(plan.metrics) > 1
     lines = [f"{len(best)} trials that no other beats in {' and '.join(plan.metrics)}:"] if many else []
     for trial in best if many else best[:1]:
-        figures = ", ".join(_shown(*pair) for pair in zip(plan.metrics, measured[trial], strict=True))
-        chosen = " ".join(sweep.entries[trial].overrides)
-        lines.append(f"{'' if many else 'best: '}trial {trial}, {figures}: {chosen}")
+        job = trials[trial][0]
+        specs = from_summary(sweep.summary(job))
+        figures = ", ".join(
+            f"{metric} {in_words(value, specs.get(metric.rpartition('/')[2]))}"
+            for metric, value in zip(plan.metrics, measured[trial], strict=True)
+        )
+        chosen = " ".join(sweep.entries[job].overrides[: -1 if plan.seeds else None])
+        averaged = f" (mean of {width} seeds)" if plan.seeds else ""
+        lines.append(f"{'' if many else 'best: '}trial {trial}, {figures}{averaged}: {chosen}")
     for trial in best[:1]:  # its own config, as no YAML that has changed since could give it
-        words = ["--config-path", str(sweep.frozen(trial).parent), "--config-name", str(trial), *granted]
+        job = trials[trial][0]
+        words = ["--config-path", str(sweep.frozen(job).parent), "--config-name", str(job), *granted]
         lines.append(f"to train {'the first' if many else 'it'} again: {shlex.join(['bigmodel-train', *words])}")
     return lines
 
@@ -72,7 +90,3 @@ def _one(run: Path, summary: Mapping[str, Any], metric: str, monitor: str) -> fl
         events = [event for event in course(run) if event["split"] == split and event["step"] <= step]
         return number(events[-1][name])
     return None
-
-
-def _shown(metric: str, value: float) -> str:
-    return f"{metric} {in_words(metric.rpartition('/')[2], value)}"

@@ -20,23 +20,26 @@ from typing import Any
 
 from bigmodel.durable import sync_directory, write_json, write_text
 from bigmodel.errors import ConfigError, StorageError
-from bigmodel.results.reading import lower_is_better
 from bigmodel.run_directory import sealed
+from bigmodel.search.objective import Specs, directions
 from bigmodel.search.space import Parameter
 from bigmodel.seeds import derive
+from bigmodel.tasks.metric_spec import STANDARD
 from bigmodel.words import clip
 
 _SAMPLERS = ("tpe", "random", "grid", "cmaes")
 _PRUNERS = ("none", "median", "hyperband")
 _DIRECTIONS = ("maximize", "minimize")
-_OF_THE_RUN = ("seconds", "samples_per_s", "step")  # metrics that belong to no split
 _TRIALS = 20
 _MOST_POINTS = 10_000
+_MANY = 10**9  # configurations, where they are too many to be counted
 
 
 @dataclass(frozen=True)
 class Plan:
-    """`words` are the overrides that all trials share; `bases` are the combinations of groups, in the files' order."""
+    """`words` are the overrides that all trials share; `bases` are the combinations of groups, in the files' order.
+    With `seeds` a trial is a job for each of them, and reaches their mean.
+    """
 
     sampler: str
     pruner: str
@@ -47,19 +50,39 @@ class Plan:
     space: tuple[Parameter, ...]
     words: tuple[str, ...]
     bases: tuple[tuple[str, ...], ...]
+    seeds: tuple[int, ...] = ()
+
+    @property
+    def width(self) -> int:
+        """Jobs of one trial."""
+        return max(1, len(self.seeds))
 
     def trials(self, wanted: int | None) -> int:
-        """How many trials that makes in total."""
-        if self.sampler != "grid":
-            return wanted or _TRIALS
-        return min(_size(self.space), wanted or _MOST_POINTS)
+        """How many trials that makes in total: never more than there are configurations."""
+        usual = _MOST_POINTS if self.sampler == "grid" else _TRIALS
+        return min(wanted or usual, len(self.points) or _MANY)
+
+    def fewer(self, wanted: int | None) -> list[str]:
+        """A line where there are fewer configurations than trials are wanted, so that nothing is trained twice."""
+        count, usual = self.trials(wanted), None if self.sampler == "grid" else _TRIALS
+        if count == (wanted or usual or count):
+            return []
+        asked = f"n_trials={wanted}" if wanted else f"the usual {usual}"
+        what = "the grid" if self.sampler == "grid" else "the space"
+        return [f"{what} has {count} configurations: {count} trials, not {asked}"]
 
     @cached_property
     def points(self) -> Sequence[Mapping[str, float | str]]:
-        """All points of a grid, in random order, as it may be stopped before its end."""
+        """All different configurations, in random order, as a grid may be stopped before its end; none where they are
+        too many to be counted.
+        """
+        axes = [parameter.points() for parameter in self.space]
+        if None in axes or _size(self.space) > _MOST_POINTS:
+            return []
         names = [parameter.name for parameter in self.space]
-        axes = [parameter.points() or () for parameter in self.space]
-        points = [dict(zip(names, values, strict=True)) for values in itertools.product(*axes)]
+        points = [dict(zip(names, values, strict=True)) for values in itertools.product(*filter(None, axes))]
+        points = [{name: value for name, value in point.items() if name in self.active(point)} for point in points]
+        points = [*{self.identity(point): point for point in reversed(points)}.values()][::-1]
         random.Random(derive(self.seed, "grid")).shuffle(points)
         return points
 
@@ -67,13 +90,42 @@ class Plan:
         """The number of the config that these values are laid over."""
         return self.bases.index(tuple(str(given[p.name]) for p in self.space if p.group))
 
+    def active(self, given: Mapping[str, float | str]) -> list[str]:
+        """The names of the parameters that go with the chosen groups."""
+        base = self.base(given)
+        return [one.name for one in self.space if not one.only or base in one.only]
+
+    def suggest(self, trial: Any) -> dict[str, float | str]:
+        """What an Optuna trial gives the parameters; those that depend on a group's choice come after it."""
+        if not any(one.only for one in self.space):
+            return {one.name: one.suggest(trial) for one in self.space}
+        given = {one.name: one.suggest(trial) for one in self.space if one.group}
+        active = self.active(given)
+        return given | {one.name: one.suggest(trial) for one in self.space if not one.group and one.name in active}
+
+    def identity(self, given: Mapping[str, float | str]) -> str:
+        """A text that is the same for the same configuration."""
+        values = {one.key: one.value(given[one.name]) for one in self.space if one.name in given}
+        return json.dumps([self.base(given), values], sort_keys=True, default=str)
+
     def listing(self, trials: int) -> Iterator[str]:
         """Lines of a dry run."""
         aims = ", ".join(f"{direction} {name}" for direction, name in zip(self.directions, self.metrics, strict=True))
         pruned = "" if self.pruner == "none" else f", pruned by {self.pruner}"
         yield f"{trials} trials by {self.sampler}{pruned}: {aims}; nothing was started"
         width = max(len(parameter.name) for parameter in self.space)
-        yield from (f"{parameter.name:<{width}}  {parameter}" for parameter in self.space)
+        yield from (f"{parameter.name:<{width}}  {parameter}{self._condition(parameter)}" for parameter in self.space)
+        if self.seeds:
+            yield f"each trial {self.width} times, with seed={','.join(map(str, self.seeds))}: the mean is what counts"
+
+    def _condition(self, parameter: Parameter) -> str:
+        """Of a parameter that goes with some groups' choices only: with which."""
+        groups = [one.name for one in self.space if one.group]
+        combinations = [self.bases[number] for number in parameter.only]
+        told = (
+            " ".join(f"{group}={word}" for group, word in zip(groups, words, strict=True)) for words in combinations
+        )
+        return f", only with {' or '.join(told)}" if parameter.only else ""
 
     def write(self, path: Path, configs: Sequence[str]) -> None:
         (path / "bases").mkdir()
@@ -83,18 +135,26 @@ class Plan:
         write_json(path / "search.json", {"schema": 1} | asdict(self))
 
 
-def planned(given: Mapping[str, Any], space: Sequence[Parameter], words: Sequence[str], monitor: str) -> Plan:
-    """From what `hydra.sweeper` says.
+def planned(
+    given: Mapping[str, Any],
+    space: Sequence[Parameter],
+    words: Sequence[str],
+    monitor: str,
+    tasks: Sequence[Specs] = (STANDARD,),
+    seeds: Sequence[int] = (),
+) -> Plan:
+    """From what `hydra.sweeper` says; `tasks` are what the searched tasks declare of their metrics.
 
     Raises:
         ConfigError: a line for each mistake.
     """
     sampler, pruner, seed = str(given["sampler"]), str(given["pruner"]), given["seed"]
     metrics = _listed(given["metrics"]) or (monitor,)
-    directions = _listed(given["directions"]) or tuple(_DIRECTIONS[lower_is_better(name)] for name in metrics)
+    ways, wrong = directions(metrics, _listed(given["directions"]), tasks)
+    wished = _listed(given["directions"]) or tuple(ways)
     bases = tuple(itertools.product(*(parameter.words for parameter in space if parameter.group)))
-    plan = Plan(sampler, pruner, seed, monitor, metrics, directions, tuple(space), tuple(words), bases)
-    problems = [f"hydra.sweeper.{line}" for line in (*_wrong(plan), *_wrong_count(given["n_trials"]))]
+    plan = Plan(sampler, pruner, seed, monitor, metrics, wished, tuple(space), tuple(words), bases, tuple(seeds))
+    problems = [f"hydra.sweeper.{line}" for line in (*wrong, *_wrong(plan), *_wrong_count(given["n_trials"]))]
     if not space:
         problems.append("nothing to search: give a key an interval, a range or choices, as optim.lr=interval(0.01,0.1)")
     if sampler == "grid":
@@ -129,6 +189,7 @@ def read(path: Path) -> Plan:
             space=tuple(Parameter(**{key: _tuples(value) for key, value in one.items()}) for one in known["space"]),
             words=_listed(known["words"]),
             bases=tuple(map(_listed, known["bases"])),
+            seeds=tuple(map(int, known.get("seeds", ()))),
         )
         problems = [*_wrong(plan)]
     except (OSError, ValueError, TypeError, LookupError, RecursionError) as error:
@@ -158,15 +219,12 @@ def _wrong(plan: Plan) -> Iterator[str]:
             yield f"{name}: there is no '{clip(value)}'; choices: {', '.join(choices)}"
     if type(plan.seed) is not int or plan.seed < 0:
         yield f"seed: must be a whole number at least 0, not {clip(plan.seed)}"
-    for name in plan.metrics:
-        if name.startswith("test/"):
-            yield f"metrics: {clip(name)} is for the end; search by val/{clip(name.partition('/')[2])}"
-        elif "/" not in name and name not in _OF_THE_RUN:
-            yield f"metrics: there is no '{clip(name)}'; write val/{clip(name)}, or one of {', '.join(_OF_THE_RUN)}"
     if len(plan.directions) != len(plan.metrics) or not set(plan.directions) <= set(_DIRECTIONS):
         yield "directions: needs maximize or minimize for each of the metrics"
     if plan.pruner != "none" and (len(plan.metrics) > 1 or "/" not in plan.metrics[0]):
         yield f"pruner: {clip(plan.pruner)} goes by one metric of a split, not by {clip(', '.join(plan.metrics))}"
+    if plan.pruner != "none" and plan.seeds:
+        yield f"pruner: {clip(plan.pruner)} stops one run, and a trial is the mean of {plan.width}; leave one out"
     if plan.sampler == "cmaes" and len(plan.metrics) > 1:
         yield f"sampler: cmaes seeks one metric, not {len(plan.metrics)}; use tpe"
     if plan.sampler == "cmaes" and all(parameter.kind == "choice" for parameter in plan.space):

@@ -19,7 +19,8 @@ from bigmodel.errors import ConfigError
 class Parameter:
     """Numbers from `low` to `high`, in steps or on a logarithmic scale, or one of `words`, which stand for `values`.
 
-    `name` is the key as it is typed, with a `+` if it is new. The choices of a `group` are YAML files.
+    `name` is the key as it is typed, with a `+` if it is new. The choices of a `group` are YAML files. `only` are the
+    numbers of the combinations of groups that have such a key, empty where all have it.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Parameter:
     words: tuple[str, ...] = ()
     values: tuple[Any, ...] = ()
     group: bool = False
+    only: tuple[int, ...] = ()
 
     @property
     def key(self) -> str:

@@ -7,6 +7,7 @@ all jobs together.
 from __future__ import annotations
 
 import contextlib
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -22,13 +23,15 @@ from bigmodel.compose import (
     config_loader,
     refuse_long,
 )
+from bigmodel.config import Config
 from bigmodel.errors import ConfigError, Interrupted
 from bigmodel.hydra_keys import is_hydras, refused_words
 from bigmodel.quoting import quoted
 from bigmodel.seed_axis import with_seeds
 from bigmodel.signals import Stop
-from bigmodel.sweep.directory import is_sweep, make
+from bigmodel.sweep.directory import is_sweep
 from bigmodel.sweep.hydra_task import HydraTask
+from bigmodel.sweep.staging import free, staged
 
 _VARIANTS_CHECKED = 50
 _USUAL_PLACES = (None, "${output_dir}/sweeps", "multirun/${now:%Y-%m-%d}/${now:%H-%M-%S}")
@@ -46,8 +49,7 @@ def sweep(overrides: Sequence[str], source: Source, trust: Sequence[str], stop: 
     try:
         refuse_long(overrides)
         alone = [text for text in overrides if is_hydras(text)]
-        words = [*(values[0] for values in _choices(overrides, source, trust)), *alone]
-        first, hydra = compose_with_hydra("train", words, source, trust, multirun=True)
+        first, hydra = _first(_choices(overrides, source, trust), alone, source, trust)
         overrides = [*overrides, *chosen_of_hydra(overrides), *_ours(hydra, overrides)]
         dry_run = bool(first.tree["dry_run"])
         if seeds is not None:
@@ -68,6 +70,22 @@ def sweep(overrides: Sequence[str], source: Source, trust: Sequence[str], stop: 
         raise
 
 
+def _first(
+    choices: Sequence[Sequence[str]], alone: Sequence[str], source: Source, trust: Sequence[str]
+) -> tuple[Config, Any]:
+    """The config of the first values, for what all jobs share, and Hydra's own. A search's key may go with another
+    choice of a group than the first: it is left out, and checked with its own.
+    """
+    try:
+        words = [values[0] for values in choices]
+        return compose_with_hydra("train", [*words, *alone], source, trust, multirun=True)
+    except ConfigError:
+        kept = [values[0] for values in choices if len(values) == 1 or "." not in values[0].partition("=")[0]]
+        if len(kept) == len(choices):
+            raise
+        return compose_with_hydra("train", [*kept, *alone], source, trust, multirun=True)
+
+
 def check(overrides: Sequence[str], source: Source, trust: Sequence[str] = ()) -> None:
     """Check every value of a sweep by itself, with the first value of the others.
 
@@ -76,6 +94,8 @@ def check(overrides: Sequence[str], source: Source, trust: Sequence[str] = ()) -
     """
     problems: list[str] = []
     choices = _choices(overrides, source, trust)
+    searched = any(text.startswith("hydra/sweeper=") for text in overrides)
+    accepted = set[str]()  # keys that some choice of a group has
     first = [values[0] for values in choices]
     variants = [first] + [
         [*first[:i], value, *first[i + 1 :]] for i, values in enumerate(choices) for value in values[1:]
@@ -83,8 +103,11 @@ def check(overrides: Sequence[str], source: Source, trust: Sequence[str] = ()) -
     for variant in variants[:_VARIANTS_CHECKED]:
         try:
             compose("train", variant, source, trust, multirun=True)
+            accepted |= {text.partition("=")[0] for text in variant}
         except ConfigError as error:
             problems += error.lines
+    if searched:  # a key may go with one choice of a group only
+        problems = [line for line in problems if not (": no such" in line and line.partition(":")[0] in accepted)]
     if problems:
         raise ConfigError(*dict.fromkeys(problems))
 
@@ -127,14 +150,14 @@ def _directory(output_dir: Path, dry_run: bool, given: bool) -> Iterator[Path]:
         with tempfile.TemporaryDirectory() as scratch:
             yield Path(scratch)
         return
-    path = make(output_dir)
+    path = free(output_dir)
     try:
         yield path
     except BaseException:
-        if not is_sweep(path) and not any(path.glob("*/")):
-            for name in ("multirun.yaml", ".lock"):
-                (path / name).unlink(missing_ok=True)
-            for made in (path, path.parent, output_dir):
+        shutil.rmtree(staged(path), ignore_errors=True)
+        if not is_sweep(path) and not any(place.name.isdecimal() for place in path.glob("*/")):  # no job has begun
+            shutil.rmtree(path, ignore_errors=True)
+            for made in (path.parent, output_dir):
                 with contextlib.suppress(OSError):
                     made.rmdir()
         raise

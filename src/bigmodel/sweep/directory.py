@@ -16,7 +16,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import secrets
 import signal
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -27,7 +26,7 @@ from typing import Any
 
 from bigmodel.durable import sync_directory, sync_file, write_json
 from bigmodel.errors import ConfigError, DivergedError, Interrupted, StorageError
-from bigmodel.run_directory import Lock, make_exactly, sealed
+from bigmodel.run_directory import Lock, sealed
 from bigmodel.sweep.engines import OWN
 from bigmodel.sweep.settings import Settings
 from bigmodel.sweep.torn import ends_whole, json_of, last_bytes, records, tail
@@ -76,18 +75,19 @@ class State:
 class Sweep:
     """A sweep's directory, locked while this object is in use."""
 
-    def __init__(self, path: Path) -> None:
-        """Take an existing directory, for a sweep that is there or one to be frozen into it.
+    def __init__(self, path: Path, final: Path | None = None) -> None:
+        """Take an existing directory, of a sweep that is there or of one to be frozen. With its first `sweep.json`
+        it becomes `final`: what is killed before leaves nothing that looks like a sweep.
 
         Raises:
             StorageError: another process runs this sweep, or `sweep.json` is damaged.
         """
-        self.path = path
+        self.path, self._final = path, final
         self.lock = _locked(path)
         self.entries: dict[int, Entry] = {}
         self.trust: tuple[str, ...] = ()  # what the sweep was started with; whoever goes on with it grants it anew
         self.trials: int | None = None  # of a search: how many jobs there will be in the end
-        self._journal = path / "journal.jsonl"
+        self.width = 1  # jobs of one trial of a search
         self._settings: Settings | None = None
         self._shared: set[str] = set()
         self.taken_up = is_sweep(path)  # it was begun elsewhere, maybe by a stranger
@@ -118,6 +118,14 @@ class Sweep:
         entries = [asdict(job) for job in self.entries.values()]
         known = {"schema": 1, "settings": asdict(settings), "trust": self.trust, "trials": self.trials, "jobs": entries}
         write_json(self.path / "sweep.json", known)
+        if self._final is not None:
+            os.rename(self.path, self._final)
+            sync_directory(self._final.parent)
+            self.path, self._final = self._final, None
+
+    @property
+    def _journal(self) -> Path:
+        return self.path / "journal.jsonl"
 
     def run_of(self, number: int) -> Path:
         return self.path / str(number)
@@ -238,18 +246,6 @@ class Sweep:
         except (OSError, ValueError, TypeError, LookupError, RecursionError) as error:
             self.lock.release()
             raise StorageError(f"{self.path / 'sweep.json'}: damaged: {error}; start the sweep anew") from error
-
-
-def make(output_dir: Path) -> Path:
-    """A new directory for a sweep, `sweeps/<date>_<time>-<suffix>`.
-
-    Raises:
-        StorageError: nothing can be written there.
-    """
-    while True:
-        with contextlib.suppress(FileExistsError):
-            name = f"{datetime.now():%Y-%m-%d_%H-%M-%S}-{secrets.token_hex(2)}"
-            return make_exactly(output_dir / "sweeps" / name)
 
 
 def is_sweep(path: Path) -> bool:

@@ -13,17 +13,17 @@ from omegaconf import DictConfig
 from bigmodel.config import Config, checked
 from bigmodel.errors import BigmodelError, ConfigError, Interrupted
 from bigmodel.guard import complain
-from bigmodel.quoting import resume_command
 from bigmodel.search.plan import count
 from bigmodel.search.start import Bases, prepared
 from bigmodel.search.study import Search
 from bigmodel.signals import Stop
 from bigmodel.sweep import gpus
 from bigmodel.sweep.directory import Entry, Sweep, entry, is_sweep, shared
-from bigmodel.sweep.engines import OWN, opened
+from bigmodel.sweep.engines import OWN, on_this_machine, opened
 from bigmodel.sweep.engines import checked as checked_options
 from bigmodel.sweep.run import ending, run
 from bigmodel.sweep.settings import settings, settled
+from bigmodel.sweep.staging import new
 from bigmodel.sweep.table import listing, say
 
 Composed = tuple[int, Sequence[str], DictConfig]  # number, overrides, config
@@ -70,7 +70,7 @@ class HydraTask:
                 say(line)
             return [None] * len(overrides)
         if self._sweep is None:
-            self._sweep = _new(path)
+            self._sweep = new(path, engine == OWN)
         sweep = self._sweep
         before = sweep.states()
         if chosen["on_failure"] == "stop" and any(state.word != "done" for state in before.values()):
@@ -96,26 +96,26 @@ class HydraTask:
         bases: Bases,
     ) -> None:
         """A search, of what `prepared` takes: frozen, then run. Raises as `prepared`; nothing was made then."""
-        if self.seeds:
-            raise ConfigError("seeds: not with a search; train its best trial with several seeds")
         engine, options = _engine(chosen)
         chosen = settings(chosen)
-        plan, configs = prepared(given, overrides, groups, bases, self.trust)
+        here = on_this_machine(engine, options)
+        plan, configs, doubts = prepared(given, overrides, groups, bases, self.trust, self.seeds, here)
         for config in configs:
             self._grant(config)
         texts = [config.open_yaml() for config in configs]
         trials = plan.trials(count(given["n_trials"]))
+        for line in plan.listing(trials) if self.dry_run else ():
+            say(line)
+        for line in (*plan.fewer(count(given["n_trials"])), *(f"warning: {doubt}" for doubt in doubts)):
+            say(line)
         if self.dry_run:
-            for line in plan.listing(trials):
-                say(line)
             return
-        path.mkdir(parents=True, exist_ok=True)
-        self._sweep = sweep = _new(path)
+        self._sweep = sweep = new(path, engine == OWN)
         with opened(sweep, engine, options) as workers:
-            plan.write(path, texts)
+            plan.write(sweep.path, texts)
             kinds = {str(config.tree["device"].get("kind", "cpu")) for config in configs}
-            sweep.trials = trials
-            how = settled(chosen["jobs"], chosen["on_failure"], kinds, trials, len(gpus.visible()), engine, options)
+            sweep.trials = jobs = trials * plan.width
+            how = settled(chosen["jobs"], chosen["on_failure"], kinds, jobs, len(gpus.visible()), engine, options)
             sweep.freeze([], how, self.trust)
             run(sweep, workers, [], self.trust, self.stop, Search(sweep, plan, self.trust))
 
@@ -147,16 +147,13 @@ class HydraTask:
                 frozen.append((entry(number, words, config.tree), config.job_yaml()))
         if problems:
             raise ConfigError(*dict.fromkeys(problems))
+        first: dict[str, int] = {}
+        for job, text in frozen:
+            if first.setdefault(text, job.number) != job.number:
+                say(f"job {job.number} is the same configuration as job {first[text]}")
         return frozen
 
 
 def _engine(chosen: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     engine = str(chosen.get("engine", OWN))
     return engine, checked_options(engine, chosen.get("options", {}))
-
-
-def _new(path: Path) -> Sweep:
-    if is_sweep(path):
-        again = resume_command(path, multirun=True)
-        raise ConfigError(f"hydra.sweep.dir: a sweep is there already; to go on with it: {again}")
-    return Sweep(path)

@@ -18,7 +18,7 @@ from bigmodel.sweep.directory import Sweep, existing
 from bigmodel.sweep.engines import checked, opened
 from bigmodel.sweep.run import ending, run
 from bigmodel.sweep.settings import settled
-from bigmodel.sweep.table import plain
+from bigmodel.sweep.table import plain, say
 
 _OPTION = "hydra.launcher."
 _COUNT = "hydra.sweeper.n_trials="
@@ -51,7 +51,10 @@ def resume(path: str, overrides: Sequence[str], given: Mapping[str, Any], trust:
             raise ConfigError(f"resume: {counts[-1]}: the sweep is no search")
         plan = None if sweep.trials is None else read(sweep.path)
         if counts and plan is not None:
-            sweep.trials = plan.trials(count(counts[-1].removeprefix(_COUNT)))
+            wanted = count(counts[-1].removeprefix(_COUNT))
+            sweep.trials = plan.trials(wanted) * plan.width
+            for line in plan.fewer(wanted):
+                say(line)
             sweep.settle(sweep.settings)
         if sweep.left(sweep.states()):
             if not set(sweep.trust) <= set(trust):

@@ -57,13 +57,16 @@ def run(
                 workers.signal(signal.SIGTERM, workers.running - pruned)
                 signalled = True
             while not signalled and len(workers.running) < sweep.settings.jobs and not stop():
-                asked = queue.popleft() if queue else search.ask() if search else None
-                if asked is None:
+                if not queue and search:
+                    queue += _asked(search)
+                    watch.told(search.remarks())
+                if not queue:
                     break
-                sweep.note(asked, "started")
-                started[asked], states[asked] = monotonic(), State("running")
-                watch.started(asked)
-                workers.start(asked)
+                number = queue.popleft()
+                sweep.note(number, "started")
+                started[number], states[number] = monotonic(), State("running")
+                watch.started(number)
+                workers.start(number)
             if not workers.running:
                 break
             for number, code in workers.ended(_LOOK_S):
@@ -131,6 +134,12 @@ def finish(sweep: Sweep, trust: Sequence[str]) -> None:
         say("")
         for line in found(sweep, read(sweep.path), done, trust_words(trust)):
             say(line)
+
+
+def _asked(search: Search) -> Sequence[int]:
+    """The jobs of one more trial; nothing if there is none."""
+    number = search.ask()
+    return () if number is None else search.jobs(number)
 
 
 def _again(sweep: Sweep, code: int | None, tries: int) -> bool:

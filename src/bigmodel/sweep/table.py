@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from time import monotonic
 from typing import Any
 
@@ -13,6 +13,7 @@ from bigmodel.hidden import hidden
 from bigmodel.listeners.lines import in_words as metric_in_words
 from bigmodel.sweep.directory import State, Sweep
 from bigmodel.sweep.directory import in_words as code_in_words
+from bigmodel.tasks.metric_spec import from_summary
 
 _REFRESH_S = 0.5
 _ORDER = ("running", "failed", "interrupted", "queued", "pruned", "done")  # which rows are shown where not all fit
@@ -33,7 +34,8 @@ class Watch:
         total, ended = trials or len(self._states), len(self._states) - self._to_run
         done = f", {ended} of them {'done' if trials is None else 'ended'}" if ended else ""
         threads = f"{settings.threads} thread{'s' * (settings.threads > 1)} each"
-        kind = "jobs" if trials is None else "trials"
+        width = self._sweep.width
+        kind = "jobs" if trials is None else "trials" if width == 1 else f"jobs, {width} seeds a trial"
         say(f"{total} {kind}{done}, {settings.jobs} at a time with {threads}, in {self._sweep.path}")
         with contextlib.suppress(OSError, ValueError):
             if sys.stdout.isatty():
@@ -53,6 +55,14 @@ class Watch:
         self._began.pop(number, None)
         if self._live is None:
             say(f"job {number} starts: {_overrides(self._sweep, number)}")
+
+    def told(self, lines: Sequence[str]) -> None:
+        """Say something besides the table."""
+        for text in lines:
+            if self._live is None:
+                say(text)
+            else:
+                self._live.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def ended(self, number: int, seconds: float, again: bool) -> None:
         if self._live is None:
@@ -123,7 +133,8 @@ def state_value(sweep: Sweep, number: int, state: State) -> str:
     if state.value is None:
         return ""
     name = sweep.entries[number].monitor
-    return f"{name} {metric_in_words(name.rpartition('/')[2], state.value)}"
+    spec = from_summary(sweep.summary(number)).get(name.rpartition("/")[2])  # a job that runs has none yet
+    return f"{name} {metric_in_words(state.value, spec)}"
 
 
 def listing(sweep_jobs: Mapping[int, list[str]]) -> Iterator[str]:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from bigmodel.interfaces import Batch
 from bigmodel.ranges import PositiveInt
 from bigmodel.tasks import auc
+from bigmodel.tasks.metric_spec import LowerIsBetter, standard, without
 
 __all__ = ["Classification"]
 
@@ -24,7 +25,8 @@ class Classification:
         ValueError: there are fewer than two classes.
     """
 
-    lower_is_better = frozenset({"loss"})
+    metric_specs = standard("loss", "accuracy", "top5", "auc")
+    lower_is_better = LowerIsBetter()
 
     def __init__(self, loss: Callable[[Tensor, Tensor], Tensor], num_classes: PositiveInt | None) -> None:
         if num_classes is None or num_classes < 2:
@@ -34,6 +36,7 @@ class Classification:
         self._top5 = num_classes > 5
         self._binary = num_classes == 2
         self.metric_names = ("loss", "accuracy", *(("top5",) if self._top5 else ("auc",) if self._binary else ()))
+        self.metric_specs = without(self.metric_specs, {"top5", "auc"} - {*self.metric_names})
 
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
         outputs_NC = model(batch.inputs)

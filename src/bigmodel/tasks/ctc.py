@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from bigmodel.interfaces import Batch
 from bigmodel.padding import lengths, padded
 from bigmodel.ranges import PositiveInt
+from bigmodel.tasks.metric_spec import LowerIsBetter, standard, without
 from bigmodel.transcripts import beam_search, edit_distances, greedy
 
 __all__ = ["CTC"]
@@ -27,11 +28,13 @@ class CTC:
     """
 
     metric_names = ("loss", "character_error", "word_error")
-    lower_is_better = frozenset((*metric_names, "beam_word_error"))
+    metric_specs = standard(*metric_names, "beam_word_error")
+    lower_is_better = LowerIsBetter()
 
     def __init__(self, characters: str, beam: PositiveInt | None = None) -> None:
         self._characters, self._beam = characters, beam
         self.metric_names = (*self.metric_names, *(("beam_word_error",) if beam else ()))
+        self.metric_specs = without(self.metric_specs, () if beam else ("beam_word_error",))
 
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
         """A clip with too few frames for its text has an infinite loss, which ends the run with its name. torch reads

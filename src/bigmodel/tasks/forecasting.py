@@ -11,6 +11,7 @@ from torch import Tensor
 from bigmodel.datasets.scale import Scale
 from bigmodel.interfaces import Batch
 from bigmodel.ranges import Positive, PositiveInt
+from bigmodel.tasks.metric_spec import MetricSpec, standard
 from bigmodel.tasks.regression import Regression
 
 __all__ = ["Forecasting"]
@@ -30,6 +31,9 @@ class Forecasting(Regression):
     """
 
     metric_names = ("loss", "mse", "mae")
+    metric_specs = standard(*(f"{rival}{error}" for rival in _RIVALS for error in ("mse", "mae"))) | {
+        "loss": MetricSpec("min")
+    }
 
     def __init__(
         self,

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from bigmodel.interfaces import Batch
 from bigmodel.ranges import Positive
+from bigmodel.tasks.metric_spec import LowerIsBetter, MetricSpec, standard, without
 
 __all__ = ["LanguageModelling"]
 
@@ -24,11 +25,16 @@ class LanguageModelling:
     The loss is the mean cross-entropy of a token, in nats; perplexity is its exponential.
     """
 
-    lower_is_better = frozenset({"loss", "perplexity", "bits_per_byte"})
+    metric_specs = standard("bits_per_byte") | {
+        "loss": MetricSpec("min", "nats/token"),
+        "perplexity": MetricSpec("min", "per token"),
+    }
+    lower_is_better = LowerIsBetter()
 
     def __init__(self, bytes_per_token: Positive | None = None) -> None:
         self._bytes = bytes_per_token
         self.metric_names = ("loss", "perplexity", *(() if bytes_per_token is None else ("bits_per_byte",)))
+        self.metric_specs = without(self.metric_specs, ("bits_per_byte",) if bytes_per_token is None else ())
 
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
         outputs_NTV = model(batch.inputs)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from bigmodel.interfaces import Batch
 from bigmodel.ranges import Fraction, PositiveInt
+from bigmodel.tasks.metric_spec import LowerIsBetter, MetricSpec, standard
 
 __all__ = ["MaskedLanguageModelling"]
 
@@ -20,8 +21,12 @@ _DRAWS = 8191  # in evaluation, more than a text is long; a prime
 class Guesses:
     """A task whose `loss` returns [guesses, right ones] in place of the outputs."""
 
-    lower_is_better = frozenset({"loss"})
     metric_names = ("loss", "accuracy")
+    metric_specs = standard() | {
+        "loss": MetricSpec("min", "nats/token"),
+        "accuracy": MetricSpec("max", "of tokens", ".2%"),
+    }
+    lower_is_better = LowerIsBetter()
 
     def tally(self, loss: Tensor, outputs: Tensor, batch: Batch) -> Tensor:
         """[guesses, sum of losses, right ones]."""

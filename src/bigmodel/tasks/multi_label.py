@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from bigmodel.interfaces import Batch
 from bigmodel.tasks import auc
+from bigmodel.tasks.metric_spec import LowerIsBetter, standard
 
 __all__ = ["MultiLabel"]
 
@@ -25,8 +26,9 @@ class MultiLabel:
         ValueError: the data has no labels.
     """
 
-    lower_is_better = frozenset({"loss"})
     metric_names = ("loss", "auc")
+    metric_specs = standard(*metric_names)
+    lower_is_better = LowerIsBetter()
 
     def __init__(self, labels: Sequence[str] | None) -> None:
         if not labels:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from bigmodel.interfaces import Batch
 from bigmodel.losses import CrossEntropy
 from bigmodel.ranges import Positive
+from bigmodel.tasks.metric_spec import LowerIsBetter, MetricSpec, standard
 
 __all__ = ["Regression"]
 
@@ -24,8 +25,9 @@ class Regression:
         ValueError: there is no `std`, as of data whose targets are classes, or the loss is one of classes.
     """
 
-    lower_is_better = frozenset({"loss", "mse", "mae"})
     metric_names: tuple[str, ...] = ("loss", "mse", "mae", "r2")
+    metric_specs = standard("mse", "mae", "r2", "rmse_units", "mae_units") | {"loss": MetricSpec("min")}
+    lower_is_better = LowerIsBetter()
 
     def __init__(self, loss: Callable[[Tensor, Tensor], Tensor], std: Positive | None) -> None:
         if std is None:

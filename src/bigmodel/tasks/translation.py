@@ -13,6 +13,7 @@ from bigmodel.datasets.tokenizers import chosen
 from bigmodel.interfaces import Batch
 from bigmodel.predicting.translating import EncoderDecoder, search
 from bigmodel.tasks.chrf import chrf, counts
+from bigmodel.tasks.metric_spec import LowerIsBetter, MetricSpec, standard
 
 __all__ = ["Translation"]
 
@@ -25,8 +26,9 @@ class Translation:
     `exact_match` is the share of texts without any mistake, `chrf` see `tasks.chrf`.
     """
 
-    lower_is_better = frozenset({"loss"})
     metric_names = ("loss", "token_accuracy", "exact_match", "chrf")
+    metric_specs = standard(*metric_names) | {"loss": MetricSpec("min", "nats/token")}
+    lower_is_better = LowerIsBetter()
 
     def __init__(
         self,

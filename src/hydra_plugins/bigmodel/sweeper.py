@@ -40,7 +40,21 @@ class BigmodelSweeper(BasicSweeper):
         for override in parser(self.hydra_context.config_loader).parse_overrides(arguments):
             if override.is_interval_sweep():
                 raise HydraException(f"{override.get_key_element()}: an interval is searched: add hydra/sweeper=optuna")
-        return super().sweep(arguments)
+        if not isinstance(self.launcher, BigmodelLauncher):
+            return super().sweep(arguments)
+        return self._launched(arguments)
+
+    def _launched(self, arguments: list[str]) -> Any:
+        """Hydra's own sweep, but that it makes no directory: the launcher does, once all jobs are known to be right."""
+        assert self.hydra_context is not None
+        assert self.launcher is not None
+        loader = self.hydra_context.config_loader
+        overrides = parser(loader).parse_overrides([*self._parse_config(), *arguments])
+        returns, first = [], 0
+        for batch in self.split_arguments(overrides, self.max_batch_size):
+            returns.append(self.launcher.launch(batch, initial_job_idx=first))
+            first += len(batch)
+        return returns
 
 
 ConfigStore.instance().store(

@@ -1,0 +1,140 @@
+"""What a metric means: whether low or high values are better, its unit, and how it is written. Imports no torch.
+
+A task declares its metrics as `metric_specs`; a run writes them into `summary.json`; whatever ranks, searches, compares
+or prints a metric reads them there.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+_FORMAT = re.compile(r"\.\d{1,2}[%gfe]")
+_NAMES = ("metric_specs", "lower_is_better")
+_LONGEST = 100  # letters of a name or a unit that is read from a file
+
+
+@dataclass(frozen=True)
+class MetricSpec:
+    """The better direction, "min" or "max" ("none": neither), the unit, and a format as `.4g` or, of shares, `.2%`.
+
+    Raises:
+        ValueError: a direction or a format of another kind.
+    """
+
+    direction: Literal["min", "max", "none"]
+    unit: str = ""
+    format: str = ".4g"
+
+    def __post_init__(self) -> None:
+        if self.direction not in ("min", "max", "none"):
+            raise ValueError(f"a metric's direction is min, max or none, not {self.direction!r}")
+        if not isinstance(self.format, str) or not _FORMAT.fullmatch(self.format):
+            raise ValueError(f"a metric's format is as .4g, .3f or .2%, not {self.format!r}")
+
+    @property
+    def is_share(self) -> bool:
+        """Whether values are written as percentages."""
+        return self.format.endswith("%")
+
+    def text(self, value: float) -> str:
+        """The value as people read it, without its unit."""
+        return format(value, self.format)
+
+
+_NATS, _NUMBER, _PERCENT = MetricSpec("min", "nats"), MetricSpec("max"), MetricSpec("max", format=".2%")
+_ERROR, _WRONG = MetricSpec("min"), MetricSpec("min", format=".2%")
+STANDARD: Mapping[str, MetricSpec] = {  # of the built-in tasks; also how runs are read that do not declare theirs
+    **{"loss": _NATS, "accuracy": _PERCENT, "top5": _PERCENT, "auc": _NUMBER},
+    **{"perplexity": _ERROR, "bits_per_byte": MetricSpec("min", "bits/byte")},
+    **{"character_error": _WRONG, "word_error": _WRONG, "beam_word_error": _WRONG},
+    **{"token_accuracy": MetricSpec("max", "of tokens", ".2%"), "exact_match": _PERCENT, "chrf": _NUMBER},
+    **{"mse": _ERROR, "mae": _ERROR, "r2": _NUMBER},
+    **{"rmse_units": MetricSpec("min", "units of the target"), "mae_units": MetricSpec("min", "units of the target")},
+    **dict.fromkeys(("naive_mse", "naive_mae", "seasonal_mse", "seasonal_mae"), _ERROR),
+}
+OF_THE_RUN: Mapping[str, MetricSpec] = {  # what the training loop measures, whatever the task
+    **{"seconds": MetricSpec("min", "s"), "data_s": MetricSpec("min", "s"), "step_s": MetricSpec("min", "s")},
+    **{"samples_per_s": MetricSpec("max", "samples/s"), "lr": MetricSpec("none"), "grad_norm": MetricSpec("none")},
+    **{"step": MetricSpec("none", "steps"), "steps": MetricSpec("none", "steps")},
+}
+
+
+class LowerIsBetter:
+    """The names of `metric_specs` whose direction is min, as an attribute: what tasks were asked for before."""
+
+    def __get__(self, task: Any, owner: type[Any]) -> frozenset[str]:
+        specs = (owner if task is None else task).metric_specs
+        return frozenset(name for name, spec in specs.items() if spec.direction == "min")
+
+
+def standard(*names: str) -> dict[str, MetricSpec]:
+    """The standard declarations of these metrics."""
+    return {name: STANDARD[name] for name in names}
+
+
+def without(specs: Mapping[str, MetricSpec], names: Collection[str]) -> dict[str, MetricSpec]:
+    """The declarations but for metrics that a task, as it is set up, does not compute."""
+    return {name: spec for name, spec in specs.items() if name not in names}
+
+
+def declared(task: Any) -> dict[str, MetricSpec]:
+    """What a task, or its class, declares: by `metric_specs`, by `lower_is_better`, or by both.
+
+    A name in `lower_is_better` is better low; where that is given or inherited, one of `metric_names` in neither is
+    better high. A class with `metric_specs` of its own declares all of them there.
+
+    Raises:
+        ValueError: neither says which direction of a metric is better.
+    """
+    specs: dict[str, MetricSpec] = dict(getattr(task, "metric_specs", None) or {})
+    names: tuple[str, ...] = tuple(getattr(task, "metric_names", ()))
+    kind = task if isinstance(task, type) else type(task)
+    lower: Collection[str] | None = None if _declares_anew(kind) else getattr(task, "lower_is_better", None)
+    if lower is None:
+        silent = [name for name in names if name not in specs]
+        if silent:
+            raise ValueError(f"{kind.__name__}: metric_specs lacks {', '.join(silent)}; declare min or max for each")
+        return specs
+    for name in (*names, *sorted(lower)):
+        known, low = specs.get(name) or STANDARD.get(name), name in lower
+        if known is not None and (known.direction == "min") == low:
+            specs[name] = known
+        else:
+            specs[name] = MetricSpec("min" if low else "max")
+    return specs
+
+
+def _declares_anew(kind: type[Any]) -> bool:
+    """Whether the class has `metric_specs` of its own, and what is lower follows from them."""
+    owners = {name: next((one for one in kind.__mro__ if name in vars(one)), None) for name in _NAMES}
+    lower = owners["lower_is_better"]
+    derived = lower is not None and isinstance(vars(lower)["lower_is_better"], LowerIsBetter)
+    return derived and owners["metric_specs"] is not lower
+
+
+def to_json(specs: Mapping[str, MetricSpec]) -> dict[str, Any]:
+    """The declarations as `summary.json` keeps them."""
+    return {name: asdict(spec) for name, spec in specs.items()}
+
+
+def from_summary(summary: Mapping[str, Any]) -> Mapping[str, MetricSpec]:
+    """The declarations of a run: those of `metrics` in its `summary.json`; of an older run, the standard ones.
+
+    What cannot be read there is left out.
+    """
+    given = summary.get("metrics")
+    if given is None:
+        return STANDARD
+    return dict(filter(None, map(_read, given.items()))) if isinstance(given, Mapping) else {}
+
+
+def _read(entry: tuple[Any, Any]) -> tuple[str, MetricSpec] | None:
+    name, fields = entry
+    try:
+        spec = MetricSpec(fields["direction"], str(fields.get("unit", ""))[:_LONGEST], fields.get("format", ".4g"))
+    except (AttributeError, LookupError, TypeError, ValueError):
+        return None
+    return (str(name), spec) if len(str(name)) <= _LONGEST and spec.unit.isprintable() else None
