@@ -10,7 +10,6 @@ import contextlib
 import hashlib
 import json
 import os
-import shutil
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,11 +20,24 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from bigmodel.durable import TEMPORARY, sync_directory, sync_file, write_json
+from bigmodel.durable import (
+    LARGEST_JSON,
+    TEMPORARY,
+    open_regular,
+    own_folder,
+    read_text,
+    refuse_foreign_folder,
+    refuse_many_tensors,
+    remove,
+    sync_directory,
+    sync_file,
+    write_json,
+)
 from bigmodel.errors import StorageError
 
 SCHEMA = 1
 _MANIFEST = "MANIFEST.json"
+_LARGEST_MANIFEST = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -74,7 +86,7 @@ def settle(root: Path, step: int, best: Mapping[str, Any], keep: int) -> None:
 
 def _holds(path: Path, value: object) -> bool:
     try:
-        return bool(json.loads(path.read_text(encoding="utf-8")) == value)
+        return not path.is_symlink() and bool(json.loads(read_text(path)) == value)
     except (OSError, ValueError, RecursionError):
         return False
 
@@ -85,9 +97,7 @@ def save(root: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], sta
     Raises:
         OSError: the disk is full or refuses; nothing that was there before is lost.
     """
-    if not root.is_dir():
-        root.mkdir()
-        sync_directory(root.parent)
+    own_folder(root)
     target = root / f"step-{step:08d}"
     scratch, replaced = (root / f"{TEMPORARY}{uuid.uuid4().hex}" for _ in range(2))
     try:
@@ -102,11 +112,11 @@ def save(root: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], sta
         files[path.name] = _seal(path)
         write_json(scratch / _MANIFEST, {"schema": SCHEMA, "step": step, "files": files})
         sync_directory(scratch)
-        if target.exists():  # the same step again, after falling back to an older one
+        if os.path.lexists(target):  # the same step again, after falling back to an older one
             os.rename(target, replaced)
         os.rename(scratch, target)
         sync_directory(root)
-        shutil.rmtree(replaced, ignore_errors=True)
+        _clear(replaced)
     except SafetensorError as error:  # it wraps the system's error in text
         _tidy(scratch, replaced, target)
         number = _errno_in(str(error))
@@ -119,10 +129,16 @@ def save(root: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], sta
 
 def _tidy(scratch: Path, replaced: Path, target: Path) -> None:
     with contextlib.suppress(OSError):
-        if replaced.exists() and not target.exists():
+        if os.path.lexists(replaced) and not os.path.lexists(target):
             os.rename(replaced, target)
     for path in (scratch, replaced):
-        shutil.rmtree(path, ignore_errors=True)
+        _clear(path)
+
+
+def _clear(path: Path) -> None:
+    """Remove what may be in use, as where NFS keeps a removed file until it is closed: the next start tries again."""
+    with contextlib.suppress(OSError):
+        remove(path)
 
 
 def load(path: Path) -> Checkpoint:
@@ -134,7 +150,7 @@ def load(path: Path) -> Checkpoint:
     manifest = verify(path)
     try:
         tensors = {name[:-12]: load_file(path / name) for name in manifest["files"] if name.endswith(".safetensors")}
-        state = json.loads((path / "state.json").read_text(encoding="utf-8"))
+        state = json.loads(read_text(path / "state.json"))
     except (SafetensorError, ValueError, KeyError, OSError, RecursionError) as error:
         raise StorageError(f"{path}: cannot be read: {error}") from error
     return Checkpoint(path, tensors, state)
@@ -147,32 +163,53 @@ def verify(path: Path) -> dict[str, Any]:
         StorageError: what does not agree, by name.
     """
     try:
-        manifest: dict[str, Any] = json.loads((path / _MANIFEST).read_text(encoding="utf-8"))
+        manifest: dict[str, Any] = json.loads(read_text(path / _MANIFEST, _LARGEST_MANIFEST))
         files: dict[str, dict[str, Any]] = manifest["files"]
         expected = [(name, int(entry["size"]), str(entry["sha256"])) for name, entry in files.items()]
         schema = manifest["schema"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise StorageError(f"{path / _MANIFEST}: missing or damaged, so this is not a whole checkpoint") from error
-    if path.name.startswith("step-") and path.name[5:].isdigit() and int(path.name[5:]) != manifest.get("step"):
+    if path.name.startswith("step-") and _is_step(path) and int(path.name[5:]) != manifest.get("step"):
         raise StorageError(f"{path}: holds step {manifest.get('step')}, not what its name says")
     if not {"state.json", "model.safetensors"} <= files.keys():
         raise StorageError(f"{path / _MANIFEST}: lists no state or no model, so this is not a whole checkpoint")
     if schema != SCHEMA:
         raise StorageError(f"{path}: written as schema {schema}; this version reads {SCHEMA}")
-    for name, size, digest in expected:
+    for name, size, _ in expected:
         file = path / name
         if Path(name).name != name or file.is_symlink() or not file.is_file():
             raise StorageError(f"{file}: missing from the checkpoint")
         if file.stat().st_size != size:
             raise StorageError(f"{file}: {file.stat().st_size} bytes, not the {size} that were written")
-        if _sha256(file) != digest:
-            raise StorageError(f"{file}: its contents are not those that were written (SHA-256 differs)")
+    _hold_sizes(path, {name: size for name, size, _ in expected})
+    for name, _, digest in expected:
+        try:
+            found = _sha256(path / name)
+        except OSError as error:
+            raise StorageError(f"{path / name}: cannot be read: {error.strerror or error}") from error
+        if found != digest:
+            raise StorageError(f"{path / name}: its contents are not those that were written (SHA-256 differs)")
     return manifest
 
 
+def _hold_sizes(path: Path, sizes: Mapping[str, int]) -> None:
+    """StorageError for what would take more memory or time than there is, before anything is hashed or parsed."""
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if sum(sizes.values()) > memory:
+        raise StorageError(f"{path}: {sum(sizes.values())} bytes, where this machine's memory has {memory}")
+    if sizes["state.json"] > LARGEST_JSON:
+        raise StorageError(f"{path / 'state.json'}: {sizes['state.json']} bytes; more than {LARGEST_JSON} are too many")
+    for name in sizes:
+        if name.endswith(".safetensors"):
+            try:
+                refuse_many_tensors(path / name)
+            except (OSError, ValueError) as error:
+                raise StorageError(f"{path / name}: cannot be read: {error}") from error
+
+
 def steps(root: Path) -> list[Path]:
-    """Committed checkpoints, newest first."""
-    found = [p for p in root.glob("step-*") if p.is_dir() and p.name[5:].isdigit()] if root.is_dir() else []
+    """Committed checkpoints, newest first. A link is none: what it points at is not this run's to remove."""
+    found = [p for p in root.glob("step-*") if _is_step(p) and not p.is_symlink()] if root.is_dir() else []
     return sorted(found, key=lambda p: int(p.name[5:]), reverse=True)
 
 
@@ -184,6 +221,8 @@ def newest(root: Path) -> tuple[Checkpoint | None, list[str]]:
             return load(path), passed_over
         except StorageError as error:
             passed_over.append(f"{error}; falling back to the checkpoint before it")
+    links = [path for path in root.glob("step-*") if path.is_symlink()] if root.is_dir() else []
+    passed_over += [f"{path}: a link, not a checkpoint of this run" for path in links]
     return None, passed_over
 
 
@@ -192,23 +231,25 @@ def prune(root: Path, keep: int, also: int | None, upto: int | None = None) -> N
 
     With `upto`, newer steps do not count and stay: they were passed over, being damaged, and will be replaced.
     """
+    refuse_foreign_folder(root)
     counted = [path for path in steps(root) if upto is None or int(path.name[5:]) <= upto]
     for path in counted[max(keep, 2) :]:
         if int(path.name[5:]) != also:
             doomed = root / f"{TEMPORARY}{uuid.uuid4().hex}"
             os.rename(path, doomed)  # first out of sight: a half-removed checkpoint must not look like one
-            shutil.rmtree(doomed)
+            _clear(doomed)
     sweep(root)
 
 
 def sweep(root: Path) -> None:
     """Remove what an interrupted save or removal left behind. Only for whoever holds the run's lock."""
+    refuse_foreign_folder(root)
     for path in root.glob(f"{TEMPORARY}*"):
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:  # what was to become a JSON file
-            with contextlib.suppress(OSError):
-                path.unlink()
+        _clear(path)
+
+
+def _is_step(path: Path) -> bool:
+    return path.is_dir() and path.name[5:].isascii() and path.name[5:].isdigit()
 
 
 def _seal(path: Path) -> dict[str, Any]:
@@ -217,7 +258,7 @@ def _seal(path: Path) -> dict[str, Any]:
 
 
 def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -11,12 +11,12 @@ from pathlib import Path
 import torch
 
 from bigmodel import checkpoint
+from bigmodel.durable import STORAGE_ERRORS
 from bigmodel.errors import ConfigError, OutOfMemoryError, StorageError
 from bigmodel.job import Job
 from bigmodel.words import amount, first_line
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-_STORAGE = (*_FULL, errno.EFBIG, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM)
 
 
 @contextlib.contextmanager
@@ -37,7 +37,7 @@ def failures_in_words(directory: Path, job: Job) -> Iterator[None]:
         ):
             yield
     except OSError as error:
-        if error.errno not in _STORAGE:
+        if error.errno not in STORAGE_ERRORS:
             raise
         good = checkpoint.steps(directory / "checkpoints")
         last = f"the last good step is {int(good[0].name[5:])}" if good else "no step was saved"

@@ -8,7 +8,8 @@ import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from bigmodel.errors import BigmodelError, Interrupted
+from bigmodel.durable import STORAGE_ERRORS
+from bigmodel.errors import BigmodelError, Interrupted, StorageError
 from bigmodel.hidden import hidden
 from bigmodel.signals import Stop
 from bigmodel.words import first_line
@@ -39,6 +40,9 @@ def coded(run: Callable[[], int], verbose: bool) -> int:
         if verbose:
             raise
         said = f"{type(error).__name__}: {first_line(error)}"
+        if isinstance(error, OSError) and error.errno in STORAGE_ERRORS and not _in_code_of_ones_own(error):
+            complain([f"{error.filename or 'a file'}: {error.strerror}"])
+            return StorageError.exit_code
         if where := _in_code_of_ones_own(error):
             complain([f"{where}: {said}", "this is not code of bigmodel-train; run again with -v to see the whole way"])
         else:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from bigmodel import checkpoint
 from bigmodel.checkpoint import Checkpoint
 from bigmodel.device import Device
+from bigmodel.durable import read_text
 from bigmodel.errors import ConfigError, StorageError
 from bigmodel.interfaces import Kind
 from bigmodel.models.lora import merged
@@ -209,7 +210,7 @@ def best_checkpoint(path: Path, given: str) -> tuple[Checkpoint, list[str]]:
         raise ConfigError(f"run: there is no run at '{given}'; runs lie under outputs/, each with a folder checkpoints")
     warnings = []
     try:
-        best = json.loads((root / "best.json").read_text(encoding="utf-8"))
+        best = json.loads(read_text(root / "best.json"))
         found = checkpoint.load(root / f"step-{int(best['step']):08d}")
         if {key: found.state["best"][key] for key in ("step", "value")} == best:
             return found, []

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from bigmodel.assembly import Parts, optimizers_of
 from bigmodel.config import STAND_IN_LR
+from bigmodel.durable import replacing
 from bigmodel.errors import ConfigError, DivergedError
 from bigmodel.job import Job
 from bigmodel.schedules import Constant
@@ -36,22 +37,18 @@ class Curve:
         """`lr_range.csv` and `lr_range.png`."""
         from bigmodel.plot import plot  # only a range test needs it
 
-        with (directory / "lr_range.csv").open("w", newline="", encoding="utf-8") as file:
+        with (
+            replacing(directory / "lr_range.csv") as scratch,
+            scratch.open("x", newline="", encoding="utf-8") as file,
+        ):
             table = csv.writer(file)
             table.writerow(("lr", "loss", "smoothed_loss"))
             table.writerows(zip(self.rates, self.losses, self.smoothed, strict=True))
         least = min(self.smoothed)
         shown = [min(loss, _EXPLODED * least) for loss in self.smoothed]  # or the last point would flatten the rest
         title = f"learning-rate range test: optim.lr={self.chosen:g}"
-        plot(
-            directory / "lr_range.png",
-            self.rates,
-            shown,
-            mark=self.chosen,
-            title=title,
-            x="learning rate",
-            y="loss",
-        )
+        with replacing(directory / "lr_range.png") as file:
+            plot(file, self.rates, shown, mark=self.chosen, title=title, x="learning rate", y="loss")
 
 
 def range_test(parts: Parts) -> Curve:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
@@ -18,7 +19,16 @@ from datetime import datetime
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
-from bigmodel.durable import sync_directory, write_json, write_text
+from bigmodel.durable import (
+    LARGEST_LINES,
+    open_own,
+    read_bytes,
+    read_text,
+    refuse_foreign_folder,
+    sync_directory,
+    write_json,
+    write_text,
+)
 from bigmodel.errors import StorageError
 
 _PATIENCE = 50  # looks for the number of a lock's holder
@@ -66,13 +76,22 @@ class Lock:
     """Held while a process writes a run; the kernel lets go of it when the holder dies, however it dies."""
 
     def __init__(self, directory: Path) -> None:
-        self._file: IO[str] = (directory / ".lock").open("a+", encoding="utf-8")
+        refuse_foreign_folder(directory / "checkpoints")
+        self._file: IO[str] = open(  # noqa: SIM115 - it is held
+            open_own(directory / ".lock", os.O_RDWR | os.O_APPEND), "a+", encoding="utf-8"
+        )
         os.register_at_fork(after_in_child=self._file.close)  # a data worker that outlives its parent holds nothing
         for look in range(_PATIENCE):
             try:
                 fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
-            except OSError:
+            except OSError as error:
+                if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+                    self._file.close()
+                    raise StorageError(
+                        f"{directory}: its file system refuses locks ({error.strerror}), and without one two processes "
+                        "could write one run; set output_dir to a disk that has locks"
+                    ) from error
                 self._file.seek(0)
                 holder = self._file.read().strip()
             # a look at whether it is held (`results.reading.held`) is over before the second try
@@ -149,7 +168,7 @@ def cut_after(metrics: Path, step: int) -> None:
     if not metrics.exists():
         return
     kept = []
-    for line in metrics.read_bytes().splitlines(keepends=True):
+    for line in read_bytes(metrics, LARGEST_LINES).splitlines(keepends=True):
         try:
             event = json.loads(line)
             whole = line.endswith(b"\n") and event["step"] <= step and event["split"] != "test"
@@ -164,5 +183,5 @@ def cut_after(metrics: Path, step: int) -> None:
 def started(directory: Path) -> float:
     """Seconds that a run has been worked on before, from its summary; 0 for a new one."""
     with contextlib.suppress(OSError, ValueError, LookupError, TypeError, RecursionError):
-        return float(json.loads((directory / "summary.json").read_text(encoding="utf-8"))["seconds"])
+        return float(json.loads(read_text(directory / "summary.json"))["seconds"])
     return 0.0

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import yaml
 
+from bigmodel.durable import open_regular
 from bigmodel.errors import ConfigError
 from bigmodel.words import clip, first_line
 
@@ -22,7 +23,9 @@ def refuse_strange(file: Path) -> None:
     try:
         _hold(file)
     except (OSError, ValueError) as error:
-        raise ConfigError(f"{file}: cannot be read as a config: {first_line(error)}") from error
+        raise ConfigError(
+            f"{file}: cannot be read as a config: {getattr(error, 'strerror', None) or first_line(error)}"
+        ) from error
     except yaml.YAMLError as error:
         raise ConfigError(f"{file}: is not YAML: {first_line(error)}") from error
 
@@ -33,7 +36,7 @@ def _hold(file: Path) -> None:
     values = 0
     anchors: dict[str, int] = {}
     open_: list[tuple[str | None, int]] = []
-    with file.open("rb") as stream:
+    with open_regular(file, _LARGEST_FILE) as stream:
         for event in yaml.parse(stream, Loader=_Events):
             if isinstance(event, yaml.AliasEvent):
                 values += anchors.get(event.anchor, _MOST_VALUES)  # of itself, from inside: without end

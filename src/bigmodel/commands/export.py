@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from bigmodel.config import Config
-from bigmodel.durable import sync_directory, sync_file, write_json
+from bigmodel.durable import own_folder, sync_directory, sync_file, write_json
 from bigmodel.errors import BigmodelError, ConfigError, StorageError
 from bigmodel.inference import Predictor, fresh_model, load
 from bigmodel.settings import Export
@@ -49,7 +49,7 @@ def run(config: Config, stop: Stop | None = None) -> None:
         print(f"warning: {line}", file=sys.stderr)
     output = _output(settings, predictor)
     try:
-        with _scratch(output) as scratch:
+        with _scratch(output, own=settings.output is None) as scratch:
             difference = _difference(predictor, _written(predictor, settings, scratch))
             if not difference <= settings.tolerance:  # a NaN is no agreement either
                 raise BigmodelError(
@@ -81,10 +81,13 @@ def _output(settings: Export, predictor: Predictor) -> Path:
 
 
 @contextlib.contextmanager
-def _scratch(output: Path) -> Iterator[Path]:
+def _scratch(output: Path, own: bool) -> Iterator[Path]:
     """A file of the same name in a temporary directory beside the output; what is left there goes, whatever happens."""
     made = not output.parent.exists()
-    output.parent.mkdir(parents=True, exist_ok=True)
+    if own:
+        own_folder(output.parent)
+    else:
+        output.parent.mkdir(parents=True, exist_ok=True)
     directory = Path(tempfile.mkdtemp(prefix=".tmp-", dir=output.parent))
     try:
         yield directory / output.name

@@ -18,6 +18,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from bigmodel.archive import opened
+from bigmodel.durable import open_regular
 from bigmodel.errors import DataError
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
@@ -133,7 +134,7 @@ def open_image(path: str | os.PathLike[str], input_shape: Sequence[int]) -> Tens
     """
     channels, height, width = input_shape
     try:
-        with Image.open(path) as image:
+        with open_regular(path) as file, Image.open(file) as image:
             image.draft("L" if channels == 1 else "RGB", (2 * width, 2 * height))  # JPEG: decode no larger than of use
             upright = ImageOps.exif_transpose(image)
             fitted = ImageOps.fit(_converted(upright, channels), (width, height), Image.Resampling.BILINEAR)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bigmodel.datasets.rows import Format, read, refuse
+from bigmodel.durable import read_bytes
 from bigmodel.errors import DataError
 
 
@@ -56,7 +57,7 @@ def questions(file: Path) -> list[Row]:
         DataError: the file cannot be read, or has bad lines.
     """
     try:
-        lines = file.read_text(encoding="latin-1").split("\n")
+        lines = read_bytes(file).decode("latin-1").split("\n")
     except OSError as error:
         raise DataError(f"dataset: {file} cannot be read: {error.strerror or error}") from error
     rows: list[Row] = []

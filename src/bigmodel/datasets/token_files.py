@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import uuid
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bigmodel.datasets.tokenizers import Tokenizer
-from bigmodel.durable import TEMPORARY, sync_file
+from bigmodel.durable import TEMPORARY, open_regular, sync_file
 from bigmodel.errors import DataError
 
 _PIECE = 1 << 20  # characters that are encoded at once
@@ -37,7 +38,7 @@ def pieces(files: Sequence[Path]) -> Iterator[str]:
     """
     for file in files:
         try:
-            with file.open(encoding="utf-8", newline="") as lines:
+            with open_regular(file) as raw, io.TextIOWrapper(raw, encoding="utf-8", newline="") as lines:
                 while piece := lines.readlines(_PIECE):
                     yield "".join(piece)
         except (OSError, ValueError) as error:

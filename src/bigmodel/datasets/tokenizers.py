@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bigmodel.datasets.smiles import Smiles
+from bigmodel.durable import read_text
 from bigmodel.errors import ConfigError, DataError
 
 _WORD = re.compile(r"\w+|[^\w\s]")  # or one sign
@@ -128,8 +129,8 @@ def byte_pairs(folder: Path) -> BytePairs:
     if pair is None:
         raise DataError(f"dataset.vocabulary: there is no encoder.json with vocab.bpe in '{folder}'")
     try:
-        vocabulary = json.loads(pair[0].read_text(encoding="utf-8"))
-        lines = pair[1].read_text(encoding="utf-8").splitlines()
+        vocabulary = json.loads(read_text(pair[0]))
+        lines = read_text(pair[1]).splitlines()
     except (OSError, ValueError) as error:
         raise DataError(f"{folder}: its vocabulary cannot be read: {error}; get it again") from error
     merges = [line.split(" ") for line in lines if line and not line.startswith("#version")]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from bigmodel.durable import own_folder
 from bigmodel.listeners.metrics_file import flat
 
 __all__ = ["TensorBoard"]
@@ -18,7 +19,7 @@ class TensorBoard:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
             raise ValueError("tensorboard is not installed: pip install 'bigmodel-train[tensorboard]'") from None
-        self._writer: Any = SummaryWriter(str(directory / "tensorboard"))
+        self._writer: Any = SummaryWriter(str(own_folder(directory / "tensorboard")))
 
     def __call__(self, event: object) -> None:
         record = flat(event)

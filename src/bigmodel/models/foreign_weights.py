@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from bigmodel.durable import refuse_many_tensors
 from bigmodel.interfaces import Translating
 from bigmodel.models.lora import merged
 
@@ -41,8 +42,9 @@ def read_weights(file: str) -> dict[str, Tensor]:
         raise ValueError(f"there is no file '{file}'")
     if path.suffix == ".safetensors":
         try:
+            refuse_many_tensors(path)
             tensors: dict[str, Tensor] = load_file(path)
-        except (SafetensorError, OSError) as error:
+        except (SafetensorError, OSError, ValueError) as error:
             raise ValueError(f"{file}: cannot be read as safetensors: {error}") from error
     elif path.suffix in _PICKLES:
         tensors = _unpickled(path)

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterable, Iterator, Set
 from pathlib import Path
 
+from bigmodel.durable import read_text
 from bigmodel.errors import DataError
 from bigmodel.words import printable
 
@@ -60,7 +61,7 @@ def content(given: str) -> str:
     try:
         if given == "-":
             return sys.stdin.read()
-        return Path(given).read_text(encoding="utf-8") if os.path.isfile(given) else given
+        return read_text(given) if os.path.isfile(given) else given
     except (OSError, ValueError) as error:
         raise DataError(f"input: '{printable(given)}' cannot be read as text: {error}") from error
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bigmodel import statistics
+from bigmodel.durable import own_folder
 from bigmodel.results.points import Point, shown
 from bigmodel.results.reading import course, number
 
@@ -72,8 +73,9 @@ def draw(directory: Path, points: Sequence[Point], keys: Sequence[str], monitor:
         _parallel(figure, keys, measured, monitor)
     figures["learning_curves.png"] = figure = Figure(figsize=(7, 4.5), layout="constrained")
     _curves(figure.subplots(), points, keys, monitor)
-    directory.mkdir(exist_ok=True)
+    own_folder(directory)
     for name, figure in figures.items():
+        (directory / name).unlink(missing_ok=True)  # or a link in its place would be followed
         figure.savefig(directory / name, dpi=_DPI)
     return [directory / name for name in figures]
 

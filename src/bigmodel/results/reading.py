@@ -6,7 +6,6 @@ import fcntl
 import json
 import math
 import os
-import stat
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import Any
 
 import yaml
 
+from bigmodel.durable import open_regular
 from bigmodel.errors import ConfigError
 from bigmodel.results.choices import choice
 from bigmodel.strange_yaml import refuse_strange
@@ -236,9 +236,7 @@ def _json(file: Path, warnings: list[str]) -> dict[str, Any]:
 
 def _text(file: Path, whole: bool = True) -> str:
     """A regular file's text; OSError for anything else, ValueError for one that is too large, unless a part will do."""
-    with open(os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:  # a pipe must not block
-        if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
-            raise OSError("it is no regular file")
+    with open_regular(file) as stream:
         content = stream.read(_LARGEST + 1)
     if whole and len(content) > _LARGEST:
         raise ValueError(f"more than {_LARGEST} bytes are too many")

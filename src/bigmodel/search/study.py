@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from bigmodel.config import from_yaml
-from bigmodel.durable import TEMPORARY
+from bigmodel.durable import replacing
 from bigmodel.errors import ConfigError
 from bigmodel.search.outcome import evaluations, reached
 from bigmodel.search.plan import Plan
@@ -92,14 +92,10 @@ class Search:
 
     def close(self) -> None:
         """Leave the study for Optuna's own tools, as its dashboard; it is never read here."""
-        file, scratch = self._sweep.path / STUDY, self._sweep.path / f"{TEMPORARY}{STUDY}"
-        with contextlib.suppress(OSError, ValueError), _quiet():
-            for stale in file.parent.glob(f"{scratch.name}*"):  # and its lock, which would be waited for
-                stale.unlink()
+        with contextlib.suppress(OSError, ValueError), _quiet(), replacing(self._sweep.path / STUDY) as scratch:
             storages = self._optuna.storages
             storage = storages.JournalStorage(storages.journal.JournalFileBackend(str(scratch)))
             self._optuna.copy_study(from_study_name=_NAME, from_storage=self._storage, to_storage=storage)
-            scratch.rename(file)
 
     def _ask(self, number: int, fixed: Mapping[str, float | str] | None) -> dict[str, float | str]:
         """A new trial's parameters; with `fixed` these."""

@@ -17,7 +17,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
 from bigmodel.compose import Source, by_hydra, compose, refuse_long
-from bigmodel.errors import ConfigError, Interrupted
+from bigmodel.errors import ConfigError, Interrupted, StorageError
 from bigmodel.seed_axis import with_seeds
 from bigmodel.signals import Stop
 from bigmodel.sweep.directory import is_sweep, make
@@ -43,6 +43,8 @@ def sweep(overrides: Sequence[str], source: Source, trust: Sequence[str], stop: 
         if seeds is not None:
             overrides = with_seeds(int(seeds), overrides, int(first.tree["seed"]))
         own = next((text for text in overrides if text.startswith("hydra.sweep.dir=")), None)
+        if own is not None and not dry_run:
+            _refuse_link(Path(own.partition("=")[2].strip("'\"")) / "multirun.yaml")
         with _directory(Path(first.tree["output_dir"]), dry_run, own is not None) as directory:
             where = [] if own and not dry_run else [f"hydra.sweep.dir={_quoted(directory)}"]
             kept = [text for text in overrides if text != own or not dry_run]
@@ -105,6 +107,12 @@ def _choices(overrides: Sequence[str]) -> list[list[str]]:
     if problems:
         raise ConfigError(*dict.fromkeys(problems))
     return choices
+
+
+def _refuse_link(file: Path) -> None:
+    """StorageError where Hydra, which writes this file by itself, would follow a link."""
+    if file.is_symlink() or (file.exists() and not file.is_file()):
+        raise StorageError(f"hydra.sweep.dir: {file} is no file of its own; remove it, or choose a new directory")
 
 
 @contextlib.contextmanager

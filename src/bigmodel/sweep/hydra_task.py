@@ -128,7 +128,7 @@ class HydraTask:
     def close(self) -> None:
         """Let another process take the sweep up."""
         if self._sweep is not None:
-            self._sweep.lock.release()
+            self._sweep.release()
 
     def _frozen(self, jobs: Iterator[Composed], as_one: bool) -> list[tuple[Entry, str]]:
         """ConfigError unless every job's config is right. Where they are to be `as_one`, each has its make."""

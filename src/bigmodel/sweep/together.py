@@ -17,6 +17,7 @@ import torch
 
 from bigmodel import checkpoint
 from bigmodel.assembly import Parts, assemble
+from bigmodel.durable import append_to
 from bigmodel.errors import Interrupted
 from bigmodel.guard import coded
 from bigmodel.signals import Stop
@@ -32,7 +33,7 @@ def work(facts: Mapping[str, Any], numbers: Sequence[int], send: Callable[[Mappi
     and then none of them was started.
     """
     jobs = Path(facts["path"]) / "jobs"
-    sinks = {number: (jobs / f"{number}.txt").open("a", buffering=1, encoding="utf-8") for number in numbers}
+    sinks = {number: append_to(jobs / f"{number}.txt", buffering=1) for number in numbers}
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     for stream in (1, 2):  # of what a library prints
         os.dup2(sinks[numbers[0]].fileno(), stream)
