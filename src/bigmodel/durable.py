@@ -27,7 +27,16 @@ _SPARSE_FROM, _SPARSE = 64 << 20, 1000  # bytes of a file, and how many times as
 STORAGE_ERRORS = frozenset(
     {
         *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM),
-        *(errno.ELOOP, errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENXIO, errno.ENAMETOOLONG, errno.ENOTEMPTY),
+        *(
+            errno.ENOENT,
+            errno.ELOOP,
+            errno.EISDIR,
+            errno.ENOTDIR,
+            errno.EEXIST,
+            errno.ENXIO,
+            errno.ENAMETOOLONG,
+            errno.ENOTEMPTY,
+        ),
         *(errno.EMFILE, errno.ENFILE, errno.ESTALE, errno.EBUSY, errno.ETXTBSY, errno.ENOLCK, errno.ENOSYS),
         *(errno.EOPNOTSUPP, errno.EREMOTEIO, errno.ENOTCONN, errno.EHOSTDOWN, errno.ENODEV, errno.ETIMEDOUT),
     }

@@ -13,6 +13,7 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from bigmodel.durable import read_text
 from bigmodel.errors import Interrupted
 from bigmodel.guard import complain
 from bigmodel.results.leaderboard import leaderboard
@@ -174,7 +175,10 @@ def _modules(configs: Iterable[Path]) -> list[str]:
     """Modules that the jobs' own configs name; of others' only the slow ones that are known to be safe to share."""
     names = set[str]()
     for file in configs:
-        for line in file.read_text(encoding="utf-8").splitlines():
+        text = ""
+        with contextlib.suppress(OSError, ValueError):  # the job itself will tell
+            text = read_text(file)
+        for line in text.splitlines():
             key, _, target = line.strip().partition(": ")
             if key == "_target_" and target.startswith("bigmodel."):
                 module = target.rpartition(".")[0]
