@@ -27,18 +27,10 @@ _SPARSE_FROM, _SPARSE = 64 << 20, 1000  # bytes of a file, and how many times as
 STORAGE_ERRORS = frozenset(
     {
         *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM),
-        *(
-            errno.ENOENT,
-            errno.ELOOP,
-            errno.EISDIR,
-            errno.ENOTDIR,
-            errno.EEXIST,
-            errno.ENXIO,
-            errno.ENAMETOOLONG,
-            errno.ENOTEMPTY,
-        ),
+        *(errno.ENOENT, errno.ELOOP, errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENXIO, errno.ENOTEMPTY),
         *(errno.EMFILE, errno.ENFILE, errno.ESTALE, errno.EBUSY, errno.ETXTBSY, errno.ENOLCK, errno.ENOSYS),
         *(errno.EOPNOTSUPP, errno.EREMOTEIO, errno.ENOTCONN, errno.EHOSTDOWN, errno.ENODEV, errno.ETIMEDOUT),
+        errno.ENAMETOOLONG,
     }
 )
 """Numbers of OSErrors that a disk, a file system or a foreign file causes, and no program's bug."""
@@ -134,7 +126,7 @@ def open_own(path: Path, flags: int = os.O_WRONLY | os.O_APPEND) -> int:
         raise
     try:
         if _hold(descriptor, path, None).st_nlink > 1:  # the other name may be anybody's
-            raise _not_own(errno.EMLINK, "a hard link", path)
+            raise _not_own(errno.ELOOP, "a hard link", path)
         os.set_blocking(descriptor, True)
     except BaseException:
         os.close(descriptor)
@@ -168,6 +160,17 @@ def refuse_foreign_folder(path: Path) -> None:
             raise _not_own(errno.ELOOP, "a link", path)
         if not stat.S_ISDIR(mode):
             raise _not_own(errno.ENOTDIR, "no directory", path)
+
+
+def refuse_foreign_files(folder: Path) -> None:
+    """OSError where a folder below a sweep's directory, or one thing in it, is a link, a pipe or the like."""
+    refuse_foreign_folder(folder)
+    with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
+        for entry in entries:
+            found = entry.stat(follow_symlinks=False)
+            if not stat.S_ISDIR(found.st_mode) and not (stat.S_ISREG(found.st_mode) and found.st_nlink == 1):
+                what = "a link" if stat.S_ISREG(found.st_mode) or entry.is_symlink() else "no regular file"
+                raise _not_own(errno.ELOOP, what, folder / entry.name)
 
 
 def remove(path: Path) -> None:

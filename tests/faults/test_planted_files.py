@@ -1,4 +1,4 @@
-"""Links, pipes and folders in the place of each file that a run, a sweep or an export writes: nothing outside changes."""
+"""Links, pipes and folders in the place of what a run, a sweep or an export writes: nothing outside changes."""
 
 from __future__ import annotations
 

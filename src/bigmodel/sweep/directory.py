@@ -83,7 +83,7 @@ class Sweep:
         """
         self.path = path
         for name in ("jobs", "bases", "plots") if to_write else ():
-            durable.refuse_foreign_folder(path / name)
+            durable.refuse_foreign_files(path / name)
         self._lock = _locked(path) if to_write else None
         self.entries: dict[int, Entry] = {}
         self.trust: tuple[str, ...] = ()  # what the sweep was started with; whoever goes on with it grants it anew
