@@ -7,6 +7,7 @@ into place, and its parent synced. Whoever is killed, or loses power, at any poi
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -37,6 +38,7 @@ from bigmodel.errors import StorageError
 
 SCHEMA = 1
 _MANIFEST = "MANIFEST.json"
+_BUSY = (errno.EBUSY, errno.ESTALE, errno.ENOTEMPTY)  # NFS, where somebody reads a checkpoint
 _LARGEST_MANIFEST = 1 << 20
 
 
@@ -236,7 +238,12 @@ def prune(root: Path, keep: int, also: int | None, upto: int | None = None) -> N
     for path in counted[max(keep, 2) :]:
         if int(path.name[5:]) != also:
             doomed = root / f"{TEMPORARY}{uuid.uuid4().hex}"
-            os.rename(path, doomed)  # first out of sight: a half-removed checkpoint must not look like one
+            try:
+                os.rename(path, doomed)  # first out of sight: a half-removed checkpoint must not look like one
+            except OSError as error:
+                if error.errno not in _BUSY:
+                    raise
+                continue  # the next save tries again
             _clear(doomed)
     sweep(root)
 

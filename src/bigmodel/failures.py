@@ -17,6 +17,7 @@ from bigmodel.job import Job
 from bigmodel.words import amount, first_line
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_ADVICE = {errno.EMFILE: ", raise the limit with ulimit -n"}
 
 
 @contextlib.contextmanager
@@ -41,10 +42,8 @@ def failures_in_words(directory: Path, job: Job) -> Iterator[None]:
             raise
         good = checkpoint.steps(directory / "checkpoints")
         last = f"the last good step is {int(good[0].name[5:])}" if good else "no step was saved"
-        raise StorageError(
-            f"{directory}: {error.strerror or error}{_room(directory, job, error)}; {last}; "
-            f"then bigmodel-train resume={directory}"
-        ) from error
+        why = f"{error.strerror or error}{_room(directory, job, error)}{_ADVICE.get(error.errno or 0, '')}"
+        raise StorageError(f"{directory}: {why}; {last}; then bigmodel-train resume={directory}") from error
 
 
 def _room(directory: Path, job: Job, error: OSError) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 from bigmodel.compose import Source, changed_by
 from bigmodel.config import Config, from_yaml
 from bigmodel.errors import ConfigError
+from bigmodel.guard import say
 from bigmodel.sweep.directory import is_sweep
 
 _GROWS = ("epochs",)
@@ -50,7 +51,7 @@ def resumed(run: str, overrides: Sequence[str], source: Source, trust: Sequence[
     if refused:
         raise ConfigError(*refused)
     for key, old, new in difference:
-        print(stored.hidden(changed.hidden(f"resume: {key} was {old}, is now {new}")))
+        say(stored.hidden(changed.hidden(f"resume: {key} was {old}, is now {new}")))
     return directory, changed
 
 
