@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import platform
+import pwd
 import re
 import secrets
 import subprocess
@@ -43,9 +44,31 @@ def make(output_dir: Path) -> Path:
     """
     while True:
         now = datetime.now()
-        path = output_dir / f"{now:%Y-%m-%d}" / f"{now:%H-%M-%S}-{secrets.token_hex(2)}"
         with contextlib.suppress(FileExistsError):
-            return make_exactly(path)
+            return make_below(output_dir, f"{now:%Y-%m-%d}", f"{now:%H-%M-%S}-{secrets.token_hex(2)}")
+
+
+def make_below(output_dir: Path, folder: str, name: str) -> Path:
+    """Make `folder/name`, or `folder-USER/name` where the folder belongs to another user of `output_dir`.
+
+    Raises:
+        FileExistsError: it is there already.
+        StorageError: nothing can be written there.
+    """
+    try:
+        return make_exactly(output_dir / folder / name)
+    except StorageError as error:
+        another = isinstance(error.__cause__, PermissionError) and not os.access(output_dir / folder, os.W_OK)
+        if not another or not os.access(output_dir, os.W_OK):
+            raise
+        return make_exactly(output_dir / f"{folder}-{_user()}" / name)
+
+
+def _user() -> str:
+    try:
+        return re.sub(r"[^\w.-]", "_", pwd.getpwuid(os.geteuid()).pw_name)
+    except KeyError:  # as in a container
+        return str(os.geteuid())
 
 
 def make_exactly(path: Path) -> Path:

@@ -79,9 +79,10 @@ def jobs_of(sweep: Path) -> list[Path]:
 
 def under(output_dir: Path, warnings: list[str]) -> list[Run]:
     """All runs below `output_dir`, those of sweeps included."""
-    days = [place for place in _directories(output_dir) if place.name != "sweeps"]
-    paths = [path for day in days for path in _directories(day) if _is_run(path)]
-    paths += [job for sweep in _directories(output_dir / "sweeps") for job in jobs_of(sweep)]
+    folders = _directories(output_dir)  # each also as NAME-USER, where several users share `output_dir`
+    shelves = [place for place in folders if place.name.partition("-")[0] == "sweeps"]
+    paths = [path for day in folders if day not in shelves for path in _directories(day) if _is_run(path)]
+    paths += [job for shelf in shelves for sweep in _directories(shelf) for job in jobs_of(sweep)]
     return [read(path, warnings) for path in paths]
 
 

@@ -27,7 +27,7 @@ from typing import Any
 
 from bigmodel import durable
 from bigmodel.errors import ConfigError, DivergedError, Interrupted, StorageError
-from bigmodel.run_directory import Lock, make_exactly
+from bigmodel.run_directory import Lock, make_below
 from bigmodel.sweep.settings import Settings
 from bigmodel.sweep.torn import ends_whole, json_of, last_bytes, records, tail
 
@@ -254,7 +254,7 @@ def make(output_dir: Path) -> Path:
     while True:
         with contextlib.suppress(FileExistsError):
             name = f"{datetime.now():%Y-%m-%d_%H-%M-%S}-{secrets.token_hex(2)}"
-            return make_exactly(output_dir / "sweeps" / name)
+            return make_below(output_dir, "sweeps", name)
 
 
 def is_sweep(path: Path) -> bool:

@@ -67,7 +67,7 @@ class HydraTask:
             overrides = {number: [*words] for number, words, _ in jobs}
             common = shared(overrides.values())
             for line in listing({number: [w for w in words if w not in common] for number, words in overrides.items()}):
-                say(line)
+                print(line)  # the command's answer, which must not be lost
             return [None] * len(overrides)
         if self._sweep is None:
             self._sweep = _new(path)
@@ -107,7 +107,7 @@ class HydraTask:
         trials = plan.trials(count(given["n_trials"]))
         if self.dry_run:
             for line in plan.listing(trials):
-                say(line)
+                print(line)  # the command's answer, which must not be lost
             return
         path.mkdir(parents=True, exist_ok=True)
         self._sweep = sweep = _new(path)
