@@ -161,15 +161,17 @@ def test_a_signal_that_falls_into_foreign_code_stays_one(
 def test_a_limit_on_open_files_is_told(tmp_path: Path) -> None:
     """The real thing: the limit falls to what is open already, in the middle of a run."""
     (tmp_path / "few.py").write_text(
-        "import os, resource\n"
+        "import os, resource, time\n"
         "from pathlib import Path\n"
         "class Few:\n"
         "    def __init__(self, directory: Path) -> None: pass\n"
         "    def __call__(self, event: object) -> None:\n"
         "        if type(event).__name__ == 'Stepped' and event.step == 4:\n"
+        "            time.sleep(0.5)  # the save before has closed its files\n"
         "            lowest = os.dup(0)\n"
         "            os.close(lowest)\n"
-        "            resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, 65536))\n"
+        "            hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]\n"
+        "            resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, hard))\n"
         "    def close(self) -> None: pass\n"
     )
     words = (*RUN, "+listeners.few={_target_: few.Few}", "trust=[few]")
