@@ -160,7 +160,7 @@ def looked_at(place: Path, sound: Path, planted: Path) -> Mapping[str, Any]:
 
 @pytest.mark.timeout(3600)
 def test_planted_files(campaign: Callable[..., Any], sound: Path, tmp_path: Path) -> None:
-    key, quick, full = "PLANTED", 4, len(CASES)
+    key, quick, full = "PLANTED", 2, len(CASES)
     for trial in campaign(
         "a link, pipe, socket or folder in place of a file that is written", key=key, quick=quick, full=full
     ):
