@@ -44,7 +44,31 @@ CHECKPOINT, ARCHIVE, DAMAGED = (
     "tests/test_archive.py",
     "tests/faults/test_damaged_checkpoints.py",
 )
+DURABLE = "tests/test_durable.py"
 MUTATIONS = (
+    _one("a run's own files may be links", "durable.py", " | os.O_NOFOLLOW", "", DURABLE),
+    _one("a run's own files may be hard links", "durable.py", ".st_nlink > 1:", ".st_nlink > 9:", DURABLE),
+    _one(
+        "a run's own folders may be links",
+        "durable.py",
+        "        if stat.S_ISLNK(mode):\n",
+        "        if False:\n",
+        DURABLE,
+    ),
+    _one(
+        "what is no regular file is read",
+        "durable.py",
+        "    if not stat.S_ISREG(found.st_mode):\n",
+        "    if False:\n",
+        DURABLE,
+    ),
+    _one(
+        "a sweep that is looked at is locked",
+        "sweep/resume.py",
+        ', to_write="dry_run=true" not in overrides',
+        "",
+        DURABLE,
+    ),
     _one(
         "a momentum read from a file keeps its own layout",
         "job.py",

@@ -250,7 +250,6 @@ def prune(root: Path, keep: int, also: int | None, upto: int | None = None) -> N
 
 def sweep(root: Path) -> None:
     """Remove what an interrupted save or removal left behind. Only for whoever holds the run's lock."""
-    refuse_foreign_folder(root)
     for path in root.glob(f"{TEMPORARY}*"):
         _clear(path)
 
