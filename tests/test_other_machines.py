@@ -50,7 +50,7 @@ def test_an_extra_that_is_missing_is_named_and_nothing_is_made(
         ("ray", "num_cpus", None, "above 0"),
         ("ray", "address", "10.0.0.1:6379", "RAY_ADDRESS"),
         ("ray", "partition", "gpu", "no such option"),
-        ("dask", "jobs", 1, "bigmodel, vectorized, slurm, ray"),
+        ("dask", "jobs", 1, "bigmodel, slurm, ray"),
     ],
 )
 def test_an_option_that_is_wrong_is_named(engine: str, key: str, value: object, named: str) -> None:

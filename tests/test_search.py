@@ -177,7 +177,6 @@ def test_a_dry_run_shows_the_space_and_makes_nothing(cli: Callable[..., Answer])
             [["n_trials", "0"], ["optim.lr", "grid", "range"]],
         ),
         ([*SEARCH, "seed=range(9,1)"], [["seed", "no value"]]),
-        ([*SEARCH, "hydra/launcher=vectorized", "seed=range(1,9)"], [["vectorized", "one by one"]]),
     ],
 )
 def test_a_mistake_is_told_in_lines_and_makes_nothing(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -244,3 +245,18 @@ def test_jobs_whose_data_tells_their_sizes_can_be_frozen_and_read_again(tmp_path
     (tmp_path / "0.yaml").write_text(compose.compose("train", words, source).job_yaml(), encoding="utf-8")
     again = from_yaml(tmp_path / "0.yaml").with_facts({"dataset.vocab_size": 7, "dataset.num_classes": 2})
     assert (again.tree["model"]["vocab_size"], again.tree["model"]["num_classes"]) == (7, 2)
+
+
+def test_a_sweep_of_the_engine_that_is_gone_goes_on(tmp_path: Path) -> None:
+    """`hydra/launcher=vectorized` trained several jobs in one process, and noted which ones go together."""
+    code, said = swept(*TINY, "seed=1,2", cwd=tmp_path)
+    assert code == 0, said
+    path = only_sweep(tmp_path)
+    known = json.loads((path / "sweep.json").read_text())
+    known["settings"]["engine"] = "vectorized"
+    known["jobs"] = [job | {"make": "0123456789abcdef"} for job in known["jobs"]]
+    (path / "sweep.json").write_text(json.dumps(known))
+    shutil.rmtree(path / "0")
+    code, said = swept(f"resume={path}", cwd=tmp_path)
+    assert code == 0, said
+    assert [row[2] for row in table(said)] == ["done"] * 2

@@ -22,16 +22,16 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from bigmodel.durable import (
-    LARGEST_JSON,
     TEMPORARY,
+    errno_in,
     open_regular,
     own_folder,
     read_text,
     refuse_foreign_folder,
-    refuse_many_tensors,
-    remove,
+    refuse_large,
     sync_directory,
     sync_file,
+    try_remove,
     write_json,
 )
 from bigmodel.errors import StorageError
@@ -62,15 +62,17 @@ def commit(
     tensors: Mapping[str, Mapping[str, Tensor]],
     state: Mapping[str, Any],
     keep: int,
+    passing: bool = False,
 ) -> Path:
     """All that a save does on the disk: the checkpoint, the files that point at it, then the removal of older ones.
 
-    `state["best"]["step"]`, the best so far if there is one, is never removed.
+    `state["best"]["step"]`, the best so far if there is one, is never removed. A `passing` checkpoint was not due: it
+    is there because the run was stopped, does not count among the newest `keep`, and goes with the next save.
 
     Raises:
         OSError: as `save`.
     """
-    path = save(root, step, tensors, state)
+    path = save(root, step, tensors, state, passing)
     settle(root, step, state["best"], keep)
     return path
 
@@ -93,7 +95,13 @@ def _holds(path: Path, value: object) -> bool:
         return False
 
 
-def save(root: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any]) -> Path:
+def save(
+    root: Path,
+    step: int,
+    tensors: Mapping[str, Mapping[str, Tensor]],
+    state: Mapping[str, Any],
+    passing: bool = False,
+) -> Path:
     """Commit one checkpoint under `root` as `step-00000000`; an older one of the same step is replaced.
 
     Raises:
@@ -112,16 +120,17 @@ def save(root: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], sta
         path = scratch / "state.json"
         path.write_text(json.dumps(state), encoding="utf-8")
         files[path.name] = _seal(path)
-        write_json(scratch / _MANIFEST, {"schema": SCHEMA, "step": step, "files": files})
+        mark = {"passing": True} if passing else {}
+        write_json(scratch / _MANIFEST, {"schema": SCHEMA, "step": step, "files": files, **mark})
         sync_directory(scratch)
         if os.path.lexists(target):  # the same step again, after falling back to an older one
             os.rename(target, replaced)
         os.rename(scratch, target)
         sync_directory(root)
-        _clear(replaced)
+        try_remove(replaced)
     except SafetensorError as error:  # it wraps the system's error in text
         _tidy(scratch, replaced, target)
-        number = _errno_in(str(error))
+        number = errno_in(str(error))
         raise OSError(number, os.strerror(number)) from error
     except BaseException:
         _tidy(scratch, replaced, target)
@@ -134,13 +143,7 @@ def _tidy(scratch: Path, replaced: Path, target: Path) -> None:
         if os.path.lexists(replaced) and not os.path.lexists(target):
             os.rename(replaced, target)
     for path in (scratch, replaced):
-        _clear(path)
-
-
-def _clear(path: Path) -> None:
-    """Remove what may be in use, as where NFS keeps a removed file until it is closed: the next start tries again."""
-    with contextlib.suppress(OSError):
-        remove(path)
+        try_remove(path)
 
 
 def load(path: Path) -> Checkpoint:
@@ -183,7 +186,10 @@ def verify(path: Path) -> dict[str, Any]:
             raise StorageError(f"{file}: missing from the checkpoint")
         if file.stat().st_size != size:
             raise StorageError(f"{file}: {file.stat().st_size} bytes, not the {size} that were written")
-    _hold_sizes(path, {name: size for name, size, _ in expected})
+    try:
+        refuse_large({path / name: size for name, size, _ in expected})
+    except (OSError, ValueError) as error:
+        raise StorageError(f"{path}: cannot be read: {error}") from error
     for name, _, digest in expected:
         try:
             found = _sha256(path / name)
@@ -192,21 +198,6 @@ def verify(path: Path) -> dict[str, Any]:
         if found != digest:
             raise StorageError(f"{path / name}: its contents are not those that were written (SHA-256 differs)")
     return manifest
-
-
-def _hold_sizes(path: Path, sizes: Mapping[str, int]) -> None:
-    """StorageError for what would take more memory or time than there is, before anything is hashed or parsed."""
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if sum(sizes.values()) > memory:
-        raise StorageError(f"{path}: {sum(sizes.values())} bytes, where this machine's memory has {memory}")
-    if sizes["state.json"] > LARGEST_JSON:
-        raise StorageError(f"{path / 'state.json'}: {sizes['state.json']} bytes; more than {LARGEST_JSON} are too many")
-    for name in sizes:
-        if name.endswith(".safetensors"):
-            try:
-                refuse_many_tensors(path / name)
-            except (OSError, ValueError) as error:
-                raise StorageError(f"{path / name}: cannot be read: {error}") from error
 
 
 def steps(root: Path) -> list[Path]:
@@ -228,15 +219,32 @@ def newest(root: Path) -> tuple[Checkpoint | None, list[str]]:
     return None, passed_over
 
 
+def newest_state(root: Path) -> Mapping[str, Any] | None:
+    """The JSON state of the newest checkpoint whose state verifies, without a look at its tensors; None without one."""
+    for path in steps(root):
+        try:
+            entry = json.loads(read_text(path / _MANIFEST, _LARGEST_MANIFEST))["files"]["state.json"]
+            if _sha256(path / "state.json") == entry["sha256"]:
+                state = json.loads(read_text(path / "state.json"))
+                if isinstance(state, dict):
+                    return state
+        except (OSError, ValueError, LookupError, TypeError, RecursionError):
+            continue
+    return None
+
+
 def prune(root: Path, keep: int, also: int | None, upto: int | None = None) -> None:
     """Remove all but the newest `keep` (two at least) and the step `also`; stale temporaries go too.
 
-    With `upto`, newer steps do not count and stay: they were passed over, being damaged, and will be replaced.
+    With `upto`, newer steps do not count and stay: they were passed over, being damaged, and will be replaced. What a
+    stopped run has saved out of turn does not count either, and stays while it is the newest.
     """
     refuse_foreign_folder(root)
-    counted = [path for path in steps(root) if upto is None or int(path.name[5:]) <= upto]
-    for path in counted[max(keep, 2) :]:
-        if int(path.name[5:]) != also:
+    known = [path for path in steps(root) if upto is None or int(path.name[5:]) <= upto]
+    counted = [path for path in known if not _is_passing(path)]
+    kept = {*known[:1], *counted[: max(keep, 2)]}
+    for path in known:
+        if path not in kept and int(path.name[5:]) != also:
             doomed = root / f"{TEMPORARY}{uuid.uuid4().hex}"
             try:
                 os.rename(path, doomed)  # first out of sight: a half-removed checkpoint must not look like one
@@ -244,14 +252,22 @@ def prune(root: Path, keep: int, also: int | None, upto: int | None = None) -> N
                 if error.errno not in _BUSY:
                     raise
                 continue  # the next save tries again
-            _clear(doomed)
+            try_remove(doomed)
     sweep(root)
+
+
+def _is_passing(path: Path) -> bool:
+    """Whether a checkpoint was saved out of turn."""
+    try:
+        return bool(json.loads(read_text(path / _MANIFEST, _LARGEST_MANIFEST)).get("passing"))
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return False
 
 
 def sweep(root: Path) -> None:
     """Remove what an interrupted save or removal left behind. Only for whoever holds the run's lock."""
     for path in root.glob(f"{TEMPORARY}*"):
-        _clear(path)
+        try_remove(path)
 
 
 def _is_step(path: Path) -> bool:
@@ -279,10 +295,3 @@ def _once_each(group: Mapping[str, Tensor]) -> dict[str, Tensor]:
         seen.add(tensor.untyped_storage().data_ptr())
         result[name] = tensor
     return result
-
-
-def _errno_in(text: str) -> int:
-    """The system's error number in safetensors' words, `... (os error 28)`."""
-    _, _, tail = text.partition("os error ")
-    digits = tail.partition(")")[0]
-    return int(digits) if digits.isdigit() else 5

@@ -13,7 +13,7 @@ import os
 import shutil
 import stat
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from io import BufferedReader
 from pathlib import Path
 from typing import TextIO
@@ -78,6 +78,18 @@ def refuse_many_tensors(file: Path) -> None:
         size = int.from_bytes(stream.read(8), "little")
     if _LARGEST_HEADER < size <= file.stat().st_size:  # a longer one than the file is damage, which its reader names
         raise ValueError(f"a header of {size} bytes, more than {_LARGEST_HEADER}, names too many tensors")
+
+
+def refuse_large(sizes: Mapping[Path, int]) -> None:
+    """Hold a checkpoint's files against bounds before they are hashed or parsed. Raises OSError or ValueError."""
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if sum(sizes.values()) > memory:
+        raise ValueError(f"{sum(sizes.values())} bytes, where this machine's memory has {memory}")
+    for file, size in sizes.items():
+        if file.suffix == ".safetensors":
+            refuse_many_tensors(file)
+        elif size > LARGEST_JSON:
+            raise ValueError(f"{file.name} has {size} bytes; more than {LARGEST_JSON} are too many")
 
 
 def write_json(path: Path, value: object) -> None:
@@ -179,6 +191,19 @@ def remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink()
+
+
+def try_remove(path: Path) -> None:
+    """Remove what may be in use, as where NFS keeps a removed file until it is closed: the next start tries again."""
+    with contextlib.suppress(OSError):
+        remove(path)
+
+
+def errno_in(text: str) -> int:
+    """The system's error number in safetensors' words, `... (os error 28)`."""
+    _, _, tail = text.partition("os error ")
+    digits = tail.partition(")")[0]
+    return int(digits) if digits.isdigit() else 5
 
 
 def sync_file(path: Path) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from concurrent import futures
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -26,21 +25,19 @@ _COPIED_AT_MOST = 256e6  # bytes; on a CPU the copy takes from the memory that t
 
 
 class Saves:
-    """A run's checkpoints under `root`. `about` is what inference needs besides; `aside` goes around waiting."""
+    """A run's checkpoints under `root`. `about` is what inference needs besides."""
 
-    def __init__(
-        self,
-        root: Path,
-        about: dict[str, Any],
-        keep: int,
-        aside: Callable[[], AbstractContextManager[None]] = nullcontext,
-    ) -> None:
-        self._root, self._about, self._keep, self._aside = root, about, keep, aside
+    def __init__(self, root: Path, about: dict[str, Any], keep: int) -> None:
+        self._root, self._about, self._keep = root, about, keep
+        self.metrics: Callable[[], Mapping[str, Any]] | None = None  # the run's records so far, kept as "metrics"
+        self.restored: Mapping[str, Any] = {}  # the state that `restore` has found
         self._pending: futures.Future[Saved] | None = None
         self._buffers: dict[tuple[str, str], Tensor] = {}
 
-    def save(self, job: Job) -> Saved | None:
+    def save(self, job: Job, passing: bool = False) -> Saved | None:
         """Begin to commit the job's state as it is now. Returns the save before it, unless `news` has told of it.
+
+        `passing` says that the save was not due, and is made because the run stops.
 
         What lies on a CPU and is too large to copy is committed before this returns, from where it lies.
 
@@ -49,10 +46,12 @@ class Saves:
         """
         before = self.wait()
         tensors, state = job.tensors(), job.state() | self._about
+        if self.metrics is not None:
+            state["metrics"] = self.metrics()
         small = _bytes_on_cpu(tensors) <= _COPIED_AT_MOST
         kept = self._copied(tensors) if small else tensors
         self._writer = futures.ThreadPoolExecutor(1, "save")  # one a save: none is idle when a data worker is forked
-        self._pending = self._writer.submit(self._commit, job.step, kept, state)
+        self._pending = self._writer.submit(self._commit, job.step, kept, state, passing)
         self._writer.shutdown(wait=not small)
         return before
 
@@ -71,8 +70,7 @@ class Saves:
         pending, self._pending = self._pending, None
         if pending is None:
             return None
-        with self._aside():
-            self._writer.shutdown()
+        self._writer.shutdown()
         return pending.result()
 
     def restore(self, job: Job) -> list[str]:
@@ -86,6 +84,7 @@ class Saves:
         found, warnings = checkpoint.newest(self._root)
         if found is not None:
             job.restore(found.tensors, found.state)
+            self.restored = found.state
             checkpoint.settle(self._root, job.step, job.best, self._keep)  # the kill may have come before all was done
         elif warnings:
             raise StorageError(*warnings)
@@ -102,7 +101,7 @@ class Saves:
             for name, tensor in group.items():
                 copies[file][name].copy_(tensor, non_blocking=tensor.is_cuda)  # into pinned memory, waited for below
         for device in {tensor.device for group in tensors.values() for tensor in group.values() if tensor.is_cuda}:
-            torch.cuda.synchronize(device)  # not the thread's current one: a job of a stack has a thread of its own
+            torch.cuda.synchronize(device)
         return copies
 
     def _buffer(self, file: str, name: str, like: Tensor) -> Tensor:
@@ -112,9 +111,9 @@ class Saves:
             self._buffers[file, name] = buffer
         return buffer
 
-    def _commit(self, step: int, tensors: Tensors, state: Mapping[str, Any]) -> Saved:
+    def _commit(self, step: int, tensors: Tensors, state: Mapping[str, Any], passing: bool) -> Saved:
         began = perf_counter()
-        path = checkpoint.commit(self._root, step, tensors, state, self._keep)
+        path = checkpoint.commit(self._root, step, tensors, state, self._keep, passing)
         return Saved(step, str(path), perf_counter() - began)
 
 

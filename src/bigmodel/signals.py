@@ -52,3 +52,14 @@ class Stop:
         if not self._deferred:
             self._early = Interrupted(f"stopped by {self._seen}; nothing was written")
             raise self._early
+
+
+def in_words(code: int) -> str:
+    """An exit code, or the signal it stands for."""
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = f"signal {-code}"
+    return f"killed by {name}" + (", as the system does where memory runs out" if name == "SIGKILL" else "")

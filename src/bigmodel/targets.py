@@ -30,7 +30,7 @@ _LEAVES: Mapping[str, tuple[str, ...]] = {
 }
 _DEEPEST = 100
 _GIVEN_BY_THE_COMMAND: Mapping[str, frozenset[str]] = {
-    "init": frozenset({"model", "fresh"}),
+    "init": frozenset({"model", "fresh", "epochs"}),
     "optim": frozenset({"model", "params"}),
     "listeners": frozenset({"directory"}),
 }

@@ -16,7 +16,6 @@ from bigmodel.tasks.language_modelling import LanguageModelling
 from bigmodel.tasks.masked_language_modelling import MaskedLanguageModelling
 from bigmodel.tasks.multi_label import MultiLabel
 from bigmodel.tasks.permuted_language_modelling import PermutedLanguageModelling
-from bigmodel.vectorized.stack import Stack
 
 CPU = Device("cpu")
 VOCABULARY = 7
@@ -92,19 +91,3 @@ def test_the_gradient_is_that_of_the_whole(
         assert whole is not None
         assert whole.abs().max() > 0
         torch.testing.assert_close(summed, whole, rtol=1e-5, atol=1e-7)
-
-
-def test_so_it_is_for_jobs_that_are_trained_as_one() -> None:
-    torch.manual_seed(1)
-    task, models, batches = MultiLabel(["a", "b", "c", "d"]), [_linear(), _linear()], [_labels(), _labels()]
-    batches[1].targets[:2] = 1.0  # each job has a count of its own
-    alone = []
-    for model, batch in zip(models, batches, strict=True):
-        _job(task, model, 1).gradients(batch)
-        alone.append([parameter.grad for parameter in model.parameters()])
-        model.zero_grad()
-    stack = Stack([_job(task, model, 3) for model in models])
-    stack.gradients(batches)
-    for row, gradients in enumerate(alone):
-        for (name, _), gradient in zip(models[0].named_parameters(), gradients, strict=True):
-            torch.testing.assert_close(stack.gradient(name, row), gradient, rtol=1e-5, atol=1e-7)

@@ -6,9 +6,8 @@ all data, a function of (seed, epoch), so a run goes on from any step.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -101,11 +100,6 @@ class TextData:
         mapped = isinstance(dataset.tokens_N, np.memmap) and not (resident and how.device.type != "cpu")
         where = "mapped from disk" if mapped else f"in the {'device' if resident else 'computer'}'s memory"
         self.placement = f"{where} ({amount(size, 'B')})"
-
-    def reseeded(self, seed: int) -> TextData:
-        other = copy.copy(self)
-        other._how, other._cut = replace(self._how, seed=seed), self._cut.reseeded(seed)
-        return other
 
     def train(self, first: int, last: int) -> Iterator[Batch]:
         for step, samples in enumerate(self._cut.training(first, last), first):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -14,6 +15,7 @@ from bigmodel.errors import DataError
 from bigmodel.predicting import ranking
 from bigmodel.predicting.columns import columns
 from bigmodel.predicting.files import files
+from bigmodel.predicting.steps import Step, class_steps, number_steps
 from bigmodel.ranges import Positive
 
 __all__ = ["Tables"]
@@ -60,6 +62,17 @@ class Tables:
             raise DataError(f"{source}: there is no such row; rows are named as people.csv:2")
         return self._encoding([self._read[source]])[0]
 
+    def convert(self, value: object) -> Tensor:
+        """The same of a row as a mapping from column to value; None and NaN are missing values."""
+        if not isinstance(value, Mapping):
+            raise DataError(f"input: a row of a table is a dict of columns, got a {type(value).__name__}")
+        missing = [column for column in self._encoding.columns if column not in value]
+        if missing:
+            raise DataError(f"input: the row has no column {', '.join(map(repr, missing))}; None marks a missing value")
+        fields = [_field(value[column]) for column in self._encoding.columns]
+        columns = {column: index for index, column in enumerate(self._encoding.columns)}
+        return self._encoding([rows.Row("input", fields, columns, self._format)])[0]
+
     def _rows(self, file: str) -> list[rows.Row]:
         found = rows.read(file, self._format, self._encoding.columns)
         self._read |= {row.place: row for row in found}
@@ -82,7 +95,41 @@ class Tables:
             return
         yield from columns("row", sources, [self._target], ((source, [answer["value"]]) for source, answer in answered))
 
+    def steps(self) -> Mapping[str, Sequence[Step]]:
+        coded, form = self._encoding, self._format
+        read: list[Step] = [
+            {"op": "select_columns", "numbers": list(coded.numbers), "categories": list(coded.categories)},
+            {"op": "strip", "characters": form.strip},
+            {"op": "mark_missing", "values": list(form.missing), "as": ""},
+            {
+                "op": "standardize",
+                "axis": "column",
+                "columns": list(coded.numbers),
+                "mean": list(coded.mean),
+                "std": list(coded.std),
+                "missing": 0.0,
+            },
+            {
+                "op": "encode_categories",
+                "values": {name: list(values) for name, values in coded.categories.items()},
+                "first": 1,
+                "unknown": 0,
+            },
+            {"op": "concatenate", "columns": coded.columns},
+            {"op": "batch", "layout": "NF", "dtype": "float32"},
+        ]
+        if self._classes is not None:
+            return {"preprocess": read, "postprocess": class_steps(self._classes)}
+        return {"preprocess": read, "postprocess": number_steps([self._target], [self._mean], [self._std])}
+
     def example(self, count: int, generator: torch.Generator) -> Tensor:
         numbers = torch.randn(count, len(self._encoding.numbers), generator=generator)
         codes = [torch.randint(n, (count, 1), generator=generator) for n in self._encoding.cardinalities]
         return torch.cat([numbers, *codes], 1)
+
+
+def _field(value: object) -> str:
+    """A value as a file would hold it."""
+    if value is None or value != value:  # NaN is not equal to itself
+        return ""
+    return str(value.item() if isinstance(value, (np.generic, Tensor)) else value)

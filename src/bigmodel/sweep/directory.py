@@ -17,7 +17,6 @@ import contextlib
 import json
 import os
 import secrets
-import signal
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -27,32 +26,34 @@ from typing import Any
 
 from bigmodel import durable
 from bigmodel.errors import ConfigError, DivergedError, Interrupted, StorageError
-from bigmodel.run_directory import Lock, make_below
+from bigmodel.run_directory import Lock, make_below, sealed
+from bigmodel.sweep.engines import OWN
 from bigmodel.sweep.settings import Settings
 from bigmodel.sweep.torn import ends_whole, json_of, last_bytes, records, tail
 
 FOR_GOOD = (ConfigError.exit_code, DivergedError.exit_code)  # a second try would end as the first
 _DONE = ("done", "early_stopped")
 _PATIENCE_S = 10.0
+_FORMER_ENGINE = "vectorized"  # trained several jobs in one process; sweeps that began with it go on without
 
 
 @dataclass(frozen=True)
 class Entry:
     """What is known of a job before it starts. `monitor` is the metric that decides its best, `device` the kind it asks
-    for; jobs of one `make` differ in numbers only, and are trained as one program. It is empty where a job is not."""
+    for.
+    """
 
     number: int
     overrides: tuple[str, ...]
     monitor: str
     epochs: float
     device: str = "auto"
-    make: str = ""
 
 
-def entry(number: int, words: Sequence[str], tree: Mapping[str, Any], make: str = "") -> Entry:
+def entry(number: int, words: Sequence[str], tree: Mapping[str, Any]) -> Entry:
     """Of a job with this config."""
     kind = str(tree["device"].get("kind", "cpu"))
-    return Entry(number, tuple(words), tree["monitor"], float(tree["epochs"]), kind, make)
+    return Entry(number, tuple(words), tree["monitor"], float(tree["epochs"]), kind)
 
 
 @dataclass
@@ -114,7 +115,7 @@ class Sweep:
         durable.own_folder(self.path / "jobs")
         for job, text in jobs:
             file = self.frozen(job.number)
-            durable.write_text(file, text)
+            durable.write_text(file, sealed(text))
             self.entries[job.number] = job
         durable.sync_directory(self.path / "jobs")
         self.trust = tuple(trust)
@@ -235,8 +236,12 @@ class Sweep:
     def _read(self) -> None:
         try:
             known = json.loads(durable.read_text(self.path / "sweep.json"))
-            self._settings, self.trust = Settings(**known["settings"]), tuple(map(str, known["trust"]))
+            how = known["settings"]
+            if how.get("engine") == _FORMER_ENGINE:
+                how = how | {"engine": OWN, "options": {}}
+            self._settings, self.trust = Settings(**how), tuple(map(str, known["trust"]))
             for job in known["jobs"]:
+                job.pop("make", None)  # of the former engine
                 self.entries[int(job["number"])] = Entry(**job | {"overrides": tuple(job["overrides"])})
             self.trials = None if known.get("trials") is None else int(known["trials"])
             self._share()
@@ -274,17 +279,6 @@ def shared(overrides: Iterable[Sequence[str]]) -> set[str]:
     """The overrides that all of several jobs have."""
     sets = [set(words) for words in overrides]
     return set.intersection(*sets) if len(sets) > 1 else set()
-
-
-def in_words(code: int) -> str:
-    """An exit code, or the signal it stands for."""
-    if code >= 0:
-        return f"exit code {code}"
-    try:
-        name = signal.Signals(-code).name
-    except ValueError:
-        name = f"signal {-code}"
-    return f"killed by {name}" + (", as the system does where memory runs out" if name == "SIGKILL" else "")
 
 
 def _locked(path: Path) -> Lock:

@@ -1,5 +1,5 @@
-"""What can run a sweep's jobs: processes of this machine, for a job each or for several, Slurm through submitit, Ray;
-and the options of each.
+"""What can run a sweep's jobs: processes of this machine, Slurm through submitit, Ray; and the options
+of each.
 
 Hydra loads this file at every start, so the engines themselves are imported once one is asked for.
 """
@@ -7,7 +7,7 @@ Hydra loads this file at every start, so the engines themselves are imported onc
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Set
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from bigmodel.errors import ConfigError
@@ -18,10 +18,9 @@ if TYPE_CHECKING:
 
     from bigmodel.sweep.directory import Sweep
 
-OWN, VECTORIZED = "bigmodel", "vectorized"
+OWN = "bigmodel"
 DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     OWN: {},
-    VECTORIZED: {},
     "slurm": {
         "executor": "slurm",
         "partition": None,
@@ -44,13 +43,12 @@ _WORD = re.compile(r"[\w.,:|&*%+-]+")  # it ends up in a line of a shell script
 
 
 class Ended(NamedTuple):
-    """A job that runs no more. `code` is its exit code, negative for a signal; None if it is to be started again, by
-    itself, for no fault of its own. `why` then says why, where a user would ask.
+    """A job that has ended. `code` is its exit code, negative for a signal; None if it is to be started again, for no
+    fault of its own.
     """
 
     number: int
     code: int | None
-    why: str = ""
 
 
 class Jobs(Protocol):
@@ -59,10 +57,6 @@ class Jobs(Protocol):
     @property
     def running(self) -> Set[int]:
         """Those that were started and have not been told as ended."""
-
-    @property
-    def programs(self) -> int:
-        """How many programs, of a job or several, have not ended."""
 
     def __enter__(self) -> Self: ...
 
@@ -73,8 +67,8 @@ class Jobs(Protocol):
     def tell(self, facts: Mapping[str, Any]) -> None:
         """What every job is told; before the first one starts."""
 
-    def start(self, numbers: Sequence[int]) -> None:
-        """Start a program: a job or, with the engine `vectorized`, several."""
+    def start(self, number: int) -> None:
+        """Start a job."""
 
     def signal(self, number: int, jobs: Iterable[int]) -> None:
         """Have those of the jobs that run save and end."""
@@ -124,7 +118,7 @@ def checked(engine: str, given: Mapping[str, Any]) -> dict[str, Any]:
 
 def on_this_machine(engine: str, options: Mapping[str, Any]) -> bool:
     """Whether its jobs share the cores and GPUs of this machine with each other."""
-    return engine in (OWN, VECTORIZED) or options.get("executor") == "local"
+    return engine == OWN or options.get("executor") == "local"
 
 
 def cores_each(options: Mapping[str, Any]) -> int:

@@ -1,4 +1,4 @@
-"""What Hydra's launchers and sweepers are given: the jobs of a sweep, by themselves, all together or as a search."""
+"""What Hydra's launchers and sweepers are given: the jobs of a sweep, one by one, all together or as a search."""
 
 from __future__ import annotations
 
@@ -19,12 +19,10 @@ from bigmodel.search.study import Search
 from bigmodel.signals import Stop
 from bigmodel.sweep import gpus
 from bigmodel.sweep.directory import Entry, Sweep, entry, is_sweep, shared
-from bigmodel.sweep.engines import OWN, VECTORIZED, checked, opened
-from bigmodel.sweep.makes import make_of, refusal
-from bigmodel.sweep.programs import settled_for
+from bigmodel.sweep.engines import OWN, checked, opened
 from bigmodel.sweep.run import ending, run
 from bigmodel.sweep.settings import settings, settled
-from bigmodel.sweep.table import jobs_in_words, listing, say
+from bigmodel.sweep.table import listing
 
 Composed = tuple[int, Sequence[str], DictConfig]  # number, overrides, config
 
@@ -76,9 +74,10 @@ class HydraTask:
         if chosen["on_failure"] == "stop" and any(state.word != "done" for state in before.values()):
             return [None for _ in jobs]  # of a batch before this one
         with opened(sweep, engine, options) as workers:  # ours loads torch while the configs are composed here
-            frozen = self._frozen(jobs, engine == VECTORIZED)
+            frozen = self._frozen(jobs)
             entries, wanted = [job for job, _ in frozen], len(before) + len(frozen)
-            how = settled_for(entries, chosen["jobs"], chosen["on_failure"], wanted, engine, options)
+            kinds = {job.device for job in entries}
+            how = settled(chosen["jobs"], chosen["on_failure"], kinds, wanted, len(gpus.visible()), engine, options)
             sweep.freeze(frozen, how, self.trust)
             numbers = [job.number for job in entries]
             run(sweep, workers, numbers, self.trust, self.stop)
@@ -98,10 +97,6 @@ class HydraTask:
         if self.seeds:
             raise ConfigError("seeds: not with a search; train its best trial with several seeds")
         engine, options = _engine(chosen)
-        if engine == VECTORIZED:
-            raise ConfigError(
-                "hydra/launcher=vectorized: a search asks for its trials one by one; leave the launcher out"
-            )
         chosen = settings(chosen)
         plan, configs = prepared(given, overrides, groups, bases, self.trust)
         trials = plan.trials(count(given["n_trials"]))
@@ -130,24 +125,18 @@ class HydraTask:
         if self._sweep is not None:
             self._sweep.release()
 
-    def _frozen(self, jobs: Iterator[Composed], as_one: bool) -> list[tuple[Entry, str]]:
-        """ConfigError unless every job's config is right. Where they are to be `as_one`, each has its make."""
-        frozen, problems, apart = [], list[str](), dict[str, list[int]]()
+    def _frozen(self, jobs: Iterator[Composed]) -> list[tuple[Entry, str]]:
+        """ConfigError unless every job's config is right."""
+        frozen, problems = [], list[str]()
         for number, words, composed in jobs:
             if self.stop():
                 raise Interrupted(f"stopped by {self.stop.name}; nothing more was started")
             config = Config(composed, self.trust)
             problems += problems_of(config, "train")
             if not problems:
-                why = refusal(config.tree) if as_one else None
-                if why:
-                    apart.setdefault(why, []).append(number)
-                made = make_of(config.tree) if as_one and not why else ""
-                frozen.append((entry(number, words, config.tree, made), config.job_yaml()))
+                frozen.append((entry(number, words, config.tree), config.job_yaml()))
         if problems:
             raise ConfigError(*dict.fromkeys(problems))
-        for why, numbers in apart.items():
-            say(f"{jobs_in_words(numbers)} not as one program with others: {why}")
         return frozen
 
 

@@ -11,7 +11,7 @@ import os
 import secrets
 import signal
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -67,12 +67,7 @@ class RayJobs:
     def tell(self, facts: Mapping[str, Any]) -> None:
         self._facts = facts_for_elsewhere(facts) | {"gpus": []}  # Ray gives them out
 
-    @property
-    def programs(self) -> int:
-        return len(self.running)
-
-    def start(self, numbers: Sequence[int]) -> None:
-        (number,) = numbers
+    def start(self, number: int) -> None:
         token = secrets.token_hex(8)
         self._starts.begin(number, token)
         self.running.add(number)

@@ -13,10 +13,11 @@ from bigmodel.errors import ConfigError
 from bigmodel.search.plan import count, read
 from bigmodel.search.study import Search
 from bigmodel.signals import Stop
+from bigmodel.sweep import gpus
 from bigmodel.sweep.directory import Sweep, existing
 from bigmodel.sweep.engines import checked, opened
-from bigmodel.sweep.programs import settled_for
 from bigmodel.sweep.run import ending, run
+from bigmodel.sweep.settings import settled
 from bigmodel.sweep.table import plain
 
 _OPTION = "hydra.launcher."
@@ -73,8 +74,8 @@ def _settle(sweep: Sweep, given: Mapping[str, Any], changed: Mapping[str, Any]) 
     options = checked(now.engine, {**now.options, **changed})
     if "jobs" in given or changed:
         jobs, on_failure = given.get("jobs", now.jobs), given.get("on_failure", now.on_failure)
-        entries, wanted = sweep.entries.values(), sweep.trials or len(sweep.entries)
-        sweep.settle(settled_for(entries, jobs, on_failure, wanted, now.engine, options))
+        kinds, wanted = {job.device for job in sweep.entries.values()}, sweep.trials or len(sweep.entries)
+        sweep.settle(settled(jobs, on_failure, kinds, wanted, len(gpus.visible()), now.engine, options))
     elif given:
         sweep.settle(replace(now, **given))
 

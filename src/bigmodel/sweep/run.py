@@ -19,11 +19,10 @@ from bigmodel.guard import complain
 from bigmodel.results.leaderboard import leaderboard
 from bigmodel.search.outcome import found
 from bigmodel.search.plan import read
-from bigmodel.signals import Stop
+from bigmodel.signals import Stop, in_words
 from bigmodel.sweep import gpus
-from bigmodel.sweep.directory import FOR_GOOD, State, Sweep, in_words
+from bigmodel.sweep.directory import FOR_GOOD, State, Sweep
 from bigmodel.sweep.engines import Jobs
-from bigmodel.sweep.programs import programs
 from bigmodel.sweep.table import Watch, plain, say
 
 if TYPE_CHECKING:
@@ -46,49 +45,42 @@ def run(
     stop.defer()
     states = sweep.states(numbers)
     todo = [number for number, state in states.items() if not sweep.is_final(state)]
-    queue = deque(programs((sweep.entries[number] for number in todo), sweep.settings.jobs))
+    queue = deque(todo)
     workers.tell(_facts(sweep, todo, trust))
     started: dict[int, float] = {}
-    alone: dict[int, bool] = {}  # whether a job was started as a program of its own
-    tries: Counter[int] = Counter()  # that can be no other job's fault
+    tries: Counter[int] = Counter()
     pruned = set[int]()
     signalled, failed = False, False
     closing = contextlib.closing(search) if search else contextlib.nullcontext()
-    with Watch(sweep, states, len(todo), len(queue)) as watch, closing:
+    with Watch(sweep, states, len(todo)) as watch, closing:
         while True:
             if not signalled and (stop() or (failed and sweep.settings.on_failure == "stop")):
                 workers.signal(signal.SIGTERM, workers.running - pruned)
                 signalled = True
-            while not signalled and workers.programs < sweep.settings.jobs and not stop():
-                program = queue.popleft() if queue else _asked(search)
-                if not program:
+            while not signalled and len(workers.running) < sweep.settings.jobs and not stop():
+                asked = queue.popleft() if queue else search.ask() if search else None
+                if asked is None:
                     break
-                for number in program:
-                    sweep.note(number, "started")
-                    started[number], alone[number] = monotonic(), len(program) == 1
-                    states[number] = State("running")
-                    watch.started(number)
-                workers.start(program)
-            if not workers.programs:
+                sweep.note(asked, "started")
+                started[asked], states[asked] = monotonic(), State("running")
+                watch.started(asked)
+                workers.start(asked)
+            if not workers.running:
                 break
-            apart: dict[str, list[int]] = {}
-            for number, code, why in workers.ended(_LOOK_S):
+            for number, code in workers.ended(_LOOK_S):
                 if code is None and number not in pruned:
-                    apart.setdefault(why, []).append(number)
-                    queue.append([number])
+                    queue.append(number)
                     continue
                 sweep.note(number, "ended", code)
                 states[number] = sweep.states([number])[number]
-                tries[number] += alone[number]
+                tries[number] += 1
                 again = states[number].word == "failed" and _again(sweep, code, tries[number]) and not signalled
                 failed |= states[number].word == "failed" and not again
                 watch.ended(number, monotonic() - started[number], again)
                 if again:
-                    queue.append([number])
+                    queue.append(number)
                 elif search:
                     search.tell(number, states[number])
-            for why, jobs in apart.items():
-                watch.apart(jobs, why)
             for number in search.look(workers.running) if search and not signalled else ():
                 sweep.note(number, "pruned")  # first, so that a kill does not make it a job to be gone on with
                 workers.signal(signal.SIGTERM, [number])
@@ -145,12 +137,6 @@ def finish(sweep: Sweep, trust: Sequence[str]) -> None:
 
 def _granted(trust: Sequence[str]) -> list[str]:
     return [f"trust=[{','.join(trust)}]"] if trust else []
-
-
-def _asked(search: Search | None) -> list[int]:
-    """One more trial; nothing if there is none."""
-    number = search.ask() if search else None
-    return [] if number is None else [number]
 
 
 def _again(sweep: Sweep, code: int | None, tries: int) -> bool:

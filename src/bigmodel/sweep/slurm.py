@@ -13,7 +13,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from time import monotonic
 from typing import Any, Protocol
@@ -73,17 +73,12 @@ class SlurmJobs:
         self._scheduler.look(name for _, name in self._named.values())
         self._named = {n: (token, name) for n, (token, name) in self._named.items() if self._scheduler.runs(name)}
 
-    @property
-    def programs(self) -> int:
-        return len(self.running)
-
-    def start(self, numbers: Sequence[int]) -> None:
+    def start(self, number: int) -> None:
         """Hand a job to Slurm, unless an earlier start of the sweep has done so and it is still there.
 
         Raises:
             ConfigError: Slurm does not take it.
         """
-        (number,) = numbers
         self.running.add(number)
         self._stopping.discard(number)
         if number in self._named:

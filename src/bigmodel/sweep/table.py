@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from time import monotonic
 from typing import Any
 
 from bigmodel.hidden import hidden
 from bigmodel.listeners.lines import in_words as metric_in_words
+from bigmodel.signals import in_words as code_in_words
 from bigmodel.sweep.directory import State, Sweep
-from bigmodel.sweep.directory import in_words as code_in_words
 
 _REFRESH_S = 0.5
 _ORDER = ("running", "failed", "interrupted", "queued", "pruned", "done")  # which rows are shown where not all fit
@@ -21,8 +21,8 @@ _ORDER = ("running", "failed", "interrupted", "queued", "pruned", "done")  # whi
 class Watch:
     """Shows the jobs while they run. A closed stdout silences it, and never stops the sweep."""
 
-    def __init__(self, sweep: Sweep, states: dict[int, State], to_run: int, programs: int) -> None:
-        self._sweep, self._states, self._to_run, self._programs = sweep, states, to_run, programs
+    def __init__(self, sweep: Sweep, states: dict[int, State], to_run: int) -> None:
+        self._sweep, self._states, self._to_run = sweep, states, to_run
         self._left: dict[int, float] = {}
         self._began: dict[int, float] = {}
         self._live: Any = None
@@ -33,9 +33,8 @@ class Watch:
         total, ended = trials or len(self._states), len(self._states) - self._to_run
         done = f", {ended} of them {'done' if trials is None else 'ended'}" if ended else ""
         threads = f"{settings.threads} thread{'s' * (settings.threads > 1)} each"
-        as_one = f" as {self._programs} program{'s' * (self._programs > 1)}" if self._programs < self._to_run else ""
         kind = "jobs" if trials is None else "trials"
-        say(f"{total} {kind}{done}{as_one}, {settings.jobs} at a time with {threads}, in {self._sweep.path}")
+        say(f"{total} {kind}{done}, {settings.jobs} at a time with {threads}, in {self._sweep.path}")
         with contextlib.suppress(OSError, ValueError):
             if sys.stdout.isatty():
                 from rich.live import Live
@@ -54,14 +53,6 @@ class Watch:
         self._began.pop(number, None)
         if self._live is None:
             say(f"job {number} starts: {_overrides(self._sweep, number)}")
-
-    def apart(self, numbers: Sequence[int], why: str) -> None:
-        """Jobs that were to be one program go on by themselves."""
-        text = f"{jobs_in_words(numbers)} by {'itself' if len(numbers) == 1 else 'themselves'}: {why}"
-        if why and self._live is None:
-            say(text)
-        elif why:
-            self._live.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def ended(self, number: int, seconds: float, again: bool) -> None:
         if self._live is None:
@@ -125,11 +116,6 @@ def say(text: str) -> None:
         print(hidden(text).encode("ascii", "backslashreplace").decode(), flush=True)
     except OSError:
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - for the rest of the process
-
-
-def jobs_in_words(numbers: Sequence[int]) -> str:
-    """`job 3`, `jobs 1, 2, 5`."""
-    return f"job{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers))}"
 
 
 def state_value(sweep: Sweep, number: int, state: State) -> str:

@@ -1,8 +1,8 @@
 """The process that jobs are forked from: torch is loaded in it once, and it computes nothing itself.
 
-It reads lines of JSON, what to start and what to signal, and answers with a line for each program that has ended; a
-program of several jobs adds a line for each of them. It dies with the process that started it, and the jobs die with
-it, by the kernel's hand; they all hold the sweep's lock, so it is free only when the last of them has gone.
+It reads lines of JSON, what to start and what to signal, and answers with a line for each job that has ended. It
+dies with the process that started it, and the jobs die with it, by the kernel's hand; they all hold the sweep's lock,
+so it is free only when the last of them has gone.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def main() -> None:
     die_with(int(sys.argv[1]))
     events = os.dup(1)
     os.dup2(2, 1)  # what a library prints is no event
-    import bigmodel.sweep.together  # noqa: F401 - and with it torch and all that every job needs
+    import bigmodel.sweep.worker  # noqa: F401 - and with it torch and all that every job needs
 
     _serve(events)
 
@@ -39,14 +39,14 @@ def _serve(events: int) -> None:
     signal.set_wakeup_fd(waker)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     facts: dict[str, Any] = {}
-    running: dict[int, tuple[int, list[int]]] = {}  # a program and its jobs, by process number
+    running: dict[int, int] = {}  # jobs by process number
     rest = b""
     while True:
         ready, _, _ = select.select([0, wake], [], [])
         if wake in ready:
             os.read(wake, 4096)
             for pid, code in _ended():
-                _tell(events, {"program": running.pop(pid)[0], "code": code})
+                _tell(events, {"job": running.pop(pid), "code": code})
         if 0 in ready:
             text = os.read(0, 65536)
             if not text:
@@ -57,11 +57,10 @@ def _serve(events: int) -> None:
                     facts = command["facts"]
                     _prepare(facts)
                 elif "start" in command:
-                    pid = _fork(facts, command["start"], command["program"], events, (wake, waker))
-                    running[pid] = command["program"], command["start"]
+                    running[_fork(facts, command["start"], (wake, waker, events))] = command["start"]
                 else:
-                    for pid, (_, numbers) in running.items():
-                        if not set(numbers).isdisjoint(command["jobs"]):
+                    for pid, number in running.items():
+                        if number in command["jobs"]:
                             os.kill(pid, command["signal"])
     for pid in running:
         os.kill(pid, signal.SIGKILL)  # where the kernel does not do it
@@ -77,8 +76,8 @@ def _prepare(facts: dict[str, Any]) -> None:
     gc.freeze()  # the collector would touch, and so copy, the pages that the children share
 
 
-def _fork(facts: dict[str, Any], numbers: list[int], program: int, events: int, ours: tuple[int, ...]) -> int:
-    from bigmodel.sweep import together, worker
+def _fork(facts: dict[str, Any], number: int, ours: tuple[int, ...]) -> int:
+    from bigmodel.sweep import worker
 
     me = os.getpid()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # till the child is ready to be stopped in order
@@ -91,11 +90,7 @@ def _fork(facts: dict[str, Any], numbers: list[int], program: int, events: int, 
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             for descriptor in ours:
                 os.close(descriptor)
-            if len(numbers) == 1:
-                os.close(events)
-                code = worker.work(facts, numbers[0])
-            else:
-                code = together.work(facts, numbers, lambda event: _tell(events, {"program": program, **event}))
+            code = worker.work(facts, number)
         finally:
             os._exit(code)
     signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -8,7 +8,7 @@ import os
 import select
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Set
 from typing import IO, Any
 
 from bigmodel.errors import BigmodelError
@@ -21,8 +21,7 @@ class Workers:
     """A template process, and the jobs forked from it. `held` is a descriptor that all of them keep open."""
 
     def __init__(self, held: int) -> None:
-        self._program_of: dict[int, int] = {}  # of the jobs that run
-        self._programs, self._started = set[int](), 0
+        self._running = set[int]()
         self._held, self._facts, self._deaths, self._rest = held, dict[str, Any](), 0, b""
         self._process, self._commands, self._events = self._launch()
 
@@ -46,30 +45,24 @@ class Workers:
 
     @property
     def running(self) -> Set[int]:
-        return self._program_of.keys()
-
-    @property
-    def programs(self) -> int:
-        return len(self._programs)
+        return self._running
 
     def tell(self, facts: Mapping[str, Any]) -> None:
         """What every job is told; before the first one starts."""
         self._facts = dict(facts)
         self._send({"facts": self._facts})
 
-    def start(self, numbers: Sequence[int]) -> None:
-        self._started += 1
-        self._programs.add(self._started)
-        self._program_of |= dict.fromkeys(numbers, self._started)
-        self._send({"start": [*numbers], "program": self._started})
+    def start(self, number: int) -> None:
+        self._running.add(number)
+        self._send({"start": number})
 
     def signal(self, number: int, jobs: Iterable[int]) -> None:
-        """Send a signal to those of the jobs that run, which whatever is in a program with them hears too."""
+        """Send a signal to those of the jobs that run."""
         self._send({"signal": number, "jobs": [*jobs]})
 
     def ended(self, seconds: float) -> list[Ended]:
         """Wait at most so long for jobs to end. Those that died with the template, which is then started again, are to
-        be started again, and those that cannot be one program.
+        be started again.
 
         Raises:
             BigmodelError: it has died several times in a row.
@@ -81,18 +74,9 @@ class Workers:
             return self._lost()
         self._deaths = 0
         *lines, self._rest = (self._rest + text).split(b"\n")
-        return [ended for line in lines for ended in self._told(json.loads(line))]
-
-    def _told(self, event: Mapping[str, Any]) -> list[Ended]:
-        """The end of a job, or of all that are left of a program."""
-        program = event["program"]
-        left = [number for number, of in self._program_of.items() if of == program]
-        numbers = [event["job"]] if "job" in event else left
-        if "job" not in event and "apart" not in event:
-            self._programs.discard(program)
-        for number in numbers:
-            del self._program_of[number]
-        return [Ended(number, event.get("code"), event.get("apart", "")) for number in numbers]
+        ended = [Ended(event["job"], event["code"]) for event in map(json.loads, lines)]
+        self._running -= {end.number for end in ended}
+        return ended
 
     def _lost(self) -> list[Ended]:
         code = self._process.wait()
@@ -104,8 +88,7 @@ class Workers:
         self._commands.close()
         os.close(self._events)
         lost = [Ended(number, None) for number in sorted(self.running)]
-        self._program_of.clear()
-        self._programs.clear()
+        self._running.clear()
         self._process, self._commands, self._events = self._launch()
         self._rest = b""
         self._send({"facts": self._facts})

@@ -1,5 +1,5 @@
 """The launchers of `bigmodel-train -m`: all jobs are composed first, then `bigmodel.sweep` runs them, by default in
-processes of this machine, with `hydra/launcher=vectorized` several in one, with `slurm` or `ray` through these.
+processes of this machine, with `slurm` or `ray` through these.
 
 Hydra imports this file at every start, so it imports nothing heavy.
 """

@@ -1,1 +1,0 @@
-"""Many small runs as one program: jobs that differ in numbers only, their tensors stacked."""
