@@ -21,6 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from bigmodel.checkpoint_state import refuse_odd_state
 from bigmodel.durable import (
     TEMPORARY,
     errno_in,
@@ -158,6 +159,7 @@ def load(path: Path) -> Checkpoint:
         state = json.loads(read_text(path / "state.json"))
     except (SafetensorError, ValueError, KeyError, OSError, RecursionError) as error:
         raise StorageError(f"{path}: cannot be read: {error}") from error
+    refuse_odd_state(path, state, manifest["step"])
     return Checkpoint(path, tensors, state)
 
 
@@ -214,8 +216,7 @@ def newest(root: Path) -> tuple[Checkpoint | None, list[str]]:
             return load(path), passed_over
         except StorageError as error:
             passed_over.append(f"{error}; falling back to the checkpoint before it")
-    links = [path for path in root.glob("step-*") if path.is_symlink()] if root.is_dir() else []
-    passed_over += [f"{path}: a link, not a checkpoint of this run" for path in links]
+    passed_over += [f"{p}: a link, not a checkpoint of this run" for p in root.glob("step-*") if p.is_symlink()]
     return None, passed_over
 
 
@@ -223,12 +224,13 @@ def newest_state(root: Path) -> Mapping[str, Any] | None:
     """The JSON state of the newest checkpoint whose state verifies, without a look at its tensors; None without one."""
     for path in steps(root):
         try:
-            entry = json.loads(read_text(path / _MANIFEST, _LARGEST_MANIFEST))["files"]["state.json"]
-            if _sha256(path / "state.json") == entry["sha256"]:
+            manifest = json.loads(read_text(path / _MANIFEST, _LARGEST_MANIFEST))
+            if _sha256(path / "state.json") == manifest["files"]["state.json"]["sha256"]:
                 state = json.loads(read_text(path / "state.json"))
+                refuse_odd_state(path, state, manifest["step"])
                 if isinstance(state, dict):
                     return state
-        except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        except (OSError, ValueError, LookupError, TypeError, RecursionError, StorageError):
             continue
     return None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -14,6 +14,7 @@ from bigmodel import checkpoint
 from bigmodel.durable import STORAGE_ERRORS
 from bigmodel.errors import ConfigError, OutOfMemoryError, StorageError
 from bigmodel.job import Job
+from bigmodel.quoting import resume_command
 from bigmodel.words import amount, first_line
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -21,8 +22,8 @@ _ADVICE = {errno.EMFILE: ", raise the limit with ulimit -n"}
 
 
 @contextlib.contextmanager
-def failures_in_words(directory: Path, job: Job) -> Iterator[None]:
-    """While a run is in its directory.
+def failures_in_words(directory: Path, job: Job, trust: Sequence[str] = ()) -> Iterator[None]:
+    """While a run is in its directory. `trust` is what its resume must be granted.
 
     Raises:
         ConfigError: an operation cannot be repeated bitwise, as the run demands, or torch's compiler fails.
@@ -43,7 +44,7 @@ def failures_in_words(directory: Path, job: Job) -> Iterator[None]:
         good = checkpoint.steps(directory / "checkpoints")
         last = f"the last good step is {int(good[0].name[5:])}" if good else "no step was saved"
         why = f"{error.strerror or error}{_room(directory, job, error)}{_ADVICE.get(error.errno or 0, '')}"
-        raise StorageError(f"{directory}: {why}; {last}; then bigmodel-train resume={directory}") from error
+        raise StorageError(f"{directory}: {why}; {last}; then {resume_command(directory, trust)}") from error
 
 
 def _room(directory: Path, job: Job, error: OSError) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import sys
 import traceback
@@ -13,7 +14,7 @@ from bigmodel.durable import STORAGE_ERRORS
 from bigmodel.errors import BigmodelError, Interrupted, StorageError
 from bigmodel.hidden import hidden
 from bigmodel.signals import Stop
-from bigmodel.words import first_line
+from bigmodel.words import first_line, printable
 
 
 def guarded(run: Callable[[Stop], int], verbose: bool) -> int:
@@ -95,10 +96,8 @@ def _in_code_of_ones_own(error: Exception) -> str:
 def complain(lines: Sequence[str]) -> None:
     """Each line as an error on stderr."""
     for line in lines:  # what a line quotes may hold control codes, or end it
-        line = hidden(line)
-        shown = line if line.isprintable() else line.encode("unicode_escape").decode()
         with contextlib.suppress(OSError):  # of a stderr that is full: the exit code is left
-            print(f"error: {shown}", file=sys.stderr)
+            print(f"error: {printable(hidden(line))}", file=sys.stderr)
 
 
 def _open_streams() -> None:
@@ -111,3 +110,5 @@ def _open_streams() -> None:
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - for the rest of the process
+        elif isinstance(stream := getattr(sys, name), io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")  # a letter that the terminal lacks is no reason to fail

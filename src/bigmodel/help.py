@@ -131,7 +131,7 @@ def _choices(directories: list[Path], group: str, default: str) -> list[str]:
     files = {path.stem: path for directory in directories for path in sorted((directory / group).glob("*.yaml"))}
     lines = []
     for name, path in files.items():
-        with path.open(encoding="utf-8") as file:
+        with path.open(encoding="utf-8-sig") as file:
             first = next((line for line in file if line.startswith("# ") and "@package" not in line), "# ")
         mark = "*" if name in default.split(",") else " "
         lines.append(f"   {mark} {name:<16} {first[2:].strip()}")

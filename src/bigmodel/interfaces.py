@@ -195,6 +195,15 @@ class InMemory(Protocol):
 
 
 @runtime_checkable
+class Noting(Protocol):
+    """A dataset, or a kind of input, that guessed, dropped or changed something in reading, which users are told."""
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """One line each: what, how many, and the setting that decides it. The plan shows them, and a run's start."""
+
+
+@runtime_checkable
 class Mixing(Protocol):
     """A dataset whose training samples may be mixed with each other, so that class numbers become odds (N, C)."""
 

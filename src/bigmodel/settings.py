@@ -73,6 +73,7 @@ class Predict:
     batch_size: PositiveInt
     device: Mapping[str, Any]
     format: Literal["table", "json"]
+    encoding: str | None = None
 
 
 @dataclass(frozen=True)

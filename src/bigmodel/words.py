@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import re
+import unicodedata
+from typing import Any
+
+_JOINERS = "\u200c\u200d"  # letters of Persian and Hindi, and emoji, are drawn wrong without them
+_JSON_TEXT = re.compile(r"[^ -~]")
+
 
 def first_line(error: BaseException) -> str:
     """The first line of an error and of its cause, if the cause says more."""
@@ -13,7 +21,9 @@ def first_line(error: BaseException) -> str:
 
 
 def clip(text: object, length: int = 100) -> str:
-    shown = str(text).encode("unicode_escape").decode() if not str(text).isprintable() else str(text)
+    if isinstance(text, int) and abs(text) >= 1 << 10_000:  # Python refuses to write it
+        text = f"a number of {text.bit_length()} bits"
+    shown = printable(str(text))
     return shown if len(shown) <= length else shown[: length - 3] + "..."
 
 
@@ -27,5 +37,57 @@ def amount(number: float, unit: str) -> str:
 
 
 def printable(text: str) -> str:
-    """A file's name may hold control codes, or bytes that are not text."""
-    return text if text.isprintable() else text.encode("unicode_escape").decode()
+    """The text with each character that could move a cursor, end a line or be no text escaped, and no other."""
+    return text if text.isprintable() else "".join(map(_escaped, text))
+
+
+def _escaped(character: str) -> str:
+    return character if _is_harmless(character) else character.encode("unicode_escape").decode()
+
+
+def _is_harmless(character: str) -> bool:
+    """Whether it can be printed: letters, signs, blanks of any width, and the joiners of letters."""
+    return character.isprintable() or character in _JOINERS or unicodedata.category(character) == "Zs"
+
+
+def json_line(value: Any, encoding: str | None = None) -> str:
+    """JSON on one line, with letters as they are where `encoding` has them; what is not harmless stays escaped."""
+    line = json.dumps(value, ensure_ascii=False, default=str)
+    try:
+        line.encode(encoding or "utf-8")
+    except (UnicodeEncodeError, LookupError):
+        return json.dumps(value, default=str)
+    return _JSON_TEXT.sub(lambda found: found[0] if _is_harmless(found[0]) else json.dumps(found[0])[1:-1], line)
+
+
+def columns_of(text: str) -> int:
+    """Columns of a terminal that a text takes: two for a wide character, none for a mark on the one before it."""
+    if text.isascii():
+        return len(text)
+    return sum(_columns(character) for character in text)
+
+
+def _columns(character: str) -> int:
+    if unicodedata.category(character) in ("Mn", "Me", "Cf"):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+
+
+def left(text: str, columns: int) -> str:
+    """The text at the left of so many columns."""
+    return text + " " * (columns - columns_of(text))
+
+
+def right(text: str, columns: int) -> str:
+    """The text at the right of so many columns."""
+    return " " * (columns - columns_of(text)) + text
+
+
+def cut(text: str, columns: int, sign: str = "…") -> str:
+    """As much of the text as fits into so many columns, with a sign where something was cut off."""
+    if columns_of(text) <= columns:
+        return text
+    room = columns - len(sign)
+    while columns_of(text) > room:
+        text = text[:-1]
+    return text + sign

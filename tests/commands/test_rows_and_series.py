@@ -47,6 +47,10 @@ def test_rows_are_told_in_their_own_units(regression: Answer, monkeypatch: pytes
     monkeypatch.setattr("sys.stdin", io.StringIO("x,kind\n3,b\n"))
     table = call(f"run={regression.run}", "input=-", "device=cpu", cwd=regression.cwd, verb="predict")
     assert [line.split()[0] for line in table.out.splitlines()] == ["row", "-:2"]
+    assert table.err == ""
+    trained_on = call(f"run={regression.run}", "input=lines.csv", "device=cpu", cwd=regression.cwd, verb="predict")
+    assert trained_on.err == "note: lines.csv: columns not looked at: y\n"
+    assert len(trained_on.out.splitlines()) == 241
 
 
 def test_a_forecast_goes_on_from_the_window(cli: Callable[..., Answer], tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import bigmodel
+from bigmodel.errors import ConfigError, DataError
 from conftest import Answer, call, is_quiet
 
 
@@ -62,3 +63,108 @@ def test_a_sentence_a_file_and_standard_input(
     assert (nothing.code, "holds no text" in nothing.err) == (3, True)
     long = call(*run, "input=" + "good " * 200, "format=json", cwd=tmp_path, verb="predict")
     assert json.loads(long.out)["class"] == "+"
+
+
+def test_a_table_is_read_by_the_column_that_training_read(opinions: Answer, tmp_path: Path) -> None:
+    run = (f"run={opinions.run}", "device=cpu", "format=json", "top=1")
+    (tmp_path / "new.csv").write_text('\ufeffid,label,text\n1,-,"a good, long\nfilm"\n2,+,dull\n', encoding="utf-8")
+    answer = call(*run, "input=new.csv", cwd=tmp_path, verb="predict")
+    assert answer.code == 0, answer.err
+    rows = [json.loads(line) for line in answer.out.splitlines()]
+    assert [(row["input"], row["class"]) for row in rows] == [("a good, long\nfilm", "+"), ("dull", "-")]
+    assert answer.err == "note: new.csv: columns not looked at: id, label\n"
+    (tmp_path / "new.csv").write_text("label,review\n+,good\n")
+    (line,) = is_quiet(call(*run, "input=new.csv", cwd=tmp_path, verb="predict"), code=3)
+    assert "needs one column 'text'; the columns are: label, review" in line
+    (line,) = is_quiet(call(*run, "input=gone.csv", cwd=tmp_path, verb="predict"), code=3)
+    assert "there is no file 'gone.csv'" in line
+    (tmp_path / "films").mkdir()
+    for name in ("a.txt", "b.txt"):
+        (tmp_path / "films" / name).write_text(f"a good film {name[0]}\n")
+    for given in ("films", "films/*.txt"):
+        answer = call(*run, f"input={given}", cwd=tmp_path, verb="predict")
+        assert [json.loads(line)["input"] for line in answer.out.splitlines()] == ["a good film a", "a good film b"]
+
+
+def test_texts_in_another_encoding(opinions: Answer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = (f"run={opinions.run}", "device=cpu", "format=json", "top=1")
+    (tmp_path / "bom.txt").write_text("good 宝", encoding="utf-8-sig")
+    (tmp_path / "gb.txt").write_text("good 这家酒店很好", encoding="gb18030")
+    answer = call(*run, "input=bom.txt", cwd=tmp_path, verb="predict")
+    assert '"input": "good 宝"' in answer.out
+    (line,) = is_quiet(call(*run, "input=gb.txt", cwd=tmp_path, verb="predict"), code=3)
+    assert "gb.txt: not text in UTF-8" in line
+    assert "set encoding=gb18030 if it says" in line
+    for given in ("input=gb.txt", "input=-"):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO("good 这家酒店很好".encode("gb18030"))))
+        answer = call(*run, given, "encoding=gb18030", cwd=tmp_path, verb="predict")
+        assert '"input": "good 这家酒店很好"' in answer.out
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO("\ufeffgood".encode())))
+    assert json.loads(call(*run, "input=-", cwd=tmp_path, verb="predict").out)["input"] == "good"
+    table = call(f"run={opinions.run}", "device=cpu", "input=good 宝\x1b[2J宝\u3000", cwd=tmp_path, verb="predict")
+    assert table.out.splitlines()[1].startswith("good 宝\\x1b[2J宝\u3000  +  ")
+
+
+def test_whatever_a_table_is_written_in(opinions: Answer, tmp_path: Path) -> None:
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    parquet.write_table(pyarrow.table({"label": ["-"], "text": ["a good film"]}), tmp_path / "a.parquet")
+    (tmp_path / "a.jsonl").write_text('{"text": "a good film", "label": "-"}\n', encoding="utf-8")
+    (tmp_path / "a.tsv").write_text("label\ttext\n-\ta good film\n", encoding="utf-8")
+    (tmp_path / "a.label").write_text("-:fine a good film\n", encoding="utf-8")
+    for name in ("a.parquet", "a.jsonl", "a.tsv", "a.label"):
+        answer = call(f"run={opinions.run}", "device=cpu", f"input={name}", "format=json", cwd=tmp_path, verb="predict")
+        assert answer.code == 0, answer.err
+        (row,) = map(json.loads, answer.out.splitlines())
+        assert (row["input"], row["class"]) == ("a good film", "+")
+        assert answer.err.startswith(f"note: {name}: ")
+        assert "label" in answer.err
+
+
+def test_a_model_of_plain_text_takes_no_table(tmp_path: Path) -> None:
+    from bigmodel.predicting.continuation import Continuation
+    from bigmodel.predicting.sentences import Sentences
+
+    (tmp_path / "a.csv").write_text("text\ngood\n", encoding="utf-8")
+    (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbfone\ntwo\n")
+    tokenizer = {"name": "byte"}
+    given = {name: str(tmp_path / name) for name in ("a.csv", "a.txt")}
+    model, prompts = Sentences(["+", "-"], tokenizer, 8), Continuation(tokenizer, 8)
+    with pytest.raises(DataError, match="is a table, and this model was trained on plain text, so no column is known"):
+        model.find(given["a.csv"])
+    with pytest.raises(DataError, match="is a table, not a text to go on with"):
+        prompts.find(given["a.csv"])
+    assert model.find(given["a.txt"]) == ["one", "two"]
+    assert Sentences(["+"], tokenizer, 8, by_file=True).find(given["a.txt"]) == ["one\ntwo"]
+    assert prompts.find(given["a.txt"]) == ["one\ntwo\n"]
+    assert prompts.find("What now?\n") == ["What now?\n"]
+    with pytest.raises(DataError, match=r"there is no file 'b\.txt'"):
+        prompts.find("b.txt")
+
+
+def test_what_was_left_out_is_told(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("text,label\ngood film,+\n,-\nbad film,-\nfine,+\n", encoding="utf-8")
+    words = ("dataset=labelled_text", "dataset.train=a.csv", "dataset.broken=skip", "model=text_cnn", "device=cpu")
+    small = ("model.width=8", "model.filters=8", "batch_size=2", "epochs=1", "dataset.val_fraction=0")
+    line = "a.csv: 1 bad rows left out (dataset.broken=skip), the first: "
+    plan = call(*words, *small, "dry_run=true", cwd=tmp_path)
+    assert plan.code == 0, plan.err
+    assert line in plan.out
+    answer = call(*words, *small, cwd=tmp_path)
+    assert answer.code == 0, answer.err
+    assert line in answer.out
+    assert line in (answer.run / "train.log").read_text(encoding="utf-8")
+
+
+def test_a_byte_order_mark_is_no_part_of_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    from bigmodel.predicting.files import files
+
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"\xef\xbb\xbfa.png\r\nb.png\n")))
+    assert list(files("-", frozenset({".png"}), "image")) == ["a.png", "b.png"]
+
+
+@pytest.mark.parametrize(("key", "value"), [("separator", "much"), ("encoding", "base64")])
+def test_a_strangers_checkpoint_says_how_tables_are_written(key: str, value: str) -> None:
+    from bigmodel.predicting.sentences import Sentences
+
+    with pytest.raises((ValueError, ConfigError), match=key):
+        Sentences(["+"], {"name": "byte"}, 8, **{key: value})

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from bigmodel.datasets.labelled_text import labelled_text
-from bigmodel.datasets.tokenizers import Words, learned_words, restored
+from bigmodel.datasets.tokenizers import restored
+from bigmodel.datasets.word_tokenizer import Words, learned_words
 from bigmodel.errors import DataError
 from bigmodel.interfaces import Reading
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -17,7 +16,7 @@ from bigmodel.results.points import Point, differing, group, shown
 from bigmodel.results.reading import Run, expand
 from bigmodel.results.tables import table, terminal_width
 from bigmodel.targets import nearest
-from bigmodel.words import clip
+from bigmodel.words import clip, json_line
 
 _DEFAULTS = {"metric": "", "format": "table"}
 _CHOICES = {"format": ("table", "json")}
@@ -44,7 +43,7 @@ def run(given: Sequence[str]) -> None:
     values = {name: point.values(metric) for name, point in points.items()}
     found = verdicts.compare(values, metric)
     if settings["format"] == "json":
-        print(json.dumps(_report(points, values, metric, found)))
+        print(json_line(_report(points, values, metric, found), sys.stdout.encoding))
     else:
         print("\n".join(_lines(points, values, metric, found)))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -15,9 +16,11 @@ from bigmodel.evaluation import evaluate
 from bigmodel.failures import compiler_in_words
 from bigmodel.inference import Predictor, hold_evaluation, load
 from bigmodel.interfaces import Data, Dataset, Reading, Task
+from bigmodel.offline import offline
 from bigmodel.settings import Evaluate
 from bigmodel.signals import Stop
 from bigmodel.targets import build
+from bigmodel.words import columns_of, json_line, left, printable
 
 _PLACES = ("data_dir", "root", "file", "path")  # which key of a dataset says where it lies
 
@@ -38,7 +41,8 @@ def run(config: Config, stop: Stop | None = None) -> None:
         print(f"warning: {line}", file=sys.stderr)
     hold_evaluation(predictor.config, predictor.trust)
     data = _data(predictor, settings)
-    task: Task = build("task", predictor.config["task"], predictor.trust)
+    with offline():
+        task: Task = build("task", predictor.config["task"], predictor.trust)
     with compiler_in_words():
         report = evaluate(device.compiled(predictor.model), task, data.evaluation(settings.split), device)
     about = {
@@ -49,7 +53,7 @@ def run(config: Config, stop: Stop | None = None) -> None:
     }
     if settings.format == "json":
         classes = {} if predictor.classes is None else {"classes": predictor.classes}
-        print(json.dumps(about | classes | report))
+        print(json_line(about | classes | report, sys.stdout.encoding))
     else:
         print("\n".join(_table(about, report, predictor.classes)))
 
@@ -60,7 +64,8 @@ def _data(predictor: Predictor, settings: Evaluate) -> Data:
     place = next((key for key in _PLACES if key in node), None)  # none: the data is in the package
     if settings.data_dir is not None and place is not None:
         node[place] = settings.data_dir
-    dataset: Dataset = build("dataset", node, predictor.trust)
+    with offline("; get the run's data and set data_dir"):
+        dataset: Dataset = build("dataset", node, predictor.trust)
     now = json.loads(json.dumps(dict(dataset.about())))
     for key, value in predictor.about.items():
         if now.get(key, value) != value:
@@ -69,6 +74,8 @@ def _data(predictor: Predictor, settings: Evaluate) -> Data:
             )
     try:
         facts: dict[str, Any] = {"seed": int(stored["seed"]), "resident_bytes": float(stored["resident_gb"]) * 1e9}
+        if facts["seed"] < 0 or not 0 <= facts["resident_bytes"] < math.inf or int(stored["workers"]) < 0:
+            raise ValueError("seed, workers or resident_gb is no number that a run has")
         facts["workers"] = min(int(stored["workers"]), os.cpu_count() or 1)  # as many as this machine can use
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise StorageError(f"{predictor.path}: its state.json is not of this version: {error!r}") from error
@@ -86,9 +93,9 @@ def _table(about: Mapping[str, Any], report: Mapping[str, Any], classes: Sequenc
     lines = [f"{name:<{width}}{value}" for name, value in rows]
     if "per_class_accuracy" not in report or classes is None:
         return lines
-    width = max(len(name) for name in ("class", *classes))
+    width = max(columns_of(printable(name)) for name in ("class", *classes))
     counts = [sum(row) for row in report["confusion"]]
     lines += ["", f"{'class':<{width}}  accuracy  samples"]
     for name, accuracy, count in zip(classes, report["per_class_accuracy"], counts, strict=True):
-        lines.append(f"{name:<{width}}  {'-' if accuracy is None else f'{accuracy:.4f}':>8}  {count:>7}")
+        lines.append(f"{left(printable(name), width)}  {'-' if accuracy is None else f'{accuracy:.4f}':>8}  {count:>7}")
     return lines

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,13 +10,15 @@ from typing import Any
 
 from bigmodel.config import Config
 from bigmodel.device import Device
-from bigmodel.errors import DataError
+from bigmodel.errors import ConfigError, DataError
 from bigmodel.failures import out_of_memory_in_words
 from bigmodel.inference import Predictor, load
+from bigmodel.interfaces import Noting
+from bigmodel.predicting.texts import OfTexts
 from bigmodel.settings import Predict
 from bigmodel.signals import Stop
 from bigmodel.targets import build
-from bigmodel.words import printable
+from bigmodel.words import json_line, printable
 
 
 def run(config: Config, stop: Stop | None = None) -> None:
@@ -35,14 +36,21 @@ def run(config: Config, stop: Stop | None = None) -> None:
     predictor = load(settings.run, device, config.trust)
     for line in predictor.warnings:
         print(f"warning: {line}", file=sys.stderr)
+    if settings.encoding is not None:
+        if not isinstance(predictor.kind, OfTexts):
+            raise ConfigError("encoding: this run's model reads no text files; leave it null")
+        predictor.kind.texts.encoding = settings.encoding
     sources = predictor.kind.find(settings.input)
+    if isinstance(predictor.kind, Noting):
+        for line in predictor.kind.notes:
+            print(f"note: {printable(line)}", file=sys.stderr)
     done: Counter[bool] = Counter()
     sample = {key: value for key, value in settings.sample.items() if key != "_target_"}
     asked = {"top": settings.top, "sample": sample, "beam": settings.beam, "output": settings.output}
     answered = _answered(predictor, sources, settings.batch_size, asked, done)
     if settings.format == "json":
         for source, answer in answered:
-            print(json.dumps({"input": source} | answer), flush=True)
+            print(json_line({"input": source} | answer, sys.stdout.encoding), flush=True)
     else:
         for line in predictor.kind.table(sources if isinstance(sources, Sequence) else (), answered):
             print(line, flush=True)

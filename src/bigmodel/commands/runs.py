@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import operator
 import re
 import sys
@@ -19,7 +18,7 @@ from bigmodel.results.points import shown
 from bigmodel.results.reading import Run, lower_is_better, under
 from bigmodel.results.tables import table, terminal_width
 from bigmodel.targets import nearest
-from bigmodel.words import clip
+from bigmodel.words import clip, json_line
 
 _DEFAULTS = {"sort": "age", "filter": "", "format": "table", "output_dir": "outputs", "limit": "null"}
 _CHOICES = {"format": ("table", "json")}
@@ -77,7 +76,7 @@ def run(given: Sequence[str]) -> None:
     kept = _sorted(kept, facts, key, settings["sort"].startswith("-"))[:limit]
     if settings["format"] == "json":
         for i in kept:
-            print(json.dumps(_record(runs[i], facts[i]), default=str))
+            print(json_line(_record(runs[i], facts[i]), sys.stdout.encoding))
     elif kept:
         print("\n".join(_table([facts[i] for i in kept], [key, *(condition.key for condition in conditions)])))
     else:
@@ -139,8 +138,8 @@ def _cell(fact: dict[str, Any], key: str) -> str:
     value = fact.get(key)
     if key == "age":
         return words.duration(fact["age"])
-    if key == "step" and value is not None:
-        return f"{value:.0f}/{fact['steps']:.0f}" if "steps" in fact else f"{value:.0f}"
+    if key == "step" and isinstance(value, float):
+        return f"{value:.0f}/{fact['steps']:.0f}" if isinstance(fact.get("steps"), float) else f"{value:.0f}"
     if isinstance(value, float) and ("/" in key or key == "best"):
         return words.value(value)
     return words.MISSING if value is None else shown(value)

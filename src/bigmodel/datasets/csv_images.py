@@ -64,6 +64,7 @@ def csv_images(
     outputs: PositiveInt | None = None,
     target_std: Positive | None = None,
     labels: Sequence[str] | None = None,
+    encoding: str | None = None,
 ) -> ImageDataset:
     """Images of `input_shape`, in grey (1) or RGB (3). Paths are relative to `root`, or else to the CSV's folder.
 
@@ -86,7 +87,7 @@ def csv_images(
     folder = table.parent if root is None else Path(root).expanduser().absolute()
     problems: list[str] = []
     several = target_is == "labels"
-    listed = list(_rows(table, folder, image_column, columns, split_column, several, problems))
+    listed = list(_rows(table, folder, image_column, columns, split_column, several, encoding, problems))
     if broken == "refuse":
         problems += [f"{row.place}: column '{image_column}': no file {row.path}" for row in listed if not _there(row)]
     refuse(problems, table)
@@ -219,11 +220,12 @@ def _rows(
     label_columns: Sequence[str],
     split_column: str | None,
     several: bool,
+    encoding: str | None,
     problems: list[str],
 ) -> Iterator[_Row]:
     """The sound rows; what is wrong with the others is added to `problems`."""
     wanted = [column for column in (image_column, *label_columns, split_column) if column is not None]
-    for row in read(table, Format(strip=" \t"), wanted):
+    for row in read(table, Format(strip=" \t", encoding=encoding), wanted):
         try:
             cells = {column: row.text(column) for column in wanted}
         except DataError as error:

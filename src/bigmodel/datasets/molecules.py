@@ -40,6 +40,7 @@ def molecules(
     test_fraction: BelowOne = 0.0,
     test: str | None = None,
     separator: str = ",",
+    encoding: str | None = None,
     missing: Sequence[str] = ("",),
     source: str | None = None,
     vocab_size: PositiveInt | None = None,
@@ -65,7 +66,7 @@ def molecules(
         raise ConfigError(f"dataset.targets: target_is={target_is} needs one column, or labels one or more")
     if len(set(targets)) < len(targets):
         raise ConfigError(f"dataset.targets: names a column twice: {', '.join(targets)}")
-    form = Format(separator=separator, missing=missing, strip=_BLANK)
+    form = Format(separator=separator, missing=missing, strip=_BLANK, encoding=encoding)
     file = find(root, train, "train", source)
     rows = _sound(read(file, form, [smiles, *targets]), file, smiles, targets, target_is)
     splits = _splits(rows, smiles, val_fraction, 0.0 if test else test_fraction)
@@ -93,7 +94,15 @@ def molecules(
         tensors,
         facts={key: value for key, value in facts.items() if value is not None},  # models are held to each of them
         summary=f"{what}, {_size(context)}",
-        carried={"kind": _KINDS[target_is], **about, "tokenizer": dict(Smiles.carried), "context": context},
+        carried={
+            "kind": _KINDS[target_is],
+            **about,
+            "tokenizer": dict(Smiles.carried),
+            "context": context,
+            "text_column": [smiles],
+            "separator": separator,
+            "encoding": encoding,
+        },
         fingerprint=fingerprint([tensor for pair in tensors.values() for tensor in pair]),
         trimmed=True,
     )
@@ -142,15 +151,20 @@ def strings(
         tensors,
         facts={"vocab_size": Smiles.size},
         summary=_size(context),
-        carried={"kind": _HIDDEN, "tokenizer": dict(Smiles.carried), "context": context},
+        carried={
+            "kind": _HIDDEN,
+            "tokenizer": dict(Smiles.carried),
+            "context": context,
+            "text_column": list(smiles),
+        },
         fingerprint=fingerprint([tokens for tokens, _ in tensors.values()]),
         trimmed=True,
     )
 
 
 def _sound(
-    rows: list[Row], file: Path, smiles: str, targets: Sequence[str] = (), target_is: str | None = None
-) -> list[Row]:
+    rows: Sequence[Row], file: Path, smiles: str, targets: Sequence[str] = (), target_is: str | None = None
+) -> Sequence[Row]:
     """The rows of a file, if none is bad and there are any."""
     problems: list[str] = [] if rows else [f"{file}: holds no rows"]
     for row in rows:
@@ -179,7 +193,7 @@ def _check(row: Row, smiles: str, targets: Sequence[str], target_is: str | None)
             raise row.wrong(target, f"'{row.text(target)}' is neither 0 nor 1")
 
 
-def _splits(rows: Sequence[Row], smiles: str, val_fraction: float, test_fraction: float) -> dict[str, list[Row]]:
+def _splits(rows: Sequence[Row], smiles: str, val_fraction: float, test_fraction: float) -> dict[str, Sequence[Row]]:
     """The rows of each split, those of one string together."""
     texts = [row.text(smiles) for row in rows]
     parts = cut([*dict(zip(texts, rows, strict=True)).values()], None, val_fraction, test_fraction)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Literal
 
 import torch
 
 from bigmodel.datasets.catalogues import located, translations
-from bigmodel.datasets.labelled_rows import table
+from bigmodel.datasets.labelled_rows import Reader
 from bigmodel.datasets.rows import find
 from bigmodel.datasets.splits import held_out
 from bigmodel.datasets.tensors import TensorDataset, fingerprint
@@ -35,6 +36,10 @@ def parallel_text(
     test_fraction: BelowOne = 0.0,
     val: str | None = None,
     test: str | None = None,
+    columns: Sequence[str] | None = None,
+    separator: str | None = None,
+    encoding: str | None = None,
+    broken: Literal["refuse", "skip"] = "refuse",
     vocab_size: PositiveInt | None = None,
     characters: str | None = None,
 ) -> TensorDataset:
@@ -51,15 +56,17 @@ def parallel_text(
         DataError: a file is missing or has bad rows; each is named by file, line and column.
         ValueError: the number of tokens, or the characters, are not the data's.
     """
+    reader = Reader([source_column], target_column, separator, encoding, broken, "pairs", columns)
     named = {"train": train, "val": val, "test": test}
     splits: dict[str, _Pairs] = {}
     for split, name in named.items():
         if name is not None:
             file = find(data_dir, name, split, None)
-            splits[split] = [(row.text, row.label) for row in table(file, [source_column], target_column)]
-            if not splits[split]:
-                raise DataError(f"{file}: holds no pairs")
-    return _dataset(splits, val_fraction, test_fraction, tokenizer, vocabulary, context, vocab_size, characters)
+            splits[split] = [(row.text, row.label) for row in reader.table(file)]
+    notes = [*reader.notes]
+    made = _dataset(splits, val_fraction, test_fraction, tokenizer, vocabulary, context, vocab_size, characters)
+    written = {"text_column": [source_column], "columns": columns, "separator": separator, "encoding": encoding}
+    return replace(made, carried={**made.carried, **written}, notes=notes)
 
 
 def catalogues(

@@ -1,97 +1,39 @@
-"""Tables in files: CSV and its kin, also gzipped, and Parquet. A row knows its place, so that errors can name it."""
+"""Tables in files: delimited text, JSON, Parquet and Arrow. A row knows its place, so that errors can name it."""
 
 from __future__ import annotations
 
-import csv
 import glob
-import io
-import math
-import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING
 
-from bigmodel.archive import opened
+from bigmodel.datasets import structured
+from bigmodel.datasets.columns import Row, Table
+from bigmodel.datasets.table_bytes import STDIN
+from bigmodel.datasets.table_format import SHOWN, Format, Parsed
 from bigmodel.errors import DataError
 from bigmodel.words import clip
 
-STDIN = "-"
-SUFFIXES = frozenset({".csv", ".data", ".parquet", ".test", ".tsv", ".txt"})
-_SHOWN = 5  # mistakes in one report; a wrong role or folder would give one a row
+if TYPE_CHECKING:
+    import pyarrow
 
+__all__ = [
+    "SHOWN",
+    "STDIN",
+    "SUFFIXES",
+    "Format",
+    "Row",
+    "Table",
+    "find",
+    "of_texts",
+    "read",
+    "refuse",
+    "sorted_labels",
+]
 
-@dataclass(frozen=True)
-class Format:
-    """How a text file is written. Parquet has its own names and no need of the rest but `strip` and `missing`.
-
-    `columns` are the names where the first line has none. `strip` are characters to take off both ends of a value;
-    `missing` are the values that then stand for none. Unless `quoted`, a quotation mark is a letter like others. Lines
-    that begin with `comment`, and empty ones, are passed over.
-    """
-
-    columns: Sequence[str] | None = None
-    separator: str = ","
-    comment: str | None = None
-    strip: str = " "
-    missing: Sequence[str] = ("",)
-    quoted: bool = True
-
-    def __post_init__(self) -> None:
-        if len(self.separator) != 1 or self.separator in '"\r\n':
-            raise ValueError(f"separator: must be one character, not '{self.separator}'")
-
-
-@dataclass(frozen=True)
-class Row:
-    """One row: `place` is file:line, or file:row of Parquet; `columns` says where in it each column is."""
-
-    place: str
-    fields: Sequence[str]
-    columns: Mapping[str, int]
-    format: Format
-
-    def text(self, column: str) -> str:
-        """The value of a column, empty where it is missing.
-
-        Raises:
-            DataError: the row has too few fields or too many.
-        """
-        if len(self.fields) > len(self.columns):
-            raise DataError(f"{self.place}: has {len(self.fields)} fields, for {len(self.columns)} columns")
-        index = self.columns[column]
-        if index >= len(self.fields):
-            raise self.wrong(column, f"not there: the row ends after {len(self.fields)}")
-        value = self.fields[index].strip(self.format.strip)
-        return "" if value in self.format.missing else value
-
-    def number(self, column: str) -> float:
-        """The same as a number, NaN where it is missing.
-
-        Raises:
-            DataError: it is no finite number.
-        """
-        value = self.text(column)
-        try:
-            number = float(value) if value else math.nan
-        except ValueError:
-            raise self.wrong(column, f"'{clip(value, 40)}' is not a number") from None
-        if value and not math.isfinite(number):
-            raise self.wrong(column, f"'{clip(value, 40)}' is not a finite number")
-        return number
-
-    def moment(self, column: str) -> tuple[float, str]:
-        """Its value as something to sort by: numbers in their order, then texts, as dates written 2026-11-24 sort."""
-        value = self.text(column)
-        try:
-            return float(value), ""
-        except ValueError:
-            return math.inf, value
-
-    def wrong(self, column: str, what: str) -> DataError:
-        """What is wrong with the value of a column, as an error that names the place."""
-        return DataError(f"{self.place}: column '{column}': {what}")
+_TYPED = structured.PARQUET | structured.ARROW | structured.JSON | structured.JSON_LINES
+SUFFIXES = frozenset({".csv", ".data", ".test", ".tsv", ".txt"}) | _TYPED
 
 
 def find(root: str, name: str, key: str, source: str | None) -> Path:
@@ -109,94 +51,116 @@ def find(root: str, name: str, key: str, source: str | None) -> Path:
     raise DataError(f"dataset.{key}: there is no '{name}' in {folder} or in a folder up to two below it{where}")
 
 
-def read(file: str | Path, form: Format, needed: Iterable[str] = ()) -> list[Row]:
+def read(file: str | Path, form: Format, needed: Iterable[str] = ()) -> Table:
     """All rows of a file, or of the standard input for `-`. The columns that are `needed` must be there.
 
-    What is named .gz is unpacked. The first line is a header where it has all of `needed`, even where the format has
-    its own names.
+    The name says how the file is written: .parquet, .arrow, .feather, .ipc, .json (a list of objects), .jsonl, or else
+    delimited text. What is named .gz, .zst, .bz2 or .xz is unpacked.
 
     Raises:
-        DataError: the file cannot be read or lacks a column.
+        ConfigError: there is no such encoding.
+        DataError: the file cannot be read or lacks a column, or holds rows that are none and may not be skipped.
     """
     wanted = list(needed)
     try:
-        return _parquet(Path(file), form, wanted) if Path(file).suffix == ".parquet" else _text(file, form, wanted)
+        parsed = structured.parse(str(file), form)
+        if parsed is None:
+            from bigmodel.datasets import delimited
+
+            parsed = delimited.parse(str(file), form, wanted)
     except OSError as error:
         raise DataError(f"{file} cannot be read: {error.strerror or error}") from error
-
-
-def _text(file: str | Path, form: Format, wanted: Sequence[str]) -> list[Row]:
-    rows: list[Row] = []
-    columns: dict[str, int] | None = None
-    with _lines(file) as stream:
-        reader = csv.reader(
-            stream,
-            delimiter=form.separator,
-            quoting=csv.QUOTE_MINIMAL if form.quoted else csv.QUOTE_NONE,
-            skipinitialspace=True,
-            strict=True,
-        )
-        try:
-            for fields in reader:
-                if not fields or (form.comment is not None and fields[0].startswith(form.comment)):
-                    continue
-                place = f"{file}:{reader.line_num}"
-                if columns is None:
-                    names = [name.strip() for name in fields]
-                    headed = form.columns is None or set(wanted) <= set(names)
-                    columns = _columns(place, names if headed else form.columns or (), wanted)
-                    if headed:
-                        continue
-                rows.append(Row(place, fields, columns, form))
-        except csv.Error as error:
-            raise DataError(f"{file}:{reader.line_num}: not CSV: {error}") from error
-        except UnicodeDecodeError as error:
-            raise DataError(f"{file}: not UTF-8 text: {error}") from error
-    if columns is None:
-        raise DataError(f"{file}: is empty")
-    return rows
-
-
-@contextmanager
-def _lines(file: str | Path) -> Iterator[TextIO]:
-    if str(file) == STDIN:
-        yield sys.stdin
-        return
-    with (
-        opened(Path(file)) if Path(file).suffix == ".gz" else open(file, "rb") as raw,
-        io.TextIOWrapper(raw, encoding="utf-8-sig", newline="") as text,
-    ):
-        yield text
-
-
-def _parquet(file: Path, form: Format, wanted: Sequence[str]) -> list[Row]:
-    try:
-        import pyarrow
-        from pyarrow import parquet
     except ImportError as error:
-        raise DataError(f"{file}: Parquet needs pyarrow; pip install 'bigmodel-train[parquet]'") from error
-    try:
-        table = parquet.read_table(file)
-    except pyarrow.ArrowException as error:
-        raise DataError(f"{file}: cannot be read as Parquet: {clip(error)}") from error
-    columns = _columns(str(file), table.column_names, wanted)
-    texts = [["" if value is None else str(value) for value in column.to_pylist()] for column in table.columns]
-    return [Row(f"{file}:{number}", fields, columns, form) for number, fields in enumerate(zip(*texts, strict=True), 1)]
+        raise DataError(f"{file}: tables need pyarrow; pip install pyarrow") from error
+    place = f"{file}:{parsed.header_line}" if parsed.header_line else str(file)
+    names, columns, notes = _distinct(parsed, place, wanted)
+    lacking = [name for name in wanted if name not in names]
+    if lacking:
+        raise DataError(f"{place}: needs one column '{lacking[0]}'; {_known(names, form, lacking)}")
+    return Table(str(file), names, columns, form, parsed, notes)
 
 
-def _columns(place: str, names: Sequence[str], wanted: Sequence[str]) -> dict[str, int]:
-    twice = next((name for name in [*wanted, *names] if names.count(name) != 1), None)
+def _distinct(
+    parsed: Parsed, place: str, wanted: Sequence[str]
+) -> tuple[list[str], list[pyarrow.ChunkedArray], list[str]]:
+    """Names that differ: empty columns without one are left out, and a name that was there gets a number.
+
+    Raises:
+        DataError: a column that is needed is there twice.
+    """
+    counts = Counter(parsed.names)
+    twice = next((name for name in wanted if counts[name] > 1), None)
     if twice is not None:
-        shown = clip(", ".join(names), 300) or "none"
-        raise DataError(f"{place}: needs one column '{twice}'; the columns are: {shown}")
-    return {name: index for index, name in enumerate(names)}
+        numbers = [str(n) for n, name in enumerate(parsed.names, 1) if name == twice]
+        raise DataError(
+            f"{place}: needs one column '{twice}', and columns {' and '.join(numbers)} have this name; give all "
+            f"{len(parsed.names)} columns names of their own: dataset.header=true dataset.columns=[...]"
+        )
+    names: list[str] = []
+    columns: list[pyarrow.ChunkedArray] = []
+    renamed: list[str] = []
+    dropped = 0
+    for number, (name, column) in enumerate(zip(parsed.names, parsed.columns, strict=True), 1):
+        own = name
+        if not name and name not in wanted:
+            if _is_empty(column):
+                dropped += 1
+                continue
+            own = name if counts[name] == 1 else f"column{number}"
+        for again in range(1, len(parsed.names) + 1):
+            if own not in names and (own == name or own not in counts):
+                break
+            own = f"{name or f'column{number}'}.{again}"
+        if own != name:
+            renamed.append(f"'{name}' in column {number} is '{own}'")
+        names.append(own)
+        columns.append(column)
+    notes = [*parsed.notes]
+    if dropped:
+        notes.append(f"{place}: {dropped} columns without a name or a value are left out")
+    if renamed:
+        notes.append(f"{place}: columns have the same name: {clip('; '.join(renamed), 200)}")
+    return names, columns, notes
+
+
+def _is_empty(column: pyarrow.ChunkedArray) -> bool:
+    import pyarrow
+    from pyarrow import compute
+
+    if not pyarrow.types.is_string(column.type):
+        return bool(column.null_count == len(column))
+    return not bool(compute.any(compute.not_equal(column, "")).as_py())
+
+
+def _known(names: Sequence[str], form: Format, lacking: Sequence[str]) -> str:
+    """The columns that there are, and what may be the reason that another is not among them."""
+    shown = f"the columns are: {clip(', '.join(names), 300) or 'none'}"
+    alike = [name for name in names if name.strip().lower() == lacking[0].strip().lower()]
+    if alike:
+        return f"{shown}; did you mean '{alike[0]}'?"
+    if len(names) == 1:
+        other = next((one for one in (";", "\t", "|", ",") if one in names[0]), None)
+        if other is not None:
+            spelled = "tab" if other == "\t" else f"'{other}'"
+            return f"{shown}; are they separated otherwise? dataset.separator={spelled}"
+    if form.columns is None and form.header is None:
+        return f"{shown}; if the first line is a row, name them: dataset.columns=[...]"
+    return shown
+
+
+def of_texts(place: str, fields: Mapping[str, str], form: Format) -> Table:
+    """A table of one row that comes from no file, from its values by the names of the columns."""
+    import pyarrow
+
+    columns = [pyarrow.chunked_array([[value]], pyarrow.string()) for value in fields.values()]
+    return Table(place, [*fields], columns, form, Parsed([*fields], columns, lambda row: row))
 
 
 def refuse(problems: Sequence[str], file: str | Path) -> None:
     """DataError with the first few of these lines, if there are any."""
     if problems:
-        more = [f"{file}: {len(problems) - _SHOWN} more bad rows"] if len(problems) > _SHOWN else []
-        raise DataError(*problems[:_SHOWN], *more)
+        more = [f"{file}: {len(problems) - SHOWN} more bad rows"] if len(problems) > SHOWN else []
+        raise DataError(*problems[:SHOWN], *more)
 
 
 def sorted_labels(labels: Iterable[str]) -> list[str]:

@@ -6,7 +6,7 @@ all data, a function of (seed, epoch), so a run goes on from any step.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bigmodel.datasets.splits import Splits
-from bigmodel.datasets.token_files import cache_name, fingerprint, packed, pieces, text_files
+from bigmodel.datasets.text_sources import TextSource
+from bigmodel.datasets.token_files import cache_name, fingerprint, packed
 from bigmodel.datasets.tokenizers import Characters, Tokenizer, chosen
 from bigmodel.errors import DataError
 from bigmodel.interfaces import Batch, Reading
@@ -45,6 +46,8 @@ class TextDataset:
     context: int
     val_fraction: float
     fingerprint: str
+    notes: Sequence[str] = ()  # what was passed over, or is no prose
+    encoding: str | None = None  # of the files
 
     @cached_property
     def parts(self) -> Mapping[str, NDArray[Any]]:
@@ -66,7 +69,9 @@ class TextDataset:
 
     def about(self) -> Mapping[str, Any]:
         kind = "bigmodel.predicting.continuation.Continuation"
-        return {"kind": kind, "tokenizer": dict(self.tokenizer.carried), "context": self.context}
+        return {"kind": kind, "tokenizer": dict(self.tokenizer.carried), "context": self.context} | (
+            {"encoding": self.encoding} if self.encoding else {}
+        )
 
     def example(self, count: int) -> Batch:
         starts_N = torch.arange(count) % max(1, len(self.parts["train"]) - self.context)
@@ -140,20 +145,27 @@ def text(
     val_fraction: BelowOne,
     vocab_size: PositiveInt | None = None,
     bytes_per_token: Positive | None = None,
+    text_column: str | None = None,
+    separator: str | None = None,
+    encoding: str | None = None,
 ) -> TextDataset:
-    """A text file, or all .txt files of a folder one after another.
+    """A text file, all .txt files of a folder one after another, a tar of them, or the column `text_column` of a table
+    or of a folder's tables, each row of which ends a line.
 
     Raises:
+        ConfigError: there is no such encoding.
         DataError: there is no text, or no vocabulary of byte pairs.
         ValueError: the number of tokens is not the tokenizer's.
     """
-    files = text_files(Path(path))
-    marked, size, characters = fingerprint(pieces(files))
+    source = TextSource(Path(path), text_column, encoding, separator)
+    marked, size, characters = fingerprint(source.pieces())
+    if not size:
+        raise DataError(f"{path}: holds no text")
     made = chosen(tokenizer, vocabulary, characters)
     if vocab_size not in (None, made.size):
         raise ValueError(f"vocab_size: this tokenizer has {made.size} tokens, not {vocab_size}; leave it null")
-    tokens_N = packed(lambda: pieces(files), made, size, Path(cache_dir) / cache_name(marked, made))
-    return TextDataset(tokens_N, made, context, val_fraction, marked)
+    tokens_N = packed(source.pieces, made, size, Path(cache_dir) / cache_name(marked, made))
+    return TextDataset(tokens_N, made, context, val_fraction, marked, source.notes, encoding)
 
 
 def tinyshakespeare(
@@ -178,22 +190,27 @@ def names(
     val_fraction: BelowOne,
     vocab_size: PositiveInt | None = None,
     bytes_per_token: Positive | None = None,
+    text_column: str | None = None,
+    encoding: str | None = None,
 ) -> TextDataset:
-    """A file with a name, or any word, in each line, by characters. The lines are shuffled, the same for every seed.
+    """A file with a name, or any word, in each line or row, by characters. They are shuffled, the same for every seed.
 
     Raises:
         DataError: there is no such file.
         ValueError: the number of tokens is not that of the characters.
     """
     file = _found(data_dir, "names.txt") if path is None else Path(path)
-    lines = sorted("".join(pieces(text_files(file))).split())
+    source = TextSource(file, text_column, encoding)
+    lines = sorted(line.strip() for line in "".join(source.pieces()).splitlines() if line.strip())
     order = torch.randperm(len(lines), generator=torch.Generator().manual_seed(0)).tolist()
     joined = "\n".join(["", *(lines[number] for number in order), ""])
     marked, _, characters = fingerprint([joined])
     made = Characters(characters)
     if vocab_size not in (None, made.size):
         raise ValueError(f"vocab_size: these names have {made.size} characters, not {vocab_size}; leave it null")
-    return TextDataset(made.encode(joined).astype(np.int32), made, context, val_fraction, marked)
+    return TextDataset(
+        made.encode(joined).astype(np.int32), made, context, val_fraction, marked, source.notes, encoding
+    )
 
 
 def _found(data_dir: str, name: str) -> Path:

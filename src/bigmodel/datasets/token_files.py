@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,34 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bigmodel.datasets.tokenizers import Tokenizer
-from bigmodel.durable import TEMPORARY, open_regular, sync_file
-from bigmodel.errors import DataError
+from bigmodel.durable import TEMPORARY, sync_file
 
-_PIECE = 1 << 20  # characters that are encoded at once
 _KEPT_FROM = 16 << 20  # bytes of text: less is encoded again as fast as it is read, but for byte pairs
-
-
-def text_files(path: Path) -> list[Path]:
-    """The file, or all .txt files in the folder and below it, in the order of their names. DataError without any."""
-    found = sorted(file for file in path.rglob("*.txt") if file.is_file()) if path.is_dir() else [path]
-    if not found or not found[0].is_file():
-        raise DataError(f"dataset.path: there is no text at '{path}'; name a text file, or a folder of .txt files")
-    return found
-
-
-def pieces(files: Sequence[Path]) -> Iterator[str]:
-    """Their text, some lines at a time.
-
-    Raises:
-        DataError: a file cannot be read, or is not UTF-8.
-    """
-    for file in files:
-        try:
-            with open_regular(file) as raw, io.TextIOWrapper(raw, encoding="utf-8", newline="") as lines:
-                while piece := lines.readlines(_PIECE):
-                    yield "".join(piece)
-        except (OSError, ValueError) as error:
-            raise DataError(f"{file.absolute()}: not text in UTF-8 that can be read: {error}") from error
 
 
 def fingerprint(parts: Iterable[str]) -> tuple[str, int, str]:

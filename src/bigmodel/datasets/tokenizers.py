@@ -7,9 +7,7 @@ A tokenizer's `carried` is what a checkpoint keeps of it, as JSON; `restored` ma
 from __future__ import annotations
 
 import json
-import re
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -17,11 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bigmodel.datasets.smiles import Smiles
-from bigmodel.durable import read_text
+from bigmodel.datasets.word_tokenizer import KnownCharacters, Words
+from bigmodel.durable import read_bytes
 from bigmodel.errors import ConfigError, DataError
 
-_WORD = re.compile(r"\w+|[^\w\s]")  # or one sign
-_UNKNOWN = "<unk>"
 _FILES = (("encoder.json", "vocab.bpe"), ("vocab.json", "merges.txt"))  # as OpenAI and as others name them
 
 
@@ -73,29 +70,6 @@ class Characters:
         return "".join(chr(code) for code in self._codes[list(tokens)])
 
 
-class Words:
-    """Words and signs in lower case, the commonest of a text; token 0 is any other. Blanks are not kept."""
-
-    def __init__(self, words: Sequence[str]) -> None:
-        if len(set(words)) != len(words):
-            raise ValueError("tokenizer: no word may be there twice")
-        self._words, self.size = [_UNKNOWN, *words], len(words) + 1
-        self._numbers = {word: number for number, word in enumerate(words, 1)}
-        self.carried = {"name": "word", "words": list(words)}
-
-    def encode(self, text: str) -> NDArray[np.int64]:
-        return np.array([self._numbers.get(word, 0) for word in _WORD.findall(text.lower())], dtype=np.int64)
-
-    def decode(self, tokens: Sequence[int]) -> str:
-        return " ".join(self._words[token] for token in tokens)
-
-
-def learned_words(texts: Iterable[str], min_count: int = 1) -> Words:
-    """The words that these texts hold at least `min_count` times, the commonest first."""
-    counts = Counter(word for text in texts for word in _WORD.findall(text.lower()))
-    return Words(sorted((word for word, n in counts.items() if n >= min_count), key=lambda word: (-counts[word], word)))
-
-
 class BytePairs:
     """Byte-level byte pairs (Sennrich et al. 2016; Radford et al. 2019), by the `tokenizers` library's own JSON."""
 
@@ -129,8 +103,8 @@ def byte_pairs(folder: Path) -> BytePairs:
     if pair is None:
         raise DataError(f"dataset.vocabulary: there is no encoder.json with vocab.bpe in '{folder}'")
     try:
-        vocabulary = json.loads(read_text(pair[0]))
-        lines = read_text(pair[1]).splitlines()
+        vocabulary = json.loads(read_bytes(pair[0]).decode("utf-8-sig"))
+        lines = read_bytes(pair[1]).decode("utf-8-sig").splitlines()
     except (OSError, ValueError) as error:
         raise DataError(f"{folder}: its vocabulary cannot be read: {error}; get it again") from error
     merges = [line.split(" ") for line in lines if line and not line.startswith("#version")]
@@ -163,10 +137,14 @@ def restored(carried: Mapping[str, Any]) -> Tokenizer:
             return Bytes()
         case {"name": "char", "characters": str(characters)}:
             return Characters(characters)
-        case {"name": "word", "words": list(words)} if all(isinstance(word, str) for word in words):
+        case {"name": "word", "words": list(words), "rule": 2} if all(isinstance(word, str) for word in words):
+            return Words(words, 2)
+        case {"name": "word", "words": list(words), **rest} if not rest and all(isinstance(w, str) for w in words):
             return Words(words)
+        case {"name": "known_char", "characters": str(characters)}:
+            return KnownCharacters(characters)
         case {"name": "bpe", "definition": str(definition)}:
             return BytePairs(definition)
         case {"name": "smiles"}:
             return Smiles()
-    raise ValueError("tokenizer: must be byte, char, word, bpe or smiles, with what each is made of")
+    raise ValueError("tokenizer: must be byte, char, known_char, word, bpe or smiles, with what each is made of")

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from bigmodel.datasets.tokenizers import restored
 from bigmodel.interfaces import Axis
 from bigmodel.padding import padded
-from bigmodel.predicting.files import content
 from bigmodel.predicting.generation import decoder, generate
 from bigmodel.predicting.sampling import Sampling
 from bigmodel.predicting.steps import Step, token_steps
+from bigmodel.predicting.texts import Texts
 from bigmodel.ranges import PositiveInt
 from bigmodel.words import printable
 
@@ -31,15 +31,21 @@ class Continuation:
         ValueError: the tokenizer is none, or no memory would hold so long a text.
     """
 
-    def __init__(self, tokenizer: Mapping[str, Any], context: PositiveInt) -> None:
+    def __init__(self, tokenizer: Mapping[str, Any], context: PositiveInt, encoding: str | None = None) -> None:
         if context > _LONGEST:
             raise ValueError(f"context: no model reads {context} tokens at once")
         self._tokenizer, self._context = restored(tokenizer), context
+        self.texts = Texts(encoding=encoding)
 
     reads_texts = True  # for Python, a `str` that names no file is one text
 
     def find(self, given: str) -> Sequence[str]:
-        return [content(given)]
+        return [self.texts.whole(given)]
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What of the last input was not looked at."""
+        return self.texts.notes
 
     def read(self, source: str) -> Tensor:
         """int64 (T,)."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import contextlib
 import glob
 import os
 import sys
@@ -10,11 +12,13 @@ from collections.abc import Callable, Iterable, Iterator, Set
 from pathlib import Path
 
 from bigmodel.datasets.folder_walk import passed_over, walk
-from bigmodel.durable import read_text
+from bigmodel.datasets.text_encoding import decoded
+from bigmodel.durable import open_regular
 from bigmodel.errors import DataError
 from bigmodel.words import printable
 
 _SHOWN = 12  # suffixes in a message
+_LARGEST = 1 << 30  # bytes of text
 
 
 def files(given: str, suffixes: Set[str], what: str, is_one: Callable[[str], bool] | None = None) -> Iterable[str]:
@@ -50,31 +54,44 @@ def files(given: str, suffixes: Set[str], what: str, is_one: Callable[[str], boo
 
 def _named(what: str) -> Iterator[str]:
     found = False
-    for line in sys.stdin.buffer:  # names are bytes, and need not be text
-        if name := os.fsdecode(line.rstrip(b"\r\n")):
+    for number, line in enumerate(sys.stdin.buffer):  # names are bytes, and need not be text
+        if name := os.fsdecode((line if number else line.removeprefix(codecs.BOM_UTF8)).rstrip(b"\r\n")):
             found = True
             yield name
     if not found:
         raise DataError(f"input: standard input names no {what}; give the name of one in each line")
 
 
-def content(given: str) -> str:
-    """A text itself, or that of the file of this name, or of standard input for `-`.
+def content(file: str, encoding: str | None = None) -> str:
+    """The text of a file in UTF-8, or else in this encoding.
 
     Raises:
-        DataError: the file cannot be read, or is not UTF-8.
+        DataError: the file cannot be read, or is not text in it.
     """
     try:
-        if given == "-":
-            return sys.stdin.read()
-        return read_text(given) if os.path.isfile(given) else given
+        with open_regular(file) as stream:
+            found = stream.read(_LARGEST + 1)
     except (OSError, ValueError) as error:
-        raise DataError(f"input: '{printable(given)}' cannot be read as text: {error}") from error
+        raise DataError(f"input: '{printable(file)}' cannot be read: {error}") from error
+    if len(found) > _LARGEST:
+        raise DataError(f"input: '{printable(file)}': more than {_LARGEST >> 20} MiB of text; split it")
+    return _text(found, file, encoding)
 
 
-def lines(given: str) -> list[str]:
-    """The lines of `content` that are not empty. DataError if there are none."""
-    found = [line for line in content(given).splitlines() if line.strip()]
-    if not found:
-        raise DataError("input: holds no text; give a text, a file with one in each line, or - for standard input")
-    return found
+def standard_input(encoding: str | None = None) -> str:
+    """The text of standard input, as `content` reads a file's.
+
+    Raises:
+        DataError: it is not text.
+    """
+    stream = getattr(sys.stdin, "buffer", None)
+    if stream is None:  # text already, as where a program stands in for a terminal
+        return sys.stdin.read().removeprefix("\ufeff")
+    return _text(stream.read(), "standard input", encoding)
+
+
+def _text(found: bytes, place: str, encoding: str | None) -> str:
+    if encoding is not None:
+        with contextlib.suppress(DataError):  # text in another encoding is hardly ever UTF-8
+            return decoded(found, place)
+    return decoded(found, f"input: {printable(place)}", encoding, key="encoding")

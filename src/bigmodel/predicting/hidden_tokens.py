@@ -28,9 +28,20 @@ class HiddenTokens(Sentences):
         ValueError: as `Sentences`.
     """
 
-    def __init__(self, tokenizer: Mapping[str, Any], context: PositiveInt) -> None:
+    def __init__(
+        self,
+        tokenizer: Mapping[str, Any],
+        context: PositiveInt,
+        text_column: Sequence[str] = (),
+        label_column: str | None = None,
+        separator: str | None = None,
+        encoding: str | None = None,
+        by_file: bool = False,
+        columns: Sequence[str] | None = None,
+    ) -> None:
         tokens = restored(tokenizer)
-        super().__init__([tokens.decode([number]) for number in range(tokens.size)], tokenizer, context)
+        classes = [tokens.decode([number]) for number in range(tokens.size)]
+        super().__init__(classes, tokenizer, context, text_column, label_column, separator, encoding, by_file, columns)
 
     def read(self, source: str) -> Tensor:
         """int64 (T,); the hidden token is the number after the vocabulary's last.

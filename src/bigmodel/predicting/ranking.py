@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from bigmodel.words import printable
+from bigmodel.words import columns_of, left, printable
 
 
 def ranked(outputs_NC: Tensor, classes: Sequence[str], top: int | None = None) -> list[dict[str, Any]]:
@@ -24,10 +24,10 @@ def table(
     head: str, sources: Sequence[str], classes: Sequence[str], answered: Iterable[tuple[str, Mapping[str, Any]]]
 ) -> Iterator[str]:
     """Columns wide enough for every source and class, known beforehand, so that rows appear as they are computed."""
-    first = max(len(printable(text)) for text in (head, *sources))
-    width = max(len(printable(text)) for text in ("class", *classes))
+    first = max(columns_of(printable(text)) for text in (head, *sources))
+    second = max(columns_of(printable(text)) for text in ("class", *classes))
     for number, (source, answer) in enumerate(answered):
         if number == 0:
-            yield f"{head:<{first}}  " + "  ".join(f"{'class':<{width}}  probability" for _ in answer["top"])
-        ranks = (f"{printable(one['class']):<{width}}  {one['probability']:>11.4f}" for one in answer["top"])
-        yield f"{printable(source):<{first}}  {'  '.join(ranks)}"
+            yield f"{head:<{first}}  " + "  ".join(f"{'class':<{second}}  probability" for _ in answer["top"])
+        ranks = (f"{left(printable(one['class']), second)}  {one['probability']:>11.4f}" for one in answer["top"])
+        yield f"{left(printable(source), first)}  {'  '.join(ranks)}"

@@ -13,8 +13,8 @@ from bigmodel.errors import DataError
 from bigmodel.interfaces import Axis
 from bigmodel.padding import padded
 from bigmodel.predicting import ranking
-from bigmodel.predicting.files import lines
 from bigmodel.predicting.steps import Step, class_steps, token_steps
+from bigmodel.predicting.texts import Texts
 from bigmodel.ranges import PositiveInt
 
 __all__ = ["Sentences"]
@@ -23,24 +23,43 @@ _LONGEST = 1 << 20  # tokens
 
 
 class Sentences:
-    """The `Kind` of text classifiers. `input` is a text, a file, or `-` for standard input; each line is a text.
+    """The `Kind` of text classifiers. `input` is a text, a file, a folder, a pattern, or `-` for standard input; each
+    line is a text, each row of a table whose column of texts has one of the names in `text_column`, or, where training
+    read it `by_file`, each file. The label's column is not looked at.
 
     Raises:
         ValueError: there are no classes, the tokenizer is none, or no memory would hold so long a text.
     """
 
-    def __init__(self, classes: Sequence[str], tokenizer: Mapping[str, Any], context: PositiveInt) -> None:
+    def __init__(
+        self,
+        classes: Sequence[str],
+        tokenizer: Mapping[str, Any],
+        context: PositiveInt,
+        text_column: Sequence[str] = (),
+        label_column: str | None = None,
+        separator: str | None = None,
+        encoding: str | None = None,
+        by_file: bool = False,
+        columns: Sequence[str] | None = None,
+    ) -> None:
         if not classes:
             raise ValueError("classes: there are none")
         if context > _LONGEST:
             raise ValueError(f"context: no model reads {context} tokens at once")
         self._classes, self._tokenizer, self._context = classes, restored(tokenizer), context
+        self.texts = Texts(text_column, separator, encoding, by_file, columns)
 
     reads_texts = True  # for Python, a `str` that names no file is one text
 
     def find(self, given: str) -> Sequence[str]:
         """Empty lines are passed over."""
-        return lines(given)
+        return self.texts.find(given)
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What of the last input was not looked at."""
+        return self.texts.notes
 
     def read(self, source: str) -> Tensor:
         """int64 (T,), at most `context` of them. DataError if there is no token."""

@@ -18,7 +18,7 @@ from bigmodel.predicting.files import files
 from bigmodel.predicting.inputs import as_array
 from bigmodel.predicting.steps import Step
 from bigmodel.ranges import Positive, PositiveInt
-from bigmodel.words import printable
+from bigmodel.words import columns_of, left, printable, right
 
 __all__ = ["Series"]
 
@@ -92,13 +92,13 @@ class Series:
         return [{"forecast": dict(zip(self._columns, values_CH, strict=True))} for values_CH in values_NCH]
 
     def table(self, sources: Sequence[str], answered: Iterable[tuple[str, Mapping[str, Any]]]) -> Iterator[str]:
-        first = max(map(len, map(printable, ("file", *sources))))
-        width = max(10, *map(len, map(printable, self._columns)))
-        yield "  ".join([f"{'file':<{first}}", "step", *(f"{printable(name):>{width}}" for name in self._columns)])
+        first = max(map(columns_of, map(printable, ("file", *sources))))
+        size = max(10, *map(columns_of, map(printable, self._columns)))
+        yield "  ".join([left("file", first), "step", *(right(printable(name), size) for name in self._columns)])
         for source, answer in answered:
             for step, values in enumerate(zip(*answer["forecast"].values(), strict=True), 1):
-                cells = (f"{value:>{width}.5g}" for value in values)
-                yield "  ".join([f"{printable(source):<{first}}", f"{step:>4}", *cells])
+                cells = (f"{value:>{size}.5g}" for value in values)
+                yield "  ".join([left(printable(source), first), f"{step:>4}", *cells])
 
     def axes(self) -> Mapping[int, Axis]:
         return {1: Axis("time", self._window)}

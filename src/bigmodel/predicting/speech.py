@@ -18,7 +18,7 @@ from bigmodel.predicting.steps import Step, sound_steps
 from bigmodel.predicting.waves import as_wave
 from bigmodel.tasks.ctc import spelt
 from bigmodel.transcripts import beam_search, greedy
-from bigmodel.words import printable
+from bigmodel.words import columns_of, left, printable
 
 __all__ = ["Speech"]
 
@@ -65,11 +65,11 @@ class Speech:
         return answers
 
     def table(self, sources: Sequence[str], answered: Iterable[tuple[str, Mapping[str, Any]]]) -> Iterator[str]:
-        width = max(len(printable(text)) for text in ("file", *sources))
+        first = max(columns_of(printable(text)) for text in ("file", *sources))
         for number, (source, answer) in enumerate(answered):
             if number == 0:
-                yield f"{'file':<{width}}  probability  text"
-            yield f"{printable(source):<{width}}  {answer['probability']:>11.4f}  {answer['text']}"
+                yield f"{'file':<{first}}  probability  text"
+            yield f"{left(printable(source), first)}  {answer['probability']:>11.4f}  {printable(answer['text'])}"
 
     def axes(self) -> Mapping[int, Axis]:
         return {1: Axis("time", None)}

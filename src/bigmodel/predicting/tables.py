@@ -48,6 +48,7 @@ class Tables:
         self._format = rows.Format(columns, separator, comment, strip, missing)
         self._target, self._classes, self._mean, self._std = target, classes, target_mean, target_std
         self._read: dict[str, rows.Row] = {}
+        self.notes: list[str] = []  # columns that were not looked at
 
     def find(self, given: str) -> Sequence[str]:
         """Every row of a file, of all files in a folder or matching a pattern, or of the standard input for `-`."""
@@ -69,12 +70,13 @@ class Tables:
         missing = [column for column in self._encoding.columns if column not in value]
         if missing:
             raise DataError(f"input: the row has no column {', '.join(map(repr, missing))}; None marks a missing value")
-        fields = [_field(value[column]) for column in self._encoding.columns]
-        columns = {column: index for index, column in enumerate(self._encoding.columns)}
-        return self._encoding([rows.Row("input", fields, columns, self._format)])[0]
+        fields = {column: _field(value[column]) for column in self._encoding.columns}
+        return self._encoding(rows.of_texts("input", fields, self._format))[0]
 
-    def _rows(self, file: str) -> list[rows.Row]:
+    def _rows(self, file: str) -> Sequence[rows.Row]:
         found = rows.read(file, self._format, self._encoding.columns)
+        unused = [name for name in found.columns if name not in self._encoding.columns]
+        self.notes += [f"{file}: columns not looked at: {', '.join(unused)}"] if unused else []
         self._read |= {row.place: row for row in found}
         return found
 

@@ -29,8 +29,11 @@ class TextNumber(Sentences):
         target_std: Positive,
         tokenizer: Mapping[str, Any],
         context: PositiveInt,
+        text_column: Sequence[str] = (),
+        separator: str | None = None,
+        encoding: str | None = None,
     ) -> None:
-        super().__init__([target], tokenizer, context)
+        super().__init__([target], tokenizer, context, text_column, separator=separator, encoding=encoding)
         self._mean, self._std = target_mean, target_std
 
     def steps(self) -> Mapping[str, Sequence[Step]]:
@@ -51,8 +54,16 @@ class TextLabels(Sentences):
         ValueError: as `Sentences`; the labels are its classes.
     """
 
-    def __init__(self, labels: Sequence[str], tokenizer: Mapping[str, Any], context: PositiveInt) -> None:
-        super().__init__(labels, tokenizer, context)
+    def __init__(
+        self,
+        labels: Sequence[str],
+        tokenizer: Mapping[str, Any],
+        context: PositiveInt,
+        text_column: Sequence[str] = (),
+        separator: str | None = None,
+        encoding: str | None = None,
+    ) -> None:
+        super().__init__(labels, tokenizer, context, text_column, separator=separator, encoding=encoding)
 
     def steps(self) -> Mapping[str, Sequence[Step]]:
         said: list[Step] = [{"op": "sigmoid"}, {"op": "name_columns", "axis": 1, "names": list(self._classes)}]

@@ -13,11 +13,11 @@ from bigmodel.datasets.tokenizers import restored
 from bigmodel.errors import DataError
 from bigmodel.interfaces import Axis
 from bigmodel.padding import padded
-from bigmodel.predicting.files import lines
 from bigmodel.predicting.steps import Step, token_steps
+from bigmodel.predicting.texts import Texts
 from bigmodel.predicting.translating import EncoderDecoder, search
 from bigmodel.ranges import PositiveInt
-from bigmodel.words import printable
+from bigmodel.words import columns_of, left, printable
 
 __all__ = ["Translations"]
 
@@ -25,22 +25,37 @@ _LONGEST = 1 << 16  # tokens
 
 
 class Translations:
-    """The `Kind` of encoder-decoders. `input` is a text, a file, or `-` for standard input; each line is a text.
+    """The `Kind` of encoder-decoders. `input` is a text, a file, or `-` for standard input; each line is a text, or
+    each row of a table whose column of texts has one of the names in `text_column`.
 
     Raises:
         ValueError: the tokenizer is none, or no memory would hold so long a text.
     """
 
-    def __init__(self, tokenizer: Mapping[str, Any], context: PositiveInt) -> None:
+    def __init__(
+        self,
+        tokenizer: Mapping[str, Any],
+        context: PositiveInt,
+        text_column: Sequence[str] = (),
+        separator: str | None = None,
+        encoding: str | None = None,
+        columns: Sequence[str] | None = None,
+    ) -> None:
         if context > _LONGEST:
             raise ValueError(f"context: no model reads {context} tokens at once")
         self._tokenizer, self._context = restored(tokenizer), context
+        self.texts = Texts(text_column, separator, encoding, names=columns)
 
     reads_texts = True  # for Python, a `str` that names no file is one text
 
     def find(self, given: str) -> Sequence[str]:
         """Empty lines are passed over."""
-        return lines(given)
+        return self.texts.find(given)
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What of the last input was not looked at."""
+        return self.texts.notes
 
     def read(self, source: str) -> Tensor:
         """int64 (S,).
@@ -74,11 +89,11 @@ class Translations:
         return answers
 
     def table(self, sources: Sequence[str], answered: Iterable[tuple[str, Mapping[str, Any]]]) -> Iterator[str]:
-        width = max(len(printable(text)) for text in ("text", *sources))
+        first = max(columns_of(printable(text)) for text in ("text", *sources))
         for number, (source, answer) in enumerate(answered):
             if number == 0:
-                yield f"{'text':<{width}}  probability  becomes"
-            yield f"{printable(source):<{width}}  {answer['probability']:>11.4f}  {printable(answer['text'])}"
+                yield f"{'text':<{first}}  probability  becomes"
+            yield f"{left(printable(source), first)}  {answer['probability']:>11.4f}  {printable(answer['text'])}"
 
     def axes(self) -> Mapping[int, Axis]:
         """The source always takes `context` places, and the target so far all that follow."""

@@ -6,7 +6,7 @@ import shutil
 import sys
 from collections.abc import Sequence
 
-from bigmodel.words import clip
+from bigmodel.words import clip, columns_of, cut, left, right
 
 _GAP = "  "
 _LEAST = 6  # letters that a shortened column keeps
@@ -27,30 +27,30 @@ def table(
     """
     columns = [[clip(cell, 200) for cell in column] for column in zip(head, *rows, strict=True)]
     for name in optional:
-        if width is None or _width(columns) <= width:
+        if width is None or _total(columns) <= width:
             break
         columns = [column for column in columns if column[0] != name]
-    while width is not None and _width(columns) > width:
-        widest = max(columns[:-1], key=_longest, default=columns[-1])
-        if _longest(widest) <= _LEAST:
+    while width is not None and _total(columns) > width:
+        widest = max(columns[:-1], key=_widest, default=columns[-1])
+        if _widest(widest) <= _LEAST:
             widest = columns[-1]
-        size = _longest(widest)
+        size = _widest(widest)
         if size <= _LEAST:
             break
-        widest[:] = [cell if len(cell) < size else cell[: size - 2] + "…" for cell in widest]
-    padded = [_padded(column) for column in columns]
-    return [_GAP.join(cells).rstrip()[:width] for cells in zip(*padded, strict=True)]
+        widest[:] = [cut(cell, size - 1) for cell in widest]
+    lines = (_GAP.join(cells).rstrip() for cells in zip(*map(_padded, columns), strict=True))
+    return [line if width is None else cut(line, width, "") for line in lines]
 
 
-def _width(columns: Sequence[Sequence[str]]) -> int:
-    return sum(map(_longest, columns)) + len(_GAP) * (len(columns) - 1)
+def _total(columns: Sequence[Sequence[str]]) -> int:
+    return sum(map(_widest, columns)) + len(_GAP) * (len(columns) - 1)
 
 
-def _longest(column: Sequence[str]) -> int:
-    return max(map(len, column))
+def _widest(column: Sequence[str]) -> int:
+    return max(map(columns_of, column))
 
 
 def _padded(column: Sequence[str]) -> list[str]:
-    width = _longest(column)
-    right = all(cell == "-" or cell[:1] in "-.0123456789" for cell in column[1:])
-    return [cell.rjust(width) if right else cell.ljust(width) for cell in column]
+    size = _widest(column)
+    numbers = all(cell == "-" or cell[:1] in "-.0123456789" for cell in column[1:])
+    return [right(cell, size) if numbers else left(cell, size) for cell in column]

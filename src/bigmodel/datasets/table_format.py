@@ -1,0 +1,85 @@
+"""How a table's file is written, and what a parser returns of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    import pyarrow
+
+MAX_COLUMNS = 50_000
+SHOWN = 5  # mistakes in one report; a wrong role or folder would give one a row
+_TABS = ("tab", "\\t")  # a tab, as it can be typed on a command line
+_SPELLED = {"semicolon": ";", "comma": ",", "space": " ", "pipe": "|"}
+
+
+@dataclass(frozen=True)
+class Format:
+    r"""How a table's file is written. Only `strip` and `missing` concern files that are not text.
+
+    `columns` name the columns of a file without a header, or with `header=True` replace the names in it. With `header`
+    None the first line is a header where it has all columns that are needed, or where no names are given.
+    `separator` is one character, `tab` or `\t`; None: a tab in .tsv, else a comma.
+    Lines that begin with `comment`, and empty ones, are passed over.
+    `strip` are characters removed from both ends of a value; `missing` are the values that then stand for none.
+    Unless `quoted`, a quotation mark is a letter like others.
+    `encoding` None is UTF-8; a byte order mark is no part of the text.
+    `broken` skip leaves out rows with too few or too many fields.
+    """
+
+    columns: Sequence[str] | None = None
+    separator: str | None = ","
+    comment: str | None = None
+    strip: str = " "
+    missing: Sequence[str] = ("",)
+    quoted: bool = True
+    encoding: str | None = None
+    decimal: Literal[".", ","] = "."
+    header: bool | None = None
+    broken: Literal["refuse", "skip"] = "refuse"
+
+    def __post_init__(self) -> None:
+        if self.separator is not None:
+            delimiter(self.separator)
+        if self.decimal not in (".", ","):
+            raise ValueError(f"decimal: must be '.' or ',', not '{self.decimal}'")
+        if self.comment == "":
+            raise ValueError("comment: is empty, so every line would begin with it; leave it null")
+        if self.separator is not None and delimiter(self.separator) == self.decimal:
+            raise ValueError(f"separator: and decimal are both '{self.decimal}'; a file has two, as separator=';'")
+
+
+def delimiter(separator: str | None, file: str = "") -> str:
+    """The character between two fields.
+
+    Raises:
+        ValueError: it is not one character.
+    """
+    if separator is None:
+        return "\t" if file.lower().removesuffix(".gz").removesuffix(".zst").endswith((".tsv", ".tab")) else ","
+    if separator.lower() in _TABS:
+        return "\t"
+    found = _SPELLED.get(separator.lower(), separator)
+    if len(found) != 1 or found in '"\r\n':
+        raise ValueError(f"separator: must be one character, or tab, not '{separator}'")
+    return found
+
+
+@dataclass
+class Parsed:
+    """A table as a parser found it: all columns as strings, but for those of files that know types.
+
+    `line(n)` is the place of row n in the file, from 1. `bad` has what is wrong with a row as a whole, by its index.
+    `skipped` rows are no longer there. `notes` are told to users.
+    """
+
+    names: Sequence[str]
+    columns: Sequence[pyarrow.ChunkedArray]
+    line: Callable[[int], int]
+    bad: Mapping[int, str] = field(default_factory=dict)
+    short: Mapping[int, int] = field(default_factory=dict)  # rows of too few fields, and how many they have
+    skipped: Sequence[str] = ()  # a line for each row that was left out
+    notes: Sequence[str] = ()
+    header_line: int = 1
