@@ -45,8 +45,32 @@ CHECKPOINT, ARCHIVE, DAMAGED = (
     "tests/test_archive.py",
     "tests/faults/test_damaged_checkpoints.py",
 )
+DURABLE = "tests/test_durable.py"
 FOLDERS, PIXELS = "tests/datasets/test_class_folders.py", "tests/datasets/test_pixels.py"
 MUTATIONS = (
+    _one("a run's own files may be links", "durable.py", " | os.O_NOFOLLOW", "", DURABLE),
+    _one("a run's own files may be hard links", "durable.py", ".st_nlink > 1:", ".st_nlink > 9:", DURABLE),
+    _one(
+        "a run's own folders may be links",
+        "durable.py",
+        "        if stat.S_ISLNK(mode):\n",
+        "        if False:\n",
+        DURABLE,
+    ),
+    _one(
+        "what is no regular file is read",
+        "durable.py",
+        "    if not stat.S_ISREG(found.st_mode):\n",
+        "    if False:\n",
+        DURABLE,
+    ),
+    _one(
+        "a sweep that is looked at is locked",
+        "sweep/resume.py",
+        ', to_write="dry_run=true" not in overrides',
+        "",
+        DURABLE,
+    ),
     _one(
         "a mark cuts a word of Hindi or Thai",
         "datasets/word_tokenizer.py",
@@ -199,12 +223,12 @@ MUTATIONS = (
         "checkpoint.py",
         (
             ("        scratch.mkdir()\n        files = {}", "        (scratch := target).mkdir()\n        files = {}"),
-            ("        if target.exists():", "        if False:"),
+            ("        if os.path.lexists(target):", "        if False:"),
             ("        os.rename(scratch, target)\n", ""),
         ),
         (CHECKPOINT,),
     ),
-    _one("no hash check", "checkpoint.py", "if _sha256(file) != digest:", "if False:", CHECKPOINT, DAMAGED),
+    _one("no hash check", "checkpoint.py", "        if found != digest:", "        if False:", CHECKPOINT, DAMAGED),
     _one(
         "no check of the step in a checkpoint's name",
         "checkpoint.py",

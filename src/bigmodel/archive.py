@@ -17,6 +17,7 @@ from typing import IO, Any, BinaryIO, cast
 
 import numpy as np
 
+from bigmodel.durable import open_regular
 from bigmodel.errors import DataError, StorageError
 
 _BLOCK = 1 << 20
@@ -68,8 +69,8 @@ def opened(path: Path) -> Iterator[BinaryIO]:
     Raises:
         DataError: the file cannot be read, or what is read inside the block turns out to be damaged.
     """
-    with _damage(path), gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
-        yield cast(BinaryIO, file)
+    with _damage(path), open_regular(path) as raw:
+        yield cast(BinaryIO, gzip.GzipFile(fileobj=raw) if path.suffix == ".gz" else raw)
 
 
 def plain_size(path: Path) -> int:

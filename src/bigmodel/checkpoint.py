@@ -7,10 +7,10 @@ into place, and its parent synced. Whoever is killed, or loses power, at any poi
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
-import shutil
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,11 +22,25 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from bigmodel.checkpoint_state import refuse_odd_state
-from bigmodel.durable import TEMPORARY, sync_directory, sync_file, write_json
+from bigmodel.durable import (
+    TEMPORARY,
+    errno_in,
+    open_regular,
+    own_folder,
+    read_text,
+    refuse_foreign_folder,
+    refuse_large,
+    sync_directory,
+    sync_file,
+    try_remove,
+    write_json,
+)
 from bigmodel.errors import StorageError
 
 SCHEMA = 1
 _MANIFEST = "MANIFEST.json"
+_BUSY = (errno.EBUSY, errno.ESTALE, errno.ENOTEMPTY)  # NFS, where somebody reads a checkpoint
+_LARGEST_MANIFEST = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -77,7 +91,7 @@ def settle(root: Path, step: int, best: Mapping[str, Any], keep: int) -> None:
 
 def _holds(path: Path, value: object) -> bool:
     try:
-        return bool(json.loads(path.read_text(encoding="utf-8")) == value)
+        return not path.is_symlink() and bool(json.loads(read_text(path)) == value)
     except (OSError, ValueError, RecursionError):
         return False
 
@@ -94,9 +108,7 @@ def save(
     Raises:
         OSError: the disk is full or refuses; nothing that was there before is lost.
     """
-    if not root.is_dir():
-        root.mkdir()
-        sync_directory(root.parent)
+    own_folder(root)
     target = root / f"step-{step:08d}"
     scratch, replaced = (root / f"{TEMPORARY}{uuid.uuid4().hex}" for _ in range(2))
     try:
@@ -112,14 +124,14 @@ def save(
         mark = {"passing": True} if passing else {}
         write_json(scratch / _MANIFEST, {"schema": SCHEMA, "step": step, "files": files, **mark})
         sync_directory(scratch)
-        if target.exists():  # the same step again, after falling back to an older one
+        if os.path.lexists(target):  # the same step again, after falling back to an older one
             os.rename(target, replaced)
         os.rename(scratch, target)
         sync_directory(root)
-        shutil.rmtree(replaced, ignore_errors=True)
+        try_remove(replaced)
     except SafetensorError as error:  # it wraps the system's error in text
         _tidy(scratch, replaced, target)
-        number = _errno_in(str(error))
+        number = errno_in(str(error))
         raise OSError(number, os.strerror(number)) from error
     except BaseException:
         _tidy(scratch, replaced, target)
@@ -129,10 +141,10 @@ def save(
 
 def _tidy(scratch: Path, replaced: Path, target: Path) -> None:
     with contextlib.suppress(OSError):
-        if replaced.exists() and not target.exists():
+        if os.path.lexists(replaced) and not os.path.lexists(target):
             os.rename(replaced, target)
     for path in (scratch, replaced):
-        shutil.rmtree(path, ignore_errors=True)
+        try_remove(path)
 
 
 def load(path: Path) -> Checkpoint:
@@ -144,7 +156,7 @@ def load(path: Path) -> Checkpoint:
     manifest = verify(path)
     try:
         tensors = {name[:-12]: load_file(path / name) for name in manifest["files"] if name.endswith(".safetensors")}
-        state = json.loads((path / "state.json").read_text(encoding="utf-8"))
+        state = json.loads(read_text(path / "state.json"))
     except (SafetensorError, ValueError, KeyError, OSError, RecursionError) as error:
         raise StorageError(f"{path}: cannot be read: {error}") from error
     refuse_odd_state(path, state, manifest["step"])
@@ -158,32 +170,41 @@ def verify(path: Path) -> dict[str, Any]:
         StorageError: what does not agree, by name.
     """
     try:
-        manifest: dict[str, Any] = json.loads((path / _MANIFEST).read_text(encoding="utf-8"))
+        manifest: dict[str, Any] = json.loads(read_text(path / _MANIFEST, _LARGEST_MANIFEST))
         files: dict[str, dict[str, Any]] = manifest["files"]
         expected = [(name, int(entry["size"]), str(entry["sha256"])) for name, entry in files.items()]
         schema = manifest["schema"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise StorageError(f"{path / _MANIFEST}: missing or damaged, so this is not a whole checkpoint") from error
-    if path.name.startswith("step-") and path.name[5:].isdigit() and int(path.name[5:]) != manifest.get("step"):
+    if path.name.startswith("step-") and _is_step(path) and int(path.name[5:]) != manifest.get("step"):
         raise StorageError(f"{path}: holds step {manifest.get('step')}, not what its name says")
     if not {"state.json", "model.safetensors"} <= files.keys():
         raise StorageError(f"{path / _MANIFEST}: lists no state or no model, so this is not a whole checkpoint")
     if schema != SCHEMA:
         raise StorageError(f"{path}: written as schema {schema}; this version reads {SCHEMA}")
-    for name, size, digest in expected:
+    for name, size, _ in expected:
         file = path / name
         if Path(name).name != name or file.is_symlink() or not file.is_file():
             raise StorageError(f"{file}: missing from the checkpoint")
         if file.stat().st_size != size:
             raise StorageError(f"{file}: {file.stat().st_size} bytes, not the {size} that were written")
-        if _sha256(file) != digest:
-            raise StorageError(f"{file}: its contents are not those that were written (SHA-256 differs)")
+    try:
+        refuse_large({path / name: size for name, size, _ in expected})
+    except (OSError, ValueError) as error:
+        raise StorageError(f"{path}: cannot be read: {error}") from error
+    for name, _, digest in expected:
+        try:
+            found = _sha256(path / name)
+        except OSError as error:
+            raise StorageError(f"{path / name}: cannot be read: {error.strerror or error}") from error
+        if found != digest:
+            raise StorageError(f"{path / name}: its contents are not those that were written (SHA-256 differs)")
     return manifest
 
 
 def steps(root: Path) -> list[Path]:
-    """Committed checkpoints, newest first."""
-    found = [p for p in root.glob("step-*") if p.is_dir() and p.name[5:].isdigit()] if root.is_dir() else []
+    """Committed checkpoints, newest first. A link is none: what it points at is not this run's to remove."""
+    found = [p for p in root.glob("step-*") if _is_step(p) and not p.is_symlink()] if root.is_dir() else []
     return sorted(found, key=lambda p: int(p.name[5:]), reverse=True)
 
 
@@ -195,6 +216,7 @@ def newest(root: Path) -> tuple[Checkpoint | None, list[str]]:
             return load(path), passed_over
         except StorageError as error:
             passed_over.append(f"{error}; falling back to the checkpoint before it")
+    passed_over += [f"{p}: a link, not a checkpoint of this run" for p in root.glob("step-*") if p.is_symlink()]
     return None, passed_over
 
 
@@ -202,9 +224,9 @@ def newest_state(root: Path) -> Mapping[str, Any] | None:
     """The JSON state of the newest checkpoint whose state verifies, without a look at its tensors; None without one."""
     for path in steps(root):
         try:
-            manifest = json.loads((path / _MANIFEST).read_text(encoding="utf-8"))
+            manifest = json.loads(read_text(path / _MANIFEST, _LARGEST_MANIFEST))
             if _sha256(path / "state.json") == manifest["files"]["state.json"]["sha256"]:
-                state = json.loads((path / "state.json").read_text(encoding="utf-8"))
+                state = json.loads(read_text(path / "state.json"))
                 refuse_odd_state(path, state, manifest["step"])
                 if isinstance(state, dict):
                     return state
@@ -219,21 +241,27 @@ def prune(root: Path, keep: int, also: int | None, upto: int | None = None) -> N
     With `upto`, newer steps do not count and stay: they were passed over, being damaged, and will be replaced. What a
     stopped run has saved out of turn does not count either, and stays while it is the newest.
     """
+    refuse_foreign_folder(root)
     known = [path for path in steps(root) if upto is None or int(path.name[5:]) <= upto]
     counted = [path for path in known if not _is_passing(path)]
     kept = {*known[:1], *counted[: max(keep, 2)]}
     for path in known:
         if path not in kept and int(path.name[5:]) != also:
             doomed = root / f"{TEMPORARY}{uuid.uuid4().hex}"
-            os.rename(path, doomed)  # first out of sight: a half-removed checkpoint must not look like one
-            shutil.rmtree(doomed)
+            try:
+                os.rename(path, doomed)  # first out of sight: a half-removed checkpoint must not look like one
+            except OSError as error:
+                if error.errno not in _BUSY:
+                    raise
+                continue  # the next save tries again
+            try_remove(doomed)
     sweep(root)
 
 
 def _is_passing(path: Path) -> bool:
     """Whether a checkpoint was saved out of turn."""
     try:
-        return bool(json.loads((path / _MANIFEST).read_text(encoding="utf-8")).get("passing"))
+        return bool(json.loads(read_text(path / _MANIFEST, _LARGEST_MANIFEST)).get("passing"))
     except (OSError, ValueError, AttributeError, RecursionError):
         return False
 
@@ -241,11 +269,11 @@ def _is_passing(path: Path) -> bool:
 def sweep(root: Path) -> None:
     """Remove what an interrupted save or removal left behind. Only for whoever holds the run's lock."""
     for path in root.glob(f"{TEMPORARY}*"):
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:  # what was to become a JSON file
-            with contextlib.suppress(OSError):
-                path.unlink()
+        try_remove(path)
+
+
+def _is_step(path: Path) -> bool:
+    return path.is_dir() and path.name[5:].isascii() and path.name[5:].isdigit()
 
 
 def _seal(path: Path) -> dict[str, Any]:
@@ -254,7 +282,7 @@ def _seal(path: Path) -> dict[str, Any]:
 
 
 def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -269,10 +297,3 @@ def _once_each(group: Mapping[str, Tensor]) -> dict[str, Tensor]:
         seen.add(tensor.untyped_storage().data_ptr())
         result[name] = tensor
     return result
-
-
-def _errno_in(text: str) -> int:
-    """The system's error number in safetensors' words, `... (os error 28)`."""
-    _, _, tail = text.partition("os error ")
-    digits = tail.partition(")")[0]
-    return int(digits) if digits.isdigit() else 5

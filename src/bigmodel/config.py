@@ -13,6 +13,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, Node, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from bigmodel.durable import read_text
 from bigmodel.errors import ConfigError
 from bigmodel.hidden import hidden, is_own, is_secret
 from bigmodel.own_yaml import read_yaml
@@ -148,7 +149,7 @@ def from_frozen(file: Path, trust: Sequence[str] = ()) -> Config:
         ConfigError: the file is not as it was written, or is no config.
     """
     config = from_yaml(file, trust)
-    if intact(file.read_text(encoding="utf-8")) is False:
+    if intact(read_text(file)) is False:
         raise ConfigError(
             f"{file}: is not as the sweep wrote it; begin a new sweep, or, if you changed it on purpose, remove its "
             "last line"

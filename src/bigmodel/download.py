@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import BinaryIO, TextIO
 from urllib.parse import urlsplit
 
+from bigmodel.durable import open_own, open_regular
 from bigmodel.errors import ConfigError, DataError, StorageError
 
 Progress = Callable[[int, int | None], None]  # bytes here so far, bytes in all where the server says so
@@ -32,7 +33,7 @@ def mirrored(url: str, mirror: str | None) -> str:
 def digest(path: Path, algorithm: str) -> str:
     """The file's hash in hexadecimal, read a block at a time."""
     state = hashlib.new(algorithm, usedforsecurity=False)
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         while block := file.read(_BLOCK):
             state.update(block)
     return state.hexdigest()
@@ -71,7 +72,7 @@ def fetch(
     part = target.with_name(target.name + ".part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with open(part, "ab") as file:
+        with open(open_own(part), "ab") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             if target.exists():
                 part.unlink(missing_ok=True)

@@ -11,13 +11,14 @@ from pathlib import Path
 import torch
 
 from bigmodel import checkpoint
+from bigmodel.durable import STORAGE_ERRORS
 from bigmodel.errors import ConfigError, OutOfMemoryError, StorageError
 from bigmodel.job import Job
 from bigmodel.quoting import resume_command
 from bigmodel.words import amount, first_line
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-_STORAGE = (*_FULL, errno.EFBIG, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM)
+_ADVICE = {errno.EMFILE: ", raise the limit with ulimit -n"}
 
 
 @contextlib.contextmanager
@@ -38,14 +39,12 @@ def failures_in_words(directory: Path, job: Job, trust: Sequence[str] = ()) -> I
         ):
             yield
     except OSError as error:
-        if error.errno not in _STORAGE:
+        if error.errno not in STORAGE_ERRORS:
             raise
         good = checkpoint.steps(directory / "checkpoints")
         last = f"the last good step is {int(good[0].name[5:])}" if good else "no step was saved"
-        raise StorageError(
-            f"{directory}: {error.strerror or error}{_room(directory, job, error)}; {last}; "
-            f"then {resume_command(directory, trust)}"
-        ) from error
+        why = f"{error.strerror or error}{_room(directory, job, error)}{_ADVICE.get(error.errno or 0, '')}"
+        raise StorageError(f"{directory}: {why}; {last}; then {resume_command(directory, trust)}") from error
 
 
 def _room(directory: Path, job: Job, error: OSError) -> str:

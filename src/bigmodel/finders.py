@@ -15,6 +15,7 @@ import torch
 from bigmodel import batch_trials
 from bigmodel.assembly import assemble
 from bigmodel.config import STAND_IN_LR, Config, found_later
+from bigmodel.guard import say
 from bigmodel.range_test import Curve, range_test
 
 
@@ -44,7 +45,7 @@ def find(config: Config) -> Found:
     for key, finder in (("batch_size", _batch_size), ("optim.lr", _rate)):
         if key in found_later(config.tree):
             finder(found)
-            print(found.lines[-1], flush=True)
+            say(found.lines[-1])
             gc.collect()  # a model and its state, before they are built again
             torch.cuda.empty_cache()
     return found

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from bigmodel import checkpoint
 from bigmodel.checkpoint import Checkpoint
 from bigmodel.device import Device
+from bigmodel.durable import read_text
 from bigmodel.errors import ConfigError, StorageError
 from bigmodel.failures import out_of_memory_in_words
 from bigmodel.interfaces import Kind
@@ -272,7 +273,7 @@ def best_checkpoint(path: Path, given: str) -> tuple[Checkpoint, list[str]]:
         raise ConfigError(f"run: there is no run at '{given}'; runs lie under outputs/, each with a folder checkpoints")
     warnings = []
     try:
-        best = json.loads((root / "best.json").read_text(encoding="utf-8"))
+        best = json.loads(read_text(root / "best.json"))
         found = checkpoint.load(root / f"step-{int(best['step']):08d}")
         if {key: found.state["best"][key] for key in ("step", "value")} == best:
             return found, []

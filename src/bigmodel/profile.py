@@ -14,7 +14,7 @@ from torch import nn
 
 from bigmodel.assembly import Parts
 from bigmodel.cost import Cost, cost
-from bigmodel.durable import write_text
+from bigmodel.durable import replacing, write_text
 from bigmodel.events import Evaluated, Finished, Started, Stepped
 from bigmodel.peak import measured_peak
 from bigmodel.phases import Phases
@@ -45,7 +45,8 @@ class Profile:
                 self._trace_from(event.step)
             case Stepped():
                 if event.step == self._last:
-                    self._phases.end_trace(self._directory / "trace.json")
+                    with replacing(self._directory / "trace.json") as file:
+                        self._phases.end_trace(file)
                 self._trace_from(event.step)
             case Evaluated():
                 self._phases.enter("other")

@@ -19,6 +19,7 @@ from typing import Any
 
 from bigmodel.assembly import Parts, optimizers_of
 from bigmodel.config import STAND_IN_LR
+from bigmodel.durable import replacing
 from bigmodel.errors import ConfigError, DivergedError
 from bigmodel.job import Job
 from bigmodel.schedules import Constant
@@ -50,26 +51,22 @@ class Curve:
         """`lr_range.csv`, `lr_trials.csv` and `lr_range.png`."""
         from bigmodel.plot import plot  # only a range test needs it
 
-        with (directory / "lr_range.csv").open("w", newline="", encoding="utf-8") as file:
+        with (
+            replacing(directory / "lr_range.csv") as scratch,
+            scratch.open("x", newline="", encoding="utf-8") as file,
+        ):
             table = csv.writer(file)
             table.writerow(("lr", "loss", "smoothed_loss"))
             table.writerows(zip(self.rates, self.losses, self.smoothed, strict=True))
-        with (directory / "lr_trials.csv").open("w", newline="", encoding="utf-8") as file:
+        with replacing(directory / "lr_trials.csv") as made, made.open("x", newline="", encoding="utf-8") as file:
             table = csv.writer(file)
             table.writerow(("lr", "loss"))
             table.writerows(self.trials.items())
         least = min(self.smoothed)
         shown = [min(loss, _EXPLODED * least) for loss in self.smoothed]  # or the last point would flatten the rest
         title = f"learning-rate range test: optim.lr={self.chosen:g}"
-        plot(
-            directory / "lr_range.png",
-            self.rates,
-            shown,
-            mark=self.chosen,
-            title=title,
-            x="learning rate",
-            y="loss",
-        )
+        with replacing(directory / "lr_range.png") as file:
+            plot(file, self.rates, shown, mark=self.chosen, title=title, x="learning rate", y="loss")
 
 
 def range_test(parts: Parts) -> Curve:

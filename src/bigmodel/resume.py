@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bigmodel.config import Config, from_yaml
+from bigmodel.durable import read_text
 from bigmodel.errors import ConfigError
+from bigmodel.guard import say
 from bigmodel.run_directory import intact
 from bigmodel.sweep.directory import is_sweep
 
@@ -63,7 +65,7 @@ def resumed(run: str, overrides: Sequence[str], source: Source, trust: Sequence[
     for key, old, new in difference:
         group, _, name = key.partition(".")
         bits = "; the bits are not those of an unbroken run" if group == "device" and name in _LAST_BITS else ""
-        print(stored.hidden(changed.hidden(f"resume: {key} was {old}, is now {new}{bits}")))
+        say(stored.hidden(changed.hidden(f"resume: {key} was {old}, is now {new}{bits}")))
     return directory, changed
 
 
@@ -76,7 +78,7 @@ def hold_config(directory: Path, config: Config, state: Mapping[str, Any] | None
         ConfigError: `config.yaml` is not what the run was trained with, or is damaged and nothing tells what it was.
     """
     file = directory / "config.yaml"
-    whole = intact(file.read_text(encoding="utf-8"))
+    whole = intact(read_text(file))
     trained = None if state is None else state.get("config")
     if not isinstance(trained, Mapping):
         if whole is False:

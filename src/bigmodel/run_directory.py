@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
 import os
 import platform
+import pwd
 import re
 import secrets
 import subprocess
@@ -18,7 +20,16 @@ from datetime import datetime
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
-from bigmodel.durable import sync_directory, write_json, write_text
+from bigmodel.durable import (
+    LARGEST_LINES,
+    open_own,
+    read_bytes,
+    read_text,
+    refuse_foreign_folder,
+    sync_directory,
+    write_json,
+    write_text,
+)
 from bigmodel.errors import StorageError
 from bigmodel.words import clip
 
@@ -38,9 +49,32 @@ def make(output_dir: Path) -> Path:
     """
     while True:
         now = datetime.now()
-        path = output_dir / f"{now:%Y-%m-%d}" / f"{now:%H-%M-%S}-{secrets.token_hex(2)}"
         with contextlib.suppress(FileExistsError):
-            return make_exactly(path)
+            return make_below(output_dir, f"{now:%Y-%m-%d}", f"{now:%H-%M-%S}-{secrets.token_hex(2)}")
+
+
+def make_below(output_dir: Path, folder: str, name: str) -> Path:
+    """Make `folder/name`, or `folder-USER/name` where the folder belongs to another user of `output_dir`.
+
+    Raises:
+        FileExistsError: it is there already.
+        StorageError: nothing can be written there.
+    """
+    try:
+        return make_exactly(output_dir / folder / name)
+    except StorageError as error:
+        another = isinstance(error.__cause__, PermissionError) and not os.access(output_dir / folder, os.W_OK)
+        if not another or not os.access(output_dir, os.W_OK):
+            raise
+        return make_exactly(output_dir / f"{folder}-{user_name()}" / name)
+
+
+def user_name() -> str:
+    """The name of who runs this, fit for a file name."""
+    try:
+        return re.sub(r"[^\w.-]", "_", pwd.getpwuid(os.geteuid()).pw_name)
+    except KeyError:  # as in a container
+        return str(os.geteuid())
 
 
 def make_exactly(path: Path) -> Path:
@@ -71,13 +105,22 @@ class Lock:
     """Held while a process writes a run; the kernel lets go of it when the holder dies, however it dies."""
 
     def __init__(self, directory: Path) -> None:
-        self._file: IO[str] = (directory / ".lock").open("a+", encoding="utf-8")
+        refuse_foreign_folder(directory / "checkpoints")
+        self._file: IO[str] = open(  # noqa: SIM115 - it is held
+            open_own(directory / ".lock", os.O_RDWR | os.O_APPEND), "a+", encoding="utf-8"
+        )
         os.register_at_fork(after_in_child=self._file.close)  # a data worker that outlives its parent holds nothing
         for look in range(_PATIENCE):
             try:
                 fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
-            except OSError:
+            except OSError as error:
+                if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+                    self._file.close()
+                    raise StorageError(
+                        f"{directory}: its file system refuses locks ({error.strerror}), and without one two processes "
+                        "could write one run; set output_dir to a disk that has locks"
+                    ) from error
                 self._file.seek(0)
                 holder = self._file.read().strip()
             # a look at whether it is held (`results.reading.held`) is over before the second try
@@ -157,7 +200,7 @@ def cut_after(metrics: Path, step: int) -> tuple[list[dict[str, Any]], list[int]
     """
     if not metrics.exists():
         return [], []
-    lines = metrics.read_bytes().splitlines(keepends=True)
+    lines = read_bytes(metrics, LARGEST_LINES).splitlines(keepends=True)
     kept: list[bytes] = []
     records: list[dict[str, Any]] = []
     damaged: list[int] = []
@@ -191,7 +234,7 @@ def worked(directory: Path) -> float:
         ValueError: the summary is damaged.
     """
     try:
-        seconds = json.loads((directory / "summary.json").read_text(encoding="utf-8"))["seconds"]
+        seconds = json.loads(read_text(directory / "summary.json"))["seconds"]
         return float(seconds)
     except OSError:
         return 0.0
@@ -208,7 +251,7 @@ def moved(directory: Path, now: Mapping[str, Any]) -> list[str]:
     """
     file = directory / "environment.json"
     try:
-        began = json.loads(file.read_text(encoding="utf-8"))
+        began = json.loads(read_text(file))
         pairs = [(name, str(began[name]), str(now[name])) for name in ("dataset", "device")]
         pairs += [
             (f"version of {name}", str(began["versions"].get(name)), text) for name, text in now["versions"].items()

@@ -21,6 +21,7 @@ class Stop:
     def __init__(self) -> None:
         self._deferred = False
         self._seen: str | None = None
+        self._early: Interrupted | None = None
 
     def install(self) -> Stop:
         for number in _SIGNALS:
@@ -29,11 +30,16 @@ class Stop:
         return self
 
     def defer(self) -> None:
-        """From now on the loop decides when to stop."""
-        self._deferred = True
+        """From now on the loop decides when to stop; what foreign code has made of a signal before does not count."""
+        self._deferred, self._early = True, None
 
     def __call__(self) -> bool:
         return self._seen is not None
+
+    @property
+    def early(self) -> Interrupted | None:
+        """What a signal before `defer` has raised; foreign code in which it fell may have raised something else."""
+        return self._early
 
     @property
     def name(self) -> str:
@@ -44,4 +50,16 @@ class Stop:
             os._exit(128 + number)  # checkpoints are atomic, so dying here loses no more than the steps since the last
         self._seen = signal.Signals(number).name
         if not self._deferred:
-            raise Interrupted(f"stopped by {self._seen}; nothing was written")
+            self._early = Interrupted(f"stopped by {self._seen}; nothing was written")
+            raise self._early
+
+
+def in_words(code: int) -> str:
+    """An exit code, or the signal it stands for."""
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = f"signal {-code}"
+    return f"killed by {name}" + (", as the system does where memory runs out" if name == "SIGKILL" else "")

@@ -26,7 +26,9 @@ def yaml_text(file: Path) -> str:
         text = _content(file).decode("utf-8-sig")
         _hold(file, text)
     except (OSError, ValueError) as error:
-        raise ConfigError(f"{file}: cannot be read as a config: {first_line(error)}") from error
+        raise ConfigError(
+            f"{file}: cannot be read as a config: {getattr(error, 'strerror', None) or first_line(error)}"
+        ) from error
     except yaml.YAMLError as error:
         raise ConfigError(yaml_problem(file, error)) from error
     return text

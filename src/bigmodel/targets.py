@@ -32,6 +32,7 @@ _LEAVES: Mapping[str, tuple[str, ...]] = {
     "kind": ("bigmodel.predicting", "bigmodel.datasets.mel"),
     "sample": ("bigmodel.predicting",),
 }
+_DEEPEST = 100
 _FIRST_WEIGHTS = ("pretrained", "weights", "weights_backbone")
 _EXACT: Sequence[tuple[re.Pattern[str], Callable[[str], Any]]] = (  # what YAML and Python read alike
     (re.compile(r"[+-]?(0|[1-9]\d{0,30})", re.ASCII), int),
@@ -49,11 +50,14 @@ _GIVEN_BY_THE_COMMAND: Mapping[str, frozenset[str]] = {
 def check(tree: Mapping[str, Any], root: str, trust: Sequence[str] = ()) -> list[str]:
     """Everything wrong with a resolved config, a line each: keys, types and ranges, from `root`'s signature down."""
     problems = [*_misfits("", tree, signature(root), frozenset()), *_without_target(tree)]
-    seen: list[Mapping[str, Any]] = []
+    digests: dict[int, int] = {}
+    if not _digest(tree, digests, _DEEPEST):
+        return [f"the config: is nested more than {_DEEPEST} deep"]
+    seen: set[int] = set()
     for path, node in _nodes("", tree):
-        if node in seen:  # one node, interpolated into another place: its mistakes are told once
+        if digests[id(node)] in seen:  # one node, interpolated into another place: its mistakes are told once
             continue
-        seen.append(node)
+        seen.add(digests[id(node)])
         group = path.partition(".")[0]
         given = _GIVEN_BY_THE_COMMAND.get(group, frozenset())
         target = node["_target_"]
@@ -68,6 +72,24 @@ def check(tree: Mapping[str, Any], root: str, trust: Sequence[str] = ()) -> list
         except (ImportError, ValueError) as error:
             problems.append(f"{path}._target_: {error}")
     return problems
+
+
+def _digest(value: Any, digests: dict[int, int], room: int) -> int:
+    """Hash a value by what it holds, and every mapping in it once, under its `id`; 0 where it is nested too deep.
+
+    Comparing nodes with each other instead takes a stranger's file of 100 kB minutes.
+    """
+    if not room:
+        return 0
+    if isinstance(value, Mapping):
+        parts = [(key, _digest(item, digests, room - 1)) for key, item in value.items()]
+        found = hash(frozenset(parts)) or 1
+        digests[id(value)] = found
+        return found if all(part for _, part in parts) else 0
+    if isinstance(value, (list, tuple)):
+        items = tuple(_digest(item, digests, room - 1) for item in value)
+        return (hash(items) or 1) if all(items) else 0
+    return hash((type(value), str(value))) or 1
 
 
 def _without_target(tree: Mapping[str, Any]) -> Iterator[str]:

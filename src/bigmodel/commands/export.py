@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from bigmodel.commands.graphs import Graph, compared_inputs, largest_difference, trace
 from bigmodel.commands.onnx_file import check_opset, write_onnx
 from bigmodel.config import Config
-from bigmodel.durable import sync_directory, sync_file, write_json
+from bigmodel.durable import own_folder, sync_directory, sync_file, write_json
 from bigmodel.errors import BigmodelError, ConfigError, StorageError
 from bigmodel.inference import Predictor, fresh_model, load
 from bigmodel.interfaces import Portable, Varying
@@ -55,7 +55,7 @@ def run(config: Config, stop: Stop | None = None) -> None:
         print(f"warning: {line}", file=sys.stderr)
     output, card = _output(settings, predictor), _card(predictor)
     try:
-        with _scratch(output) as scratch:
+        with _scratch(output, own=settings.output is None) as scratch:
             exported, graph = _written(predictor, settings, card, scratch)
             difference = _difference(predictor, exported, graph)
             if graph and len(graph.free) > 1 and not difference <= settings.tolerance:
@@ -93,10 +93,13 @@ def _output(settings: Export, predictor: Predictor) -> Path:
 
 
 @contextlib.contextmanager
-def _scratch(output: Path) -> Iterator[Path]:
+def _scratch(output: Path, own: bool) -> Iterator[Path]:
     """A file of the same name in a temporary directory beside the output; what is left there goes, whatever happens."""
     made = not output.parent.exists()
-    output.parent.mkdir(parents=True, exist_ok=True)
+    if own:
+        own_folder(output.parent)
+    else:
+        output.parent.mkdir(parents=True, exist_ok=True)
     directory = Path(tempfile.mkdtemp(prefix=".tmp-", dir=output.parent))
     try:
         yield directory / output.name

@@ -22,6 +22,7 @@ from bigmodel.evaluation import evaluate
 from bigmodel.events import Evaluated, Finished, Started, Warned
 from bigmodel.failures import failures_in_words, out_of_memory_in_words
 from bigmodel.finders import find
+from bigmodel.guard import say
 from bigmodel.interfaces import Listener
 from bigmodel.listeners.log_file import LogFile
 from bigmodel.listeners.metrics_file import MetricsFile
@@ -75,7 +76,7 @@ def run(
     if parts.device.departs:
         said.append(f"device: {parts.device.choice}")
     for text in said:
-        print(text, flush=True)
+        say(text)
     stop.defer()  # from here on a signal finds something to save
     if directory is None:
         directory = run_directory.make(Path(settings.output_dir))

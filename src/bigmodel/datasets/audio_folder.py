@@ -1,4 +1,4 @@
-"""Your own sounds: `root/class/sound.wav`, or `root/{train,val,test}/class/sound.wav`."""
+"""Your own sounds: `root/class/sound.flac`, or `root/{train,val,test}/class/sound.wav`."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ def audio_folder(
     them is the test split, the same for every seed.
 
     Raises:
-        DataError: a folder is missing or holds no wav files, one is damaged, or a class is unknown in training.
+        DataError: a folder is missing or holds no sound files, one is damaged, or a class is unknown in training.
         ValueError: the number of classes or the shape is not the data's.
     """
-    found = class_folders(root, SUFFIXES, "wav files", test_fraction)
+    found = class_folders(root, SUFFIXES, "sound files", test_fraction)
     made = sound_classes(
         found.classes,
         found.splits,

@@ -8,6 +8,7 @@ import re
 import struct
 from pathlib import Path
 
+from bigmodel.durable import read_bytes
 from bigmodel.errors import DataError
 
 _MAGIC = 0x950412DE
@@ -34,7 +35,7 @@ def translations(file: Path) -> list[tuple[str, str]]:
         DataError: the file cannot be read, or is no catalogue.
     """
     try:
-        content = file.read_bytes()
+        content = read_bytes(file)
         order = "<" if struct.unpack_from("<I", content)[0] == _MAGIC else ">"
         magic, _, count, *tables = struct.unpack_from(f"{order}5I", content)
         if magic != _MAGIC or len(content) < max(tables) + 2 * _WORD * count:

@@ -21,6 +21,7 @@ from bigmodel.augment import Augment
 from bigmodel.datasets.files import Published, check_labels, check_shape, fingerprint
 from bigmodel.datasets.images import Arrays, ImageDataset
 from bigmodel.download import digest, obtain
+from bigmodel.durable import read_bytes
 from bigmodel.errors import DataError
 from bigmodel.ranges import BelowOne, Positive, PositiveInt
 
@@ -96,7 +97,7 @@ def _open(
     classes = published_classes.split()
     layout, folder = _located(layouts, data_dir.expanduser().absolute(), download, mirror)
     if layout.names is not None and (folder / layout.names).is_file():
-        lines = (folder / layout.names).read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = read_bytes(folder / layout.names).decode("utf-8", "replace").splitlines()
         classes = [line.strip() for line in lines if line.strip()]
     paths = {
         split: [(file, path) for file in files if (path := file.find(folder))]

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from bigmodel.archive import opened
 from bigmodel.datasets.pixels import AS_BEFORE, PixelRules
+from bigmodel.durable import open_regular
 from bigmodel.errors import DataError
 from bigmodel.words import first_line
 
@@ -168,7 +169,7 @@ def open_image(path: str | os.PathLike[str], input_shape: Sequence[int], rules: 
     """
     channels, height, width = input_shape
     try:
-        with Image.open(path, formats=formats()) as image:
+        with open_regular(path) as file, Image.open(file, formats=formats()) as image:
             image.draft("L" if channels == 1 else "RGB", (2 * width, 2 * height))  # JPEG: decode no larger than of use
             return fit_picture(image, input_shape, rules)
     except MemoryError:

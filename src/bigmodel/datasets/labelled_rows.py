@@ -15,6 +15,7 @@ from bigmodel.datasets.rows import SHOWN, Format, read, refuse
 from bigmodel.datasets.structured import ARROW, JSON, JSON_LINES, PARQUET
 from bigmodel.datasets.table_bytes import bare_name
 from bigmodel.datasets.text_encoding import codec, decoded
+from bigmodel.durable import read_bytes
 from bigmodel.errors import DataError
 
 _BLANK = " \t\r\n"
@@ -212,6 +213,6 @@ def _content(file: Path) -> bytes:
     try:
         if (size := file.stat().st_size) > _LARGEST:
             raise DataError(f"{file}: {size:,} bytes are more than one text")
-        return file.read_bytes()
+        return read_bytes(file, _LARGEST)
     except OSError as error:
         raise DataError(f"dataset: {file} cannot be read: {error.strerror or error}") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 from bigmodel.datasets.mel import LogMel, fitted
 from bigmodel.datasets.spec_augment import SpecAugment
 from bigmodel.datasets.tensors import TensorDataset
-from bigmodel.datasets.wav import read_wav
+from bigmodel.datasets.wav import read_sound, resampled
 
 Files = Sequence[str | os.PathLike[str]]
 
@@ -36,13 +37,14 @@ def sound_classes(
     shape = [1, frames, features.mels]
     if num_classes not in (None, len(classes)) or list(input_shape or shape) != shape:
         raise ValueError(f"num_classes, input_shape: the data has {len(classes)} and {shape}; leave them null")
+    heard: Counter[str] = Counter()
     return TensorDataset(
         splits={
-            name: (_spectrograms(paths, frames, features), torch.tensor(labels))
+            name: (_spectrograms(paths, frames, features, heard), torch.tensor(labels))
             for name, (paths, labels) in splits.items()
         },
         facts={"num_classes": len(classes), "input_shape": shape},
-        summary=f"{len(classes)} classes, {frames} frames of {features.mels} mels",
+        summary="; ".join([f"{len(classes)} classes, {frames} frames of {features.mels} mels", *_changes(heard)]),
         carried={
             "kind": "bigmodel.predicting.sounds.Sounds",
             "classes": list(classes),
@@ -55,5 +57,19 @@ def sound_classes(
     )
 
 
-def _spectrograms(paths: Files, frames: int, features: LogMel) -> Tensor:
-    return torch.stack([fitted(features(read_wav(path, features.rate)), frames) for path in paths])[:, None]
+def _spectrograms(paths: Files, frames: int, features: LogMel, heard: Counter[str]) -> Tensor:
+    """float32 (N, 1, frames, mels); what was changed of the sounds is counted in `heard`."""
+    found = []
+    for path in paths:
+        sound = read_sound(path)
+        whole_FM = features(resampled(sound.wave_T, sound.rate, features.rate))
+        found.append(fitted(whole_FM, frames))
+        heard[f"brought from {sound.rate} to {features.rate} Hz"] += sound.rate != features.rate
+        heard["of several channels, averaged"] += sound.channels > 1
+        heard[f"cut after {frames * features.hop / features.rate:.3g} s"] += len(whole_FM) > frames
+    return torch.stack(found)[:, None]
+
+
+def _changes(heard: Counter[str]) -> list[str]:
+    """`12 sounds brought from 16000 to 8000 Hz`, for each change that was made."""
+    return [f"{count} sound{'s' * (count > 1)} {what}" for what, count in heard.items() if count]

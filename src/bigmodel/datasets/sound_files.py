@@ -32,8 +32,9 @@ def named(folder: Path, pattern: str, form: str) -> list[tuple[Path, re.Match[st
         DataError: there are none, or one has another form of name.
     """
     found = []
-    for path in sorted(folder.glob("*.wav")):
-        match = re.fullmatch(pattern, path.name)
+    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() == ".wav" and path.is_file())
+    for path in paths:
+        match = re.fullmatch(pattern, path.stem + ".wav")
         if match is None:
             raise DataError(f"{path}: its name must have the form {form}; mend or remove it")
         found.append((path, match))

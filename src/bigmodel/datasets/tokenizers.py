@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from bigmodel.datasets.smiles import Smiles
 from bigmodel.datasets.word_tokenizer import KnownCharacters, Words
+from bigmodel.durable import read_bytes
 from bigmodel.errors import ConfigError, DataError
 
 _FILES = (("encoder.json", "vocab.bpe"), ("vocab.json", "merges.txt"))  # as OpenAI and as others name them
@@ -102,8 +103,8 @@ def byte_pairs(folder: Path) -> BytePairs:
     if pair is None:
         raise DataError(f"dataset.vocabulary: there is no encoder.json with vocab.bpe in '{folder}'")
     try:
-        vocabulary = json.loads(pair[0].read_text(encoding="utf-8-sig"))
-        lines = pair[1].read_text(encoding="utf-8-sig").splitlines()
+        vocabulary = json.loads(read_bytes(pair[0]).decode("utf-8-sig"))
+        lines = read_bytes(pair[1]).decode("utf-8-sig").splitlines()
     except (OSError, ValueError) as error:
         raise DataError(f"{folder}: its vocabulary cannot be read: {error}; get it again") from error
     merges = [line.split(" ") for line in lines if line and not line.startswith("#version")]

@@ -1,10 +1,13 @@
-"""Wav files: PCM of 8, 16, 24 or 32 bits, any number of channels, by the standard library alone."""
+"""Sounds as waves: plain wav files by their chunks, whatever the Python version; all else by `coded_sounds`."""
 
 from __future__ import annotations
 
 import math
 import os
 import wave
+from collections.abc import Iterator
+from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
@@ -13,33 +16,61 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bigmodel.datasets.coded_sounds import CODED, decoded
+from bigmodel.durable import open_regular
 from bigmodel.errors import DataError
 
-SUFFIXES = frozenset({".wav", ".wave"})
+SUFFIXES = frozenset({".wav", ".wave", *CODED})
 _LOWEST_HZ, _HIGHEST_HZ = 1_000, 1_000_000
+_LARGEST_FILE = 1 << 30
+_MOST_SAMPLES = 1 << 25  # of each channel: 12 minutes at 44.1 kHz, or 70 at 8 kHz
+_MOST_VALUES = 1 << 27  # of all channels
+_BLOCK = 1 << 20  # samples that are decoded at once
+_PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE
+_OPEN_END = 0x7FFFFF00  # bytes of sound that the header of a pipe's output promises, and more
+_ROUGH = 1000  # a prime from which Fourier transforms of its multiples take ten times as long
+
+
+@dataclass(frozen=True)
+class Sound:
+    """`wave_T` is float32 (T), from -1 to 1 unless the file itself goes beyond: the mean of its channels."""
+
+    wave_T: Tensor
+    rate: int
+    channels: int
 
 
 def read_wav(path: str | os.PathLike[str], rate: int) -> Tensor:
-    """float32 (T), from -1 to 1: the mean of the channels, at `rate` samples a second.
+    """Read a sound file of any of SUFFIXES as float32 (T), the mean of its channels, at `rate` samples a second.
 
     Raises:
-        DataError: there is no such file, it is no PCM wav file, is cut short or holds no sound.
+        DataError: as `read_sound`.
+    """
+    sound = read_sound(path)
+    return resampled(sound.wave_T, sound.rate, rate)
+
+
+def read_sound(path: str | os.PathLike[str]) -> Sound:
+    """Read a sound file as it is: PCM of 8, 16, 24 or 32 bits and floats by this file alone, all else by soundfile.
+
+    Raises:
+        DataError: there is no such file, it is no sound that can be read, is cut short, empty or too long.
     """
     try:
-        with wave.open(os.fspath(path), "rb") as file:
-            channels, width, own_rate, count = file.getparams()[:4]
-            data = file.readframes(count)
-        if width > 4 or not _LOWEST_HZ <= own_rate <= _HIGHEST_HZ:
-            raise wave.Error(f"{8 * width} bits at {own_rate} Hz")
-        if len(data) != count * channels * width:
-            raise wave.Error(f"cut short: {len(data)} bytes of sound, where its header promises more")
-        if not data:
-            raise wave.Error("it holds no sound")
-    except (OSError, EOFError, wave.Error) as error:
+        with open_regular(path, _LARGEST_FILE) as file:
+            sound = _read(file)
+        if not bool(torch.isfinite(sound.wave_T).all()):
+            raise ValueError("it holds values that are no finite numbers")
+    except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error) or "it ends too soon"
-        raise DataError(f"{Path(path).absolute()}: not a readable wav file ({reason}); mend or remove it") from error
-    samples_TC = _decoded(data, width).reshape(-1, channels)
-    return resampled(torch.from_numpy(samples_TC.mean(1, dtype=np.float32)), own_rate, rate)
+        kind = "wav file" if Path(path).suffix.lower() in (".wav", ".wave") else "sound file"
+        raise DataError(f"{Path(path).absolute()}: not a readable {kind} ({reason}); mend or remove it") from error
+    except ImportError as error:
+        raise DataError(
+            f"{Path(path).absolute()}: {error} needs soundfile; pip install 'bigmodel-train[audio]', or convert it "
+            "to PCM wav"
+        ) from error
+    return sound
 
 
 def write_wav(path: str | os.PathLike[str], wave_T: Tensor, rate: int) -> None:
@@ -58,14 +89,104 @@ def resampled(wave_T: Tensor, old_rate: int, new_rate: int) -> Tensor:
         return wave_T
     common = math.gcd(old_rate, new_rate)
     blocks = -(-len(wave_T) * common // old_rate)  # of a whole number of samples at either rate
-    spectrum = torch.fft.rfft(wave_T, n=blocks * old_rate // common)
+    old, new = blocks * old_rate // common, blocks * new_rate // common
+    if _largest_prime(old_rate // common) > _ROUGH:  # else 20 s of sound at 999,983 Hz would take half a minute
+        old, new = _near(len(wave_T), old_rate, new_rate)
+    spectrum = torch.fft.rfft(wave_T, n=old)
     length = max(1, round(len(wave_T) * new_rate / old_rate))
-    resampled_T: Tensor = torch.fft.irfft(spectrum, n=blocks * new_rate // common)[:length]
+    resampled_T: Tensor = torch.fft.irfft(spectrum, n=new)[:length]
     return resampled_T * (new_rate / old_rate)
 
 
-def _decoded(data: bytes, width: int) -> NDArray[Any]:
-    """float32 from -1 to 1; 8 bits are unsigned, more are signed."""
+def _near(count: int, old_rate: int, new_rate: int) -> tuple[int, int]:
+    """Numbers of samples at both rates, at least `count` at the old one: nearly as long, and quick to transform."""
+    first = -(-count * new_rate // old_rate)
+    pairs = [(round(new * old_rate / new_rate), new) for new in range(first + 1, first + 200)]
+    quick = [pair for pair in pairs if _largest_prime(pair[0]) <= _ROUGH] or pairs
+    return min(quick, key=lambda pair: abs(pair[1] * old_rate / new_rate - pair[0]))
+
+
+def _largest_prime(number: int) -> int:
+    largest, divisor = 1, 2
+    while divisor * divisor <= number:
+        while number % divisor == 0:
+            largest, number = divisor, number // divisor
+        divisor += 1
+    return max(largest, number)
+
+
+def _read(file: BufferedReader) -> Sound:
+    """Raises ImportError with the name of the coding where soundfile is needed and not there."""
+    head = file.read(12)
+    if len(head) < 12:
+        raise ValueError("it ends too soon")
+    if head[:4] != b"RIFF" or head[8:] != b"WAVE":
+        return Sound(*_by_soundfile(file, "this kind of file"))
+    form = b""
+    for name, size in _chunks(file):
+        if name == b"fmt ":
+            form = file.read(size)
+        elif name == b"data":
+            return _plain(file, form, size)
+    raise ValueError("it holds no sound")
+
+
+def _chunks(file: BufferedReader) -> Iterator[tuple[bytes, int]]:
+    """Names and sizes of a RIFF file's chunks; what is not read of one is passed over. Chunks begin at even bytes."""
+    while len(head := file.read(8)) == 8:
+        begin, size = file.tell(), int.from_bytes(head[4:], "little")
+        yield head[:4], size
+        file.seek(begin + size + size % 2)
+
+
+def _plain(file: BufferedReader, form: bytes, size: int) -> Sound:
+    """The sound of a data chunk of this size, by the format chunk before it."""
+    if len(form) < 16:
+        raise ValueError("it does not say how its sound is written")
+    coding, channels = (int.from_bytes(form[i : i + 2], "little") for i in (0, 2))
+    rate, frame = int.from_bytes(form[4:8], "little"), int.from_bytes(form[12:14], "little")
+    if coding == _EXTENSIBLE and len(form) >= 26:
+        coding = int.from_bytes(form[24:26], "little")  # the first bytes of its GUID
+    if not channels or not _LOWEST_HZ <= rate <= _HIGHEST_HZ:
+        raise ValueError(f"{channels} channels at {rate} Hz")
+    if coding not in (_PCM, _FLOAT):
+        return Sound(*_by_soundfile(file, f"coding {coding} of wav"))
+    width = frame // channels
+    if frame % channels or width not in ((1, 2, 3, 4) if coding == _PCM else (4, 8)):
+        raise ValueError(f"{8 * frame / channels:g} bits {'as floats ' if coding == _FLOAT else ''}at {rate} Hz")
+    there = os.fstat(file.fileno()).st_size - file.tell()
+    count = (there if size >= _OPEN_END else size) // frame
+    if count * frame > there:
+        raise ValueError(f"cut short: {there} bytes of sound, where its header promises {size}")
+    _hold(count, channels)
+    wave_T = torch.empty(count)
+    for begin in range(0, count, _BLOCK):
+        block = file.read(min(_BLOCK, count - begin) * frame)
+        samples_TC = _numbers(block, width, coding).reshape(-1, channels)
+        wave_T[begin : begin + len(samples_TC)] = torch.from_numpy(samples_TC.mean(1, dtype=np.float32))
+    return Sound(wave_T, rate, channels)
+
+
+def _by_soundfile(file: BufferedReader, coding: str) -> tuple[Tensor, int, int]:
+    file.seek(0)
+    samples, rate, channels = decoded(file, coding, _hold, _BLOCK)
+    if not _LOWEST_HZ <= rate <= _HIGHEST_HZ:
+        raise ValueError(f"{channels} channels at {rate} Hz")
+    return torch.from_numpy(samples), rate, channels
+
+
+def _hold(count: int, channels: int) -> None:
+    """ValueError for no sound at all, or for more than is wanted of one file."""
+    if not count:
+        raise ValueError("it holds no sound")
+    if count > _MOST_SAMPLES or count * channels > _MOST_VALUES:
+        raise ValueError(f"{count} samples in {channels} channels are too many, at most {_MOST_SAMPLES}; cut it up")
+
+
+def _numbers(data: bytes, width: int, coding: int) -> NDArray[Any]:
+    """float32 from -1 to 1; integers of 8 bits are unsigned, of more signed."""
+    if coding == _FLOAT:
+        return np.frombuffer(data, f"<f{width}").astype(np.float32)
     if width == 1:
         return np.frombuffer(data, np.uint8).astype(np.float32) / 128 - 1
     if width == 3:

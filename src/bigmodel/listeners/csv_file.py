@@ -6,6 +6,7 @@ import csv
 import json
 from pathlib import Path
 
+from bigmodel.durable import LARGEST_LINES, read_text, replacing
 from bigmodel.listeners.metrics_file import flat
 
 __all__ = ["CsvFile"]
@@ -17,7 +18,7 @@ class CsvFile:
     def __init__(self, directory: Path) -> None:
         self._path = directory / "metrics.csv"
         earlier = directory / "metrics.jsonl"
-        lines = earlier.read_text(encoding="utf-8").splitlines() if earlier.exists() else []
+        lines = read_text(earlier, LARGEST_LINES).splitlines() if earlier.exists() else []
         self._records = [json.loads(line) for line in lines]
 
     def __call__(self, event: object) -> None:
@@ -27,7 +28,7 @@ class CsvFile:
 
     def close(self) -> None:
         columns = list(dict.fromkeys(key for record in self._records for key in record))
-        with self._path.open("w", newline="", encoding="utf-8") as file:
+        with replacing(self._path) as scratch, scratch.open("x", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, columns)
             writer.writeheader()
             writer.writerows(self._records)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from pathlib import Path
 
+from bigmodel.durable import append_to
 from bigmodel.listeners.lines import line
 
 __all__ = ["LogFile"]
@@ -14,7 +15,7 @@ class LogFile:
     """Appends a line for each event that has words."""
 
     def __init__(self, directory: Path) -> None:
-        self._file = (directory / "train.log").open("a", encoding="utf-8")
+        self._file = append_to(directory / "train.log")
 
     def __call__(self, event: object) -> None:
         text = line(event)

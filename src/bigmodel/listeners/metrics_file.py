@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from bigmodel.durable import append_to
 from bigmodel.events import Evaluated, Trained
 
 __all__ = ["MetricsFile"]
@@ -15,7 +16,7 @@ class MetricsFile:
     """Appends training and evaluation events; the tables of an evaluation go to `summary.json` instead."""
 
     def __init__(self, directory: Path) -> None:
-        self._file = (directory / "metrics.jsonl").open("a", encoding="utf-8")
+        self._file = append_to(directory / "metrics.jsonl")
 
     def __call__(self, event: object) -> None:
         record = flat(event)

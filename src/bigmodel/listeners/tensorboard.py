@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from bigmodel.durable import own_folder, read_text
 from bigmodel.events import Finished
 from bigmodel.listeners.metrics_file import flat
 
@@ -27,9 +28,9 @@ class TensorBoard:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
             raise ValueError("tensorboard is not installed: pip install 'bigmodel-train[tensorboard]'") from None
-        self._writer: Any = SummaryWriter(str(directory / "tensorboard"))
+        self._writer: Any = SummaryWriter(str(own_folder(directory / "tensorboard")))
         self._last: dict[str, float] = {}
-        text = (directory / "config.yaml").read_text(encoding="utf-8") if (directory / "config.yaml").exists() else ""
+        text = read_text(directory / "config.yaml") if (directory / "config.yaml").exists() else ""
         self._config = yaml.safe_load(text) or {}
         self._writer.add_text("config", "\n".join(f"    {line}" for line in text.splitlines()))  # Markdown's code
 

@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from bigmodel.durable import refuse_many_tensors
 from bigmodel.interfaces import Translating
 from bigmodel.models.adapted_weights import adapted, prefix_to_strip
 from bigmodel.models.lora import merged
@@ -67,8 +68,9 @@ def read_weights(file: str) -> dict[str, Tensor]:
         raise ValueError(f"there is no file '{file}'")
     if path.suffix == ".safetensors":
         try:
+            refuse_many_tensors(path)
             tensors: dict[str, Tensor] = load_file(path)
-        except (SafetensorError, OSError) as error:
+        except (SafetensorError, OSError, ValueError) as error:
             raise ValueError(f"{file}: cannot be read as safetensors: {error}") from error
     elif path.suffix in _PICKLES:
         tensors = _unpickled(path)

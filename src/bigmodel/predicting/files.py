@@ -13,6 +13,7 @@ from pathlib import Path
 
 from bigmodel.datasets.folder_walk import passed_over, walk
 from bigmodel.datasets.text_encoding import decoded
+from bigmodel.durable import open_regular
 from bigmodel.errors import DataError
 from bigmodel.words import printable
 
@@ -68,7 +69,7 @@ def content(file: str, encoding: str | None = None) -> str:
         DataError: the file cannot be read, or is not text in it.
     """
     try:
-        with open(file, "rb") as stream:
+        with open_regular(file) as stream:
             found = stream.read(_LARGEST + 1)
     except (OSError, ValueError) as error:
         raise DataError(f"input: '{printable(file)}' cannot be read: {error}") from error

@@ -1,4 +1,4 @@
-"""Wav files, and the classes that they may be of."""
+"""Sound files, and the classes that they may be of."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Sounds:
         self._classes, self._frames, self._features = classes, frames, features
 
     def find(self, given: str) -> Iterable[str]:
-        return files(given, SUFFIXES, "wav file")
+        return files(given, SUFFIXES, "sound file")
 
     def read(self, source: str) -> Tensor:
         """float32 (1, frames, mels)."""

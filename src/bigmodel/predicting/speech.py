@@ -1,4 +1,4 @@
-"""Wav files, and the texts that are spoken in them."""
+"""Sound files, and the texts that are spoken in them."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Speech:
         self._characters, self._features = characters, features
 
     def find(self, given: str) -> Iterable[str]:
-        return files(given, SUFFIXES, "wav file")
+        return files(given, SUFFIXES, "sound file")
 
     def read(self, source: str) -> Tensor:
         """float32 (T, mels)."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from bigmodel.datasets.mu_law import CODES, decoded
 from bigmodel.datasets.wav import write_wav
+from bigmodel.durable import replacing
 from bigmodel.errors import DataError, StorageError
 from bigmodel.interfaces import Axis
 from bigmodel.predicting.generation import Decoder, generate
@@ -71,7 +72,8 @@ class Spoken:
             file = Path(output) / f"{self._classes[number]}-{how.seed}.wav"
             try:
                 file.parent.mkdir(parents=True, exist_ok=True)
-                write_wav(file, decoded(codes_T), self._rate)
+                with replacing(file) as scratch:
+                    write_wav(scratch, decoded(codes_T), self._rate)
             except OSError as error:
                 raise StorageError(f"{file}: cannot be written: {error.strerror or error}; set output=...") from error
             answers.append({"file": str(file), "seconds": self._length / self._rate})

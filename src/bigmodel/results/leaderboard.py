@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from bigmodel import statistics
+from bigmodel.durable import replacing
 from bigmodel.results import plots, words
 from bigmodel.results.measures import agreed, alike
 from bigmodel.results.points import Point, axes, group, shown
@@ -137,12 +136,8 @@ def _write_csv(file: Path, runs: Sequence[Run], keys: Sequence[str]) -> None:
         settings = [shown(run.config[key]) if key in run.config else "" for key in (*keys, "seed")]
         figures = [repr(run.metrics[name]) if name in run.metrics else "" for name in metrics]
         rows.append([run.path.name, *settings, run.state, *figures])
-    temporary = file.with_name(f".tmp-{file.name}")
-    try:
-        with temporary.open("w", newline="", encoding="utf-8", errors="backslashreplace") as stream:
-            csv.writer(stream).writerows(rows)
-        os.replace(temporary, file)
-    except OSError:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise
+    with (
+        replacing(file) as scratch,
+        scratch.open("x", newline="", encoding="utf-8", errors="backslashreplace") as stream,
+    ):
+        csv.writer(stream).writerows(rows)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bigmodel import statistics
+from bigmodel.durable import own_folder
 from bigmodel.results.learning_curves import draw_curves
 from bigmodel.results.lettering import Lettering, lettering
 from bigmodel.results.points import Point, shown
@@ -97,8 +98,9 @@ def draw(
         axes = figure.subplots()
         heights = draw_curves(axes, points, keys, monitor, spec, letters)
         name_metric(axes, monitor, heights, spec, letters)
-        directory.mkdir(exist_ok=True)
+        own_folder(directory)
         for name, figure in figures.items():
+            (directory / name).unlink(missing_ok=True)  # or a link in its place would be followed
             figure.savefig(directory / name, dpi=_DPI)
     return [directory / name for name in figures], letters.note
 

@@ -7,7 +7,6 @@ import json
 import math
 import operator
 import os
-import stat
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from typing import Any
 
 import yaml
 
+from bigmodel.durable import open_regular
 from bigmodel.errors import ConfigError
 from bigmodel.results.choices import choice
 from bigmodel.strange_yaml import refuse_strange
@@ -84,9 +84,10 @@ def jobs_of(sweep: Path) -> list[Path]:
 
 def under(output_dir: Path, warnings: list[str]) -> list[Run]:
     """All runs below `output_dir`, those of sweeps included."""
-    days = [place for place in _directories(output_dir) if place.name != "sweeps"]
-    paths = [path for day in days for path in _directories(day) if _is_run(path)]
-    paths += [job for sweep in _directories(output_dir / "sweeps") for job in jobs_of(sweep)]
+    folders = _directories(output_dir)  # each also as NAME-USER, where several users share `output_dir`
+    shelves = [place for place in folders if place.name.partition("-")[0] == "sweeps"]
+    paths = [path for day in folders if day not in shelves for path in _directories(day) if _is_run(path)]
+    paths += [job for shelf in shelves for sweep in _directories(shelf) for job in jobs_of(sweep)]
     return [read(path, warnings) for path in paths]
 
 
@@ -285,9 +286,7 @@ def _json(file: Path, warnings: list[str]) -> dict[str, Any]:
 
 def _text(file: Path, whole: bool = True) -> str:
     """A regular file's text; OSError for anything else, ValueError for one that is too large, unless a part will do."""
-    with open(os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:  # a pipe must not block
-        if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
-            raise OSError("it is no regular file")
+    with open_regular(file) as stream:
         content = stream.read(_LARGEST + 1)
     if whole and len(content) > _LARGEST:
         raise ValueError(f"more than {_LARGEST} bytes are too many")

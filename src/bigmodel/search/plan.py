@@ -18,7 +18,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from bigmodel.durable import sync_directory, write_json, write_text
+from bigmodel.durable import own_folder, read_text, sync_directory, write_json, write_text
 from bigmodel.errors import ConfigError, StorageError
 from bigmodel.run_directory import sealed
 from bigmodel.search.objective import Specs, directions
@@ -128,7 +128,7 @@ class Plan:
         return f", only with {' or '.join(told)}" if parameter.only else ""
 
     def write(self, path: Path, configs: Sequence[str]) -> None:
-        (path / "bases").mkdir()
+        own_folder(path / "bases")
         for number, text in enumerate(configs):
             write_text(path / "bases" / f"{number}.yaml", sealed(text))
         sync_directory(path)
@@ -178,7 +178,7 @@ def read(path: Path) -> Plan:
     """
     file = path / "search.json"
     try:
-        known = json.loads(file.read_text(encoding="utf-8"))
+        known = json.loads(read_text(file))
         plan = Plan(
             sampler=str(known["sampler"]),
             pruner=str(known["pruner"]),

@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from bigmodel.config import from_frozen
-from bigmodel.durable import TEMPORARY
+from bigmodel.durable import replacing
 from bigmodel.errors import ConfigError, DivergedError
 from bigmodel.search.outcome import evaluations, mean
 from bigmodel.search.plan import Plan
@@ -128,14 +128,10 @@ class Search:
 
     def close(self) -> None:
         """Leave the study for Optuna's own tools, as its dashboard; it is never read here."""
-        file, scratch = self._sweep.path / STUDY, self._sweep.path / f"{TEMPORARY}{STUDY}"
-        with contextlib.suppress(OSError, ValueError), _quiet():
-            for stale in file.parent.glob(f"{scratch.name}*"):  # and its lock, which would be waited for
-                stale.unlink()
+        with contextlib.suppress(OSError, ValueError), _quiet(), replacing(self._sweep.path / STUDY) as scratch:
             storages = self._optuna.storages
             storage = storages.JournalStorage(storages.journal.JournalFileBackend(str(scratch)))
             self._optuna.copy_study(from_study_name=_NAME, from_storage=self._storage, to_storage=storage)
-            scratch.rename(file)
 
     def _new(self, number: int) -> tuple[dict[str, float | str], int] | None:
         """A new trial's parameters, and how often they were drawn anew because an earlier trial has them; None where

@@ -24,7 +24,7 @@ from bigmodel.compose import (
     refuse_long,
 )
 from bigmodel.config import Config
-from bigmodel.errors import ConfigError, Interrupted
+from bigmodel.errors import ConfigError, Interrupted, StorageError
 from bigmodel.hydra_keys import is_hydras, refused_words
 from bigmodel.quoting import quoted
 from bigmodel.seed_axis import with_seeds
@@ -55,6 +55,8 @@ def sweep(overrides: Sequence[str], source: Source, trust: Sequence[str], stop: 
         if seeds is not None:
             overrides = with_seeds(int(seeds), overrides, int(first.tree["seed"]))
         own = hydra.get("sweep", {}).get("dir") not in _USUAL_PLACES
+        if own and not dry_run:
+            _refuse_link(Path(str(hydra["sweep"]["dir"])) / "multirun.yaml")
         with _directory(Path(first.tree["output_dir"]), dry_run, own) as directory:
             where = [] if own and not dry_run else [f"hydra.sweep.dir={quoted(str(directory))}"]
             kept = [text for text in overrides if not text.startswith("hydra.sweep.dir=") or not dry_run]
@@ -133,6 +135,12 @@ def _choices(overrides: Sequence[str], source: Source, trust: Sequence[str]) -> 
     if problems:
         raise ConfigError(*dict.fromkeys(problems))
     return choices
+
+
+def _refuse_link(file: Path) -> None:
+    """StorageError where Hydra, which writes this file by itself, would follow a link."""
+    if file.is_symlink() or (file.exists() and not file.is_file()):
+        raise StorageError(f"hydra.sweep.dir: {file} is no file of its own; remove it, or choose a new directory")
 
 
 def _ours(hydra: Mapping[str, Any], overrides: Sequence[str]) -> list[str]:

@@ -16,7 +16,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import signal
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -24,7 +23,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from bigmodel.durable import sync_directory, sync_file, write_json
+from bigmodel import durable
 from bigmodel.errors import ConfigError, DivergedError, Interrupted, StorageError
 from bigmodel.run_directory import Lock, sealed
 from bigmodel.sweep.engines import OWN
@@ -73,17 +72,20 @@ class State:
 
 
 class Sweep:
-    """A sweep's directory, locked while this object is in use."""
+    """A sweep's directory, locked while this object is in use, unless it is for looking alone."""
 
-    def __init__(self, path: Path, final: Path | None = None) -> None:
+    def __init__(self, path: Path, final: Path | None = None, to_write: bool = True) -> None:
         """Take an existing directory, of a sweep that is there or of one to be frozen. With its first `sweep.json`
         it becomes `final`: what is killed before leaves nothing that looks like a sweep.
 
         Raises:
             StorageError: another process runs this sweep, or `sweep.json` is damaged.
+            OSError: the directory holds a link where the sweep writes.
         """
         self.path, self._final = path, final
-        self.lock = _locked(path)
+        for name in ("jobs", "bases", "plots") if to_write else ():
+            durable.refuse_foreign_files(path / name)
+        self._lock = _locked(path) if to_write else None
         self.entries: dict[int, Entry] = {}
         self.trust: tuple[str, ...] = ()  # what the sweep was started with; whoever goes on with it grants it anew
         self.trials: int | None = None  # of a search: how many jobs there will be in the end
@@ -95,19 +97,28 @@ class Sweep:
             self._read()
 
     @property
+    def lock(self) -> Lock:
+        assert self._lock is not None, "the sweep is looked at alone"
+        return self._lock
+
+    def release(self) -> None:
+        """Let another process take the sweep up."""
+        if self._lock is not None:
+            self._lock.release()
+
+    @property
     def settings(self) -> Settings:
         assert self._settings is not None, "nothing was frozen yet"
         return self._settings
 
     def freeze(self, jobs: Iterable[tuple[Entry, str]], settings: Settings, trust: Sequence[str]) -> None:
         """Add jobs with their configs as YAML: from here on nothing that is edited elsewhere changes them."""
-        (self.path / "jobs").mkdir(exist_ok=True)
+        durable.own_folder(self.path / "jobs")
         for job, text in jobs:
             file = self.frozen(job.number)
-            file.write_text(sealed(text), encoding="utf-8")
-            sync_file(file)
+            durable.write_text(file, sealed(text))
             self.entries[job.number] = job
-        sync_directory(self.path / "jobs")
+        durable.sync_directory(self.path / "jobs")
         self.trust = tuple(trust)
         self.settle(settings)
 
@@ -117,10 +128,10 @@ class Sweep:
         self._share()
         entries = [asdict(job) for job in self.entries.values()]
         known = {"schema": 1, "settings": asdict(settings), "trust": self.trust, "trials": self.trials, "jobs": entries}
-        write_json(self.path / "sweep.json", known)
+        durable.write_json(self.path / "sweep.json", known)
         if self._final is not None:
             os.rename(self.path, self._final)
-            sync_directory(self._final.parent)
+            durable.sync_directory(self._final.parent)
             self.path, self._final = self._final, None
 
     @property
@@ -145,14 +156,14 @@ class Sweep:
         record = {"time": datetime.now().astimezone().isoformat(timespec="seconds"), "job": number, "event": event}
         line = json.dumps(record if code is None else record | {"code": code}) + "\n"
         new = not self._journal.exists()
-        with self._journal.open("ab+") as file:
+        with open(durable.open_own(self._journal, os.O_RDWR | os.O_APPEND), "ab+") as file:
             if file.tell() and not ends_whole(file.fileno(), file.tell()):
                 line = "\n" + line  # of a line that a kill has torn, nothing is kept
             file.write(line.encode())
             file.flush()
             os.fsync(file.fileno())
         if new:
-            sync_directory(self.path)
+            durable.sync_directory(self.path)
 
     def states(self, of: Collection[int] | None = None) -> dict[int, State]:
         """Of these jobs, else of all. A job that was running when everything was killed is interrupted."""
@@ -195,7 +206,7 @@ class Sweep:
         """Say so in the run, which knows only that it was stopped."""
         summary = self.summary(number)
         if summary.get("state") == "interrupted":
-            write_json(self.run_of(number) / "summary.json", summary | {"state": "pruned"})
+            durable.write_json(self.run_of(number) / "summary.json", summary | {"state": "pruned"})
 
     def look(self, number: int, state: State) -> None:
         """Bring what a job that runs has reached into its state, from the end of its `metrics.jsonl`."""
@@ -229,11 +240,11 @@ class Sweep:
 
     def _events(self) -> Iterator[dict[str, Any]]:
         with contextlib.suppress(OSError):
-            yield from records(self._journal.read_bytes())
+            yield from records(durable.read_bytes(self._journal, durable.LARGEST_LINES))
 
     def _read(self) -> None:
         try:
-            known = json.loads((self.path / "sweep.json").read_text(encoding="utf-8"))
+            known = json.loads(durable.read_text(self.path / "sweep.json"))
             how = known["settings"]
             if how.get("engine") == _FORMER_ENGINE:
                 how = how | {"engine": OWN, "options": {}}
@@ -244,7 +255,7 @@ class Sweep:
             self.trials = None if known.get("trials") is None else int(known["trials"])
             self._share()
         except (OSError, ValueError, TypeError, LookupError, RecursionError) as error:
-            self.lock.release()
+            self.release()
             raise StorageError(f"{self.path / 'sweep.json'}: damaged: {error}; start the sweep anew") from error
 
 
@@ -267,17 +278,6 @@ def shared(overrides: Iterable[Sequence[str]]) -> set[str]:
     return set.intersection(*sets) if len(sets) > 1 else set()
 
 
-def in_words(code: int) -> str:
-    """An exit code, or the signal it stands for."""
-    if code >= 0:
-        return f"exit code {code}"
-    try:
-        name = signal.Signals(-code).name
-    except ValueError:
-        name = f"signal {-code}"
-    return f"killed by {name}" + (", as the system does where memory runs out" if name == "SIGKILL" else "")
-
-
 def _locked(path: Path) -> Lock:
     """The sweep's lock; the jobs of one that was killed are given time to die, which those on a GPU need."""
     deadline = monotonic() + _PATIENCE_S
@@ -285,6 +285,6 @@ def _locked(path: Path) -> Lock:
         try:
             return Lock(path)
         except StorageError:
-            holder = (path / ".lock").read_text(encoding="utf-8").strip()
+            holder = durable.read_text(path / ".lock").strip()
             if monotonic() > deadline or Path(f"/proc/{holder}").exists():
                 raise

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import bigmodel
-from bigmodel.durable import write_json
+from bigmodel.durable import open_own, write_json
 from bigmodel.run_directory import redacted
 from bigmodel.sweep.torn import json_of
 
@@ -122,7 +122,7 @@ def main() -> None:
 def _process(facts: Mapping[str, Any], number: int) -> subprocess.Popen[bytes]:
     where = Path(facts["cwd"])
     path = os.pathsep.join([str(Path(bigmodel.__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])])
-    sink = os.open(where / facts["path"] / "jobs" / f"{number}.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    sink = open_own(where / facts["path"] / "jobs" / f"{number}.txt")
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # till the job is ready to be stopped in order
     try:
         process = subprocess.Popen(

@@ -89,8 +89,13 @@ def _locked(path: Path) -> bool:
         raise StorageError(f"{path}: cannot be locked: {error.strerror}; remove it") from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except BlockingIOError:
         os.close(descriptor)
         return False
+    except OSError as error:  # it would be waited for without end
+        os.close(descriptor)
+        raise StorageError(
+            f"{path}: cannot be locked ({error.strerror}); set BIGMODEL_GPU_LOCKS to a folder that has locks"
+        ) from error
     os.register_at_fork(after_in_child=lambda: os.close(descriptor))  # a data worker holds nothing
     return True

@@ -67,7 +67,7 @@ class HydraTask:
             overrides = {number: [*words] for number, words, _ in jobs}
             common = shared(overrides.values())
             for line in listing({number: [w for w in words if w not in common] for number, words in overrides.items()}):
-                say(line)
+                print(line)  # the command's answer, which must not be lost
             return [None] * len(overrides)
         if self._sweep is None:
             self._sweep = new(path, engine == OWN)
@@ -105,7 +105,7 @@ class HydraTask:
         texts = [config.open_yaml() for config in configs]
         trials = plan.trials(count(given["n_trials"]))
         for line in plan.listing(trials) if self.dry_run else ():
-            say(line)
+            print(line)  # the command's answer, which must not be lost
         for line in (*plan.fewer(count(given["n_trials"])), *(f"warning: {doubt}" for doubt in doubts)):
             say(line)
         if self.dry_run:
@@ -128,7 +128,7 @@ class HydraTask:
     def close(self) -> None:
         """Let another process take the sweep up."""
         if self._sweep is not None:
-            self._sweep.lock.release()
+            self._sweep.release()
 
     def _grant(self, config: Config) -> None:
         """Let the jobs read what their configs, which are the user's own, refer to in the environment."""

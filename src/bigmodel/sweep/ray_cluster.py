@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from bigmodel.durable import append_to
 from bigmodel.errors import ConfigError, Interrupted
 from bigmodel.sweep.elsewhere import Elsewhere, Starts, facts_for_elsewhere
 from bigmodel.sweep.engines import Ended
@@ -112,7 +113,7 @@ class RayJobs:
             word = first_line(error.cause or error)
         except errors.RayError:  # cancelled, or its machine is gone: it can go on from its checkpoint
             return Interrupted.exit_code
-        with contextlib.suppress(OSError), (self._path / "jobs" / f"{number}.txt").open("a", encoding="utf-8") as file:
+        with contextlib.suppress(OSError), append_to(self._path / "jobs" / f"{number}.txt") as file:
             file.write(f"error: {word}\n")
         return Interrupted.exit_code if number in self._stopping else 1
 

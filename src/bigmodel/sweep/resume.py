@@ -42,7 +42,7 @@ def resume(path: str, overrides: Sequence[str], given: Mapping[str, Any], trust:
         raise ConfigError(
             *(f"resume: {text}: a sweep goes on as it was frozen; {_MAY_CHANGE} may change" for text in refused)
         )
-    sweep = Sweep(existing(path))
+    sweep = Sweep(existing(path), to_write="dry_run=true" not in overrides)
     try:
         if "dry_run=true" in overrides:
             plain(sweep)
@@ -66,7 +66,7 @@ def resume(path: str, overrides: Sequence[str], given: Mapping[str, Any], trust:
                 run(sweep, workers, [*sweep.entries], trust, stop, search)
         return ending(sweep, stop, trust)
     finally:
-        sweep.lock.release()
+        sweep.release()
 
 
 def _settle(sweep: Sweep, given: Mapping[str, Any], changed: Mapping[str, Any]) -> None:

@@ -12,15 +12,16 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from bigmodel.durable import read_text
 from bigmodel.errors import Interrupted
 from bigmodel.guard import complain
 from bigmodel.quoting import resume_command, trust_words
 from bigmodel.results.leaderboard import leaderboard
 from bigmodel.search.outcome import found
 from bigmodel.search.plan import read
-from bigmodel.signals import Stop
+from bigmodel.signals import Stop, in_words
 from bigmodel.sweep import gpus
-from bigmodel.sweep.directory import FOR_GOOD, State, Sweep, in_words
+from bigmodel.sweep.directory import FOR_GOOD, State, Sweep
 from bigmodel.sweep.engines import Jobs
 from bigmodel.sweep.table import Watch, plain, say
 
@@ -165,7 +166,10 @@ def _modules(configs: Iterable[Path]) -> list[str]:
     """Modules that the jobs' own configs name; of others' only the slow ones that are known to be safe to share."""
     names = set[str]()
     for file in configs:
-        for line in file.read_text(encoding="utf-8").splitlines():
+        text = ""
+        with contextlib.suppress(OSError, ValueError):  # the job itself will tell
+            text = read_text(file)
+        for line in text.splitlines():
             key, _, target = line.strip().partition(": ")
             if key == "_target_" and target.startswith("bigmodel."):
                 module = target.rpartition(".")[0]

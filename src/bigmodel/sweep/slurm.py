@@ -18,6 +18,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any, Protocol
 
+from bigmodel.durable import append_to
 from bigmodel.errors import ConfigError, Interrupted
 from bigmodel.quoting import resume_command
 from bigmodel.sweep.elsewhere import Elsewhere, Starts, facts_for_elsewhere
@@ -149,7 +150,7 @@ class SlurmJobs:
             return None
         if number in self._stopping or not word.startswith((_KILLED_FOR_MEMORY, *_FAILED)):
             return _STOPPED  # cancelled, out of time, or its machine is gone: it can go on from its checkpoint
-        with (self._path / "jobs" / f"{number}.txt").open("a", encoding="utf-8") as file:
+        with append_to(self._path / "jobs" / f"{number}.txt") as file:
             logs = self._path / "jobs" / "slurm" / f"{name}_0_log.err"
             file.write(f"error: {word} without a word of its own; see {logs}\n")
         return -signal.SIGKILL if word.startswith(_KILLED_FOR_MEMORY) else 1

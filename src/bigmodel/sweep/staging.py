@@ -5,6 +5,7 @@ that looks like a sweep.
 from __future__ import annotations
 
 import contextlib
+import os
 import secrets
 import shutil
 from datetime import datetime
@@ -14,16 +15,21 @@ from time import time
 from bigmodel.durable import TEMPORARY
 from bigmodel.errors import ConfigError, StorageError
 from bigmodel.quoting import resume_command
-from bigmodel.run_directory import Lock, make_exactly
+from bigmodel.run_directory import Lock, make_exactly, user_name
 from bigmodel.sweep.directory import Sweep, is_sweep
 
 _STALE_S = 60.0  # after which a directory that is being frozen has surely been locked
 
 
 def free(output_dir: Path) -> Path:
-    """A name for a new sweep, `sweeps/<date>_<time>-<suffix>`, at which nothing is yet."""
+    """A name for a new sweep, `sweeps/<date>_<time>-<suffix>`, at which nothing is yet; in `sweeps-USER` where the
+    folder belongs to another user of `output_dir`.
+    """
+    folder = output_dir / "sweeps"
+    if folder.exists() and not os.access(folder, os.W_OK) and os.access(output_dir, os.W_OK):
+        folder = output_dir / f"sweeps-{user_name()}"
     while True:
-        path = output_dir / "sweeps" / f"{datetime.now():%Y-%m-%d_%H-%M-%S}-{secrets.token_hex(2)}"
+        path = folder / f"{datetime.now():%Y-%m-%d_%H-%M-%S}-{secrets.token_hex(2)}"
         if not path.exists():
             return path
 

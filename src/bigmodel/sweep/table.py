@@ -11,8 +11,8 @@ from typing import Any
 
 from bigmodel.hidden import hidden
 from bigmodel.listeners.lines import in_words as metric_in_words
+from bigmodel.signals import in_words as code_in_words
 from bigmodel.sweep.directory import State, Sweep
-from bigmodel.sweep.directory import in_words as code_in_words
 from bigmodel.tasks.metric_spec import from_summary
 
 _REFRESH_S = 0.5

@@ -9,13 +9,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from bigmodel.durable import open_regular, read_text
+
 _TAIL = 8192  # bytes of a file that are looked through for its last lines
 
 
 def json_of(path: Path) -> dict[str, Any]:
     """A file's keys; none where it is missing or holds something else."""
     with contextlib.suppress(OSError, ValueError, RecursionError):
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(read_text(path))
         if isinstance(value, dict):
             return value
     return {}
@@ -38,7 +40,7 @@ def records(text: bytes) -> Iterator[dict[str, Any]]:
 
 def last_bytes(path: Path) -> bytes:
     """Some kilobytes. Raises OSError."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL))
         return file.read()
 

@@ -14,6 +14,7 @@ import torch
 
 from bigmodel.commands import train
 from bigmodel.config import Config, from_frozen, from_yaml
+from bigmodel.durable import open_own, refuse_foreign_folder
 from bigmodel.errors import BigmodelError
 from bigmodel.guard import complain, guarded
 from bigmodel.signals import Stop
@@ -23,7 +24,7 @@ from bigmodel.sweep.gpus import Gpu, take
 def work(facts: Mapping[str, Any], number: int) -> int:
     """Train job `number`, from its last checkpoint if it has one. Returns its exit code."""
     jobs = Path(facts["path"]) / "jobs"
-    sink = os.open(jobs / f"{number}.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    sink = open_own(jobs / f"{number}.txt")
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     for stream in (1, 2):
         os.dup2(sink, stream)
@@ -48,6 +49,7 @@ class Start:
     def __init__(self, facts: Mapping[str, Any], number: int) -> None:
         sweep = Path(facts["path"])
         self.number, self.directory = number, sweep / str(number)
+        refuse_foreign_folder(self.directory)
         self._own = not facts.get("taken_up", True)
         self.begun = (self.directory / "config.yaml").is_file()
         if self.directory.exists() and not self.begun:  # it was killed before there was anything to go on from

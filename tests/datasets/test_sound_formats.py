@@ -1,0 +1,155 @@
+"""Wav files as recorders, phones and other programs write them, and the formats that soundfile decodes."""
+
+import builtins
+import math
+import struct
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from bigmodel.datasets import wav
+from bigmodel.datasets.audio_folder import audio_folder
+from bigmodel.datasets.mel import LogMel
+from bigmodel.datasets.spec_augment import SpecAugment
+from bigmodel.datasets.wav import read_sound, read_wav, resampled, write_wav
+from bigmodel.errors import DataError
+
+RATE = 8000
+WAVE = (0.5 * torch.sin(2 * math.pi * 440 * torch.arange(2000) / RATE)).numpy()
+GUID = b"\x00\x00\x00\x00\x10\x00\x80\x00\x00\xaa\x00\x38\x9b\x71"
+
+
+def chunk(name: bytes, content: bytes) -> bytes:
+    return name + struct.pack("<I", len(content)) + content + b"\0" * (len(content) % 2)
+
+
+def written(path, data, coding, bits, *, channels=1, extensible=False, valid=None, before=b"", size=None):
+    """A wav file, chunk by chunk; `size` is what the header promises."""
+    frame = channels * bits // 8
+    form = struct.pack("<HHIIHH", 0xFFFE if extensible else coding, channels, RATE, RATE * frame, frame, bits)
+    if extensible:
+        form += struct.pack("<HHI", 22, valid or bits, 4) + struct.pack("<H", coding) + GUID
+    head = chunk(b"data", data)
+    if size is not None:
+        head = b"data" + struct.pack("<I", size) + data
+    body = b"WAVE" + before + chunk(b"fmt ", form) + head
+    path.write_bytes(b"RIFF" + struct.pack("<I", len(body)) + body)
+    return path
+
+
+def pcm(bits):
+    codes = (WAVE.astype(np.float64) * (2 ** (bits - 1) - 1)).round().astype("<i8")
+    return codes.reshape(-1, 1).view(np.uint8)[:, : bits // 8].tobytes()
+
+
+@pytest.mark.parametrize("bits", [16, 24, 32])
+@pytest.mark.parametrize("extensible", [False, True])
+def test_extensible_wav_is_read_as_plain_wav_is(tmp_path, bits, extensible):
+    path = written(tmp_path / "a.WAV", pcm(bits), 1, bits, extensible=extensible, valid=min(bits, 20))
+    torch.testing.assert_close(read_wav(path, RATE), torch.from_numpy(WAVE), atol=2 / 2 ** (bits - 1) + 1e-6, rtol=0)
+
+
+@pytest.mark.parametrize(("bits", "kind"), [(32, "<f4"), (64, "<f8")])
+@pytest.mark.parametrize("extensible", [False, True])
+def test_floats_are_read_as_they_are(tmp_path, bits, kind, extensible):
+    path = written(tmp_path / "a.wav", (3 * WAVE).astype(kind).tobytes(), 3, bits, extensible=extensible)
+    torch.testing.assert_close(read_wav(path, RATE), torch.from_numpy(3 * WAVE))
+    stereo = np.stack([WAVE, -WAVE / 2], axis=1).astype(kind).tobytes()
+    path = written(tmp_path / "b.wav", stereo, 3, bits, channels=2, extensible=extensible)
+    torch.testing.assert_close(read_wav(path, RATE), torch.from_numpy(WAVE / 4), atol=1e-7, rtol=0)
+    path = written(tmp_path / "c.wav", np.full(9, np.nan).astype(kind).tobytes(), 3, bits)
+    with pytest.raises(DataError, match=r"c\.wav: not a readable wav file \(.*no finite numbers"):
+        read_wav(path, RATE)
+
+
+def test_other_chunks_are_passed_over_and_a_pipes_header_is_no_promise(tmp_path):
+    notes = chunk(b"LIST", b"INFOodd") + chunk(b"bext", bytes(600))
+    expected = read_wav(written(tmp_path / "a.wav", pcm(16), 1, 16), RATE)
+    assert read_wav(written(tmp_path / "b.wav", pcm(16), 1, 16, before=notes), RATE).equal(expected)
+    assert read_wav(written(tmp_path / "c.wav", pcm(16), 1, 16, size=0xFFFFFFFF), RATE).equal(expected)
+    with pytest.raises(DataError, match="cut short: 4000 bytes of sound, where its header promises 4002"):
+        read_wav(written(tmp_path / "d.wav", pcm(16), 1, 16, size=4002), RATE)
+
+
+@pytest.mark.parametrize("ending", [".flac", ".ogg", ".mp3", ".aiff", ".OPUS"])
+def test_what_soundfile_decodes(tmp_path, ending):
+    soundfile = pytest.importorskip("soundfile")
+    path, exact = tmp_path / f"a{ending}", ending in (".flac", ".aiff")
+    tone = np.sin(2 * np.pi * 440 * np.arange(16000) / 16000) / 2
+    kind = {"format": "OGG", "subtype": "OPUS"} if ending == ".OPUS" else {}
+    soundfile.write(path, np.stack([tone, tone / 2], axis=1), 16000, **kind)
+    sound = read_sound(path)
+    assert (sound.rate, sound.channels) == (16000, 2)
+    found, expected = read_wav(path, RATE)[1000:7000], torch.from_numpy(0.75 * tone[::2])[1000:7000].float()
+    assert exact or (found - expected).abs().mean() < 0.3  # what MP3 and Opus delay
+    if exact:
+        torch.testing.assert_close(found, expected, atol=2e-3, rtol=0)
+    else:
+        assert found.std().item() == pytest.approx(expected.std().item(), rel=0.1)
+
+
+def test_a_wav_in_another_coding_is_decoded_by_soundfile(tmp_path):
+    soundfile = pytest.importorskip("soundfile")
+    for coding in ("ULAW", "ALAW", "IMA_ADPCM"):
+        path = tmp_path / f"{coding}.wav"
+        soundfile.write(path, WAVE, RATE, subtype=coding)
+        assert (read_wav(path, RATE)[:2000] - torch.from_numpy(WAVE)).abs().mean() < 0.02
+
+
+@pytest.mark.parametrize("name", ["a.flac", "mu-law.wav"])
+def test_without_soundfile_it_is_said_how_to_get_it(tmp_path, name, monkeypatch):
+    path = tmp_path / name
+    path.write_bytes(b"fLaC" + bytes(100)) if name == "a.flac" else written(path, bytes(100), 7, 8)
+    found = builtins.__import__
+
+    def without(module, *rest, **more):
+        if module == "soundfile":
+            raise ModuleNotFoundError(module)
+        return found(module, *rest, **more)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(DataError, match=rf"{name}: .* needs soundfile; pip install 'bigmodel-train\[audio\]'"):
+        read_wav(path, RATE)
+
+
+@pytest.mark.parametrize(
+    "content", [b"fLaC" + bytes(500), b"OggS" + bytes(500), b"ID3\4" + bytes(500), b"hello, world"]
+)
+def test_a_damaged_one_is_named(tmp_path, content):
+    pytest.importorskip("soundfile")
+    (tmp_path / "a.flac").write_bytes(content)
+    with pytest.raises(DataError, match=r"a\.flac: not a readable sound file \(.+\); mend or remove it"):
+        read_wav(tmp_path / "a.flac", RATE)
+
+
+def test_what_is_too_long_is_refused_before_it_is_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(wav, "_MOST_SAMPLES", 1999)
+    with pytest.raises(DataError, match=r"2000 samples in 1 channels are too many"):
+        read_wav(written(tmp_path / "a.wav", pcm(16), 1, 16), RATE)
+    soundfile = pytest.importorskip("soundfile")
+    soundfile.write(tmp_path / "a.flac", WAVE, RATE)
+    with pytest.raises(DataError, match=r"2000 samples in 1 channels are too many"):
+        read_wav(tmp_path / "a.flac", RATE)
+
+
+def test_a_rate_that_is_a_prime_number_costs_no_more():
+    tone = torch.sin(2 * math.pi * 440 * torch.arange(999_983) / 999_983)
+    began = time.monotonic()
+    found = resampled(tone, 999_983, RATE)
+    assert time.monotonic() - began < 2
+    expected = torch.sin(2 * math.pi * 440 * torch.arange(len(found)) / RATE)
+    torch.testing.assert_close(found[200:-200], expected[200:-200], atol=5e-3, rtol=0)
+
+
+def test_a_folder_says_what_it_changed_of_the_sounds(tmp_path):
+    for name, rate in (("low/a.wav", 8000), ("low/b.WAV", 16000), ("high/c.wav", 16000)):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        write_wav(tmp_path / name, torch.rand(rate // 4) / 2, rate)
+    mel = LogMel(mels=8, window=64)
+    data = audio_folder(str(tmp_path), frames=5, features=mel, val_fraction=0.0, augment=SpecAugment())
+    assert len(data.splits["train"][1]) == 3
+    assert "2 sounds brought from 16000 to 8000 Hz" in data.summary
+    assert "3 sounds cut after 0.05 s" in data.summary
+    assert "averaged" not in data.summary
