@@ -21,9 +21,11 @@ from bigmodel.optim.groups import scale_rates
 from bigmodel.precision import settle
 from bigmodel.settings import Train
 from bigmodel.targets import build
+from bigmodel.tasks.number_defaults import number_defaults, unfit_target
 from bigmodel.words import first_line, printable
 
 _MOST_STEPS = 1e15
+DEFAULT_BATCH_SIZE = 64
 _STATELESS = {"bigmodel", "torch", "torchvision"}  # but for their buffers
 
 
@@ -39,11 +41,13 @@ class Parts:
     job: Job
     plan: Plan
     initial: Sequence[str]  # where the first weights came from, in words
+    adjusted: Sequence[str] = ()  # settings that nobody made and others decide, in words
 
     @property
     def notes(self) -> list[str]:
-        """What the dataset says that it guessed, dropped or changed."""
-        return [printable(f"note: {line}") for line in self.dataset.notes] if isinstance(self.dataset, Noting) else []
+        """What settings nobody made became, and what the dataset says that it guessed, dropped or changed."""
+        told = self.dataset.notes if isinstance(self.dataset, Noting) else []
+        return [printable(f"note: {line}") for line in (*self.adjusted, *told)]
 
 
 def assemble(config: Config, fresh: bool = True) -> Parts:
@@ -56,21 +60,26 @@ def assemble(config: Config, fresh: bool = True) -> Parts:
         ConfigError: parts do not fit together; all reasons at once.
         DataError: the data is missing or damaged.
     """
+    nobody_set_it = config.tree["batch_size"] is None
+    config, adjusted = _adjusted(config)
     tree, trust = config.tree, config.trust
     device: Device = build("device", tree["device"], trust)
     device.prepare()
     dataset: Dataset = build("dataset", tree["dataset"], trust)
+    if (unfit := unfit_target(tree, dataset.facts)) is not None:
+        raise ConfigError(unfit)
     facts = {f"dataset.{key}": value for key, value in dataset.facts.items() if key in tree["dataset"]}
     config = config.with_facts({**facts, "device.threads": device.threads})
     tree, settings = config.tree, Train(**config.tree)
-    if settings.accumulate > settings.batch_size:
-        raise ConfigError(f"accumulate: a batch of {settings.batch_size} has no {settings.accumulate} pieces")
+    batch_size = settings.batch_size or DEFAULT_BATCH_SIZE
+    if settings.accumulate > batch_size:
+        raise ConfigError(f"accumulate: a batch of {batch_size} has no {settings.accumulate} pieces")
     _agree(config, dataset)
     task: Task = build("task", tree["task"], trust)
     _hold_mixing(dataset, task)
     how = Reading(
         device.torch_device,
-        settings.batch_size,
+        batch_size,
         settings.seed,
         resident_bytes=settings.resident_gb * 1e9,
         workers=settings.workers,
@@ -78,8 +87,15 @@ def assemble(config: Config, fresh: bool = True) -> Parts:
         overfit_batch=settings.overfit_batch,
     )
     data = dataset.open(how)
-    if settings.batch_size > data.splits["train"]:
-        raise ConfigError(f"batch_size: {settings.batch_size} is more than the {data.splits['train']} training samples")
+    size = data.splits["train"]
+    if nobody_set_it and settings.accumulate <= size < batch_size:
+        adjusted.append(f"batch_size={size}, not {batch_size}: there are no more training samples")
+        config = config.with_facts({"batch_size": size})
+        tree, settings, batch_size = config.tree, Train(**config.tree), size
+        how = replace(how, batch_size=size)
+        data = dataset.open(how)
+    if batch_size > size:
+        raise ConfigError(f"batch_size: {batch_size} is more than the {size} training samples")
     if settings.epochs * data.steps_per_epoch > _MOST_STEPS:
         raise ConfigError(f"epochs: {settings.epochs:g} epochs are more than {_MOST_STEPS:g} steps")
     device.seed(settings.seed, "initialisation")
@@ -88,7 +104,7 @@ def assemble(config: Config, fresh: bool = True) -> Parts:
         node["pretrained"] = None
     model = build("model", node, trust).to(device.torch_device)
     if fresh:
-        _hold_model(model, task, dataset.example(min(2, settings.batch_size)), device)
+        _hold_model(model, task, dataset.example(min(2, batch_size)), device)
     settle(device, model, task, dataset.example)
     if device.channels_last is True:
         data = dataset.open(replace(how, channels_last=True))  # opening reads nothing yet
@@ -113,7 +129,15 @@ def assemble(config: Config, fresh: bool = True) -> Parts:
         clip_norm=settings.clip_norm,
         ema=settings.ema,
     )
-    return Parts(config, settings, device, dataset, data, job, _plan(settings, data, task), [*notes, *scaled])
+    return Parts(config, settings, device, dataset, data, job, _plan(settings, data, task), [*notes, *scaled], adjusted)
+
+
+def _adjusted(config: Config) -> tuple[Config, list[str]]:
+    """The config with the defaults that depend on others, and lines about them."""
+    changed, lines = number_defaults(config.tree)
+    if config.tree["batch_size"] is None:
+        changed["batch_size"] = DEFAULT_BATCH_SIZE
+    return (config.with_facts(changed) if changed else config), lines
 
 
 def optimizers_of(config: Config, model: nn.Module, **changed: Any) -> tuple[list[torch.optim.Optimizer], list[str]]:

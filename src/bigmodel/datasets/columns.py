@@ -38,6 +38,7 @@ class Table(Sequence["Row"]):
         self._columns, self._parsed = list(columns), parsed
         self._count = len(columns[0]) if columns else 0
         self._texts: dict[str, list[str]] = {}
+        self._numbers: dict[str, tuple[NDArray[np.float64], dict[int, str]]] = {}
 
     def __len__(self) -> int:
         return self._count
@@ -63,10 +64,12 @@ class Table(Sequence["Row"]):
 
     def numbers(self, column: str) -> tuple[NDArray[np.float64], dict[int, str]]:
         """The values of a column as numbers, NaN where they are missing or wrong, and what is wrong, by row."""
-        found = self._columns[self.columns[column]]
-        values = self._cast(found)
-        if values is not None:
-            return values, {}
+        if column not in self._numbers:
+            values = self._cast(self._columns[self.columns[column]])
+            self._numbers[column] = self._closely(column) if values is None else (values, {})
+        return self._numbers[column]
+
+    def _closely(self, column: str) -> tuple[NDArray[np.float64], dict[int, str]]:
         numbers, problems = np.full(self._count, math.nan), {}
         for row, text in enumerate(self.texts(column)):
             if text:
@@ -93,6 +96,11 @@ class Table(Sequence["Row"]):
             if error is not None:
                 found[row] = str(error)
         return found
+
+    def written(self, row: int, column: str) -> str:
+        """A value as the file has it, even where it stands for none."""
+        value = self._columns[self.columns[column]][row].as_py()
+        return "" if value is None else str(value).strip()
 
     def wrong(self, row: int, column: str, what: str) -> DataError:
         """What is wrong with a value, as an error that names the place."""
@@ -153,6 +161,10 @@ class Row:
     @property
     def columns(self) -> Mapping[str, int]:
         return self.table.columns
+
+    def fault(self, columns: Sequence[str]) -> DataError | None:
+        """What is wrong with the number of its fields, for one who asks for these columns."""
+        return next((error for column in columns if (error := self.table.fault(self.index, column))), None)
 
     def text(self, column: str) -> str:
         """The value of a column, empty where it is missing.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -34,16 +34,20 @@ class Tables:
         categories: Mapping[str, Sequence[str]],
         target: str,
         columns: Sequence[str] | None,
-        separator: str,
+        separator: str | None,
         comment: str | None,
         strip: str,
         missing: Sequence[str],
         classes: Sequence[str] | None = None,
         target_mean: float = 0.0,
         target_std: Positive = 1.0,
+        dates: Mapping[str, str | None] | None = None,
+        encoding: str | None = None,
+        decimal: Literal[".", ","] = ".",
+        header: bool | None = None,
     ) -> None:
-        self._encoding = Encoding(numbers, mean, std, categories)
-        self._format = rows.Format(columns, separator, comment, strip, missing)
+        self._encoding = Encoding(numbers, mean, std, categories, dates or {})
+        self._format = rows.Format(columns, separator, comment, strip, missing, True, encoding, decimal, header)
         self._target, self._classes, self._mean, self._std = target, classes, target_mean, target_std
         self._read: dict[str, rows.Row] = {}
 
@@ -83,6 +87,6 @@ class Tables:
         yield from columns("row", sources, [self._target], ((source, [answer["value"]]) for source, answer in answered))
 
     def example(self, count: int, generator: torch.Generator) -> Tensor:
-        numbers = torch.randn(count, len(self._encoding.numbers), generator=generator)
+        numbers = torch.randn(count, len(self._encoding.features), generator=generator)
         codes = [torch.randint(n, (count, 1), generator=generator) for n in self._encoding.cardinalities]
         return torch.cat([numbers, *codes], 1)
