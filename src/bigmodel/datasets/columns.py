@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -50,6 +50,18 @@ class Table(Sequence["Row"]):
 
     def __iter__(self) -> Iterator[Row]:
         return (Row(self, row) for row in range(self._count))
+
+    def last(self, count: int) -> Table:
+        """A table of its last rows."""
+        first = max(0, self._count - count)
+        parsed = replace(
+            self._parsed,
+            line=lambda row: self._parsed.line(first + row),
+            bad={row - first: what for row, what in self._parsed.bad.items() if row >= first},
+            short={row - first: length for row, length in self._parsed.short.items() if row >= first},
+        )
+        columns = [column.slice(first) for column in self._columns]
+        return Table(self.file, [*self.columns], columns, self.format, parsed, self.notes)
 
     def place(self, row: int) -> str:
         """`file:line`, or `file:row` where the file has no lines."""

@@ -10,6 +10,7 @@ from bigmodel.datasets.moments import looks_like_dates, suggested
 from bigmodel.words import clip
 
 _FEW = 20  # values that can be categories whatever the number of rows
+_SMALL = 5  # rows, of which nothing can be said
 _MOSTLY = 0.9  # share of values that must be numbers, for the others to be mistakes
 _BOOLEANS = ({"true", "false"}, {"yes", "no"}, {"t", "f"}, {"y", "n"}, {"on", "off"})
 _CLASSES = 20  # whole numbers, from 0 or 1 on, that are classes when they are the target
@@ -38,7 +39,7 @@ class Roles:
             )
             if names
         ]
-        why = "; ".join(f"{name} ({reason})" for name, reason in self.ignored.items())
+        why = "; ".join(f"{name or repr(name)} ({reason})" for name, reason in self.ignored.items())
         ignored = [f"not used: {clip(why, 400)}"] if why else []
         return [f"columns by role, inferred: {line}" for line in [*lines, *ignored]]
 
@@ -77,7 +78,7 @@ def _place(table: Table, name: str, roles: Roles, time_format: str | None) -> No
         roles.dates[name] = time_format
     elif forms:
         roles.ignored[name] = f"dates that are not ISO; dataset.time_format={forms[0]!r} reads them"
-    elif len(distinct) <= max(_FEW, len(there) // 2):
+    elif len(distinct) <= max(_FEW, len(there) // 2) and (len(distinct) < len(there) or len(there) < _SMALL):
         roles.categories.append(name)
     else:
         roles.ignored[name] = "texts, nearly all different"

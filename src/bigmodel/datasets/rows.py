@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["SHOWN", "STDIN", "SUFFIXES", "Format", "Row", "Table", "find", "read", "refuse", "sorted_labels"]
 
 _TYPED = structured.PARQUET | structured.ARROW | structured.JSON | structured.JSON_LINES
+_SEPARATORS = {";": "semicolon", "\t": "tab", "|": "pipe", ",": "comma"}
 SUFFIXES = frozenset({".csv", ".data", ".test", ".tsv", ".txt"}) | _TYPED
 
 
@@ -61,6 +62,9 @@ def read(file: str | Path, form: Format, needed: Iterable[str] = ()) -> Table:
     except ImportError as error:
         raise DataError(f"{file}: tables need pyarrow; pip install pyarrow") from error
     place = f"{file}:{parsed.header_line}" if parsed.header_line else str(file)
+    if len(parsed.names) == 1 and (other := _other_separator(parsed.names[0])) is not None and not form.columns:
+        shown = clip(parsed.names[0], 100)
+        raise DataError(f"{place}: is one column, '{shown}'; are fields separated otherwise? dataset.separator={other}")
     names, columns, notes = _distinct(parsed, place, wanted)
     lacking = [name for name in wanted if name not in names]
     if lacking:
@@ -126,14 +130,14 @@ def _known(names: Sequence[str], form: Format, lacking: Sequence[str]) -> str:
     alike = [name for name in names if name.strip().lower() == lacking[0].strip().lower()]
     if alike:
         return f"{shown}; did you mean '{alike[0]}'?"
-    if len(names) == 1:
-        other = next((one for one in (";", "\t", "|", ",") if one in names[0]), None)
-        if other is not None:
-            spelled = "tab" if other == "\t" else f"'{other}'"
-            return f"{shown}; are they separated otherwise? dataset.separator={spelled}"
     if form.columns is None and form.header is None:
         return f"{shown}; if the first line is a row, name them: dataset.columns=[...]"
     return shown
+
+
+def _other_separator(name: str) -> str | None:
+    """What else may stand between fields, as it can be typed, where a whole line was taken for a column's name."""
+    return next((spelled for one, spelled in _SEPARATORS.items() if one in name), None)
 
 
 def refuse(problems: Sequence[str], file: str | Path) -> None:
