@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from bigmodel.config import Config
+from bigmodel.datasets.locations import settled
 from bigmodel.device import Device
 from bigmodel.errors import BigmodelError, ConfigError
 from bigmodel.failures import out_of_memory_in_words, unrepeatable_in_words
@@ -65,6 +66,10 @@ def assemble(config: Config, fresh: bool = True) -> Parts:
     tree, trust = config.tree, config.trust
     device: Device = build("device", tree["device"], trust)
     device.prepare()
+    if moved := settled(tree["dataset"], tree["data_dir"]):
+        config = config.with_facts(moved)
+        adjusted += [f"{key}={value}, in data_dir" for key, value in moved.items()]
+        tree = config.tree
     dataset: Dataset = build("dataset", tree["dataset"], trust)
     if (unfit := unfit_target(tree, dataset.facts)) is not None:
         raise ConfigError(unfit)

@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 
 from bigmodel.datasets.labelled_rows import Row, questions, table
-from bigmodel.datasets.rows import refuse, sorted_labels
+from bigmodel.datasets.rows import find, refuse, sorted_labels
 from bigmodel.datasets.splits import held_out
 from bigmodel.datasets.tensors import TensorDataset, fingerprint
 from bigmodel.datasets.tokenizers import Bytes, Tokenizer, learned_words
@@ -20,7 +20,7 @@ from bigmodel.ranges import BelowOne, PositiveInt
 
 __all__ = ["labelled_text"]
 
-_FOLDERS = (".", "text", "shared/text")  # of data_dir
+_FOLDERS = ("", "text/", "shared/text/")  # of data_dir
 _KINDS = {
     "class": "bigmodel.predicting.sentences.Sentences",
     "hidden_token": "bigmodel.predicting.hidden_tokens.HiddenTokens",
@@ -110,9 +110,4 @@ def _rows(file: Path, text_column: Sequence[str], label_column: str) -> list[Row
 
 
 def _found(data_dir: str, key: str, name: str, source: str | None) -> Path:
-    places = [Path(data_dir).expanduser().absolute() / folder / Path(name).expanduser() for folder in _FOLDERS]
-    found = next((path for path in places if path.is_file()), None)
-    if found is None:
-        where = f"; get it from {source}" if source else ""
-        raise DataError(f"dataset.{key}: there is no '{name}' in '{data_dir}', nor in its folder text{where}")
-    return found
+    return find(data_dir, name, key, source, _FOLDERS)

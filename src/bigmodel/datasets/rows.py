@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from bigmodel.datasets import structured
 from bigmodel.datasets.columns import Row, Table
+from bigmodel.datasets.locations import find
 from bigmodel.datasets.table_bytes import STDIN
 from bigmodel.datasets.table_format import SHOWN, Format, Parsed
 from bigmodel.errors import DataError
@@ -23,21 +23,6 @@ __all__ = ["SHOWN", "STDIN", "SUFFIXES", "Format", "Row", "Table", "find", "read
 _TYPED = structured.PARQUET | structured.ARROW | structured.JSON | structured.JSON_LINES
 _SEPARATORS = {";": "semicolon", "\t": "tab", "|": "pipe", ",": "comma"}
 SUFFIXES = frozenset({".csv", ".data", ".test", ".tsv", ".txt"}) | _TYPED
-
-
-def find(root: str, name: str, key: str, source: str | None) -> Path:
-    """The file of this name in the folder, or in one up to two below it.
-
-    Raises:
-        DataError: there is none; `source` says where it is to be had.
-    """
-    folder = Path(root).expanduser().absolute()
-    for pattern in ("", "*/", "*/*/"):
-        found = sorted(folder.glob(f"{pattern}{glob.escape(name)}")) if not Path(name).is_absolute() else [Path(name)]
-        if found and found[0].is_file():
-            return found[0]
-    where = f"; it is to be had from {source}" if source else ""
-    raise DataError(f"dataset.{key}: there is no '{name}' in {folder} or in a folder up to two below it{where}")
 
 
 def read(file: str | Path, form: Format, needed: Iterable[str] = ()) -> Table:
