@@ -122,8 +122,6 @@ class Table(Sequence["Row"]):
         import pyarrow
         from pyarrow import compute
 
-        if " " not in self.format.strip:  # blanks behind a separator are never part of a value
-            column = compute.utf8_ltrim(column, " ")
         if self.format.strip:
             column = compute.utf8_trim(column, self.format.strip)
         missing = [value for value in self.format.missing if value]
