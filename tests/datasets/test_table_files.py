@@ -190,7 +190,7 @@ def test_standard_input_may_begin_with_a_mark(monkeypatch: pytest.MonkeyPatch) -
 _PIECES = st.sampled_from(["a", " ", '"', '""', ",", "\n", "\r\n", "é", "#", '"a"', '"b,c"', ',"q\nr"', "\n\n", ' "z"'])
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.lists(_PIECES, max_size=20), st.integers(1, 3))
 def test_rows_and_lines_are_those_of_the_strict_reader(pieces: list[str], width: int) -> None:
     """Python's csv, cell for cell: what it refuses is refused, what it reads is read, on the same lines."""

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from bigmodel.datasets.moments import looks_like_dates, moments
+from bigmodel.datasets.moments import looks_like_dates, moments, suggested
 from bigmodel.datasets.rows import Row, Table, refuse
 from bigmodel.datasets.table_checks import usable
 from bigmodel.errors import ConfigError, DataError
@@ -105,9 +105,10 @@ def _values(
     for name in columns:
         values, wrong = table.numbers(name)
         values = np.where(np.isin(values, list(sentinels)), math.nan, values)
+        first = table.texts(name)[:1] if wrong else []
+        dates = looks_like_dates(first) or bool(suggested(first))
         for row, what in wrong.items():
-            date = "; a column of dates is named as dataset.time" if looks_like_dates(table.texts(name)[:1]) else ""
-            add(row, name, f"{what}{date}")
+            add(row, name, f"{what}{'; a column of dates is named as dataset.time' if dates else ''}")
         if missing == "refuse":
             for row in np.flatnonzero(np.isnan(values)).tolist():
                 if row not in wrong:

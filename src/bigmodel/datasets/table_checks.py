@@ -12,6 +12,7 @@ from bigmodel.datasets.rows import SHOWN, Row, Table
 from bigmodel.errors import DataError
 
 WAY_OUT = "dataset.broken=skip leaves such rows out"
+_MOSTLY = 0.5  # of the rows: if more are bad, a setting is wrong, or the file
 _COLUMNS = 20  # of which a report shows a problem each
 
 
@@ -65,7 +66,9 @@ def usable(table: Table, found: Mapping[int, tuple[str, str]]) -> tuple[list[Row
     """
     problems = [found[row] for row in sorted(found)]
     if problems and table.format.broken == "refuse":
-        raise DataError(*report(problems, table.file))
+        raise DataError(*report(problems, table.file, WAY_OUT))
+    if len(problems) > _MOSTLY * len(table):
+        raise DataError(*report(problems, table.file, f"{len(problems):,} of {len(table):,} rows are too many to skip"))
     rows = [row for row in table if row.index not in found]
     skipped = [*table.skipped, *(what for _, what in problems)]
     if not rows:
@@ -76,7 +79,7 @@ def usable(table: Table, found: Mapping[int, tuple[str, str]]) -> tuple[list[Row
     ] if skipped else []
 
 
-def report(problems: Sequence[tuple[str, str]], file: str) -> list[str]:
+def report(problems: Sequence[tuple[str, str]], file: str, hint: str) -> list[str]:
     """Lines for the first few problems, one of each column at least, and how many more there are."""
     counts = Counter(column for column, _ in problems)
     firsts = {column: place for place, (column, _) in reversed([*enumerate(problems)])}
@@ -84,7 +87,7 @@ def report(problems: Sequence[tuple[str, str]], file: str) -> list[str]:
     rest = (place for place in range(len(problems)) if place not in shown)
     shown |= {place for place, _ in zip(rest, range(SHOWN - len(shown)), strict=False)}
     lines = [problems[place][1] for place in sorted(shown)]
-    lines[-1] += f"; {WAY_OUT}"
+    lines[-1] += f"; {hint}"
     if len(shown) < len(problems):
         of = ", ".join(f"{name} {count:,}" for name, count in counts.most_common(_COLUMNS) if name)
         lines.append(
