@@ -39,12 +39,42 @@ def _one(name: str, file: str, old: str, new: str, *tests: str) -> Mutation:
 
 
 SWEEPS = "tests/faults/test_sweeps.py"
+DAMAGE = "tests/test_resume_damage.py"
 CHECKPOINT, ARCHIVE, DAMAGED = (
     "tests/test_checkpoint.py",
     "tests/test_archive.py",
     "tests/faults/test_damaged_checkpoints.py",
 )
+FOLDERS, PIXELS = "tests/datasets/test_class_folders.py", "tests/datasets/test_pixels.py"
 MUTATIONS = (
+    _one(
+        "a program that trains keeps torch's random numbers",
+        "commands/in_process.py",
+        "        torch.set_rng_state(random_state)\n",
+        "",
+        "tests/test_python.py::test_a_run_leaves_the_process_as_it_was",
+    ),
+    _one(
+        "a program that trains keeps its handler of interrupts",
+        "commands/in_process.py",
+        "        signal.signal(signal.SIGINT, before)\n",
+        "        pass\n",
+        "tests/test_python.py::test_a_run_leaves_the_process_as_it_was",
+    ),
+    _one(
+        "an option of predict that there is none of is refused",
+        "inference.py",
+        "checked_options(asked | unknown)",
+        "checked_options(asked)",
+        "tests/test_python.py::test_a_wrong_option_is_refused",
+    ),
+    _one(
+        "trials of a rate begin with the same weights",
+        "range_test.py",
+        "        parts.job.model.load_state_dict(first_weights)\n",
+        "",
+        "tests/commands/test_finders.py::test_trials_begin_alike",
+    ),
     _one(
         "a momentum read from a file keeps its own layout",
         "job.py",
@@ -101,8 +131,8 @@ MUTATIONS = (
     _one(
         "pruning takes the best",
         "checkpoint.py",
-        "if int(path.name[5:]) != also:",
-        "if True:",
+        "if path not in kept and int(path.name[5:]) != also:",
+        "if path not in kept:",
         f"{CHECKPOINT}::test_pruning_keeps_two_at_least_and_the_best",
     ),
     _one(
@@ -150,10 +180,87 @@ MUTATIONS = (
     _one(
         "metrics are not cut on resume",
         "run_directory.py",
-        'whole = line.endswith(b"\\n") and event["step"] <= step and event["split"] != "test"',
-        "whole = event is not None",
+        'elif record["step"] <= step and record["split"] != "test":',
+        "else:",
         "tests/test_properties.py::test_metrics_are_cut_at_the_step",
         "tests/test_resume.py::test_from_every_step_of_two_epochs",
+    ),
+    _one(
+        "a last line of metrics without its end is kept",
+        "run_directory.py",
+        '        if not line.endswith(b"\\n"):\n            break\n',
+        "",
+        f"{DAMAGE}::test_a_last_line_without_its_end_is_not_continued",
+    ),
+    _one(
+        "a damaged line of metrics takes what follows with it",
+        "run_directory.py",
+        "            damaged.append(number)\n",
+        "            damaged.append(number)\n            break\n",
+        f"{DAMAGE}::test_a_damaged_line_costs_itself_alone_and_is_told",
+    ),
+    _one(
+        "metrics are not held against the checkpoint",
+        "listeners/totals.py",
+        "if state is None or state == self.state():",
+        "if True:",
+        f"{DAMAGE}::test_a_changed_number_is_told",
+    ),
+    _one(
+        "what a run reached before it was resumed is not in its summary",
+        "commands/train.py",
+        '    warnings += totals.restore(records, saves.restored.get("metrics"))\n',
+        "",
+        "tests/test_resume.py::test_a_finished_run_resumes_to_itself",
+    ),
+    _one(
+        "config.yaml is not held against the checkpoint",
+        "resume.py",
+        "        if refusal or (key in _GROWS and changed_in_file):",
+        "        if False:",
+        f"{DAMAGE}::test_a_config_that_is_not_the_runs_is_refused",
+    ),
+    _one(
+        "the hash of config.yaml is not looked at",
+        "run_directory.py",
+        "return sealed(text) == text if seals else None",
+        "return None",
+        f"{DAMAGE}::test_before_the_first_save_nothing_but_the_hash_can_tell",
+    ),
+    _one(
+        "pointers are written before the checkpoint",
+        "checkpoint.py",
+        '    path = save(root, step, tensors, state, passing)\n    settle(root, step, state["best"], keep)\n',
+        '    settle(root, step, state["best"], keep)\n    path = save(root, step, tensors, state, passing)\n',
+        f"{CHECKPOINT}::test_what_points_at_a_checkpoint_follows_it",
+    ),
+    _one(
+        "data workers keep the lock",
+        "run_directory.py",
+        "        os.register_at_fork(after_in_child=self._file.close)",
+        "        pass",
+        "tests/test_resume.py::test_a_data_worker_that_outlives_its_parent_holds_no_lock",
+    ),
+    _one(
+        "what a stopped run has saved displaces what was due",
+        "checkpoint.py",
+        "counted = [path for path in known if not _is_passing(path)]",
+        "counted = known",
+        f"{DAMAGE}::test_what_a_stopped_run_has_saved_displaces_nothing",
+    ),
+    _one(
+        "the average of the weights is not warmed up",
+        "job.py",
+        "return min(decay, (1 + step) / (10 + step))",
+        "return decay",
+        "tests/test_train.py::test_ema_soon_forgets_the_random_start",
+    ),
+    _one(
+        "device=auto measures",
+        "precision.py",
+        "    if None in (device.precision, device.channels_last):\n        _settle_by_rule(device, model, narrow)\n",
+        '    device.precision, device.channels_last = device.precision or "auto", "auto"\n',
+        "tests/test_precision.py::test_null_is_settled_by_rule",
     ),
     _one(
         "randomness is not keyed by the step",
@@ -264,6 +371,62 @@ MUTATIONS = (
         'return misfit(value, arguments[0]) or (None if arguments[1].holds(value) else f"a number {arguments[1]}")',
         "return misfit(value, arguments[0])",
         "tests/test_properties.py",
+    ),
+    _one(
+        "a folder that is linked twice is read twice",
+        "datasets/folder_walk.py",
+        "    seen.add(real)\n",
+        "",
+        f"{FOLDERS}::test_links_are_followed_once_and_never_in_a_circle",
+    ),
+    _one(
+        "names of splits are classes",
+        "datasets/split_names.py",
+        "_NAMES.get(plain)",
+        "None",
+        f"{FOLDERS}::test_the_usual_names_of_splits_are_no_classes",
+    ),
+    _one(
+        "broken pictures are found one by one, while training",
+        "datasets/class_folders.py",
+        "    if check is None:\n",
+        "    if check:\n",
+        f"{FOLDERS}::test_all_broken_pictures_are_listed_before_anything_begins",
+    ),
+    _one(
+        "deep values are cut off at 255",
+        "datasets/pixels.py",
+        "        if is_deep(image.mode):\n",
+        "        if image.mode == '':\n",
+        f"{PIXELS}::test_deep_values_keep_all_their_levels",
+    ),
+    _one(
+        "hidden colours show through",
+        "datasets/pixels.py",
+        "image.has_transparency_data:",
+        "image.mode == '':",
+        f"{PIXELS}::test_a_shape_drawn_only_in_alpha_is_seen",
+    ),
+    _one(
+        "prediction forgets how pictures were read",
+        "datasets/images.py",
+        "            **self.rules.about(),\n",
+        "",
+        f"{PIXELS}::test_deep_values_keep_all_their_levels",
+    ),
+    _one(
+        "a frozen norm goes on to move",
+        "models/frozen_norms.py",
+        "            object.__setattr__(module,",
+        "            print(module,",
+        "tests/models/test_frozen_norms.py",
+    ),
+    _one(
+        "the order is balanced by nothing",
+        "order.py",
+        "    quotas[more] += 1\n",
+        "",
+        "tests/test_properties.py::test_a_balanced_epoch_has_every_class_equally_often",
     ),
 )
 

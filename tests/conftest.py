@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import gc
 import hashlib
 import io
@@ -131,6 +132,31 @@ def fingerprint(run: Path) -> dict[str, str]:
     newest = max((run / "checkpoints").glob("step-*"))
     files = sorted(newest.glob("*.safetensors"))
     return {f"{newest.name}/{file.name}": hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+
+
+def contents(run: Path) -> dict[str, Any]:
+    """All that a run has left, by file, without what differs between two runs of one command: times and places.
+
+    That the times are there, as numbers, is part of it.
+    """
+    return {
+        str(path.relative_to(run)): _content(path)
+        for path in sorted(run.rglob("*"))
+        if path.is_file() and path.name not in (".lock", "train.log")
+    }
+
+
+def _content(path: Path) -> Any:
+    if path.name == "metrics.jsonl":
+        return records(path.parent)
+    if path.name == "metrics.csv":
+        with path.open(newline="", encoding="utf-8") as file:
+            return [{key: text for key, text in row.items() if key not in _TIMES} for row in csv.DictReader(file)]
+    if path.name in ("summary.json", "environment.json"):
+        found = json.loads(path.read_text(encoding="utf-8"))
+        places = ("directory", "time", "command", "git")
+        return {key: type(value) if key in _TIMES else value for key, value in found.items() if key not in places}
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def is_quiet(answer: Answer, *, code: int) -> list[str]:

@@ -25,6 +25,7 @@ EACH: dict[str, Augment] = {
     "cutout": Augment(cutout=3),
     "mixup": Augment(mixup=0.3),
     "cutmix": Augment(cutmix=1.0),
+    "random_resized_crop": Augment(random_resized_crop=0.3),
 }
 IMAGE = torch.arange(1, 193, dtype=torch.uint8).view(1, 3, 8, 8)
 seeds = st.integers(0, 2**63 - 1)
@@ -76,7 +77,7 @@ def test_it_differs_by_step_seed_and_image(name: str) -> None:
 def test_one_draws_the_same_whatever_else_is_on(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """What reaches the functions: masks, and generators and weights by their next numbers."""
     drawn: dict[str, list[Any]] = {}
-    for function in ("flip", "crop", "colour", "cutout", "mixup", "cutmix"):
+    for function in ("flip", "crop", "random_resized_crop", "colour", "cutout", "mixup", "cutmix"):
 
         def noting(images: Tensor, *rest: Any, function: str = function) -> Any:
             numbers = [x for x in rest if isinstance(x, float)]
@@ -264,3 +265,26 @@ def test_what_does_not_fit_the_images_is_named(
     augment: Augment, shape: tuple[int, ...], classes: int, wrong: list[str]
 ) -> None:
     assert [line.partition(":")[0] for line in augment.misfits(shape, classes)] == wrong
+
+
+@pytest.mark.parametrize("memory_format", memory_formats)
+def test_a_resized_part_keeps_its_values_and_its_memory_format(memory_format: torch.memory_format) -> None:
+    pixels = _random(64, 3, 12, 10).contiguous(memory_format=memory_format)
+    generator = torch.Generator().manual_seed(0)
+    changed = augmentations.random_resized_crop(pixels, 0.3, generator)
+    assert (changed.shape, changed.dtype) == (pixels.shape, torch.uint8)
+    assert changed.is_contiguous(memory_format=memory_format)
+    assert not changed.equal(pixels)
+    assert int(changed.min()) >= int(pixels.min())
+    assert int(changed.max()) <= int(pixels.max())
+
+
+def test_a_resized_part_is_of_the_shares_and_places_that_were_asked_for() -> None:
+    ramp = torch.arange(100, dtype=torch.uint8).expand(400, 1, 100, 100).contiguous()  # a column says where it was
+    changed = augmentations.random_resized_crop(ramp, 0.25, torch.Generator().manual_seed(0)).float()
+    widths = (changed[:, 0, 0, -1] - changed[:, 0, 0, 0] + 1) / 100
+    assert 0.42 < widths.min() < 0.5
+    assert widths.max() > 0.98
+    assert changed[:, 0, 0, 0].min() == 0
+    assert changed[:, 0, 0, -1].max() == 99
+    assert augmentations.random_resized_crop(ramp, 1.0, torch.Generator().manual_seed(0)).shape == ramp.shape

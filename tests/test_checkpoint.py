@@ -265,6 +265,31 @@ def test_a_full_disk_at_any_sync_leaves_the_old_one_whole(
     assert not list(tmp_path.glob(".tmp-*"))
 
 
+def test_what_points_at_a_checkpoint_follows_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kill or an error at any moment of a save leaves pointers that name a checkpoint which is there."""
+    root = tmp_path / "checkpoints"
+    root.mkdir()
+
+    def commit(step: int) -> None:
+        best = {"step": step, "value": step / 10, "since": 0}
+        checkpoint.commit(root, step, _tensors(), STATE | {"step": step, "best": best}, keep=2)
+
+    commit(1)
+    calls = _recorded(monkeypatch)
+    commit(2)
+    renamed = [Path(name).name for kind, name in calls if kind == "rename"]
+    assert renamed[renamed.index("step-00000002") + 1 :][:2] == ["last.json", "best.json"]
+    monkeypatch.undo()
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    with pytest.raises(OSError, match="No space"):
+        commit(3)
+    assert [json.loads((root / name).read_text())["step"] for name in ("last.json", "best.json")] == [2, 2]
+
+
 def test_a_full_disk_under_safetensors_is_told_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from safetensors import SafetensorError
 

@@ -43,13 +43,22 @@ def test_trains_in_every_precision_and_layout(cli: Callable[..., Answer], precis
     assert 0 < _loss(cli(*SMALL, f"device.precision={precision}", f"device.channels_last={last}")) < 10
 
 
-def test_auto_measures_and_says_so(cli: Callable[..., Answer]) -> None:
+def test_auto_goes_by_rule(cli: Callable[..., Answer]) -> None:
     answer = cli("device=auto", *SMALL[1:])
+    _loss(answer)
+    device = from_yaml(answer.run / "config.yaml", ()).tree["device"]
+    ampere = torch.cuda.get_device_capability() >= (8, 0)
+    assert (device["precision"], device["channels_last"]) == (("bf16", True) if ampere else ("fp32", False))
+    assert "; by rule for this kind of device and model" in cli("device=auto", *SMALL[1:], "dry_run=true").out
+
+
+def test_fastest_measures_and_says_so(cli: Callable[..., Answer]) -> None:
+    answer = cli("device=fastest", *SMALL[1:])
     _loss(answer)
     device = from_yaml(answer.run / "config.yaml", ()).tree["device"]
     assert device["precision"] in ("fp32", "tf32", "bf16")
     assert device["channels_last"] in (True, False)
-    assert "measured, samples/s" in cli("device=auto", *SMALL[1:], "dry_run=true").out
+    assert "measured, samples/s" in cli("device=fastest", *SMALL[1:], "dry_run=true").out
 
 
 @pytest.mark.filterwarnings("ignore")  # of torch's compiler, about itself

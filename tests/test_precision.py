@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -19,7 +23,8 @@ from bigmodel.losses import CrossEntropy
 from bigmodel.models.mlp import MLP
 from bigmodel.models.resnet import ResNet
 from bigmodel.tasks.classification import Classification
-from conftest import Answer, fingerprint, is_quiet
+from conftest import Answer, contents, fingerprint, is_quiet, only_run
+from forks import finished, launch
 
 SHAPE = (3, 8, 8)
 TASK = Classification(CrossEntropy(), 4)
@@ -141,12 +146,121 @@ def test_a_run_writes_what_was_chosen(cli: Callable[..., Answer], monkeypatch: p
     words = ("device=cpu", "model=cnn", "model.hidden=8", "limit_batches=3", "epochs=1", "device.channels_last=auto")
     plan = cli(*words, "dry_run=true")
     assert "fp32, channels-last; measured, samples/s: fp32 contiguous 1.6e+04, fp32 channels-last 3.2e+04" in plan.out
+    assert "; another start may choose otherwise\n" in plan.out
+    assert "threads, given device.precision=fp32 device.channels_last=true\n" in plan.out
     answer = cli(*words)
+    assert answer.out.startswith("device: fp32, channels-last; measured, samples/s: ")
     assert answer.code == 0, answer.err
     device = from_yaml(answer.run / "config.yaml", ()).tree["device"]
     assert (device["precision"], device["channels_last"]) == ("fp32", True)
     monkeypatch.setattr(precision, "_measured", lambda *_, **__: pytest.fail("measured again"))
     assert cli(f"resume={answer.run}", "epochs=2").code == 0
+
+
+BATCH_NORMS = nn.Sequential(nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16), nn.Flatten(), nn.Linear(16 * 36, 4))
+NO_NORMS = nn.Sequential(nn.Conv2d(3, 16, 3), nn.Flatten(), nn.Linear(16 * 36, 4))
+STRIDED = nn.Sequential(nn.Conv2d(3, 16, 1, stride=2), nn.BatchNorm2d(16), nn.Flatten(), nn.Linear(16 * 16, 4))
+NUMBERS = nn.Sequential(nn.Flatten(), nn.Linear(192, 4))
+
+
+@pytest.mark.parametrize(
+    ("capability", "model", "chosen"),
+    [
+        (None, BATCH_NORMS, ("fp32", True)),
+        (None, NO_NORMS, ("fp32", False)),
+        (None, STRIDED, ("fp32", False)),  # where channels-last corrupts memory on a CPU
+        (None, NUMBERS, ("fp32", False)),
+        ((8, 0), BATCH_NORMS, ("bf16", True)),
+        ((9, 0), STRIDED, ("bf16", True)),
+        ((9, 0), NUMBERS, ("fp32", False)),
+        ((9, 0), nn.Sequential(nn.Embedding(4, 4)), ("bf16", False)),
+        ((7, 5), BATCH_NORMS, ("fp32", False)),
+    ],
+)
+def test_null_is_settled_by_rule(
+    capability: tuple[int, int] | None, model: nn.Module, chosen: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(precision, "now", lambda *_: pytest.fail("a clock was read"))
+    device = Device("cpu", precision=None, channels_last=None)
+    if capability:
+        device.torch_device = torch.device("cuda", 0)
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
+    precision.settle(device, copy.deepcopy(model), TASK, lambda _: pytest.fail("samples were made"))
+    assert (device.precision, device.channels_last) == chosen
+    assert device.why == "by rule for this kind of device and model; device=fastest measures"
+    assert not device.measured
+
+
+def test_what_is_asked_for_stays_where_the_rest_is_by_rule() -> None:
+    for words, chosen in (
+        ({"precision": "bf16", "channels_last": None}, ("bf16", True)),
+        ({"precision": None, "channels_last": False}, ("fp32", False)),
+        ({"precision": None, "channels_last": None, "deterministic": True}, ("fp32", True)),
+    ):
+        device = Device("cpu", **words)
+        precision.settle(device, copy.deepcopy(BATCH_NORMS), TASK, lambda _: pytest.fail("measured"))
+        assert (device.precision, device.channels_last) == chosen
+
+
+def test_only_what_is_asked_to_be_fastest_is_measured(
+    cli: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[object] = []
+
+    def measured(*arguments: Any) -> dict[tuple[str, bool], float]:
+        seen.append(arguments)
+        return {("fp32", False): 1e-3, ("fp32", True): 5e-4}
+
+    monkeypatch.setattr(precision, "_measured", measured)
+    words = ("model=cnn", "model.hidden=8", "limit_batches=1", "epochs=1")
+    for device in ((), ("device=auto",), ("device=cpu",), ("device=cpu", "device.precision=null")):
+        plan = cli(*words, *device, "dry_run=true")
+        assert plan.code == 0, plan.err
+        assert ("by rule for this kind of device and model" in plan.out) == (device != ("device=cpu",))
+        assert "given device.precision" not in plan.out
+    assert not seen
+    for device in (("device=fastest",), ("device.precision=auto", "device.channels_last=auto")):
+        assert "another start may choose otherwise" in cli(*words, *device, "dry_run=true").out
+    assert seen
+
+
+BUSY = "while True: sum(range(10_000))"
+
+
+def _bits(cwd: Path, words: Sequence[str]) -> object:
+    process = launch(*words, cwd=cwd, output=cwd / "said")
+    assert finished(process, 300) == 0, (cwd / "said").read_text()
+    found = contents(only_run(cwd))
+    assert "summary.json" in found
+    return found
+
+
+@pytest.mark.parametrize(
+    ("starts", "words"),
+    [
+        (2, ("limit_batches=2", "epochs=1")),
+        pytest.param(10, ("epochs=1",), marks=pytest.mark.slow),
+        pytest.param(10, ("model=resnet18", "limit_batches=4", "epochs=1"), marks=pytest.mark.slow),
+    ],
+)
+def test_the_default_command_repeats_its_bits_beside_other_work(
+    tmp_path: Path, starts: int, words: Sequence[str]
+) -> None:
+    """Busy processes come and go, so that whatever is timed takes now long, now short.
+
+    One thread: two would wait for each other for minutes beside busy processes.
+    """
+    bits = []
+    for number in range(starts):
+        others = [subprocess.Popen([sys.executable, "-c", BUSY]) for _ in range(2 * (number % 2))]
+        try:
+            (tmp_path / str(number)).mkdir()
+            bits.append(_bits(tmp_path / str(number), (*words, "device.threads=1")))
+        finally:
+            for other in others:
+                other.kill()
+                other.wait()
+    assert all(each == bits[0] for each in bits)
 
 
 @pytest.mark.parametrize("model", ["cnn", "resnet18"])

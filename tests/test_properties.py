@@ -265,3 +265,24 @@ def test_metrics_are_cut_at_the_step(step: int, torn: int) -> None:
     assert text.startswith("".join(kept))
     assert all(line.endswith("\n") and json.loads(line)["step"] <= step for line in kept)
     assert len(kept) == min(step, 6, text[: len(text) - torn].count("\n"))
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(0, 4), min_size=2, max_size=60), st.integers(1, 9), seeds, st.integers(0, 3))
+def test_a_balanced_epoch_has_every_class_equally_often(
+    labels: list[int], batch_size: int, seed: int, epoch: int
+) -> None:
+    classes = torch.tensor(labels)
+    order = Order(len(labels), batch_size, seed, classes=lambda: classes)
+    steps = range(epoch * order.steps_per_epoch, (epoch + 1) * order.steps_per_epoch)
+    chosen = torch.cat([order.indices(step) for step in steps])
+    assert len(chosen) == len(labels)
+    counts = classes[chosen].bincount()
+    counts = counts[counts > 0]
+    assert len(counts) == min(len(labels), len(set(labels)))
+    assert counts.max() - counts.min() <= 1
+    for label in set(labels):
+        times = chosen.bincount(minlength=len(labels))[classes == label]
+        assert times.max() - times.min() <= 1
+    again = Order(len(labels), batch_size, seed, classes=lambda: classes)
+    assert again.indices(steps[-1]).equal(order.indices(steps[-1]))

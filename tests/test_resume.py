@@ -17,7 +17,7 @@ import pytest
 
 from bigmodel.config import from_yaml
 from bigmodel.errors import Interrupted
-from conftest import TINY, Answer, _process_state, call, fingerprint, is_quiet, python, records, start
+from conftest import TINY, Answer, _process_state, call, contents, fingerprint, is_quiet, python, records, start
 from forks import finished, launch, until
 
 # everything that keeps state or draws random numbers, at intervals that do not divide each other
@@ -92,8 +92,7 @@ def test_from_every_step_of_two_epochs(unbroken: Path, tmp_path: Path, step: int
     assert fingerprint(run) == fingerprint(unbroken)
     assert records(run) == records(unbroken)
     assert len(fingerprint(run)) == 3  # model, optimizer, ema
-    rows = (run / "metrics.csv").read_text().splitlines()
-    assert len(rows) == 1 + len(records(unbroken))
+    assert contents(run) == contents(unbroken)
 
 
 def test_stopped_after_every_single_step(unbroken: Path, tmp_path: Path) -> None:
@@ -102,7 +101,7 @@ def test_stopped_after_every_single_step(unbroken: Path, tmp_path: Path) -> None
         with pytest.raises(Interrupted, match=f"at step {step} of"):
             _train(run, StopAt(1), resume=True)
     _train(run, StopAt(-1), resume=True)
-    assert (fingerprint(run), records(run)) == (fingerprint(unbroken), records(unbroken))
+    assert contents(run) == contents(unbroken)
 
 
 @pytest.mark.parametrize("optim", ["sgd", "muon"])
@@ -159,8 +158,16 @@ def test_a_run_killed_before_its_first_save_begins_as_a_new_one(cli: Callable[..
 def test_a_finished_run_resumes_to_itself(cli: Callable[..., Answer], tiny_run: Answer, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(tiny_run.run, copy)
-    assert cli(f"resume={copy}").code == 0
-    assert (fingerprint(copy), records(copy)) == (fingerprint(tiny_run.run), records(tiny_run.run))
+    for state in ("done", "kill"):
+        if state == "kill":  # between the last save and the summary
+            (copy / "summary.json").unlink()
+        assert cli(f"resume={copy}").code == 0
+        assert contents(copy) == contents(tiny_run.run)
+        summary = json.loads((copy / "summary.json").read_text())
+        assert summary["train"].keys() == {"loss", "accuracy"} < summary["val"].keys()
+        assert all(summary[key] > 0 for key in ("samples_per_s", "data_s", "step_s", "seconds"))
+        compared = cli(str(copy), str(tiny_run.run), "metric=val/loss", verb="compare")
+        assert compared.code == 0, compared.err
 
 
 def _wait_for(condition: Callable[[], object], process: subprocess.Popen[bytes], seconds: float = 60) -> None:
@@ -304,6 +311,28 @@ def test_a_second_writer_is_told_who_writes(cli: Callable[..., Answer], copy: Pa
     finally:
         lock.release()
     assert cli(f"resume={copy}", "epochs=3").code == 0  # the lock of one that is gone holds nobody up
+
+
+FORKED = """
+import os, sys
+from pathlib import Path
+from bigmodel.run_directory import Lock
+lock, (asleep, wake) = Lock(Path(sys.argv[1])), os.pipe()
+child = os.fork()
+if child == 0:
+    os.close(wake)
+    os.read(asleep, 1)
+    os._exit(0)
+lock.release()
+Lock(Path(sys.argv[1])).release()
+os.close(wake)
+os.waitpid(child, 0)
+"""
+
+
+def test_a_data_worker_that_outlives_its_parent_holds_no_lock(tmp_path: Path) -> None:
+    done = python("-c", FORKED, str(tmp_path), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
 
 
 def _damage(checkpoint: Path) -> None:

@@ -206,6 +206,30 @@ def test_ema_is_saved_and_is_what_is_evaluated(cli: Callable[..., Answer], tiny_
     assert (answer.run / "checkpoints" / "best.json").is_file()
 
 
+def test_ema_soon_forgets_the_random_start(cli: Callable[..., Answer]) -> None:
+    """The average after N updates, by hand: of a decay far beyond the run the warm-up alone counts."""
+    words = (*TINY, "log_every=1steps", "save_every=1steps", "keep=9", "ema=0.9999")
+    plan = cli(*words, "dry_run=true")
+    warning = "ema: 0.9999 averages over 10,000 updates, and this run has 6: its warm-up ends at 0.4; ema=0.5 spans"
+    assert warning in plan.out
+    answer = cli(*words)
+    assert f"warning: {warning}" in answer.out
+    expected = None
+    for step in range(1, 7):
+        live, average = _weights(answer.run, step)["head.weight"], _weights(answer.run, step, name="ema")["head.weight"]
+        decay = step / (9 + step)
+        expected = live if expected is None else decay * expected + (1 - decay) * live
+        if step == 1:
+            expected = average  # a tenth of the random start is in it
+            assert not average.equal(live)
+        assert torch.allclose(average, expected, rtol=1e-5, atol=1e-7)
+    kept = 1.0
+    for step in range(1, 7):
+        kept *= step / (9 + step)
+    assert kept < 2e-4  # of the random start
+    assert "warning" not in cli(*words[:-1], "ema=0.5", "dry_run=true").out
+
+
 def test_patience_stops_early_and_a_resume_stays_stopped(cli: Callable[..., Answer]) -> None:
     words = (*TINY[:-1], "epochs=50", "optim.lr=1e-12", "patience=2", "evaluate_every=2steps", "monitor=val/loss")
     answer = cli(*words, "optim.momentum=0", "optim.nesterov=false")
@@ -423,6 +447,21 @@ def test_the_tensorboard_listener_writes_events(cli: Callable[..., Answer]) -> N
     events.Reload()
     assert [event.step for event in events.Scalars("train/loss")] == [2, 4, 6]
     assert [event.step for event in events.Scalars("val/accuracy")] == [3, 6]
+    (text,) = events.Tensors("config/text_summary")
+    shown = text.tensor_proto.string_val[0].decode()
+    assert shown.replace("    ", "", 1).splitlines()[0] == (answer.run / "config.yaml").read_text().splitlines()[0]
+    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+
+    content = events.PluginTagToContent("hparams")
+    told = HParamsPluginData.FromString(content["_hparams_/session_start_info"]).session_start_info.hparams
+    assert told["optim.lr"].number_value == 0.05
+    assert told["optim"].string_value == "bigmodel.optim.sgd.sgd"
+    assert told["model.hidden"].string_value == "[16]"
+    assert "output_dir" not in told
+    metrics = HParamsPluginData.FromString(content["_hparams_/experiment"]).experiment.metric_infos
+    assert {"val/accuracy", "test/accuracy", "best/val/accuracy"} <= {metric.name.tag for metric in metrics}
+    best = json.loads((answer.run / "summary.json").read_text())["best"]
+    assert events.Scalars("best/val/accuracy")[0].value == pytest.approx(best["value"])
 
 
 def test_a_listener_that_is_not_installed_is_told_before_anything_is_made(

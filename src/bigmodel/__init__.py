@@ -1,23 +1,57 @@
-"""Train models from YAML. `load` opens a trained run; everything else is the command line."""
+"""Train models from YAML, and use them: `train` runs what `bigmodel-train` runs, `load` opens a trained run.
+
+Importing this package costs nothing: torch and Hydra come in with the first call.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal, overload
 
 if TYPE_CHECKING:
+    from bigmodel.commands.in_process import Run
     from bigmodel.inference import Predictor
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "load"]
+__all__ = ["__version__", "load", "train"]
 
 
-def load(run: str) -> Predictor:
-    """Open a run directory (its best checkpoint) or one checkpoint directory for inference on the CPU.
+def load(run: str | os.PathLike[str], *, device: str = "cpu", trust: Sequence[str] = ()) -> Predictor:
+    """Open a run directory (its best checkpoint) or one checkpoint directory for inference.
+
+    `device` is a name of torch's, as `cpu`, `cuda:1` or `mps`, or `auto`. `trust` names packages of your own whose
+    models the run may build.
 
     Raises:
+        bigmodel.errors.ConfigError: there is no such run or device, or the checkpoint's config names a target that is
+            not trusted.
         bigmodel.errors.StorageError: there is no checkpoint that verifies.
-        bigmodel.errors.ConfigError: the checkpoint's config names a target that is not trusted.
     """
-    from bigmodel.inference import load as _load  # imports torch, which `import bigmodel` must not cost
+    from bigmodel.inference import open_run  # imports torch, which `import bigmodel` must not cost
 
-    return _load(run)
+    return open_run(run, str(device), trust)
+
+
+@overload
+def train(overrides: Sequence[str] = ..., *, dry_run: Literal[False] = ...) -> Run: ...
+@overload
+def train(overrides: Sequence[str] = ..., *, dry_run: Literal[True]) -> None: ...
+
+
+def train(overrides: Sequence[str] = (), *, dry_run: bool = False) -> Run | None:
+    """Train one model in this process, exactly as `bigmodel-train` does with the same words, and return its run.
+
+    `overrides` are the words of the command line: `["model=mlp", "epochs=3"]`, `resume=RUN`, `trust=[my_package]`,
+    `--config-dir DIR`. Sweeps (`-m`, `seeds=`) are left to the command line. `dry_run` prints the plan and trains
+    nothing.
+
+    Signal handlers, torch's random numbers, threads and switches, `sys.argv` and the environment are afterwards what
+    they were before. An interrupt (Ctrl-C) saves and raises `Interrupted`; a second one stops at once.
+
+    Raises:
+        bigmodel.errors.BigmodelError: what the command line would print; `code` is its exit code.
+    """
+    from bigmodel.commands.in_process import train as _train
+
+    return _train(overrides, dry_run=dry_run)

@@ -15,17 +15,19 @@ from bigmodel.datasets.locations import settled
 from bigmodel.device import Device
 from bigmodel.errors import BigmodelError, ConfigError
 from bigmodel.failures import out_of_memory_in_words, unrepeatable_in_words
-from bigmodel.interfaces import Batch, Data, Dataset, FromData, Mixing, Noting, Reading, Task
-from bigmodel.job import Job
+from bigmodel.interfaces import Batch, Counting, Data, Dataset, FromData, Mixing, Reading, Task
+from bigmodel.job import Job, warmed_up
 from bigmodel.loop import Plan
+from bigmodel.losses import balanced
 from bigmodel.optim.groups import scale_rates
 from bigmodel.precision import settle
 from bigmodel.settings import Train
 from bigmodel.targets import build
 from bigmodel.tasks.number_defaults import number_defaults, unfit_target
-from bigmodel.words import first_line, printable
+from bigmodel.words import clip, first_line, printable
 
 _MOST_STEPS = 1e15
+_SPAN = 0.5  # of a run's updates
 DEFAULT_BATCH_SIZE = 64
 _STATELESS = {"bigmodel", "torch", "torchvision"}  # but for their buffers
 
@@ -42,13 +44,8 @@ class Parts:
     job: Job
     plan: Plan
     initial: Sequence[str]  # where the first weights came from, in words
-    adjusted: Sequence[str] = ()  # settings that nobody made and others decide, in words
-
-    @property
-    def notes(self) -> list[str]:
-        """What settings nobody made became, and what the dataset says that it guessed, dropped or changed."""
-        told = self.dataset.notes if isinstance(self.dataset, Noting) else []
-        return [printable(f"note: {line}") for line in (*self.adjusted, *told)]
+    warnings: Sequence[str] = ()
+    notes: Sequence[str] = ()  # what settings nobody made became, and what the dataset guessed, dropped or changed
 
 
 def assemble(config: Config, fresh: bool = True) -> Parts:
@@ -75,13 +72,12 @@ def assemble(config: Config, fresh: bool = True) -> Parts:
         raise ConfigError(unfit)
     facts = {f"dataset.{key}": value for key, value in dataset.facts.items() if key in tree["dataset"]}
     config = config.with_facts({**facts, "device.threads": device.threads})
+    config, told = _with_outputs(config, dataset)
     tree, settings = config.tree, Train(**config.tree)
     batch_size = settings.batch_size or DEFAULT_BATCH_SIZE
     if settings.accumulate > batch_size:
         raise ConfigError(f"accumulate: a batch of {batch_size} has no {settings.accumulate} pieces")
     _agree(config, dataset)
-    task: Task = build("task", tree["task"], trust)
-    _hold_mixing(dataset, task)
     how = Reading(
         device.torch_device,
         batch_size,
@@ -90,6 +86,7 @@ def assemble(config: Config, fresh: bool = True) -> Parts:
         workers=settings.workers,
         limit_batches=settings.limit_batches,
         overfit_batch=settings.overfit_batch,
+        balanced=settings.sampler == "balanced",
     )
     data = dataset.open(how)
     size = data.splits["train"]
@@ -99,6 +96,12 @@ def assemble(config: Config, fresh: bool = True) -> Parts:
         tree, settings, batch_size = config.tree, Train(**config.tree), size
         how = replace(how, batch_size=size)
         data = dataset.open(how)
+    if how.balanced and not isinstance(data, Counting):
+        raise ConfigError("sampler: this data cannot be balanced; set sampler=shuffled")
+    config, weighed = _with_weights(config, dataset, data)
+    tree = config.tree
+    task: Task = build("task", tree["task"], trust)
+    _hold_mixing(dataset, task)
     if batch_size > size:
         raise ConfigError(f"batch_size: {batch_size} is more than the {size} training samples")
     if settings.epochs * data.steps_per_epoch > _MOST_STEPS:
@@ -108,6 +111,8 @@ def assemble(config: Config, fresh: bool = True) -> Parts:
     if "pretrained" in node and not fresh:
         node["pretrained"] = None
     model = build("model", node, trust).to(device.torch_device)
+    if fresh and not settings.epochs:
+        _refuse_untrained(model, settings)
     if fresh:
         _hold_model(model, task, dataset.example(min(2, batch_size)), device)
     settle(device, model, task, dataset.example)
@@ -119,7 +124,11 @@ def assemble(config: Config, fresh: bool = True) -> Parts:
         with torch.no_grad():
             model.initialise(next(data.train(0, 1)).inputs)
     device.seed(settings.seed, "init")
-    notes = [] if settings.init is None else build("init", settings.init, trust, model=model, fresh=fresh)
+    notes = (
+        []
+        if settings.init is None
+        else build("init", settings.init, trust, model=model, fresh=fresh, epochs=settings.epochs)
+    )
     optimizers, scaled = optimizers_of(config, model)
     steps = max(1, round(settings.epochs * data.steps_per_epoch)) if settings.epochs else 0
     job = Job(
@@ -134,7 +143,12 @@ def assemble(config: Config, fresh: bool = True) -> Parts:
         clip_norm=settings.clip_norm,
         ema=settings.ema,
     )
-    return Parts(config, settings, device, dataset, data, job, _plan(settings, data, task), [*notes, *scaled], adjusted)
+    plan, told = (
+        _plan(settings, data, task),
+        [*map(printable, (*adjusted, *getattr(dataset, "notes", ()))), *told, *weighed],
+    )
+    slow = _slow_average(settings.ema, steps)
+    return Parts(config, settings, device, dataset, data, job, plan, [*notes, *scaled], slow, told)
 
 
 def _adjusted(config: Config) -> tuple[Config, list[str]]:
@@ -161,6 +175,50 @@ def optimizers_of(config: Config, model: nn.Module, **changed: Any) -> tuple[lis
         raise ConfigError(f"lr_scale: {error}") from error
 
 
+def _slow_average(decay: float | None, steps: int) -> list[str]:
+    """A warning where an average spans so many updates that it is short of the run's end."""
+    if not decay or not steps or 1 / (1 - decay) < _SPAN * steps:
+        return []
+    fitting, reached = 1 - float(f"{1 / max(2.0, steps / 10):.1g}"), warmed_up(decay, steps - 1)
+    return [
+        f"ema: {decay:g} averages over {1 / (1 - decay):,.0f} updates, and this run has {steps:,}: its warm-up ends at "
+        f"{reached:.4g}; ema={fitting:g} spans a tenth of the run"
+    ]
+
+
+def _refuse_untrained(model: nn.Module, settings: Train) -> None:
+    """ConfigError where nothing is to be trained and `model.pretrained` lacks tensors, unless that is asked for."""
+    untrained, init = getattr(model, "untrained", None), settings.init or {}
+    if untrained and not init.get("from") and init.get("incomplete", "refuse") == "refuse":
+        raise ConfigError(
+            f"epochs: 0 would test {len(untrained)} tensors that model.pretrained lacks, as {untrained[0]}; "
+            "train them, or set init.incomplete=test"
+        )
+
+
+def _with_outputs(config: Config, dataset: Dataset) -> tuple[Config, list[str]]:
+    """For data without classes: the model has as many outputs as there are numbers or labels to tell."""
+    outputs, key = dataset.facts.get("outputs"), "model.num_classes"
+    if outputs is None or dataset.facts.get("num_classes") is not None:
+        return config, []
+    if config.tree["model"].get("num_classes", 0) is not None or config.reference(key) != "dataset.num_classes":
+        return config, []
+    return config.with_facts({key: outputs}), [f"{key}={outputs}: the data has no classes, and so many outputs to tell"]
+
+
+def _with_weights(config: Config, dataset: Dataset, data: Data) -> tuple[Config, list[str]]:
+    """The weights of the classes in place of `loss.weight=balanced`, and a line that says so."""
+    loss = config.tree.get("loss") or {}
+    if loss.get("weight") != "balanced":
+        return config, []
+    counts_C = data.class_counts() if isinstance(data, Counting) else None
+    if counts_C is None:
+        raise ConfigError("loss.weight: balanced is for data with one class a sample; set loss.weight=null")
+    missing = max(0, int(dataset.facts.get("num_classes") or 0) - len(counts_C))
+    weights = [float(f"{weight:.6g}") for weight in balanced(counts_C)] + [0.0] * missing
+    return config.with_facts({"loss.weight": weights}), [f"loss.weight=balanced: {clip(weights, 200)}"]
+
+
 def _agree(config: Config, dataset: Dataset) -> None:
     """ConfigError if the model is told something of the data that the data is not, or is told nothing."""
     model: Mapping[str, Any] = config.tree["model"]
@@ -170,7 +228,7 @@ def _agree(config: Config, dataset: Dataset) -> None:
             raise ConfigError(f"model.{key}: takes {source}, and this data has none; set model.{key}=...")
     for key, value in dataset.facts.items():
         fact = tuple(value) if isinstance(value, (list, tuple)) else value
-        if model.get(key, fact) != fact:
+        if value is not None and model.get(key, fact) != fact:
             raise ConfigError(f"model.{key}: the data has {value}, not {model[key]}; leave it ${{dataset.{key}}}")
 
 

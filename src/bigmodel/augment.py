@@ -26,6 +26,9 @@ class Augment:
     `flip`: mirror left to right half the images of each step, or `alternating` (Jordan 2024): half the images in the
     first epoch, the other half in the next, and so on in turns, so that two epochs show each image both ways.
     `crop`: pad by so many pixels, by `padding` black or mirrored, and cut the image's size out at random.
+    `random_resized_crop`: the smallest share of the area, from which on a part of random size, place and shape (3:4 to
+    4:3) is cut out and brought to the image's size, as 0.35 (Szegedy et al. 2015); the part is of the image as it was
+    resized for the model, not of the file.
     `colour`: strength of `augmentations.colour`. `cutout`: side of a square that is hidden.
     `mixup`, `cutmix`: the weight of two blended samples follows Beta(a, a) with this a, one for each batch; where both
     are set, a coin chooses for each batch.
@@ -38,6 +41,7 @@ class Augment:
     cutout: NonNegativeInt = 0
     mixup: BetaShape = 0.0
     cutmix: BetaShape = 0.0
+    random_resized_crop: Fraction = 0.0
 
     @property
     def mixing(self) -> list[str]:
@@ -66,6 +70,9 @@ class Augment:
         if self.crop:
             generator = _generator(pixels_NCHW, seed, "crop", step)
             pixels_NCHW = augmentations.crop(pixels_NCHW, self.crop, self.padding, generator)
+        if self.random_resized_crop:
+            generator = _generator(pixels_NCHW, seed, "random_resized_crop", step)
+            pixels_NCHW = augmentations.random_resized_crop(pixels_NCHW, self.random_resized_crop, generator)
         if self.colour:
             generator = _generator(pixels_NCHW, seed, "colour", step)
             pixels_NCHW = augmentations.colour(pixels_NCHW, self.colour, generator)

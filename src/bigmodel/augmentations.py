@@ -79,6 +79,27 @@ def padded_by(images_NCHW: Tensor, pad: int, padding: Literal["zero", "reflect"]
     return padded
 
 
+def random_resized_crop(pixels_NCHW: Tensor, smallest: float, generator: torch.Generator | None) -> Tensor:
+    """uint8 to uint8: of each image a part of at least this share of its area, brought to the image's size.
+
+    The share is uniform, the ratio of the sides log-uniform from 3:4 to 4:3, then cut to the image; every place is as
+    likely. Between pixels it is bilinear.
+    """
+    count, _, height, width = pixels_NCHW.shape
+    share_N, ratio_N, top_N, left_N = torch.rand((4, count), device=pixels_NCHW.device, generator=generator)
+    area_N = (smallest + (1 - smallest) * share_N) * height * width
+    ratio_N = torch.exp((2 * ratio_N - 1) * math.log(4 / 3))
+    high_N = (area_N / ratio_N).sqrt().clamp(1, height)
+    wide_N = (area_N * ratio_N).sqrt().clamp(1, width)
+    scale_N2 = torch.stack([wide_N / width, high_N / height], 1)
+    shift_N2 = torch.stack([left_N, top_N], 1).mul(2).sub(1) * (1 - scale_N2)  # -1 to 1 is from border to border
+    theta_N23 = torch.cat([torch.diag_embed(scale_N2), shift_N2[:, :, None]], 2)
+    grid = F.affine_grid(theta_N23, list(pixels_NCHW.shape), align_corners=False)
+    changed = F.grid_sample(pixels_NCHW.float(), grid, padding_mode="border", align_corners=False)
+    changed = changed.add_(0.5).clamp_(0, 255).to(torch.uint8)
+    return changed.contiguous(memory_format=torch.channels_last) if channels_last(pixels_NCHW) else changed
+
+
 def colour(pixels_NCHW: Tensor, strength: float, generator: torch.Generator | None) -> Tensor:
     """uint8 to uint8, every image in its own way: brightness, contrast, saturation, and at times coarser or inverted.
 

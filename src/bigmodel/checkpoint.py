@@ -48,15 +48,17 @@ def commit(
     tensors: Mapping[str, Mapping[str, Tensor]],
     state: Mapping[str, Any],
     keep: int,
+    passing: bool = False,
 ) -> Path:
     """All that a save does on the disk: the checkpoint, the files that point at it, then the removal of older ones.
 
-    `state["best"]["step"]`, the best so far if there is one, is never removed.
+    `state["best"]["step"]`, the best so far if there is one, is never removed. A `passing` checkpoint was not due: it
+    is there because the run was stopped, does not count among the newest `keep`, and goes with the next save.
 
     Raises:
         OSError: as `save`.
     """
-    path = save(root, step, tensors, state)
+    path = save(root, step, tensors, state, passing)
     settle(root, step, state["best"], keep)
     return path
 
@@ -79,7 +81,13 @@ def _holds(path: Path, value: object) -> bool:
         return False
 
 
-def save(root: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any]) -> Path:
+def save(
+    root: Path,
+    step: int,
+    tensors: Mapping[str, Mapping[str, Tensor]],
+    state: Mapping[str, Any],
+    passing: bool = False,
+) -> Path:
     """Commit one checkpoint under `root` as `step-00000000`; an older one of the same step is replaced.
 
     Raises:
@@ -100,7 +108,8 @@ def save(root: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], sta
         path = scratch / "state.json"
         path.write_text(json.dumps(state), encoding="utf-8")
         files[path.name] = _seal(path)
-        write_json(scratch / _MANIFEST, {"schema": SCHEMA, "step": step, "files": files})
+        mark = {"passing": True} if passing else {}
+        write_json(scratch / _MANIFEST, {"schema": SCHEMA, "step": step, "files": files, **mark})
         sync_directory(scratch)
         if target.exists():  # the same step again, after falling back to an older one
             os.rename(target, replaced)
@@ -187,18 +196,43 @@ def newest(root: Path) -> tuple[Checkpoint | None, list[str]]:
     return None, passed_over
 
 
+def newest_state(root: Path) -> Mapping[str, Any] | None:
+    """The JSON state of the newest checkpoint whose state verifies, without a look at its tensors; None without one."""
+    for path in steps(root):
+        try:
+            entry = json.loads((path / _MANIFEST).read_text(encoding="utf-8"))["files"]["state.json"]
+            if _sha256(path / "state.json") == entry["sha256"]:
+                state = json.loads((path / "state.json").read_text(encoding="utf-8"))
+                if isinstance(state, dict):
+                    return state
+        except (OSError, ValueError, LookupError, TypeError, RecursionError):
+            continue
+    return None
+
+
 def prune(root: Path, keep: int, also: int | None, upto: int | None = None) -> None:
     """Remove all but the newest `keep` (two at least) and the step `also`; stale temporaries go too.
 
-    With `upto`, newer steps do not count and stay: they were passed over, being damaged, and will be replaced.
+    With `upto`, newer steps do not count and stay: they were passed over, being damaged, and will be replaced. What a
+    stopped run has saved out of turn does not count either, and stays while it is the newest.
     """
-    counted = [path for path in steps(root) if upto is None or int(path.name[5:]) <= upto]
-    for path in counted[max(keep, 2) :]:
-        if int(path.name[5:]) != also:
+    known = [path for path in steps(root) if upto is None or int(path.name[5:]) <= upto]
+    counted = [path for path in known if not _is_passing(path)]
+    kept = {*known[:1], *counted[: max(keep, 2)]}
+    for path in known:
+        if path not in kept and int(path.name[5:]) != also:
             doomed = root / f"{TEMPORARY}{uuid.uuid4().hex}"
             os.rename(path, doomed)  # first out of sight: a half-removed checkpoint must not look like one
             shutil.rmtree(doomed)
     sweep(root)
+
+
+def _is_passing(path: Path) -> bool:
+    """Whether a checkpoint was saved out of turn."""
+    try:
+        return bool(json.loads((path / _MANIFEST).read_text(encoding="utf-8")).get("passing"))
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return False
 
 
 def sweep(root: Path) -> None:

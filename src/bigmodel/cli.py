@@ -180,10 +180,7 @@ def _run(verb: str, words: Sequence[str], stop: Stop) -> int:
         _refuse_what_is_no_text(words)
     from bigmodel import compose  # Hydra takes a quarter of a second
 
-    if parsed.trust and os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
-    own = (parsed.config_path, parsed.config_dir, conf_directory())
-    source = compose.Source(tuple(path for path in own if path is not None), parsed.config_name or verb)
+    source = config_source(parsed, verb)
     if parsed.hydra:
         compose.by_hydra(source, [*parsed.hydra, *parsed.overrides])
         return 0
@@ -194,6 +191,16 @@ def _run(verb: str, words: Sequence[str], stop: Stop) -> int:
     composed = compose.compose(verb, parsed.overrides, source, parsed.trust)
     _command(verb)(composed, stop)
     return 0
+
+
+def config_source(parsed: Words, verb: str) -> Source:
+    """Where the config of a command is composed from. What is trusted may lie in the current directory."""
+    from bigmodel import compose
+
+    if parsed.trust and os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    own = (parsed.config_path, parsed.config_dir, conf_directory())
+    return compose.Source(tuple(path for path in own if path is not None), parsed.config_name or verb)
 
 
 def _refuse_what_is_no_text(words: Sequence[str]) -> None:

@@ -155,6 +155,7 @@ def _searching(source: Source) -> Iterator[None]:
         for file in (directory / f"{source.name}.yaml", *directory.glob("*/*.yaml")):
             if file.is_file():
                 refuse_strange(file)
+    before = GlobalHydra.instance().hydra  # of a program that uses Hydra itself
     GlobalHydra.instance().clear()
     Plugins.instance().register(_OwnDirectoriesFirst)
     _OwnDirectoriesFirst.directories = source.directories[:-1]
@@ -162,6 +163,7 @@ def _searching(source: Source) -> Iterator[None]:
         yield
     finally:
         _OwnDirectoriesFirst.directories = ()
+        GlobalHydra.instance().hydra = before
 
 
 @contextmanager

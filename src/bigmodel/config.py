@@ -15,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from bigmodel.errors import ConfigError
 from bigmodel.hidden import hidden, is_secret
+from bigmodel.run_directory import intact
 from bigmodel.strange_yaml import refuse_strange
 from bigmodel.targets import check
 from bigmodel.words import first_line
@@ -117,6 +118,21 @@ def from_yaml(file: Path, trust: Sequence[str] = ()) -> Config:
     problems = problems_of(config, "train")
     if problems:
         raise ConfigError(*(f"{file}: {line}" for line in problems))
+    return config
+
+
+def from_frozen(file: Path, trust: Sequence[str] = ()) -> Config:
+    """A config that a sweep has written, as `from_yaml`.
+
+    Raises:
+        ConfigError: the file is not as it was written, or is no config.
+    """
+    config = from_yaml(file, trust)
+    if intact(file.read_text(encoding="utf-8")) is False:
+        raise ConfigError(
+            f"{file}: is not as the sweep wrote it; begin a new sweep, or, if you changed it on purpose, remove its "
+            "last line"
+        )
     return config
 
 

@@ -36,20 +36,24 @@ class Device:
         self,
         kind: Literal["auto", "cpu", "cuda", "mps"] = "auto",
         index: NonNegativeInt | None = None,
-        precision: Literal["auto", "fp32", "tf32", "bf16"] = "fp32",
-        channels_last: bool | Literal["auto"] = False,
+        precision: Literal["auto", "fp32", "tf32", "bf16"] | None = "fp32",
+        channels_last: bool | Literal["auto"] | None = False,
         compile: bool | Literal["graphs"] = False,
         threads: PositiveInt | None = None,
         deterministic: bool = False,
         keep_memory: bool = False,
+        cudnn_benchmark: bool = False,
     ) -> None:
         self.torch_device = _choose(kind, index)
-        if deterministic:  # what is measured may come out otherwise the next time
-            precision = "fp32" if precision == "auto" else precision
-            channels_last = channels_last is True
-        self.precision: str = precision
-        self.channels_last: bool | str = channels_last
         self.why = "as asked"
+        if deterministic and "auto" in (precision, channels_last):  # measurements may come out otherwise the next time
+            precision = "fp32" if precision == "auto" else precision
+            channels_last = False if channels_last == "auto" else channels_last
+            self.why = "the plain choice: deterministic=true measures nothing"
+        self.precision: str | None = precision
+        self.channels_last: bool | str | None = channels_last
+        self.measured = self.departs = False
+        self._benchmark = cudnn_benchmark and not deterministic
         self._compile, self._graphs, self._deterministic = bool(compile), compile == "graphs", deterministic
         self.threads = threads or torch.get_num_threads()
         self._keep_memory = keep_memory
@@ -84,13 +88,15 @@ class Device:
         if self.torch_device.type == "cpu" or self._deterministic:
             return f"bitwise, with the same versions{' and threads' if self.torch_device.type == 'cpu' else ''}"
         hint = "; device.deterministic=true does" if self.torch_device.type == "cuda" else ""
+        if self._benchmark:
+            hint += "; device.cudnn_benchmark=true times kernels at each start"
         return f"nearly: {self.torch_device.type} does not promise the last bits{hint}"
 
     def prepare(self) -> None:
         """Set torch's global switches. Once a process, before the model is built."""
         torch.set_num_threads(self.threads)
         self._switch_tf32()
-        torch.backends.cudnn.benchmark = not self._deterministic
+        torch.backends.cudnn.benchmark = self._benchmark  # a stopwatch, too: other kernels have other last bits
         if self._deterministic:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         if self._compile:
@@ -109,11 +115,20 @@ class Device:
     @property
     def undecided(self) -> bool:
         """Whether precision or layout are still to be chosen for the model."""
-        return "auto" in (self.precision, self.channels_last)
+        return not {"auto", None}.isdisjoint((self.precision, self.channels_last))
 
-    def choose(self, precision: str, channels_last: bool, why: str) -> None:
-        """Settle what was `auto`; `why` is for the plan."""
-        self.precision, self.channels_last, self.why = precision, channels_last, why
+    @property
+    def choice(self) -> str:
+        """Precision and layout, and why these, in words."""
+        return f"{self.precision}, {'channels-last' if self.channels_last else 'contiguous'}; {self.why}"
+
+    def choose(self, precision: str, channels_last: bool, why: str, measured: bool = False) -> None:
+        """Settle what was open; `why` is for the plan, and `measured` that another start may choose otherwise.
+
+        `departs` is then whether a person should be told: the choice was measured, or is not fp32 and contiguous.
+        """
+        self.precision, self.channels_last, self.why, self.measured = precision, channels_last, why, measured
+        self.departs = measured or precision != "fp32" or channels_last
         self._switch_tf32()
 
     def _switch_tf32(self) -> None:

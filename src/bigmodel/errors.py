@@ -8,6 +8,11 @@ class BigmodelError(Exception):
 
     exit_code = 1
 
+    @property
+    def code(self) -> int:
+        """The exit code that the command line ends with for this failure."""
+        return self.exit_code
+
     def __init__(self, *lines: str) -> None:
         super().__init__("\n".join(lines))
         self.lines = lines

@@ -27,7 +27,7 @@ class Found:
     curve: Curve | None = None
 
     def write(self, directory: Path) -> None:
-        """The curve, if there is one, as `lr_range.csv` and `lr_range.png`."""
+        """The curve and the trials of a rate, if there are any, as files: see `Curve.write`."""
         if self.curve is not None:
             self.curve.write(directory)
 
@@ -56,9 +56,20 @@ def _batch_size(found: Found) -> None:
     rates = batch_trials.rates(parts)
     size = batch_trials.chosen(rates, parts.device.torch_device)
     others = ", ".join(f"{other}: {rate:,.0f}" for other, rate in rates.items() if other != size)
-    settled = {"device.precision": parts.device.precision, "device.channels_last": bool(parts.device.channels_last)}
+    asked = found.config.tree["device"]
+    settled = {
+        f"device.{key}": value
+        for key, value in (
+            ("precision", parts.device.precision),
+            ("channels_last", bool(parts.device.channels_last)),
+        )
+        if asked.get(key) == "auto"
+    }
     found.config = found.config.with_facts({"batch_size": size, **settled})  # measured anew, they might need more room
-    found.lines.append(f"batch_size=auto: {size} ({rates[size]:,.0f} samples/s in {parts.device.precision}; {others})")
+    found.lines.append(
+        f"batch_size=auto: {size} ({rates[size]:,.0f} samples/s in {parts.device.precision}; "
+        f"measured, so another start may find another; {others})"
+    )
 
 
 def _rate(found: Found) -> None:
@@ -66,7 +77,8 @@ def _rate(found: Found) -> None:
     found.config = found.config.with_facts({"optim.lr": found.curve.chosen})
     found.lines.append(
         f"optim.lr=auto: {found.curve.chosen:g} (range test of {len(found.curve.rates)} steps, "
-        f"{found.curve.rates[0]:g} to {found.curve.rates[-1]:.2g})"
+        f"{found.curve.rates[0]:g} to {found.curve.rates[-1]:.2g}; loss after {found.curve.trial_steps} steps: "
+        f"{', '.join(f'{loss:.4g} at {rate:g}' for rate, loss in found.curve.trials.items())})"
     )
 
 

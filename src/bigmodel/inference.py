@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Never
 
 import torch
 from torch import Tensor, nn
@@ -20,11 +22,15 @@ from bigmodel import checkpoint
 from bigmodel.checkpoint import Checkpoint
 from bigmodel.device import Device
 from bigmodel.errors import ConfigError, StorageError
+from bigmodel.failures import out_of_memory_in_words
 from bigmodel.interfaces import Kind
 from bigmodel.models.lora import merged
+from bigmodel.predicting.inputs import samples
+from bigmodel.predicting.prediction import Prediction, SampleOptions, checked_options, described
 from bigmodel.targets import build, check
 
-_OF_THE_RUN = frozenset({"step", "steps", "best", "tally", "config"})  # in a checkpoint's state; the rest is the data's
+# of a checkpoint's state what the run needs; the rest is the data's
+_OF_THE_RUN = frozenset({"step", "steps", "best", "tally", "config", "metrics"})
 
 
 @dataclass(frozen=True)
@@ -65,6 +71,7 @@ class Predictor:
                 raise ValueError("no model")
             weights = found.weights
             self.about = _about(state)
+            self.best: Mapping[str, Any] = state["best"] if isinstance(state.get("best"), Mapping) else {}
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise StorageError(f"{found.path}: its state.json is not of this version: {error!r}") from error
         self.kind = self._kind()
@@ -105,17 +112,51 @@ class Predictor:
         """What a user of the weights must know, for JSON: input, outputs and the model's node."""
         return {**self.about, "model": _without_pretrained(self.config["model"]), "step": self.step}
 
-    def predict(self, sources: Sequence[str | Path], **asked: Any) -> list[tuple[str, dict[str, Any]]]:
-        """Each source, a file or a text, with the model's answer. `asked` is `top`, `sample`, `beam`, `output`
-        of predict.yaml.
+    def predict(
+        self,
+        inputs: object,
+        *,
+        top: int | None = None,
+        beam: int = 8,
+        sample: SampleOptions | None = None,
+        output: str | os.PathLike[str] = "generated",
+        batch_size: int = 64,
+        **unknown: Never,
+    ) -> list[Prediction]:
+        """Predict for one input or many; docs/python.md shows what may be an input.
+
+        An input that cannot be read gets an answer with `error` alone, and the others are still answered. The options
+        are those of predict.yaml; `top=None` names all classes.
 
         Raises:
-            DataError: a source cannot be read.
+            ConfigError: there is no such option, or an option has a wrong value.
+            OutOfMemoryError: a batch does not fit.
         """
-        if not sources:
-            return []
-        names = list(map(str, sources))
-        return list(zip(names, self.answers([self.kind.read(name) for name in names], **asked), strict=True))
+        asked = {"top": top, "beam": beam, "sample": sample, "output": os.fspath(output), "batch_size": batch_size}
+        options = checked_options(asked | unknown)
+        predictions: list[Prediction] = []
+        coming = samples(self.kind, inputs)
+        while batch := list(islice(coming, batch_size)):
+            good = [found for _, found in batch if isinstance(found, Tensor)]
+            with out_of_memory_in_words(f"at batch_size={batch_size}; lower it"):
+                answers = iter(self.answers(good, **options) if good else [])
+            for name, found in batch:
+                answer = next(answers) if isinstance(found, Tensor) else {"error": "; ".join(found.lines)}
+                predictions.append(Prediction(name, answer))
+        return predictions
+
+    def __repr__(self) -> str:
+        """One line: model, task, classes, parameters, run, step, metric, device and warnings."""
+        return described(
+            model=self.model,
+            config=self.config,
+            classes=self.classes,
+            run=self.path,
+            step=self.step,
+            best=self.best,
+            device=str(self.device.torch_device),
+            warnings=self.warnings,
+        )
 
     def answers(self, samples: Sequence[Tensor], **asked: Any) -> list[dict[str, Any]]:
         """What the model says of samples that the kind has read, computed as one batch."""
@@ -127,6 +168,22 @@ class Predictor:
 def _about(state: Mapping[str, Any]) -> dict[str, Any]:
     """Of a checkpoint's state what its dataset said of itself. The first checkpoints, all of images, name no kind."""
     return {"kind": "bigmodel.predicting.images.Images"} | {k: v for k, v in state.items() if k not in _OF_THE_RUN}
+
+
+def open_run(run: str | os.PathLike[str], device: str, trust: Sequence[str] = ()) -> Predictor:
+    """Do the same for Python: `device` is a name of torch's, as `cpu`, `cuda:1` or `mps`, or `auto`.
+
+    Torch's global switches are left alone.
+
+    Raises:
+        ConfigError: there is no such device here; else as `load`.
+        StorageError: as `load`.
+    """
+    kind, colon, index = device.partition(":")
+    if kind not in ("auto", "cpu", "cuda", "mps") or (colon and not index.isdecimal()):
+        raise ConfigError(f"device: there is no '{device}'; choices: auto, cpu, cuda, cuda:0 (or another number), mps")
+    number = int(index) if colon and kind == "cuda" else None
+    return load(os.fspath(run), Device(kind, number), trust)  # type: ignore[arg-type]  # checked above
 
 
 def load(run: str, device: Device | None = None, trust: Sequence[str] = ()) -> Predictor:

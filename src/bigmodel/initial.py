@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 from torch import Tensor, nn
 
 from bigmodel.errors import ConfigError
 from bigmodel.inference import best_checkpoint
-from bigmodel.models.foreign_weights import fit, read_weights
+from bigmodel.models.foreign_weights import Report, fit, read_weights
+from bigmodel.models.frozen_norms import keep_in_eval
 from bigmodel.models.lora import LoRA
 from bigmodel.patterns import chosen
 from bigmodel.words import printable
@@ -22,29 +24,45 @@ def initial(
     strip: str | None = None,
     freeze: str | Sequence[str] | None = None,
     lora: LoRA | None = None,
+    epochs: float = 1.0,
+    skip: str | Sequence[str] | None = None,
+    incomplete: Literal["refuse", "test"] = "refuse",
+    frozen_norms: Literal["eval", "train"] = "train",
 ) -> list[str]:
     """Bring weights into the model, add `lora`, and take the parameters that `freeze` matches out of training; lines
     that say so.
 
     `from_` (in YAML `from`) is a weights file of anybody, or a run or checkpoint of this program. From the file's names
-    the prefix `strip` is taken away. A classifier of other classes stays new; nothing else may differ in shape. A run
-    that is not `fresh` has its weights from a checkpoint. Norms go on to keep running statistics, frozen or not.
+    the prefix `strip` is taken away; tensors that `skip` matches stay new. A classifier of other classes stays new,
+    channels and positions are adapted as in `fit`; nothing else may differ in shape. A run that is not `fresh` has its
+    weights from a checkpoint. Without `epochs` nothing makes good what the file lacks: that is refused, unless
+    `incomplete` is "test". Norms all of whose parameters are frozen use and keep their running statistics as they are
+    ("eval"), or go on to take them from the batches ("train", as older runs did).
 
     Raises:
         ConfigError: there is no such file, it is not of this model, or a pattern matches nothing or leaves nothing.
         StorageError: no checkpoint of the run verifies.
     """
-    lines = _loaded(model, from_, strip or "") if fresh and from_ is not None else []
+    lines: list[str] = []
+    if fresh and from_ is not None:
+        report, lines = _loaded(model, from_, strip or "", skip)
+        if not epochs and report.new and incomplete == "refuse":
+            raise ConfigError(
+                f"epochs: 0 would test {len(report.new)} tensors that nobody has trained, {', '.join(report.new[:4])}"
+                f"{' ...' if len(report.new) > 4 else ''}; train them, or set init.incomplete=test"
+            )
     if lora is not None and lora.rank:
         lines.append(_adapted(model, lora))
     elif lora not in (None, LoRA()):
         raise ConfigError("init.lora.rank: with 0 no layer is adapted and all are trained; set init.lora.rank=8")
     if freeze:
         lines.append(_frozen(model, freeze))
+    if frozen_norms == "eval" and (kept := keep_in_eval(model)):
+        lines.append(f"init.frozen_norms=eval: {len(kept)} norms keep their running statistics, as {kept[0]}")
     return lines
 
 
-def _loaded(model: nn.Module, source: str, strip: str) -> list[str]:
+def _loaded(model: nn.Module, source: str, strip: str, skip: str | Sequence[str] | None) -> tuple[Report, list[str]]:
     warnings: list[str] = []
     try:
         if Path(source).is_dir():
@@ -52,12 +70,12 @@ def _loaded(model: nn.Module, source: str, strip: str) -> list[str]:
             tensors: Mapping[str, Tensor] = found.weights
         else:
             tensors = read_weights(source)
-        report = fit(model, {name.removeprefix(strip): tensor for name, tensor in tensors.items()}, source)
+        report = fit(model, {name.removeprefix(strip): t for name, t in tensors.items()}, source, skip, "init.")
     except ValueError as error:
         raise ConfigError(f"init.from: {error}") from error
     except ConfigError as error:
         raise ConfigError(*(f"init.from: {line.removeprefix('run: ')}" for line in error.lines)) from error
-    return [printable(line) for line in (*warnings, f"init.from={source}: {report}")]
+    return report, [printable(line) for line in (*warnings, f"init.from={source}: {report}")]
 
 
 def _adapted(model: nn.Module, lora: LoRA) -> str:

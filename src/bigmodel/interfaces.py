@@ -36,7 +36,10 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class Reading:
-    """How a dataset is to be read. `channels_last` concerns images: torch's memory format of that name."""
+    """How a dataset is to be read. `channels_last` concerns images: torch's memory format of that name.
+
+    Where it is `balanced`, every class comes equally often in an epoch; ConfigError where there are none.
+    """
 
     device: torch.device
     batch_size: int
@@ -46,6 +49,7 @@ class Reading:
     limit_batches: int | None = None
     overfit_batch: bool = False
     channels_last: bool = False
+    balanced: bool = False
 
 
 class Data(Protocol):
@@ -74,8 +78,20 @@ class Data(Protocol):
         """Every sample of a split exactly once, not augmented."""
 
 
+@runtime_checkable
+class Counting(Protocol):
+    """`Data` that can be balanced, and can tell how large the classes are."""
+
+    def class_counts(self) -> Tensor | None:
+        """Training samples of each class, int64 (C,) on the CPU; None where samples have no class each."""
+
+
 class Dataset(Protocol):
-    """What a dataset's function returns."""
+    """What a dataset's function returns.
+
+    It may have `notes`, a sequence of lines for the plan and the start of a run: what it guessed, dropped or changed,
+    each whole in itself; some begin with `warning: `.
+    """
 
     @property
     def facts(self) -> Mapping[str, Any]:
@@ -142,13 +158,40 @@ class Kind(Protocol):
         """Random inputs (count, ...) such as `prepared` makes: an exported model is compared on them."""
 
 
-@runtime_checkable
-class Noting(Protocol):
-    """A dataset that guessed, dropped or changed something in reading, which users are told."""
+class Axis(NamedTuple):
+    """A dimension of a model's inputs whose size need not be that of the training data."""
 
-    @property
-    def notes(self) -> Sequence[str]:
-        """One line each: what, how many, and the setting that decides it. The plan shows them, and a run's start."""
+    name: str  # as other tools show it: `time`
+    own: int | None  # the size that training data has; None where it varies
+    at_least: int = 1
+    at_most: int | None = None
+
+
+@runtime_checkable
+class Varying(Protocol):
+    """A `Kind` whose inputs may have other sizes than `example` makes, if the model can compute with them."""
+
+    def axes(self) -> Mapping[int, Axis]:
+        """Axes by dimension, the batch (dimension 0) left out."""
+
+
+@runtime_checkable
+class Portable(Protocol):
+    """A `Kind` that can write down what it does, so that an exported model can be used without this package."""
+
+    def steps(self) -> Mapping[str, Sequence[Mapping[str, Any]]]:
+        """`preprocess` leads from a raw input to the model's, `postprocess` from its output to the answer.
+
+        Each step is JSON with an `op`; docs/export.md defines all of them.
+        """
+
+
+@runtime_checkable
+class InMemory(Protocol):
+    """A `Kind` that takes Python objects besides files and texts."""
+
+    def convert(self, value: object) -> Tensor:
+        """Convert one object to a sample, as `read` makes it. Raises DataError where the kind cannot take it."""
 
 
 @runtime_checkable

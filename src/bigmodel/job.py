@@ -147,14 +147,17 @@ class Job:
         """
         self.model.train()
         self.device.begin_step()
-        progress = midpoint(self.step, self.steps)
         for group in self.groups:
-            until = group.get("until", 1.0)
-            trains = progress < until
-            group["lr"] = group["initial_lr"] * self._schedule(progress / until) if trains else 0.0
+            group["lr"] = self.rate(group, self.step, self.steps)
             if "until" in group:
+                trains = midpoint(self.step, self.steps) < group["until"]
                 for parameter in group["params"]:
                     parameter.requires_grad_(trains)
+
+    def rate(self, group: Mapping[str, Any], step: int, steps: int) -> float:
+        """The learning rate of a parameter group in an update, by its number from 0, of a run of `steps` updates."""
+        progress, until = midpoint(step, steps), group.get("until", 1.0)
+        return float(group["initial_lr"] * self._schedule(progress / until)) if progress < until else 0.0
 
     def descend(self) -> None:
         """Let the optimizers take the gradients, and drop these."""
@@ -256,7 +259,17 @@ class Job:
             if not average.is_floating_point():
                 average.copy_(live[name])
         moving = [name for name, average in averages.items() if average.is_floating_point()]
-        torch._foreach_lerp_([averages[name] for name in moving], [live[name] for name in moving], 1 - self._ema_decay)
+        share = 1 - warmed_up(self._ema_decay, self.step)
+        torch._foreach_lerp_([averages[name] for name in moving], [live[name] for name in moving], share)
+
+
+def warmed_up(decay: float, step: int) -> float:
+    """The decay of the average in an update, by its number from 0: (1 + step) / (10 + step) until that is larger.
+
+    It spans the last ninth of the updates so far at most, so that the random start is soon forgotten; as TensorFlow's
+    `ExponentialMovingAverage` with `num_updates`. A function of the step alone: nothing of it is saved.
+    """
+    return min(decay, (1 + step) / (10 + step))
 
 
 def _lay_out_as_parameters(optimizer: torch.optim.Optimizer) -> None:

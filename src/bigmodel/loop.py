@@ -17,8 +17,8 @@ from bigmodel.job import Job
 class Checkpoints(Protocol):
     """Where the loop puts what must survive."""
 
-    def save(self, job: Job) -> Saved | None:
-        """Begin to commit the job's state as it is now. Returns the save before it, unless `news` has told of it."""
+    def save(self, job: Job, passing: bool = False) -> Saved | None:
+        """Begin to commit the job's state; `passing`: it is not due. Returns the save before it, if not told yet."""
 
     def news(self) -> Saved | None:
         """The save that has been committed since the last call, if one has; raises what made it fail."""
@@ -44,10 +44,7 @@ def train(
     emit: Callable[[Any], None],
     stopping: Callable[[], bool],
 ) -> str:
-    """Take `job` to its last step. Returns why it ended: "done", "early_stopped" or "interrupted".
-
-    The last save may still be under way then.
-    """
+    """Take `job` to its last step. Returns "done", "early_stopped" or "interrupted"; a save may be under way then."""
     if _out_of_patience(job, plan):  # a run that had stopped so before it was resumed
         return "early_stopped"
     logged, samples, data_s, step_s = perf_counter(), 0, 0.0, 0.0
@@ -82,10 +79,11 @@ def train(
             logged += perf_counter() - began
 
         stop = stopping()
-        if last or best or stop or patience_out or job.step % plan.save_every == 0:
+        due = last or best or patience_out or job.step % plan.save_every == 0
+        if due or stop:
             began = perf_counter()
             job.refuse_unsound()
-            if saved := checkpoints.save(job):
+            if saved := checkpoints.save(job, passing=not due):
                 emit(saved)
             logged += perf_counter() - began
         if patience_out:

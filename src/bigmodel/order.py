@@ -1,11 +1,13 @@
 """Which samples each step takes: a pure function of (size, batch size, seed, step).
 
-Every sample comes exactly once an epoch. The last batch of an epoch may be smaller; a single left-over sample joins the
-batch before it, because batch normalisation has no variance of one.
+Every sample comes exactly once an epoch; where the order is balanced, every class comes as often, the samples of a
+small one several times and those of a large one in turns. The last batch of an epoch may be smaller; a single left-over
+sample joins the batch before it, because batch normalisation has no variance of one.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -16,13 +18,17 @@ from bigmodel.seeds import derive
 
 @dataclass
 class Order:
-    """The order of `size` samples. `limit` keeps the first batches of each epoch; `only_first` repeats batch 0."""
+    """The order of `size` samples. `limit` keeps the first batches of each epoch; `only_first` repeats batch 0.
+
+    With `classes`, which makes the class number (N,) of each sample, the order is balanced.
+    """
 
     size: int
     batch_size: int
     seed: int
     limit: int | None = None
     only_first: bool = False
+    classes: Callable[[], Tensor] | None = None
     _cached: tuple[int, Tensor] = field(default=(-1, torch.empty(0)), repr=False)
 
     @property
@@ -37,10 +43,32 @@ class Order:
         epoch, batch = divmod(step, self.steps_per_epoch)
         if self._cached[0] != epoch:
             generator = torch.Generator().manual_seed(derive(self.seed, "order", epoch))
-            self._cached = (epoch, torch.randperm(self.size, generator=generator))
+            if self.classes is None:
+                order = torch.randperm(self.size, generator=generator)
+            else:
+                order = balanced(self.classes(), generator)
+            self._cached = (epoch, order)
         start = batch * self.batch_size
         last = batch == len(bounds(self.size, self.batch_size)) - 1
         return self._cached[1][start:] if last else self._cached[1][start : start + self.batch_size]
+
+
+def balanced(classes_N: Tensor, generator: torch.Generator) -> Tensor:
+    """As many sample numbers as there are samples, in random order, equally many of each class but for one.
+
+    A class gives its samples in random rounds, each sample once a round.
+    """
+    present = torch.unique(classes_N)
+    quotas = torch.full((len(present),), len(classes_N) // len(present))
+    more = torch.randperm(len(present), generator=generator)[: len(classes_N) % len(present)]
+    quotas[more] += 1
+    taken = []
+    for label, quota in zip(present, quotas.tolist(), strict=True):
+        members = (classes_N == label).nonzero()[:, 0]
+        rounds = [torch.randperm(len(members), generator=generator) for _ in range(-(-quota // len(members)))]
+        taken += [members[torch.cat(rounds)[:quota]]] if rounds else []
+    order = torch.cat(taken)
+    return order[torch.randperm(len(order), generator=generator)]
 
 
 def bounds(size: int, batch_size: int) -> range:

@@ -122,12 +122,12 @@ class Phases:
     def _within(self, phase: str, call: Callable[..., Any], then: str | None = None) -> Callable[..., Any]:
         """`call`, timed as `phase`, but inside an evaluation, which is one phase. `then` is the phase after it."""
 
-        def timed(*arguments: Any) -> Any:
+        def timed(*arguments: Any, **named: Any) -> Any:
             if self._phase == "evaluation":
-                return call(*arguments)
+                return call(*arguments, **named)
             before = self.enter(phase)
             try:
-                return call(*arguments)
+                return call(*arguments, **named)
             finally:
                 self.enter(then or before)
 

@@ -20,8 +20,13 @@ from typing import IO, Any, NoReturn
 
 from bigmodel.durable import sync_directory, write_json, write_text
 from bigmodel.errors import StorageError
+from bigmodel.words import clip
 
 _PATIENCE = 50  # looks for the number of a lock's holder
+_SEAL = "# SHA-256 of the lines above: "
+_DEVICE_NUMBER = re.compile(r"(?<=^cuda):\d+")
+_OTHER_BITS = "what follows may have other bits than an unbroken run"
+_MEANS = {"dataset": "what follows is trained on other data"}
 _SECRET = re.compile(r"(token|secret|password|passwd|api_?key|credential)", re.IGNORECASE)
 
 
@@ -103,7 +108,7 @@ def describe(directory: Path, config_yaml: str, environment: Mapping[str, Any] |
     """Write `config.yaml` and, for a new run, `environment.json`; each is whole or as it was."""
     if environment is not None:
         write_json(directory / "environment.json", environment)
-    write_text(directory / "config.yaml", config_yaml)  # last: what has it can be resumed
+    write_text(directory / "config.yaml", sealed(config_yaml))  # last: what has it can be resumed
 
 
 def environment(versions: Mapping[str, str], device: str, fingerprint: str) -> dict[str, Any]:
@@ -144,25 +149,88 @@ def _git() -> dict[str, str] | None:
     return {"commit": commit, "diff_sha256": hashlib.sha256(diff).hexdigest() if diff else ""}
 
 
-def cut_after(metrics: Path, step: int) -> None:
-    """Drop a torn last line and all after `step` from a metrics file: a resumed run adds each step once."""
+def cut_after(metrics: Path, step: int) -> tuple[list[dict[str, Any]], list[int]]:
+    """Rewrite a metrics file without what a run that is resumed at `step` will write again.
+
+    Returns the records that stay, and the numbers of the lines, from 1, that are damaged and are left out. A last line
+    without its end is what a kill leaves, and is no damage.
+    """
     if not metrics.exists():
-        return
-    kept = []
-    for line in metrics.read_bytes().splitlines(keepends=True):
-        try:
-            event = json.loads(line)
-            whole = line.endswith(b"\n") and event["step"] <= step and event["split"] != "test"
-        except (ValueError, TypeError, LookupError, RecursionError):
+        return [], []
+    lines = metrics.read_bytes().splitlines(keepends=True)
+    kept: list[bytes] = []
+    records: list[dict[str, Any]] = []
+    damaged: list[int] = []
+    for number, line in enumerate(lines, 1):
+        if not line.endswith(b"\n"):
             break
-        if not whole:
-            break
-        kept.append(line)
+        record = _record(line)
+        if record is None:
+            damaged.append(number)
+        elif record["step"] <= step and record["split"] != "test":
+            kept.append(line)
+            records.append(record)
     write_text(metrics, b"".join(kept).decode("utf-8"))
+    return records, damaged
 
 
-def started(directory: Path) -> float:
-    """Seconds that a run has been worked on before, from its summary; 0 for a new one."""
-    with contextlib.suppress(OSError, ValueError, LookupError, TypeError, RecursionError):
-        return float(json.loads((directory / "summary.json").read_text(encoding="utf-8"))["seconds"])
-    return 0.0
+def _record(line: bytes) -> dict[str, Any] | None:
+    """A line of metrics as a record with a step and a split, or None for anything else."""
+    try:
+        record = json.loads(line.decode("utf-8"))
+        sound = isinstance(record["step"], int) and isinstance(record["split"], str)
+    except (ValueError, TypeError, LookupError, RecursionError):
+        return None
+    return record if sound else None
+
+
+def worked(directory: Path) -> float:
+    """Seconds that a run has been worked on before, by its summary; 0 where that has none.
+
+    Raises:
+        ValueError: the summary is damaged.
+    """
+    try:
+        seconds = json.loads((directory / "summary.json").read_text(encoding="utf-8"))["seconds"]
+        return float(seconds)
+    except OSError:
+        return 0.0
+    except (ValueError, LookupError, TypeError, RecursionError, OverflowError) as error:
+        raise ValueError(
+            f"{directory / 'summary.json'}: damaged; its seconds are lost, all else is made anew"
+        ) from error
+
+
+def moved(directory: Path, now: Mapping[str, Any]) -> list[str]:
+    """How the surroundings of a run that is resumed differ from those it began in, a line each.
+
+    A damaged `environment.json` is written anew, with those of `now`.
+    """
+    file = directory / "environment.json"
+    try:
+        began = json.loads(file.read_text(encoding="utf-8"))
+        pairs = [(name, str(began[name]), str(now[name])) for name in ("dataset", "device")]
+        pairs += [
+            (f"version of {name}", str(began["versions"].get(name)), text) for name, text in now["versions"].items()
+        ]
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        write_json(file, now)
+        state = "missing" if isinstance(error, FileNotFoundError) else "damaged"
+        return [f"{file}: {state}; written anew, with the surroundings of this start instead of the first"]
+    return [
+        f"the {name} was {clip(old)}, is now {clip(new)}: {_MEANS.get(name, _OTHER_BITS)}"
+        for name, old, new in pairs
+        if _DEVICE_NUMBER.sub("", old) != _DEVICE_NUMBER.sub("", new)
+    ]
+
+
+def sealed(text: str) -> str:
+    """A config as YAML with a last line that vouches for the lines above."""
+    body = "".join(line for line in text.splitlines(keepends=True) if not line.startswith(_SEAL))
+    return f"{body}{_SEAL}{hashlib.sha256(body.encode()).hexdigest()}\n"
+
+
+def intact(text: str) -> bool | None:
+    """Whether a config is as `sealed` wrote it; None where it has no such line, as those of older versions."""
+    seals = [line for line in text.splitlines() if line.startswith(_SEAL)]
+    return sealed(text) == text if seals else None

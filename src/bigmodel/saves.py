@@ -7,7 +7,7 @@ the copy itself.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent import futures
 from pathlib import Path
 from time import perf_counter
@@ -29,11 +29,15 @@ class Saves:
 
     def __init__(self, root: Path, about: dict[str, Any], keep: int) -> None:
         self._root, self._about, self._keep = root, about, keep
+        self.metrics: Callable[[], Mapping[str, Any]] | None = None  # the run's records so far, kept as "metrics"
+        self.restored: Mapping[str, Any] = {}  # the state that `restore` has found
         self._pending: futures.Future[Saved] | None = None
         self._buffers: dict[tuple[str, str], Tensor] = {}
 
-    def save(self, job: Job) -> Saved | None:
+    def save(self, job: Job, passing: bool = False) -> Saved | None:
         """Begin to commit the job's state as it is now. Returns the save before it, unless `news` has told of it.
+
+        `passing` says that the save was not due, and is made because the run stops.
 
         What lies on a CPU and is too large to copy is committed before this returns, from where it lies.
 
@@ -42,10 +46,12 @@ class Saves:
         """
         before = self.wait()
         tensors, state = job.tensors(), job.state() | self._about
+        if self.metrics is not None:
+            state["metrics"] = self.metrics()
         small = _bytes_on_cpu(tensors) <= _COPIED_AT_MOST
         kept = self._copied(tensors) if small else tensors
         self._writer = futures.ThreadPoolExecutor(1, "save")  # one a save: none is idle when a data worker is forked
-        self._pending = self._writer.submit(self._commit, job.step, kept, state)
+        self._pending = self._writer.submit(self._commit, job.step, kept, state, passing)
         self._writer.shutdown(wait=not small)
         return before
 
@@ -78,6 +84,7 @@ class Saves:
         found, warnings = checkpoint.newest(self._root)
         if found is not None:
             job.restore(found.tensors, found.state)
+            self.restored = found.state
             checkpoint.settle(self._root, job.step, job.best, self._keep)  # the kill may have come before all was done
         elif warnings:
             raise StorageError(*warnings)
@@ -104,9 +111,9 @@ class Saves:
             self._buffers[file, name] = buffer
         return buffer
 
-    def _commit(self, step: int, tensors: Tensors, state: Mapping[str, Any]) -> Saved:
+    def _commit(self, step: int, tensors: Tensors, state: Mapping[str, Any], passing: bool) -> Saved:
         began = perf_counter()
-        path = checkpoint.commit(self._root, step, tensors, state, self._keep)
+        path = checkpoint.commit(self._root, step, tensors, state, self._keep, passing)
         return Saved(step, str(path), perf_counter() - began)
 
 

@@ -45,6 +45,7 @@ class Train:
     profile: bool = False  # the config.yaml of an older run has no such key, nor the next
     init: Mapping[str, Any] | None = None
     lr_scale: Mapping[str, Positive] | None = None
+    sampler: Literal["shuffled", "balanced"] = "shuffled"
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ _LEAVES: Mapping[str, tuple[str, ...]] = {
     "sample": ("bigmodel.predicting",),
 }
 _GIVEN_BY_THE_COMMAND: Mapping[str, frozenset[str]] = {
-    "init": frozenset({"model", "fresh"}),
+    "init": frozenset({"model", "fresh", "epochs"}),
     "optim": frozenset({"model", "params"}),
     "listeners": frozenset({"directory"}),
 }

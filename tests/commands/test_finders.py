@@ -23,7 +23,7 @@ from bigmodel.conf_directory import conf_directory
 from bigmodel.config import STAND_IN_LR
 from bigmodel.interfaces import Batch
 from bigmodel.job import Job
-from bigmodel.range_test import range_test
+from bigmodel.range_test import choose, climb, range_test
 from conftest import TINY, Answer, fingerprint, is_quiet, only_run, records
 from warm import only_sweep, swept
 
@@ -80,7 +80,10 @@ def _has_its_curve(run: Path) -> None:
     assert rates == sorted(rates)
     least = min(rows, key=lambda row: row["smoothed_loss"])
     assert rows[-1]["smoothed_loss"] > 4 * least["smoothed_loss"] or rates[-1] == pytest.approx(10)
-    assert _config(run)["optim"]["lr"] == pytest.approx(least["lr"] / 10, rel=0.05)
+    with (run / "lr_trials.csv").open(newline="", encoding="utf-8") as file:
+        trials = {float(row["lr"]): float(row["loss"]) for row in csv.DictReader(file)}
+    assert _config(run)["optim"]["lr"] == min(trials, key=lambda rate: trials[rate])  # the trials are the whole run
+    assert any(rate == pytest.approx(least["lr"] / 10, rel=0.05) for rate in trials)
     with Image.open(run / "lr_range.png") as image:
         assert image.format == "PNG"
         colours = [colour for _, colour in image.convert("RGB").getcolors(1 << 20)]
@@ -113,9 +116,59 @@ def test_only_groups_that_follow_the_rate_are_tried() -> None:
     curve = range_test(parts)
     muon, adamw = parts.job.optimizers
     base, twice = (group["initial_lr"] for group in muon.param_groups)
-    assert (base, twice) == (pytest.approx(curve.rates[-1], rel=0.5), pytest.approx(2 * base))
+    assert base in (*curve.trials, pytest.approx(curve.rates[-1], rel=0.5))  # of the last trial
+    assert twice == pytest.approx(2 * base)
     assert {group["initial_lr"] for group in adamw.param_groups} == {0.001, 0.002}
     assert all(map(math.isfinite, curve.losses))
+
+
+@pytest.mark.parametrize(
+    ("best", "tried"),
+    [
+        (0.01, [0.01, 0.032, 0.0032]),
+        (0.1, [0.01, 0.032, 0.1, 0.32]),
+        (0.001, [0.01, 0.032, 0.0032, 0.001, 0.00032]),
+        (1e9, [0.01, 0.032, 0.1, 0.32, 1.0]),  # no farther than two decades
+    ],
+)
+def test_trials_go_where_the_loss_is_lower(best: float, tried: list[float]) -> None:
+    losses = climb(0.01, lambda rate: abs(math.log(rate / best)))
+    assert list(losses) == tried
+    assert list(climb(0.01, lambda rate: math.inf)) == [0.01, 0.032, 0.0032]
+
+
+def test_trials_begin_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = [*TINY, "limit_batches=1", f"optim.lr={STAND_IN_LR}"]
+    begun, trial = [], range_test_module._trial
+
+    def seen(parts: Any, *rest: Any) -> float:
+        begun.append(next(parts.job.model.parameters()).clone())
+        return trial(parts, *rest)
+
+    monkeypatch.setattr(range_test_module, "_trial", seen)
+    range_test(assemble(compose("train", words, Source((conf_directory(),), "train"))))
+    assert len(begun) > 1
+    assert all(torch.equal(weights, begun[0]) for weights in begun)
+
+
+def test_nearly_the_best_at_a_lower_rate_is_chosen() -> None:
+    trials = {0.01: 1.5, 0.03: 1.1, 0.1: 1.0, 0.3: math.inf}
+    assert choose(trials, 2.0, 0.85) == 0.03
+    assert choose(trials, 2.0, 1.0) == 0.1
+    assert choose(trials, 0.5, 0.85) == 0.1  # none learned anything
+    assert choose({0.01: 1.0, 0.1: 1.0}, 2.0, 1.0) == 0.01
+
+
+def test_a_found_rate_learns_about_as_much_as_the_best_of_a_grid(cli: Callable[..., Answer], tmp_path: Path) -> None:
+    """With AdamW, a tenth of the rate of the least loss would learn far less in the twenty steps of an epoch."""
+    words = ("device=cpu", "model=mlp", "optim=adamw", "epochs=1", "evaluate_every=1epoch")
+    reached = {}
+    for rate in ("auto", "0.001", "0.01", "0.1"):
+        (tmp_path / rate).mkdir()
+        answer = cli(*words, f"optim.lr={rate}", cwd=tmp_path / rate)
+        assert answer.code == 0, answer.err
+        reached[rate] = json.loads((answer.run / "summary.json").read_text())["best"]["value"]
+    assert reached["auto"] > max(reached.values()) - 0.1, reached
 
 
 @pytest.mark.parametrize(

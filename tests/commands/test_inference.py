@@ -17,7 +17,7 @@ from bigmodel import checkpoint
 from bigmodel.commands import evaluate, predict
 from bigmodel.compose import Source, compose
 from bigmodel.conf_directory import conf_directory
-from bigmodel.datasets.files import SUFFIXES
+from bigmodel.datasets.picture_check import suffixes
 from bigmodel.errors import ConfigError, DataError, StorageError
 from bigmodel.predicting.files import files
 from conftest import call
@@ -240,7 +240,7 @@ def test_files_named_on_standard_input_are_answered_as_they_come(trained, digits
 def test_a_file_named_like_a_pattern_is_taken_literally(tmp_path):
     name = tmp_path / "a[1].png"
     name.write_bytes(b"")
-    assert files(str(name), SUFFIXES, "image") == [str(name)]
+    assert files(str(name), suffixes(), "image") == [str(name)]
 
 
 def test_control_codes_in_names_do_not_reach_the_terminal(trained, digits, tmp_path, capsys):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from bigmodel import checkpoint
-from conftest import fingerprint, records
+from conftest import contents, fingerprint, records
 from forks import finished, launch
 from mounts import Mount, mounted
 from tracing import attached, needs_strace
@@ -61,6 +61,7 @@ def _fills(trial, words: tuple[str, ...], options: str, room: str, whole: Path, 
         again = launch(f"resume={there}", cwd=cwd, output=cwd / "again", before=mount.enter)
         assert finished(again) == 0, (options, (cwd / "again").read_text())
         assert (fingerprint(run), records(run)) == (fingerprint(whole), records(whole))
+        assert contents(run)["summary.json"] == contents(whole)["summary.json"]
     return line
 
 
@@ -104,6 +105,7 @@ def test_the_disk_refuses_to_sync(campaign: Callable, unbroken: dict, tmp_path: 
             if (run / "config.yaml").exists():
                 assert finished(launch(f"resume={run}", cwd=cwd)) == 0
                 assert (fingerprint(run), records(run)) == (fingerprint(unbroken[SAVES]), records(unbroken[SAVES]))
+                assert contents(run)["summary.json"] == contents(unbroken[SAVES])["summary.json"]
 
 
 def test_a_file_larger_than_allowed(campaign: Callable, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from campaign import count
-from conftest import fingerprint, only_run, records
+from conftest import contents, fingerprint, only_run, records
 from forks import finished, launch, until
 
 TINY = ("device=cpu", "device.threads=1", "model=mlp", "model.hidden=[8]", "listeners=[]")
@@ -97,7 +97,7 @@ def test_a_second_writer_and_a_dead_one(campaign: Callable, unbroken: Path, tmp_
                 first.kill()
                 finished(first)
                 assert finished(launch(f"resume={run}", cwd=cwd)) == 0
-            assert (fingerprint(run), records(run)) == (fingerprint(unbroken), records(unbroken))
+            assert contents(run) == contents(unbroken)
 
 
 def test_resumes_that_race(campaign: Callable, unbroken: Path, tmp_path: Path) -> None:
@@ -122,4 +122,4 @@ def test_resumes_that_race(campaign: Callable, unbroken: Path, tmp_path: Path) -
                     assert holders.count(True) == 1, line
             log = (run / "train.log").read_text()
             assert log.count(" resumes at step ") == codes.count(0)
-            assert (fingerprint(run), records(run)) == (fingerprint(unbroken), records(unbroken))
+            assert contents(run) == contents(unbroken)

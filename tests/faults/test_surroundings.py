@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from campaign import SEED
-from conftest import fingerprint, only_run, records
+from conftest import contents, only_run
 from forks import finished, launch
 
 RUN = ("device=cpu", "device.threads=1", "model=mlp", "model.hidden=[8]", "limit_batches=5", "epochs=4")
@@ -63,7 +63,7 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _same_and_plain(run: Path, unbroken: Path) -> None:
     """The bits of the unbroken run, and no control code in any file of text."""
-    assert (fingerprint(run), records(run)) == (fingerprint(unbroken), records(unbroken))
+    assert contents(run) == contents(unbroken)
     assert json.loads((run / "summary.json").read_text())["state"] == "done"
     for path in run.rglob("*"):
         if path.is_file() and path.suffix != ".safetensors":

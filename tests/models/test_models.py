@@ -158,7 +158,8 @@ def test_another_number_of_classes_leaves_the_classifier_new(tmp_path, small):
     save_file(small.state_dict(), file)
     model = MLP((1, 4, 4), 5, hidden=[8])
     before = model.head.weight.clone()
-    assert load_weights(model, str(file)) == "2 of 4 tensors loaded; 2 missing and so new: head.weight, head.bias"
+    said = "2 of 4 tensors loaded; 2 missing and so new: head.weight, head.bias; the file's classifier is of 3 classes"
+    assert load_weights(model, str(file)) == said
     assert torch.equal(model.head.weight, before)
     assert torch.equal(model.layers[0].weight, small.layers[0].weight)
 
@@ -171,8 +172,12 @@ def test_pretrained_weights_reach_a_torchvision_model(tmp_path, capsys):
     assert torch.equal(model.features[0][0].weight, trained.features[0][0].weight)
     assert "2 missing and so new: classifier.3.weight, classifier.3.bias" in capsys.readouterr().err
     save_file(trained.state_dict(), plain := tmp_path / "weights.safetensors")
-    with pytest.raises(ValueError, match=r"features\.0\.0\.weight: 16x3x3x3 in the file, 16x1x3x3 in the model"):
-        torchvision_model((1, 32, 32), 10, "mobilenet_v3_small", pretrained=str(plain))
+    grey = torchvision_model((1, 32, 32), 10, "mobilenet_v3_small", pretrained=str(plain)).eval()
+    assert "features.0.0.weight: 3 channels summed to 1" in capsys.readouterr().err
+    x_N1HW = torch.randn(2, 1, 32, 32)
+    assert torch.allclose(grey(x_N1HW), trained.eval()(x_N1HW.expand(-1, 3, -1, -1)), atol=1e-5)
+    with pytest.raises(ValueError, match=r"features\.0\.0\.weight: 16x3x3x3 in the file, 16x2x3x3 in the model"):
+        torchvision_model((2, 32, 32), 10, "mobilenet_v3_small", pretrained=str(plain))
 
 
 @pytest.mark.parametrize(

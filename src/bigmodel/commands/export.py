@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import importlib.util
 import io
+import json
 import logging
+import math
 import os
 import shutil
 import sys
@@ -14,15 +15,19 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from bigmodel.commands.graphs import Graph, compared_inputs, largest_difference, trace
+from bigmodel.commands.onnx_file import check_opset, write_onnx
 from bigmodel.config import Config
 from bigmodel.durable import sync_directory, sync_file, write_json
 from bigmodel.errors import BigmodelError, ConfigError, StorageError
 from bigmodel.inference import Predictor, fresh_model, load
+from bigmodel.interfaces import Portable, Varying
 from bigmodel.settings import Export
 from bigmodel.signals import Stop
 
@@ -44,20 +49,26 @@ def run(config: Config, stop: Stop | None = None) -> None:
         raise ConfigError(f"opset: belongs to format=onnx, not to {settings.format}")
     if settings.format == "onnx":
         _need_onnx()
+        check_opset(settings.opset)
     predictor = load(settings.run, trust=config.trust)
     for line in predictor.warnings:
         print(f"warning: {line}", file=sys.stderr)
-    output = _output(settings, predictor)
+    output, card = _output(settings, predictor), _card(predictor)
     try:
         with _scratch(output) as scratch:
-            difference = _difference(predictor, _written(predictor, settings, scratch))
+            exported, graph = _written(predictor, settings, card, scratch)
+            difference = _difference(predictor, exported, graph)
+            if graph and len(graph.free) > 1 and not difference <= settings.tolerance:
+                refused = f"at other sizes the file differs by {difference:.3g} from the original"
+                exported, graph = _written(predictor, settings, card, scratch, refused)
+                difference = _difference(predictor, exported, graph)
             if not difference <= settings.tolerance:  # a NaN is no agreement either
                 raise BigmodelError(
                     f"the exported model differs by {difference:.3g} from the original, more than "
                     f"tolerance={settings.tolerance:g}; nothing was kept"
                 )
             about = output.with_name(f"{output.name}.json")
-            write_json(about, predictor.card())
+            write_json(about, card | {"difference": difference})
             scratch.chmod(about.stat().st_mode)  # safetensors writes for its owner alone
             sync_file(scratch)
             os.replace(scratch, output)
@@ -67,6 +78,7 @@ def run(config: Config, stop: Stop | None = None) -> None:
     print(
         f"{output} ({output.stat().st_size / 1e6:.1f} MB, and {output.name}.json): "
         f"on random input it differs by at most {difference:.2g} from the original"
+        + (f"; {graph.words()}" if graph else "")
     )
 
 
@@ -95,17 +107,24 @@ def _scratch(output: Path) -> Iterator[Path]:
                 output.parent.rmdir()
 
 
-def _written(predictor: Predictor, settings: Export, path: Path) -> Function:
-    """Write the model to `path` and load it from there."""
+def _written(
+    predictor: Predictor, settings: Export, card: dict[str, Any], path: Path, refused: str = ""
+) -> tuple[Function, Graph | None]:
+    """Write the model to `path` and load it from there; what is learnt of its axes goes into the card. If `refused`
+    says why, no axis but the batch is free.
+    """
     if settings.format == "safetensors":
-        return _safetensors(predictor, path)
-    example = torch.zeros_like(predictor.kind.example(2, torch.Generator().manual_seed(0)))
-    model = copy.deepcopy(predictor.model)  # tracing may leave marks
+        return _safetensors(predictor, path, card), None
+    kind, model = predictor.kind, predictor.model
+    example = kind.example(2, torch.Generator().manual_seed(0))
+    axes = kind.axes() if isinstance(kind, Varying) else {}
     try:
         with _quiet():
+            graph = trace(model, example, axes, predictor.config, refused)
+            card |= _of_graph(graph)
             if settings.format == "onnx":
-                return _onnx(model, example, settings.opset, path)
-            return _torch_export(model, example, path)
+                return _onnx(model, graph, settings.opset, path, card), graph
+            return _torch_export(graph, path, card), graph
     except (OSError, BigmodelError):
         raise
     except Exception as error:  # the exporters raise whatever the traced code and they themselves raise
@@ -113,56 +132,71 @@ def _written(predictor: Predictor, settings: Export, path: Path) -> Function:
         raise ConfigError(f"format: this model cannot be written as {settings.format}: {line}") from error
 
 
-def _onnx(model: nn.Module, example: Tensor, opset: int | None, path: Path) -> Function:
+def _card(predictor: Predictor) -> dict[str, Any]:
+    """What the file beside an export says, but for the axes of its graph; docs/export.md defines it."""
+    kind = predictor.kind
+    if isinstance(kind, Portable) and _is_up_to_date(type(kind)):
+        return {"version": 1, **predictor.card(), **kind.steps()}
+    reason = f"{type(kind).__qualname__} does not write down steps of its own"
+    return {"version": 1, **predictor.card(), "preprocess": None, "postprocess": None, "steps_missing": reason}
+
+
+def _is_up_to_date(kind: type) -> bool:
+    """Whether a class writes down its own steps, not those of a base whose reading or answers it has replaced."""
+    owners = {name: next(base for base in kind.__mro__ if name in vars(base)) for name in ("steps", "read", "answers")}
+    return issubclass(owners["steps"], owners["read"]) and issubclass(owners["steps"], owners["answers"])
+
+
+def _of_graph(graph: Graph) -> dict[str, Any]:
+    names = {dimension: axis.name for dimension, axis in graph.free.items()}
+    (name,) = graph.program.graph_signature.user_inputs
+    placed = next(node for node in graph.program.graph.nodes if node.name == name).meta["val"]
+    shape = [names.get(dimension, size) for dimension, size in enumerate(placed.shape)]
+    return {
+        "input": {"name": "input", "dtype": str(placed.dtype).removeprefix("torch."), "shape": shape},
+        "output": {"name": "logits"},
+        "axes": {axis.name: {"min": axis.at_least, "max": axis.at_most} for axis in graph.free.values()},
+        "fixed_axes": {n: {"size": size, "reason": reason} for n, size, reason in graph.fixed.values()},
+    }
+
+
+def _onnx(model: nn.Module, graph: Graph, opset: int | None, path: Path, card: Mapping[str, Any]) -> Function:
     import onnxruntime
 
     if sum(t.numel() * t.element_size() for t in model.state_dict().values()) >= _ONNX_BYTES:
         raise ConfigError("format: the model is over 2 GB, more than one ONNX file holds; use format=torch_export")
-    torch.onnx.export(
-        model,
-        (example,),
-        path,
-        dynamo=True,
-        opset_version=opset,
-        input_names=["input"],
-        output_names=["logits"],
-        dynamic_shapes=({0: torch.export.Dim.DYNAMIC},),
-        external_data=False,
-        verbose=False,
-    )
+    write_onnx(graph, opset, path, card)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     return lambda inputs: torch.from_numpy(session.run(["logits"], {"input": inputs.numpy()})[0])
 
 
-def _torch_export(model: nn.Module, example: Tensor, path: Path) -> Function:
-    program = torch.export.export(model, (example,), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))
-    torch.export.save(program, path)
+def _torch_export(graph: Graph, path: Path, card: Mapping[str, Any]) -> Function:
+    torch.export.save(graph.program, path, extra_files={"bigmodel.json": json.dumps(card)})
     reloaded: Function = torch.export.load(path).module()
     return reloaded
 
 
-def _safetensors(predictor: Predictor, path: Path) -> Function:
+def _safetensors(predictor: Predictor, path: Path, card: Mapping[str, Any]) -> Function:
     tensors: Mapping[str, Tensor] = predictor.model.state_dict()
-    save_file({k: v.clone().contiguous() for k, v in tensors.items()}, path, metadata={"format": "pt"})
+    save_file(
+        {k: v.clone().contiguous() for k, v in tensors.items()},
+        path,
+        metadata={"format": "pt", "bigmodel": json.dumps(card)},
+    )
     model = fresh_model(predictor.config, predictor.trust)
     model.load_state_dict(load_file(path))
     return model.eval()
 
 
-def _difference(predictor: Predictor, exported: Function) -> float:
-    """The largest absolute difference of the outputs, on random batches of one and of three."""
-    generator = torch.Generator().manual_seed(0)
-    differences = []
-    for count in (1, 3):
-        inputs = predictor.kind.example(count, generator)
-        with torch.no_grad(), _quiet():
-            expected, outputs = predictor.model(inputs), exported(inputs)
-        if outputs.shape != expected.shape:
-            return float("inf")
-        differences.append((outputs - expected).abs().max())
-    return float(torch.stack(differences).max())  # NaN if any is
+def _difference(predictor: Predictor, exported: Function, graph: Graph | None) -> float:
+    """The largest absolute difference of the outputs on random inputs of the sizes that `compared_inputs` lists."""
+    example = predictor.kind.example(3, torch.Generator().manual_seed(0))
+    free = {} if graph is None else graph.free
+    with _quiet():
+        found = [largest_difference(predictor.model, exported, one) for one in compared_inputs(example, free)]
+    return max(found) if all(map(math.isfinite, found)) else float("nan")
 
 
 def _need_onnx() -> None:

@@ -28,9 +28,11 @@ from bigmodel.listeners.metrics_file import MetricsFile
 from bigmodel.listeners.totals import Totals
 from bigmodel.loop import train
 from bigmodel.preview import preview
+from bigmodel.resume import hold_config, jumps
 from bigmodel.saves import Saves
 from bigmodel.signals import Stop
 from bigmodel.targets import build
+from bigmodel.words import clip
 
 Emit = Callable[[Any], None]
 
@@ -48,14 +50,22 @@ def run(
         BigmodelError: what ended the run, with its exit code; all that was reached is saved.
     """
     saved = resume and directory is not None and bool(checkpoint.steps(directory / "checkpoints"))
+    state = checkpoint.newest_state(directory / "checkpoints") if saved and directory is not None else None
+    notes = hold_config(directory, config, state) if resume and directory is not None else []
     with out_of_memory_in_words("before the first step: the model or the data is too large"):
         found = find(config)
         parts = assemble(found.config, fresh=not saved)  # one that ended before its first save begins anew
     settings = parts.settings
+    parts.warnings = [*parts.warnings, *notes]
+    if state is not None:
+        parts.warnings = [*parts.warnings, *jumps(parts.job, state, settings.patience)]
     if settings.dry_run:
         print(preview(parts))
         return None
-    for text in (*parts.notes, *parts.initial):
+    said = [*parts.notes, *parts.initial]
+    if parts.device.departs:
+        said.append(f"device: {parts.device.choice}")
+    for text in said:
         print(text, flush=True)
     stop.defer()  # from here on a signal finds something to save
     if directory is None:
@@ -68,13 +78,16 @@ def run(
         stack.enter_context(failures_in_words(directory, parts.job))
         lock = run_directory.Lock(directory)
         stack.callback(lock.release)
-        saves = _saves(directory, parts)
-        warnings = saves.restore(parts.job) if resume else []
-        _describe(directory, parts, resume)
-        log, totals = LogFile(directory), Totals()
+        saves, totals = _saves(directory, parts), Totals()
+        saves.metrics = totals.state
+        warnings = [*parts.warnings, *(saves.restore(parts.job) if resume else [])]
+        warnings += _describe(directory, parts, saves, totals, resume)
+        before, damage = _worked(directory, totals)
+        warnings += damage
+        log = LogFile(directory)
         listeners: list[Listener] = [log, MetricsFile(directory), totals]
         found.write(directory)
-        for text in (*found.lines, *parts.notes, *parts.initial):
+        for text in (*found.lines, *said):
             log.write(text)
         stack.callback(_close, listeners)
         for name, node in settings.listeners.items():
@@ -91,7 +104,7 @@ def run(
 
         for text in warnings:
             emit(Warned(text))
-        summary = _trained(directory, parts, saves, emit, stop, log, totals)
+        summary = _trained(directory, parts, saves, emit, stop, log, totals, before)
         if summary["state"] == "interrupted":
             raise Interrupted(
                 f"stopped by {stop.name} at step {parts.job.step} of {parts.job.steps}, saved; "
@@ -102,11 +115,11 @@ def run(
 
 
 def _trained(
-    directory: Path, parts: Parts, saves: Saves, emit: Emit, stop: Stop, log: LogFile, totals: Totals
+    directory: Path, parts: Parts, saves: Saves, emit: Emit, stop: Stop, log: LogFile, totals: Totals, before: float
 ) -> dict[str, Any]:
-    """Train, test, and write `summary.json`, however it ends."""
+    """Train, test, and write `summary.json`, however it ends. `before` is seconds of earlier starts."""
     job = parts.job
-    before, began = run_directory.started(directory), monotonic()
+    began = monotonic()
     summary: dict[str, Any] = {"state": "running", "directory": str(directory), "monitor": parts.settings.monitor}
     try:
         with failures_in_words(directory, job):
@@ -145,14 +158,29 @@ def _last_news(saves: Saves, emit: Emit) -> None:
                 emit(saved)
 
 
-def _describe(directory: Path, parts: Parts, resume: bool) -> None:
-    if resume:
-        run_directory.cut_after(directory / "metrics.jsonl", parts.job.step)
-        run_directory.describe(directory, parts.config.yaml())
-    else:
-        versions = {"bigmodel-train": __version__, "torch": str(torch.__version__), "numpy": np.__version__}
-        facts = run_directory.environment(versions, parts.device.name, parts.dataset.fingerprint)
+def _describe(directory: Path, parts: Parts, saves: Saves, totals: Totals, resume: bool) -> list[str]:
+    """Write what says how the run is made; of a resumed one read back what it has reached. Returns warnings."""
+    versions = {"bigmodel-train": __version__, "torch": str(torch.__version__), "numpy": np.__version__}
+    facts = run_directory.environment(versions, parts.device.name, parts.dataset.fingerprint)
+    if not resume:
         run_directory.describe(directory, parts.config.yaml(), facts)
+        return []
+    warnings = run_directory.moved(directory, facts)
+    records, damaged = run_directory.cut_after(directory / "metrics.jsonl", parts.job.step)
+    if damaged:
+        lines = f"line{'s' * (len(damaged) > 1)} {', '.join(map(str, damaged))}"
+        warnings.append(clip(f"metrics.jsonl: {lines} damaged and left out; all others are kept", 300))
+    warnings += totals.restore(records, saves.restored.get("metrics"))
+    run_directory.describe(directory, parts.config.yaml())
+    return warnings
+
+
+def _worked(directory: Path, totals: Totals) -> tuple[float, list[str]]:
+    """Seconds of earlier starts: a killed one has left no summary, but records. And a warning, if it is damaged."""
+    try:
+        return max(run_directory.worked(directory), totals.seconds), []
+    except ValueError as error:
+        return totals.seconds, [str(error)]
 
 
 def _discarding(directory: Path) -> Callable[..., None]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from bigmodel.datasets.class_folders import class_folders
 from bigmodel.datasets.mel import LogMel
 from bigmodel.datasets.sound_classes import sound_classes
@@ -31,7 +33,7 @@ def audio_folder(
         ValueError: the number of classes or the shape is not the data's.
     """
     found = class_folders(root, SUFFIXES, "wav files", test_fraction)
-    return sound_classes(
+    made = sound_classes(
         found.classes,
         found.splits,
         frames,
@@ -42,3 +44,4 @@ def audio_folder(
         num_classes,
         input_shape,
     )
+    return replace(made, notes=found.notes)

@@ -6,6 +6,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from bigmodel.datasets.splits import held_out
 from bigmodel.words import printable
 
 HANDFUL = 5  # samples; a class with fewer can hardly be learned, and may lie in one split alone
@@ -28,6 +29,15 @@ def in_words(what: str, classes: Sequence[str], labels: Mapping[str, Sequence[in
             more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
             lines.append(f"warning: {split} has no {what} of {', '.join(missing[:_SHOWN])}{more}")
     return lines
+
+
+def held_out_whole(classes: Sequence[str], labels: Sequence[int], val_fraction: float) -> list[str]:
+    """A warning of classes of which every training sample is held out for validation."""
+    kept, held = held_out(len(labels), val_fraction)
+    left = {labels[number] for number in kept.tolist()}
+    lost = sorted({labels[number] for number in held.tolist()} - left)
+    names = ", ".join(printable(classes[number]) for number in lost[:_SHOWN])
+    return [f"warning: dataset.val_fraction holds out every sample of {names}"] if lost else []
 
 
 def alike(classes: Sequence[str]) -> list[str]:

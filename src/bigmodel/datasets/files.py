@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import multiprocessing
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +20,32 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from bigmodel.archive import opened
+from bigmodel.datasets.pixels import AS_BEFORE, PixelRules
 from bigmodel.errors import DataError
+from bigmodel.words import first_line
 
-SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+_FORMATS = (  # of Pillow's; not among them are those that run other programs (EPS) or need libraries of their own
+    *("JPEG", "PNG", "GIF", "BMP", "PPM", "WEBP", "TIFF", "AVIF", "JPEG2000", "BLP", "CUR", "DCX", "DDS", "FITS"),
+    *(
+        "FLI",
+        "FTEX",
+        "ICNS",
+        "ICO",
+        "IM",
+        "MSP",
+        "PCX",
+        "PIXAR",
+        "PSD",
+        "QOI",
+        "SGI",
+        "SUN",
+        "XBM",
+        "XPM",
+        "PCD",
+        "TGA",
+    ),
+)
+_SHOWN = 10  # broken files in one report
 _GZIP_RATIO = 1032  # deflate cannot do better
 
 
@@ -103,18 +128,25 @@ class ImageFiles:
     paths: Sequence[str]
     labels_N: Tensor
     input_shape: Sequence[int]
+    rules: PixelRules = AS_BEFORE
 
     def pixels(self, indices: Tensor | None = None) -> Tensor:
         """uint8 (N, C, H, W).
 
         Raises:
-            DataError: a picture cannot be decoded; the message names the file.
+            DataError: pictures cannot be decoded; the message names the first few of these files.
         """
         chosen = range(len(self.paths)) if indices is None else indices.tolist()
         pixels_NCHW = np.empty((len(chosen), *self.input_shape), dtype=np.uint8)  # threads know no inference mode
+        problems: list[str] = []
 
         def decode(position: int) -> None:
-            pixels_NCHW[position] = open_image(self.paths[chosen[position]], self.input_shape).numpy()
+            try:
+                image = open_image(self.paths[chosen[position]], self.input_shape, self.rules)
+            except DataError as error:
+                problems.extend(error.lines)
+            else:
+                pixels_NCHW[position] = image.numpy()
 
         if multiprocessing.parent_process() is None and len(chosen) > 1:
             with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
@@ -122,10 +154,13 @@ class ImageFiles:
         else:  # in a worker the other cores are taken by other workers
             for position in range(len(chosen)):
                 decode(position)
+        if problems:
+            more = [f"and {len(problems) - _SHOWN:,} more broken pictures"] if len(problems) > _SHOWN else []
+            raise DataError(*sorted(problems)[:_SHOWN], *more)
         return torch.from_numpy(pixels_NCHW)
 
 
-def open_image(path: str | os.PathLike[str], input_shape: Sequence[int]) -> Tensor:
+def open_image(path: str | os.PathLike[str], input_shape: Sequence[int], rules: PixelRules = AS_BEFORE) -> Tensor:
     """uint8 (C, H, W): turned upright, in RGB or grey, the shorter side resized to fit, then cut out at the centre.
 
     Raises:
@@ -133,20 +168,32 @@ def open_image(path: str | os.PathLike[str], input_shape: Sequence[int]) -> Tens
     """
     channels, height, width = input_shape
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=formats()) as image:
             image.draft("L" if channels == 1 else "RGB", (2 * width, 2 * height))  # JPEG: decode no larger than of use
-            upright = ImageOps.exif_transpose(image)
-            fitted = ImageOps.fit(_converted(upright, channels), (width, height), Image.Resampling.BILINEAR)
-        pixels_HWC = np.array(fitted, dtype=np.uint8).reshape(height, width, channels)
+            return fit_picture(image, input_shape, rules)
     except MemoryError:
         raise
     except Exception as error:  # PIL's decoders raise nearly anything on damaged files
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise DataError(f"{Path(path).absolute()}: not a readable picture ({reason}); mend or remove it") from error
-    return torch.from_numpy(pixels_HWC).permute(2, 0, 1)
+        what = f"not a readable picture ({reason(error)})"
+        raise DataError(f"{Path(path).absolute()}: {what}; mend or remove it") from error
 
 
-def _converted(image: Image.Image, channels: int) -> Image.Image:
-    if image.mode.startswith("I;16"):  # PIL would clip 16 bits to 8 instead of scaling them
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    return image.convert("L" if channels == 1 else "RGB")
+def fit_picture(image: Image.Image, input_shape: Sequence[int], rules: PixelRules = AS_BEFORE) -> Tensor:
+    """uint8 (C, H, W) of an open picture, as `open_image` makes it of a file; raises whatever Pillow raises."""
+    channels, height, width = input_shape
+    upright = ImageOps.exif_transpose(image)
+    fitted = ImageOps.fit(rules.converted(upright, channels), (width, height), Image.Resampling.BILINEAR)
+    return torch.from_numpy(np.array(fitted, dtype=np.uint8).reshape(height, width, channels)).permute(2, 0, 1)
+
+
+@cache
+def formats() -> tuple[str, ...]:
+    """What this Pillow can read, the usual ones first; the last two have nothing in a file that tells them."""
+    Image.init()
+    return tuple(name for name in _FORMATS if name in Image.OPEN)
+
+
+def reason(error: Exception) -> str:
+    """What Pillow says of a file, without the file's name."""
+    text = error.strerror if isinstance(error, OSError) and error.strerror else first_line(error)
+    return re.sub(r"^cannot identify image file .*", "of no format that Pillow knows", text)

@@ -11,6 +11,8 @@ from torch import Tensor
 
 from bigmodel.augment import Augment
 from bigmodel.augmentations import channels_last, gathered
+from bigmodel.datasets.picture_targets import Target
+from bigmodel.datasets.pixels import AS_BEFORE, PixelRules
 from bigmodel.errors import ConfigError
 from bigmodel.interfaces import Batch, Data, Reading
 
@@ -20,7 +22,7 @@ class Source(Protocol):
 
     @property
     def labels_N(self) -> Tensor:
-        """int64 (N,)."""
+        """int64 (N,), or float32 (N, K) of a target that is no class."""
 
     def pixels(self, indices: Tensor | None = None) -> Tensor:
         """uint8 (N, C, H, W) of the samples with these numbers, or of all, then without a copy where possible."""
@@ -45,7 +47,9 @@ class Arrays:
 class ImageDataset:
     """A `Dataset` of images as its leaf describes it. `sources` opens a split when it is first needed.
 
-    Without a `val` source, `val_fraction` of the training samples is held out, the same for every seed.
+    Without a `val` source, `val_fraction` of the training samples is held out, the same for every seed. `rules` are
+    those that files are read by, and `notes` lines about what was guessed or left out. With a `target` there are no
+    classes, and the labels of a source are float32 (N, K).
     """
 
     classes: Sequence[str]
@@ -57,31 +61,41 @@ class ImageDataset:
     sources: Mapping[str, Callable[[], Source]]
     sizes: Mapping[str, int]
     fingerprint: str
+    rules: PixelRules = AS_BEFORE
+    notes: Sequence[str] = ()
+    target: Target | None = None
 
     @property
     def facts(self) -> Mapping[str, Any]:
-        return {"num_classes": len(self.classes), "input_shape": list(self.input_shape)}
+        count = len(self.classes)
+        told = {"num_classes": count, "outputs": count} if self.target is None else self.target.facts
+        facts = {**told, "input_shape": list(self.input_shape)}
+        return facts | {key: value for key, value in self.rules.about().items() if key == "value_range"}
 
     @property
     def summary(self) -> str:
-        return f"{len(self.classes)} classes, {'x'.join(map(str, self.input_shape))}"
+        what = f"{len(self.classes)} classes" if self.target is None else self.target.summary
+        return f"{what}, {'x'.join(map(str, self.input_shape))}"
 
     @property
     def mixing(self) -> Sequence[str]:
         return self.augment.mixing
 
     def about(self) -> Mapping[str, Any]:
+        classes = {"kind": "bigmodel.predicting.images.Images", "classes": list(self.classes)}
         return {
-            "kind": "bigmodel.predicting.images.Images",
-            "classes": list(self.classes),
+            **(classes if self.target is None else self.target.about()),
             "input_shape": list(self.input_shape),
             "mean": list(self.mean),
             "std": list(self.std),
+            **self.rules.about(),
         }
 
     def example(self, count: int) -> Batch:
         inputs = torch.rand(count, *self.input_shape, generator=torch.Generator().manual_seed(0))
-        return Batch(inputs, torch.zeros(count, dtype=torch.int64))
+        if self.target is None:
+            return Batch(inputs, torch.zeros(count, dtype=torch.int64))
+        return Batch(inputs, torch.zeros(count, self.target.facts["outputs"]))
 
     def open(self, how: Reading) -> Data:
         from bigmodel.datasets.pipeline import ImageData  # which knows this file
@@ -95,7 +109,7 @@ class ImageDataset:
             ConfigError: the number of classes or the shape is not the data's, or does not allow the augmentation.
         """
         problems = []
-        if num_classes is not None and num_classes != len(self.classes):
+        if self.target is None and num_classes is not None and num_classes != len(self.classes):
             problems.append(f"dataset.num_classes: the data has {len(self.classes)} classes, not {num_classes}")
         channels = self.input_shape[0]
         for name, values in (("mean", self.mean), ("std", self.std)):

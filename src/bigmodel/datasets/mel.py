@@ -62,6 +62,17 @@ class LogMel:
         rising, falling = (frequencies_K1 - low) / (middle - low), (high - frequencies_K1) / (high - middle)
         return torch.minimum(rising, falling).clamp(min=0)
 
+    def constants(self) -> Mapping[str, Any]:
+        """What else the numbers depend on, for those who compute them without this class."""
+        return {
+            "window_shape": "hann, periodic",
+            "padding": "zeros, window / 2 at both ends",
+            "power": 2,
+            "mel_scale": "2595 * log10(1 + hertz / 700)",
+            "least_energy": _LEAST_ENERGY,
+            "least_std": _LEAST_DEVIATION,
+        }
+
     def node(self) -> Mapping[str, Any]:
         """What a checkpoint carries, to build it again."""
         return {"_target_": "bigmodel.datasets.mel.LogMel", **asdict(self)}

@@ -42,10 +42,11 @@ class ImageData:
         self._workers, self._resident_bytes = how.workers, how.resident_bytes
         self._format = torch.channels_last if how.channels_last else torch.contiguous_format
         self._opened: dict[str, _Fetch] = {}
+        self._labels_N: Tensor | None = None
         self._mean, self._std = (
             torch.tensor(values, device=how.device).view(-1, 1, 1) for values in (dataset.mean, dataset.std)
         )
-        self._cut = Splits(dataset.sizes, dataset.val_fraction, how)
+        self._cut = Splits(dataset.sizes, dataset.val_fraction, how, self._targets)
         self.splits, self.steps_per_epoch = self._cut.counts, self._cut.steps_per_epoch
 
     @property
@@ -70,6 +71,9 @@ class ImageData:
         """Bytes of the training images, validation included."""
         return self._bytes("train")
 
+    def class_counts(self) -> Tensor | None:
+        return self._cut.class_counts()
+
     def train(self, first: int, last: int) -> Iterator[Batch]:
         """Batches of steps first to last - 1, augmented; `samples` are numbers within the data's training images."""
         augment, classes = self._dataset.augment, len(self._dataset.classes)
@@ -85,6 +89,11 @@ class ImageData:
         source, chosen = self._cut.evaluation(split)
         for pixels, labels in self._fetch(source).batches(chosen):
             yield Batch(normalised(pixels, self._mean, self._std), labels)
+
+    def _targets(self) -> Tensor:
+        if self._labels_N is None:
+            self._labels_N = self._dataset.sources["train"]().labels_N.cpu()
+        return self._labels_N
 
     def _fetch(self, name: str) -> _Fetch:
         if name in self._opened:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,19 @@ from bigmodel.words import clip
 if TYPE_CHECKING:
     import pyarrow
 
-__all__ = ["SHOWN", "STDIN", "SUFFIXES", "Format", "Row", "Table", "find", "read", "refuse", "sorted_labels"]
+__all__ = [
+    "SHOWN",
+    "STDIN",
+    "SUFFIXES",
+    "Format",
+    "Row",
+    "Table",
+    "find",
+    "read",
+    "refuse",
+    "sorted_labels",
+    "table_of",
+]
 
 _TYPED = structured.PARQUET | structured.ARROW | structured.JSON | structured.JSON_LINES
 _SEPARATORS = {";": "semicolon", "\t": "tab", "|": "pipe", ",": "comma"}
@@ -55,6 +67,14 @@ def read(file: str | Path, form: Format, needed: Iterable[str] = ()) -> Table:
     if lacking:
         raise DataError(f"{place}: needs one column '{lacking[0]}'; {_known(names, form, lacking)}")
     return Table(str(file), names, columns, form, parsed, notes)
+
+
+def table_of(columns: Mapping[str, Sequence[str]], place: str, form: Format) -> Table:
+    """A table of values that are at hand; `place` stands in errors for its file."""
+    import pyarrow
+
+    arrays = [pyarrow.chunked_array([pyarrow.array(values, pyarrow.string())]) for values in columns.values()]
+    return Table(place, [*columns], arrays, form, Parsed([*columns], arrays, lambda row: row + 1))
 
 
 def _distinct(

@@ -2,27 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
-from bigmodel.errors import DataError
+from bigmodel.errors import ConfigError, DataError
 from bigmodel.interfaces import Reading
 from bigmodel.order import Order, bounds
 
 
 class Splits:
-    """Splits of `sizes`, by name. Without a `val` among them, `val_fraction` of the training samples is held out."""
+    """Splits of `sizes`, by name. Without a `val` among them, `val_fraction` of the training samples is held out.
 
-    def __init__(self, sizes: Mapping[str, int], val_fraction: float, how: Reading) -> None:
+    `targets` makes those of all training samples, where the reading is to be balanced by their classes.
+    """
+
+    def __init__(
+        self,
+        sizes: Mapping[str, int],
+        val_fraction: float,
+        how: Reading,
+        targets: Callable[[], Tensor] | None = None,
+    ) -> None:
         train, val = held_out(sizes["train"], 0.0 if "val" in sizes else val_fraction)
         self._indices = {"train": train} | ({"val": val} if len(val) else {})
         self.counts = {name: len(indices) for name, indices in self._indices.items()}
         self.counts |= {name: sizes[name] for name in ("val", "test") if name in sizes}
-        self._order = Order(len(train), how.batch_size, how.seed, how.limit_batches, how.overfit_batch)
+        self._targets = targets
+        classes = self._classes if how.balanced else None
+        if classes is not None and targets is None:
+            raise ConfigError("sampler: this data has no classes to balance; set sampler=shuffled")
+        self._order = Order(len(train), how.batch_size, how.seed, how.limit_batches, how.overfit_batch, classes)
         self._batch_size, self._limit = how.batch_size, how.limit_batches
         self.steps_per_epoch = self._order.steps_per_epoch
+
+    def class_counts(self) -> Tensor | None:
+        """How many training samples each class has, int64 (C,); None where they have no class each."""
+        return None if self._targets is None or not _are_classes(self._targets()) else self._classes().bincount()
+
+    def _classes(self) -> Tensor:
+        assert self._targets is not None
+        targets = self._targets()
+        if not _are_classes(targets):
+            raise ConfigError("sampler: balanced needs one class for each sample; set sampler=shuffled")
+        return targets[self._indices["train"]]
 
     def training(self, first: int, last: int) -> Iterator[Tensor]:
         """For steps first to last - 1 the numbers (N,) of the samples, within the data's own training samples."""
@@ -37,6 +61,10 @@ class Splits:
         starts = bounds(len(indices), self._batch_size)[: self._limit]
         ends = [*starts[1:], len(indices)] if self._limit is None else [start + self._batch_size for start in starts]
         return "train" if own else split, (indices[start:end] for start, end in zip(starts, ends, strict=True))
+
+
+def _are_classes(targets: Tensor) -> bool:
+    return targets.ndim == 1 and not targets.is_floating_point()
 
 
 def held_out(size: int, fraction: float) -> tuple[Tensor, Tensor]:

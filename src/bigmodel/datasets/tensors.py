@@ -42,6 +42,7 @@ class TensorDataset:
     `summary` and `carried`, which is what `about` says, are the leaf's own words: see `bigmodel.interfaces.Dataset`.
     `augment` changes training batches on the device, as a function of (batch, seed, step).
     If `trimmed`, inputs are padded sequences, and each batch is as long as its longest asks for.
+    `notes` are lines about what was guessed, dropped or changed.
     """
 
     splits: Mapping[str, tuple[Samples, Samples]]
@@ -52,7 +53,7 @@ class TensorDataset:
     val_fraction: float = 0.0
     augment: Callable[[Batch, int, int], Batch] | None = None
     trimmed: bool = False
-    notes: Sequence[str] = ()  # what was guessed, dropped or changed in reading: see `bigmodel.interfaces.Noting`
+    notes: Sequence[str] = ()
 
     def about(self) -> Mapping[str, Any]:
         return self.carried
@@ -72,7 +73,9 @@ class TensorData:
     streamed = False
 
     def __init__(self, dataset: TensorDataset, how: Reading) -> None:
-        self._cut = Splits({name: len(x) for name, (_, x) in dataset.splits.items()}, dataset.val_fraction, how)
+        sizes, targets = {name: len(x) for name, (_, x) in dataset.splits.items()}, dataset.splits["train"][1]
+        held = (lambda: targets.cpu()) if isinstance(targets, Tensor) else None
+        self._cut = Splits(sizes, dataset.val_fraction, how, held)
         self.splits, self.steps_per_epoch = self._cut.counts, self._cut.steps_per_epoch
         self._device, self._seed, self._augment = how.device, how.seed, dataset.augment
         splits = dataset.splits.items() if dataset.trimmed else ()  # on the CPU: no batch waits for the device
@@ -82,6 +85,9 @@ class TensorData:
         self._splits = {name: [x.to(place) for x in pair] for name, pair in dataset.splits.items()}
         where = "the device's" if place == how.device else "the computer's"
         self.placement = f"in {where} memory ({amount(size, 'B')})"
+
+    def class_counts(self) -> Tensor | None:
+        return self._cut.class_counts()
 
     def train(self, first: int, last: int) -> Iterator[Batch]:
         for step, samples in enumerate(self._cut.training(first, last), first):

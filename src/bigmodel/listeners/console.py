@@ -93,7 +93,7 @@ class Console:
             epoch = best["step"] / self._steps_per_epoch
             rows.append(("best", f"{name} {in_words(name.rpartition('/')[2], best['value'])} in epoch {epoch:g}"))
         pace = ""
-        if "samples_per_s" in summary:
+        if summary.get("samples_per_s"):
             busy = summary["data_s"] + summary["step_s"]
             pace = f", {summary['samples_per_s']:.0f} samples/s, {summary['data_s'] / busy:.0%} of it waiting for data"
         rows.append(("time", f"{summary['seconds']:.1f} s for {summary['step']} steps{pace}"))

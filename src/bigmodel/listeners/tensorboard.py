@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import yaml
+
+from bigmodel.events import Finished
 from bigmodel.listeners.metrics_file import flat
 
 __all__ = ["TensorBoard"]
 
+_NO_HYPERPARAMETERS = frozenset({"data_dir", "output_dir", "listeners", "dry_run", "profile"})
+
 
 class TensorBoard:
-    """Scalars as `<split>/<metric>` over steps. Raises ValueError where tensorboard is not installed."""
+    """Scalars as `<split>/<metric>` over steps, the config as text, and at the end the hyperparameters with the last
+    metrics, for the tab that compares runs. Raises ValueError where tensorboard is not installed.
+    """
 
     def __init__(self, directory: Path) -> None:
         try:
@@ -19,12 +28,45 @@ class TensorBoard:
         except ImportError:
             raise ValueError("tensorboard is not installed: pip install 'bigmodel-train[tensorboard]'") from None
         self._writer: Any = SummaryWriter(str(directory / "tensorboard"))
+        self._last: dict[str, float] = {}
+        text = (directory / "config.yaml").read_text(encoding="utf-8") if (directory / "config.yaml").exists() else ""
+        self._config = yaml.safe_load(text) or {}
+        self._writer.add_text("config", "\n".join(f"    {line}" for line in text.splitlines()))  # Markdown's code
 
     def __call__(self, event: object) -> None:
         record = flat(event)
         for name, value in record.items():
             if isinstance(value, float) and name != "epoch":
-                self._writer.add_scalar(f"{record['split']}/{name}", value, record["step"])
+                tag = f"{record['split']}/{name}"
+                self._writer.add_scalar(tag, value, record["step"])
+                self._last[tag] = value
+        if isinstance(event, Finished) and event.summary.get("best"):
+            best = event.summary["best"]
+            tag = f"best/{event.summary['monitor']}"
+            self._writer.add_scalar(tag, best["value"], best["step"])
+            self._last[tag] = float(best["value"])
 
     def close(self) -> None:
+        """Write the hyperparameters, however the run ended."""
+        from torch.utils.tensorboard.summary import hparams
+
+        if self._last:
+            for part in hparams(dict(_flat_config("", self._config)), self._last):
+                self._writer.file_writer.add_summary(part)
         self._writer.close()
+
+
+def _flat_config(prefix: str, node: Mapping[str, Any]) -> Iterator[tuple[str, str | float | bool]]:
+    """Dotted keys with values that TensorBoard can show; a group's target stands under the group's name."""
+    for key, value in node.items():
+        path = f"{prefix}.{key}" if prefix else str(key)
+        if path in _NO_HYPERPARAMETERS:
+            continue
+        if key == "_target_":
+            yield prefix, str(value)
+        elif isinstance(value, Mapping):
+            yield from _flat_config(path, value)
+        elif isinstance(value, (bool, int, float, str)):
+            yield path, value
+        elif value is not None:
+            yield path, json.dumps(value, default=str)

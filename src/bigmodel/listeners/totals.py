@@ -2,40 +2,84 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bigmodel.events import Evaluated, Trained
+from bigmodel.listeners.metrics_file import flat
 
 __all__ = ["Totals"]
 
+_TIMES = ("samples_per_s", "data_s", "step_s", "seconds")  # differ between runs of one config
+_OF_TRAINING = ("step", "epoch", "split", "lr", "grad_norm", *_TIMES)  # keys of a record that are no metrics
+_OF_EVALUATION = ("step", "epoch", "split", "best", "seconds")
+
 
 class Totals:
-    """Adds up events; `summary` is for this start of the run only, where it was resumed."""
+    """Adds up a run's records, those from before it was resumed included.
+
+    `state` goes into every checkpoint: how many records there were and a hash of them, without times, so that a
+    damaged `metrics.jsonl` is noticed, and the last metrics, so that the summary does not depend on that file.
+    """
 
     def __init__(self) -> None:
-        self._train: dict[str, float] = {}
-        self._val: dict[str, Any] = {}
-        self._samples, self._seconds, self._data_s, self._step_s = 0.0, 0.0, 0.0, 0.0
+        self._train: Mapping[str, float] = {}
+        self._val: Mapping[str, Any] = {}
+        self._samples, self._data_s, self._step_s, self._evaluation_s = 0.0, 0.0, 0.0, 0.0
+        self._records, self._hash = 0, hashlib.sha256()
 
     def __call__(self, event: object) -> None:
+        if record := flat(event):
+            self._add(record)
         if isinstance(event, Trained):
             self._train = dict(event.metrics)
-            seconds = event.data_s + event.step_s
-            self._samples += event.samples_per_s * seconds
-            self._seconds += seconds
-            self._data_s += event.data_s
-            self._step_s += event.step_s
         elif isinstance(event, Evaluated) and event.split == "val":
             self._val = {name: value for name, value in event.metrics.items() if isinstance(value, (int, float))}
 
     def close(self) -> None:
         """Nothing is held open."""
 
+    @property
+    def seconds(self) -> float:
+        """Seconds of updates, data and evaluations, as far as records tell."""
+        return self._data_s + self._step_s + self._evaluation_s
+
+    def state(self) -> dict[str, Any]:
+        """The records so far, for a checkpoint: `records`, `sha256`, and the last metrics of `train` and `val`."""
+        return {"records": self._records, "sha256": self._hash.hexdigest(), "train": self._train, "val": self._val}
+
+    def restore(self, records: Sequence[Mapping[str, Any]], state: Mapping[str, Any] | None) -> list[str]:
+        """Add what `metrics.jsonl` has kept of an interrupted run, and hold it against a checkpoint's `state`.
+
+        The state is None where the checkpoint is of an older version. Returns a warning for each disagreement.
+        """
+        for record in records:
+            self._add(record)
+            if record["split"] == "train":
+                self._train = {key: value for key, value in record.items() if key not in _OF_TRAINING}
+            elif record["split"] == "val":
+                self._val = {key: value for key, value in record.items() if key not in _OF_EVALUATION}
+        if state is None or state == self.state():
+            return []
+        try:
+            self._train, self._val, written = dict(state["train"]), dict(state["val"]), int(state["records"])
+        except (LookupError, TypeError, ValueError, OverflowError):  # no version has written this
+            return ["the checkpoint's account of metrics.jsonl cannot be read; whether the file is whole is not known"]
+        self._records, self._hash = 0, hashlib.sha256()  # later checkpoints vouch for what is there now
+        for record in records:
+            self._digest(record)
+        if written != len(records):
+            return [f"metrics.jsonl: {len(records)} of the {written} lines up to this step are left; the rest is lost"]
+        return ["metrics.jsonl: some numbers up to this step are not those that were written; plots of them mislead"]
+
     def summary(self) -> dict[str, Any]:
         """Last training and validation metrics, samples/s of the loop, and seconds spent on data and on updates."""
-        if not self._seconds:
+        busy = self._data_s + self._step_s
+        if not self._train and not busy:
             return {}
-        rate = self._samples / self._seconds
+        rate = self._samples / busy if busy else 0.0
         return {
             "train": self._train,
             "val": self._val,
@@ -43,3 +87,22 @@ class Totals:
             "data_s": self._data_s,
             "step_s": self._step_s,
         }
+
+    def _add(self, record: Mapping[str, Any]) -> None:
+        if record["split"] == "train":
+            data_s, step_s, rate = (_number(record.get(key)) for key in ("data_s", "step_s", "samples_per_s"))
+            self._samples += rate * (data_s + step_s)
+            self._data_s += data_s
+            self._step_s += step_s
+        else:
+            self._evaluation_s += _number(record.get("seconds"))
+        self._digest(record)
+
+    def _digest(self, record: Mapping[str, Any]) -> None:
+        kept = {key: value for key, value in record.items() if key not in _TIMES}
+        self._hash.update(json.dumps(kept, sort_keys=True).encode())
+        self._records += 1
+
+
+def _number(value: Any) -> float:
+    return float(value) if isinstance(value, (int, float)) else 0.0

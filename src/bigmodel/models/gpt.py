@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bigmodel.models.gpt2_names import is_gpt2, own_names
-from bigmodel.models.transformer import Block, Cache, initialise, norm, quieten, turns
+from bigmodel.models.transformer import Block, Cache, initialise, norm, quieten, turns, turns_between
 from bigmodel.ranges import BelowOne, PositiveInt
 
 __all__ = ["GPT"]
@@ -63,7 +63,7 @@ class GPT(nn.Module):
         if self.positions is not None:
             x_NTC = x_NTC + self.positions.weight[first:last]
         x_NTC = self.dropout(x_NTC)
-        turn_2TD = None if self.turn_2TD is None else self.turn_2TD[:, first:last]
+        turn_2TD = None if self.turn_2TD is None else turns_between(self.turn_2TD, first, last)
         for layer, block in enumerate(self.blocks):
             x_NTC = block(x_NTC, turn_2TD, layer, cache)
         if cache is not None:

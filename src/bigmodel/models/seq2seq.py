@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bigmodel.models.transformer import Block, Cache, CrossAttention, initialise, norm, quieten, turns
+from bigmodel.models.transformer import Block, Cache, CrossAttention, initialise, norm, quieten, turns, turns_between
 from bigmodel.ranges import BelowOne, PositiveInt
 
 __all__ = ["Seq2Seq"]
@@ -67,7 +67,7 @@ class Seq2Seq(nn.Module):
 
     def encode(self, source_NS: Tensor) -> Memory:
         """What `decode` needs of sources of up to `context` tokens, of which each has one or more."""
-        x_NSC, turn_2SD = self.dropout(self.embed(source_NS + 1)), self.turn_2TD[:, : source_NS.shape[1]]
+        x_NSC, turn_2SD = self.dropout(self.embed(source_NS + 1)), turns_between(self.turn_2TD, 0, source_NS.shape[1])
         seen_N11S = (source_NS >= 0)[:, None, None]
         for block in self.encoder:
             x_NSC = block(x_NSC, turn_2SD, seen_N11T=seen_N11S)
@@ -79,7 +79,7 @@ class Seq2Seq(nn.Module):
         """Logits (N, T, V + 1); with a cache that holds something, for one more token of each target."""
         first = 0 if cache is None else cache.length
         last = first + target_NT.shape[1]
-        x_NTC, turn_2TD = self.dropout(self.embed(target_NT + 1)), self.turn_2TD[:, first:last]
+        x_NTC, turn_2TD = self.dropout(self.embed(target_NT + 1)), turns_between(self.turn_2TD, first, last)
         for layer, block in enumerate(self.decoder):
             x_NTC = block(x_NTC, turn_2TD, layer, cache, memory)
         if cache is not None:

@@ -26,6 +26,7 @@ __all__ = [
     "quieten",
     "turned",
     "turns",
+    "turns_between",
 ]
 
 Layout = Literal["llama", "gpt2", "nanogpt"]
@@ -138,7 +139,8 @@ class Attention(nn.Module):
         if cache is not None:
             k_NHTD, v_NHTD = cache.extended(layer, k_NHTD, v_NHTD)
         dropout = self.dropout if self.training else 0.0
-        causal = t > 1 and seen_N11T is None  # one token alone sees all that the cache holds
+        # with a cache, one token alone sees all that the cache holds; without one it sees itself, causal or not
+        causal = seen_N11T is None and (cache is None or t > 1)
         y_NHTD = F.scaled_dot_product_attention(q_NHTD, k_NHTD, v_NHTD, seen_N11T, dropout, is_causal=causal)
         return self.out(y_NHTD.transpose(1, 2).reshape(n, t, c))  # type: ignore[no-any-return]
 
@@ -207,6 +209,17 @@ def turns(context: int, size: int) -> Tensor:
     rates_D = _BASE ** (-torch.arange(0, size, 2) / size).repeat(2)
     angles_TD = torch.arange(context)[:, None] * rates_D
     return torch.stack([angles_TD.cos(), angles_TD.sin()])
+
+
+def turns_between(turn_2TD: Tensor, first: int, last: int) -> Tensor:
+    """Turns of the positions `first` to `last` - 1.
+
+    An exporter would note whether a slice is the whole buffer, and so treat the longest input as another case; what is
+    gathered is laid out alike for every length.
+    """
+    if torch.compiler.is_exporting():
+        return turn_2TD.index_select(1, torch.arange(first, last, device=turn_2TD.device))
+    return turn_2TD[:, first:last]
 
 
 def turned(x_NHTD: Tensor, turn_2TD: Tensor) -> Tensor:

@@ -9,10 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from bigmodel.datasets.tokenizers import restored
+from bigmodel.interfaces import Axis
 from bigmodel.padding import padded
 from bigmodel.predicting.files import content
 from bigmodel.predicting.generation import decoder, generate
 from bigmodel.predicting.sampling import Sampling
+from bigmodel.predicting.steps import Step, token_steps
 from bigmodel.ranges import PositiveInt
 from bigmodel.words import printable
 
@@ -33,6 +35,8 @@ class Continuation:
         if context > _LONGEST:
             raise ValueError(f"context: no model reads {context} tokens at once")
         self._tokenizer, self._context = restored(tokenizer), context
+
+    reads_texts = True  # for Python, a `str` that names no file is one text
 
     def find(self, given: str) -> Sequence[str]:
         return [content(given)]
@@ -58,6 +62,16 @@ class Continuation:
         """The text and what follows it, as lines."""
         for source, answer in answered:
             yield from (printable(line) for line in (source + answer["text"]).split("\n"))
+
+    def axes(self) -> Mapping[int, Axis]:
+        return {1: Axis("time", self._context, at_most=self._context)}
+
+    def steps(self) -> Mapping[str, Sequence[Step]]:
+        again: Step = {"op": "generate", "from": "the logits of the last position", "append": "the token drawn"}
+        back: Step = {"op": "detokenize", "tokenizer": dict(self._tokenizer.carried)}
+        last: Step = {"op": "keep_last", "length": self._context}
+        *read, batch = token_steps(self._tokenizer.carried, None, strip=False)
+        return {"preprocess": [*read, last, batch], "postprocess": [again, {"op": "softmax", "axis": 2}, back]}
 
     def example(self, count: int, generator: torch.Generator) -> Tensor:
         return torch.randint(self._tokenizer.size, (count, self._context), generator=generator)

@@ -5,16 +5,21 @@ from __future__ import annotations
 import glob
 import os
 import sys
-from collections.abc import Iterable, Iterator, Set
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Set
 from pathlib import Path
 
+from bigmodel.datasets.folder_walk import passed_over, walk
 from bigmodel.errors import DataError
 from bigmodel.words import printable
 
+_SHOWN = 12  # suffixes in a message
 
-def files(given: str, suffixes: Set[str], what: str) -> Iterable[str]:
+
+def files(given: str, suffixes: Set[str], what: str, is_one: Callable[[str], bool] | None = None) -> Iterable[str]:
     """One file, a folder's files with these suffixes and those below it, or the matches of a pattern; for `-` the files
-    that standard input names, each as soon as its line has come.
+    that standard input names, each as soon as its line has come. In a folder, those without a suffix are asked of
+    `is_one`, and what is passed over is told on standard error.
 
     Raises:
         DataError: there are none; `what` says of what, as "image".
@@ -23,14 +28,15 @@ def files(given: str, suffixes: Set[str], what: str) -> Iterable[str]:
         return _named(what)
     path = Path(given)
     if path.is_dir():
-        found = [
-            str(file)
-            for file in path.rglob("*")
-            if file.suffix.lower() in suffixes and not file.name.startswith(".") and file.is_file()
-        ]
+        passed: Counter[str] = Counter()
+        found = list(walk(path, suffixes, passed, is_one))
+        for line in passed_over(passed):
+            print(f"warning: {given}: {line}", file=sys.stderr)
         if not found:
+            shown = sorted(suffixes)
+            rest = f" and {len(shown) - _SHOWN} others" if len(shown) > _SHOWN else ""
             raise DataError(
-                f"input: there are no {what}s in the folder '{given}'; looked for {', '.join(sorted(suffixes))}"
+                f"input: there are no {what}s in the folder '{given}'; looked for {', '.join(shown[:_SHOWN])}{rest}"
             )
         return sorted(found)
     if path.exists():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from bigmodel.datasets.tokenizers import restored
 from bigmodel.errors import DataError
 from bigmodel.predicting import ranking
 from bigmodel.predicting.sentences import Sentences
+from bigmodel.predicting.steps import Step, class_steps, token_steps
 from bigmodel.ranges import PositiveInt
 
 __all__ = ["HiddenTokens"]
@@ -43,6 +44,12 @@ class HiddenTokens(Sentences):
         if source.count(_HIDDEN) != 1 or hidden >= self._context:
             raise DataError(f"input: needs one {_HIDDEN} within its first {self._context} tokens: {source[:80]}")
         return torch.tensor(parts[: self._context], dtype=torch.int64)
+
+    def steps(self) -> Mapping[str, Sequence[Step]]:
+        split = {"op": "replace_mask", "text": _HIDDEN, "token": self._tokenizer.size}
+        found = {"op": "select_position", "axis": 1, "where_input_is": self._tokenizer.size}
+        read = token_steps(self._tokenizer.carried, self._context, strip=False)
+        return {"preprocess": [split, *read], "postprocess": [found, *class_steps(self._classes)]}
 
     def answers(self, model: nn.Module, inputs: Tensor, top: int | None = None, **_: Any) -> list[dict[str, Any]]:
         places_N = (inputs == self._tokenizer.size).int().argmax(1)

@@ -10,9 +10,11 @@ from torch import Tensor, nn
 
 from bigmodel.datasets.tokenizers import restored
 from bigmodel.errors import DataError
+from bigmodel.interfaces import Axis
 from bigmodel.padding import padded
 from bigmodel.predicting import ranking
 from bigmodel.predicting.files import lines
+from bigmodel.predicting.steps import Step, class_steps, token_steps
 from bigmodel.ranges import PositiveInt
 
 __all__ = ["Sentences"]
@@ -34,6 +36,8 @@ class Sentences:
             raise ValueError(f"context: no model reads {context} tokens at once")
         self._classes, self._tokenizer, self._context = classes, restored(tokenizer), context
 
+    reads_texts = True  # for Python, a `str` that names no file is one text
+
     def find(self, given: str) -> Sequence[str]:
         """Empty lines are passed over."""
         return lines(given)
@@ -54,6 +58,13 @@ class Sentences:
 
     def table(self, sources: Sequence[str], answered: Iterable[tuple[str, Mapping[str, Any]]]) -> Iterator[str]:
         return ranking.table("text", sources, self._classes, answered)
+
+    def axes(self) -> Mapping[int, Axis]:
+        return {1: Axis("time", self._context, at_most=self._context)}
+
+    def steps(self) -> Mapping[str, Sequence[Step]]:
+        read = token_steps(self._tokenizer.carried, self._context, strip=True)
+        return {"preprocess": read, "postprocess": class_steps(self._classes)}
 
     def example(self, count: int, generator: torch.Generator) -> Tensor:
         """Texts of unequal length."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -12,7 +13,10 @@ from bigmodel.datasets.rows import STDIN, SUFFIXES, Format, read
 from bigmodel.datasets.scale import Scale
 from bigmodel.datasets.series_steps import Gaps, Missing, read_steps
 from bigmodel.errors import DataError
+from bigmodel.interfaces import Axis
 from bigmodel.predicting.files import files
+from bigmodel.predicting.inputs import as_array
+from bigmodel.predicting.steps import Step
 from bigmodel.ranges import Positive, PositiveInt
 from bigmodel.words import columns_of, left, printable, right
 
@@ -75,6 +79,30 @@ class Series:
             raise DataError(f"{source}: its last {self._window} steps hold a gap in time or a missing value")
         return self._scale.scaled(torch.from_numpy(found.values_TC[-self._window :]))
 
+    array_dimensions = 2
+
+    def convert(self, value: object) -> Tensor:
+        """The same of an array (T, C), its columns in the order of the data's, or of a dict of columns."""
+        if isinstance(value, Mapping):
+            missing = [column for column in self._columns if column not in value]
+            if missing:
+                raise DataError(f"input: the series have no column {', '.join(map(repr, missing))}")
+            try:
+                array = np.stack([np.asarray(value[column], dtype=np.float64) for column in self._columns], axis=1)
+            except (TypeError, ValueError) as error:
+                raise DataError(f"input: the columns are not numbers, as many in each: {error}") from error
+        elif (found := as_array(value)) is not None:
+            array = found.astype(np.float64)
+        else:
+            raise DataError(f"input: series are a file, an array or a dict of columns, got a {type(value).__name__}")
+        if array.ndim != 2 or array.shape[1] != len(self._columns) or len(array) < self._window:
+            needs = f"({self._window} or more, {len(self._columns)})"
+            raise DataError(f"input: the series need the shape {needs}, got {array.shape}")
+        array = array[-self._window :]
+        if not np.isfinite(array).all() or (self._log and not (array > 0).all()):
+            raise DataError(f"input: not all values are finite{' and above 0' if self._log else ''}")
+        return self._scale.scaled(torch.from_numpy(array))
+
     def prepared(self, samples: Sequence[Tensor], device: torch.device) -> Tensor:
         """float32 (N, T, C)."""
         return torch.stack([*samples]).to(device)
@@ -91,6 +119,26 @@ class Series:
             for step, values in enumerate(zip(*answer["forecast"].values(), strict=True), 1):
                 cells = (f"{value:>{size}.5g}" for value in values)
                 yield "  ".join([left(printable(source), first), f"{step:>4}", *cells])
+
+    def axes(self) -> Mapping[int, Axis]:
+        return {1: Axis("time", self._window)}
+
+    def steps(self) -> Mapping[str, Sequence[Step]]:
+        mean, std = list(self._scale.mean), list(self._scale.std)
+        log, exp = ([{"op": "log"}], [{"op": "exp"}]) if self._log else ([], [])
+        return {
+            "preprocess": [
+                {"op": "select_columns", "columns": list(self._columns)},
+                {"op": "last_rows", "count": self._window},
+                *log,
+                {"op": "standardize", "axis": "column", "mean": mean, "std": std},
+                {"op": "batch", "layout": "NTC", "dtype": "float32"},
+            ],
+            "postprocess": [
+                {"op": "unstandardize", "axis": 2, "columns": list(self._columns), "mean": mean, "std": std},
+                *exp,
+            ],
+        }
 
     def example(self, count: int, generator: torch.Generator) -> Tensor:
         return torch.randn(count, self._window, len(self._columns), generator=generator)

@@ -10,8 +10,11 @@ from torch import Tensor, nn
 
 from bigmodel.datasets.mel import LogMel, fitted
 from bigmodel.datasets.wav import SUFFIXES, read_wav
+from bigmodel.interfaces import Axis
 from bigmodel.predicting import ranking
 from bigmodel.predicting.files import files
+from bigmodel.predicting.steps import Step, class_steps, sound_steps
+from bigmodel.predicting.waves import as_wave
 from bigmodel.ranges import Range
 
 __all__ = ["Sounds"]
@@ -38,6 +41,10 @@ class Sounds:
         """float32 (1, frames, mels)."""
         return fitted(self._features(read_wav(source, self._features.rate)), self._frames)[None]
 
+    def convert(self, value: object) -> Tensor:
+        """The same of a pair (samples, rate): see `as_wave`."""
+        return fitted(self._features(as_wave(value, self._features.rate)), self._frames)[None]
+
     def prepared(self, samples: Sequence[Tensor], device: torch.device) -> Tensor:
         return torch.stack([*samples]).to(device)
 
@@ -46,6 +53,17 @@ class Sounds:
 
     def table(self, sources: Sequence[str], answered: Iterable[tuple[str, Mapping[str, Any]]]) -> Iterator[str]:
         return ranking.table("file", sources, self._classes, answered)
+
+    def axes(self) -> Mapping[int, Axis]:
+        return {2: Axis("time", self._frames)}
+
+    def steps(self) -> Mapping[str, Sequence[Step]]:
+        fit: Step = {"op": "fit_length", "length": self._frames, "fill": "the least value of the clip"}
+        batch: Step = {"op": "batch", "layout": "N1TM", "dtype": "float32"}
+        return {
+            "preprocess": [*sound_steps(self._features), fit, batch],
+            "postprocess": class_steps(self._classes),
+        }
 
     def example(self, count: int, generator: torch.Generator) -> Tensor:
         return torch.randn(count, 1, self._frames, self._features.mels, generator=generator)

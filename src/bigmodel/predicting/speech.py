@@ -11,15 +11,18 @@ from torch import Tensor, nn
 
 from bigmodel.datasets.mel import LogMel
 from bigmodel.datasets.wav import SUFFIXES, read_wav
+from bigmodel.interfaces import Axis
 from bigmodel.padding import padded
 from bigmodel.predicting.files import files
+from bigmodel.predicting.steps import Step, sound_steps
+from bigmodel.predicting.waves import as_wave
 from bigmodel.tasks.ctc import spelt
 from bigmodel.transcripts import beam_search, greedy
 from bigmodel.words import columns_of, left, printable
 
 __all__ = ["Speech"]
 
-_EXAMPLE_FRAMES = 100  # exports but safetensors take clips of this length alone
+_EXAMPLE_FRAMES = 100
 
 
 class Speech:
@@ -42,6 +45,10 @@ class Speech:
         """float32 (T, mels)."""
         return self._features(read_wav(source, self._features.rate))
 
+    def convert(self, value: object) -> Tensor:
+        """The same of a pair (samples, rate): see `as_wave`."""
+        return self._features(as_wave(value, self._features.rate))
+
     def prepared(self, samples: Sequence[Tensor], device: torch.device) -> Tensor:
         return padded(samples).to(device)
 
@@ -63,6 +70,14 @@ class Speech:
             if number == 0:
                 yield f"{'file':<{first}}  probability  text"
             yield f"{left(printable(source), first)}  {answer['probability']:>11.4f}  {printable(answer['text'])}"
+
+    def axes(self) -> Mapping[int, Axis]:
+        return {1: Axis("time", None)}
+
+    def steps(self) -> Mapping[str, Sequence[Step]]:
+        batch: Step = {"op": "batch", "layout": "NTM", "pad": "nan", "dtype": "float32"}
+        spell: Step = {"op": "ctc_greedy", "axis": 2, "blank": 0, "characters": self._characters}
+        return {"preprocess": [*sound_steps(self._features), batch], "postprocess": [spell]}
 
     def example(self, count: int, generator: torch.Generator) -> Tensor:
         return torch.randn(count, _EXAMPLE_FRAMES, self._features.mels, generator=generator)

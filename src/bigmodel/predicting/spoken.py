@@ -12,8 +12,10 @@ from torch import Tensor, nn
 from bigmodel.datasets.mu_law import CODES, decoded
 from bigmodel.datasets.wav import write_wav
 from bigmodel.errors import DataError, StorageError
+from bigmodel.interfaces import Axis
 from bigmodel.predicting.generation import Decoder, generate
 from bigmodel.predicting.sampling import Sampling
+from bigmodel.predicting.steps import Step
 from bigmodel.ranges import Range
 from bigmodel.words import printable
 
@@ -78,6 +80,16 @@ class Spoken:
     def table(self, sources: Sequence[str], answered: Iterable[tuple[str, Mapping[str, Any]]]) -> Iterator[str]:
         for source, answer in answered:
             yield f"{printable(source)}  {answer['seconds']:.2f} s in {printable(answer['file'])}"
+
+    def axes(self) -> Mapping[int, Axis]:
+        """The class, then the samples so far."""
+        return {1: Axis("time", 1 + _EXAMPLE, at_most=1 + self._length)}
+
+    def steps(self) -> Mapping[str, Sequence[Step]]:
+        again: Step = {"op": "generate", "from": "the logits of the last position", "append": "the code drawn"}
+        heard: Step = {"op": "mu_law_decode", "codes": CODES, "rate": self._rate, "length": self._length}
+        first: list[Step] = [{"op": "class_index", "classes": self._classes}, {"op": "batch", "dtype": "int64"}]
+        return {"preprocess": first, "postprocess": [again, {"op": "softmax", "axis": 2}, heard]}
 
     def example(self, count: int, generator: torch.Generator) -> Tensor:
         classes_N1 = torch.randint(len(self._classes), (count, 1), generator=generator)

@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from bigmodel.datasets import rows
 from bigmodel.datasets.encoding import Encoding
+from bigmodel.datasets.moments import DATE_PARTS
 from bigmodel.errors import DataError
 from bigmodel.predicting import ranking
 from bigmodel.predicting.columns import columns
 from bigmodel.predicting.files import files
+from bigmodel.predicting.steps import Step, class_steps, number_steps
 from bigmodel.ranges import Positive
 
 __all__ = ["Tables"]
@@ -64,6 +67,16 @@ class Tables:
             raise DataError(f"{source}: there is no such row; rows are named as people.csv:2")
         return self._encoding([self._read[source]])[0]
 
+    def convert(self, value: object) -> Tensor:
+        """The same of a row as a mapping from column to value; None and NaN are missing values."""
+        if not isinstance(value, Mapping):
+            raise DataError(f"input: a row of a table is a dict of columns, got a {type(value).__name__}")
+        missing = [column for column in self._encoding.columns if column not in value]
+        if missing:
+            raise DataError(f"input: the row has no column {', '.join(map(repr, missing))}; None marks a missing value")
+        fields = {column: [_field(value[column])] for column in self._encoding.columns}
+        return self._encoding([*rows.table_of(fields, "input", self._format)])[0]
+
     def _rows(self, file: str) -> Sequence[rows.Row]:
         found = rows.read(file, self._format, self._encoding.columns)
         self._read |= {row.place: row for row in found}
@@ -86,7 +99,42 @@ class Tables:
             return
         yield from columns("row", sources, [self._target], ((source, [answer["value"]]) for source, answer in answered))
 
+    def steps(self) -> Mapping[str, Sequence[Step]]:
+        coded, form = self._encoding, self._format
+        read: list[Step] = [
+            {"op": "select_columns", "numbers": list(coded.numbers), "categories": list(coded.categories)},
+            {"op": "strip", "characters": form.strip},
+            {"op": "mark_missing", "values": list(form.missing), "as": ""},
+            *([{"op": "date_parts", "formats": dict(coded.dates), "parts": list(DATE_PARTS)}] if coded.dates else []),
+            {
+                "op": "standardize",
+                "axis": "column",
+                "columns": coded.features,
+                "mean": list(coded.mean),
+                "std": list(coded.std),
+                "missing": 0.0,
+            },
+            {
+                "op": "encode_categories",
+                "values": {name: list(values) for name, values in coded.categories.items()},
+                "first": 1,
+                "unknown": 0,
+            },
+            {"op": "concatenate", "columns": [*coded.features, *coded.categories]},
+            {"op": "batch", "layout": "NF", "dtype": "float32"},
+        ]
+        if self._classes is not None:
+            return {"preprocess": read, "postprocess": class_steps(self._classes)}
+        return {"preprocess": read, "postprocess": number_steps([self._target], [self._mean], [self._std])}
+
     def example(self, count: int, generator: torch.Generator) -> Tensor:
         numbers = torch.randn(count, len(self._encoding.features), generator=generator)
         codes = [torch.randint(n, (count, 1), generator=generator) for n in self._encoding.cardinalities]
         return torch.cat([numbers, *codes], 1)
+
+
+def _field(value: object) -> str:
+    """A value as a file would hold it."""
+    if value is None or value != value:  # NaN is not equal to itself
+        return ""
+    return str(value.item() if isinstance(value, (np.generic, Tensor)) else value)

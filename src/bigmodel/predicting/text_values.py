@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from bigmodel.predicting.columns import columns
 from bigmodel.predicting.sentences import Sentences
+from bigmodel.predicting.steps import Step, number_steps
 from bigmodel.ranges import Positive, PositiveInt
 
 __all__ = ["TextLabels", "TextNumber"]
@@ -32,6 +33,9 @@ class TextNumber(Sentences):
         super().__init__([target], tokenizer, context)
         self._mean, self._std = target_mean, target_std
 
+    def steps(self) -> Mapping[str, Sequence[Step]]:
+        return {**super().steps(), "postprocess": number_steps(self._classes, [self._mean], [self._std])}
+
     def answers(self, model: nn.Module, inputs: Tensor, top: int | None = None, **_: Any) -> list[dict[str, Any]]:
         values_N = model(inputs)[:, 0].double().cpu() * self._std + self._mean
         return [{"value": value} for value in values_N.tolist()]
@@ -49,6 +53,10 @@ class TextLabels(Sentences):
 
     def __init__(self, labels: Sequence[str], tokenizer: Mapping[str, Any], context: PositiveInt) -> None:
         super().__init__(labels, tokenizer, context)
+
+    def steps(self) -> Mapping[str, Sequence[Step]]:
+        said: list[Step] = [{"op": "sigmoid"}, {"op": "name_columns", "axis": 1, "names": list(self._classes)}]
+        return {**super().steps(), "postprocess": said}
 
     def answers(self, model: nn.Module, inputs: Tensor, top: int | None = None, **_: Any) -> list[dict[str, Any]]:
         rows = model(inputs).float().sigmoid().tolist()

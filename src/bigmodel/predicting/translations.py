@@ -11,8 +11,10 @@ from torch import Tensor, nn
 
 from bigmodel.datasets.tokenizers import restored
 from bigmodel.errors import DataError
+from bigmodel.interfaces import Axis
 from bigmodel.padding import padded
 from bigmodel.predicting.files import lines
+from bigmodel.predicting.steps import Step, token_steps
 from bigmodel.predicting.translating import EncoderDecoder, search
 from bigmodel.ranges import PositiveInt
 from bigmodel.words import columns_of, left, printable
@@ -33,6 +35,8 @@ class Translations:
         if context > _LONGEST:
             raise ValueError(f"context: no model reads {context} tokens at once")
         self._tokenizer, self._context = restored(tokenizer), context
+
+    reads_texts = True  # for Python, a `str` that names no file is one text
 
     def find(self, given: str) -> Sequence[str]:
         """Empty lines are passed over."""
@@ -75,6 +79,21 @@ class Translations:
             if number == 0:
                 yield f"{'text':<{first}}  probability  becomes"
             yield f"{left(printable(source), first)}  {answer['probability']:>11.4f}  {printable(answer['text'])}"
+
+    def axes(self) -> Mapping[int, Axis]:
+        """The source always takes `context` places, and the target so far all that follow."""
+        longest = 2 * self._context + 1
+        return {1: Axis("time", longest, at_least=self._context + 1, at_most=longest)}
+
+    def steps(self) -> Mapping[str, Sequence[Step]]:
+        end = self._tokenizer.size
+        *read, _ = token_steps(self._tokenizer.carried, None, strip=True)
+        filled: Step = {"op": "pad_to", "length": self._context, "value": -1}
+        begin: Step = {"op": "append_token", "token": end}
+        again: Step = {"op": "generate", "from": "the logits of the last position", "append": "the token", "until": end}
+        back: Step = {"op": "detokenize", "tokenizer": dict(self._tokenizer.carried)}
+        batch: Step = {"op": "batch", "pad": -1, "dtype": "int64"}
+        return {"preprocess": [*read, filled, begin, batch], "postprocess": [again, back]}
 
     def example(self, count: int, generator: torch.Generator) -> Tensor:
         """Sources of unequal length, and targets that have begun."""

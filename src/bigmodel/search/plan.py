@@ -21,6 +21,7 @@ from typing import Any
 from bigmodel.durable import sync_directory, write_json, write_text
 from bigmodel.errors import ConfigError, StorageError
 from bigmodel.results.reading import lower_is_better
+from bigmodel.run_directory import sealed
 from bigmodel.search.space import Parameter
 from bigmodel.seeds import derive
 from bigmodel.words import clip
@@ -77,7 +78,7 @@ class Plan:
     def write(self, path: Path, configs: Sequence[str]) -> None:
         (path / "bases").mkdir()
         for number, text in enumerate(configs):
-            write_text(path / "bases" / f"{number}.yaml", text)
+            write_text(path / "bases" / f"{number}.yaml", sealed(text))
         sync_directory(path)
         write_json(path / "search.json", {"schema": 1} | asdict(self))
 

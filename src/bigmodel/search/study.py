@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-from bigmodel.config import from_yaml
+from bigmodel.config import from_frozen
 from bigmodel.durable import TEMPORARY
 from bigmodel.errors import ConfigError
 from bigmodel.search.outcome import evaluations, reached
@@ -30,7 +30,7 @@ class Search:
     def __init__(self, sweep: Sweep, plan: Plan, trust: Sequence[str]) -> None:
         """Raises ConfigError: Optuna is not installed, or a frozen config is no longer one."""
         self._sweep, self._plan, self._optuna = sweep, plan, library(plan.sampler)
-        self._bases = [from_yaml(sweep.path / "bases" / f"{n}.yaml", trust) for n in range(len(plan.bases))]
+        self._bases = [from_frozen(sweep.path / "bases" / f"{n}.yaml", trust) for n in range(len(plan.bases))]
         self._trials: dict[int, Any] = {}
         self._told, self._hopeless = set[int](), set[int]()
         self._reported: dict[int, tuple[int, int]] = {}  # bytes that were looked at, evaluations told

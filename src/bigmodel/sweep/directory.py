@@ -27,7 +27,7 @@ from typing import Any
 
 from bigmodel.durable import sync_directory, sync_file, write_json
 from bigmodel.errors import ConfigError, DivergedError, Interrupted, StorageError
-from bigmodel.run_directory import Lock, make_exactly
+from bigmodel.run_directory import Lock, make_exactly, sealed
 from bigmodel.sweep.engines import OWN
 from bigmodel.sweep.settings import Settings
 from bigmodel.sweep.torn import ends_whole, json_of, last_bytes, records, tail
@@ -103,7 +103,7 @@ class Sweep:
         (self.path / "jobs").mkdir(exist_ok=True)
         for job, text in jobs:
             file = self.frozen(job.number)
-            file.write_text(text, encoding="utf-8")
+            file.write_text(sealed(text), encoding="utf-8")
             sync_file(file)
             self.entries[job.number] = job
         sync_directory(self.path / "jobs")

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from bigmodel.commands import train
-from bigmodel.config import Config, from_yaml
+from bigmodel.config import Config, from_frozen, from_yaml
 from bigmodel.errors import BigmodelError
 from bigmodel.guard import complain, guarded
 from bigmodel.signals import Stop
@@ -52,7 +52,7 @@ class Start:
         if self.directory.exists() and not self.begun:  # it was killed before there was anything to go on from
             shutil.rmtree(self.directory)
         own, frozen = self.directory / "config.yaml", sweep / "jobs" / f"{number}.yaml"
-        self.config = from_yaml(own if self.begun else frozen, facts["trust"])
+        self.config = from_yaml(own, facts["trust"]) if self.begun else from_frozen(frozen, facts["trust"])
 
     def trained(self, stop: Stop) -> int:
         """Train it. Returns 0, or 1 for a bug. Raises as `train.run`."""

@@ -28,7 +28,8 @@ class Classification:
 
     def __init__(self, loss: Callable[[Tensor, Tensor], Tensor], num_classes: PositiveInt | None) -> None:
         if num_classes is None or num_classes < 2:
-            raise ValueError(f"num_classes: classification needs two classes or more, not {num_classes}")
+            way = "; for numbers set task=regression, for labels task=multi_label" if num_classes is None else ""
+            raise ValueError(f"num_classes: classification needs two classes or more, not {num_classes}{way}")
         self.criterion, self._classes = loss, num_classes
         self._top5 = num_classes > 5
         self._binary = num_classes == 2

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from bigmodel.interfaces import Batch
+from bigmodel.losses import CrossEntropy
 from bigmodel.ranges import Positive
 
 __all__ = ["Regression"]
@@ -20,7 +21,7 @@ class Regression:
     `std`, the targets' deviation before they were standardised, gives the errors in their own units as well.
 
     Raises:
-        ValueError: there is no `std`, as of data whose targets are classes.
+        ValueError: there is no `std`, as of data whose targets are classes, or the loss is one of classes.
     """
 
     lower_is_better = frozenset({"loss", "mse", "mae"})
@@ -28,7 +29,11 @@ class Regression:
 
     def __init__(self, loss: Callable[[Tensor, Tensor], Tensor], std: Positive | None) -> None:
         if std is None:
-            raise ValueError("std: the data has classes to tell, not numbers; choose task=classification")
+            raise ValueError(
+                "std: the data has classes to tell, not numbers; set task=classification or dataset.target_is=number"
+            )
+        if isinstance(loss, CrossEntropy):  # of one output it is 0, whatever the target
+            raise ValueError("loss: cross-entropy is for classes; set loss=mse")
         self._loss, self._std = loss, std
 
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:

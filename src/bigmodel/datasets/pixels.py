@@ -1,0 +1,114 @@
+"""From a decoded picture to bytes in grey or RGB: what deep values, transparency and palettes become."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+__all__ = ["AS_BEFORE", "PixelRules", "is_deep"]
+
+_COLOURS = {"white": (255, 255, 255), "black": (0, 0, 0)}
+_SIXTEEN_BITS = 65535
+
+Background = Literal["white", "black"] | Sequence[int] | None
+ValueRange = Literal["type"] | Sequence[float] | None
+
+
+def is_deep(mode: str) -> bool:
+    """Whether a picture of this mode of Pillow's has one channel of more than 8 bits."""
+    return mode in ("I", "F") or mode.startswith("I;16")
+
+
+@dataclass(frozen=True)
+class PixelRules:
+    """How pixels are read. The defaults are those of older runs: the upper 8 of 16 bits, other deep values cut off at
+    255, and transparency dropped so that hidden colours show.
+
+    `value_range`: the values of deep pictures that become black and white, [low, high], or "type": all that their type
+    holds (0 to 1 for floats). `background`: what shows behind transparent pixels, a name or [red, green, blue].
+
+    Raises:
+        ValueError: the range is empty, or the colour none.
+    """
+
+    value_range: ValueRange = None
+    background: Background = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.value_range, (list, tuple)) and (
+            len(self.value_range) != 2 or not self.value_range[0] < self.value_range[1]
+        ):
+            raise ValueError(f"value_range: must be [low, high], low below high, not {list(self.value_range)}")
+        if isinstance(self.background, (list, tuple)) and (
+            len(self.background) != 3 or not all(0 <= level <= 255 for level in self.background)
+        ):
+            raise ValueError(f"background: must be three numbers from 0 to 255, not {list(self.background)}")
+
+    def about(self) -> dict[str, Any]:
+        """What a checkpoint carries, for the prediction to read pictures in the same way."""
+        chosen = {"value_range": self.value_range, "background": self.background}
+        return {key: list(v) if isinstance(v, tuple) else v for key, v in chosen.items() if v is not None}
+
+    def converted(self, image: Image.Image, channels: int) -> Image.Image:
+        """The picture in mode L or RGB.
+
+        Raises:
+            ValueError: it has several values, and all lie outside of `value_range`.
+        """
+        if is_deep(image.mode):
+            image = self._bytes_of_deep(image)
+        elif self.background is not None and image.has_transparency_data:
+            behind = Image.new("RGBA", image.size, (*self._colour, 255))
+            image = Image.alpha_composite(behind, _with_alpha(image))
+        return image.convert("L" if channels == 1 else "RGB")
+
+    @property
+    def _colour(self) -> tuple[int, int, int]:
+        if isinstance(self.background, str):
+            return _COLOURS[self.background]
+        red, green, blue = self.background or (0, 0, 0)
+        return red, green, blue
+
+    def _bytes_of_deep(self, image: Image.Image) -> Image.Image:
+        if self.value_range is None:
+            narrow = image.mode.startswith("I;16")
+            return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)) if narrow else image
+        values = values_of(image)
+        low, high = _range_of_type(image) if self.value_range == "type" else map(float, self.value_range)
+        shown = np.clip((np.nan_to_num(values, nan=low) - low) * (255 / (high - low)), 0, 255)
+        levels = np.rint(shown).astype(np.uint8)
+        if levels.size and levels.min() == levels.max() and np.nanmin(values) < np.nanmax(values):
+            raise ValueError(
+                f"its values, {np.nanmin(values):g} to {np.nanmax(values):g}, become one grey level in the value range "
+                f"{low:g} to {high:g}"
+            )
+        hidden = image.info.get("transparency")
+        if self.background is not None and isinstance(hidden, int):
+            levels[values == hidden] = round(sum(self._colour) / 3)
+        return Image.fromarray(levels)
+
+
+AS_BEFORE = PixelRules()  # of runs whose config knows no such rules
+
+
+def values_of(image: Image.Image) -> NDArray[Any]:
+    """float64 (H, W) of a deep picture."""
+    return np.asarray(image).astype(np.float64)
+
+
+def _range_of_type(image: Image.Image) -> tuple[float, float]:
+    if image.mode == "F":
+        return 0.0, 1.0
+    narrow = image.mode.startswith("I;16") or image.format in ("PPM", "PNG")  # Pillow has scaled these to 16 bits
+    return 0.0, float(_SIXTEEN_BITS if narrow else 2**31 - 1)
+
+
+def _with_alpha(image: Image.Image) -> Image.Image:
+    if image.mode == "La":
+        image = image.convert("LA")
+    return image.convert("RGBA")

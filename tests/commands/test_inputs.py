@@ -1,0 +1,127 @@
+"""Rows, texts, sounds and series in memory become the samples that their files become."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from bigmodel.datasets.mel import LogMel
+from bigmodel.datasets.wav import write_wav
+from bigmodel.errors import DataError
+from bigmodel.predicting.inputs import samples
+from bigmodel.predicting.sentences import Sentences
+from bigmodel.predicting.series import Series
+from bigmodel.predicting.sounds import Sounds
+from bigmodel.predicting.speech import Speech
+from bigmodel.predicting.tables import Tables
+
+
+def read(kind, given):
+    """The samples, or the words of what went wrong."""
+    return [found if isinstance(found, torch.Tensor) else str(found) for _, found in samples(kind, given)]
+
+
+@pytest.fixture
+def table():
+    return Tables(
+        numbers=["age"],
+        mean=[40.0],
+        std=[10.0],
+        categories={"job": ["clerk", "smith"]},
+        target="pay",
+        columns=None,
+        separator=",",
+        comment=None,
+        strip=" ",
+        missing=["?"],
+        classes=["no", "yes"],
+    )
+
+
+def test_a_row_is_a_dict(table, tmp_path):
+    (tmp_path / "rows.csv").write_text("age,job\n50,smith\n?,clerk\n,other\n")
+    wanted = read(table, tmp_path / "rows.csv")
+    missing = [None, math.nan, "?", np.float64("nan")]
+    for none in missing:
+        given = [
+            {"job": "smith", "age": 50, "pay": "yes"},
+            {"age": none, "job": "clerk"},
+            {"age": none, "job": "other"},
+        ]
+        assert all(map(torch.equal, read(table, given), wanted))
+    (one,) = read(table, {"age": np.int64(50), "job": "smith"})
+    assert torch.equal(one, wanted[0])
+    for wrong, word in (({"age": 1}, "'job'"), ({"age": "x", "job": "smith"}, "'x'"), (torch.zeros(2), "dict")):
+        (said,) = read(table, [wrong])
+        assert word in said
+
+
+def test_a_text_is_one_input_and_a_file_a_text_a_line(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    kind = Sentences(["a", "b"], {"name": "byte"}, 20)
+    (tmp_path / "texts.txt").write_text("one\n\ntwo\n")
+    assert [name for name, _ in samples(kind, "texts.txt")] == ["one", "two"]
+    assert [name for name, _ in samples(kind, tmp_path / "texts.txt")] == ["one", "two"]
+    assert [name for name, _ in samples(kind, "one\ntwo")] == ["one\ntwo"]
+    assert [name for name, _ in samples(kind, ["one", "photos/*.png"])] == ["one", "photos/*.png"]
+    assert "there is no file" in read(kind, tmp_path / "gone.txt")[0]
+    assert "folder" in read(kind, tmp_path)[0]
+    assert "standard input" in read(kind, "-")[0]
+    assert "not a int" in read(kind, 5)[0]
+
+
+@pytest.mark.parametrize("kind", [Sounds(["a"], 30, LogMel()), Speech("ab", LogMel())], ids=["sounds", "speech"])
+@pytest.mark.parametrize("rate", [8000, 11025])
+def test_a_sound_is_samples_and_their_rate(kind, rate, tmp_path):
+    codes = (np.sin(np.arange(4000) / 9) * 20000).astype(np.int16)
+    write_wav(tmp_path / "a.wav", torch.from_numpy(codes / np.float32(32767)), rate)
+    (wanted,) = read(kind, tmp_path / "a.wav")
+    floats = codes / 32768
+    stereo = np.stack([codes, codes], 1)
+    forms = [
+        codes,
+        floats,
+        floats.astype(np.float32),
+        torch.from_numpy(codes),
+        stereo,
+        torch.from_numpy(stereo.T.copy()),
+    ]
+    for form in forms:
+        (found,) = read(kind, (form, rate))
+        torch.testing.assert_close(found, wanted, atol=2e-3, rtol=0)
+    assert len(read(kind, [(codes, rate), (codes, rate)])) == 2
+    for wrong in (codes, (codes, 5), (codes[:0], rate), (codes.astype(np.int64), rate), (floats * np.nan, rate)):
+        assert isinstance(read(kind, [wrong])[0], str)
+
+
+def test_series_are_an_array_or_columns(tmp_path):
+    kind = Series(["a", "b"], None, 4, False, ",", [1.0, 2.0], [2.0, 3.0])
+    values = np.arange(12, dtype=np.float64).reshape(6, 2)
+    (tmp_path / "s.csv").write_text("a,b\n" + "\n".join(",".join(map(str, row)) for row in values))
+    (wanted,) = read(kind, tmp_path / "s.csv")
+    forms = [values, torch.from_numpy(values), {"b": values[:, 1], "a": list(values[:, 0]), "c": None}]
+    for form in forms:
+        (found,) = read(kind, form)
+        assert torch.equal(found, wanted)
+    assert len(read(kind, np.stack([values, values, values]))) == 3
+    for wrong in (values[:3], values[:, :1], values * np.nan, {"a": [1]}, {"a": ["x"] * 6, "b": [1] * 6}):
+        (said,) = read(kind, [wrong])
+        assert said.startswith("input: ")
+
+
+def test_a_kind_of_somebody_else_that_takes_files_alone_says_so():
+    class Plain:
+        def find(self, given):
+            return [given]
+
+        def read(self, source):
+            if source == "bad":
+                raise DataError("bad.txt: bad")
+            return torch.zeros(1)
+
+    assert torch.equal(read(Plain(), "good")[0], torch.zeros(1))
+    assert read(Plain(), ["bad", 5])[0] == "bad.txt: bad"
+    assert "reads files or texts, not a int" in read(Plain(), 5)[0]
