@@ -168,7 +168,7 @@ def test_a_regression_needs_one_setting(cli: Callable[..., Answer], tmp_path: Pa
     assert (refused.code, "set task=regression, or dataset.target_is=class" in refused.err) == (2, True)
     made = cli(*words, "task=regression", cwd=tmp_path)
     assert made.code == 0, made.err
-    assert "note: task=regression: monitor=val/loss, dataset.target_is=number; the loss is MeanSquaredError" in made.out
-    assert "note: batch_size=43, not 64: there are no more training samples" in made.out
+    assert "task=regression: monitor=val/loss, dataset.target_is=number; the loss is MeanSquaredError" in made.out
+    assert "batch_size=43, not 64: there are no more training samples" in made.out
     config = (made.run / "config.yaml").read_text()
     assert all(line in config for line in ("monitor: val/loss", "target_is: number", "batch_size: 43"))
