@@ -3,8 +3,9 @@
     python scripts/examples.py             # all; the exit code is 1 if one fails
     python scripts/examples.py trec yesno  # these
 
-The commands are the real ones, each a process of its own with one thread. Nothing is downloaded: where the data is not
-there, the experiment is skipped. Numbers of a shortened run say that it runs, not how good it is.
+The commands are the real ones, each a process of its own with one thread. Nothing is downloaded: where the data, or an
+optional package, is not there, the experiment is skipped. Numbers of a shortened run say that it runs, not how good it
+is.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from PIL import Image
 
 from bigmodel.compose import Source, compose
 from bigmodel.conf_directory import conf_directory
-from bigmodel.errors import DataError
+from bigmodel.errors import ConfigError, DataError
 from bigmodel.words import clip
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -64,7 +65,8 @@ def command(verb: str, *given: str) -> str:
         [sys.executable, "-m", "bigmodel", verb, *given], cwd=ROOT, capture_output=True, text=True, errors="replace"
     )
     if done.returncode:
-        raise Failed(done.returncode, (done.stderr.strip().splitlines() or ["no word"])[0].removeprefix("error: "))
+        lines = [line.removeprefix("error: ") for line in done.stderr.splitlines() if line.startswith("error: ")]
+        raise Failed(done.returncode, next(iter(lines), "no word"))
     return done.stdout
 
 
@@ -118,13 +120,19 @@ def example(name: str, tree: Mapping[str, Any]) -> tuple[str, str, str]:
         try:
             command("train", *words(name, tree), f"output_dir={folder}")
         except Failed as failed:
-            return ("skipped" if failed.code == DataError.exit_code else "FAILED"), str(failed), ""
+            return ("skipped" if _is_lacking(failed) else "FAILED"), str(failed), ""
         (run,) = folder.glob("????-??-??/*")
         result = _result(json.loads((run / "summary.json").read_text(encoding="utf-8")))
         try:
             return "ok", result, _answer(run, folder)
         except Failed as failed:
             return "FAILED", result, str(failed)
+
+
+def _is_lacking(failed: Failed) -> bool:
+    """Whether it failed for want of data, or of an optional package that a line of it says how to install."""
+    missing = failed.code == ConfigError.exit_code and "pip install 'bigmodel-train[" in str(failed)
+    return failed.code == DataError.exit_code or missing
 
 
 def _result(summary: Mapping[str, Any]) -> str:

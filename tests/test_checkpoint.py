@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -308,3 +310,26 @@ def test_the_same_step_again_replaces_a_damaged_one(tmp_path: Path) -> None:
     _flip(_save(tmp_path, 1, 1.0) / "model.safetensors")
     loaded = checkpoint.load(_save(tmp_path, 1, 2.0))
     assert loaded.tensors["model"]["weight"].equal(torch.full((3, 4), 2.0))
+
+
+ODD = {
+    "step": [-1, 2, True, "1", None, 1.0, math.nan],
+    "steps": [-1, "9", 2**64],
+    "tally": [5, ["a"], [math.nan], {"a": 1}, [2**70], [True]],
+    "best": [[1], {"value": 1.0}, {"value": math.inf, "step": 1}, {"value": 1.0, "step": -1}, "x", 5],
+}
+
+
+@pytest.mark.parametrize(("key", "value"), [(key, value) for key, values in ODD.items() for value in values], ids=str)
+def test_a_state_that_no_run_wrote_is_damage(tmp_path: Path, key: str, value: Any) -> None:
+    for step in (1, 2):
+        state = STATE | {"step": step, "steps": 9} | ({key: value} if step == 2 else {})
+        if key == "step" and value == 2:
+            state["step"] = 1
+        checkpoint.save(tmp_path, step, _tensors(0.0), state)
+    found, said = checkpoint.newest(tmp_path)
+    assert found is not None
+    assert found.path.name == "step-00000001"
+    (line,) = said
+    assert f"step-00000002/state.json: {key}" in line
+    assert line.isprintable()

@@ -50,6 +50,13 @@ def test_what_runs_what_lacks_its_data_and_what_fails(examples, capsys, monkeypa
     assert re.search(r"test accuracy 0\.\d+ +\d$", lines[0])
     assert "resnet20-12fca82f.th" in lines[2]
 
+    def lacks(*_):
+        raise examples.Failed(2, "dataset: tokenizer=bpe needs tokenizers; pip install 'bigmodel-train[text]'")
+
+    monkeypatch.setattr(examples, "command", lacks)
+    assert examples.main(["smoke"]) == 0
+    assert re.search(r"smoke +skipped .+ pip install 'bigmodel-train\[text\]'", capsys.readouterr().out)
+
     def diverges(*_):
         raise examples.Failed(4, "diverged at step 1")
 

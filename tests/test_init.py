@@ -136,6 +136,19 @@ def test_what_is_exported_and_begun_with_is_the_sum(adapted: Answer, tiny_run: A
             "init.lora.train: 'tail' matches no parameter; they are layers.0",
         ),
         (["init.lora.rank=2", "init.lora.train=*"], "init.lora.train: trains every one of these layers as it is"),
+        (
+            ["init.lora.rank=2", "init.lora.train=head.*", "init.freeze=head.*"],
+            "init.freeze: matches head.weight, which init.lora trains",
+        ),
+        (["init.lora.rank=2", "init.freeze=layers.*"], "init.freeze: matches layers.0.lora_a, which init.lora trains"),
+        (
+            ["init.lora.rank=11"],
+            "init.lora.rank: 11 is above the width of head (16 to 10), where 10 is all there is; lower it",
+        ),
+        (
+            ["init.lora.rank=17", "init.lora.train=head.*"],
+            "init.lora.rank: 17 is above the width of layers.0 (64 to 16), where 16 is all there is",
+        ),
         (["lr_scale={haed.*: 2}"], "lr_scale: 'haed.*' matches no trained parameter; did you mean 'head.*'?"),
         (["lr_scale={head.*: 2}", "init.freeze=head.*"], "lr_scale: 'head.*' matches no trained parameter"),
         (["lr_scale={head.*: 0}"], "lr_scale: must be a number above 0 for each key or null, not {'head.*': 0}"),

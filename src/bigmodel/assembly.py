@@ -22,7 +22,7 @@ from bigmodel.losses import balanced
 from bigmodel.optim.groups import scale_rates
 from bigmodel.precision import settle
 from bigmodel.settings import Train
-from bigmodel.targets import build
+from bigmodel.targets import build, without_weights
 from bigmodel.tasks.number_defaults import number_defaults, unfit_target
 from bigmodel.words import clip, first_line, printable
 
@@ -107,9 +107,7 @@ def assemble(config: Config, fresh: bool = True) -> Parts:
     if settings.epochs * data.steps_per_epoch > _MOST_STEPS:
         raise ConfigError(f"epochs: {settings.epochs:g} epochs are more than {_MOST_STEPS:g} steps")
     device.seed(settings.seed, "initialisation")
-    node = dict(tree["model"])
-    if "pretrained" in node and not fresh:
-        node["pretrained"] = None
+    node = dict(tree["model"]) if fresh else without_weights(tree["model"])
     model = build("model", node, trust).to(device.torch_device)
     if fresh and not settings.epochs:
         _refuse_untrained(model, settings)

@@ -21,6 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from bigmodel.checkpoint_state import refuse_odd_state
 from bigmodel.durable import TEMPORARY, sync_directory, sync_file, write_json
 from bigmodel.errors import StorageError
 
@@ -146,6 +147,7 @@ def load(path: Path) -> Checkpoint:
         state = json.loads((path / "state.json").read_text(encoding="utf-8"))
     except (SafetensorError, ValueError, KeyError, OSError, RecursionError) as error:
         raise StorageError(f"{path}: cannot be read: {error}") from error
+    refuse_odd_state(path, state, manifest["step"])
     return Checkpoint(path, tensors, state)
 
 
@@ -200,12 +202,13 @@ def newest_state(root: Path) -> Mapping[str, Any] | None:
     """The JSON state of the newest checkpoint whose state verifies, without a look at its tensors; None without one."""
     for path in steps(root):
         try:
-            entry = json.loads((path / _MANIFEST).read_text(encoding="utf-8"))["files"]["state.json"]
-            if _sha256(path / "state.json") == entry["sha256"]:
+            manifest = json.loads((path / _MANIFEST).read_text(encoding="utf-8"))
+            if _sha256(path / "state.json") == manifest["files"]["state.json"]["sha256"]:
                 state = json.loads((path / "state.json").read_text(encoding="utf-8"))
+                refuse_odd_state(path, state, manifest["step"])
                 if isinstance(state, dict):
                     return state
-        except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        except (OSError, ValueError, LookupError, TypeError, RecursionError, StorageError):
             continue
     return None
 

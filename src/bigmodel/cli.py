@@ -11,14 +11,17 @@ from typing import TYPE_CHECKING, NoReturn
 
 from bigmodel import __version__, seed_axis
 from bigmodel.conf_directory import conf_directory
-from bigmodel.errors import ConfigError
+from bigmodel.errors import ConfigError, DataError, StorageError
 from bigmodel.guard import guarded
 from bigmodel.help import help_text
+from bigmodel.quoting import quoted, readable
 from bigmodel.signals import Stop
 
 if TYPE_CHECKING:
     from bigmodel.compose import Source
 
+_NOWHERE = "/proc"  # in which nothing can be made, and no data lies
+_DOWNLOAD = "dataset.download=true"  # with `resume`: the data may be fetched once more
 SWEEP_KEYS = ("jobs", "on_failure")
 VERBS = ("train", "evaluate", "predict", "export", "compare", "runs")
 _READERS = ("compare", "runs")  # of what runs left: without config, Hydra or torch
@@ -135,7 +138,7 @@ def parse(words: Sequence[str]) -> Words:
         elif word.startswith("-"):
             problems.append(f"{word}: no such flag; see --help")
         else:
-            parsed.overrides.append(_quoted(name, value) if sign and name in _PATH_KEYS else word)
+            parsed.overrides.append(readable(_quoted(name, value) if sign and name in _PATH_KEYS else word))
     if not parsed.multirun:
         problems += [f"{name}: belongs to a sweep; add -m" for name in parsed.sweep]
     if parsed.seeds is not None:
@@ -152,15 +155,32 @@ def _quoted(key: str, value: str) -> str:
     sentence = key == "input" and value[:1] != "" and not (value[0] in "'\"" and value[-1] == value[0])
     if not sentence and (value[:1] in ("'", '"', "$", "[", "") or value == "null" or "," in value):
         return f"{key}={value}"
-    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
-    return f"{key}='{escaped}'"
+    return f"{key}={quoted(value)}"
 
 
 def _guarded(verb: str, words: Sequence[str]) -> int:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises instead of printing and exiting
     os.environ.setdefault("KINETO_LOG_LEVEL", "9")  # torch's profiler is silent; read when torch is loaded
     verbose = bool({"-v", "--verbose"} & set(words)) or os.environ.get("BIGMODEL_TRACEBACK") == "1"
-    return guarded(lambda stop: _run(verb, words, stop), verbose)
+    return guarded(lambda stop: _run_somewhere(verb, words, stop), verbose)
+
+
+def _run_somewhere(verb: str, words: Sequence[str], stop: Stop) -> int:
+    """As `_run`, where the working directory may have been removed: absolute paths do, and no other leads anywhere."""
+    try:
+        os.getcwd()
+    except OSError as error:
+        if not Path(_NOWHERE).is_dir():
+            raise ConfigError("the working directory was removed; change to one that exists") from error
+        os.chdir(_NOWHERE)
+        try:
+            return _run(verb, words, stop)
+        except (ConfigError, DataError, StorageError) as failure:
+            first, *rest = failure.lines
+            raise type(failure)(
+                f"{first}; the working directory was removed, so paths must be absolute", *rest
+            ) from None
+    return _run(verb, words, stop)
 
 
 def _run(verb: str, words: Sequence[str], stop: Stop) -> int:
@@ -182,7 +202,8 @@ def _run(verb: str, words: Sequence[str], stop: Stop) -> int:
 
     source = config_source(parsed, verb)
     if parsed.hydra:
-        compose.by_hydra(source, [*parsed.hydra, *parsed.overrides])
+        compose.refuse_hydra_keys(source, parsed.overrides, parsed.trust)
+        compose.by_hydra(source, [*parsed.hydra, *parsed.overrides], parsed.trust)
         return 0
     if parsed.multirun:
         return _sweep(parsed, source, stop)
@@ -197,7 +218,7 @@ def config_source(parsed: Words, verb: str) -> Source:
     """Where the config of a command is composed from. What is trusted may lie in the current directory."""
     from bigmodel import compose
 
-    if parsed.trust and os.getcwd() not in sys.path:
+    if parsed.trust and os.getcwd() not in (_NOWHERE, *sys.path):
         sys.path.insert(0, os.getcwd())
     own = (parsed.config_path, parsed.config_dir, conf_directory())
     return compose.Source(tuple(path for path in own if path is not None), parsed.config_name or verb)
@@ -224,7 +245,7 @@ def _resume(parsed: Words, source: Source, stop: Stop) -> int:
 
     assert parsed.resume is not None
     directory, stored = resumed(parsed.resume, parsed.overrides, source, parsed.trust)
-    _command("train")(stored, stop, directory, resume=True)
+    _command("train")(stored, stop, directory, resume=True, own=_DOWNLOAD in parsed.overrides)
     return 0
 
 

@@ -19,22 +19,27 @@ from hydra import main as hydra_main
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from bigmodel.config import Config, problems_of
+from bigmodel import overrides as grammar
+from bigmodel.config import Config, checked, refuse_resolvers
 from bigmodel.errors import ConfigError
+from bigmodel.hydra_keys import is_hydras, refused_node, refused_words
+from bigmodel.own_yaml import OwnSource
+from bigmodel.quoting import escaped
 from bigmodel.sift import sift
-from bigmodel.strange_yaml import refuse_strange
 from bigmodel.words import clip, first_line
 
 _LONGEST_WORD = 8192
+_LARGEST_SEARCH = 4 << 20  # bytes of YAML that are looked through for a key
 _DEFAULT = "experiment=null"
 _WORD = re.compile(r"\w+")
+_ABSENT = object()
 
 
 @dataclass(frozen=True)
@@ -45,28 +50,85 @@ class Source:
     name: str
 
 
-def compose(command: str, overrides: Sequence[str], source: Source, trust: Sequence[str] = ()) -> Config:
-    """Compose and check the config of a command.
+def compose(
+    command: str, overrides: Sequence[str], source: Source, trust: Sequence[str] = (), multirun: bool = False
+) -> Config:
+    """Compose and check the config of a command, or with `multirun` of one job of a sweep.
+
+    Raises:
+        ConfigError: a line for each mistake.
+    """
+    return compose_with_hydra(command, overrides, source, trust, multirun)[0]
+
+
+def compose_with_hydra(
+    command: str, overrides: Sequence[str], source: Source, trust: Sequence[str] = (), multirun: bool = False
+) -> tuple[Config, dict[str, Any]]:
+    """As `compose`, with the `hydra` node that a sweep goes by; empty where it cannot be had.
 
     Raises:
         ConfigError: a line for each mistake.
     """
     refuse_long(overrides)
+    problems = refused_words(overrides, multirun)
     overrides = _without_null(overrides)
-    with _loader(source) as loader:
-        problems: list[str] = []
+    own = [word for word in overrides if not is_hydras(word)]
+    hydra: dict[str, Any] = {}
+    with config_loader(source, trust) as loader:
         try:
-            if any(map(_lists_choices, overrides)) or not _heard_of(source, overrides):
+            if problems or any(map(_lists_choices, own)) or not _heard_of(source, own):
                 raise ValueError
-            composed = hydra_compose(config_name=source.name, overrides=[*overrides])
+            composed, hydra = _composed(source, overrides, multirun)
+            problems += refused_node(hydra, _standard(loader, hydra), multirun)
+            problems += [] if multirun else refused_words([f"{group}=" for group in OwnSource.chosen], multirun)
         except (HydraException, OmegaConfBaseException, OSError, ValueError, RecursionError):
             # it stopped at the first mistake: now find them all
-            problems, composed = sift(loader, source.name, overrides)
-    config = Config(composed, trust)
-    problems += problems_of(config, command)
+            problems, composed = sift(loader, source.name, own, problems)
+    config, wrong = checked(composed, command, trust)
+    problems += wrong
     if problems:
         raise ConfigError(*dict.fromkeys(problems))
-    return config
+    return config, hydra
+
+
+def _composed(source: Source, overrides: Sequence[str], multirun: bool) -> tuple[DictConfig, dict[str, Any]]:
+    """The config, and its `hydra` node apart. What an experiment chooses of Hydra's groups, a sweep is given as a word:
+    by itself the primary config would have the last say.
+    """
+    OwnSource.chosen = {}
+    try:
+        composed = hydra_compose(config_name=source.name, overrides=[*overrides], return_hydra_config=True)
+    except (HydraException, OmegaConfBaseException):
+        if not multirun or not chosen_of_hydra(overrides):
+            raise
+        composed = None
+    if multirun and (chosen := chosen_of_hydra(overrides)):
+        words = [*overrides, *chosen]
+        composed = hydra_compose(config_name=source.name, overrides=words, return_hydra_config=True)
+    assert isinstance(composed, DictConfig)
+    hydra = OmegaConf.to_container(composed.hydra, resolve=False, enum_to_str=True)
+    assert isinstance(hydra, dict)
+    with open_dict(composed):
+        del composed["hydra"]
+    return composed, {str(key): value for key, value in hydra.items()}
+
+
+def chosen_of_hydra(overrides: Sequence[str]) -> list[str]:
+    """What the files that were read last choose of Hydra's groups and the command line does not, as words."""
+    named = {word.lstrip("+").partition("=")[0].partition("@")[0] for word in overrides}
+    return [f"{group}={choice}" for group, choice in OwnSource.chosen.items() if group not in named]
+
+
+def _standard(loader: ConfigLoader, hydra: dict[str, Any]) -> dict[str, Any]:
+    """Hydra's groups as their files have them."""
+    choices, found = hydra["runtime"]["choices"], {}
+    for name in ("launcher", "sweeper", "job_logging", "hydra_logging", "help", "hydra_help"):
+        loaded = loader.repository.load_config(f"hydra/{name}/{choices.get(f'hydra/{name}')}")  # type: ignore[attr-defined]
+        if loaded is not None:
+            content = OmegaConf.to_container(loaded.config, resolve=False)
+            assert isinstance(content, dict)
+            found[name] = {key: value for key, value in content.items() if key != "defaults"}
+    return found
 
 
 def _without_null(words: Sequence[str]) -> list[str]:
@@ -78,10 +140,13 @@ def _heard_of(source: Source, overrides: Sequence[str]) -> bool:
     """Whether each key's last word is in some YAML. For one that is not, composing in vain would cost a quarter of the
     time until it is refused.
     """
-    files = (
+    every = (
         file for directory in source.directories for level in ("", "*/") for file in directory.glob(f"{level}*.yaml")
     )
     with suppress(OSError, ValueError):
+        files = [file for file in every if file.is_file()]  # a pipe would be waited for
+        if sum(file.stat().st_size for file in files) > _LARGEST_SEARCH:
+            return True
         words = set(_WORD.findall("\n".join(file.read_text(encoding="utf-8") for file in files)))
         keys = (text.partition("=")[0].partition("@")[0] for text in overrides)
         return all(words.issuperset(_WORD.findall(key)[-1:]) for key in keys)
@@ -109,29 +174,50 @@ def changed_by(stored: Config, overrides: Sequence[str], source: Source, trust: 
     Raises:
         ConfigError: a line for each mistake.
     """
-    fresh = compose("train", overrides, source, trust).shareable()
-    keys = [str(OverridesParser.create().parse_override(text).key_or_group) for text in overrides]
-    for key in keys:
-        if key == "experiment":
+    refuse_long(overrides)
+    with config_loader(source, trust) as loader:
+        parsed = [grammar.parse(text, loader) for text in overrides]
+        own = [one for one in parsed if _is_own_value(one, stored, loader)]  # the defaults may be of other groups
+    facts = {str(one.key_or_group): one.value() for one in own}
+    others = [text for text, one in zip(overrides, parsed, strict=True) if one not in own]
+    fresh = compose("train", others, source, trust).shareable(escaped) if others else {}
+    for one in parsed:
+        if one.key_or_group == "experiment":
             raise ConfigError("resume: an experiment cannot be laid over a run; name the keys that change")
-    facts = {key: _at(fresh, key) for key in keys}
-    merged = OmegaConf.create(stored.shareable())  # what refers to the environment may be a secret, and stays so
+        if one not in own:
+            facts[str(one.key_or_group)] = _at(fresh, str(one.key_or_group))
+    merged = OmegaConf.create(stored.shareable(escaped))  # what refers to the environment may be a secret, and stays so
     for key, value in facts.items():
         OmegaConf.update(merged, key, value, merge=False)
-    return Config(merged, trust)
+    config, problems = checked(merged, "train", trust)
+    if problems:
+        raise ConfigError(*problems)
+    return config
 
 
-def _at(tree: Any, key: str) -> Any:
+def _is_own_value(override: Override, stored: Config, loader: ConfigLoader) -> bool:
+    """Whether an override sets a key that a stored config has, and chooses from no group."""
+    key = str(override.key_or_group)
+    plain = not (override.is_sweep_override() or override.is_delete() or override.is_add() or override.package)
+    return plain and not loader.get_group_options(key) and _at(stored.plain(), key, _ABSENT) is not _ABSENT
+
+
+def _at(tree: Any, key: str, default: Any = None) -> Any:
     for part in key.split("."):
-        tree = tree.get(part) if isinstance(tree, dict) else None
+        tree = tree.get(part, default) if isinstance(tree, dict) else default
     return tree
 
 
-def by_hydra(source: Source, words: Sequence[str], task: Callable[[DictConfig], None] = lambda _: None) -> None:
+def by_hydra(
+    source: Source,
+    words: Sequence[str],
+    trust: Sequence[str] = (),
+    task: Callable[[DictConfig], None] = lambda _: None,
+) -> None:
     """Let Hydra's own command line answer: sweeps, `--cfg job`, shell completion."""
     before, sys.argv = sys.argv, [sys.argv[0], *_without_null(words)]
     try:
-        with _searching(source):
+        with _searching(source, trust):
             hydra_main(config_path=str(source.directories[-1]), config_name=source.name, version_base="1.3")(task)()
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(first_line(error)) from error
@@ -140,33 +226,50 @@ def by_hydra(source: Source, words: Sequence[str], task: Callable[[DictConfig], 
 
 
 class _OwnDirectoriesFirst(SearchPathPlugin):
-    """Puts the user's directories before the built-in ones, which Hydra's `--config-dir` would put last."""
+    """Puts the user's directories before the built-in one, which Hydra's `--config-dir` would put last, and has all of
+    them read by `OwnSource`.
+    """
 
     directories: ClassVar[tuple[Path, ...]] = ()
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         for path in reversed(self.directories):
-            search_path.prepend("own", f"file://{path}")
+            search_path.prepend("own", f"own://{path}")
 
 
 @contextmanager
-def _searching(source: Source) -> Iterator[None]:
-    for directory in source.directories[:-1]:  # they may be a stranger's
-        for file in (directory / f"{source.name}.yaml", *directory.glob("*/*.yaml")):
-            if file.is_file():
-                refuse_strange(file)
+def _searching(source: Source, trust: Sequence[str]) -> Iterator[None]:
     before = GlobalHydra.instance().hydra  # of a program that uses Hydra itself
     GlobalHydra.instance().clear()
     Plugins.instance().register(_OwnDirectoriesFirst)
-    _OwnDirectoriesFirst.directories = source.directories[:-1]
+    Plugins.instance().register(OwnSource)
+    _OwnDirectoriesFirst.directories = source.directories
+    OwnSource.foreign = lambda file, config: refuse_resolvers(file, config, trust)
     try:
         yield
     finally:
         _OwnDirectoriesFirst.directories = ()
         GlobalHydra.instance().hydra = before
+        OwnSource.foreign = None
 
 
 @contextmanager
-def _loader(source: Source) -> Iterator[ConfigLoader]:
-    with _searching(source), initialize_config_dir(config_dir=str(source.directories[-1]), version_base="1.3"):
+def config_loader(source: Source, trust: Sequence[str] = ()) -> Iterator[ConfigLoader]:
+    """Hydra's loader for these directories, for as long as the context lasts."""
+    directory = str(source.directories[-1])
+    with _searching(source, trust), initialize_config_dir(config_dir=directory, version_base="1.3"):
         yield GlobalHydra.instance().config_loader()
+
+
+def refuse_hydra_keys(source: Source, overrides: Sequence[str], trust: Sequence[str]) -> None:
+    """ConfigError for a `hydra` node that would run code or be ignored, before Hydra's command line answers by itself.
+    All other mistakes are left to it.
+    """
+    with config_loader(source, trust) as loader:
+        try:
+            _, hydra = _composed(source, _without_null(overrides), multirun=True)
+        except (HydraException, OmegaConfBaseException, OSError, ValueError, RecursionError):
+            return
+        problems = [*refused_node(hydra, _standard(loader, hydra), multirun=True)]
+    if problems:
+        raise ConfigError(*dict.fromkeys(problems))

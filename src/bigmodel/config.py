@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from hydra.errors import HydraException
-from omegaconf import DictConfig, ListConfig, Node, OmegaConf
+from omegaconf import DictConfig, Node, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from bigmodel.errors import ConfigError
-from bigmodel.hidden import hidden, is_secret
+from bigmodel.hidden import hidden, is_own, is_secret
+from bigmodel.own_yaml import read_yaml
+from bigmodel.quoting import escaped
+from bigmodel.resolvers import grants, is_plain, leaves, reading, refusal, resolved, variables, without_secrets
 from bigmodel.run_directory import intact
-from bigmodel.strange_yaml import refuse_strange
-from bigmodel.targets import check
-from bigmodel.words import first_line
+from bigmodel.targets import check, exact, wanted
+from bigmodel.words import clip, first_line
 
-_ENVIRONMENT = re.compile(r"\$\{\s*oc\.env\s*:\s*(\w*)")  # the name is empty where it is itself put together
 _OF_THE_MOMENT = re.compile(r"\$\{\s*(hydra|now|oc\.env)\s*:")
+_REFERS = re.compile(r"\$\{[^${}:]*\}|oc\.(select|dict)")
+_UNSET = re.compile(r".*Environment variable '(.*)' not found", re.DOTALL)
 _MISSING = re.compile(r"Interpolation key '([\w.]+)' not found")
-_OWN_ENVIRONMENT = "BIGMODEL_"
 STAND_IN_LR = 1e-3  # where `optim.lr` is still to be found: a rate that every optimizer takes
 
 
@@ -42,7 +44,7 @@ class Config:
 
     def plain(self) -> dict[str, Any]:
         """All values resolved, as fresh dicts and lists."""
-        return _resolved(self._composed)
+        return resolved(self._composed)
 
     def reference(self, key: str) -> str | None:
         """The key that a dotted key's value is taken from, as `dataset.input_shape`; None if it has one of its own."""
@@ -56,6 +58,11 @@ class Config:
         """The text without what the environment holds for this config: for tracebacks and other words to be kept."""
         return hidden(text, _names(self._composed))
 
+    @property
+    def grants(self) -> tuple[str, ...]:
+        """The words of `trust=` that a resume needs: packages, and the variables of the environment that are read."""
+        return tuple(dict.fromkeys((*self.trust, *grants([*_names(self._composed)]))))
+
     def with_facts(self, facts: Mapping[str, Any]) -> Config:
         """A copy in which each dotted key has the given value; what refers to the key follows."""
         changed = self._composed.copy()
@@ -65,13 +72,13 @@ class Config:
 
     def yaml(self) -> str:
         """The resolved config as YAML that runs again; secrets stay references to the environment."""
-        return OmegaConf.to_yaml(OmegaConf.create(self.shareable()))
+        return OmegaConf.to_yaml(OmegaConf.create(self.shareable(escaped)))
 
     def job_yaml(self) -> str:
         """The same of a run whose data is still to be read: what that will tell stays a reference to it."""
-        resolved = OmegaConf.create(self.shareable())
+        resolved = OmegaConf.create(self.shareable(escaped))
         untold = _untold(self.plain())
-        for path, raw in _leaves("", self._composed):
+        for path, raw in leaves("", self._composed):
             if self.reference(path) in untold:
                 OmegaConf.update(resolved, path, raw)
         return OmegaConf.to_yaml(resolved)
@@ -80,42 +87,46 @@ class Config:
         """The config as YAML in which keys still refer to each other, so that other values can be laid over it.
 
         What Hydra, the clock or our own environment say is fixed; what may be a secret stays a reference.
+
+        Raises:
+            ConfigError: a key takes its value from other keys through a resolver, and would not follow them.
         """
         copied = self._composed.copy()
         OmegaConf.set_struct(copied, False)
         copied.pop("hydra", None)
-        for path, raw in [*_leaves("", copied)]:
-            if (
-                isinstance(raw, str)
-                and _OF_THE_MOMENT.search(raw)
-                and not any(map(_foreign, _ENVIRONMENT.findall(raw)))
-            ):
-                OmegaConf.update(copied, path, OmegaConf.select(self._composed, path))
+        problems = []
+        for path, raw in [*leaves("", copied)]:
+            if not isinstance(raw, str) or (is_plain(raw) and not any(map(is_own, variables(raw)))):
+                continue
+            if _OF_THE_MOMENT.search(raw) or not _REFERS.search(raw):
+                value = OmegaConf.select(self._composed, path)
+                OmegaConf.update(copied, path, escaped(value) if isinstance(value, str) else value)
+            else:
+                problems.append(f"{path}: '{clip(raw)}' would not follow what is searched; write a plain ${{KEY}}")
+        if problems:
+            raise ConfigError(*problems)
         return OmegaConf.to_yaml(copied)
 
-    def shareable(self) -> dict[str, Any]:
-        """All values resolved but references to the environment, which may be secrets: what may be written to disk."""
-        shareable: dict[str, Any] = _without_secrets(self._composed)
+    def shareable(self, spell: Callable[[str], str] = str) -> dict[str, Any]:
+        """All values resolved but references to the environment, which may be secrets: what may be written to disk.
+
+        `spell` writes texts, as `escaped` does for what OmegaConf reads again.
+        """
+        shareable: dict[str, Any] = without_secrets(self._composed, spell)
         return shareable
 
 
 def from_yaml(file: Path, trust: Sequence[str] = ()) -> Config:
-    """A run's own `config.yaml`.
+    """A run's own `config.yaml`. It may be a stranger's: see `refuse_resolvers`.
 
     Raises:
         ConfigError: the file is not YAML, or not a config of this version.
     """
-    refuse_strange(file)
-    try:
-        loaded = OmegaConf.load(file)
-    except (OSError, ValueError, OmegaConfBaseException) as error:
-        raise ConfigError(f"{file}: cannot be read as a config: {first_line(error)}") from error
-    except Exception as error:  # PyYAML's errors share no base with the above
-        raise ConfigError(f"{file}: is not YAML: {first_line(error)}") from error
-    if not isinstance(loaded, DictConfig):
+    loaded = read_yaml(file)
+    if not loaded:
         raise ConfigError(f"{file}: is not a config: it holds no keys")
-    config = Config(loaded, trust)
-    problems = problems_of(config, "train")
+    refuse_resolvers(file, loaded, trust)
+    config, problems = checked(loaded, "train", trust)
     if problems:
         raise ConfigError(*(f"{file}: {line}" for line in problems))
     return config
@@ -136,6 +147,56 @@ def from_frozen(file: Path, trust: Sequence[str] = ()) -> Config:
     return config
 
 
+def refuse_resolvers(file: Path, config: DictConfig, trust: Sequence[str]) -> None:
+    """Hold a config that came with a run, maybe from a stranger, to plain references and to what `trust` grants.
+
+    Raises:
+        ConfigError: a line for each key that would read something else.
+    """
+    problems = [f"{file}: hydra: no such setting"] if "hydra" in config else []
+    for path, raw in leaves("", config):
+        if isinstance(raw, str) and "${" in raw and (why := refusal(raw, trust)):
+            problems.append(f"{file}: {path}: {why}")
+    if problems:
+        raise ConfigError(*problems)
+
+
+def checked(composed: DictConfig, command: str, trust: Sequence[str] = ()) -> tuple[Config, list[str]]:
+    """The config of a command, and everything wrong with it, a line each.
+
+    A text from a resolver becomes the number that its key asks for, where it says exactly that: `seed=${oc.env:SEED}`.
+    A number is no secret, and is written as it is. A text from the environment stays a reference, so it must be one.
+    """
+    config, problems = Config(composed, trust), []
+    with_resolvers = [(path, raw) for path, raw in leaves("", composed) if isinstance(raw, str) and "${" in raw]
+    baked: dict[str, Any] = {}
+    tree: dict[str, Any] | None = None
+    for path, raw in with_resolvers:
+        try:
+            with reading() as names:
+                value = OmegaConf.select(composed, path)
+            value = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+            tree = config.plain() if tree is None else tree
+            kind = wanted(tree, f"bigmodel.settings.{command.capitalize()}", path, trust)
+        except (OmegaConfBaseException, HydraException, ImportError, ValueError, RecursionError):
+            continue  # told below
+        number = exact(value, kind) if isinstance(value, str) and ":" in raw else value
+        if number is not value or (names and not is_plain(raw) and not _has_text(value)):
+            baked[path] = number
+        elif names and not is_plain(raw):
+            problems.append(f"{path}: takes text from the environment in a roundabout way; write '${{oc.env:NAME}}'")
+    if problems:
+        return config, problems
+    config = config.with_facts(baked) if baked else config
+    return config, problems_of(config, command)
+
+
+def _has_text(value: Any) -> bool:
+    if isinstance(value, (dict, list)):
+        return any(map(_has_text, value.values() if isinstance(value, dict) else value))
+    return isinstance(value, (str, bytes))
+
+
 def problems_of(config: Config, command: str) -> list[str]:
     """Everything wrong with a composed config, a line each."""
     try:
@@ -148,6 +209,11 @@ def problems_of(config: Config, command: str) -> list[str]:
             if not group:
                 return [f"{key}: takes {name}, and none is chosen; set {name}=..."]
             return [f"{key}: takes {name} from the chosen {group}, which has none; the two do not go together"]
+        if unset := _UNSET.match(str(error)):
+            said = (
+                f"the environment has no {clip(unset[1])}; set it, or give a default: ${{oc.env:{clip(unset[1])},...}}"
+            )
+            return [f"{key}: {said}" if key else said]
         return [f"{key}: {first_line(error)}" if key else first_line(error)]
     plain = [f"{path}: a secret would be written down; give it as '${{oc.env:NAME}}'" for path in _secrets(config)]
     told = {line.partition(": ")[0] for line in plain}
@@ -184,68 +250,17 @@ def _untold(tree: Mapping[str, Any]) -> set[str]:
 
 def _secrets(config: Config) -> Iterator[str]:
     """Keys that hold a secret in plain words."""
-    for path, raw in _leaves("", config._composed):
-        if is_secret(path) and isinstance(raw, str) and raw not in ("", "???") and not _ENVIRONMENT.search(raw):
+    for path, raw in leaves("", config._composed):
+        if is_secret(path) and isinstance(raw, str) and raw not in ("", "???") and "oc.env" not in raw:
             yield path
 
 
 def _names(composed: DictConfig) -> Iterator[str]:
     """Variables of the environment that a config refers to, but for our own."""
-    for _, raw in _leaves("", composed):
-        for name in _ENVIRONMENT.findall(raw) if isinstance(raw, str) else ():
-            if name and _foreign(name):
+    for _, raw in leaves("", composed):
+        for name in variables(raw) if isinstance(raw, str) else ():
+            if not is_own(name):
                 yield name
-
-
-def _foreign(name: str) -> bool:
-    return not name.startswith(_OWN_ENVIRONMENT)
-
-
-def _leaves(path: str, node: Any) -> Iterator[tuple[str, Any]]:
-    """Dotted keys and values as they are written, interpolations included."""
-    if isinstance(node, (DictConfig, ListConfig)) and not node._is_none() and not node._is_interpolation():
-        keys: list[Any] = list(node.keys()) if isinstance(node, DictConfig) else list(range(len(node)))
-        for key in keys:
-            yield from _leaves(f"{path}.{key}" if path else str(key), node._get_node(key))
-    elif isinstance(node, Node):
-        yield path, node._value()
-
-
-def _resolved(composed: DictConfig) -> dict[str, Any]:
-    plain = OmegaConf.to_container(composed, resolve=True)
-    assert isinstance(plain, dict)
-    return {str(key): value for key, value in plain.items() if key != "hydra"}
-
-
-def _without_secrets(composed: DictConfig) -> Any:
-    """Resolve everything but references to the environment, wherever an interpolation carries them."""
-    masked = composed.copy()
-    held: dict[str, str] = {}
-
-    def mask(node: Any) -> None:
-        if not isinstance(node, (DictConfig, ListConfig)) or node._is_none() or node._is_interpolation():
-            return
-        keys: list[Any] = list(node.keys()) if isinstance(node, DictConfig) else list(range(len(node)))
-        for key in keys:
-            child = node._get_node(key)
-            raw = child._value() if child is not None and not isinstance(child, list) else None
-            if isinstance(raw, str) and any(_foreign(name) for name in _ENVIRONMENT.findall(raw)):
-                held[f"<<{len(held)}>>"] = raw
-                node[key] = f"<<{len(held) - 1}>>"
-            else:
-                mask(child)
-
-    OmegaConf.set_struct(masked, False)
-    mask(masked)
-
-    def unmask(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: unmask(item) for key, item in value.items()}
-        if isinstance(value, list):
-            return [unmask(item) for item in value]
-        return held.get(value, value) if isinstance(value, str) else value
-
-    return unmask(_resolved(masked))
 
 
 def _frozen(value: Any) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -13,6 +13,7 @@ import torch
 from bigmodel import checkpoint
 from bigmodel.errors import ConfigError, OutOfMemoryError, StorageError
 from bigmodel.job import Job
+from bigmodel.quoting import resume_command
 from bigmodel.words import amount, first_line
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -20,8 +21,8 @@ _STORAGE = (*_FULL, errno.EFBIG, errno.EROFS, errno.EIO, errno.EACCES, errno.EPE
 
 
 @contextlib.contextmanager
-def failures_in_words(directory: Path, job: Job) -> Iterator[None]:
-    """While a run is in its directory.
+def failures_in_words(directory: Path, job: Job, trust: Sequence[str] = ()) -> Iterator[None]:
+    """While a run is in its directory. `trust` is what its resume must be granted.
 
     Raises:
         ConfigError: an operation cannot be repeated bitwise, as the run demands, or torch's compiler fails.
@@ -43,7 +44,7 @@ def failures_in_words(directory: Path, job: Job) -> Iterator[None]:
         last = f"the last good step is {int(good[0].name[5:])}" if good else "no step was saved"
         raise StorageError(
             f"{directory}: {error.strerror or error}{_room(directory, job, error)}; {last}; "
-            f"then bigmodel-train resume={directory}"
+            f"then {resume_command(directory, trust)}"
         ) from error
 
 

@@ -12,6 +12,8 @@ _KEY = re.compile(
 )
 _VARIABLE = re.compile(r"token|secret|passw|api_?key|credential|private_?key", re.IGNORECASE)
 _LEAST = 6  # letters; replacing shorter values would only garble a text
+_OWN = "BIGMODEL_"
+_read: set[str] = set()
 
 
 def is_secret(key: str) -> bool:
@@ -19,10 +21,25 @@ def is_secret(key: str) -> bool:
     return _KEY.fullmatch(key.rpartition(".")[2]) is not None
 
 
+def is_own(name: str) -> bool:
+    """Whether a variable of the environment is this package's own, and no secret."""
+    return name.startswith(_OWN)
+
+
+def note_read(name: str) -> None:
+    """A config has read this variable: from here on its value is hidden in all that is said or written."""
+    _read.add(name)
+
+
 def hidden(text: str, names: Iterable[str] = ()) -> str:
-    """The text without the values of these variables of the environment, and of those such as `MY_TOKEN`."""
-    for name in {*names, *filter(_VARIABLE.search, os.environ)}:
-        value = os.environ.get(name, "")
+    """The text without the values of these variables of the environment, of those that a config has read, and of those
+    such as `MY_TOKEN`. A variable whose name is put together from another's value goes by three stars.
+    """
+    known = {name: os.environ.get(name, "") for name in {*names, *_read, *filter(_VARIABLE.search, os.environ)}}
+    values = [value for value in known.values() if len(value) >= _LEAST]
+    for name in sorted(known, key=lambda one: -len(known[one])):  # one value may be a part of another
+        value = known[name]
         if len(value) >= _LEAST:
-            text = text.replace(value, f"${{oc.env:{name}}}")
+            shown = "***" if any(one in name for one in values) else f"${{oc.env:{name}}}"
+            text = text.replace(value, shown)
     return text

@@ -25,9 +25,11 @@ from bigmodel.errors import ConfigError, StorageError
 from bigmodel.failures import out_of_memory_in_words
 from bigmodel.interfaces import Kind
 from bigmodel.models.lora import merged
+from bigmodel.offline import offline
 from bigmodel.predicting.inputs import samples
 from bigmodel.predicting.prediction import Prediction, SampleOptions, checked_options, described
-from bigmodel.targets import build, check
+from bigmodel.targets import build, check, without_weights
+from bigmodel.words import first_line
 
 # of a checkpoint's state what the run needs; the rest is the data's
 _OF_THE_RUN = frozenset({"step", "steps", "best", "tally", "config", "metrics"})
@@ -80,7 +82,7 @@ class Predictor:
             with _no_larger_than(weights):
                 self.model = fresh_model(self.config, trust)
             self.model.load_state_dict(weights)
-        except (RuntimeError, ValueError) as error:
+        except (RuntimeError, ValueError, TypeError, OverflowError) as error:
             reason = str(error).partition("\n")[0]
             raise StorageError(f"{found.path}: the weights do not fit the model of its own config: {reason}") from error
         self.model.to(device.torch_device).eval().requires_grad_(False)
@@ -93,7 +95,8 @@ class Predictor:
         try:
             if problems:
                 raise ConfigError(*problems)
-            kind: Kind = build("kind", node, self.trust)
+            with offline():
+                kind: Kind = build("kind", node, self.trust)
         except ConfigError as error:
             raise StorageError(f"{self.path}: its state.json is not of this version: {error.lines[0]}") from error
         return kind
@@ -110,7 +113,7 @@ class Predictor:
 
     def card(self) -> dict[str, Any]:
         """What a user of the weights must know, for JSON: input, outputs and the model's node."""
-        return {**self.about, "model": _without_pretrained(self.config["model"]), "step": self.step}
+        return {**self.about, "model": without_weights(self.config["model"]), "step": self.step}
 
     def predict(
         self,
@@ -160,9 +163,17 @@ class Predictor:
 
     def answers(self, samples: Sequence[Tensor], **asked: Any) -> list[dict[str, Any]]:
         """What the model says of samples that the kind has read, computed as one batch."""
-        inputs = self.kind.prepared(samples, self.device.torch_device)
-        with torch.inference_mode(), self.device.autocast():
-            return self.kind.answers(self.model, inputs, **asked)
+        try:
+            inputs = self.kind.prepared(samples, self.device.torch_device)
+            with torch.inference_mode(), self.device.autocast():
+                return self.kind.answers(self.model, inputs, **asked)
+        except (LookupError, ValueError, TypeError, OverflowError) as error:
+            if self.trust:  # code of one's own, whose mistakes are its own
+                raise
+            said = f"{type(error).__name__}: {first_line(error)}"
+            raise StorageError(
+                f"{self.path}: what its state.json says of the data does not go with its model: {said}"
+            ) from error
 
 
 def _about(state: Mapping[str, Any]) -> dict[str, Any]:
@@ -203,9 +214,9 @@ def fresh_model(config: Mapping[str, Any], trust: Sequence[str] = ()) -> nn.Modu
     Raises:
         ConfigError: the node names a target that is not built in, or does not fit it.
     """
-    node = _without_pretrained(config["model"])
-    _hold({"model": node}, _ModelNode, trust)
-    with torch.random.fork_rng(devices=[]):
+    _hold({"model": config["model"]}, _ModelNode, trust)
+    node = without_weights(config["model"])
+    with torch.random.fork_rng(devices=[]), offline():
         model = build("model", node, trust)
     if not isinstance(model, nn.Module):
         raise ConfigError(f"model._target_: '{node['_target_']}' does not make a torch module")
@@ -225,11 +236,6 @@ def _hold(tree: Mapping[str, Any], root: type, trust: Sequence[str]) -> None:
     problems = check(tree, f"{__name__}.{root.__name__}", trust)
     if problems:
         raise ConfigError(*(f"the checkpoint's config: {line}" for line in problems))
-
-
-def _without_pretrained(node: Mapping[str, Any]) -> dict[str, Any]:
-    """The weights come from the checkpoint; what the run once started from may be gone, and is not to be fetched."""
-    return dict(node) | {key: None for key in ("pretrained", "weights", "weights_backbone") if key in node}
 
 
 @contextlib.contextmanager

@@ -52,11 +52,11 @@ def initial(
                 f"{' ...' if len(report.new) > 4 else ''}; train them, or set init.incomplete=test"
             )
     if lora is not None and lora.rank:
-        lines.append(_adapted(model, lora))
+        lines.append(_adapted(model, lora, began=not fresh))
     elif lora not in (None, LoRA()):
         raise ConfigError("init.lora.rank: with 0 no layer is adapted and all are trained; set init.lora.rank=8")
     if freeze:
-        lines.append(_frozen(model, freeze))
+        lines.append(_frozen(model, freeze, adapted=lora is not None and lora.rank > 0 and fresh))
     if frozen_norms == "eval" and (kept := keep_in_eval(model)):
         lines.append(f"init.frozen_norms=eval: {len(kept)} norms keep their running statistics, as {kept[0]}")
     return lines
@@ -78,19 +78,25 @@ def _loaded(model: nn.Module, source: str, strip: str, skip: str | Sequence[str]
     return report, [printable(line) for line in (*warnings, f"init.from={source}: {report}")]
 
 
-def _adapted(model: nn.Module, lora: LoRA) -> str:
+def _adapted(model: nn.Module, lora: LoRA, began: bool) -> str:
     try:
-        return f"init.lora: {lora.adapt(model)}"
+        return f"init.lora: {lora.adapt(model, began)}"
     except ValueError as error:
         raise ConfigError(f"init.lora.{error}") from error
 
 
-def _frozen(model: nn.Module, patterns: str | Sequence[str]) -> str:
+def _frozen(model: nn.Module, patterns: str | Sequence[str], adapted: bool) -> str:
     named = dict(model.named_parameters())
     try:
         names = chosen(patterns, named, "parameter")
     except ValueError as error:
         raise ConfigError(f"init.freeze: {error}") from error
+    both = [name for name in names if named[name].requires_grad] if adapted else []
+    if both:  # all else is frozen by then
+        raise ConfigError(
+            f"init.freeze: matches {both[0]}, which init.lora trains; narrow init.freeze or init.lora.train, or leave "
+            "init.freeze out: with init.lora nothing else is trained"
+        )
     for name in names:
         named[name].requires_grad_(False)
     trained = [name for name, parameter in named.items() if parameter.requires_grad]

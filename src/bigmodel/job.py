@@ -55,7 +55,7 @@ class Job:
         buffers = [b for b in model.buffers() if b.is_floating_point() and b.isfinite().all()]  # a mask may be -inf
         self._watched = [*model.parameters(), *buffers]
         for group in self.groups:
-            group["initial_lr"] = float(group["lr"])
+            group.setdefault("initial_lr", float(group["lr"]))  # an optimizer that another job had keeps its own rate
         self._ema = copy.deepcopy(model).requires_grad_(False) if ema is not None else None
         self._steps = [bare_step(optimizer) for optimizer in optimizers]
         self._watch = Watch(optimizers, device)
@@ -115,6 +115,11 @@ class Job:
         self.grad_norm = self._clip()
         self._refuse(self._watch.see(self.step, self.last_lr, batch.samples, loss, self.grad_norm))
         self.descend()
+        if self.tally is not None and self.tally.shape != tally.shape:
+            raise ConfigError(
+                f"resume: the checkpoint has running sums of {len(self.tally)} numbers, and this task of {len(tally)}; "
+                "it is of another task or damaged"
+            )
         self.tally = tally if self.tally is None else self.tally + tally
         self.end_step()
 
@@ -230,6 +235,8 @@ class Job:
             self.step = int(state["step"])
             kinds = {"value": float, "step": int, "since": int}
             self.best = {key: kind(state["best"][key]) for key, kind in kinds.items() if state["best"]}
+            if self.best and self.best["step"] > self.step:
+                raise ValueError(f"its best step is {self.best['step']}, after its own {self.step}")
             device, dtype = self.device.torch_device, self.device.sum_dtype
             sums = None if state["tally"] is None else [float(value) for value in state["tally"]]
             self.tally = None if sums is None else torch.tensor(sums, dtype=dtype, device=device)

@@ -23,6 +23,7 @@ _NO_INFLUENCE = (
     "save_every",
     "data_dir",
     "dataset.data_dir",
+    "dataset.download",
     "device",
     "output_dir",
     "workers",

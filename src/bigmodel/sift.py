@@ -7,36 +7,35 @@ from typing import Any
 
 from hydra import compose as hydra_compose
 from hydra.core.config_loader import ConfigLoader
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from bigmodel import overrides as grammar
 from bigmodel.errors import ConfigError
-from bigmodel.hidden import is_secret
 from bigmodel.targets import nearest
 from bigmodel.words import clip, first_line
 
 _LONGEST_KEY = 255  # Hydra looks for a directory of that name
 
 
-def sift(loader: ConfigLoader, name: str, overrides: Sequence[str]) -> tuple[list[str], DictConfig]:
-    """Problems of single overrides, and the config composed of those that have none.
+def sift(
+    loader: ConfigLoader, name: str, overrides: Sequence[str], known_problems: Sequence[str] = ()
+) -> tuple[list[str], DictConfig]:
+    """Problems of single overrides, after those that are known, and the config composed of those that have none.
 
     Raises:
         ConfigError: those that have none by themselves do not go together.
     """
-    problems: list[str] = []
+    problems = [*known_problems]
     groups: list[Override] = []
     values: list[Override] = []
     for text in overrides:
         try:
-            override = OverridesParser.create().parse_override(text)
-        except HydraException:
-            key, sign, _ = text.partition("=")
-            shown = f"{key}=***" if sign and is_secret(key) else text
-            problems.append(f"{clip(shown)}: cannot be read; write key=value, and quote as 'key=\"some text\"'")
+            override = grammar.parse(text, loader)
+        except ConfigError as error:
+            problems += error.lines
             continue
         if not override.key_or_group:
             problems.append(f"{clip(text)}: cannot be read; write key=value")

@@ -131,6 +131,19 @@ def _from_object(target: Callable[..., Any]) -> Signature:
     return Signature(named, any(p.kind is p.VAR_KEYWORD for p in parameters))
 
 
+def item_kind(kind: Any) -> Any:
+    """The kind of an item of a list, or of a value of a mapping, of this kind; `Any` where that is not known."""
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin in (Union, types.UnionType):
+        kinds = [item_kind(one) for one in arguments if one is not types.NoneType]
+        return next((one for one in kinds if one is not Any), Any)
+    if origin in (dict, typing.get_origin(Mapping[str, int])):
+        return arguments[1]
+    if origin in (list, tuple, typing.get_origin(Sequence[int])):
+        return arguments[0]
+    return Any
+
+
 def misfit(value: Any, kind: Any) -> str | None:
     """What `kind` would rather have, in words, if `value` does not fit it; None if it does."""
     origin, arguments = get_origin(kind), get_args(kind)

@@ -8,12 +8,16 @@ further prefixes come from the command line alone (`trust=[my_package]`).
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from keyword import iskeyword
 from typing import Any
 
 from bigmodel.errors import ConfigError
-from bigmodel.signatures import Signature, locate, misfit, signature
+from bigmodel.offline import NetworkRefused, online
+from bigmodel.signatures import Signature, item_kind, locate, misfit, signature
+from bigmodel.words import first_line
 
 _LEAVES: Mapping[str, tuple[str, ...]] = {
     "model": ("bigmodel.models", "torchvision.models", "torch.nn.modules", "torch.nn"),
@@ -28,6 +32,13 @@ _LEAVES: Mapping[str, tuple[str, ...]] = {
     "kind": ("bigmodel.predicting", "bigmodel.datasets.mel"),
     "sample": ("bigmodel.predicting",),
 }
+_FIRST_WEIGHTS = ("pretrained", "weights", "weights_backbone")
+_EXACT: Sequence[tuple[re.Pattern[str], Callable[[str], Any]]] = (  # what YAML and Python read alike
+    (re.compile(r"[+-]?(0|[1-9]\d{0,30})", re.ASCII), int),
+    (re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,4})?", re.ASCII), float),
+    (re.compile(r"true|false"), lambda text: text == "true"),
+    (re.compile(r"null"), lambda _: None),
+)
 _GIVEN_BY_THE_COMMAND: Mapping[str, frozenset[str]] = {
     "init": frozenset({"model", "fresh", "epochs"}),
     "optim": frozenset({"model", "params"}),
@@ -37,7 +48,7 @@ _GIVEN_BY_THE_COMMAND: Mapping[str, frozenset[str]] = {
 
 def check(tree: Mapping[str, Any], root: str, trust: Sequence[str] = ()) -> list[str]:
     """Everything wrong with a resolved config, a line each: keys, types and ranges, from `root`'s signature down."""
-    problems = list(_misfits("", tree, signature(root), frozenset()))
+    problems = [*_misfits("", tree, signature(root), frozenset()), *_without_target(tree)]
     seen: list[Mapping[str, Any]] = []
     for path, node in _nodes("", tree):
         if node in seen:  # one node, interpolated into another place: its mistakes are told once
@@ -59,6 +70,44 @@ def check(tree: Mapping[str, Any], root: str, trust: Sequence[str] = ()) -> list
     return problems
 
 
+def _without_target(tree: Mapping[str, Any]) -> Iterator[str]:
+    groups = {name: tree.get(name) for name in _LEAVES if name != "listeners"}
+    listeners = tree.get("listeners")
+    groups |= {f"listeners.{key}": node for key, node in listeners.items()} if isinstance(listeners, Mapping) else {}
+    for name, node in groups.items():
+        if isinstance(node, Mapping) and "_target_" not in node:
+            yield f"{name}._target_: missing; choose one of the group, as {name.partition('.')[0]}=NAME"
+
+
+def wanted(tree: Mapping[str, Any], root: str, path: str, trust: Sequence[str] = ()) -> Any:
+    """The kind of value that a dotted key of a resolved config takes; `Any` where that is not known."""
+    accepts: Signature | None = signature(root)
+    node: Any = tree
+    kind: Any = Any
+    allowed = (*sum(_LEAVES.values(), ()), *trust)
+    for part in path.split("."):
+        if isinstance(node, Mapping) and accepts is not None:
+            kind = accepts.parameters[part].kind if part in accepts.parameters else Any
+        else:
+            kind = item_kind(kind)
+        node = node.get(part) if isinstance(node, Mapping) else None
+        target = node.get("_target_") if isinstance(node, Mapping) else None
+        fits = isinstance(target, str) and _within(target, allowed)
+        accepts = signature(target) if fits else None
+    return kind
+
+
+def exact(text: str, kind: Any) -> Any:
+    """The number or truth value that a text says, if `kind` takes that and not the text; else the text itself."""
+    if misfit(text, kind) is None:
+        return text
+    for pattern, read in _EXACT:
+        if pattern.fullmatch(text):
+            value = read(text)
+            return text if misfit(value, kind) else value
+    return text
+
+
 def build(path: str, node: Mapping[str, Any], trust: Sequence[str] = (), **given: Any) -> Any:
     """Call the node's target with its other keys and those of `given` it takes; nodes inside it are built first.
 
@@ -73,10 +122,26 @@ def build(path: str, node: Mapping[str, Any], trust: Sequence[str] = (), **given
     arguments = {f"{key}_" if iskeyword(key) else key: value for key, value in arguments.items()}  # see `Signature`
     accepts = signature(node["_target_"])
     wanted = {key: value for key, value in given.items() if key in accepts.parameters}
+    trusted = _within(node["_target_"], trust)
     try:
-        return target(**arguments, **wanted)
-    except ValueError as error:
+        with online() if trusted else nullcontext():
+            return target(**arguments, **wanted)
+    except NetworkRefused as error:
+        raise ConfigError(*(line if line.startswith(path) else f"{path}: {line}" for line in error.lines)) from error
+    except (ValueError, OverflowError) as error:
         raise ConfigError(f"{path}: {error}") from error
+    except TypeError as error:
+        if "verflow" not in str(error):
+            raise
+        raise ConfigError(f"{path}: a size is larger than any tensor: {first_line(error)}") from error
+
+
+def without_weights(node: Mapping[str, Any]) -> dict[str, Any]:
+    """The node for a model whose weights come from a checkpoint: what it once started from may be gone, and what a
+    library's default is would be downloaded.
+    """
+    accepts = signature(node["_target_"]).parameters
+    return dict(node) | {key: None for key in _FIRST_WEIGHTS if key in node or key in accepts}
 
 
 def _built(path: str, value: Any, trust: Sequence[str]) -> Any:

@@ -21,6 +21,8 @@ def first_line(error: BaseException) -> str:
 
 
 def clip(text: object, length: int = 100) -> str:
+    if isinstance(text, int) and abs(text) >= 1 << 10_000:  # Python refuses to write it
+        text = f"a number of {text.bit_length()} bits"
     shown = printable(str(text))
     return shown if len(shown) <= length else shown[: length - 3] + "..."
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
+import json
 import math
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from bigmodel.datasets.mel import LogMel
 from bigmodel.datasets.wav import write_wav
 from bigmodel.errors import DataError
+from bigmodel.predicting.image_values import ImageLabels, ImageNumber
+from bigmodel.predicting.images import Images
 from bigmodel.predicting.inputs import samples
 from bigmodel.predicting.sentences import Sentences
 from bigmodel.predicting.series import Series
@@ -39,6 +44,18 @@ def table():
         missing=["?"],
         classes=["no", "yes"],
     )
+
+
+@pytest.mark.parametrize("background", [None, "white", "black"])
+def test_a_clear_or_deep_picture_is_read_by_the_runs_rules(background, tmp_path):
+    kind = Images(["a"], (3, 5, 5), [0.5] * 3, [0.5] * 3, value_range="type", background=background)
+    clear = np.random.default_rng(0).integers(0, 256, (9, 7, 4), dtype=np.uint8)
+    deep = np.random.default_rng(1).integers(0, 65536, (9, 7), dtype=np.uint16)
+    for pixels in (clear, deep):
+        image = Image.fromarray(pixels)
+        image.save(tmp_path / "one.png")
+        wanted, *found = read(kind, [tmp_path / "one.png", Image.open(tmp_path / "one.png"), image, pixels])
+        assert all(torch.equal(one, wanted) for one in found)
 
 
 def test_a_row_is_a_dict(table, tmp_path):
@@ -125,3 +142,62 @@ def test_a_kind_of_somebody_else_that_takes_files_alone_says_so():
     assert torch.equal(read(Plain(), "good")[0], torch.zeros(1))
     assert read(Plain(), ["bad", 5])[0] == "bad.txt: bad"
     assert "reads files or texts, not a int" in read(Plain(), 5)[0]
+
+
+WRITTEN = {"separator", "comment", "columns", "time"}  # how a file is written, which says nothing of its values
+BUILT = {
+    Images: (
+        {"classes": ["a"], "input_shape": (1, 4, 4), "mean": [0.1], "std": [0.2]},
+        {
+            **{"classes": ["b"], "input_shape": (1, 4, 5), "mean": [0.3], "std": [0.4]},
+            **{"value_range": "type", "background": "white"},
+        },
+    ),
+    ImageNumber: (
+        {"target": "a", "target_mean": 1.0, "target_std": 2.0, "input_shape": (1, 4, 4), "mean": [0.1], "std": [0.2]},
+        {
+            **{"target": "b", "target_mean": 3.0, "target_std": 4.0, "input_shape": (1, 4, 5), "mean": [0.3]},
+            **{"std": [0.4], "value_range": "type", "background": "white"},
+        },
+    ),
+    ImageLabels: (
+        {"labels": ["a"], "input_shape": (1, 4, 4), "mean": [0.1], "std": [0.2]},
+        {
+            **{"labels": ["b"], "input_shape": (1, 4, 5), "mean": [0.3], "std": [0.4]},
+            **{"value_range": "type", "background": "white"},
+        },
+    ),
+    Sentences: (
+        {"classes": ["a"], "tokenizer": {"name": "byte"}, "context": 4},
+        {"classes": ["b"], "tokenizer": {"name": "word", "words": ["c"]}, "context": 5},
+    ),
+    Sounds: (
+        {"classes": ["a"], "frames": 9, "features": LogMel()},
+        {"classes": ["b"], "frames": 8, "features": LogMel(mels=30)},
+    ),
+    Speech: ({"characters": "ab", "features": LogMel()}, {"characters": "abc", "features": LogMel(hop=90)}),
+    Series: (
+        {"columns": ["a"], "time": None, "window": 4, "log": False, "separator": ",", "mean": [1.0], "std": [2.0]},
+        {"window": 5, "log": True, "mean": [3.0], "std": [4.0]},
+    ),
+    Tables: (
+        {
+            **{"numbers": ["a"], "mean": [1.0], "std": [2.0], "categories": {"b": ["x"]}, "target": "y"},
+            **{"columns": None, "separator": ",", "comment": None, "strip": " ", "missing": [""]},
+        },
+        {
+            **{"numbers": ["c"], "mean": [3.0], "std": [4.0], "categories": {"b": ["z"]}, "target": "t"},
+            **{"strip": "_", "missing": ["?"], "classes": ["no"], "target_mean": 5.0, "target_std": 6.0},
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", BUILT, ids=lambda kind: kind.__name__)
+def test_whatever_a_kind_is_built_from_is_in_its_steps(kind):
+    """A new parameter belongs in `steps` and here, or an exported model would be used without it."""
+    base, others = BUILT[kind]
+    assert set(inspect.signature(kind).parameters) - WRITTEN == set(others)
+    before = json.dumps(kind(**base).steps(), default=str)
+    for name, value in others.items():
+        assert json.dumps(kind(**{**base, name: value}).steps(), default=str) != before, name

@@ -83,12 +83,15 @@ STATES: dict[str, tuple[str, Any]] = {
     "another input": ("input_shape", [3, 8, 8]),
     "no numbers in mean": ("mean", ["a"]),
     "mean of nothing": ("mean", []),
+    "mean beyond numbers": ("mean", [2**70]),
+    "layers beyond sizes": ("config.model.hidden", [2**63]),
+    "a model without a target": ("config.model", {"hidden": [3]}),
     "deviation of zero": ("std", [0.0]),
     "no classes": ("classes", []),
+    "fewer classes than outputs": ("classes", ["a", "b"]),
     "classes that are no list": ("classes", 5),
     "model that is no node": ("config.model", "os.system"),
     "config that is no config": ("config", [1, 2]),
-    "infinite step": ("step", float("inf")),
     "kind from outside": ("kind", "attacker.Model"),
     "kind that is no text": ("kind", ["os.system"]),
     "kind of other data": ("kind", "bigmodel.predicting.continuation.Continuation"),
@@ -96,6 +99,9 @@ STATES: dict[str, tuple[str, Any]] = {
 EVALUATED: dict[str, tuple[str, Any]] = {
     "workers that are no number": ("config.workers", "many"),
     "no seed": ("config.seed", None),
+    "negative workers": ("config.workers", -3),
+    "room that is no number": ("config.resident_gb", float("nan")),
+    "a task without a target": ("config.task", {}),
     "task from outside": ("config.task._target_", "os.system"),
     "data from outside": ("config.dataset", {"_target_": "numpy.load", "file": "{marker}.npy", "allow_pickle": True}),
     "augmentation from outside": ("config.dataset.augment", {"_target_": "attacker.Model"}),
@@ -130,6 +136,12 @@ RESUMED: dict[str, tuple[str, Any]] = {
     "tally that is a number": ("tally", 5),
     "step that is text": ("step", "os.system"),
     "step without end": ("step", float("inf")),
+    "negative step": ("step", -6),
+    "step of another": ("step", 5),
+    "step that is true": ("step", True),
+    "negative steps": ("steps", -1),
+    "best that is no number": ("best", {"value": float("nan"), "step": 3, "since": 0}),
+    "tally that is no number": ("tally", [float("nan"), 1, 1]),
 }
 ENTRY = {"size": 5, "sha256": "0"}
 READERS = ("evaluate", "predict", "export")
@@ -159,12 +171,14 @@ def _cases() -> list[Case]:
         read(name, in_state("config.model.hidden", node), (2,))
         resumed(f"{name} in config.yaml", in_config("model.hidden", node), (2,))
     for name, (key, value) in STATES.items():
-        read(name, in_state(key, value), (2, 5), "predict" if key in ("input_shape", "mean", "std") else "")
+        read(name, in_state(key, value), (2, 5), "predict" if key in ("input_shape", "mean", "std", "classes") else "")
     for name, (key, value) in EVALUATED.items():
         read(name, in_state(key, value), (2, 5), "evaluate")
-    for name, (key, value) in RESUMED.items():
-        resumed(name, in_state(key, value), (2,))
+    for name, (key, value) in RESUMED.items():  # no run wrote this: the checkpoint before it is taken, with a warning
+        resumed(name, in_state(key, value), (0,))
+        read(f"{name}, read", in_state(key, value), (0,))
     read(ENDLESS, together(in_state("config.workers", 10**6), in_state("config.resident_gb", 0)), (0,), "evaluate")
+    resumed("best in the future", in_state("best", {"value": 0.5, "step": 99, "since": 0}), (2,))
     for number, (name, content) in enumerate(HEADERS.items()):
         file = ("model.safetensors", "optimizer.safetensors")[number % 2]
         # the one before it is whole, and is taken with a warning

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from omegaconf import DictConfig, OmegaConf
 
+from bigmodel.compose import Source, compose
+from bigmodel.conf_directory import conf_directory
+from bigmodel.config import checked, from_yaml, refuse_resolvers
+from bigmodel.errors import ConfigError
+from bigmodel.guard import complain
 from bigmodel.hidden import is_secret
 from campaign import SEED
-from conftest import fingerprint
+from conftest import Answer, fingerprint
 from forks import finished, launch
 
 PACKAGE = """
@@ -38,6 +45,18 @@ FROM_THE_ENVIRONMENT = (
     ("note: '${oc.env:PLAIN_NAME}'",),
     ("note: x", "data_dir='${oc.env:MY_SECRET}'"),
     ("note: x", "output_dir=out", "data_dir='${oc.env:PLAIN_NAME}/data'"),
+)
+ROUNDABOUT = (  # by whatever spelling: refused, or a reference that is written out
+    "${oc.${monitor}:MY_SECRET}",
+    "${oc.select:output_dir}",
+    "${oc.decode:${oc.env:MY_SECRET}}",
+    "${oc.decode:${output_dir}}",
+    "${oc.create:{a: ${oc.env:MY_SECRET}}}",
+    "${oc.create:[${output_dir}]}",
+    "${oc.env:${oc.env:MY_SECRET}}",
+    "${oc.deprecated:output_dir}",
+    "${oc.env:NOWHERE,${oc.env:MY_SECRET}}",
+    '${oc.env:"MY_SECRET"}',
 )
 IN_PLAIN_WORDS = (
     (NET.format(f"api_token: {SECRET}"),),
@@ -76,10 +95,108 @@ def test_a_reference_to_the_environment(campaign: Callable, tmp_path: Path) -> N
             assert "oc.env:" in (run / "config.yaml").read_text()
             _nowhere(cwd)
             process = _launch(cwd, f"resume={run}", "epochs=2", "keep=3", "trust=[token_pkg]")
+            assert finished(process) == 2, (cwd / "said").read_text()  # whose run it is, nobody can know
+            granted = re.findall(r"trust=\[(env:\w+)\]", (cwd / "said").read_text())
+            assert set(granted) <= {"env:MY_SECRET", "env:PLAIN_NAME"}
+            assert granted
+            process = _launch(cwd, f"resume={run}", "epochs=2", "keep=3", f"trust=[token_pkg,{granted[0]}]")
             assert finished(process) == 0, (cwd / "said").read_text()
             assert next(iter(fingerprint(run))).startswith("step-00000004")
             assert "oc.env:" in (run / "config.yaml").read_text()
             _nowhere(cwd)
+
+
+@pytest.fixture(scope="module")
+def composed() -> DictConfig:
+    plain = compose("train", ["model=mlp", "monitor=env"], Source((conf_directory(),), "train"))
+    return OmegaConf.create(plain.shareable())
+
+
+def _with(composed: DictConfig, text: str) -> DictConfig:
+    return OmegaConf.merge(composed, {"output_dir": "${oc.env:MY_SECRET}", "data_dir": text})
+
+
+@pytest.mark.filterwarnings("ignore:'data_dir' is deprecated")
+@pytest.mark.parametrize("text", ROUNDABOUT)
+def test_a_reference_spelled_in_another_way(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], composed: DictConfig, text: str
+) -> None:
+    """In a config of one's own: refused. In one that came with a run: refused before it is resolved."""
+    monkeypatch.setenv("MY_SECRET", SECRET)
+    config = _with(composed, text)
+    problems = checked(config, "train")[1]
+    complain(problems)
+    said = capsys.readouterr().err
+    assert "error: data_dir: " in said
+    assert SECRET not in said
+    with pytest.raises(ConfigError, match=r"config.yaml: data_dir: .* calls a resolver"):
+        refuse_resolvers(Path("config.yaml"), config, ["env:MY_SECRET", "env:NOWHERE"])
+
+
+@pytest.mark.parametrize("text", ["${output_dir} and more", "${oc.env:MY_SECRET}/x", "\\${oc.env:MY_SECRET}", "a"])
+def test_what_is_written_out_is_kept_as_it_is(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, composed: DictConfig, text: str
+) -> None:
+    monkeypatch.setenv("MY_SECRET", SECRET)
+    config, problems = checked(_with(composed, text), "train")
+    assert problems == []
+    written = config.yaml()
+    assert SECRET not in f"{written}{config.shareable()}{config.open_yaml()}{config.job_yaml()}"
+    file = tmp_path / "config.yaml"
+    file.write_text(written)
+    with pytest.raises(
+        ConfigError, match=r"output_dir: reads MY_SECRET from the environment; .*trust=\[env:MY_SECRET\]"
+    ):
+        from_yaml(file)
+    again = from_yaml(file, config.grants)
+    assert again.tree == config.tree
+    assert again.yaml() == written
+
+
+def test_numbers_are_no_secrets(monkeypatch: pytest.MonkeyPatch, composed: DictConfig) -> None:
+    for name, value in {"S": "3", "LR": "5e-2", "P": "true", "E": "null"}.items():
+        monkeypatch.setenv(name, value)
+    given = {"seed": "${oc.env:S}", "optim": {"lr": "${oc.env:LR}"}, "profile": "${oc.env:P}", "ema": "${oc.env:E}"}
+    given |= {"model": {"hidden": ["${oc.env:S}", 4]}, "epochs": "${oc.decode:${oc.env:S}}", "lr_scale": {"*": 1}}
+    config, problems = checked(OmegaConf.merge(composed, given), "train")
+    assert problems == []
+    tree = config.tree
+    assert (tree["seed"], tree["optim"]["lr"], tree["profile"], tree["ema"]) == (3, 0.05, True, None)
+    assert (tree["model"]["hidden"], tree["epochs"]) == ((3, 4), 3)
+    assert "oc.env" not in config.yaml(), "another day's environment would make another run of it"
+
+
+@pytest.mark.parametrize("text", ["3.0", "010", "1_0", "0x3", " 3", "three", ""])
+def test_text_that_is_no_number_is_refused(monkeypatch: pytest.MonkeyPatch, composed: DictConfig, text: str) -> None:
+    monkeypatch.setenv("S", text)
+    (line,) = checked(OmegaConf.merge(composed, {"seed": "${oc.env:S}"}), "train")[1]
+    assert line.startswith("seed: must be a whole number")
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"hydra": {"x": "env"}, "data_dir": "${oc.${hydra.x}:MY_SECRET}"},
+        {"data_dir": "${oc.env:MY_SECRET}"},
+        {"data_dir": "${${monitor}:x}"},
+        {"data_dir": "${attacker:}"},
+        {"data_dir": "${now:%Y}"},
+        {"model": "${oc.create:{_target_: os.system}}"},
+        {"model": {"hidden": ["${oc.env:A${seed}}"]}},
+    ],
+)
+def test_a_run_from_a_stranger_reads_nothing(
+    cli: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, composed: DictConfig, given: dict
+) -> None:
+    monkeypatch.setenv("MY_SECRET", SECRET)
+    run = tmp_path / "run"
+    (run / "checkpoints").mkdir(parents=True)
+    (run / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.merge(composed, given)))
+    for words in (["resume=run"], ["--config-path=run", "--config-name=config"], ["--config-dir=run", "-cn", "config"]):
+        answer = cli(*words, cwd=tmp_path)
+        assert answer.code == 2, answer.err
+        assert "config.yaml: " in answer.err
+        assert SECRET not in answer.err
 
 
 def test_a_change_of_a_reference_is_not_told(campaign: Callable, tmp_path: Path) -> None:

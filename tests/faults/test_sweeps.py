@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import time
@@ -106,7 +107,7 @@ def test_five_jobs_die_in_five_ways_and_only_they_are_run_again(tmp_path: Path) 
         way = row[1][10:]
         assert row[2] == "done" or WAYS[way] in row[2], said
     assert code == 1  # that of the first that failed
-    assert f"-m resume={directory.relative_to(cwd)} {TRUST}" in said
+    assert f"-m resume={directory.relative_to(cwd)} {shlex.quote(TRUST)}" in said
     assert "Traceback" not in said
     assert len(_done(directory)) == len(good)
 

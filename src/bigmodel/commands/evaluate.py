@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,7 @@ from bigmodel.evaluation import evaluate
 from bigmodel.failures import compiler_in_words
 from bigmodel.inference import Predictor, hold_evaluation, load
 from bigmodel.interfaces import Data, Dataset, Reading, Task
+from bigmodel.offline import offline
 from bigmodel.settings import Evaluate
 from bigmodel.signals import Stop
 from bigmodel.targets import build
@@ -39,7 +41,8 @@ def run(config: Config, stop: Stop | None = None) -> None:
         print(f"warning: {line}", file=sys.stderr)
     hold_evaluation(predictor.config, predictor.trust)
     data = _data(predictor, settings)
-    task: Task = build("task", predictor.config["task"], predictor.trust)
+    with offline():
+        task: Task = build("task", predictor.config["task"], predictor.trust)
     with compiler_in_words():
         report = evaluate(device.compiled(predictor.model), task, data.evaluation(settings.split), device)
     about = {
@@ -61,7 +64,8 @@ def _data(predictor: Predictor, settings: Evaluate) -> Data:
     place = next((key for key in _PLACES if key in node), None)  # none: the data is in the package
     if settings.data_dir is not None and place is not None:
         node[place] = settings.data_dir
-    dataset: Dataset = build("dataset", node, predictor.trust)
+    with offline("; get the run's data and set data_dir"):
+        dataset: Dataset = build("dataset", node, predictor.trust)
     now = json.loads(json.dumps(dict(dataset.about())))
     for key, value in predictor.about.items():
         if now.get(key, value) != value:
@@ -70,6 +74,8 @@ def _data(predictor: Predictor, settings: Evaluate) -> Data:
             )
     try:
         facts: dict[str, Any] = {"seed": int(stored["seed"]), "resident_bytes": float(stored["resident_gb"]) * 1e9}
+        if facts["seed"] < 0 or not 0 <= facts["resident_bytes"] < math.inf or int(stored["workers"]) < 0:
+            raise ValueError("seed, workers or resident_gb is no number that a run has")
         facts["workers"] = min(int(stored["workers"]), os.cpu_count() or 1)  # as many as this machine can use
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise StorageError(f"{predictor.path}: its state.json is not of this version: {error!r}") from error

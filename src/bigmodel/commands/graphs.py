@@ -161,7 +161,7 @@ def _verified(
     limits = dict(free)
     for dimension, axis in free.items():
         if dimension:
-            sizes = sorted({size for size in (*_LEAST, axis.own) if axis.at_least <= size <= axis.own})
+            sizes = sorted({size for size in (axis.at_least, *_LEAST, axis.own) if axis.at_least <= size <= axis.own})
             works = (n for n in sizes if not _refusal([traced, model], resized(example, dimension, n)))
             limits[dimension] = replace(axis, at_least=next(works, axis.own))
     for one in compared_inputs(example, limits):

@@ -138,8 +138,8 @@ def _cell(fact: dict[str, Any], key: str) -> str:
     value = fact.get(key)
     if key == "age":
         return words.duration(fact["age"])
-    if key == "step" and value is not None:
-        return f"{value:.0f}/{fact['steps']:.0f}" if "steps" in fact else f"{value:.0f}"
+    if key == "step" and isinstance(value, float):
+        return f"{value:.0f}/{fact['steps']:.0f}" if isinstance(fact.get("steps"), float) else f"{value:.0f}"
     if isinstance(value, float) and ("/" in key or key == "best"):
         return words.value(value)
     return words.MISSING if value is None else shown(value)

@@ -27,7 +27,9 @@ from bigmodel.listeners.log_file import LogFile
 from bigmodel.listeners.metrics_file import MetricsFile
 from bigmodel.listeners.totals import Totals
 from bigmodel.loop import train
+from bigmodel.offline import offline
 from bigmodel.preview import preview
+from bigmodel.quoting import resume_command
 from bigmodel.resume import hold_config, jumps
 from bigmodel.saves import Saves
 from bigmodel.signals import Stop
@@ -35,6 +37,7 @@ from bigmodel.targets import build
 from bigmodel.words import clip
 
 Emit = Callable[[Any], None]
+_ONCE_MORE = "; where it is the data that is gone, add dataset.download=true"
 
 
 def run(
@@ -42,9 +45,10 @@ def run(
     stop: Stop,
     directory: Path | None = None,
     resume: bool = False,
+    own: bool | None = None,
 ) -> Path | None:
     """Train, in a new run directory or, with `resume`, in that of an earlier start. Returns the directory, or None
-    for a dry run.
+    for a dry run. Nothing that is built may reach the network on a resume, nor where the config is not one's `own`.
 
     Raises:
         BigmodelError: what ended the run, with its exit code; all that was reached is saved.
@@ -52,7 +56,11 @@ def run(
     saved = resume and directory is not None and bool(checkpoint.steps(directory / "checkpoints"))
     state = checkpoint.newest_state(directory / "checkpoints") if saved and directory is not None else None
     notes = hold_config(directory, config, state) if resume and directory is not None else []
-    with out_of_memory_in_words("before the first step: the model or the data is too large"):
+    from_elsewhere = resume if own is None else not own
+    with (
+        out_of_memory_in_words("before the first step: the model or the data is too large"),
+        offline(_ONCE_MORE) if from_elsewhere else contextlib.nullcontext(),
+    ):
         found = find(config)
         parts = assemble(found.config, fresh=not saved)  # one that ended before its first save begins anew
     settings = parts.settings
@@ -75,7 +83,7 @@ def run(
     with contextlib.ExitStack() as stack:
         if not resume:
             stack.push(_discarding(directory))
-        stack.enter_context(failures_in_words(directory, parts.job))
+        stack.enter_context(failures_in_words(directory, parts.job, parts.config.grants))
         lock = run_directory.Lock(directory)
         stack.callback(lock.release)
         saves, totals = _saves(directory, parts), Totals()
@@ -108,9 +116,9 @@ def run(
         if summary["state"] == "interrupted":
             raise Interrupted(
                 f"stopped by {stop.name} at step {parts.job.step} of {parts.job.steps}, saved; "
-                f"go on with: bigmodel-train resume={directory}"
+                f"go on with: {resume_command(directory, parts.config.grants)}"
             )
-        emit(Finished(summary))
+        emit(Finished(summary | {"grants": parts.config.grants}))
     return directory
 
 
@@ -122,7 +130,7 @@ def _trained(
     began = monotonic()
     summary: dict[str, Any] = {"state": "running", "directory": str(directory), "monitor": parts.settings.monitor}
     try:
-        with failures_in_words(directory, job):
+        with failures_in_words(directory, job, parts.config.grants):
             emit(Started(job.step, job.steps, parts.data.steps_per_epoch, str(directory), parts.device.name))
             summary["state"] = train(job, parts.data, parts.plan, parts.device, saves, emit, stop)
             if job.steps == 0:  # epochs=0: weights from elsewhere are to be tested and kept

@@ -9,6 +9,7 @@ from typing import Any
 
 from bigmodel.events import Evaluated, Finished, Started, Stepped, Trained, Warned
 from bigmodel.listeners.lines import in_words, line, metrics_in_words
+from bigmodel.quoting import command, path_word, resume_command, trust_words
 
 __all__ = ["Console"]
 
@@ -98,9 +99,12 @@ class Console:
             pace = f", {summary['samples_per_s']:.0f} samples/s, {summary['data_s'] / busy:.0%} of it waiting for data"
         rows.append(("time", f"{summary['seconds']:.1f} s for {summary['step']} steps{pace}"))
         rows.append(("files", str(self._directory)))
+        granted = summary.get("grants", ())
+        packages = trust_words([word for word in granted if ":" not in word])
         for verb, arguments in (("evaluate", ""), ("predict", " input=..."), ("export", " format=onnx")):
-            rows.append((verb, f"bigmodel-{verb} run={self._directory}{arguments}"))
-        rows.append(("go on", f"bigmodel-train resume={self._directory} epochs=N"))
+            words = (f"bigmodel-{verb}", path_word("run", self._directory), *packages)
+            rows.append((verb, f"{command(*words)}{arguments}"))
+        rows.append(("go on", resume_command(self._directory, granted, "epochs=N")))
         width = max(len(name) for name, _ in rows)
         print("\n".join(["", *(f"{name:>{width}}  {text}" for name, text in rows)]), flush=True)
 

@@ -31,11 +31,12 @@ class LoRA:
     layers: str | Sequence[str] = "*"
     train: str | Sequence[str] | None = None
 
-    def adapt(self, model: nn.Module) -> str:
-        """Put the matrices into the model, which computes what it did; in words.
+    def adapt(self, model: nn.Module, began: bool = False) -> str:
+        """Put the matrices into the model, which computes what it did; in words. A run that `began` before keeps a rank
+        that would be refused.
 
         Raises:
-            ValueError: a pattern matches nothing, or leaves nothing to adapt.
+            ValueError: a pattern matches nothing, or leaves nothing to adapt, or the rank is above a layer's width.
         """
         try:
             besides = chosen(self.train, [name for name, _ in model.named_parameters()], "parameter")
@@ -48,6 +49,14 @@ class LoRA:
             raise ValueError(f"layers: {error}") from error
         if not adapted:
             raise ValueError("train: trains every one of these layers as it is; none is left to adapt")
+        for name in adapted:
+            width = min(linear[name].in_features, linear[name].out_features)
+            if self.rank > width and not began:
+                shape = f"{linear[name].in_features} to {linear[name].out_features}"
+                raise ValueError(
+                    f"rank: {self.rank} is above the width of {name} ({shape}), where {width} is all there is; "
+                    f"lower it, leave the layer out of init.lora.layers, or train it whole: init.lora.train={name}.*"
+                )
         model.requires_grad_(False)
         for name in adapted:
             _adapt(linear[name], self.rank, self.alpha)

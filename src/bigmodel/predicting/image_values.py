@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from bigmodel.predicting.columns import columns
 from bigmodel.predicting.images import Images
+from bigmodel.predicting.steps import Step, number_steps
 from bigmodel.ranges import Positive, PositiveInt
 
 __all__ = ["ImageLabels", "ImageNumber"]
@@ -35,6 +36,10 @@ class ImageNumber(Images):
         super().__init__([target], input_shape, mean, std, value_range, background)
         self._target_mean, self._target_std = target_mean, target_std
 
+    def steps(self) -> Mapping[str, Sequence[Step]]:
+        said = number_steps(self._classes, [self._target_mean], [self._target_std])
+        return {**super().steps(), "postprocess": said}
+
     def answers(self, model: nn.Module, inputs: Tensor, top: int | None = None, **_: Any) -> list[dict[str, Any]]:
         values_N = model(inputs)[:, 0].double().cpu() * self._target_std + self._target_mean
         return [{"value": value} for value in values_N.tolist()]
@@ -60,6 +65,10 @@ class ImageLabels(Images):
         background: Literal["white", "black"] | tuple[int, int, int] | None = None,
     ) -> None:
         super().__init__(labels, input_shape, mean, std, value_range, background)
+
+    def steps(self) -> Mapping[str, Sequence[Step]]:
+        said: list[Step] = [{"op": "sigmoid"}, {"op": "name_columns", "axis": 1, "names": list(self._classes)}]
+        return {**super().steps(), "postprocess": said}
 
     def answers(self, model: nn.Module, inputs: Tensor, top: int | None = None, **_: Any) -> list[dict[str, Any]]:
         rows = model(inputs).float().sigmoid().tolist()

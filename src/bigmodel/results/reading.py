@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import math
+import operator
 import os
 import stat
 from collections.abc import Iterator, Mapping
@@ -19,12 +20,14 @@ import yaml
 from bigmodel.errors import ConfigError
 from bigmodel.results.choices import choice
 from bigmodel.strange_yaml import refuse_strange
-from bigmodel.words import first_line
+from bigmodel.words import clip, first_line
 
 FINISHED = ("done", "early_stopped")
 STATES = (*FINISHED, "failed", "interrupted", "running", "pruned")
 _LARGEST = 16 << 20  # bytes of a JSON file, and of what is read of metrics.jsonl
 _LONGEST_LINE = 1 << 16
+_LARGEST_NUMBER = 1 << 64
+_OWN_FACTS = {"state", "age", "path", "step", "steps", "best", "seconds", "samples_per_s"}  # no keys of a config
 _OF_EVENTS = ("step", "epoch", "best", "seconds", "data_s", "step_s")  # no metrics
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _LOWER = frozenset({"loss", "perplexity", "mae", "mse", "rmse", "error", "wer", "cer", "nll", "seconds", "grad_norm"})
@@ -86,16 +89,26 @@ def under(output_dir: Path, warnings: list[str]) -> list[Run]:
 
 
 def read(path: Path, warnings: list[str]) -> Run:
-    """One run directory; what cannot be read of it is left out, with a line in `warnings`."""
+    """One run directory; what cannot be read of it is left out, with a line in `warnings`. No run ends the reading of
+    others: what nobody has foreseen costs a line too.
+    """
+    try:
+        return _read(path, warnings)
+    except Exception as error:
+        warnings.append(f"{path}: cannot be read: {type(error).__name__}: {first_line(error)}")
+        return Run(path, "interrupted", {}, {}, "", 0.0, {})
+
+
+def _read(path: Path, warnings: list[str]) -> Run:
     summary = _json(path / "summary.json", warnings)
     environment = _json(path / "environment.json", warnings)
     config = _config(path / "config.yaml", warnings)
-    monitor = str(summary.get("monitor", config.get("monitor", "")))
-    state = str(summary.get("state", "interrupted"))  # no summary and no holder: the process died
+    monitor = clip(_text_of(summary.get("monitor", config.get("monitor", ""))))
+    state = clip(_text_of(summary.get("state", "interrupted")), 40)  # no summary and no holder: the process died
     if held(path):
         state = "running"
     elif state not in STATES:
-        warnings.append(f"{path / 'summary.json'}: '{state[:40]}' is no state")
+        warnings.append(f"{path / 'summary.json'}: '{state}' is no state")
         state = "interrupted"
     metrics = dict(_reached(path, monitor)) if state == "running" or not summary else dict(_totals(summary))
     return Run(path, state, config, metrics, monitor, _started(path, environment), _surroundings(environment))
@@ -156,7 +169,7 @@ def _reached(path: Path, monitor: str) -> Iterator[tuple[str, float]]:
     for event in course(path):
         yield from _numbers(event["split"], {key: event[key] for key in event if key not in _OF_EVENTS})
         yield from _numbers("", {"step": event.get("step")})
-        if event["split"] == split and event.get("best") is True:
+        if event["split"] == split and event.get("best") is True and name:
             yield from _numbers("", {"best": event.get(name)})
 
 
@@ -173,6 +186,10 @@ def _numbers(prefix: str, values: Any) -> Iterator[tuple[str, float]]:
         finite = number(value)
         if finite is not None:
             yield f"{prefix}/{key}" if prefix else str(key), finite
+
+
+def _text_of(value: Any) -> str:
+    return value if isinstance(value, str) else type(value).__name__
 
 
 def _started(path: Path, environment: Mapping[str, Any]) -> float:
@@ -200,13 +217,41 @@ def _config(file: Path, warnings: list[str]) -> dict[str, Any]:
     except ConfigError as error:
         warnings += error.lines
         return {}
-    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
+    except Exception as error:  # a tag whose value is not of its kind, as `!!bool abc`, raises anything
         warnings.append(f"{file}: cannot be read: {first_line(error)}")
         return {}
     if not isinstance(loaded, dict):
         warnings.append(f"{file}: is not a config: it holds no keys")
         return {}
-    return dict(_flat("", loaded))
+    config, odd = {}, []
+    for key, value in _flat("", loaded):
+        config[clip(key)] = _tamed(value)
+        odd += [] if config[clip(key)] is value else [clip(key)]
+    for key in _OWN_FACTS & config.keys():  # a run's own facts are not what its config calls so
+        odd.append(key)
+        del config[key]
+    if odd:
+        named = ", ".join(odd[:3]) + (" ..." if len(odd) > 3 else "")
+        warnings.append(f"{file}: holds what is no value of a setting, and is shown as text or left out: {named}")
+    return config
+
+
+def _tamed(value: Any) -> Any:
+    """A value that can be shown and compared: texts, truth values, numbers of a bearable size, and lists of them."""
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, int):
+        return value if abs(value) < _LARGEST_NUMBER else f"a number of {value.bit_length()} bits"
+    if isinstance(value, float):
+        return value
+    if isinstance(value, str):
+        return value if len(value) < _LONGEST_LINE and value.isprintable() else clip(value)
+    if isinstance(value, list):
+        tamed = [_tamed(item) for item in value]
+        return value if all(map(operator.is_, tamed, value)) else tamed
+    if isinstance(value, dict) and not value:
+        return value
+    return clip(repr(value)) if not isinstance(value, (set, bytes)) else type(value).__name__
 
 
 def _flat(path: str, node: Any) -> Iterator[tuple[str, Any]]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from math import prod
 from typing import Any
 
-from bigmodel.config import Config, problems_of
+from bigmodel.config import Config, checked, problems_of
 from bigmodel.errors import ConfigError
 from bigmodel.search.plan import Plan, planned
 from bigmodel.search.space import Parameter, parameter
@@ -32,8 +32,8 @@ def prepared(
     alternatives = [[f"{one.name}={word}" for word in one.words] for one in space if one.group]
     if prod(map(len, alternatives)) > _MOST_BASES:
         raise ConfigError(f"{prod(map(len, alternatives))} combinations of groups; at most {_MOST_BASES} are searched")
-    configs = [Config(composed, trust) for composed in bases([*words, *first], alternatives)]
-    problems = [line for config in configs for line in problems_of(config, "train")]
+    found = [checked(composed, "train", trust) for composed in bases([*words, *first], alternatives)]
+    configs, problems = [config for config, _ in found], [line for _, lines in found for line in lines]
     if not problems:
         problems = [*_refused(configs[0], space)]
     if problems:

@@ -8,23 +8,30 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Iterator, Sequence
-from itertools import islice
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
-
-from bigmodel.compose import Source, by_hydra, compose, refuse_long
+from bigmodel import overrides as grammar
+from bigmodel.compose import (
+    Source,
+    by_hydra,
+    chosen_of_hydra,
+    compose,
+    compose_with_hydra,
+    config_loader,
+    refuse_long,
+)
 from bigmodel.errors import ConfigError, Interrupted
+from bigmodel.hydra_keys import is_hydras, refused_words
+from bigmodel.quoting import quoted
 from bigmodel.seed_axis import with_seeds
 from bigmodel.signals import Stop
 from bigmodel.sweep.directory import is_sweep, make
 from bigmodel.sweep.hydra_task import HydraTask
-from bigmodel.words import first_line
 
 _VARIANTS_CHECKED = 50
+_USUAL_PLACES = (None, "${output_dir}/sweeps", "multirun/${now:%Y-%m-%d}/${now:%H-%M-%S}")
 
 
 def sweep(overrides: Sequence[str], source: Source, trust: Sequence[str], stop: Stop, seeds: str | None = None) -> int:
@@ -38,17 +45,20 @@ def sweep(overrides: Sequence[str], source: Source, trust: Sequence[str], stop: 
     stop.defer()  # composing goes through other people's `except`; whether to stop is asked between two jobs
     try:
         refuse_long(overrides)
-        first = compose("train", [values[0] for values in _choices(overrides)], source, trust)
+        alone = [text for text in overrides if is_hydras(text)]
+        words = [*(values[0] for values in _choices(overrides, source, trust)), *alone]
+        first, hydra = compose_with_hydra("train", words, source, trust, multirun=True)
+        overrides = [*overrides, *chosen_of_hydra(overrides), *_ours(hydra, overrides)]
         dry_run = bool(first.tree["dry_run"])
         if seeds is not None:
             overrides = with_seeds(int(seeds), overrides, int(first.tree["seed"]))
-        own = next((text for text in overrides if text.startswith("hydra.sweep.dir=")), None)
-        with _directory(Path(first.tree["output_dir"]), dry_run, own is not None) as directory:
-            where = [] if own and not dry_run else [f"hydra.sweep.dir={_quoted(directory)}"]
-            kept = [text for text in overrides if text != own or not dry_run]
+        own = hydra.get("sweep", {}).get("dir") not in _USUAL_PLACES
+        with _directory(Path(first.tree["output_dir"]), dry_run, own) as directory:
+            where = [] if own and not dry_run else [f"hydra.sweep.dir={quoted(str(directory))}"]
+            kept = [text for text in overrides if not text.startswith("hydra.sweep.dir=") or not dry_run]
             with contextlib.closing(HydraTask(tuple(trust), stop, dry_run, seeds is not None)) as task:
                 try:
-                    by_hydra(source, ["--multirun", *kept, *where], task)
+                    by_hydra(source, ["--multirun", *kept, *where], trust, task)
                 except Interrupted:
                     task.end()
                     raise
@@ -65,46 +75,49 @@ def check(overrides: Sequence[str], source: Source, trust: Sequence[str] = ()) -
         ConfigError: a line for each mistake.
     """
     problems: list[str] = []
-    choices = _choices(overrides)
+    choices = _choices(overrides, source, trust)
     first = [values[0] for values in choices]
     variants = [first] + [
         [*first[:i], value, *first[i + 1 :]] for i, values in enumerate(choices) for value in values[1:]
     ]
     for variant in variants[:_VARIANTS_CHECKED]:
         try:
-            compose("train", variant, source, trust)
+            compose("train", variant, source, trust, multirun=True)
         except ConfigError as error:
             problems += error.lines
     if problems:
         raise ConfigError(*dict.fromkeys(problems))
 
 
-def _choices(overrides: Sequence[str]) -> list[list[str]]:
-    """The values that each override stands for. Raises ConfigError for those that cannot be read."""
+def _choices(overrides: Sequence[str], source: Source, trust: Sequence[str]) -> list[list[str]]:
+    """The values that each override stands for; Hydra's own keys are left out. Raises ConfigError for those that cannot
+    be read, and for Hydra's own where they mean nothing.
+    """
     choices: list[list[str]] = []
-    problems: list[str] = []
-    for text in overrides:
-        try:
-            override = OverridesParser.create().parse_override(text)
-            if text.startswith(("hydra.", "hydra/")):  # Hydra's own, or the launcher's, who check them
+    problems = refused_words(overrides, multirun=True)
+    with config_loader(source, trust) as loader:
+        for text in overrides:
+            try:
+                override = grammar.parse(text, loader)
+                found = grammar.values(override, _VARIANTS_CHECKED)
+            except ConfigError as error:
+                problems += error.lines
                 continue
-            values = [text]
-            if override.is_interval_sweep():
-                ends: Any = override.value()
-                values = [f"{override.get_key_element()}={end}" for end in (ends.start, ends.end)]
-            elif override.is_discrete_sweep():
-                several = islice(override.sweep_string_iterator(), _VARIANTS_CHECKED)
-                values = [f"{override.get_key_element()}={value}" for value in several]
-        except (HydraException, ValueError, RecursionError) as error:
-            problems.append(first_line(error))
-            continue
-        if values:
-            choices.append(values)
-        else:
-            problems.append(f"{text}: there is no value in it")
+            if not is_hydras(text):
+                choices.append(found)
+            elif override.is_sweep_override():
+                problems.append(f"{text}: a sweep has one value of Hydra's own keys")
     if problems:
         raise ConfigError(*dict.fromkeys(problems))
     return choices
+
+
+def _ours(hydra: Mapping[str, Any], overrides: Sequence[str]) -> list[str]:
+    """Our launcher and sweeper, where the primary config chooses none, as a run's own config.yaml does not."""
+    choices = hydra.get("runtime", {}).get("choices", {})
+    groups = [group for group in ("hydra/launcher", "hydra/sweeper") if choices.get(group) == "basic"]
+    named = {text.partition("=")[0] for text in overrides}
+    return [f"{group}=bigmodel" for group in groups if group not in named]
 
 
 @contextlib.contextmanager
@@ -125,8 +138,3 @@ def _directory(output_dir: Path, dry_run: bool, given: bool) -> Iterator[Path]:
                 with contextlib.suppress(OSError):
                     made.rmdir()
         raise
-
-
-def _quoted(path: Path) -> str:
-    escaped = str(path).replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'"

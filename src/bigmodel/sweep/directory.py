@@ -90,7 +90,8 @@ class Sweep:
         self._journal = path / "journal.jsonl"
         self._settings: Settings | None = None
         self._shared: set[str] = set()
-        if is_sweep(path):
+        self.taken_up = is_sweep(path)  # it was begun elsewhere, maybe by a stranger
+        if self.taken_up:
             self._read()
 
     @property

@@ -10,16 +10,18 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from bigmodel.config import Config, problems_of
+from bigmodel.config import Config, checked
 from bigmodel.errors import BigmodelError, ConfigError, Interrupted
 from bigmodel.guard import complain
+from bigmodel.quoting import resume_command
 from bigmodel.search.plan import count
 from bigmodel.search.start import Bases, prepared
 from bigmodel.search.study import Search
 from bigmodel.signals import Stop
 from bigmodel.sweep import gpus
 from bigmodel.sweep.directory import Entry, Sweep, entry, is_sweep, shared
-from bigmodel.sweep.engines import OWN, checked, opened
+from bigmodel.sweep.engines import OWN, opened
+from bigmodel.sweep.engines import checked as checked_options
 from bigmodel.sweep.run import ending, run
 from bigmodel.sweep.settings import settings, settled
 from bigmodel.sweep.table import listing, say
@@ -44,7 +46,7 @@ class HydraTask:
 
         hydra = HydraConfig.get()
         try:
-            train.run(Config(composed, self.trust), self.stop, Path(hydra.sweep.dir) / str(hydra.job.num))
+            train.run(checked(composed, "train", self.trust)[0], self.stop, Path(hydra.sweep.dir) / str(hydra.job.num))
         except Interrupted as error:
             complain(error.lines)
             raise SystemExit(error.exit_code) from None
@@ -99,6 +101,9 @@ class HydraTask:
         engine, options = _engine(chosen)
         chosen = settings(chosen)
         plan, configs = prepared(given, overrides, groups, bases, self.trust)
+        for config in configs:
+            self._grant(config)
+        texts = [config.open_yaml() for config in configs]
         trials = plan.trials(count(given["n_trials"]))
         if self.dry_run:
             for line in plan.listing(trials):
@@ -107,7 +112,7 @@ class HydraTask:
         path.mkdir(parents=True, exist_ok=True)
         self._sweep = sweep = _new(path)
         with opened(sweep, engine, options) as workers:
-            plan.write(path, [config.open_yaml() for config in configs])
+            plan.write(path, texts)
             kinds = {str(config.tree["device"].get("kind", "cpu")) for config in configs}
             sweep.trials = trials
             how = settled(chosen["jobs"], chosen["on_failure"], kinds, trials, len(gpus.visible()), engine, options)
@@ -125,15 +130,20 @@ class HydraTask:
         if self._sweep is not None:
             self._sweep.lock.release()
 
+    def _grant(self, config: Config) -> None:
+        """Let the jobs read what their configs, which are the user's own, refer to in the environment."""
+        self.trust = tuple(dict.fromkeys((*self.trust, *config.grants)))
+
     def _frozen(self, jobs: Iterator[Composed]) -> list[tuple[Entry, str]]:
         """ConfigError unless every job's config is right."""
         frozen, problems = [], list[str]()
         for number, words, composed in jobs:
             if self.stop():
                 raise Interrupted(f"stopped by {self.stop.name}; nothing more was started")
-            config = Config(composed, self.trust)
-            problems += problems_of(config, "train")
+            config, wrong = checked(composed, "train", self.trust)
+            problems += wrong
             if not problems:
+                self._grant(config)
                 frozen.append((entry(number, words, config.tree), config.job_yaml()))
         if problems:
             raise ConfigError(*dict.fromkeys(problems))
@@ -142,10 +152,11 @@ class HydraTask:
 
 def _engine(chosen: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     engine = str(chosen.get("engine", OWN))
-    return engine, checked(engine, chosen.get("options", {}))
+    return engine, checked_options(engine, chosen.get("options", {}))
 
 
 def _new(path: Path) -> Sweep:
     if is_sweep(path):
-        raise ConfigError(f"hydra.sweep.dir: a sweep is there already; to go on with it: -m resume={path}")
+        again = resume_command(path, multirun=True)
+        raise ConfigError(f"hydra.sweep.dir: a sweep is there already; to go on with it: {again}")
     return Sweep(path)

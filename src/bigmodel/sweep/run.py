@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shlex
 import signal
 import sys
 from collections import Counter, deque
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from bigmodel.errors import Interrupted
 from bigmodel.guard import complain
+from bigmodel.quoting import resume_command, trust_words
 from bigmodel.results.leaderboard import leaderboard
 from bigmodel.search.outcome import found
 from bigmodel.search.plan import read
@@ -117,8 +117,7 @@ def ending(sweep: Sweep, stop: Stop, trust: Sequence[str]) -> int:
 
 def go_on(sweep: Sweep, trust: Sequence[str]) -> str:
     """The command line that takes the sweep up again."""
-    words = ["bigmodel-train", "-m", f"resume={sweep.path}", *_granted(trust)]
-    return shlex.join(words) if any(" " in word for word in words) else " ".join(words)
+    return resume_command(sweep.path, trust, multirun=True)
 
 
 def finish(sweep: Sweep, trust: Sequence[str]) -> None:
@@ -130,12 +129,8 @@ def finish(sweep: Sweep, trust: Sequence[str]) -> None:
         say(leaderboard(sweep.path))
     if done and sweep.trials is not None:
         say("")
-        for line in found(sweep, read(sweep.path), done, _granted(trust)):
+        for line in found(sweep, read(sweep.path), done, trust_words(trust)):
             say(line)
-
-
-def _granted(trust: Sequence[str]) -> list[str]:
-    return [f"trust=[{','.join(trust)}]"] if trust else []
 
 
 def _again(sweep: Sweep, code: int | None, tries: int) -> bool:
@@ -150,6 +145,7 @@ def _facts(sweep: Sweep, numbers: Sequence[int], trust: Sequence[str]) -> dict[s
         "threads": sweep.settings.threads,
         "gpus": [asdict(gpu) for gpu in gpus.visible()],
         "trust": [*trust],
+        "taken_up": sweep.taken_up,
         "command": sys.argv,
         "imports": sys.path,
         "modules": _modules([*(sweep.frozen(number) for number in numbers), *sweep.path.glob("bases/*.yaml")]),

@@ -19,6 +19,7 @@ from time import monotonic
 from typing import Any, Protocol
 
 from bigmodel.errors import ConfigError, Interrupted
+from bigmodel.quoting import resume_command
 from bigmodel.sweep.elsewhere import Elsewhere, Starts, facts_for_elsewhere
 from bigmodel.sweep.engines import Ended
 
@@ -136,7 +137,7 @@ class SlurmJobs:
             told = (str(error).strip().splitlines() or [type(error).__name__])[-1]
             raise ConfigError(
                 f"hydra/launcher=slurm: job {number} was not taken: {told}; to go on with other options: "
-                f"bigmodel-train -m resume={self._path} hydra.launcher.KEY=VALUE"
+                f"{resume_command(self._path, self._facts['trust'], 'hydra.launcher.KEY=VALUE', multirun=True)}"
             ) from None
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)

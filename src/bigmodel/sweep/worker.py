@@ -48,6 +48,7 @@ class Start:
     def __init__(self, facts: Mapping[str, Any], number: int) -> None:
         sweep = Path(facts["path"])
         self.number, self.directory = number, sweep / str(number)
+        self._own = not facts.get("taken_up", True)
         self.begun = (self.directory / "config.yaml").is_file()
         if self.directory.exists() and not self.begun:  # it was killed before there was anything to go on from
             shutil.rmtree(self.directory)
@@ -57,7 +58,7 @@ class Start:
     def trained(self, stop: Stop) -> int:
         """Train it. Returns 0, or 1 for a bug. Raises as `train.run`."""
         try:
-            train.run(self.config, stop, self.directory, self.begun)
+            train.run(self.config, stop, self.directory, self.begun, own=self._own)
         except BigmodelError:
             raise
         except Exception as error:  # a bug, ours or a user's model's; the traceback is in the run's train.log

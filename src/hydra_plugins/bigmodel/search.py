@@ -10,13 +10,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
+from bigmodel.overrides import parser
 from hydra_plugins.bigmodel.launcher import BigmodelLauncher
 
 
@@ -38,8 +38,7 @@ class OptunaSweeper(Sweeper):
         if search is None or not isinstance(launcher, BigmodelLauncher):
             raise HydraException("hydra/sweeper=optuna goes with bigmodel-train and its own launchers only")
         loader = self._context.config_loader
-        parser = OverridesParser.create(config_loader=loader)
-        parsed = parser.parse_overrides([*(f"{key}={text}" for key, text in self._params.items()), *arguments])
+        parsed = parser(loader).parse_overrides([*(f"{key}={text}" for key, text in self._params.items()), *arguments])
         overrides = {override.get_key_element(): override for override in parsed}  # the command line comes last
         groups = {name for name, override in overrides.items() if loader.get_group_options(override.key_or_group)}
 

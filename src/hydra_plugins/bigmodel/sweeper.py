@@ -2,26 +2,42 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_store import ConfigStore
-from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
+from bigmodel.overrides import parser, values
 from hydra_plugins.bigmodel.launcher import BigmodelLauncher
 
 
 class BigmodelSweeper(BasicSweeper):
     """Every combination of the values. Each job is composed once, not twice, which is slow."""
 
+    def __init__(self, max_batch_size: int | None = None, params: Any = None, **unknown: Any) -> None:
+        super().__init__(max_batch_size, params)
+        self._unknown = unknown
+
     def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
         if not isinstance(self.launcher, BigmodelLauncher):
             super().validate_batch_is_legal(batch)
 
+    @staticmethod
+    def split_arguments(overrides: list[Override], max_batch_size: int | None) -> list[list[list[str]]]:
+        """The overrides of each job in batches. Hydra's own would lose the quotes of `choice('a b', ...)`."""
+        words = {override.get_key_element(): values(override, None) for override in overrides}
+        jobs = [list(job) for job in itertools.product(*words.values())]
+        return [list(batch) for batch in BasicSweeper.split_overrides_to_chunks(jobs, max_batch_size or len(jobs))]
+
     def sweep(self, arguments: list[str]) -> Any:
-        for override in OverridesParser.create().parse_overrides(arguments):
+        for key in self._unknown:
+            raise HydraException(f"hydra.sweeper.{key}: belongs to a search; add hydra/sweeper=optuna")
+        assert self.hydra_context is not None
+        for override in parser(self.hydra_context.config_loader).parse_overrides(arguments):
             if override.is_interval_sweep():
                 raise HydraException(f"{override.get_key_element()}: an interval is searched: add hydra/sweeper=optuna")
         return super().sweep(arguments)

@@ -1,0 +1,112 @@
+"""YAML files as Hydra asks for them: read when a config needs them, by one parser, within bounds.
+
+Directories of `--config-dir` and `--config-path` may be a stranger's, and may hold files that the run has nothing to do
+with: those are never opened.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import ClassVar
+
+import yaml
+from hydra._internal.core_plugins.file_config_source import FileConfigSource
+from hydra.plugins.config_source import ConfigLoadError, ConfigResult, ConfigSource
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf._utils import get_yaml_loader
+from omegaconf.errors import OmegaConfBaseException
+
+from bigmodel.errors import ConfigError
+from bigmodel.strange_yaml import yaml_problem, yaml_text
+from bigmodel.words import clip, first_line
+
+_HEADER = "# @package _global_"
+_OVERRIDE = re.compile(r"override\s+/?(hydra/\w+)(?:@\S+)?")
+
+
+class OwnSource(FileConfigSource):
+    """Hydra's source of `own://` directories."""
+
+    foreign: ClassVar[Callable[[Path, DictConfig], None] | None] = None  # holds a file that lies in a run
+    chosen: ClassVar[dict[str, str]] = {}  # of Hydra's groups, by files besides the primary one
+
+    @staticmethod
+    def scheme() -> str:
+        return "own"
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        """Read a file of a group, or the primary one.
+
+        Raises:
+            ConfigError: it is not YAML that a config can be made of; file and line are named.
+        """
+        file = Path(self.path) / self._normalize_file_name(config_path)
+        if not file.exists():
+            raise ConfigLoadError(f"Config not found : {file}")
+        text = yaml_text(file)
+        config = read_yaml(file, text)
+        header = _header(file, text)
+        if config_path.partition("/")[0] == "experiment" and header.get("package") is None:
+            what = "is empty" if not config else "would set keys of 'experiment', which has none"
+            raise ConfigError(f"{file}, line 1: {what}; begin an experiment with the line '{_HEADER}'")
+        if OwnSource.foreign is not None and lies_in_a_run(file):
+            OwnSource.foreign(file, config)
+        if OmegaConf.is_dict(config._get_node("hydra")) and "searchpath" in config.hydra:
+            raise ConfigError(f"{file}: hydra.searchpath: has no effect here; use --config-dir DIR")
+        if "/" in config_path:
+            OwnSource.chosen = {**_choices(config), **OwnSource.chosen}
+        return ConfigResult(config=config, path=f"{self.scheme()}://{self.path}", provider=self.provider, header=header)
+
+
+def _header(file: Path, text: str) -> dict[str, str | None]:
+    """`# @package ...`, anywhere in the comments that a file begins with."""
+    comments = itertools.takewhile(lambda line: not line.strip() or line.lstrip().startswith("#"), text.splitlines())
+    lines = [line for line in comments if re.match(r"\s*#\s*@", line)]
+    try:
+        return ConfigSource._get_header_dict("\n".join(lines))
+    except ValueError as error:
+        raise ConfigError(f"{file}: {first_line(error)}") from error
+
+
+def _choices(config: DictConfig) -> dict[str, str]:
+    """Of a file's defaults those that choose from Hydra's groups, as `override /hydra/sweeper: optuna`."""
+    defaults = config._get_node("defaults")
+    entries = [entry for entry in defaults if isinstance(entry, DictConfig)] if isinstance(defaults, ListConfig) else []
+    pairs = [(str(key), value) for entry in entries for key, value in entry.items_ex(resolve=False)]
+    found = [(_OVERRIDE.fullmatch(key), value) for key, value in pairs]
+    return {match[1]: str(value) for match, value in found if match}
+
+
+def read_yaml(file: Path, text: str | None = None) -> DictConfig:
+    """The keys of a YAML file, in the dialect that Hydra reads: `1e-3` is a number, a date is text.
+
+    Raises:
+        ConfigError: it is not YAML, names a key twice, or holds something else than keys.
+    """
+    text = yaml_text(file) if text is None else text
+    try:
+        loaded = yaml.load(text, get_yaml_loader())  # a safe loader
+    except yaml.YAMLError as error:
+        raise ConfigError(yaml_problem(file, error)) from error
+    except Exception as error:  # a tag whose value is not of its kind, as `!!bool abc`, raises anything
+        raise ConfigError(f"{file}: cannot be read as a config: {type(error).__name__}: {first_line(error)}") from error
+    if loaded is None:
+        loaded = {}
+    if not isinstance(loaded, dict):
+        kind = "a list" if isinstance(loaded, list) else f"'{clip(loaded, 40)}'"
+        raise ConfigError(f"{file}: must hold keys, as 'epochs: 3', not {kind}")
+    try:
+        config = OmegaConf.create(loaded)
+    except (OmegaConfBaseException, ValueError, TypeError, RecursionError) as error:
+        raise ConfigError(f"{file}: cannot be read as a config: {first_line(error)}") from error
+    assert isinstance(config, DictConfig)
+    return config
+
+
+def lies_in_a_run(file: Path) -> bool:
+    """Whether a YAML file came with a run or a sweep: their configs lie beside what else they leave."""
+    beside = ("environment.json", "summary.json", "checkpoints", "metrics.jsonl")
+    return any((file.parent / name).exists() for name in beside) or (file.parent.parent / "sweep.json").exists()
