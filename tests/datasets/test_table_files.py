@@ -8,6 +8,7 @@ import csv
 import gzip
 import io
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 from bigmodel.datasets import table_bytes
 from bigmodel.datasets.rows import Format, Table, read
 from bigmodel.errors import ConfigError, DataError
+from conftest import Answer
 
 
 def written(folder: Path, content: str | bytes, name: str = "a.csv") -> Path:
@@ -217,3 +219,13 @@ def test_rows_and_lines_are_those_of_the_strict_reader(pieces: list[str], width:
     assert cells(table) == [(fields + [""] * width)[:width] for _, fields in expected[1:]]
     wrong = table.faults([*table.columns])
     assert sorted(wrong) == [n for n, (_, cut) in enumerate(expected[1:]) if len(cut) < width or any(cut[width:])]
+
+
+@pytest.mark.parametrize("separator", [";", "|", "tab", "\\t"])
+def test_separators_can_be_typed_as_they_are(cli: Callable[..., Answer], tmp_path: Path, separator: str) -> None:
+    between = "\t" if separator in ("tab", "\\t") else separator
+    written(tmp_path, "\n".join(["a*b", *(f"{n}*{n % 3}" for n in range(9))]).replace("*", between), "load.csv")
+    data = ("dataset=series", "data_dir=.", "dataset.file=load.csv", f"dataset.separator={separator}")
+    shape = ("dataset.window=1", "dataset.horizon=1", "dataset.split=[4,2,3]", "task=forecasting", "dry_run=true")
+    plan = cli(*data, *shape, "model=dlinear", "model.kernel=1", "device=cpu", cwd=tmp_path)
+    assert (plan.code, "2 series, 1 steps from 1" in plan.out) == (0, True), plan.err
