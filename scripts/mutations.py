@@ -555,6 +555,34 @@ MUTATIONS = (
         "return STANDARD",
         "tests/tasks/test_metric_spec.py",
     ),
+    _one(
+        "a quotation mark that is never closed is refused",
+        "datasets/delimited.py",
+        'if reader.line_num == before or "unexpected end" in str(error):',
+        "if reader.line_num == before:",
+        "tests/datasets/test_table_files.py",
+    ),
+    _one(
+        "no window runs over a gap in time",
+        "datasets/series_steps.py",
+        "breaks_T = passed > 0\n",
+        "pass\n",
+        "tests/datasets/test_series_files.py",
+    ),
+    _one(
+        "a path that is there twice is refused",
+        "datasets/locations.py",
+        "    _refuse_two(found, here, key)\n",
+        "",
+        "tests/datasets/test_locations.py",
+    ),
+    _one(
+        "one row of each class stays in training",
+        "datasets/splits.py",
+        "min(int(share), len(members[label]) - 1)",
+        "int(share + 0.99)",
+        "tests/datasets/test_roles.py",
+    ),
 )
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from bigmodel.config import Config
+from bigmodel.datasets.locations import settled
 from bigmodel.device import Device
 from bigmodel.errors import BigmodelError, ConfigError
 from bigmodel.failures import out_of_memory_in_words, unrepeatable_in_words
@@ -23,10 +24,12 @@ from bigmodel.precision import settle
 from bigmodel.settings import Train
 from bigmodel.targets import build, without_weights
 from bigmodel.tasks.metric_spec import declared
+from bigmodel.tasks.number_defaults import number_defaults, unfit_target
 from bigmodel.words import clip, first_line, printable
 
 _MOST_STEPS = 1e15
 _SPAN = 0.5  # of a run's updates
+DEFAULT_BATCH_SIZE = 64
 _STATELESS = {"bigmodel", "torch", "torchvision"}  # but for their buffers
 
 
@@ -43,7 +46,7 @@ class Parts:
     plan: Plan
     initial: Sequence[str]  # where the first weights came from, in words
     warnings: Sequence[str] = ()
-    notes: Sequence[str] = ()  # what the dataset guessed, dropped or changed
+    notes: Sequence[str] = ()  # what settings nobody made became, and what the dataset guessed, dropped or changed
 
 
 def assemble(config: Config, fresh: bool = True) -> Parts:
@@ -56,20 +59,29 @@ def assemble(config: Config, fresh: bool = True) -> Parts:
         ConfigError: parts do not fit together; all reasons at once.
         DataError: the data is missing or damaged.
     """
+    nobody_set_it = config.tree["batch_size"] is None
+    config, adjusted = _adjusted(config)
     tree, trust = config.tree, config.trust
     device: Device = build("device", tree["device"], trust)
     device.prepare()
+    if moved := settled(tree["dataset"], tree["data_dir"]):
+        config = config.with_facts(moved)
+        adjusted += [f"{key}={value}, in data_dir" for key, value in moved.items()]
+        tree = config.tree
     dataset: Dataset = build("dataset", tree["dataset"], trust)
+    if (unfit := unfit_target(tree, dataset.facts)) is not None:
+        raise ConfigError(unfit)
     facts = {f"dataset.{key}": value for key, value in dataset.facts.items() if key in tree["dataset"]}
     config = config.with_facts({**facts, "device.threads": device.threads})
     config, told = _with_outputs(config, dataset)
     tree, settings = config.tree, Train(**config.tree)
-    if settings.accumulate > settings.batch_size:
-        raise ConfigError(f"accumulate: a batch of {settings.batch_size} has no {settings.accumulate} pieces")
+    batch_size = settings.batch_size or DEFAULT_BATCH_SIZE
+    if settings.accumulate > batch_size:
+        raise ConfigError(f"accumulate: a batch of {batch_size} has no {settings.accumulate} pieces")
     _agree(config, dataset)
     how = Reading(
         device.torch_device,
-        settings.batch_size,
+        batch_size,
         settings.seed,
         resident_bytes=settings.resident_gb * 1e9,
         workers=settings.workers,
@@ -78,6 +90,13 @@ def assemble(config: Config, fresh: bool = True) -> Parts:
         balanced=settings.sampler == "balanced",
     )
     data = dataset.open(how)
+    size = data.splits["train"]
+    if nobody_set_it and settings.accumulate <= size < batch_size:
+        adjusted.append(f"batch_size={size}, not {batch_size}: there are no more training samples")
+        config = config.with_facts({"batch_size": size})
+        tree, settings, batch_size = config.tree, Train(**config.tree), size
+        how = replace(how, batch_size=size)
+        data = dataset.open(how)
     if how.balanced and not isinstance(data, Counting):
         raise ConfigError("sampler: this data cannot be balanced; set sampler=shuffled")
     config, weighed = _with_weights(config, dataset, data)
@@ -85,8 +104,8 @@ def assemble(config: Config, fresh: bool = True) -> Parts:
     task: Task = build("task", tree["task"], trust)
     _hold_monitor(settings.monitor, task)
     _hold_mixing(dataset, task)
-    if settings.batch_size > data.splits["train"]:
-        raise ConfigError(f"batch_size: {settings.batch_size} is more than the {data.splits['train']} training samples")
+    if batch_size > size:
+        raise ConfigError(f"batch_size: {batch_size} is more than the {size} training samples")
     if settings.epochs * data.steps_per_epoch > _MOST_STEPS:
         raise ConfigError(f"epochs: {settings.epochs:g} epochs are more than {_MOST_STEPS:g} steps")
     device.seed(settings.seed, "initialisation")
@@ -95,7 +114,7 @@ def assemble(config: Config, fresh: bool = True) -> Parts:
     if fresh and not settings.epochs:
         _refuse_untrained(model, settings)
     if fresh:
-        _hold_model(model, task, dataset.example(min(2, settings.batch_size)), device)
+        _hold_model(model, task, dataset.example(min(2, batch_size)), device)
     settle(device, model, task, dataset.example)
     if device.channels_last is True:
         data = dataset.open(replace(how, channels_last=True))  # opening reads nothing yet
@@ -124,9 +143,18 @@ def assemble(config: Config, fresh: bool = True) -> Parts:
         clip_norm=settings.clip_norm,
         ema=settings.ema,
     )
-    plan, told = _plan(settings, data), [*map(printable, getattr(dataset, "notes", ())), *told, *weighed]
+    plan = _plan(settings, data)
+    told = [*map(printable, (*adjusted, *getattr(dataset, "notes", ()))), *told, *weighed]
     slow = _slow_average(settings.ema, steps)
     return Parts(config, settings, device, dataset, data, job, plan, [*notes, *scaled], slow, told)
+
+
+def _adjusted(config: Config) -> tuple[Config, list[str]]:
+    """The config with the defaults that depend on others, and lines about them."""
+    changed, lines = number_defaults(config.tree)
+    if config.tree["batch_size"] is None:
+        changed["batch_size"] = DEFAULT_BATCH_SIZE
+    return (config.with_facts(changed) if changed else config), lines
 
 
 def optimizers_of(config: Config, model: nn.Module, **changed: Any) -> tuple[list[torch.optim.Optimizer], list[str]]:

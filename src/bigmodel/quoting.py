@@ -16,6 +16,7 @@ _REFERENCE = re.compile(r"(\\*)\$\{")
 _TYPED = re.compile(r"null|true|false|[+-]?(nan|inf|[\d_.]+(e[+-]?[\d_]+)?)|", re.IGNORECASE)
 _SPECIAL = re.compile(r"([\\()\[\]{}:=, \t])")
 _ESCAPED = re.compile(r"\\([\\()\[\]{}:=, \t])")
+_MARKS = frozenset(";|,^&!#~")  # alone, no value that Hydra reads
 _CLOSING = {"[": "]", "{": "}", "(": ")"}
 
 
@@ -62,10 +63,12 @@ def trust_words(trust: Sequence[str]) -> list[str]:
 
 
 def readable(word: str) -> str:
-    """An override with what Hydra's grammar lacks put into its words: quotes around text of other scripts than ASCII,
-    none around the keys of a mapping. All else stays as it is.
+    """An override with what Hydra's grammar lacks put into its words: quotes around text of other scripts than ASCII
+    and around a lone mark, none around the keys of a mapping. All else stays as it is.
     """
     key, sign, value = word.partition("=")
+    if sign and value in _MARKS:  # a shell takes the quotes of separator=";" away
+        return f"{key}={quoted(value)}"
     if not sign or (value.isascii() and not re.search(r"[{,]\s*['\"]", value)):
         return word
     return f"{key}={_readable(value)}"

@@ -23,7 +23,7 @@ class Train:
     device: Mapping[str, Any]
     seed: Seed
     epochs: NonNegative
-    batch_size: PositiveInt
+    batch_size: PositiveInt | None
     accumulate: PositiveInt
     clip_norm: Positive | None
     ema: BelowOne | None

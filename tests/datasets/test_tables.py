@@ -73,14 +73,15 @@ def test_bad_rows_are_named_by_file_line_and_column(tmp_path: Path) -> None:
         f"{file}:6: column 'age': 'old' is not a number",
         f"{file}:7: column 'pay': not there: the row ends after 2",
         f"{file}:8: has 4 fields, for 3 columns",
-        f"{file}:9: column 'pay': missing, and it is what is to be told",
+        f"{file}:9: column 'pay': missing, and it is what is to be told; '?' stands for none by dataset.missing: "
+        "take it out if it is a class; dataset.broken=skip leaves such rows out",
     ]
 
 
 @pytest.mark.parametrize(
     ("settings", "error", "words"),
     [
-        ({"train": "none.csv", "source": "example.org"}, DataError, "to be had from example.org"),
+        ({"train": "none.csv", "source": "example.org"}, DataError, "get it from example.org"),
         ({"categories": ["work"]}, DataError, "needs one column 'work'; the columns are: age, job, pay"),
         ({"categories": ["pay"]}, ConfigError, "'pay' has two roles"),
         ({"outputs": 3}, ConfigError, "dataset.outputs: the data has 2, not 3"),

@@ -6,12 +6,14 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from bigmodel.datasets.encoding import standard
+from bigmodel.datasets.moments import moments_of
 from bigmodel.datasets.rows import Row, refuse, sorted_labels
-from bigmodel.datasets.splits import held_out
+from bigmodel.datasets.splits import held_out, stratified
 from bigmodel.errors import ConfigError
 
 
@@ -60,13 +62,25 @@ class Labels:
         return torch.tensor([[row.number(column) for column in self._columns] for row in rows])
 
 
-def cut(rows: Sequence[Row], time: str | None, val_fraction: float, test_fraction: float) -> dict[str, Sequence[Row]]:
-    """The rows of each split, by time or at random."""
+def cut(
+    rows: Sequence[Row],
+    time: str | None,
+    val_fraction: float,
+    test_fraction: float,
+    time_format: str | None = None,
+    stratify: str | None = None,
+) -> dict[str, Sequence[Row]]:
+    """The rows of each split, by time or at random, of each class in the column `stratify` its share."""
     if time is not None:
-        rows = sorted(rows, key=lambda row: row.moment(time))
+        values, problems = moments_of(rows, [time], time_format)
+        refuse(problems, "dataset")
+        rows = [rows[n] for n in np.argsort(values, kind="stable").tolist()]
     splits: dict[str, Sequence[Row]] = {}
     for name, fraction in (("test", test_fraction), ("val", val_fraction)):
-        kept, out = held_out(len(rows), fraction)
+        if stratify is None:
+            kept, out = held_out(len(rows), fraction)
+        else:
+            kept, out = stratified([row.text(stratify) for row in rows], fraction)
         if time is not None:
             kept, out = torch.arange(len(kept)), torch.arange(len(kept), len(rows))
         if len(out):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -38,6 +38,7 @@ class Table(Sequence["Row"]):
         self._columns, self._parsed = list(columns), parsed
         self._count = len(columns[0]) if columns else 0
         self._texts: dict[str, list[str]] = {}
+        self._numbers: dict[str, tuple[NDArray[np.float64], dict[int, str]]] = {}
 
     def __len__(self) -> int:
         return self._count
@@ -49,6 +50,18 @@ class Table(Sequence["Row"]):
 
     def __iter__(self) -> Iterator[Row]:
         return (Row(self, row) for row in range(self._count))
+
+    def last(self, count: int) -> Table:
+        """A table of its last rows."""
+        first = max(0, self._count - count)
+        parsed = replace(
+            self._parsed,
+            line=lambda row: self._parsed.line(first + row),
+            bad={row - first: what for row, what in self._parsed.bad.items() if row >= first},
+            short={row - first: length for row, length in self._parsed.short.items() if row >= first},
+        )
+        columns = [column.slice(first) for column in self._columns]
+        return Table(self.file, [*self.columns], columns, self.format, parsed, self.notes)
 
     def place(self, row: int) -> str:
         """`file:line`, or `file:row` where the file has no lines."""
@@ -63,10 +76,12 @@ class Table(Sequence["Row"]):
 
     def numbers(self, column: str) -> tuple[NDArray[np.float64], dict[int, str]]:
         """The values of a column as numbers, NaN where they are missing or wrong, and what is wrong, by row."""
-        found = self._columns[self.columns[column]]
-        values = self._cast(found)
-        if values is not None:
-            return values, {}
+        if column not in self._numbers:
+            values = self._cast(self._columns[self.columns[column]])
+            self._numbers[column] = self._closely(column) if values is None else (values, {})
+        return self._numbers[column]
+
+    def _closely(self, column: str) -> tuple[NDArray[np.float64], dict[int, str]]:
         numbers, problems = np.full(self._count, math.nan), {}
         for row, text in enumerate(self.texts(column)):
             if text:
@@ -94,6 +109,11 @@ class Table(Sequence["Row"]):
                 found[row] = str(error)
         return found
 
+    def written(self, row: int, column: str) -> str:
+        """A value as the file has it, even where it stands for none."""
+        value = self._columns[self.columns[column]][row].as_py()
+        return "" if value is None else str(value).strip()
+
     def wrong(self, row: int, column: str, what: str) -> DataError:
         """What is wrong with a value, as an error that names the place."""
         return DataError(f"{self.place(row)}: column '{column}': {what}")
@@ -102,8 +122,6 @@ class Table(Sequence["Row"]):
         import pyarrow
         from pyarrow import compute
 
-        if " " not in self.format.strip:  # blanks behind a separator are never part of a value
-            column = compute.utf8_ltrim(column, " ")
         if self.format.strip:
             column = compute.utf8_trim(column, self.format.strip)
         missing = [value for value in self.format.missing if value]
@@ -153,6 +171,10 @@ class Row:
     @property
     def columns(self) -> Mapping[str, int]:
         return self.table.columns
+
+    def fault(self, columns: Sequence[str]) -> DataError | None:
+        """What is wrong with the number of its fields, for one who asks for these columns."""
+        return next((error for column in columns if (error := self.table.fault(self.index, column))), None)
 
     def text(self, column: str) -> str:
         """The value of a column, empty where it is missing.

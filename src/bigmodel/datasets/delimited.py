@@ -37,6 +37,8 @@ def parse(file: str, form: Format, wanted: Sequence[str]) -> Parsed:
     Raises:
         DataError: it cannot be read, is empty, or is not delimited text; the line is named.
     """
+    from pyarrow import compute
+
     content = text_bytes(file, form.encoding)
     dialect: dict[str, Any] = {
         "delimiter": delimiter(form.separator, file),
@@ -53,7 +55,7 @@ def parse(file: str, form: Format, wanted: Sequence[str]) -> Parsed:
             more = [f"{file}: {len(mistakes) - SHOWN} more bad rows"] if len(mistakes) > SHOWN else []
             raise DataError(*mistakes[:SHOWN], *more)
         skipped += mistakes
-        if mistakes or re.search(rb"(?:\A|[\r\n" + re.escape(dialect["delimiter"].encode()) + rb']) +"', body):
+        if mistakes or _needs_rewriting(body, dialect["delimiter"], form.strip):
             body = _rewritten(body, dialect)
         columns, ragged, count = _parsed(body, len(header.names), dialect, form.quoted, file)
         if count != len(strict):  # pyarrow cuts rows elsewhere, as at a quotation mark within a field
@@ -64,6 +66,8 @@ def parse(file: str, form: Format, wanted: Sequence[str]) -> Parsed:
     else:
         columns, ragged, count = _parsed(body, len(header.names), dialect, form.quoted, file)
         line = _plain_lines(body, header.lines)
+        if " " not in form.strip:
+            columns = [compute.utf8_ltrim(column, " ") for column in columns]
     records = np.delete(np.arange(count), list(ragged))
     if form.comment is not None:
         columns, records = _without_comments(columns, records, form.comment)
@@ -91,6 +95,12 @@ def _strict_pass(body: bytes, lines: int, dialect: Mapping[str, Any], file: str)
             found.append(lines + before + 1)
         before = reader.line_num
     return np.array(found, dtype=np.int64), mistakes
+
+
+def _needs_rewriting(body: bytes, separator: str, strip: str) -> bool:
+    """Whether blanks stand before a quotation mark, or before a value from which they are not stripped later on."""
+    blanks = b" " if " " not in strip else b' +"'
+    return re.search(rb"(?:\A|[\r\n]|" + re.escape(separator.encode()) + b")" + blanks, body) is not None
 
 
 def _rewritten(body: bytes, dialect: Mapping[str, Any]) -> bytes:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from bigmodel.datasets.labelled_rows import Reader, Row
-from bigmodel.datasets.rows import refuse, sorted_labels
+from bigmodel.datasets.rows import find, refuse, sorted_labels
 from bigmodel.datasets.splits import held_out
 from bigmodel.datasets.tensors import TensorDataset, fingerprint
 from bigmodel.datasets.tokenizers import Bytes, Tokenizer
@@ -23,7 +23,7 @@ from bigmodel.ranges import BelowOne, PositiveInt
 
 __all__ = ["labelled_text"]
 
-_FOLDERS = (".", "text", "shared/text")  # of data_dir
+_FOLDERS = ("", "text/", "shared/text/")  # of data_dir
 _KINDS = {
     "class": "bigmodel.predicting.sentences.Sentences",
     "hidden_token": "bigmodel.predicting.hidden_tokens.HiddenTokens",
@@ -210,9 +210,7 @@ def _named(labels: Sequence[str]) -> str:
 
 
 def _found(data_dir: str, key: str, name: str, source: str | None) -> Path:
-    places = [Path(data_dir).expanduser().absolute() / folder / Path(name).expanduser() for folder in _FOLDERS]
-    found = next((path for path in places if path.is_file() or path.is_dir()), None)
-    if found is None:
-        where = f"; get it from {source}" if source else ""
-        raise DataError(f"dataset.{key}: there is no '{name}' in '{data_dir}', nor in its folder text{where}")
-    return found
+    base = Path(data_dir).expanduser().absolute()
+    places = [base / folder / Path(name).expanduser() for folder in _FOLDERS] + [Path(name).expanduser().absolute()]
+    folder = next((place for place in places if place.is_dir()), None)
+    return folder if folder is not None else find(data_dir, name, key, source, _FOLDERS)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from bigmodel.datasets.answers import Answer, Labels, cut, hold
-from bigmodel.datasets.rows import Format, Row, find, read, refuse
+from bigmodel.datasets.rows import Format, Row, Table, find, read
 from bigmodel.datasets.smiles import Smiles
+from bigmodel.datasets.table_checks import usable
 from bigmodel.datasets.tensors import TensorDataset, fingerprint
 from bigmodel.errors import ConfigError, DataError
 from bigmodel.padding import padded
@@ -39,9 +39,10 @@ def molecules(
     val_fraction: BelowOne,
     test_fraction: BelowOne = 0.0,
     test: str | None = None,
-    separator: str = ",",
+    separator: str | None = ",",
     encoding: str | None = None,
     missing: Sequence[str] = ("",),
+    broken: Literal["refuse", "skip"] = "refuse",
     source: str | None = None,
     vocab_size: PositiveInt | None = None,
     outputs: PositiveInt | None = None,
@@ -66,13 +67,14 @@ def molecules(
         raise ConfigError(f"dataset.targets: target_is={target_is} needs one column, or labels one or more")
     if len(set(targets)) < len(targets):
         raise ConfigError(f"dataset.targets: names a column twice: {', '.join(targets)}")
-    form = Format(separator=separator, missing=missing, strip=_BLANK, encoding=encoding)
+    form = Format(separator=separator, missing=missing, strip=_BLANK, encoding=encoding, broken=broken)
     file = find(root, train, "train", source)
-    rows = _sound(read(file, form, [smiles, *targets]), file, smiles, targets, target_is)
+    notes: list[str] = []
+    rows = _sound(read(file, form, [smiles, *targets]), smiles, notes, targets, target_is)
     splits = _splits(rows, smiles, val_fraction, 0.0 if test else test_fraction)
     if test is not None:
         other = find(root, test, "test", source)
-        splits["test"] = _sound(read(other, form, [smiles, *targets]), other, smiles, targets, target_is)
+        splits["test"] = _sound(read(other, form, [smiles, *targets]), smiles, notes, targets, target_is)
     known = splits["train"]
     answer = Labels(known, targets) if target_is == "labels" else Answer(known, targets[0], target_is)
     tensors = {
@@ -105,6 +107,7 @@ def molecules(
         },
         fingerprint=fingerprint([tensor for pair in tensors.values() for tensor in pair]),
         trimmed=True,
+        notes=notes,
     )
 
 
@@ -129,6 +132,7 @@ def strings(
         DataError: a file is missing, or rows are bad; each is named by file, line and column.
     """
     hold({"vocab_size": Smiles.size}, {"vocab_size": vocab_size})
+    notes: list[str] = []
     found: dict[str, dict[str, None]] = {"test": {}, "val": {}, "train": {}}
     for name in files:
         file = find(root, name, "files", source)
@@ -136,7 +140,7 @@ def strings(
         column = next((known for known in smiles if rows and known in rows[0].columns), None)
         if column is None:
             raise DataError(f"{file}: holds no rows with a column '{smiles[0]}'")
-        for split, part in _splits(_sound(rows, file, column), column, val_fraction, test_fraction).items():
+        for split, part in _splits(_sound(rows, column, notes), column, val_fraction, test_fraction).items():
             found[split] |= dict.fromkeys(row.text(column) for row in part)
     seen: set[str] = set()
     tensors: dict[str, tuple[Tensor, Tensor]] = {}
@@ -159,21 +163,25 @@ def strings(
         },
         fingerprint=fingerprint([tokens for tokens, _ in tensors.values()]),
         trimmed=True,
+        notes=notes,
     )
 
 
 def _sound(
-    rows: Sequence[Row], file: Path, smiles: str, targets: Sequence[str] = (), target_is: str | None = None
+    rows: Table, smiles: str, notes: list[str], targets: Sequence[str] = (), target_is: str | None = None
 ) -> Sequence[Row]:
-    """The rows of a file, if none is bad and there are any."""
-    problems: list[str] = [] if rows else [f"{file}: holds no rows"]
+    """The rows of a file, if none is bad, or those that are not; `notes` takes what was left out."""
+    if not rows:
+        raise DataError(f"{rows.file}: holds no rows")
+    problems: dict[int, tuple[str, str]] = {}
     for row in rows:
         try:
             _check(row, smiles, targets, target_is)
         except DataError as error:
-            problems += error.lines
-    refuse(problems, file)
-    return rows
+            problems[row.index] = ("", "; ".join(error.lines))
+    found, told = usable(rows, problems)
+    notes += [*rows.notes, *told]
+    return found
 
 
 def _check(row: Row, smiles: str, targets: Sequence[str], target_is: str | None) -> None:

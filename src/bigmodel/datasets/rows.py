@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from bigmodel.datasets import structured
 from bigmodel.datasets.columns import Row, Table
+from bigmodel.datasets.locations import find
 from bigmodel.datasets.table_bytes import STDIN
 from bigmodel.datasets.table_format import SHOWN, Format, Parsed
 from bigmodel.errors import DataError
@@ -26,29 +26,15 @@ __all__ = [
     "Row",
     "Table",
     "find",
-    "of_texts",
     "read",
     "refuse",
     "sorted_labels",
+    "table_of",
 ]
 
 _TYPED = structured.PARQUET | structured.ARROW | structured.JSON | structured.JSON_LINES
+_SEPARATORS = {";": "semicolon", "\t": "tab", "|": "pipe", ",": "comma"}
 SUFFIXES = frozenset({".csv", ".data", ".test", ".tsv", ".txt"}) | _TYPED
-
-
-def find(root: str, name: str, key: str, source: str | None) -> Path:
-    """The file of this name in the folder, or in one up to two below it.
-
-    Raises:
-        DataError: there is none; `source` says where it is to be had.
-    """
-    folder = Path(root).expanduser().absolute()
-    for pattern in ("", "*/", "*/*/"):
-        found = sorted(folder.glob(f"{pattern}{glob.escape(name)}")) if not Path(name).is_absolute() else [Path(name)]
-        if found and found[0].is_file():
-            return found[0]
-    where = f"; it is to be had from {source}" if source else ""
-    raise DataError(f"dataset.{key}: there is no '{name}' in {folder} or in a folder up to two below it{where}")
 
 
 def read(file: str | Path, form: Format, needed: Iterable[str] = ()) -> Table:
@@ -73,11 +59,22 @@ def read(file: str | Path, form: Format, needed: Iterable[str] = ()) -> Table:
     except ImportError as error:
         raise DataError(f"{file}: tables need pyarrow; pip install pyarrow") from error
     place = f"{file}:{parsed.header_line}" if parsed.header_line else str(file)
+    if len(parsed.names) == 1 and (other := _other_separator(parsed.names[0])) is not None and not form.columns:
+        shown = clip(parsed.names[0], 100)
+        raise DataError(f"{place}: is one column, '{shown}'; are fields separated otherwise? dataset.separator={other}")
     names, columns, notes = _distinct(parsed, place, wanted)
     lacking = [name for name in wanted if name not in names]
     if lacking:
         raise DataError(f"{place}: needs one column '{lacking[0]}'; {_known(names, form, lacking)}")
     return Table(str(file), names, columns, form, parsed, notes)
+
+
+def table_of(columns: Mapping[str, Sequence[str]], place: str, form: Format) -> Table:
+    """A table of values that are at hand; `place` stands in errors for its file."""
+    import pyarrow
+
+    arrays = [pyarrow.chunked_array([pyarrow.array(values, pyarrow.string())]) for values in columns.values()]
+    return Table(place, [*columns], arrays, form, Parsed([*columns], arrays, lambda row: row + 1))
 
 
 def _distinct(
@@ -138,22 +135,14 @@ def _known(names: Sequence[str], form: Format, lacking: Sequence[str]) -> str:
     alike = [name for name in names if name.strip().lower() == lacking[0].strip().lower()]
     if alike:
         return f"{shown}; did you mean '{alike[0]}'?"
-    if len(names) == 1:
-        other = next((one for one in (";", "\t", "|", ",") if one in names[0]), None)
-        if other is not None:
-            spelled = "tab" if other == "\t" else f"'{other}'"
-            return f"{shown}; are they separated otherwise? dataset.separator={spelled}"
     if form.columns is None and form.header is None:
         return f"{shown}; if the first line is a row, name them: dataset.columns=[...]"
     return shown
 
 
-def of_texts(place: str, fields: Mapping[str, str], form: Format) -> Table:
-    """A table of one row that comes from no file, from its values by the names of the columns."""
-    import pyarrow
-
-    columns = [pyarrow.chunked_array([[value]], pyarrow.string()) for value in fields.values()]
-    return Table(place, [*fields], columns, form, Parsed([*fields], columns, lambda row: row))
+def _other_separator(name: str) -> str | None:
+    """What else may stand between fields, as it can be typed, where a whole line was taken for a column's name."""
+    return next((spelled for one, spelled in _SEPARATORS.items() if one in name), None)
 
 
 def refuse(problems: Sequence[str], file: str | Path) -> None:

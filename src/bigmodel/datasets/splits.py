@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -78,3 +78,27 @@ def held_out(size: int, fraction: float) -> tuple[Tensor, Tensor]:
         raise DataError(f"dataset: {size} training samples leave none to train on if {fraction:g} of them is held out")
     shuffled = torch.randperm(size, generator=torch.Generator().manual_seed(0))
     return shuffled[count:].sort().values, shuffled[:count].sort().values
+
+
+def stratified(labels: Sequence[str], fraction: float) -> tuple[Tensor, Tensor]:
+    """The same with its share of every class, of each of which one sample at least stays for training.
+
+    Raises:
+        DataError: nothing would be left to train on.
+    """
+    held_out(len(labels), fraction)
+    shuffled = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0)).tolist()
+    members: dict[str, list[int]] = {label: [] for label in sorted(set(labels))}
+    for number in shuffled:
+        members[labels[number]].append(number)
+    shares = {label: len(own) * fraction for label, own in members.items()}
+    counts = {label: min(int(share), len(members[label]) - 1) for label, share in shares.items()}
+    left = round(len(labels) * fraction) - sum(counts.values())
+    for label in sorted(members, key=lambda label: (int(shares[label]) - shares[label], label)):  # largest remainders
+        if left > 0 and counts[label] < len(members[label]) - 1 and shares[label] > counts[label]:
+            counts[label] += 1
+            left -= 1
+    out = sorted(number for label, own in members.items() for number in own[: counts[label]])
+    chosen = set(out)
+    kept = [number for number in range(len(labels)) if number not in chosen]
+    return torch.tensor(kept, dtype=torch.int64), torch.tensor(out, dtype=torch.int64)

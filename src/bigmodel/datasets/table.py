@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 from torch import Tensor
 
+from bigmodel.datasets import class_counts
 from bigmodel.datasets.answers import Answer, cut, hold
 from bigmodel.datasets.encoding import Encoding
-from bigmodel.datasets.rows import Format, Row, find, read, refuse
+from bigmodel.datasets.roles import Roles, inferred, target_kind, why_identifier
+from bigmodel.datasets.rows import Format, Table, find, read
+from bigmodel.datasets.table_checks import sound_rows
 from bigmodel.datasets.tensors import TensorDataset, fingerprint
 from bigmodel.errors import ConfigError, DataError
 from bigmodel.ranges import BelowOne, NonNegativeInt, Positive, PositiveInt
@@ -23,7 +26,7 @@ def table(
     root: str,
     train: str,
     target: str,
-    target_is: Literal["class", "number"],
+    target_is: Literal["auto", "class", "number"],
     categories: Sequence[str],
     numbers: Sequence[str] | None,
     ignored: Sequence[str],
@@ -31,11 +34,18 @@ def table(
     test_fraction: BelowOne,
     test: str | None = None,
     time: str | None = None,
+    time_format: str | None = None,
     columns: Sequence[str] | None = None,
-    separator: str = ",",
+    separator: str | None = ",",
     comment: str | None = None,
     strip: str = " ",
     missing: Sequence[str] = ("",),
+    encoding: str | None = None,
+    decimal: Literal[".", ","] = ".",
+    header: bool | None = None,
+    broken: Literal["refuse", "skip"] = "refuse",
+    roles: Literal["infer", "as_given"] = "as_given",
+    stratify: bool = False,
     source: str | None = None,
     num_numbers: NonNegativeInt | None = None,
     cardinalities: Sequence[PositiveInt] | None = None,
@@ -45,10 +55,12 @@ def table(
 ) -> TensorDataset:
     """Inputs float32 (N, F) as `Encoding` makes them; targets int64 (N,) of classes, or float32 (N, 1), standardised.
 
-    `train` and `test` are files in `root`, or in a folder up to two below it. `numbers` None: every column without
-    another role. Without a `test` file, `test_fraction` of the rows are the test split; `val_fraction` of what remains
-    is held out. Which rows these are is the same for every seed; with a column of `time`, they are the latest ones. All
-    that is learned, means, deviations, categories and classes, is learned on the rest.
+    `train` and `test` are files in `root`, or in a folder up to two below it. `roles` infer: columns without a role get
+    one by their values; as_given: they are numbers, where `numbers` is None. `target_is` auto: by its values.
+    Without a `test` file, `test_fraction` of the rows are the test split; `val_fraction` of what remains is held out.
+    Which rows these are is the same for every seed; if `stratify`, each class has its share of them and keeps a row for
+    training; with a column of `time`, they are the latest ones. All that is learned, means, deviations, categories and
+    classes, is learned on the rest.
 
     `num_numbers`, `cardinalities`, `outputs`, `num_classes` and `target_std` are what the data tells.
 
@@ -56,60 +68,93 @@ def table(
         ConfigError: a column has two roles, or a value is not the data's.
         DataError: a file is missing, or rows are bad; each is named by file, line and column.
     """
-    form = Format(columns, separator, comment, strip, missing)
-    roles = [target, *categories, *(numbers or ()), *ignored, *([] if time is None else [time])]
-    twice = next((name for name in roles if roles.count(name) > 1), None)
+    form = Format(columns, separator, comment, strip, missing, True, encoding, decimal, header, broken)
+    times = [] if time is None else [time]
+    taken = [target, *categories, *(numbers or ()), *ignored, *times]
+    twice = next((name for name in taken if taken.count(name) > 1), None)
     if twice is not None:
         raise ConfigError(f"dataset: the column '{twice}' has two roles; it may have one")
     file = find(root, train, "train", source)
-    given = [target, *categories, *(numbers or ()), *([] if time is None else [time])]
+    given = [target, *categories, *(numbers or ()), *times]
     rows = read(file, form, given)
     if not rows:
         raise DataError(f"{file}: holds no rows")
-    names = [name for name in rows[0].columns if name not in roles] if numbers is None else numbers
-    _refuse_bad(rows, names, target, target_is, time, str(file))
-    splits = cut(rows, time, val_fraction, 0.0 if test is not None else test_fraction)
+    kind: str = target_is
+    notes = [*rows.notes]
+    if target_is == "auto":
+        kind, why = target_kind(rows, target)
+        notes.append(f"target '{target}': a {kind}, for {why} (dataset.target_is)")
+    settled = _roles(rows, numbers, categories, ignored, [target, *times], time_format, roles)
+    notes += settled.notes() if roles == "infer" else _index_warning(rows, settled.numbers)
+    sound, told = sound_rows(rows, settled, target, kind, time, time_format)
+    own = 0.0 if test is not None else test_fraction
+    groups = target if stratify and kind == "class" and time is None else None
+    splits = cut(sound, time, val_fraction, own, time_format, groups)
     if test is not None:
         other = find(root, test, "test", source)
-        splits["test"] = read(other, form, given)
-        _refuse_bad(splits["test"], names, target, target_is, None, str(other))
-    encoding = Encoding.learned(splits["train"], names, categories)
-    answer = Answer(splits["train"], target, target_is)
-    tensors: dict[str, _Split] = {name: (encoding(part), answer(part)) for name, part in splits.items()}
+        tested = read(other, form, given)
+        splits["test"], more = sound_rows(tested, settled, target, kind, None, time_format)
+        notes, told = [*notes, *tested.notes], [*told, *more]
+    features = Encoding.learned(splits["train"], settled.numbers, settled.categories, settled.dates)
+    answer = Answer(splits["train"], target, kind)
+    tensors: dict[str, _Split] = {name: (features(part), answer(part)) for name, part in splits.items()}
     facts = {
-        "num_numbers": len(names),
-        "cardinalities": encoding.cardinalities,
+        "num_numbers": len(features.features),
+        "cardinalities": features.cardinalities,
         "outputs": len(answer.classes) or 1,
         "num_classes": len(answer.classes) or None,
         "target_std": None if answer.classes else answer.std,
     }
     hold(facts, {"num_numbers": num_numbers, "cardinalities": cardinalities, "outputs": outputs})
     hold(facts, {"num_classes": num_classes, "target_std": target_std})
-    written = {"columns": columns, "separator": separator, "comment": comment, "strip": strip, "missing": list(missing)}
+    if answer.classes:
+        labels = {name: part[1].tolist() for name, part in tensors.items()}
+        notes += [*class_counts.in_words("rows", answer.classes, labels), *class_counts.alike(answer.classes)]
     what = f"{len(answer.classes)} classes" if answer.classes else f"one number ({target})"
+    written: dict[str, Any] = {
+        "columns": columns,
+        "separator": separator,
+        "comment": comment,
+        "strip": strip,
+        "missing": list(missing),
+    }
+    more_written = {"encoding": encoding, "decimal": decimal, "header": header}
+    written |= {key: value for key, value in more_written.items() if value != getattr(Format(), key)}
     return TensorDataset(
         splits=tensors,
-        facts=facts,
-        summary=f"{what}, {len(names)} columns of numbers and {len(categories)} of categories",
-        carried={"kind": "bigmodel.predicting.tables.Tables", **encoding.about(), **answer.about(), **written},
+        facts=facts | ({"target_is": kind} if target_is == "auto" else {}),
+        summary=f"{what}, {len(features.features)} columns of numbers and {len(settled.categories)} of categories",
+        carried={"kind": "bigmodel.predicting.tables.Tables", **features.about(), **answer.about(), **written},
         fingerprint=fingerprint([tensor for pair in tensors.values() for tensor in pair]),
+        notes=[*notes, *told],
     )
 
 
-def _refuse_bad(
-    rows: Sequence[Row], numbers: Sequence[str], target: str, target_is: str, time: str | None, file: str
-) -> None:
-    """DataError that names the rows where a number is none, a field is missing, or there is nothing to learn."""
-    problems: list[str] = []
-    for row in rows:
-        try:
-            for name in numbers:
-                row.number(name)
-            value = row.number(target) if target_is == "number" else row.text(target)
-            if value == "" or value != value:
-                raise row.wrong(target, "missing, and it is what is to be told")
-            if time is not None and not row.text(time):
-                raise row.wrong(time, "missing")
-        except DataError as error:
-            problems += error.lines
-    refuse(problems, file)
+def _roles(
+    rows: Table,
+    numbers: Sequence[str] | None,
+    categories: Sequence[str],
+    ignored: Sequence[str],
+    taken: Sequence[str],
+    time_format: str | None,
+    how: str,
+) -> Roles:
+    if how == "infer":
+        given: Mapping[str, Sequence[str]] = {
+            "numbers": numbers or (),
+            "categories": categories,
+            "ignored": [name for name in ignored if name in rows.columns],
+        }
+        return inferred(rows, given, taken, time_format)
+    known = {*categories, *ignored, *taken}
+    return Roles([name for name in rows.columns if name not in known] if numbers is None else [*numbers], [*categories])
+
+
+def _index_warning(rows: Table, numbers: Sequence[str]) -> list[str]:
+    found = {name: why_identifier(name, rows.numbers(name)[0].tolist(), len(rows)) for name in numbers}
+    return [
+        f"warning: column '{name}' {'' if why.startswith('numbers') else 'is '}{why}, and is a feature; "
+        f"dataset.ignored=['{name}'] leaves it out"
+        for name, why in found.items()
+        if why
+    ]

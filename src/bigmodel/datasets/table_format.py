@@ -47,8 +47,6 @@ class Format:
             raise ValueError(f"decimal: must be '.' or ',', not '{self.decimal}'")
         if self.comment == "":
             raise ValueError("comment: is empty, so every line would begin with it; leave it null")
-        if self.separator is not None and delimiter(self.separator) == self.decimal:
-            raise ValueError(f"separator: and decimal are both '{self.decimal}'; a file has two, as separator=';'")
 
 
 def delimiter(separator: str | None, file: str = "") -> str:

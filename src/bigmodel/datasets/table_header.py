@@ -67,7 +67,7 @@ def _names(fields: list[str], place: str, form: Format, wanted: Sequence[str]) -
     """The names of the columns, and whether these fields are a header."""
     if form.header is False:
         return list(form.columns or (f"column{n}" for n in range(1, len(fields) + 1))), False
-    if form.header is None and form.columns is not None and not set(wanted) <= set(fields):
+    if form.header is None and form.columns is not None and not set(wanted or form.columns) <= set(fields):
         return list(form.columns), False
     if form.header and form.columns is not None:
         if len(form.columns) != len(fields):

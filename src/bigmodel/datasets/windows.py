@@ -10,12 +10,16 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Windows:
-    """`count` windows of `length` steps over `series_TC`: number i begins at step `first` + i. A `Samples`."""
+    """`count` windows of `length` steps over `series_TC`. A `Samples`.
+
+    Number i begins at step `first` + i, or, where windows are left out, at `first` + `starts_N`[i].
+    """
 
     series_TC: Tensor
     first: int
     count: int
     length: int
+    starts_N: Tensor | None = None
 
     @property
     def device(self) -> torch.device:
@@ -31,8 +35,10 @@ class Windows:
     def __getitem__(self, numbers_N: Tensor) -> Tensor:
         """(N, length, C) of the windows with these numbers."""
         steps_L = torch.arange(self.length, device=self.device)
-        return self.series_TC[(numbers_N + self.first)[:, None] + steps_L]
+        begins_N = numbers_N if self.starts_N is None else self.starts_N[numbers_N]
+        return self.series_TC[(begins_N + self.first)[:, None] + steps_L]
 
     def to(self, device: torch.device) -> Windows:
         """The same on another device."""
-        return replace(self, series_TC=self.series_TC.to(device))
+        starts_N = None if self.starts_N is None else self.starts_N.to(device)
+        return replace(self, series_TC=self.series_TC.to(device), starts_N=starts_N)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from bigmodel.datasets.rows import STDIN, SUFFIXES, Format, read
 from bigmodel.datasets.scale import Scale
-from bigmodel.datasets.series import numbers
+from bigmodel.datasets.series_steps import Gaps, Missing, read_steps
 from bigmodel.errors import DataError
 from bigmodel.interfaces import Axis
 from bigmodel.predicting.files import files
@@ -35,14 +35,27 @@ class Series:
     def __init__(
         self,
         columns: Sequence[str],
-        time: str | None,
+        time: Sequence[str] | str | None,
         window: PositiveInt,
         log: bool,
-        separator: str,
+        separator: str | None,
         mean: Sequence[float],
         std: Sequence[Positive],
+        time_format: str | None = None,
+        header: bool | None = None,
+        encoding: str | None = None,
+        decimal: Literal[".", ","] = ".",
+        missing: Sequence[str] = ("",),
+        sentinels: Sequence[float] = (),
+        fill: Literal["refuse", "linear", "forward", "skip"] = "refuse",
+        gaps: Literal["cross", "skip", "fill"] = "cross",
     ) -> None:
-        self._columns, self._window, self._format = columns, window, Format(separator=separator)
+        self._columns, self._window = columns, window
+        self._format = Format(None, separator, missing=missing, encoding=encoding, decimal=decimal, header=header)
+        self._time = [] if gaps == "cross" else [time] if isinstance(time, str) else list(time or ())
+        self._time_format, self._sentinels = time_format, sentinels
+        self._fill: Missing = fill
+        self._gaps: Gaps = gaps
         self._scale, self._log = Scale(mean, std, log), log
         if len(columns) != len(mean):
             raise ValueError(f"columns: {len(columns)}, with mean and std of {len(mean)}")
@@ -54,10 +67,17 @@ class Series:
 
     def read(self, source: str) -> Tensor:
         """float32 (T, C), scaled."""
-        rows = read(source, self._format, self._columns)[-self._window :]
-        if len(rows) < self._window:
+        rows = read(source, self._format, self._columns)
+        last = rows if self._gaps == "fill" or self._fill in ("linear", "forward") else rows.last(self._window)
+        time = self._time if set(self._time) <= rows.columns.keys() else []  # it need not be there
+        found = read_steps(
+            last, self._columns, time, self._time_format, self._sentinels, self._fill, self._gaps, self._log
+        )
+        if len(found.values_TC) < self._window:
             raise DataError(f"{source}: has {len(rows)} rows; a forecast is made from {self._window}")
-        return self._scale.scaled(torch.tensor(numbers(rows, self._columns, self._log, source), dtype=torch.float64))
+        if not found.usable(self._window)[-1]:
+            raise DataError(f"{source}: its last {self._window} steps hold a gap in time or a missing value")
+        return self._scale.scaled(torch.from_numpy(found.values_TC[-self._window :]))
 
     array_dimensions = 2
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from bigmodel.datasets import rows
 from bigmodel.datasets.encoding import Encoding
+from bigmodel.datasets.moments import DATE_PARTS
 from bigmodel.errors import DataError
 from bigmodel.predicting import ranking
 from bigmodel.predicting.columns import columns
@@ -36,16 +37,20 @@ class Tables:
         categories: Mapping[str, Sequence[str]],
         target: str,
         columns: Sequence[str] | None,
-        separator: str,
+        separator: str | None,
         comment: str | None,
         strip: str,
         missing: Sequence[str],
         classes: Sequence[str] | None = None,
         target_mean: float = 0.0,
         target_std: Positive = 1.0,
+        dates: Mapping[str, str | None] | None = None,
+        encoding: str | None = None,
+        decimal: Literal[".", ","] = ".",
+        header: bool | None = None,
     ) -> None:
-        self._encoding = Encoding(numbers, mean, std, categories)
-        self._format = rows.Format(columns, separator, comment, strip, missing)
+        self._encoding = Encoding(numbers, mean, std, categories, dates or {})
+        self._format = rows.Format(columns, separator, comment, strip, missing, True, encoding, decimal, header)
         self._target, self._classes, self._mean, self._std = target, classes, target_mean, target_std
         self._read: dict[str, rows.Row] = {}
         self.notes: list[str] = []  # columns that were not looked at
@@ -70,8 +75,8 @@ class Tables:
         missing = [column for column in self._encoding.columns if column not in value]
         if missing:
             raise DataError(f"input: the row has no column {', '.join(map(repr, missing))}; None marks a missing value")
-        fields = {column: _field(value[column]) for column in self._encoding.columns}
-        return self._encoding(rows.of_texts("input", fields, self._format))[0]
+        fields = {column: [_field(value[column])] for column in self._encoding.columns}
+        return self._encoding([*rows.table_of(fields, "input", self._format)])[0]
 
     def _rows(self, file: str) -> Sequence[rows.Row]:
         found = rows.read(file, self._format, self._encoding.columns)
@@ -103,10 +108,11 @@ class Tables:
             {"op": "select_columns", "numbers": list(coded.numbers), "categories": list(coded.categories)},
             {"op": "strip", "characters": form.strip},
             {"op": "mark_missing", "values": list(form.missing), "as": ""},
+            *([{"op": "date_parts", "formats": dict(coded.dates), "parts": list(DATE_PARTS)}] if coded.dates else []),
             {
                 "op": "standardize",
                 "axis": "column",
-                "columns": list(coded.numbers),
+                "columns": coded.features,
                 "mean": list(coded.mean),
                 "std": list(coded.std),
                 "missing": 0.0,
@@ -117,7 +123,7 @@ class Tables:
                 "first": 1,
                 "unknown": 0,
             },
-            {"op": "concatenate", "columns": coded.columns},
+            {"op": "concatenate", "columns": [*coded.features, *coded.categories]},
             {"op": "batch", "layout": "NF", "dtype": "float32"},
         ]
         if self._classes is not None:
@@ -125,7 +131,7 @@ class Tables:
         return {"preprocess": read, "postprocess": number_steps([self._target], [self._mean], [self._std])}
 
     def example(self, count: int, generator: torch.Generator) -> Tensor:
-        numbers = torch.randn(count, len(self._encoding.numbers), generator=generator)
+        numbers = torch.randn(count, len(self._encoding.features), generator=generator)
         codes = [torch.randint(n, (count, 1), generator=generator) for n in self._encoding.cardinalities]
         return torch.cat([numbers, *codes], 1)
 

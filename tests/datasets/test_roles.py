@@ -1,0 +1,174 @@
+"""What a table's columns are for: inferred, told, and the same in training and in prediction."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from bigmodel.datasets.table import table
+from bigmodel.datasets.tensors import TensorDataset
+from bigmodel.errors import DataError
+from bigmodel.predicting.tables import Tables
+from conftest import Answer
+
+KINDS = ("a", "b", "c")
+
+
+def houses(folder: Path, count: int = 60) -> Path:
+    draw = random.Random(0)
+    lines = [",id,sold,area,kind,garage,street,const,price"]
+    for n in range(count):
+        kind, area = draw.choice(KINDS), draw.randint(30, 200)
+        sold = f"2024-{1 + n % 12:02d}-{1 + n % 28:02d}"
+        row = (n, 7000 + 3 * n, sold, area, kind, draw.choice(("yes", "no")), f"Street {n}", 1, area * 1000.5)
+        lines.append(",".join(map(str, row)))
+    (folder / "houses.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return folder / "houses.csv"
+
+
+def opened(folder: Path, file: str = "houses.csv", **settings: Any) -> TensorDataset:
+    roles = {"target": "price", "target_is": "auto", "categories": [], "numbers": None, "ignored": []}
+    form = {"roles": "infer", "val_fraction": 0.1, "test_fraction": 0.2, "missing": ["", "?", "NA"], "stratify": True}
+    return table(**{"root": str(folder), "train": file} | roles | form | settings)
+
+
+def test_roles_are_inferred_and_told(tmp_path: Path) -> None:
+    houses(tmp_path)
+    data = opened(tmp_path)
+    assert data.carried["numbers"] == ["area"]
+    assert list(data.carried["categories"]) == ["kind", "garage"]
+    assert data.carried["dates"] == {"sold": None}
+    assert (data.facts["target_is"], data.facts["num_numbers"], data.facts["outputs"]) == ("number", 5, 1)
+    told = "\n".join(data.notes)
+    for words in (
+        "numbers: area",
+        "booleans: garage",
+        "dates: sold",
+        "id (an identifier)",
+        "street (texts, nearly all",
+    ):
+        assert words in told
+    assert "'' (numbers its rows" in told
+    assert "const (always the same)" in told
+    given = opened(tmp_path, numbers=["id"], categories=["area"], ignored=["kind"], target_is="class")
+    assert given.carried["numbers"] == ["id"]
+    assert list(given.carried["categories"]) == ["area", "garage"]
+
+
+def test_raw_rows_are_prepared_as_training_rows_were(tmp_path: Path) -> None:
+    file = houses(tmp_path)
+    data = opened(tmp_path, val_fraction=0.0, test_fraction=0.0)
+    carried = json.loads(json.dumps(dict(data.carried)))
+    kind = Tables(**{key: value for key, value in carried.items() if key != "kind"})
+    inputs = data.splits["train"][0][torch.arange(60)]
+    assert torch.equal(torch.stack([kind.read(place) for place in kind.find(str(file))]), inputs)
+    example = kind.example(3, torch.Generator())
+    assert example.shape == (3, inputs.shape[1])
+
+
+@pytest.mark.parametrize(
+    ("dates", "settings", "message"),
+    [
+        (["01/31/2023", "02/01/2023", "12/25/2022"], {}, "'01/31/2023' is not an ISO date.*time_format='%m/%d/%Y'"),
+        (["31.01.2024", "01.02.2023", "25.12.2022"], {}, r"time_format='%d\.%m\.%Y'"),
+        (["2024-9-30", "2024-10-1", "2023-1-5"], {}, "'2024-9-30' is not an ISO date.*time_format='%Y-%m-%d'"),
+        (["01/02/2023", "03/04/2023", "05/06/2023"], {}, "time_format='%d/%m/%Y' or '%m/%d/%Y'"),
+        (["2024-01-01", "20240102x", "5"], {}, "'20240102x' is not an ISO date"),
+        (["1", "2", "2024-01-01"], {}, "'2024-01-01' is no number, as the first value is"),
+        (["2024-01-01", "", "2024-01-03"], {}, "column 'day': missing"),
+        (["01/31/2023"] * 3, {"time_format": "%d/%m/%Y"}, "'01/31/2023' is not of the form dataset.time_format"),
+    ],
+)
+def test_dates_that_do_not_sort_are_refused(
+    tmp_path: Path, dates: list[str], settings: dict[str, Any], message: str
+) -> None:
+    lines = ["day,x,price", *(f"{day},{n},{n}.5" for n, day in enumerate(dates * 4))]
+    (tmp_path / "t.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    with pytest.raises(DataError, match=message):
+        opened(tmp_path, "t.csv", time="day", **settings)
+
+
+@pytest.mark.parametrize(
+    ("form", "dates"),
+    [
+        ("%m/%d/%Y", [f"{1 + n % 12:02d}/15/{2020 + n // 12}" for n in range(24)]),
+        ("%d.%m.%Y", [f"15.{1 + n % 12}.{2020 + n // 12}" for n in range(24)]),
+        (None, [f"{2020 + n // 12}-{1 + n % 12:02d}" for n in range(24)]),
+        (None, [f"{2020 + n // 12}-{1 + n % 12:02d}-01T00:00:00+02:00" for n in range(24)]),
+        (None, [str(n) for n in range(24)]),
+    ],
+)
+def test_the_latest_rows_are_held_out_in_any_stated_format(tmp_path: Path, form: str | None, dates: list[str]) -> None:
+    order = random.Random(1).sample(range(24), 24)
+    lines = ["day,x,price", *(f"{dates[n]},{n},{n}.5" for n in order)]
+    (tmp_path / "t.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    data = opened(tmp_path, "t.csv", time="day", time_format=form, target_is="number", roles="as_given")
+    mean, std = data.carried["mean"][0], data.carried["std"][0]
+    x = {name: sorted((inputs[:, 0] * std + mean).round().int().tolist()) for name, (inputs, _) in data.splits.items()}
+    assert x == {"train": [*range(17)], "val": [17, 18], "test": [*range(19, 24)]}
+
+
+def test_a_class_of_one_row_stays_in_training(tmp_path: Path) -> None:
+    for seed in range(8):
+        rows = [f"{n},{'rare' if n == seed else 'ab'[n % 2]}" for n in range(20)]
+        (tmp_path / "c.csv").write_text("\n".join(["x,kind", *rows]) + "\n", encoding="utf-8")
+        data = opened(tmp_path, "c.csv", target="kind", numbers=["x"])
+        labels = {name: targets.tolist() for name, (_, targets) in data.splits.items()}
+        rare = data.carried["classes"].index("rare")
+        assert labels["train"].count(rare) == 1
+        assert {name: len(part) for name, part in labels.items()} == {"train": 14, "val": 2, "test": 4}
+        assert any("fewer than 5" in note and "rare 1" in note for note in data.notes)
+
+
+def test_classes_that_are_spelled_otherwise_are_told_and_na_names_its_setting(tmp_path: Path) -> None:
+    kinds = ("1", "1.0", "yes", "YES", "a b", "a\u00a0b")
+    rows = [f"{n},{kinds[n % 6]}" for n in range(60)]
+    (tmp_path / "c.csv").write_text("\n".join(["x,kind", *rows]) + "\n", encoding="utf-8")
+    told = " ".join(opened(tmp_path, "c.csv", target="kind").notes)
+    for words in ("'1' and '1.0'", "'YES' and 'yes'", "'a b' and 'a"):
+        assert words in told
+    (tmp_path / "c.csv").write_text("x,kind\n1,NA\n2,EU\n3,NA\n4,EU\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"'NA' stands for none by dataset\.missing"):
+        opened(tmp_path, "c.csv", target="kind")
+
+
+def test_problems_of_all_columns_are_reported_at_once_or_skipped(tmp_path: Path) -> None:
+    rows = [f"{n},{n * 2},a,{n}.5" for n in range(40)]
+    rows[7:20] = [f"x,{n},a,1.5" for n in range(13)]
+    rows[30] = "1,bad,b,1.5"
+    (tmp_path / "c.csv").write_text("\n".join(["u,v,kind,price", *rows]) + "\n", encoding="utf-8")
+    with pytest.raises(DataError) as told:
+        opened(tmp_path, "c.csv", numbers=["u", "v"])
+    assert any("c.csv:32: column 'v': 'bad' is not a number; dataset.broken=skip" in line for line in told.value.lines)
+    assert told.value.lines[-1].endswith("9 more bad rows; by column: u 13, v 1")
+    data = opened(tmp_path, "c.csv", numbers=["u", "v"], broken="skip")
+    assert sum(len(targets) for _, targets in data.splits.values()) == 26
+    assert any("14 bad rows skipped" in note for note in data.notes)
+
+
+def test_an_index_of_pandas_is_told(tmp_path: Path) -> None:
+    rows = [f"{n},{n % 7},{n}.5" for n in range(30)]
+    (tmp_path / "c.csv").write_text("\n".join(["Unnamed: 0,x,price", *rows]) + "\n", encoding="utf-8")
+    data = opened(tmp_path, "c.csv", roles="as_given", target_is="number")
+    assert any("warning: column 'Unnamed: 0' numbers its rows" in note for note in data.notes)
+    assert opened(tmp_path, "c.csv").carried["numbers"] == ["x"]
+
+
+def test_a_regression_needs_one_setting(cli: Callable[..., Answer], tmp_path: Path) -> None:
+    houses(tmp_path)
+    words = ("dataset=table", "data_dir=.", "dataset.train=houses.csv", "dataset.target=price", "model=linear")
+    words += ("epochs=1", "device=cpu", "device.threads=1")
+    refused = cli(*words, cwd=tmp_path)
+    assert (refused.code, "set task=regression, or dataset.target_is=class" in refused.err) == (2, True)
+    made = cli(*words, "task=regression", cwd=tmp_path)
+    assert made.code == 0, made.err
+    assert "task=regression: monitor=val/loss, dataset.target_is=number; the loss is MeanSquaredError" in made.out
+    assert "batch_size=43, not 64: there are no more training samples" in made.out
+    config = (made.run / "config.yaml").read_text()
+    assert all(line in config for line in ("monitor: val/loss", "target_is: number", "batch_size: 43"))

@@ -1,0 +1,144 @@
+"""Series as instruments write them: gaps in time, missing values, sentinels, commas, days first, no header."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from bigmodel.datasets.series import series
+from bigmodel.datasets.tensors import TensorDataset
+from bigmodel.errors import ConfigError, DataError
+from bigmodel.predicting.series import Series
+
+AIR = {"separator": ";", "decimal": ",", "time": ["Date", "Time"], "time_format": "%d/%m/%Y %H.%M.%S"}
+
+
+def opened(folder: Path, rows: list[str], **settings: Any) -> TensorDataset:
+    (folder / "load.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    form = {"window": 4, "horizon": 2, "season": 2, "split": (0.5, 0.2, 0.3), "columns": None, "time": None}
+    return series(**{"root": str(folder), "file": "load.csv", "missing": ["", "NA"]} | form | settings)
+
+
+def air(hours: int = 120, without: range = range(40, 43)) -> list[str]:
+    """As UCI's Air Quality: semicolons, decimal commas, days first, -200 for none, empty columns and rows."""
+    rows = ["Date;Time;CO(GT);NOx(GT);;"]
+    for hour in range(hours):
+        if hour not in without:
+            co = "-200" if hour % 50 == 20 else f"{hour / 10:.1f}".replace(".", ",")
+            rows.append(f"{10 + hour // 24:02d}/03/2004;{hour % 24:02d}.00.00;{co};{1000 + hour};;")
+    return [*rows, ";;;;;", ";;;;;"]
+
+
+def starts(data: TensorDataset, name: str) -> list[int]:
+    """The hours that the windows of a split begin at, by the series NOx(GT)."""
+    inputs, _ = data.splits[name]
+    mean, std = data.carried["mean"][-1], data.carried["std"][-1]
+    return [round(value) - 1000 for value in (inputs[torch.arange(len(inputs))][:, 0, -1] * std + mean).tolist()]
+
+
+def test_windows_cross_no_gap_and_hold_no_missing_value(tmp_path: Path) -> None:
+    data = opened(tmp_path, air(), **AIR, broken="skip", sentinels=[-200], fill="skip", gaps="skip")
+    found = {name: starts(data, name) for name in data.splits}
+    bad = {20, 40, 41, 42, 70}
+    hours = [hour for hour in range(120) if hour not in range(40, 43)]
+    whole = [hour for hour in range(115) if not bad & {*range(hour, hour + 6)}]
+    assert set(found["train"]) == {hour for hour in whole if hour + 5 <= hours[57]}
+    assert set(found["test"]) <= set(whole)
+    for inputs, targets in data.splits.values():
+        numbers = torch.arange(len(inputs))
+        assert torch.isfinite(inputs[numbers]).all()
+        assert torch.isfinite(targets[numbers]).all()
+    told = " ".join(data.notes)
+    assert "1 gaps in time, 3 steps long in all, the first before" in told
+    assert "load.csv:42; no window runs over one" in told
+    assert "2 bad rows skipped" in told
+    assert "2 columns without a name or a value are left out" in told
+    crossing = opened(tmp_path, air(), **AIR, broken="skip", sentinels=[-200], fill="skip")
+    assert 38 in starts(crossing, "train")
+    assert any("windows run over them" in note for note in crossing.notes)
+
+
+def test_missing_steps_and_values_are_filled_where_asked(tmp_path: Path) -> None:
+    how = AIR | {"broken": "skip", "sentinels": [-200.0], "gaps": "fill", "split": (0.8, 0.1, 0.1)}
+    line = opened(tmp_path, air(), **how, fill="linear")
+    inputs, _ = line.splits["train"]
+    mean, std = (torch.tensor(line.carried[key], dtype=torch.float64) for key in ("mean", "std"))
+    values = inputs[torch.arange(len(inputs))][:, 0].double() * std + mean
+    expected = torch.tensor([[hour / 10, 1000 + hour] for hour in range(len(inputs))], dtype=torch.float64)
+    assert torch.allclose(values, expected, atol=1e-4)
+    held = opened(tmp_path, air(), **how, fill="forward")
+    before, _ = held.splits["train"]
+    values = before[torch.arange(len(before))][:, 0].double() * torch.tensor(held.carried["std"]) + torch.tensor(
+        held.carried["mean"]
+    )
+    assert values[40:43, 1].round().tolist() == [1039] * 3
+    assert math.isclose(values[20, 0].item(), 1.9, abs_tol=1e-3)
+    with pytest.raises(ConfigError, match=r"dataset\.gaps: fill needs a rule for the values"):
+        opened(tmp_path, air(), **how, fill="skip")
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "message"),
+    [
+        (
+            {"separator": ","},
+            DataError,
+            r"is one column, 'Date;Time;CO\(GT\);NOx\(GT\);;'.*dataset\.separator=semicolon",
+        ),
+        ({"decimal": "."}, DataError, r"load\.csv:2: column 'CO\(GT\)': '0,0' is not a number; dataset\.decimal=','\?"),
+        ({"time_format": None}, DataError, r"is not an ISO date, as .*time_format='%d/%m/%Y %H\.%M\.%S'"),
+        ({"time": None}, DataError, r"column 'Date': '10/03/2004' is not a number; a column of dates is named as"),
+        (
+            {"fill": "refuse", "broken": "refuse"},
+            DataError,
+            r"load\.csv:22: column 'CO\(GT\)': missing.*dataset\.fill=linear, forward or",
+        ),
+        ({"broken": "refuse"}, DataError, r"load\.csv:120: column 'Date Time': missing; dataset\.broken=skip leaves"),
+        ({"window": 60}, ConfigError, "do not hold a window"),
+    ],
+)
+def test_each_setting_is_named_by_what_it_would_mend(
+    tmp_path: Path, settings: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    good = AIR | {"broken": "skip", "sentinels": [-200], "fill": "linear", "gaps": "skip"}
+    with pytest.raises(error) as told:
+        opened(tmp_path, air(), **good | settings)
+    assert any(re.search(message, line) for line in str(told.value).split("\n")), told.value
+
+
+def test_a_first_row_without_header_is_not_eaten(tmp_path: Path) -> None:
+    rows = [f"{n}.5,{n * n}" for n in range(30)]
+    with pytest.raises(DataError, match=r"the first line holds numbers .*dataset\.header=false"):
+        opened(tmp_path, rows)
+    data = opened(tmp_path, rows, header=False)
+    assert data.carried["columns"] == ["column1", "column2"]
+    assert sum(len(inputs) for inputs, _ in data.splits.values()) == 30 - 5 - 2
+    years = ["2019,2020,2021", *(f"{n},{n},{n}" for n in range(30))]  # the names of columns that follow each other
+    assert opened(tmp_path, years).carried["columns"] == ["2019", "2020", "2021"]
+
+
+def test_a_forecast_prepares_its_window_as_training_did(tmp_path: Path) -> None:
+    data = opened(tmp_path, air(), **AIR, broken="skip", sentinels=[-200], fill="linear", gaps="fill")
+    carried = json.loads(json.dumps(dict(data.carried)))
+    kind = Series(**{key: value for key, value in carried.items() if key != "kind"})
+    (tmp_path / "now.csv").write_text("\n".join(air(47)[:-2]) + "\n", encoding="utf-8")
+    window = kind.read(str(tmp_path / "now.csv"))
+    inputs, _ = data.splits["train"]
+    assert torch.allclose(window, inputs[torch.tensor([43])][0], atol=1e-5)
+    skipping = opened(tmp_path, air(), **AIR, broken="skip", sentinels=[-200], fill="skip", gaps="skip")
+    kind = Series(**{key: value for key, value in skipping.carried.items() if key != "kind"})
+    (tmp_path / "now.csv").write_text("\n".join(air(45)[:-2]) + "\n", encoding="utf-8")
+    with pytest.raises(DataError, match="its last 4 steps hold a gap in time or a missing value"):
+        kind.read(str(tmp_path / "now.csv"))
+
+
+def test_months_are_no_gaps(tmp_path: Path) -> None:
+    rows = ["day,a", *(f"{2000 + n // 12}-{1 + n % 12:02d}-01,{n}" for n in range(60))]
+    data = opened(tmp_path, rows, time="day", gaps="skip")
+    assert data.notes == []
