@@ -10,26 +10,24 @@ from typing import Any
 import torch
 from torch import nn
 
+from bigmodel.adjustments import DEFAULT_BATCH_SIZE, slow_average, with_defaults, with_outputs, with_weights
 from bigmodel.config import Config
 from bigmodel.datasets.locations import settled
 from bigmodel.device import Device
 from bigmodel.errors import BigmodelError, ConfigError
 from bigmodel.failures import out_of_memory_in_words, unrepeatable_in_words
 from bigmodel.interfaces import Batch, Counting, Data, Dataset, FromData, Mixing, Reading, Task
-from bigmodel.job import Job, warmed_up
+from bigmodel.job import Job
 from bigmodel.loop import Plan
-from bigmodel.losses import balanced
 from bigmodel.optim.groups import scale_rates
 from bigmodel.precision import settle
 from bigmodel.settings import Train
 from bigmodel.targets import build, without_weights
 from bigmodel.tasks.metric_spec import declared
-from bigmodel.tasks.number_defaults import number_defaults, unfit_target
-from bigmodel.words import clip, first_line, printable
+from bigmodel.tasks.number_defaults import unfit_target
+from bigmodel.words import first_line, printable
 
 _MOST_STEPS = 1e15
-_SPAN = 0.5  # of a run's updates
-DEFAULT_BATCH_SIZE = 64
 _STATELESS = {"bigmodel", "torch", "torchvision"}  # but for their buffers
 
 
@@ -60,7 +58,7 @@ def assemble(config: Config, fresh: bool = True) -> Parts:
         DataError: the data is missing or damaged.
     """
     nobody_set_it = config.tree["batch_size"] is None
-    config, adjusted = _adjusted(config)
+    config, adjusted = with_defaults(config)
     tree, trust = config.tree, config.trust
     device: Device = build("device", tree["device"], trust)
     device.prepare()
@@ -73,7 +71,7 @@ def assemble(config: Config, fresh: bool = True) -> Parts:
         raise ConfigError(unfit)
     facts = {f"dataset.{key}": value for key, value in dataset.facts.items() if key in tree["dataset"]}
     config = config.with_facts({**facts, "device.threads": device.threads})
-    config, told = _with_outputs(config, dataset)
+    config, told = with_outputs(config, dataset)
     tree, settings = config.tree, Train(**config.tree)
     batch_size = settings.batch_size or DEFAULT_BATCH_SIZE
     if settings.accumulate > batch_size:
@@ -99,7 +97,7 @@ def assemble(config: Config, fresh: bool = True) -> Parts:
         data = dataset.open(how)
     if how.balanced and not isinstance(data, Counting):
         raise ConfigError("sampler: this data cannot be balanced; set sampler=shuffled")
-    config, weighed = _with_weights(config, dataset, data)
+    config, weighed = with_weights(config, dataset, data)
     tree = config.tree
     task: Task = build("task", tree["task"], trust)
     _hold_monitor(settings.monitor, task)
@@ -145,16 +143,8 @@ def assemble(config: Config, fresh: bool = True) -> Parts:
     )
     plan = _plan(settings, data)
     told = [*map(printable, (*adjusted, *getattr(dataset, "notes", ()))), *told, *weighed]
-    slow = _slow_average(settings.ema, steps)
+    slow = slow_average(settings.ema, steps)
     return Parts(config, settings, device, dataset, data, job, plan, [*notes, *scaled], slow, told)
-
-
-def _adjusted(config: Config) -> tuple[Config, list[str]]:
-    """The config with the defaults that depend on others, and lines about them."""
-    changed, lines = number_defaults(config.tree)
-    if config.tree["batch_size"] is None:
-        changed["batch_size"] = DEFAULT_BATCH_SIZE
-    return (config.with_facts(changed) if changed else config), lines
 
 
 def optimizers_of(config: Config, model: nn.Module, **changed: Any) -> tuple[list[torch.optim.Optimizer], list[str]]:
@@ -173,17 +163,6 @@ def optimizers_of(config: Config, model: nn.Module, **changed: Any) -> tuple[lis
         raise ConfigError(f"lr_scale: {error}") from error
 
 
-def _slow_average(decay: float | None, steps: int) -> list[str]:
-    """A warning where an average spans so many updates that it is short of the run's end."""
-    if not decay or not steps or 1 / (1 - decay) < _SPAN * steps:
-        return []
-    fitting, reached = 1 - float(f"{1 / max(2.0, steps / 10):.1g}"), warmed_up(decay, steps - 1)
-    return [
-        f"ema: {decay:g} averages over {1 / (1 - decay):,.0f} updates, and this run has {steps:,}: its warm-up ends at "
-        f"{reached:.4g}; ema={fitting:g} spans a tenth of the run"
-    ]
-
-
 def _refuse_untrained(model: nn.Module, settings: Train) -> None:
     """ConfigError where nothing is to be trained and `model.pretrained` lacks tensors, unless that is asked for."""
     untrained, init = getattr(model, "untrained", None), settings.init or {}
@@ -192,29 +171,6 @@ def _refuse_untrained(model: nn.Module, settings: Train) -> None:
             f"epochs: 0 would test {len(untrained)} tensors that model.pretrained lacks, as {untrained[0]}; "
             "train them, or set init.incomplete=test"
         )
-
-
-def _with_outputs(config: Config, dataset: Dataset) -> tuple[Config, list[str]]:
-    """For data without classes: the model has as many outputs as there are numbers or labels to tell."""
-    outputs, key = dataset.facts.get("outputs"), "model.num_classes"
-    if outputs is None or dataset.facts.get("num_classes") is not None:
-        return config, []
-    if config.tree["model"].get("num_classes", 0) is not None or config.reference(key) != "dataset.num_classes":
-        return config, []
-    return config.with_facts({key: outputs}), [f"{key}={outputs}: the data has no classes, and so many outputs to tell"]
-
-
-def _with_weights(config: Config, dataset: Dataset, data: Data) -> tuple[Config, list[str]]:
-    """The weights of the classes in place of `loss.weight=balanced`, and a line that says so."""
-    loss = config.tree.get("loss") or {}
-    if loss.get("weight") != "balanced":
-        return config, []
-    counts_C = data.class_counts() if isinstance(data, Counting) else None
-    if counts_C is None:
-        raise ConfigError("loss.weight: balanced is for data with one class a sample; set loss.weight=null")
-    missing = max(0, int(dataset.facts.get("num_classes") or 0) - len(counts_C))
-    weights = [float(f"{weight:.6g}") for weight in balanced(counts_C)] + [0.0] * missing
-    return config.with_facts({"loss.weight": weights}), [f"loss.weight=balanced: {clip(weights, 200)}"]
 
 
 def _agree(config: Config, dataset: Dataset) -> None:
