@@ -17,7 +17,7 @@ from bigmodel.words import clip
 
 _YES, _NO = frozenset({"1", "1.0", "true", "yes"}), frozenset({"0", "0.0", "false", "no"})
 # with a decimal comma, a currency before or a unit behind, too
-_NUMBER = re.compile(r"[$€£¥]?\s*([-+]?\.?\d[\d.,']*(?:e[-+]?\d+)?)(?:\s*(?:%|°?[^\W\d_]{1,5}[²³]?))?", re.IGNORECASE)
+_NUMBER = re.compile(r"[$€£¥]?\s*([-+]?[.,]?\d[\d.,']*(?:e[-+]?\d+)?)(?:\s*(?:%|°?[^\W\d_]{1,5}[²³]?))?", re.IGNORECASE)
 _MOSTLY = 0.9  # of the cells: others are names of what is missing
 _MANY = 20  # different numbers that are rather measured than names of classes
 
