@@ -85,6 +85,9 @@ def test_every_usual_name_is_known() -> None:
         (("data/train/a", "data/test/a"), r"holds only data/, which holds splits; set dataset.root=.*/data"),
         (("data/a", "data/b"), r"holds only data/, which holds a, b; set dataset.root=.*/data"),
         (("train/a", "train/b", "test"), r"test: holds no class folders"),
+        (("seg_train/a", "seg_train/b", "seg_test/a"), r"holds seg_test, seg_train, which look like splits; name them"),
+        (("train2017/a", "val2017/a"), r"look like splits"),
+        (("myTrain/a", "myTest/a"), r"look like splits"),
     ],
 )
 def test_what_is_ambiguous_is_refused_in_a_line(folders: tuple[str, ...], words: str, tmp_path: Path) -> None:
@@ -97,6 +100,24 @@ def test_a_class_may_have_the_name_of_a_split(tmp_path: Path) -> None:
     data = opened(tree(tmp_path, "train", "car"))
     assert data.classes == ["car", "train"]
     assert "warning: train/ is taken for a class, not for the train split" in data.notes
+
+
+def test_classes_that_hold_the_same_folders_are_warned_of(tmp_path: Path) -> None:
+    data = opened(tree(tmp_path, *(f"fold{n}/{name}" for n in (1, 2) for name in ("cat", "dog"))))
+    assert any(
+        note.startswith("warning: fold1, fold2 are taken for classes, and each holds cat, dog") for note in data.notes
+    )
+    assert not any(
+        "taken for" in note for note in opened(tree(tmp_path / "b", "cat/day", "cat/night", "dog/day")).notes
+    )
+
+
+def test_files_of_several_splits_or_classes_are_warned_of(tmp_path: Path) -> None:
+    root = tree(tmp_path, "train/cat", "train/dog")
+    (root / "test").symlink_to("train")
+    assert any(note.startswith("warning: 12 files lie in test and train at once, as ") for note in opened(root).notes)
+    (root / "train" / "bird").symlink_to("dog")
+    assert any(note.startswith("warning: 6 files have several classes, as ") for note in opened(root).notes)
 
 
 def test_siblings_that_are_not_used_are_named(tmp_path: Path) -> None:

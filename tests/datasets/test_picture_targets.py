@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from bigmodel.augment import Augment
 from bigmodel.datasets.csv_images import csv_images
 from bigmodel.datasets.images import ImageDataset
+from bigmodel.datasets.picture_targets import refuse_measurements
 from bigmodel.errors import ConfigError, DataError
 from conftest import Answer, call
 
@@ -70,6 +71,15 @@ def test_numbers_that_look_measured_ask_for_regression(lists: Path) -> None:
     assert len(opened(lists, label_column="age", target_is="class").classes) == 60
     assert opened(lists, label_column="bright", target_is="auto").classes == ["0", "1"]
     assert opened(lists, label_column="kind", target_is="auto").classes == ["a", "b"]
+
+
+@pytest.mark.parametrize("spelling", ["{:.2f} mm", "{:.1f}%", "${:.2f}", "{:,}", ".{:.0f}5"])
+def test_measurements_in_any_spelling_ask_for_regression(spelling: str) -> None:
+    values = [spelling.format(n * 1000.5) for n in range(1, 40)]
+    for cells in (values, [value.replace(".", ",") for value in values], [*values, "NA"]):
+        with pytest.raises(ConfigError, match=r"different numbers .* as if measured; set dataset.target_is=number"):
+            refuse_measurements("size", cells)
+    refuse_measurements("kind", [f"class_{n}.5" for n in range(40)])
 
 
 def test_a_number_is_standardised_by_what_is_trained_on(lists: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -166,3 +167,35 @@ def test_no_picture_starts_another_program(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\nshowpage\n")
     with pytest.raises(DataError, match=r"a.png: not a readable picture \(of no format that Pillow knows\)"):
         open_image(tmp_path / "a.png", (1, 8, 8))
+
+
+def test_the_type_of_a_file_is_known_however_it_is_turned(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        pgm(tmp_path / name / "0.pgm", RAMP * 65535)
+    shown = opened(tmp_path, value_range="type").sources["train"]().pixels()[0, 0]
+    assert (int(shown.min()), int(shown.max())) == (0, 255)
+
+
+def test_values_of_32_bits_have_no_sign_unless_the_file_says_so(tmp_path: Path) -> None:
+    plain = Image.fromarray(np.zeros((16, 16), np.int32))
+    plain.save(tmp_path / "frame.tif")
+    values = (RAMP * (2**32 - 1)).astype("<u4").tobytes()
+    signed, unsigned = (struct.pack("<HHIH", 339, 3, 1, kind) for kind in (2, 1))  # the tag of the sample format
+    frame = (tmp_path / "frame.tif").read_bytes().replace(signed, unsigned)
+    with Image.open(tmp_path / "frame.tif") as image:
+        start = image.tag_v2[273][0]  # of the pixels
+    for name in ("a", "b"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        (tmp_path / "data" / name / "0.tif").write_bytes(frame[:start] + values + frame[start + len(values) :])
+    for wanted in ("auto", "type"):
+        shown = opened(tmp_path / "data", value_range=wanted).sources["train"]().pixels()[0, 0]
+        assert shown.flatten().tolist() == list(range(256))
+
+
+def test_infinite_values_are_black_and_white(tmp_path: Path) -> None:
+    values = RAMP.astype(np.float32)
+    values[0, :2] = -np.inf, np.inf
+    Image.fromarray(values).save(tmp_path / "0.tif")
+    shown = open_image(tmp_path / "0.tif", (1, 16, 16), PixelRules([0, 1]))
+    assert shown[0, 0, :2].tolist() == [0, 255]

@@ -183,7 +183,7 @@ def fit_picture(image: Image.Image, input_shape: Sequence[int], rules: PixelRule
     """uint8 (C, H, W) of an open picture, as `open_image` makes it of a file; raises whatever Pillow raises."""
     channels, height, width = input_shape
     upright = ImageOps.exif_transpose(image)
-    fitted = ImageOps.fit(rules.converted(upright, channels), (width, height), Image.Resampling.BILINEAR)
+    fitted = ImageOps.fit(rules.converted(upright, channels, image), (width, height), Image.Resampling.BILINEAR)
     return torch.from_numpy(np.array(fitted, dtype=np.uint8).reshape(height, width, channels)).permute(2, 0, 1)
 
 

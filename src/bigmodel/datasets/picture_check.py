@@ -237,7 +237,7 @@ def looks(
             same[digest].append((path, label_of[path]))
     if problems:
         raise DataError(*problems[:_SHOWN])
-    lines = []
+    lines = _repeated(splits, classes)
     looked = f"of {len(chosen):,} pictures looked at"
     if flat:
         lines.append(f"warning: {len(flat):,} {looked} are of one colour once decoded, as {flat[0]}")
@@ -249,4 +249,24 @@ def looks(
             f"warning: {sum(map(len, crossing)):,} {looked} are the same as one of another class once decoded, as "
             f"{path} ({classes[label]}) and {other[0]} ({classes[other[1]]})"
         )
+    return lines
+
+
+def _repeated(splits: Mapping[str, tuple[Sequence[str], Sequence[int]]], classes: Sequence[str]) -> list[str]:
+    """Warnings about files that lie in several splits or classes, by links or by name."""
+    places: dict[tuple[int, int], list[tuple[str, str, int]]] = defaultdict(list)
+    for split, (paths, labels) in splits.items():
+        for path, label in zip(paths, labels, strict=True):
+            found = os.stat(path)
+            places[found.st_dev, found.st_ino].append((path, split, label))
+    several = [group for group in places.values() if len(group) > 1]
+    lines = []
+    crossing = [group for group in several if len({split for _, split, _ in group}) > 1]
+    if crossing:
+        names = " and ".join(sorted({split for group in crossing for _, split, _ in group}))
+        lines.append(f"warning: {len(crossing):,} files lie in {names} at once, as {crossing[0][0][0]}")
+    two = [group for group in several if len({label for _, _, label in group}) > 1]
+    if two:
+        kinds = " and ".join(classes[label] for label in sorted({label for _, _, label in two[0]}))
+        lines.append(f"warning: {len(two):,} files have several classes, as {two[0][0][0]} ({kinds})")
     return lines

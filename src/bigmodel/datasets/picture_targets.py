@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,9 @@ from bigmodel.errors import ConfigError, DataError
 from bigmodel.words import clip
 
 _YES, _NO = frozenset({"1", "1.0", "true", "yes"}), frozenset({"0", "0.0", "false", "no"})
+# with a decimal comma, a currency before or a unit behind, too
+_NUMBER = re.compile(r"[$€£¥]?\s*([-+]?[.,]?\d[\d.,']*(?:e[-+]?\d+)?)(?:\s*(?:%|°?[^\W\d_]{1,5}[²³]?))?", re.IGNORECASE)
+_MOSTLY = 0.9  # of the cells: others are names of what is missing
 _MANY = 20  # different numbers that are rather measured than names of classes
 
 
@@ -110,18 +114,29 @@ def names_in(cell: str, separator: str) -> list[str]:
 
 def refuse_measurements(column: str, values: Sequence[str]) -> None:
     """ConfigError if what would become classes are rather numbers that were measured."""
-    try:
-        numbers = [float(value) for value in values]
-    except ValueError:
+    numbers = [match[1] for value in values if (match := _NUMBER.fullmatch(value.strip()))]
+    if len(numbers) < _MOSTLY * len(values):
         return
     different = len(set(numbers))
-    decimal = any(not number.is_integer() for number in numbers if math.isfinite(number))
+    decimal = any(_is_decimal(number) for number in numbers)
     if (different > _MANY and (decimal or 2 * different > len(numbers))) or (decimal and 2 * different > len(numbers)):
         raise ConfigError(
             f"dataset.label_column: '{column}' has {different} different numbers in {len(numbers)} training rows, as "
             "if measured; set dataset.target_is=number task=regression loss=mse monitor=val/loss, or "
-            "dataset.target_is=class if they are classes"
+            f"dataset.target_is=class if they are classes{_not_plain(values)}"
         )
+
+
+def _is_decimal(number: str) -> bool:
+    try:
+        return not float(number).is_integer()
+    except ValueError:  # of a comma, or several points
+        return True
+
+
+def _not_plain(values: Sequence[str]) -> str:
+    odd = next((value for value in values if no_number(value)), None)
+    return "" if odd is None else f"; a number must be plain, as 1.5, not '{clip(odd, 40)}'"
 
 
 def balance(names: Sequence[str], targets_NK: Tensor) -> list[str]:

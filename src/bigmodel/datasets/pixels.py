@@ -14,6 +14,7 @@ __all__ = ["AS_BEFORE", "PixelRules", "is_deep"]
 
 _COLOURS = {"white": (255, 255, 255), "black": (0, 0, 0)}
 _SIXTEEN_BITS = 65535
+_BITS_PER_SAMPLE, _SAMPLE_FORMAT = 258, 339  # tags of TIFF
 
 Background = Literal["white", "black"] | Sequence[int] | None
 ValueRange = Literal["type"] | Sequence[float] | None
@@ -54,14 +55,14 @@ class PixelRules:
         chosen = {"value_range": self.value_range, "background": self.background}
         return {key: list(v) if isinstance(v, tuple) else v for key, v in chosen.items() if v is not None}
 
-    def converted(self, image: Image.Image, channels: int) -> Image.Image:
-        """The picture in mode L or RGB.
+    def converted(self, image: Image.Image, channels: int, opened: Image.Image | None = None) -> Image.Image:
+        """The picture in mode L or RGB. `opened` is the one that it is a copy of: a copy knows its file's type no more.
 
         Raises:
             ValueError: it has several values, and all lie outside of `value_range`.
         """
         if is_deep(image.mode):
-            image = self._bytes_of_deep(image)
+            image = self._bytes_of_deep(image, opened or image)
         elif self.background is not None and image.has_transparency_data:
             behind = Image.new("RGBA", image.size, (*self._colour, 255))
             image = Image.alpha_composite(behind, _with_alpha(image))
@@ -74,14 +75,14 @@ class PixelRules:
         red, green, blue = self.background or (0, 0, 0)
         return red, green, blue
 
-    def _bytes_of_deep(self, image: Image.Image) -> Image.Image:
+    def _bytes_of_deep(self, image: Image.Image, opened: Image.Image) -> Image.Image:
         if self.value_range is None:
             narrow = image.mode.startswith("I;16")
             return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)) if narrow else image
-        values = values_of(image)
-        low, high = _range_of_type(image) if self.value_range == "type" else map(float, self.value_range)
-        shown = np.clip((np.nan_to_num(values, nan=low) - low) * (255 / (high - low)), 0, 255)
-        levels = np.rint(shown).astype(np.uint8)
+        values = values_of(image, opened)
+        low, high = _range_of_type(opened) if self.value_range == "type" else map(float, self.value_range)
+        held = np.clip(np.nan_to_num(values, nan=low), low, high)
+        levels = np.rint((held - low) * (255 / (high - low))).astype(np.uint8)
         if levels.size and levels.min() == levels.max() and np.nanmin(values) < np.nanmax(values):
             raise ValueError(
                 f"its values, {np.nanmin(values):g} to {np.nanmax(values):g}, become one grey level in the value range "
@@ -96,14 +97,24 @@ class PixelRules:
 AS_BEFORE = PixelRules()  # of runs whose config knows no such rules
 
 
-def values_of(image: Image.Image) -> NDArray[Any]:
-    """float64 (H, W) of a deep picture."""
-    return np.asarray(image).astype(np.float64)
+def values_of(image: Image.Image, opened: Image.Image | None = None) -> NDArray[Any]:
+    """float64 (H, W) of a deep picture, a copy of `opened`."""
+    values = np.asarray(image)
+    if image.mode == "I" and _is_unsigned(opened or image):  # Pillow knows 32 bits with a sign alone
+        values = values.astype(np.int32).view(np.uint32)
+    return values.astype(np.float64)
+
+
+def _is_unsigned(opened: Image.Image) -> bool:
+    tags = getattr(opened, "tag_v2", {})
+    return tuple(tags.get(_BITS_PER_SAMPLE, ())) == (32,) and tuple(tags.get(_SAMPLE_FORMAT, (1,))) == (1,)
 
 
 def _range_of_type(image: Image.Image) -> tuple[float, float]:
     if image.mode == "F":
         return 0.0, 1.0
+    if _is_unsigned(image):
+        return 0.0, float(2**32 - 1)
     narrow = image.mode.startswith("I;16") or image.format in ("PPM", "PNG")  # Pillow has scaled these to 16 bits
     return 0.0, float(_SIXTEEN_BITS if narrow else 2**31 - 1)
 

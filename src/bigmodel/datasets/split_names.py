@@ -33,6 +33,12 @@ def split_of(name: str) -> str | None:
     return "eval" if plain in _EITHER else _NAMES.get(plain)
 
 
+def _hints_at(name: str) -> str | None:
+    """The split that a part of the name says, as of `seg_train`, `val2017` or `testA`; None where no part does."""
+    parts = re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name)
+    return next((_NAMES[part.lower()] for part in parts if part.lower() in _NAMES), None)
+
+
 def split_folders(top: Path) -> tuple[dict[str, Path], list[str]]:
     """The folder of each split, or `top` itself for training where it holds the classes; and lines about the others.
 
@@ -110,7 +116,26 @@ def _refuse_unclear(top: Path, names: Sequence[str], splits: dict[str, str]) -> 
             f"dataset.root: {top} holds only {names[0]}/, which holds {_some(folder_names(place))}; "
             f"set dataset.root={place} if these are the classes"
         )
-    return [f"warning: {name}/ is taken for a class, not for the {split} split" for name, split in splits.items()]
+    hinted = [_hints_at(name) for name in names]
+    if "train" in hinted and None not in hinted and len(set(hinted)) > 1:
+        raise DataError(
+            f"dataset.root: {top} holds {_some(names)}, which look like splits; name them train, val and test, or make "
+            "links of these names to them"
+        )
+    return _shared(top, names) + [
+        f"warning: {name}/ is taken for a class, not for the {split} split" for name, split in splits.items()
+    ]
+
+
+def _shared(top: Path, names: Sequence[str]) -> list[str]:
+    """No line, or a warning that every one of several folders holds the same folders, as splits of any name do."""
+    inside = {tuple(folder_names(top / name)) for name in names}
+    if len(names) < 2 or len(inside) > 1 or any(len(below) < 2 for below in inside):
+        return []
+    return [
+        f"warning: {_some(names)} are taken for classes, and each holds {_some(*inside)}: if these are the classes, "
+        "name the folders above them train, val and test"
+    ]
 
 
 def _some(names: Sequence[str]) -> str:
