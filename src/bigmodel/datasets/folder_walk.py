@@ -76,10 +76,18 @@ def passed_over(passed: Counter[str], where: str = "") -> list[str]:
 def _listed(directory: str) -> tuple[list[str], list[str]]:
     try:
         with os.scandir(directory) as entries:
-            pairs = [(entry.name, entry.is_dir()) for entry in entries]
+            pairs = [(entry.name, _is_folder(entry)) for entry in entries]
     except OSError as error:
         raise DataError(f"{directory}: cannot be read: {error.strerror or error}") from error
     return sorted(name for name, is_dir in pairs if not is_dir), sorted(name for name, is_dir in pairs if is_dir)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a folder or a link to one; a link to itself is neither."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def _kind(name: str, path: str, suffixes: Set[str], is_one: Callable[[str], bool] | None) -> str | None:
