@@ -70,6 +70,15 @@ def test_a_mistake_in_an_experiment_names_file_and_line(tmp_path: Path, text: st
     assert len(refused.value.lines) == 1
 
 
+@pytest.mark.parametrize("chosen", ["own", "other"])
+def test_files_that_choose_each_other(tmp_path: Path, chosen: str) -> None:
+    source = _source(tmp_path)
+    _experiment(tmp_path, f"{GLOBAL}defaults:\n  - {chosen}\n")
+    (tmp_path / "experiment" / "other.yaml").write_text(f"{GLOBAL}defaults:\n  - own\n")
+    with pytest.raises(ConfigError, match=f"^{tmp_path}/experiment/o.*: defaults: this file chooses itself"):
+        compose("train", ["experiment=own"], source)
+
+
 @pytest.mark.parametrize("text", SOUND.values(), ids=SOUND.keys())
 def test_what_is_sound_is_read(tmp_path: Path, text: str) -> None:
     source = _source(tmp_path)
@@ -163,6 +172,19 @@ def test_an_experiment_chooses_its_sweep(cli: Callable[..., Answer], tmp_path: P
     words = ("-m", f"--config-dir={tmp_path}", "experiment=own", "hydra/sweeper=bigmodel", "seed=1,2")
     (line,) = is_quiet(cli(*words), code=2)
     assert "n_trials: belongs to a search; add hydra/sweeper=optuna" in line
+
+
+@pytest.mark.parametrize("order", ["own,smoke", "smoke,own"])
+def test_experiments_of_one_sweep_that_ask_for_different_ones(
+    cli: Callable[..., Answer], tmp_path: Path, order: str
+) -> None:
+    pytest.importorskip("optuna")
+    (tmp_path / "experiment").mkdir()
+    _experiment(tmp_path, f"{GLOBAL}defaults:\n  - override /hydra/sweeper: optuna\n")
+    words = ("-m", f"--config-dir={tmp_path}", f"experiment={order}", "dry_run=true")
+    (line,) = is_quiet(cli(*words), code=2)
+    assert "hydra.sweeper: experiment=" in line
+    assert "ask for different sweeps" in line
 
 
 @pytest.mark.slow

@@ -32,6 +32,7 @@ class OwnSource(FileConfigSource):
 
     foreign: ClassVar[Callable[[Path, DictConfig], None] | None] = None  # holds a file that lies in a run
     chosen: ClassVar[dict[str, str]] = {}  # of Hydra's groups, by files besides the primary one
+    last: ClassVar[Path | None] = None  # the file that was read last
 
     @staticmethod
     def scheme() -> str:
@@ -46,6 +47,7 @@ class OwnSource(FileConfigSource):
         file = Path(self.path) / self._normalize_file_name(config_path)
         if not file.exists():
             raise ConfigLoadError(f"Config not found : {file}")
+        OwnSource.last = file
         text = yaml_text(file)
         config = read_yaml(file, text)
         header = _header(file, text)
@@ -59,6 +61,11 @@ class OwnSource(FileConfigSource):
         if "/" in config_path:
             OwnSource.chosen = {**_choices(config), **OwnSource.chosen}
         return ConfigResult(config=config, path=f"{self.scheme()}://{self.path}", provider=self.provider, header=header)
+
+    @staticmethod
+    def circle() -> str:
+        """What to say where Hydra never came to an end: it was reading one of the files that choose each other."""
+        return f"{OwnSource.last}: defaults: this file chooses itself, or one that chooses it; remove that entry"
 
 
 def _header(file: Path, text: str) -> dict[str, str | None]:
