@@ -37,12 +37,20 @@ BROKEN = {  # text of an experiment, and what is said of it after the file's nam
     "an odd key": (f"{GLOBAL}? [a]\n: 1\n", ", line 2, column 3: is not YAML: found unhashable key"),
     "an object": (f"{GLOBAL}a: !!python/name:os.system\n", ": asks for a Python object"),
     "odd header": ("# @package a b\nepochs: 1\n", ": Too many components"),
+    "a number to base 8": (
+        f"{GLOBAL}epochs: 010\n",
+        ", line 2, column 9: the number 010 would be read as 8; write that",
+    ),
+    "a number to base 60": (f"{GLOBAL}seed: 1:30\n", ", line 2, column 7: the number 1:30 would be read as 90"),
+    "a rate to base 60": (f"{GLOBAL}optim: {{lr: 1:30.5}}\n", ", line 2, column 13: the number 1:30.5 would be"),
     "another search path": (f"{GLOBAL}hydra: {{searchpath: [/tmp]}}\n", ": hydra.searchpath: has no effect here"),
 }
 SOUND = {
     "a late header": f"# What it is for.\n\n{GLOBAL}epochs: 7\n",
     "a byte order mark": f"\ufeff{GLOBAL}epochs: 7\n",
     "numbers as Hydra reads them": f"{GLOBAL}epochs: 7e0\noptim: {{lr: 1e-3}}\n",
+    "a zero and a date": f"{GLOBAL}epochs: 7\nseed: 0\noptim: {{lr: 0.05}}\ndata_dir: 2024-01-01\n",
+    "such numbers in quotes": f"{GLOBAL}epochs: 7\ndata_dir: '010'\n",
     "a value with quotes": f'{GLOBAL}epochs: 7\ndata_dir: "a: b"\n',
 }
 
