@@ -37,12 +37,20 @@ BROKEN = {  # text of an experiment, and what is said of it after the file's nam
     "an odd key": (f"{GLOBAL}? [a]\n: 1\n", ", line 2, column 3: is not YAML: found unhashable key"),
     "an object": (f"{GLOBAL}a: !!python/name:os.system\n", ": asks for a Python object"),
     "odd header": ("# @package a b\nepochs: 1\n", ": Too many components"),
+    "a number to base 8": (
+        f"{GLOBAL}epochs: 010\n",
+        ", line 2, column 9: the number 010 would be read as 8; write that",
+    ),
+    "a number to base 60": (f"{GLOBAL}seed: 1:30\n", ", line 2, column 7: the number 1:30 would be read as 90"),
+    "a rate to base 60": (f"{GLOBAL}optim: {{lr: 1:30.5}}\n", ", line 2, column 13: the number 1:30.5 would be"),
     "another search path": (f"{GLOBAL}hydra: {{searchpath: [/tmp]}}\n", ": hydra.searchpath: has no effect here"),
 }
 SOUND = {
     "a late header": f"# What it is for.\n\n{GLOBAL}epochs: 7\n",
     "a byte order mark": f"\ufeff{GLOBAL}epochs: 7\n",
     "numbers as Hydra reads them": f"{GLOBAL}epochs: 7e0\noptim: {{lr: 1e-3}}\n",
+    "a zero and a date": f"{GLOBAL}epochs: 7\nseed: 0\noptim: {{lr: 0.05}}\ndata_dir: 2024-01-01\n",
+    "such numbers in quotes": f"{GLOBAL}epochs: 7\ndata_dir: '010'\n",
     "a value with quotes": f'{GLOBAL}epochs: 7\ndata_dir: "a: b"\n',
 }
 
@@ -68,6 +76,15 @@ def test_a_mistake_in_an_experiment_names_file_and_line(tmp_path: Path, text: st
     with pytest.raises(ConfigError, match=f"^{file}{says}") as refused:
         compose("train", ["experiment=own"], source)
     assert len(refused.value.lines) == 1
+
+
+@pytest.mark.parametrize("chosen", ["own", "other"])
+def test_files_that_choose_each_other(tmp_path: Path, chosen: str) -> None:
+    source = _source(tmp_path)
+    _experiment(tmp_path, f"{GLOBAL}defaults:\n  - {chosen}\n")
+    (tmp_path / "experiment" / "other.yaml").write_text(f"{GLOBAL}defaults:\n  - own\n")
+    with pytest.raises(ConfigError, match=f"^{tmp_path}/experiment/o.*: defaults: this file chooses itself"):
+        compose("train", ["experiment=own"], source)
 
 
 @pytest.mark.parametrize("text", SOUND.values(), ids=SOUND.keys())
@@ -163,6 +180,19 @@ def test_an_experiment_chooses_its_sweep(cli: Callable[..., Answer], tmp_path: P
     words = ("-m", f"--config-dir={tmp_path}", "experiment=own", "hydra/sweeper=bigmodel", "seed=1,2")
     (line,) = is_quiet(cli(*words), code=2)
     assert "n_trials: belongs to a search; add hydra/sweeper=optuna" in line
+
+
+@pytest.mark.parametrize("order", ["own,smoke", "smoke,own"])
+def test_experiments_of_one_sweep_that_ask_for_different_ones(
+    cli: Callable[..., Answer], tmp_path: Path, order: str
+) -> None:
+    pytest.importorskip("optuna")
+    (tmp_path / "experiment").mkdir()
+    _experiment(tmp_path, f"{GLOBAL}defaults:\n  - override /hydra/sweeper: optuna\n")
+    words = ("-m", f"--config-dir={tmp_path}", f"experiment={order}", "dry_run=true")
+    (line,) = is_quiet(cli(*words), code=2)
+    assert "hydra.sweeper: experiment=" in line
+    assert "ask for different sweeps" in line
 
 
 @pytest.mark.slow

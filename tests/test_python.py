@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import io
 import json
 import os
 import re
@@ -249,9 +250,43 @@ def test_a_bad_input_does_not_fail_the_others(model, picture, tmp_path):
     assert missing.input == "gone.png"
 
 
+ODD = {  # what is no picture, and what is said of it
+    "no name": (lambda: "", "input: is empty"),
+    "a name too long for a file": (lambda: "x" * 5000, "input: there is no image, folder or match"),
+    "objects": (lambda: np.array([[None]]), "an array holds real numbers, got object"),
+    "texts": (lambda: np.array([["a"]]), "an array holds real numbers"),
+    "complex numbers": (lambda: np.zeros((8, 8), complex), "an array holds real numbers, got complex128"),
+    "a tensor without values": (lambda: torch.empty(8, 8, device="meta"), "the tensor cannot be read"),
+    "no pixels": (lambda: Image.new("L", (0, 0)), "a picture without pixels: 0 by 0"),
+    "an open file": (lambda: io.BytesIO(b"a\nb"), "a BytesIO is no picture"),
+}
+
+
+@pytest.mark.parametrize(("odd", "says"), ODD.values(), ids=ODD.keys())
+def test_whatever_is_among_them_the_others_are_answered(model, picture, odd, says):
+    pixels, _ = picture
+    bad, good = model.predict([odd(), pixels])
+    assert says in bad.error
+    assert good.error is None
+
+
+def test_a_tensor_of_any_type_and_layout_is_its_values(model):
+    values = torch.eye(8)
+    (wanted,) = model.predict(values)
+    for same in (values.bfloat16(), values.to_sparse(), values.requires_grad_()):
+        assert model.predict(same) == [wanted]
+
+
+def test_numbers_of_numpy_are_options_and_one_name_is_trusted_as_one(model, picture, digits_run):
+    _, file = picture
+    assert model.predict(file, top=np.int64(2)) == model.predict(file, top=2)
+    assert bigmodel.load(digits_run.directory, trust="my_parts").trust == ("my_parts",)
+
+
 @pytest.mark.parametrize(
     ("options", "match"),
     [
+        ({"output": None}, "output: must be a text"),
         ({"topk": 2}, r"topk: no such setting; did you mean top\?"),
         ({"top": 0}, "top: must be"),
         ({"top": "3"}, "top: must be"),

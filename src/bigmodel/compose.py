@@ -221,6 +221,8 @@ def by_hydra(
             hydra_main(config_path=str(source.directories[-1]), config_name=source.name, version_base="1.3")(task)()
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(first_line(error)) from error
+    except RecursionError as error:
+        raise ConfigError(OwnSource.circle()) from error
     finally:
         sys.argv = before
 

@@ -136,7 +136,7 @@ class Predictor:
             ConfigError: there is no such option, or an option has a wrong value.
             OutOfMemoryError: a batch does not fit.
         """
-        asked = {"top": top, "beam": beam, "sample": sample, "output": os.fspath(output), "batch_size": batch_size}
+        asked = {"top": top, "beam": beam, "sample": sample, "output": output, "batch_size": batch_size}
         options = checked_options(asked | unknown)
         predictions: list[Prediction] = []
         coming = samples(self.kind, inputs)
@@ -194,6 +194,7 @@ def open_run(run: str | os.PathLike[str], device: str, trust: Sequence[str] = ()
     kind, colon, index = device.partition(":")
     if kind not in ("auto", "cpu", "cuda", "mps") or (colon and not index.isdecimal()):
         raise ConfigError(f"device: there is no '{device}'; choices: auto, cpu, cuda, cuda:0 (or another number), mps")
+    trust = (trust,) if isinstance(trust, str) else trust  # one name is no list of letters
     number = int(index) if colon and kind == "cuda" else None
     return load(os.fspath(run), Device(kind, number), trust)  # type: ignore[arg-type]  # checked above
 

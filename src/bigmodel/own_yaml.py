@@ -20,11 +20,31 @@ from omegaconf._utils import get_yaml_loader
 from omegaconf.errors import OmegaConfBaseException
 
 from bigmodel.errors import ConfigError
-from bigmodel.strange_yaml import yaml_problem, yaml_text
+from bigmodel.strange_yaml import ANOTHER, yaml_problem, yaml_text
 from bigmodel.words import clip, first_line
 
 _HEADER = "# @package _global_"
+_OTHER_BASE = re.compile(r"[+-]?(0[0-7_]*[0-7]|\d[\d_]*(:[0-5]?\d)+(\.[\d_]*)?)")  # to 8, to 60
 _OVERRIDE = re.compile(r"override\s+/?(hydra/\w+)(?:@\S+)?")
+
+
+class _Loader(get_yaml_loader()):  # type: ignore[misc]
+    """Hydra's dialect, but for what YAML 1.1 reads to other bases: `010` is 8 there, `1:30` is 90, and the command line
+    takes neither.
+    """
+
+    def construct_number(self, node: yaml.ScalarNode) -> int | float:
+        """A number as it stands. ConstructorError where it would be read as another."""
+        whole = node.tag == "tag:yaml.org,2002:int"
+        value: int | float = self.construct_yaml_int(node) if whole else self.construct_yaml_float(node)
+        if _OTHER_BASE.fullmatch(node.value):
+            problem = f"{ANOTHER}{clip(node.value, 40)} would be read as {value}; write that, or the text in quotes"
+            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
+        return value
+
+
+for _kind in ("int", "float"):
+    _Loader.add_constructor(f"tag:yaml.org,2002:{_kind}", _Loader.construct_number)
 
 
 class OwnSource(FileConfigSource):
@@ -32,6 +52,7 @@ class OwnSource(FileConfigSource):
 
     foreign: ClassVar[Callable[[Path, DictConfig], None] | None] = None  # holds a file that lies in a run
     chosen: ClassVar[dict[str, str]] = {}  # of Hydra's groups, by files besides the primary one
+    last: ClassVar[Path | None] = None  # the file that was read last
 
     @staticmethod
     def scheme() -> str:
@@ -46,6 +67,7 @@ class OwnSource(FileConfigSource):
         file = Path(self.path) / self._normalize_file_name(config_path)
         if not file.exists():
             raise ConfigLoadError(f"Config not found : {file}")
+        OwnSource.last = file
         text = yaml_text(file)
         config = read_yaml(file, text)
         header = _header(file, text)
@@ -59,6 +81,11 @@ class OwnSource(FileConfigSource):
         if "/" in config_path:
             OwnSource.chosen = {**_choices(config), **OwnSource.chosen}
         return ConfigResult(config=config, path=f"{self.scheme()}://{self.path}", provider=self.provider, header=header)
+
+    @staticmethod
+    def circle() -> str:
+        """What to say where Hydra never came to an end: it was reading one of the files that choose each other."""
+        return f"{OwnSource.last}: defaults: this file chooses itself, or one that chooses it; remove that entry"
 
 
 def _header(file: Path, text: str) -> dict[str, str | None]:
@@ -88,7 +115,7 @@ def read_yaml(file: Path, text: str | None = None) -> DictConfig:
     """
     text = yaml_text(file) if text is None else text
     try:
-        loaded = yaml.load(text, get_yaml_loader())  # a safe loader
+        loaded = yaml.load(text, _Loader)  # a safe loader
     except yaml.YAMLError as error:
         raise ConfigError(yaml_problem(file, error)) from error
     except Exception as error:  # a tag whose value is not of its kind, as `!!bool abc`, raises anything

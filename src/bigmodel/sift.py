@@ -14,6 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from bigmodel import overrides as grammar
 from bigmodel.errors import ConfigError
+from bigmodel.own_yaml import OwnSource
 from bigmodel.targets import nearest
 from bigmodel.words import clip, first_line
 
@@ -110,6 +111,8 @@ def _composed(name: str, overrides: Sequence[str], problems: list[str]) -> DictC
         if line not in problems:
             problems.append(line)
         raise ConfigError(*dict.fromkeys(problems)) from error
+    except RecursionError as error:
+        raise ConfigError(*dict.fromkeys([*problems, OwnSource.circle()])) from error
 
 
 def _paths(config: Any, prefix: str = "") -> Iterator[str]:

@@ -12,6 +12,7 @@ from bigmodel.errors import ConfigError
 from bigmodel.words import clip, first_line
 
 _LARGEST_FILE, _MOST_VALUES, _DEEPEST = 1 << 20, 20_000, 50
+ANOTHER = "the number "  # begins what is said of one that would be read as another
 _Events = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -47,6 +48,8 @@ def yaml_problem(file: Path, error: yaml.YAMLError) -> str:
     where = f"{file}, line {mark.line + 1}, column {mark.column + 1}"
     if problem.startswith("found duplicate key"):
         return f"{where}: the key '{clip(problem.removeprefix('found duplicate key '))}' stands there twice; remove one"
+    if problem.startswith(ANOTHER):
+        return f"{where}: {problem}"
     hint = "; a tab indents nothing in YAML, use spaces" if "tab" in problem or "any token" in problem else ""
     return f"{where}: is not YAML: {clip(problem, 200)}{hint}"
 

@@ -15,7 +15,7 @@ from bigmodel.datasets.folder_walk import passed_over, walk
 from bigmodel.datasets.text_encoding import decoded
 from bigmodel.durable import open_regular
 from bigmodel.errors import DataError
-from bigmodel.words import printable
+from bigmodel.words import clip, printable
 
 _SHOWN = 12  # suffixes in a message
 _LARGEST = 1 << 30  # bytes of text
@@ -31,8 +31,10 @@ def files(given: str, suffixes: Set[str], what: str, is_one: Callable[[str], boo
     """
     if given == "-":
         return _named(what)
+    if not given:
+        raise DataError("input: is empty; name a file, a folder or a pattern ('.' is the folder you are in)")
     path = Path(given)
-    if path.is_dir():
+    if os.path.isdir(path):
         passed: Counter[str] = Counter()
         found = list(walk(path, suffixes, passed, is_one))
         for line in passed_over(passed):
@@ -44,11 +46,11 @@ def files(given: str, suffixes: Set[str], what: str, is_one: Callable[[str], boo
                 f"input: there are no {what}s in the folder '{given}'; looked for {', '.join(shown[:_SHOWN])}{rest}"
             )
         return sorted(found)
-    if path.exists():
+    if os.path.exists(path):  # not Path's, which raises where a name is too long for any file
         return [given]
-    found = [file for file in glob.glob(given, recursive=True) if Path(file).is_file()]
+    found = [file for file in glob.glob(given, recursive=True) if os.path.isfile(file)]
     if not found:
-        raise DataError(f"input: there is no {what}, folder or match for '{given}'")
+        raise DataError(f"input: there is no {what}, folder or match for '{clip(given)}'")
     return sorted(found)
 
 

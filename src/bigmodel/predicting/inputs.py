@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from io import IOBase
 from pathlib import Path
 from typing import Any, TypeGuard
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
 from bigmodel.errors import DataError
 from bigmodel.interfaces import InMemory, Kind
+from bigmodel.words import clip, first_line
 
 Found = tuple[str, "Tensor | DataError"]  # the input's name, and its sample or why there is none
 
@@ -47,10 +50,20 @@ def is_sound(value: object) -> TypeGuard[tuple[Any, int | float]]:
 
 
 def as_array(value: object) -> NDArray[Any] | None:
-    """An array or tensor as an array on the CPU; None for anything else."""
+    """An array or tensor as an array on the CPU; None for anything else.
+
+    Raises:
+        DataError: it holds no real numbers, or none that this process can reach.
+    """
     if isinstance(value, Tensor):
-        array: NDArray[Any] = value.detach().cpu().numpy()
+        try:
+            dense = value.detach().to_dense().cpu().resolve_conj()
+            array: NDArray[Any] = (dense.float() if dense.dtype == torch.bfloat16 else dense).numpy()
+        except (RuntimeError, TypeError) as error:  # of another device or layout, without values, quantized, nested
+            raise DataError(f"input: the tensor cannot be read: {clip(first_line(error), 120)}") from error
         return array
+    if isinstance(value, np.ndarray) and value.dtype.kind not in "biuf":
+        raise DataError(f"input: an array holds real numbers, got {value.dtype}")
     return value if isinstance(value, np.ndarray) else None
 
 
@@ -63,6 +76,8 @@ def as_picture(value: object) -> Image.Image:
         DataError: it is neither, or has other shapes or values.
     """
     if isinstance(value, Image.Image):
+        if not (value.width and value.height):
+            raise DataError(f"input: a picture without pixels: {value.width} by {value.height}")
         return value
     array = as_array(value)
     if array is None:
@@ -96,7 +111,9 @@ def _levels(array: NDArray[Any]) -> NDArray[Any]:
 
 
 def _is_many(given: object) -> bool:
-    if isinstance(given, (str, bytes, Path, os.PathLike, Mapping, Image.Image, Tensor, np.ndarray)) or is_sound(given):
+    if isinstance(given, (str, bytes, Path, os.PathLike, Mapping, Image.Image, Tensor, np.ndarray, IOBase)) or is_sound(
+        given
+    ):
         return False
     return isinstance(given, Iterable)
 

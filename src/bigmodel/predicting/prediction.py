@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypedDict
 
+import numpy as np
 from torch import nn
 
 from bigmodel.errors import ConfigError
@@ -61,6 +63,7 @@ def checked_options(given: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ConfigError: a line for each unknown name, with the nearest that there is, and for each wrong value.
     """
+    given = {key: _plain(value) for key, value in given.items()}
     sample = given.get("sample")
     node = {"_target_": _SAMPLING, **sample} if isinstance(sample, Mapping) else sample
     problems = check({**given, "sample": node}, _OPTIONS)
@@ -68,6 +71,13 @@ def checked_options(given: Mapping[str, Any]) -> dict[str, Any]:
         raise ConfigError(*problems)
     asked = {key: value for key, value in given.items() if key != "batch_size"}
     return asked | {"sample": dict(sample) if isinstance(sample, Mapping) else None}
+
+
+def _plain(value: Any) -> Any:
+    """A path as text, a number of numpy's as Python's; all else as it is."""
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def described(

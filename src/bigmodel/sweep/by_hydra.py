@@ -49,7 +49,9 @@ def sweep(overrides: Sequence[str], source: Source, trust: Sequence[str], stop: 
     try:
         refuse_long(overrides)
         alone = [text for text in overrides if is_hydras(text)]
-        first, hydra = _first(_choices(overrides, source, trust), alone, source, trust)
+        choices = _choices(overrides, source, trust)
+        first, hydra = _first(choices, alone, source, trust)
+        _refuse_two_sweeps(hydra, choices, alone, source, trust)
         overrides = [*overrides, *chosen_of_hydra(overrides), *_ours(hydra, overrides)]
         dry_run = bool(first.tree["dry_run"])
         if seeds is not None:
@@ -141,6 +143,26 @@ def _refuse_link(file: Path) -> None:
     """StorageError where Hydra, which writes this file by itself, would follow a link."""
     if file.is_symlink() or (file.exists() and not file.is_file()):
         raise StorageError(f"hydra.sweep.dir: {file} is no file of its own; remove it, or choose a new directory")
+
+
+def _refuse_two_sweeps(
+    first: Mapping[str, Any],
+    choices: Sequence[Sequence[str]],
+    alone: Sequence[str],
+    source: Source,
+    trust: Sequence[str],
+) -> None:
+    """ConfigError where experiments in one sweep ask for different ones: the first would decide for all of them."""
+    at = [place for place, words in enumerate(choices) if len(words) > 1 and words[0].startswith("experiment=")]
+    for place in at:
+        for word in choices[place][1:]:
+            _, other = _first([*choices[:place], [word], *choices[place + 1 :]], alone, source, trust)
+            for key in ("sweeper", "launcher", "sweep"):
+                if first.get(key) != other.get(key):
+                    raise ConfigError(
+                        f"hydra.{key}: {choices[place][0]} and {word} ask for different sweeps; "
+                        f"start one for each, or choose it on the command line"
+                    )
 
 
 def _ours(hydra: Mapping[str, Any], overrides: Sequence[str]) -> list[str]:
