@@ -142,6 +142,8 @@ def test_a_programs_own_hydra_is_left_alone(tmp_path, monkeypatch):
         (["resume=nothing"], "resume"),
         ("model=mlp", "must be a list"),
         ({"model": "mlp"}, "must be a list"),
+        (iter(["model=mlp"]), "must be a list"),  # the look at its words would use it up
+        ({"model=mlp"}, "must be a list"),  # in no order
     ],
 )
 def test_mistakes_are_exceptions_with_the_code_of_the_command_line(tmp_path, monkeypatch, words, match):

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,7 +87,7 @@ def train(overrides: Sequence[str], *, dry_run: bool = False) -> Run | None:
     Raises:
         BigmodelError: as the command line.
     """
-    if isinstance(overrides, (str, bytes, Mapping)) or not all(isinstance(word, str) for word in overrides):
+    if not isinstance(overrides, (list, tuple)) or not all(isinstance(word, str) for word in overrides):
         raise ConfigError('overrides: must be a list of texts, as ["model=mlp", "epochs=3"]')
     words = [*overrides, *(["dry_run=true"] if dry_run else [])]
     parsed = parse(words)
