@@ -155,3 +155,10 @@ def test_a_folder_that_is_closed_to_us_costs_a_warning(runs, monkeypatch):
     assert warnings == [f"{closed}: cannot be looked into: Permission denied"]
     with pytest.raises(ConfigError, match="cannot be looked into: Permission denied"):
         reading.expand(closed, [])
+
+
+@pytest.mark.parametrize("seed", [[1, 2], {"a": 1}, [[]]])
+def test_a_seed_that_is_no_number_is_compared(runs, seed):
+    odd = made_run(runs / "outputs" / "2026-11-24" / "12-00-00-cccc", 0.7, seed=seed)
+    answer = call("compare", str(odd), str(runs / "outputs" / "2026-11-24" / "11-00-00-bbbb"), cwd=runs)
+    assert answer.code in (0, 2), answer.err
