@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from bigmodel import checkpoint
-from bigmodel.durable import STORAGE_ERRORS
+from bigmodel.durable import STORAGE_ERRORS, TEMPORARY
 from bigmodel.errors import ConfigError, OutOfMemoryError, StorageError
 from bigmodel.job import Job
 from bigmodel.quoting import resume_command
@@ -43,8 +43,15 @@ def failures_in_words(directory: Path, job: Job, trust: Sequence[str] = ()) -> I
             raise
         good = checkpoint.steps(directory / "checkpoints")
         last = f"the last good step is {int(good[0].name[5:])}" if good else "no step was saved"
-        why = f"{error.strerror or error}{_room(directory, job, error)}{_ADVICE.get(error.errno or 0, '')}"
+        why = f"{_named(error)}{_room(directory, job, error)}{_ADVICE.get(error.errno or 0, '')}"
         raise StorageError(f"{directory}: {why}; {last}; then {resume_command(directory, trust)}") from error
+
+
+def _named(error: OSError) -> str:
+    """What the system says, and of which file, unless that is one of ours that is not whole yet."""
+    text = error.strerror or str(error)
+    name = Path(os.fsdecode(error.filename)).name if isinstance(error.filename, (str, bytes)) else ""
+    return text if not name or name in text or name.startswith(TEMPORARY) else f"{name}: {text}"
 
 
 def _room(directory: Path, job: Job, error: OSError) -> str:

@@ -15,6 +15,7 @@ from bigmodel.datasets.mel import LogMel
 from bigmodel.datasets.spec_augment import SpecAugment
 from bigmodel.datasets.wav import read_sound, read_wav, resampled, write_wav
 from bigmodel.errors import DataError
+from bigmodel.predicting.waves import as_wave
 
 RATE = 8000
 WAVE = (0.5 * torch.sin(2 * math.pi * 440 * torch.arange(2000) / RATE)).numpy()
@@ -153,3 +154,43 @@ def test_a_folder_says_what_it_changed_of_the_sounds(tmp_path):
     assert "2 sounds brought from 16000 to 8000 Hz" in data.summary
     assert "3 sounds cut after 0.05 s" in data.summary
     assert "averaged" not in data.summary
+
+
+def test_many_chunks_before_the_sound_are_refused_at_once(tmp_path):
+    path = written(tmp_path / "a.wav", pcm(16), 1, 16, before=chunk(b"junk", b"") * 200_000)
+    with pytest.raises(DataError, match="more than 10000 chunks"):
+        read_sound(path)
+
+
+def test_more_bits_than_a_sample_has_room_for_are_refused(tmp_path):
+    path = written(tmp_path / "a.wav", pcm(16), 1, 16)
+    content = bytearray(path.read_bytes())
+    content[22:24] = (2).to_bytes(2, "little")  # two channels in frames of two bytes: 16 bits have room for 8
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="16 bits a sample, for which its header has room for 8"):
+        read_sound(path)
+
+
+def test_doubles_beyond_floats_are_refused_without_a_warning(tmp_path):
+    path = written(tmp_path / "a.wav", np.full(100, 1e300).tobytes(), 3, 64)
+    with pytest.raises(DataError, match="no finite numbers"):
+        read_sound(path)
+
+
+def test_a_stream_of_unknown_length_says_so(tmp_path):
+    soundfile = pytest.importorskip("soundfile")
+    path = tmp_path / "a.flac"
+    soundfile.write(path, WAVE, RATE)
+    content = bytearray(path.read_bytes())
+    content[21] &= 0xF0
+    content[22:26] = bytes(4)  # the number of samples: 36 bits, 0 where it is not known
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="does not say how long it is"):
+        read_sound(path)
+
+
+@pytest.mark.parametrize("form", [np.asarray, torch.tensor])
+def test_samples_in_the_other_order_are_refused(form):
+    samples = np.stack([WAVE, WAVE]) if form is np.asarray else np.stack([WAVE, WAVE], axis=1)
+    with pytest.raises(DataError, match="transpose them"):
+        as_wave((form(samples), RATE), RATE)

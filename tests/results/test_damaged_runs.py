@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 import yaml
 
+from bigmodel.errors import ConfigError
+from bigmodel.results import reading
 from conftest import Answer, call
 from made_runs import made_run, made_sweep
 
@@ -135,3 +137,28 @@ def test_many_values_that_are_others(runs: Path, campaign: Callable[..., Any]) -
     for trial in campaign("a run's files with values exchanged at random", key="DAMAGED", quick=200, full=2000):
         with trial:
             _fuzzed(runs, trial.random)
+
+
+def test_a_folder_that_is_closed_to_us_costs_a_warning(runs, monkeypatch):
+    closed = runs / "outputs" / "2026-11-24" / "10-00-00-aaaa"
+    stat = Path.stat
+
+    def refusing(path, **options):
+        if path.parent == closed:
+            raise PermissionError(13, "Permission denied", str(path))
+        return stat(path, **options)
+
+    monkeypatch.setattr(Path, "stat", refusing)
+    warnings: list[str] = []
+    found = reading.under(runs / "outputs", warnings)
+    assert len(found) == 3
+    assert warnings == [f"{closed}: cannot be looked into: Permission denied"]
+    with pytest.raises(ConfigError, match="cannot be looked into: Permission denied"):
+        reading.expand(closed, [])
+
+
+@pytest.mark.parametrize("seed", [[1, 2], {"a": 1}, [[]]])
+def test_a_seed_that_is_no_number_is_compared(runs, seed):
+    odd = made_run(runs / "outputs" / "2026-11-24" / "12-00-00-cccc", 0.7, seed=seed)
+    answer = call("compare", str(odd), str(runs / "outputs" / "2026-11-24" / "11-00-00-bbbb"), cwd=runs)
+    assert answer.code in (0, 2), answer.err

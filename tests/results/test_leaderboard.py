@@ -100,6 +100,13 @@ def test_a_dry_run_with_seeds_is_a_sweep_without_a_leaderboard(cli: Callable[...
     assert "results.csv" not in answer.out
 
 
+def test_a_dry_run_tells_which_jobs_are_the_same(cli: Callable[..., Answer]) -> None:
+    answer = cli("-m", "optim.lr=0.1,0.2,1e-1", "model=mlp", "dry_run=true")
+    assert answer.code == 0, answer.err
+    assert "job 2 is the same configuration as job 0" in answer.out + answer.err
+    assert "job 1 is" not in answer.out + answer.err
+
+
 @pytest.fixture
 def no_matplotlib(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in sys.modules if name.partition(".")[0] == "matplotlib"]:

@@ -139,3 +139,33 @@ def test_values_stand_at_their_places_where_there_is_room() -> None:
     assert plots._have_room(plots.scale([0.001, 0.01, 0.1]))
     assert not plots._have_room(plots.scale([1, 1.01, 2]))
     assert not plots._have_room(plots.scale([*range(30)]))
+
+
+def test_a_sweep_without_any_evaluation_has_no_picture(tmp_path: Path, drawn: Drawn) -> None:
+    for number in range(2):
+        made_run(tmp_path / "it" / str(number), None, lr=0.1 + number, state="failed")
+    found = drawn(tmp_path / "it")
+    assert set(found) == {"text"}
+    assert found["text"].endswith(f"files  results.csv in {tmp_path / 'it'}")
+
+
+def test_values_that_differ_late_have_labels_that_differ() -> None:
+    letters = Lettering(missing=frozenset("很长的名字增强方法"))
+    names = [f"很长的名字增强方法{n}" for n in range(3)]
+    assert letters.values(names)[names[1]] == "...1"
+    apart = [*names, "x"]  # nothing is shared, and all three are cut before they differ
+    assert len(set(letters.values(apart).values())) == 4
+    assert letters.values([0.1, 0.2, "0.1"]) == {"0.1": "0.1", "0.2": "0.2"}
+
+
+def test_what_is_plain_stays_as_it_is() -> None:
+    once = Lettering().plain("$x$ and $")
+    assert once == r"\$x\$ and \$"
+    assert Lettering().plain(once) == once
+
+
+def test_one_long_name_among_short_ones_is_turned(tmp_path: Path, drawn: Drawn) -> None:
+    for number, tag in enumerate([*"abcdefghij", "twelve_words"]):
+        made_run(tmp_path / str(number), 0.5 + number / 100, tag=tag)
+    axes = drawn(tmp_path)["over_tag.png"]
+    assert {text.get_rotation() for text in axes.get_xticklabels()} == {30.0}

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 CODED = frozenset({".aif", ".aiff", ".au", ".flac", ".mp3", ".oga", ".ogg", ".opus"})
+_UNKNOWN = (1 << 63) - 1  # the frames of a stream; libsndfile cannot go on after the first block of one
 
 
 def decoded(
@@ -31,6 +32,8 @@ def decoded(
     try:
         with soundfile.SoundFile(file) as sound:
             rate, channels = int(sound.samplerate), int(sound.channels)
+            if sound.frames >= _UNKNOWN:
+                raise ValueError("it does not say how long it is, as what was written to a pipe; write it to a file")
             hold(max(1, sound.frames), channels)
             count = 0
             while len(samples_TC := sound.read(block, dtype="float32", always_2d=True)):

@@ -28,6 +28,7 @@ _MOST_VALUES = 1 << 27  # of all channels
 _BLOCK = 1 << 20  # samples that are decoded at once
 _PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE
 _OPEN_END = 0x7FFFFF00  # bytes of sound that the header of a pipe's output promises, and more
+_MOST_CHUNKS = 10_000  # of a RIFF file: each costs a read
 _ROUGH = 1000  # a prime from which Fourier transforms of its multiples take ten times as long
 
 
@@ -133,10 +134,13 @@ def _read(file: BufferedReader) -> Sound:
 
 def _chunks(file: BufferedReader) -> Iterator[tuple[bytes, int]]:
     """Names and sizes of a RIFF file's chunks; what is not read of one is passed over. Chunks begin at even bytes."""
-    while len(head := file.read(8)) == 8:
+    for _ in range(_MOST_CHUNKS):
+        if len(head := file.read(8)) < 8:
+            return
         begin, size = file.tell(), int.from_bytes(head[4:], "little")
         yield head[:4], size
         file.seek(begin + size + size % 2)
+    raise ValueError(f"more than {_MOST_CHUNKS} chunks before its sound")
 
 
 def _plain(file: BufferedReader, form: bytes, size: int) -> Sound:
@@ -144,7 +148,7 @@ def _plain(file: BufferedReader, form: bytes, size: int) -> Sound:
     if len(form) < 16:
         raise ValueError("it does not say how its sound is written")
     coding, channels = (int.from_bytes(form[i : i + 2], "little") for i in (0, 2))
-    rate, frame = int.from_bytes(form[4:8], "little"), int.from_bytes(form[12:14], "little")
+    rate, frame, bits = (int.from_bytes(form[i:j], "little") for i, j in ((4, 8), (12, 14), (14, 16)))
     if coding == _EXTENSIBLE and len(form) >= 26:
         coding = int.from_bytes(form[24:26], "little")  # the first bytes of its GUID
     if not channels or not _LOWEST_HZ <= rate <= _HIGHEST_HZ:
@@ -154,6 +158,8 @@ def _plain(file: BufferedReader, form: bytes, size: int) -> Sound:
     width = frame // channels
     if frame % channels or width not in ((1, 2, 3, 4) if coding == _PCM else (4, 8)):
         raise ValueError(f"{8 * frame / channels:g} bits {'as floats ' if coding == _FLOAT else ''}at {rate} Hz")
+    if bits > 8 * width:
+        raise ValueError(f"{bits} bits a sample, for which its header has room for {8 * width}")
     there = os.fstat(file.fileno()).st_size - file.tell()
     count = (there if size >= _OPEN_END else size) // frame
     if count * frame > there:
@@ -186,7 +192,8 @@ def _hold(count: int, channels: int) -> None:
 def _numbers(data: bytes, width: int, coding: int) -> NDArray[Any]:
     """float32 from -1 to 1; integers of 8 bits are unsigned, of more signed."""
     if coding == _FLOAT:
-        return np.frombuffer(data, f"<f{width}").astype(np.float32)
+        with np.errstate(over="ignore"):  # what becomes infinite is refused with what is
+            return np.frombuffer(data, f"<f{width}").astype(np.float32)
     if width == 1:
         return np.frombuffer(data, np.uint8).astype(np.float32) / 128 - 1
     if width == 3:

@@ -30,6 +30,10 @@ def as_wave(value: object, rate: int) -> Tensor:
     samples = as_array(given)
     samples = np.asarray(given) if samples is None else samples
     if samples.ndim == 2:
+        channels, count = samples.shape if isinstance(given, Tensor) else samples.shape[::-1]
+        if channels > count > 0:
+            order = "(channels, T)" if isinstance(given, Tensor) else "(T, channels)"
+            raise DataError(f"input: the samples of a sound are {order}, got {tuple(samples.shape)}; transpose them")
         samples = samples.mean(0) if isinstance(given, Tensor) else samples.mean(1)
         samples = samples.astype(np.float64) / _full_scale(np.asarray(given).dtype)
     elif samples.ndim == 1:

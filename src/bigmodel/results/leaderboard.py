@@ -28,7 +28,7 @@ def leaderboard(sweep: Path) -> str:
     told in a line: the runs themselves are safe.
     """
     lines: list[str] = []
-    runs = [read(path, lines) for path in jobs_of(sweep)]
+    runs = [read(path, lines) for path in jobs_of(sweep, lines)]
     lines = [f"warning: {line}" for line in lines]
     if not runs:
         return "\n".join(lines)

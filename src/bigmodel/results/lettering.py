@@ -4,6 +4,8 @@ matplotlib only for letters beyond ASCII.
 
 from __future__ import annotations
 
+import re
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +15,7 @@ from bigmodel.results.points import shown
 _USUAL = "DejaVu Sans"  # comes with matplotlib
 _NO_LETTERS = "Last Resort"  # a font of boxes for every character
 _LONGEST, _LONGEST_VALUE = 60, 24
+_DOLLAR = re.compile(r"(?<!\\)\$")
 
 
 @dataclass(frozen=True)
@@ -24,17 +27,16 @@ class Lettering:
 
     def plain(self, text: str, longest: int = _LONGEST) -> str:
         """Text that matplotlib takes as it is, not as a formula, on one line, and not longer than a label may be."""
-        escaped = "".join(
-            letter if letter.isprintable() and letter not in self.missing else _escaped(letter) for letter in text
-        )
+        escaped = self._spelled(text)
         cut = escaped if len(escaped) <= longest else escaped[: longest - 3] + "..."
-        return cut.replace("$", r"\$")
+        return _DOLLAR.sub(r"\\$", cut)  # parts of a text may have been made plain before
 
     def values(self, values: Iterable[Any]) -> dict[str, str]:
         """A label for each value of a setting, by what `shown` makes of it: numbers to four digits, long texts without
-        the beginning and the end that all of them share.
+        the beginning and the end that all of them share. Values that look alike so far are numbered.
         """
-        texts = {shown(value): f"{value:.4g}" if isinstance(value, float) else shown(value) for value in values}
+        written = {shown(value): f"{value:.4g}" if isinstance(value, float) else shown(value) for value in values}
+        texts = {name: self._spelled(text) for name, text in written.items()}
         long = max(map(len, texts.values()), default=0) > _LONGEST_VALUE and len(set(texts.values())) > 1
         begin = _shared([*texts.values()]) if long else 0
         end = _shared([text[begin:][::-1] for text in texts.values()]) if long else 0
@@ -43,7 +45,20 @@ class Lettering:
             own = text[begin : len(text) - end]
             cut = f"{'...' * (begin > 3)}{own}{'...' * (end > 3)}" if long else text
             labels[name] = self.plain(cut, _LONGEST_VALUE)
+        alike = {label for label, count in Counter(labels.values()).items() if count > 1}
+        numbers = defaultdict[str, int](int)
+        for name in sorted(labels):
+            if (label := labels[name]) in alike and texts[name] != label:
+                numbers[label] += 1
+                labels[name] = f"{label} ({numbers[label]})"
         return labels
+
+    def _spelled(self, text: str) -> str:
+        """The text on one line, in letters that can be drawn."""
+        usable = (
+            letter if letter.isprintable() and letter not in self.missing else _escaped(letter) for letter in text
+        )
+        return "".join(usable)
 
     @property
     def note(self) -> str:

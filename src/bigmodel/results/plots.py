@@ -94,11 +94,14 @@ def draw(
             width = 2 + 1.6 * len(keys)
             figures["parallel_coordinates.png"] = figure = Figure(figsize=(max(6, width), 4.5), layout="constrained")
             _parallel(figure, keys, measured, f"best {monitor}", spec, letters)
-        figures["learning_curves.png"] = figure = Figure(figsize=(7, 5), layout="constrained")
+        figure = Figure(figsize=(7, 5), layout="constrained")
         axes = figure.subplots()
         heights = draw_curves(axes, points, keys, monitor, spec, letters)
-        name_metric(axes, monitor, heights, spec, letters)
-        own_folder(directory)
+        if heights:  # where nothing was evaluated there is nothing to look at
+            name_metric(axes, monitor, heights, spec, letters)
+            figures["learning_curves.png"] = figure
+        if figures:
+            own_folder(directory)
         for name, figure in figures.items():
             (directory / name).unlink(missing_ok=True)  # or a link in its place would be followed
             figure.savefig(directory / name, dpi=_DPI)
@@ -161,7 +164,7 @@ def _have_room(along: Scale) -> bool:
 
 def _turned(names: Sequence[str]) -> dict[str, Any]:
     """How names stand at the lower axis: level where there is room, else slanting or upright."""
-    if sum(map(len, names)) <= _LONG:
+    if sum(map(len, names)) <= _LONG and len(names) * max(map(len, names), default=0) <= 2 * _LONG:
         return {}
     many = len(names) > _MOST_TICKS
     return {"rotation": 90 if many else 30, "ha": "center" if many else "right", "fontsize": 6 if many else 8}

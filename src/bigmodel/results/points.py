@@ -26,7 +26,7 @@ class Point:
 
     def values(self, metric: str) -> dict[Any, float]:
         """The metric by seed, of the runs that finished and have it."""
-        found = {run.config.get("seed"): run.metrics.get(metric) for run in self.runs if run.finished}
+        found = {_hashable(run.config.get("seed")): run.metrics.get(metric) for run in self.runs if run.finished}
         return {seed: value for seed, value in found.items() if value is not None}
 
 
@@ -99,6 +99,11 @@ def _follows(key: str, parent: str, configs: Sequence[Mapping[str, Any]]) -> boo
 
 def _identity(value: Any) -> str:
     return "" if value is _ABSENT else json.dumps(value, sort_keys=True, default=str)
+
+
+def _hashable(value: Any) -> Any:
+    """The value, or its text where a stranger's config has a list for a seed."""
+    return value if value is None or isinstance(value, (bool, int, float, str)) else _identity(value)
 
 
 def _seed(run: Run) -> tuple[bool, float, str]:

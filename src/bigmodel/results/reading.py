@@ -68,26 +68,32 @@ def expand(path: Path, warnings: list[str]) -> list[Run]:
     Raises:
         ConfigError: there is neither.
     """
-    if _is_run(path):
+    try:
+        is_run = _is_run(path)
+    except OSError as error:
+        raise ConfigError(f"'{path}': cannot be looked into: {error.strerror or error}") from error
+    if is_run:
         return [read(path, warnings)]
-    jobs = jobs_of(path)
+    jobs = jobs_of(path, warnings)
     if not jobs:
         raise ConfigError(f"'{path}': there is no run or sweep; bigmodel-runs lists what there is")
     return [read(job, warnings) for job in jobs]
 
 
-def jobs_of(sweep: Path) -> list[Path]:
-    """The run directories of a sweep by number; none where it is no sweep."""
-    jobs = [path for path in _directories(sweep) if path.name.isdecimal() and _is_run(path)]
+def jobs_of(sweep: Path, warnings: list[str] | None = None) -> list[Path]:
+    """The run directories of a sweep by number; none where it is no sweep. What cannot be looked into is warned of."""
+    told = [] if warnings is None else warnings
+    jobs = [path for path in _directories(sweep, told) if path.name.isdecimal() and _is_run(path, told)]
     return sorted(jobs, key=lambda path: int(path.name))
 
 
 def under(output_dir: Path, warnings: list[str]) -> list[Run]:
     """All runs below `output_dir`, those of sweeps included."""
-    folders = _directories(output_dir)  # each also as NAME-USER, where several users share `output_dir`
+    folders = _directories(output_dir, warnings)  # each also as NAME-USER, where several users share `output_dir`
     shelves = [place for place in folders if place.name.partition("-")[0] == "sweeps"]
-    paths = [path for day in folders if day not in shelves for path in _directories(day) if _is_run(path)]
-    paths += [job for shelf in shelves for sweep in _directories(shelf) for job in jobs_of(sweep)]
+    days = [day for day in folders if day not in shelves]
+    paths = [path for day in days for path in _directories(day, warnings) if _is_run(path, warnings)]
+    paths += [job for shelf in shelves for sweep in _directories(shelf, warnings) for job in jobs_of(sweep, warnings)]
     return [read(path, warnings) for path in paths]
 
 
@@ -155,16 +161,26 @@ def number(value: Any) -> float | None:
     return None
 
 
-def _is_run(path: Path) -> bool:
+def _is_run(path: Path, warnings: list[str] | None = None) -> bool:
+    """Raises OSError where nobody is warned instead: another user's directory may be closed to us."""
     files = ("config.yaml", "summary.json", ".lock")
-    return any((path / name).is_file() for name in files) and not (path / "sweep.json").is_file()
+    try:
+        return any((path / name).is_file() for name in files) and not (path / "sweep.json").is_file()
+    except OSError as error:
+        if warnings is None:
+            raise
+        warnings.append(f"{path}: cannot be looked into: {error.strerror or error}")
+        return False
 
 
-def _directories(path: Path) -> list[Path]:
+def _directories(path: Path, warnings: list[str]) -> list[Path]:
     try:
         with os.scandir(path) as entries:
             return sorted(path / entry.name for entry in entries if entry.is_dir())
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        warnings.append(f"{path}: cannot be looked into: {error.strerror or error}")
         return []
 
 

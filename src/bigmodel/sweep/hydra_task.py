@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from bigmodel.config import Config, checked
 from bigmodel.errors import BigmodelError, ConfigError, Interrupted
@@ -64,10 +64,12 @@ class HydraTask:
         engine, options = _engine(chosen)
         chosen = settings(chosen)
         if self.dry_run:
-            overrides = {number: [*words] for number, words, _ in jobs}
+            composed = [(number, [*words], _own(tree)) for number, words, tree in jobs]
+            overrides = {number: words for number, words, _ in composed}
             common = shared(overrides.values())
             for line in listing({number: [w for w in words if w not in common] for number, words in overrides.items()}):
                 print(line)  # the command's answer, which must not be lost
+            _tell_repeats((number, text) for number, _, text in composed)
             return [None] * len(overrides)
         if self._sweep is None:
             self._sweep = new(path, engine == OWN)
@@ -147,11 +149,20 @@ class HydraTask:
                 frozen.append((entry(number, words, config.tree), config.job_yaml()))
         if problems:
             raise ConfigError(*dict.fromkeys(problems))
-        first: dict[str, int] = {}
-        for job, text in frozen:
-            if first.setdefault(text, job.number) != job.number:
-                say(f"job {job.number} is the same configuration as job {first[text]}")
+        _tell_repeats((job.number, text) for job, text in frozen)
         return frozen
+
+
+def _own(composed: DictConfig) -> str:
+    """A composed config without Hydra's keys, which number the job."""
+    return repr(OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"]))
+
+
+def _tell_repeats(jobs: Iterable[tuple[int, str]]) -> None:
+    first: dict[str, int] = {}
+    for number, text in jobs:
+        if first.setdefault(text, number) != number:
+            say(f"job {number} is the same configuration as job {first[text]}")
 
 
 def _engine(chosen: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
