@@ -16,6 +16,7 @@ from bigmodel.datasets.table_checks import sound_rows
 from bigmodel.datasets.tensors import TensorDataset, fingerprint
 from bigmodel.errors import ConfigError, DataError
 from bigmodel.ranges import BelowOne, NonNegativeInt, Positive, PositiveInt
+from bigmodel.words import clip
 
 __all__ = ["table"]
 
@@ -87,6 +88,9 @@ def table(
     settled = _roles(rows, numbers, categories, ignored, [target, *times], time_format, roles)
     notes += settled.notes() if roles == "infer" else _index_warning(rows, settled.numbers)
     sound, told = sound_rows(rows, settled, target, kind, time, time_format)
+    if not (settled.numbers or settled.categories or settled.dates):
+        why = "; ".join(f"'{name}': {reason}" for name, reason in settled.ignored.items())
+        raise DataError(f"{file}: no column is left to tell '{target}' from{f' ({clip(why, 300)})' if why else ''}")
     own = 0.0 if test is not None else test_fraction
     groups = target if stratify and kind == "class" and time is None else None
     splits = cut(sound, time, val_fraction, own, time_format, groups)
