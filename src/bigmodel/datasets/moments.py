@@ -39,6 +39,8 @@ def moments(texts: Sequence[str], time_format: str | None = None) -> tuple[NDArr
     values = np.full(len(texts), math.nan)
     problems: dict[int, str] = {}
     numeric = time_format is None and _is_number(next((text for text in texts if text), ""))
+    if numeric and (compact := _compact(texts)) is not None:
+        numeric, time_format = False, compact
     doubt = _doubtful(texts) if numeric else None
     if doubt is not None:
         return values, {row: doubt for row, text in enumerate(texts) if text}
@@ -77,6 +79,15 @@ def moments_of(
 
 def _is_number(text: str) -> bool:
     return isinstance(_number(text), float)
+
+
+def _compact(texts: Sequence[str]) -> str | None:
+    """The format of dates that are digits and sort as they are, as 20240131 or 202401: their steps are no numbers'."""
+    distinct = [text for text in dict.fromkeys(texts) if text]
+    for form, size in (("%Y%m%d", 8), ("%Y%m", 6)):
+        if len(distinct) > 1 and all(re.fullmatch(rf"(?:1[89]|2[01])[0-9]{{{size - 2}}}", text) for text in distinct):
+            return form if not any(isinstance(_seconds(text, form), str) for text in distinct) else None
+    return None
 
 
 def _doubtful(texts: Sequence[str]) -> str | None:
