@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 
+from bigmodel.datasets.columns import number
 from bigmodel.datasets.table import table
 from bigmodel.datasets.tensors import TensorDataset
 from bigmodel.errors import DataError
@@ -222,3 +223,11 @@ def test_numbers_in_disguise_are_no_categories(tmp_path: Path, values: Sequence[
     (tmp_path / "t.csv").write_text("\n".join(["price,x,y", *lines]), encoding="utf-8")
     notes = " ".join(opened(tmp_path, "t.csv", target="y").notes)
     assert re.search(rf"not used: price \(numbers.*{hint}", notes), notes
+
+
+def test_marks_of_thousands_are_not_advised_away_as_decimals() -> None:
+    for text, decimal in (("1,234", "."), ("1,234,567.5", "."), ("1.234.567,5", ",")):
+        with pytest.raises(ValueError, match="take marks of thousands out"):
+            number(text, decimal)
+    with pytest.raises(ValueError, match=r"not a number; dataset\.decimal=','\?$"):
+        number("1,5")
