@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from bigmodel.datasets.columns import number
 from bigmodel.datasets.table import table
 from bigmodel.datasets.tensors import TensorDataset
 from bigmodel.errors import DataError
@@ -128,7 +130,7 @@ def test_a_class_of_one_row_stays_in_training(tmp_path: Path) -> None:
 
 def test_classes_that_are_spelled_otherwise_are_told_and_na_names_its_setting(tmp_path: Path) -> None:
     kinds = ("1", "1.0", "yes", "YES", "a b", "a\u00a0b")
-    rows = [f"{n},{kinds[n % 6]}" for n in range(60)]
+    rows = [f"{n}.5,{kinds[n % 6]}" for n in range(60)]
     (tmp_path / "c.csv").write_text("\n".join(["x,kind", *rows]) + "\n", encoding="utf-8")
     told = " ".join(opened(tmp_path, "c.csv", target="kind").notes)
     for words in ("'1' and '1.0'", "'YES' and 'yes'", "'a b' and 'a"):
@@ -172,3 +174,60 @@ def test_a_regression_needs_one_setting(cli: Callable[..., Answer], tmp_path: Pa
     assert "batch_size=43, not 64: there are no more training samples" in made.out
     config = (made.run / "config.yaml").read_text()
     assert all(line in config for line in ("monitor: val/loss", "target_is: number", "batch_size: 43"))
+
+
+@pytest.mark.parametrize(
+    ("dates", "hint"),
+    [
+        (("31012023", "01022023", "15032023"), "%d%m%Y"),
+        (("31.01", "01.02", "15.03"), "without a year"),
+        (("1990.1", "1990.2", "1990.10"), "the same number"),
+        (("9007199254740992", "9007199254740993", "9007199254740994"), "the same number"),
+    ],
+)
+def test_numbers_that_are_dates_and_do_not_sort_are_refused(tmp_path: Path, dates: Sequence[str], hint: str) -> None:
+    lines = [f"{n * n % 7}.5,{date},{n % 2}" for n, date in enumerate(dates * 10)]
+    (tmp_path / "t.csv").write_text("\n".join(["x,when,y", *lines]), encoding="utf-8")
+    with pytest.raises(DataError, match=hint):
+        opened(tmp_path, "t.csv", target="y", time="when")
+
+
+@pytest.mark.parametrize(
+    "dates", [("20230131", "20230201", "20230315"), ("1", "2", "3"), ("199001", "199002", "199010")]
+)
+def test_numbers_that_sort_are_times(tmp_path: Path, dates: Sequence[str]) -> None:
+    lines = [f"{n * n % 7}.5,{date},{n % 2}" for n, date in enumerate(dates * 10)]
+    (tmp_path / "t.csv").write_text("\n".join(["x,when,y", *lines]), encoding="utf-8")
+    assert len(opened(tmp_path, "t.csv", target="y", time="when").splits["train"][0]) == 22
+
+
+def test_a_table_without_a_feature_is_refused(tmp_path: Path) -> None:
+    lines = [f"some words {n},5,{n % 2}" for n in range(40)]
+    (tmp_path / "t.csv").write_text("\n".join(["text,same,y", *lines]), encoding="utf-8")
+    with pytest.raises(DataError, match=r"no column is left to tell 'y' from.*'text': texts.*always the same"):
+        opened(tmp_path, "t.csv", target="y")
+
+
+@pytest.mark.parametrize(
+    ("values", "hint"),
+    [
+        (("1,5", "2,25", "3"), "decimal=','"),  # few of them, as categories are
+        (('"1,200"', "900", '"3,400"'), "marks of thousands"),
+        (("$12", "$1,300", "$7"), "signs, as '\\$12'"),
+        (("12%", "7 %", "3.5%"), "signs"),
+    ],
+)
+def test_numbers_in_disguise_are_no_categories(tmp_path: Path, values: Sequence[str], hint: str) -> None:
+    quoted = [value if value.startswith('"') else f'"{value}"' for value in values]
+    lines = [f"{quoted[n % 3]},{n % 7}.5,{n % 2}" for n in range(60)]
+    (tmp_path / "t.csv").write_text("\n".join(["price,x,y", *lines]), encoding="utf-8")
+    notes = " ".join(opened(tmp_path, "t.csv", target="y").notes)
+    assert re.search(rf"not used: price \(numbers.*{hint}", notes), notes
+
+
+def test_marks_of_thousands_are_not_advised_away_as_decimals() -> None:
+    for text, decimal in (("1,234", "."), ("1,234,567.5", "."), ("1.234.567,5", ",")):
+        with pytest.raises(ValueError, match="take marks of thousands out"):
+            number(text, decimal)
+    with pytest.raises(ValueError, match=r"not a number; dataset\.decimal=','\?$"):
+        number("1,5")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -142,3 +143,38 @@ def test_months_are_no_gaps(tmp_path: Path) -> None:
     rows = ["day,a", *(f"{2000 + n // 12}-{1 + n % 12:02d}-01,{n}" for n in range(60))]
     data = opened(tmp_path, rows, time="day", gaps="skip")
     assert data.notes == []
+
+
+def test_no_window_runs_over_a_row_that_was_left_out(tmp_path: Path) -> None:
+    rows = ["a", *("oops" if hour == 30 else str(1000 + hour) for hour in range(120))]
+    data = opened(tmp_path, rows, broken="skip", gaps="skip")
+    assert not set(starts(data, "train")) & {*range(25, 30)}
+    assert "no window runs over rows that were left out" in " ".join(data.notes)
+
+
+@pytest.mark.parametrize(("number", "told"), [(-200, True), (-999, True), (9999, True), (-7, False), (80, False)])
+def test_numbers_that_may_stand_for_none_are_told(tmp_path: Path, number: int, told: bool) -> None:
+    rows = ["a", *(str(number if hour % 20 == 3 else 50 + hour % 24) for hour in range(120))]
+    words = f"'a': {number} stands 6 times, far from all other values; if it stands for none set dataset.sentinels"
+    assert (words in " ".join(opened(tmp_path, rows).notes)) == told
+    settings = {"fill": "linear", "sentinels": [number]}
+    assert "far from all other" not in " ".join(opened(tmp_path, rows, **settings).notes)
+
+
+@pytest.mark.parametrize("form", ["%Y%m%d", "%Y%m"])
+def test_compact_dates_have_no_gap_where_a_month_ends(tmp_path: Path, form: str) -> None:
+    days = (date(1990, 1, 1) + timedelta(days=n) for n in range(200 if form == "%Y%m%d" else 3000))
+    stamps = dict.fromkeys(day.strftime(form) for day in days)
+    rows = ["when,a", *(f"{stamp},{n % 7}" for n, stamp in enumerate(stamps))]
+    data = opened(tmp_path, rows, time="when", gaps="skip")
+    assert "gaps in time" not in " ".join(data.notes)
+    rows = [row for n, row in enumerate(rows) if n != 40]
+    assert "1 gaps in time, 1 steps long in all" in " ".join(opened(tmp_path, rows, time="when", gaps="skip").notes)
+
+
+def test_a_first_row_of_a_date_and_numbers_is_not_taken_for_names(tmp_path: Path) -> None:
+    rows = [f"2024-01-{1 + n // 24:02d} {n % 24:02d}:00:00,{n % 7},{n}.5" for n in range(120)]
+    with pytest.raises(DataError, match=r"load\.csv:1: the first line holds numbers .*dataset\.header=false"):
+        opened(tmp_path, rows)
+    data = opened(tmp_path, rows, header=False, time="column1", gaps="skip")
+    assert data.carried["columns"] == ["column2", "column3"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -224,6 +225,8 @@ def number(text: str, decimal: str = ".") -> float:
     except ValueError:
         other = "," if decimal == "." else "."
         hint = f"; dataset.decimal='{other}'?" if _reads(text, other) else ""
+        if re.fullmatch(rf"[-+]?[1-9][0-9]{{0,2}}(\{other}[0-9]{{3}})+(\{decimal}[0-9]+)?", text):
+            hint = f"; take marks of thousands out{f', or is it a decimal mark ({hint[2:-1]})?' if hint else ''}"
         raise ValueError(f"'{shown}' is not a number{hint}") from None
     if not math.isfinite(value):
         raise ValueError(f"'{shown}' is not a finite number")

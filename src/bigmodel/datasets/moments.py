@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
@@ -38,6 +39,11 @@ def moments(texts: Sequence[str], time_format: str | None = None) -> tuple[NDArr
     values = np.full(len(texts), math.nan)
     problems: dict[int, str] = {}
     numeric = time_format is None and _is_number(next((text for text in texts if text), ""))
+    if numeric and (compact := _compact(texts)) is not None:
+        numeric, time_format = False, compact
+    doubt = _doubtful(texts) if numeric else None
+    if doubt is not None:
+        return values, {row: doubt for row, text in enumerate(texts) if text}
     seen: dict[str, float | str] = {}
     for row, text in enumerate(texts):
         if not text:
@@ -73,6 +79,40 @@ def moments_of(
 
 def _is_number(text: str) -> bool:
     return isinstance(_number(text), float)
+
+
+def _compact(texts: Sequence[str]) -> str | None:
+    """The format of dates that are digits and sort as they are, as 20240131 or 202401: their steps are no numbers'."""
+    distinct = [text for text in dict.fromkeys(texts) if text]
+    for form, size in (("%Y%m%d", 8), ("%Y%m", 6)):
+        if len(distinct) > 1 and all(re.fullmatch(rf"(?:1[89]|2[01])[0-9]{{{size - 2}}}", text) for text in distinct):
+            return form if not any(isinstance(_seconds(text, form), str) for text in distinct) else None
+    return None
+
+
+def _doubtful(texts: Sequence[str]) -> str | None:
+    """What says that these numbers are dates not sorted by number: 31012023, 01.02, 1990.1 and 1990.10."""
+    distinct = [text for text in dict.fromkeys(texts) if text]
+    if len(distinct) > 1 and all(re.fullmatch(r"[0-9]{8}", text) for text in distinct):
+        if any(isinstance(_seconds(text, "%Y%m%d"), str) for text in distinct):
+            for form in ("%d%m%Y", "%m%d%Y"):
+                if not any(isinstance(_seconds(text, form), str) for text in distinct):
+                    return f"'{distinct[0]}' is a date that does not sort as a number; set dataset.time_format={form!r}"
+        return None
+    padded = next((text for text in distinct if re.fullmatch(r"0[0-9]+\.[0-9]+", text)), None)
+    if padded is not None:
+        return (
+            f"'{clip(padded, 40)}' looks like a date without a year, and would be sorted as a number; write ISO dates"
+        )
+    before: dict[tuple[float | str, bool], str] = {}
+    for text in distinct:
+        other = before.setdefault((_number(text), "." in text), text)
+        if other != text:
+            return (
+                f"'{clip(other, 40)}' and '{clip(text, 40)}' are the same number; if they are dates set "
+                "dataset.time_format, as '%Y.%m'"
+            )
+    return None
 
 
 def _number(text: str) -> float | str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -14,6 +15,9 @@ _SMALL = 5  # rows, of which nothing can be said
 _MOSTLY = 0.9  # share of values that must be numbers, for the others to be mistakes
 _BOOLEANS = ({"true", "false"}, {"yes", "no"}, {"t", "f"}, {"y", "n"}, {"on", "off"})
 _CLASSES = 20  # whole numbers, from 0 or 1 on, that are classes when they are the target
+_COMMA = re.compile(r"[-+]?[0-9]*,[0-9]+")  # a number with a decimal comma, or one with a mark of thousands
+_POINT = re.compile(r"[-+]?[0-9]*\.?[0-9]+")
+_MARKED = re.compile(r"[-+(]*[^\w\s,.()+-]?[-+]? ?[0-9][0-9,.' ]*%?[^\w\s,.()+-]?\)?")  # $1,200 or 12%
 _SAMPLE = 5000  # values by which a column is judged, besides its numbers
 
 
@@ -78,10 +82,24 @@ def _place(table: Table, name: str, roles: Roles, time_format: str | None) -> No
         roles.dates[name] = time_format
     elif forms:
         roles.ignored[name] = f"dates that are not ISO; dataset.time_format={forms[0]!r} reads them"
+    elif marks := _marks([*distinct], table.format.decimal):
+        roles.ignored[name] = marks
     elif len(distinct) <= max(_FEW, len(there) // 2) and (len(distinct) < len(there) or len(there) < _SMALL):
         roles.categories.append(name)
     else:
         roles.ignored[name] = "texts, nearly all different"
+
+
+def _marks(texts: Sequence[str], decimal: str) -> str | None:
+    """Why texts are numbers in disguise, which are neither categories nor words; None where they are not."""
+    if sum(_MARKED.fullmatch(text) is not None for text in texts) < _MOSTLY * len(texts):
+        return None
+    shown = clip(next((text for text in texts if not text.isalnum()), texts[0]), 20)
+    plain = _COMMA if decimal == "." else _POINT
+    if sum(plain.fullmatch(text) is not None or text.isdigit() for text in texts) >= _MOSTLY * len(texts):
+        other = "," if decimal == "." else "."
+        return f"numbers as '{shown}'; set dataset.decimal='{other}', or take marks of thousands out"
+    return f"numbers with signs, as '{shown}'; take the signs out, or name it in dataset.categories"
 
 
 def why_identifier(name: str, values: Sequence[float], rows: int) -> str | None:

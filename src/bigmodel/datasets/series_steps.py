@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from bigmodel.datasets.moments import looks_like_dates, moments, suggested
 from bigmodel.datasets.rows import Row, Table, refuse
-from bigmodel.datasets.table_checks import usable
+from bigmodel.datasets.table_checks import likely_sentinels, usable
 from bigmodel.errors import ConfigError, DataError
 
 Missing = Literal["refuse", "linear", "forward", "skip"]
@@ -64,6 +64,8 @@ def read_steps(
     kept = [row.index for row in rows]
     values_TC, times_T = every_TC[kept], every_T[kept]
     notes = [*table.notes, *notes]
+    for place, name in enumerate(columns):
+        notes += likely_sentinels(name, values_TC[:, place], "sentinels=[...]")
     breaks_T = np.zeros(len(rows), dtype=np.bool_)
     if time:
         _refuse_disorder(rows, times_T, time)
@@ -80,6 +82,9 @@ def read_steps(
             else:
                 values_TC, breaks_T = _with_steps(values_TC, passed, missing)
                 notes.append(f"{what}; the steps are filled in (dataset.gaps=fill)")
+    elif gaps == "skip" and (left_out := np.diff(kept, prepend=kept[:1]) > 1).any():
+        breaks_T = left_out
+        notes.append("no window runs over rows that were left out (dataset.gaps=skip)")
     absent = int(np.isnan(values_TC).sum())
     if absent:
         how = {"linear": "filled along a line between their neighbours", "forward": "filled with the value before"}

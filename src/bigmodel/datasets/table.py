@@ -12,10 +12,11 @@ from bigmodel.datasets.answers import Answer, cut, hold
 from bigmodel.datasets.encoding import Encoding
 from bigmodel.datasets.roles import Roles, inferred, target_kind, why_identifier
 from bigmodel.datasets.rows import Format, Table, find, read
-from bigmodel.datasets.table_checks import sound_rows
+from bigmodel.datasets.table_checks import likely_sentinels, sound_rows
 from bigmodel.datasets.tensors import TensorDataset, fingerprint
 from bigmodel.errors import ConfigError, DataError
 from bigmodel.ranges import BelowOne, NonNegativeInt, Positive, PositiveInt
+from bigmodel.words import clip
 
 __all__ = ["table"]
 
@@ -87,6 +88,11 @@ def table(
     settled = _roles(rows, numbers, categories, ignored, [target, *times], time_format, roles)
     notes += settled.notes() if roles == "infer" else _index_warning(rows, settled.numbers)
     sound, told = sound_rows(rows, settled, target, kind, time, time_format)
+    if not (settled.numbers or settled.categories or settled.dates):
+        why = "; ".join(f"'{name}': {reason}" for name, reason in settled.ignored.items())
+        raise DataError(f"{file}: no column is left to tell '{target}' from{f' ({clip(why, 300)})' if why else ''}")
+    for name in [*settled.numbers, *([target] if kind == "number" else [])]:
+        notes += likely_sentinels(name, rows.numbers(name)[0], "missing=[...], a list of texts")
     own = 0.0 if test is not None else test_fraction
     groups = target if stratify and kind == "class" and time is None else None
     splits = cut(sound, time, val_fraction, own, time_format, groups)

@@ -6,6 +6,9 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 from bigmodel.datasets.moments import date_parts, moments
 from bigmodel.datasets.roles import Roles
 from bigmodel.datasets.rows import SHOWN, Row, Table
@@ -13,6 +16,7 @@ from bigmodel.errors import DataError
 
 WAY_OUT = "dataset.broken=skip leaves such rows out"
 _MOSTLY = 0.5  # of the rows: if more are bad, a setting is wrong, or the file
+_TIMES = 3  # that a number stands for none, at least, to be told
 _COLUMNS = 20  # of which a report shows a problem each
 
 
@@ -56,6 +60,29 @@ def _target_problems(table: Table, target: str, target_is: str) -> dict[int, str
         hint = f"; '{written}' stands for none by dataset.missing: take it out if it is a class" if written else ""
         problems[row] = f"missing, and it is what is to be told{hint}"
     return problems
+
+
+def likely_sentinels(name: str, values: NDArray[np.float64], setting: str) -> list[str]:
+    """A warning of -200, -999, 9999 and the like that stand far from all other values: they may stand for none."""
+    there = np.unique(values[np.isfinite(values)])
+    lines = []
+    for number, rest in ((there[:1], there[1:]), (there[-1:], there[:-1])):
+        if len(rest) < 2 or not _is_round(float(number[0])):
+            continue
+        count = int((values == number[0]).sum())
+        away = float(min(abs(number[0] - rest[0]), abs(number[0] - rest[-1])))
+        if count >= _TIMES and away > float(rest[-1] - rest[0]):
+            lines.append(
+                f"warning: column '{name}': {number[0]:g} stands {count:,} times, far from all other values; "
+                f"if it stands for none set dataset.{setting}"
+            )
+    return lines
+
+
+def _is_round(number: float) -> bool:
+    """Whether it is -1, -200 or the like, or 99, 999, 9999 and so on with either sign."""
+    size = abs(number)
+    return number in (-1.0, -100.0, -200.0, -500.0, -1000.0) or (set(f"{size:g}") == {"9"} and size > 9)
 
 
 def usable(table: Table, found: Mapping[int, tuple[str, str]]) -> tuple[list[Row], list[str]]:

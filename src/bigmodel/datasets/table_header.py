@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
+from bigmodel.datasets.moments import looks_like_dates
 from bigmodel.datasets.table_format import MAX_COLUMNS, Format
 from bigmodel.errors import DataError
 from bigmodel.words import clip
@@ -83,12 +84,15 @@ def _names(fields: list[str], place: str, form: Format, wanted: Sequence[str]) -
 
 
 def _looks_like_a_row(fields: Sequence[str]) -> bool:
-    """Whether all fields are numbers, and not the consecutive ones that name years or unnamed columns."""
+    """Whether all fields are numbers or dates, and not the consecutive ones that name years or unnamed columns."""
+    dates = {name for name in fields if looks_like_dates([name])}
     try:
-        numbers = [float(name.replace(",", ".")) for name in fields if name]
+        numbers = [float(name.replace(",", ".")) for name in fields if name and name not in dates]
     except ValueError:
         return False
     if not numbers or not all(map(math.isfinite, numbers)):
         return False
+    if dates:
+        return True
     steps = Counter(after - one for one, after in pairwise(numbers))
     return len(numbers) == 1 or set(steps) != {1.0}
