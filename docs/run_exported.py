@@ -90,6 +90,7 @@ def tokenize(text, step):
     if tokenizer["name"] == "char":
         return [tokenizer["characters"].index(character) for character in text]
     assert tokenizer["name"] == "word", "byte pairs and SMILES need a library of their own"
+    assert tokenizer.get("rule", 1) == 1 or text.isascii(), "for other scripts see datasets/word_tokenizer.py"
     numbers = {word: number for number, word in enumerate(tokenizer["words"], 1)}
     return [numbers.get(word, 0) for word in re.findall(r"\w+|[^\w\s]", text.lower())]
 

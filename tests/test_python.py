@@ -33,10 +33,13 @@ def digits_run(tmp_path_factory):
     """A run made by Python."""
     before = Path.cwd()
     os.chdir(tmp_path_factory.mktemp("python"))
+    data = os.environ.pop("BIGMODEL_DATA_DIR", None)  # it would be in the config
     try:
         yield bigmodel.train([*TINY, "log_every=2steps"])
     finally:
         os.chdir(before)
+        if data is not None:
+            os.environ["BIGMODEL_DATA_DIR"] = data
 
 
 @pytest.fixture(scope="module")

@@ -125,7 +125,7 @@ def test_a_strangers_checkpoint_calls_and_imports_nothing_of_its_own(trained, tm
     found = checkpoint.newest(trained / "checkpoints")[0]
     config = found.state["config"]
     config[group] = config[group] | {"_target_": target}
-    path = checkpoint.save(tmp_path / "checkpoints", 1, found.tensors, dict(found.state))
+    path = checkpoint.save(tmp_path / "checkpoints", int(found.state["step"]), found.tensors, dict(found.state))
     with pytest.raises(ConfigError, match="is not trusted"):
         evaluate.run(configured("evaluate", f"run='{path}'", "device=cpu"))
     assert not marker.exists()
@@ -135,7 +135,7 @@ def test_a_strangers_checkpoint_calls_and_imports_nothing_of_its_own(trained, tm
 def test_a_state_of_another_version_is_refused(trained, tmp_path, missing):
     found = checkpoint.newest(trained / "checkpoints")[0]
     state = {key: value for key, value in found.state.items() if key != missing}
-    path = checkpoint.save(tmp_path / "checkpoints", 1, found.tensors, state)
+    path = checkpoint.save(tmp_path / "checkpoints", int(found.state["step"]), found.tensors, state)
     with pytest.raises(StorageError, match=missing):
         bigmodel.load(str(path))
 
@@ -167,7 +167,7 @@ def test_evaluate_prints_a_table(trained, capsys):
 def test_a_split_that_the_run_lacks_is_a_config_error(trained, tmp_path):
     found = checkpoint.newest(trained / "checkpoints")[0]
     found.state["config"]["dataset"]["val_fraction"] = 0.0
-    path = checkpoint.save(tmp_path / "checkpoints", 1, found.tensors, dict(found.state))
+    path = checkpoint.save(tmp_path / "checkpoints", int(found.state["step"]), found.tensors, dict(found.state))
     with pytest.raises(ConfigError, match="split: this run has no 'val' data; choices: train, test"):
         evaluate.run(configured("evaluate", f"run='{path}'", "device=cpu", "split=val"))
 

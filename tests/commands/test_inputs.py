@@ -144,7 +144,10 @@ def test_a_kind_of_somebody_else_that_takes_files_alone_says_so():
     assert "reads files or texts, not a int" in read(Plain(), 5)[0]
 
 
-WRITTEN = {"separator", "comment", "columns", "time"}  # how a file is written, which says nothing of its values
+WRITTEN = {  # how a file is written, which says nothing of its values
+    *("separator", "comment", "columns", "time", "time_format", "header", "encoding", "decimal"),
+    *("text_column", "label_column", "by_file"),
+}
 BUILT = {
     Images: (
         {"classes": ["a"], "input_shape": (1, 4, 4), "mean": [0.1], "std": [0.2]},
@@ -178,16 +181,21 @@ BUILT = {
     Speech: ({"characters": "ab", "features": LogMel()}, {"characters": "abc", "features": LogMel(hop=90)}),
     Series: (
         {"columns": ["a"], "time": None, "window": 4, "log": False, "separator": ",", "mean": [1.0], "std": [2.0]},
-        {"window": 5, "log": True, "mean": [3.0], "std": [4.0]},
+        {
+            **{"window": 5, "log": True, "mean": [3.0], "std": [4.0]},
+            **{"missing": ["?"], "sentinels": [-200.0], "fill": "linear", "gaps": "fill"},
+        },
     ),
     Tables: (
         {
-            **{"numbers": ["a"], "mean": [1.0], "std": [2.0], "categories": {"b": ["x"]}, "target": "y"},
+            **{"numbers": ["a"], "mean": [1.0] * 5, "std": [2.0] * 5, "categories": {"b": ["x"]}, "target": "y"},
             **{"columns": None, "separator": ",", "comment": None, "strip": " ", "missing": [""]},
+            "dates": {"day": None},
         },
         {
-            **{"numbers": ["c"], "mean": [3.0], "std": [4.0], "categories": {"b": ["z"]}, "target": "t"},
+            **{"numbers": ["c"], "mean": [3.0] * 5, "std": [4.0] * 5, "categories": {"b": ["z"]}, "target": "t"},
             **{"strip": "_", "missing": ["?"], "classes": ["no"], "target_mean": 5.0, "target_std": 6.0},
+            "dates": {"day": "%d.%m.%Y"},
         },
     ),
 }

@@ -141,7 +141,7 @@ def test_sounds_are_found_by_the_same_rules(tmp_path: Path) -> None:
         write_wav(tmp_path / f"{name}.wav", torch.sin(torch.arange(2000) / 5), 8000)
     data = audio_folder(str(tmp_path), 12, LogMel(8000, 256, 100, 8, 20.0, 4000.0), 0.0, SpecAugment())
     assert (data.carried["classes"], set(data.splits)) == (["bark", "meow"], {"train", "test"})
-    assert "test: 1 wav files: bark 0, meow 1" in data.notes
+    assert "test: 1 sound files: bark 0, meow 1" in data.notes
 
 
 def test_every_suffix_that_pillow_reads_counts_and_the_rest_is_told(tmp_path: Path) -> None:

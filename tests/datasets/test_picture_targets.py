@@ -194,8 +194,6 @@ def test_labels_are_trained_evaluated_and_predicted(told: dict[str, Answer], lis
     ("words", "said"),
     [
         (NUMBER[:2], "classification needs two classes or more, not None; for numbers set task=regression"),
-        ((*NUMBER[:3], "monitor=val/loss"), "task: loss: cross-entropy is for classes; set loss=mse"),
-        (("dataset.label_column=kind", "task=regression", "loss=mse"), "set task=classification or dataset.target_is"),
         (("dataset.label_column=kind", *LABELS[2:], "monitor=val/auc"), "labels: the data has none"),
         ((*NUMBER, "dataset.augment.mixup=0.2"), "dataset.augment.mixup: the data has no second class to mix with"),
         ((*NUMBER, "sampler=balanced"), "sampler: balanced needs one class for each sample"),
@@ -204,6 +202,14 @@ def test_labels_are_trained_evaluated_and_predicted(told: dict[str, Answer], lis
 def test_tasks_that_do_not_go_with_the_target_are_refused(words: tuple[str, ...], said: str, lists: Path) -> None:
     answer = call(*WORDS, *words, "dry_run=true", cwd=lists)
     assert (answer.code, said in answer.err) == (2, True), answer.err + answer.out
+
+
+def test_the_task_brings_the_loss_and_the_kind_of_target(lists: Path) -> None:
+    answer = call(*WORDS, *NUMBER[:1], "task=regression", "dry_run=true", cwd=lists)
+    assert answer.code == 0, answer.err
+    assert "one number (age, " in answer.out
+    refused = call(*WORDS, "dataset.label_column=kind", "task=regression", "dry_run=true", cwd=lists)
+    assert (refused.code, "column 'kind': 'a' is not a finite number" in refused.err) == (3, True), refused.err
 
 
 def test_weights_of_classes_are_written_down_and_evaluated_with(lists: Path) -> None:

@@ -165,7 +165,9 @@ def test_decimal_commas(tmp_path: Path) -> None:
     assert table.numbers("a")[0].tolist() == [1.5, -3.25]
     assert read(file, Format(separator=";")).numbers("a")[1][0] == "'1,5' is not a number; dataset.decimal=','?"
     thousands = read(written(tmp_path, "a\n1.000\n"), Format(separator=";", decimal=","))
-    assert thousands.numbers("a")[1] == {0: "'1.000' is not a number; dataset.decimal='.'?"}
+    assert thousands.numbers("a")[1] == {
+        0: "'1.000' is not a number; take marks of thousands out, or is it a decimal mark (dataset.decimal='.')?"
+    }
 
 
 def test_only_regular_files_are_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,11 +177,12 @@ def test_only_regular_files_are_opened(tmp_path: Path, monkeypatch: pytest.Monke
             read(file, Format())
     with (tmp_path / "sparse.csv").open("wb") as stream:
         stream.truncate(1 << 30)
-    with pytest.raises(DataError, match="it holds zero bytes"):
+    with pytest.raises(DataError, match="a sparse file"):
         read(tmp_path / "sparse.csv", Format())
-    monkeypatch.setattr(table_bytes, "memory", lambda: 1 << 20)
+    (tmp_path / "large.csv").write_text("a,b\n" + "1,2\n" * 1000)
+    monkeypatch.setattr(table_bytes, "memory", lambda: 1000)
     with pytest.raises(DataError, match="do not fit in this computer's memory"):
-        read(tmp_path / "sparse.csv", Format())
+        read(tmp_path / "large.csv", Format())
     with pytest.raises(DataError, match=r"is an Excel workbook; save the sheet as CSV"):
         read(written(tmp_path, b"PK", "a.xlsx"), Format())
 

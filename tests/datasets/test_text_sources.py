@@ -231,7 +231,7 @@ def test_the_line_of_a_wrong_byte_far_in(tmp_path: Path) -> None:
         _text(file)
     (tmp_path / "sparse.txt").touch()
     os.truncate(tmp_path / "sparse.txt", 1 << 40)
-    with pytest.raises(DataError, match=r"sparse\.txt: not text in UTF-8"):
+    with pytest.raises(DataError, match=r"sparse\.txt.*a sparse file"):
         _text(tmp_path / "sparse.txt")
     os.mkfifo(tmp_path / "pipe.txt")
     with pytest.raises(DataError, match="there is no text at"):

@@ -129,6 +129,8 @@ class Series:
         return {
             "preprocess": [
                 {"op": "select_columns", "columns": list(self._columns)},
+                {"op": "mark_missing", "values": [*self._format.missing, *self._sentinels], "as": ""},
+                {"op": "fill_missing", "values": self._fill, "times": self._gaps},
                 {"op": "last_rows", "count": self._window},
                 *log,
                 {"op": "standardize", "axis": "column", "mean": mean, "std": std},
