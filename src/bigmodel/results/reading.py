@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import json
 import math
-import operator
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -14,23 +13,15 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from bigmodel.durable import open_regular
 from bigmodel.errors import ConfigError
-from bigmodel.results.choices import choice
-from bigmodel.strange_yaml import refuse_strange
+from bigmodel.results.run_files import config_of, json_of, text_of
 from bigmodel.tasks.metric_spec import OF_THE_RUN, STANDARD, MetricSpec, from_summary
 from bigmodel.words import clip, first_line
 
 FINISHED = ("done", "early_stopped")
 STATES = (*FINISHED, "failed", "interrupted", "running", "pruned")
-_LARGEST = 16 << 20  # bytes of a JSON file, and of what is read of metrics.jsonl
 _LONGEST_LINE = 1 << 16
-_LARGEST_NUMBER = 1 << 64
-_OWN_FACTS = {"state", "age", "path", "step", "steps", "best", "seconds", "samples_per_s"}  # no keys of a config
 _OF_EVENTS = ("step", "epoch", "best", "seconds", "data_s", "step_s")  # no metrics
-_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @dataclass(frozen=True)
@@ -109,9 +100,9 @@ def read(path: Path, warnings: list[str]) -> Run:
 
 
 def _read(path: Path, warnings: list[str]) -> Run:
-    summary = _json(path / "summary.json", warnings)
-    environment = _json(path / "environment.json", warnings)
-    config = _config(path / "config.yaml", warnings)
+    summary = json_of(path / "summary.json", warnings)
+    environment = json_of(path / "environment.json", warnings)
+    config = config_of(path / "config.yaml", warnings)
     monitor = clip(_text_of(summary.get("monitor", config.get("monitor", ""))))
     state = clip(_text_of(summary.get("state", "interrupted")), 40)  # no summary and no holder: the process died
     if held(path):
@@ -145,7 +136,7 @@ def held(path: Path) -> bool:
 def course(path: Path) -> Iterator[dict[str, Any]]:
     """The events of `metrics.jsonl` that can be read, in order."""
     with suppress(OSError):
-        for line in _text(path / "metrics.jsonl", whole=False).splitlines():
+        for line in text_of(path / "metrics.jsonl", whole=False).splitlines():
             with suppress(ValueError, RecursionError):
                 event = json.loads(line) if len(line) < _LONGEST_LINE else None
                 if isinstance(event, dict) and isinstance(event.get("split"), str):
@@ -228,82 +219,3 @@ def _surroundings(environment: Mapping[str, Any]) -> dict[str, str]:
     facts |= {f"git.{key}": value for key, value in git.items()} if isinstance(git, Mapping) else {}
     facts |= {f"versions.{key}": value for key, value in versions.items()} if isinstance(versions, Mapping) else {}
     return {f"environment.{key}": value for key, value in facts.items() if isinstance(value, str)}
-
-
-def _config(file: Path, warnings: list[str]) -> dict[str, Any]:
-    try:
-        text = _text(file)
-        refuse_strange(file)
-        loaded = yaml.load(text, _Loader)
-    except ConfigError as error:
-        warnings += error.lines
-        return {}
-    except Exception as error:  # a tag whose value is not of its kind, as `!!bool abc`, raises anything
-        warnings.append(f"{file}: cannot be read: {first_line(error)}")
-        return {}
-    if not isinstance(loaded, dict):
-        warnings.append(f"{file}: is not a config: it holds no keys")
-        return {}
-    config, odd = {}, []
-    for key, value in _flat("", loaded):
-        config[clip(key)] = _tamed(value)
-        odd += [] if config[clip(key)] is value else [clip(key)]
-    for key in _OWN_FACTS & config.keys():  # a run's own facts are not what its config calls so
-        odd.append(key)
-        del config[key]
-    if odd:
-        named = ", ".join(odd[:3]) + (" ..." if len(odd) > 3 else "")
-        warnings.append(f"{file}: holds what is no value of a setting, and is shown as text or left out: {named}")
-    return config
-
-
-def _tamed(value: Any) -> Any:
-    """A value that can be shown and compared: texts, truth values, numbers of a bearable size, and lists of them."""
-    if value is None or isinstance(value, bool):
-        return value
-    if isinstance(value, int):
-        return value if abs(value) < _LARGEST_NUMBER else f"a number of {value.bit_length()} bits"
-    if isinstance(value, float):
-        return value
-    if isinstance(value, str):
-        return value if len(value) < _LONGEST_LINE and value.isprintable() else clip(value)
-    if isinstance(value, list):
-        tamed = [_tamed(item) for item in value]
-        return value if all(map(operator.is_, tamed, value)) else tamed
-    if isinstance(value, dict) and not value:
-        return value
-    return clip(repr(value)) if not isinstance(value, (set, bytes)) else type(value).__name__
-
-
-def _flat(path: str, node: Any) -> Iterator[tuple[str, Any]]:
-    """Dotted keys with their values; a node's own key stands for its target, as `model: cnn`."""
-    if not isinstance(node, Mapping) or not node:
-        yield path, node
-        return
-    for key, value in node.items():
-        if key == "_target_":
-            yield path, choice(path, node)
-        else:
-            yield from _flat(f"{path}.{key}" if path else str(key), value)
-
-
-def _json(file: Path, warnings: list[str]) -> dict[str, Any]:
-    try:
-        loaded = json.loads(_text(file))
-        if isinstance(loaded, dict):
-            return loaded
-        warnings.append(f"{file}: holds no keys")
-    except FileNotFoundError:
-        pass  # a run that has not got so far
-    except (OSError, ValueError, RecursionError) as error:
-        warnings.append(f"{file}: cannot be read: {first_line(error)}")
-    return {}
-
-
-def _text(file: Path, whole: bool = True) -> str:
-    """A regular file's text; OSError for anything else, ValueError for one that is too large, unless a part will do."""
-    with open_regular(file) as stream:
-        content = stream.read(_LARGEST + 1)
-    if whole and len(content) > _LARGEST:
-        raise ValueError(f"more than {_LARGEST} bytes are too many")
-    return content.decode("utf-8", "strict" if whole else "replace")
