@@ -169,6 +169,7 @@ def _listed(cli: Callable[..., Answer], words: Sequence[str], tmp_path: Path) ->
     return answer.out.splitlines()
 
 
+@pytest.mark.slow
 def test_an_experiment_chooses_its_sweep(cli: Callable[..., Answer], tmp_path: Path) -> None:
     pytest.importorskip("optuna")
     (tmp_path / "experiment").mkdir()

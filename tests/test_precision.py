@@ -235,6 +235,7 @@ def _bits(cwd: Path, words: Sequence[str]) -> object:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("starts", "words"),
     [

@@ -101,6 +101,7 @@ def test_a_dry_run_tells_what_would_be_found_and_makes_nothing(cli: Callable[...
     assert list(answer.cwd.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_each_job_of_a_sweep_finds_its_own(tmp_path: Path) -> None:
     code, said = swept(*TINY[:-1], "epochs=1", "optim.lr=auto", "optim=sgd,adam", cwd=tmp_path)
     assert code == 0, said
@@ -159,6 +160,7 @@ def test_nearly_the_best_at_a_lower_rate_is_chosen() -> None:
     assert choose({0.01: 1.0, 0.1: 1.0}, 2.0, 1.0) == 0.01
 
 
+@pytest.mark.slow
 def test_a_found_rate_learns_about_as_much_as_the_best_of_a_grid(cli: Callable[..., Answer], tmp_path: Path) -> None:
     """With AdamW, a tenth of the rate of the least loss would learn far less in the twenty steps of an epoch."""
     words = ("device=cpu", "model=mlp", "optim=adamw", "epochs=1", "evaluate_every=1epoch")

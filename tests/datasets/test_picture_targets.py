@@ -212,6 +212,7 @@ def test_the_task_brings_the_loss_and_the_kind_of_target(lists: Path) -> None:
     assert (refused.code, "column 'kind': 'a' is not a finite number" in refused.err) == (3, True), refused.err
 
 
+@pytest.mark.slow
 def test_weights_of_classes_are_written_down_and_evaluated_with(lists: Path) -> None:
     words = ("dataset.label_column=kind", "loss.weight=balanced", "sampler=balanced", "output_dir=weighed", "epochs=2")
     answer = call(*WORDS, *words, "dataset.augment.random_resized_crop=0.5", cwd=lists)

@@ -139,6 +139,7 @@ def test_frames_and_deep_colours_that_are_not_read_are_told(tmp_path: Path) -> N
     assert any("6 pictures have several frames, of which the first is read" in note for note in data.notes)
 
 
+@pytest.mark.slow
 def test_prediction_reads_as_the_run_was_trained(tmp_path: Path) -> None:
     folder(tmp_path / "data", "png", saved(np.uint16, 4095))
     words = ("dataset=image_folder", "dataset.root=data", "dataset.input_shape=[1,16,16]", "dataset.mean=[0.5]")

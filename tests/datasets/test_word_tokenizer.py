@@ -66,6 +66,7 @@ def test_characters_that_training_did_not_have_are_one_token() -> None:
         Words(["a", "a"], 2)
 
 
+@pytest.mark.slow
 def test_chinese_poems_need_no_spaces(tmp_path: Path) -> None:
     """Whether there are blanks between the characters is nothing that a model can see."""
     folder = os.environ.get("BIGMODEL_DATA_DIR")

@@ -92,6 +92,7 @@ def _many_tensors(run: Path) -> None:
     reseal(run)
 
 
+@pytest.mark.slow
 def test_a_file_of_200_000_tensors_is_passed_over(tiny_run: Answer, tmp_path: Path) -> None:
     shutil.copytree(tiny_run.run, tmp_path / "run")
     _many_tensors(tmp_path / "run")

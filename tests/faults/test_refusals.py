@@ -103,6 +103,7 @@ def test_a_removal_that_is_refused_is_put_off(tmp_path: Path, monkeypatch: pytes
     assert not list(root.glob(".tmp-*"))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 @pytest.mark.parametrize("buffered", [True, False])
 def test_a_full_standard_output_is_told_by_every_command(tiny_run: Answer, tmp_path: Path, *, buffered: bool) -> None:

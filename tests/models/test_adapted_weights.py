@@ -111,6 +111,7 @@ def test_without_epochs_missing_tensors_are_refused_unless_asked_for(tmp_path: P
     assert call(*TINY, "init.from=headless.safetensors", "epochs=1", cwd=tmp_path).code == 0
 
 
+@pytest.mark.slow
 def test_real_weights_of_colours_see_grey_pictures(tmp_path: Path) -> None:
     data = os.environ.get("BIGMODEL_DATA_DIR", "")
     file = Path(data) / "shared" / "weights" / "resnet20-12fca82f.th"
