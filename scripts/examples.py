@@ -53,7 +53,7 @@ def words(name: str, tree: Mapping[str, Any]) -> list[str]:
     start = tree["init"]["from"]
     if start is not None and not (ROOT / start).exists():
         raise Failed(DataError.exit_code, f"there is no {start}")
-    short = {"epochs": min(tree["epochs"], 1), "batch_size": min(tree["batch_size"], BATCH)}
+    short = {"epochs": min(tree["epochs"], 1), "batch_size": min(tree["batch_size"] or BATCH, BATCH)}
     if "download" in tree["dataset"]:
         short["dataset.download"] = "false"
     return [f"experiment={name}", *QUICK, *(f"{key}={value}" for key, value in short.items())]

@@ -71,10 +71,13 @@ def _same_and_plain(run: Path, unbroken: Path) -> None:
             assert all(letter.isprintable() or letter == "\n" for letter in text), path
 
 
+_ELSEWHERE = {name: value for name, value in os.environ.items() if name != "BIGMODEL_DATA_DIR"}  # as `launch` has it
+
+
 def _python(*words: str, cwd: Path, shell: str = "", **environment: str) -> subprocess.CompletedProcess[bytes]:
     """A Python started anew; what follows in the shell's grammar is done to its streams."""
     command = ["bash", "-c", f'exec "$@" {shell}', "bash", sys.executable, "-m", "bigmodel", "train", *words]
-    return subprocess.run(command, cwd=cwd, env=os.environ | environment, capture_output=True, timeout=60)
+    return subprocess.run(command, cwd=cwd, env=_ELSEWHERE | environment, capture_output=True, timeout=60)
 
 
 STREAMS = (">&-", "2>&-", "<&-", ">&- 2>&-", "<&- >&- 2>&-", ">/dev/full", ">/dev/full 2>/dev/full")
