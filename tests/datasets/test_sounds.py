@@ -1,3 +1,5 @@
+from importlib.util import find_spec
+
 """Wav files of every width, their spectrograms, random changes of these, and the data sets made of them."""
 
 import math
@@ -64,7 +66,10 @@ def test_a_damaged_file_is_named(tmp_path, damage):
     content = {"empty": b"", "text": b"hello, world", "cut": good[:900], "silent": good}
     content |= {"float": good[:20] + b"\x03" + good[21:], "slow": good[:24] + bytes(4) + good[28:]}
     path.unlink() if damage == "gone" else path.write_bytes(content[damage])
-    with pytest.raises(DataError, match=r"word\.wav: not a readable wav file \(.+\); mend or remove it"):
+    said = r"not a readable wav file \(.+\); mend or remove it"
+    if damage == "text" and find_spec("soundfile") is None:  # which might know what it is
+        said = "this kind of file needs soundfile"
+    with pytest.raises(DataError, match=rf"word\.wav: {said}"):
         read_wav(path, 8000)
 
 
