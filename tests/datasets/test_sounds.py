@@ -1,9 +1,8 @@
-from importlib.util import find_spec
-
 """Wav files of every width, their spectrograms, random changes of these, and the data sets made of them."""
 
 import math
 import wave
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
