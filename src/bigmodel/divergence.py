@@ -22,7 +22,7 @@ _NAMED = 5  # samples of a batch that are told when it diverges
 
 @dataclass(frozen=True)
 class Update:
-    """What is to be told of a step: its number, rate and samples, and its loss and gradient norm as one tensor (2,)."""
+    """Record of one step: its number, rate and samples, and its loss and gradient norm as one tensor (2,)."""
 
     step: int
     lr: float

@@ -75,7 +75,7 @@ def test_unknown_labels_are_nan_and_a_class_is_a_number(tmp_path: Path) -> None:
         ("CCx,1,0,1", "number", "chains.csv:3: column 'smiles': 'CCx' is no SMILES string: see 'x', character 3"),
         (",1,0,1", "number", "chains.csv:3: column 'smiles': empty"),
         ("CC,long,0,1", "number", "chains.csv:3: column 'length': 'long' is not a number"),
-        ("CC,,0,1", "number", "chains.csv:3: column 'length': missing"),
+        ("CC,,0,1", "number", "chains.csv:3: column 'length': the target is missing"),
         ("CC,0.5,0,1", "labels", "chains.csv:3: column 'length': '0.5' is neither 0 nor 1"),
     ],
 )

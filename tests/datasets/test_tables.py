@@ -73,8 +73,8 @@ def test_bad_rows_are_named_by_file_line_and_column(tmp_path: Path) -> None:
         f"{file}:6: column 'age': 'old' is not a number",
         f"{file}:7: column 'pay': not there: the row ends after 2",
         f"{file}:8: has 4 fields, for 3 columns",
-        f"{file}:9: column 'pay': missing, and it is what is to be told; '?' stands for none by dataset.missing: "
-        "take it out if it is a class; dataset.broken=skip leaves such rows out",
+        f"{file}:9: column 'pay': the target is missing; '?' stands for none by dataset.missing: "
+        "take it out of there if it is a class; dataset.broken=skip leaves such rows out",
     ]
 
 

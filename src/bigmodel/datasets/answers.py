@@ -1,4 +1,4 @@
-"""What is to be told of rows of a table, which of them are held out, and whether the config claims what they have."""
+"""Encode the targets of table rows, split the rows, and check the config's claims against the data."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ from bigmodel.errors import ConfigError
 
 
 class Answer:
-    """What is to be told, of training rows: the classes, or a number's mean and deviation."""
+    """Encoder of one target column: class indices (N,) int64, or standardized values (N, 1) float32.
+
+    Classes, mean and deviation are those of the training rows.
+    """
 
     def __init__(self, rows: Sequence[Row], column: str, kind: str) -> None:
         self.column, self.classes = column, sorted_labels(row.text(column) for row in rows) if kind == "class" else []
@@ -41,10 +44,10 @@ class Answer:
 
 
 class Labels:
-    """What is to be told: yes or no to each of these columns, or nothing where that is not known.
+    """Encoder of several yes-or-no columns: float32 (N, K), 1 or 0, NaN where the label is missing.
 
     Raises:
-        DataError: of a column no training row tells anything.
+        DataError: a column has no value in any training row.
     """
 
     def __init__(self, rows: Sequence[Row], columns: Sequence[str]) -> None:

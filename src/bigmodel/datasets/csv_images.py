@@ -1,4 +1,4 @@
-"""Pictures listed in a CSV file: a row a sample, with the picture's path, what is to be told of it and its split."""
+"""Pictures listed in a CSV file: each row has the path of a picture, its target, and its split."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def csv_images(
     """Images of `input_shape`, in grey (1) or RGB (3). Paths are relative to `root`, or else to the CSV's folder.
 
     Without `split_column` every row is for training; without val rows, `val_fraction` of the training rows is held out.
-    What is to be told is a class, a number, or several labels: columns of 1, 0 or nothing, or names in one cell between
+    The target is a class, a number, or several labels: columns of 1, 0 or nothing, or names in one cell between
     which `label_separator` stands. Classes and names are the sorted ones of the training rows, sorted as numbers if all
     are whole numbers. "auto" is a class, unless the values look measured. `value_range`, if not "auto", and
     `background` are those of `PixelRules`. `broken` is about pictures that are not there or cannot be read.
@@ -166,7 +166,7 @@ def _has(rows: Sequence[_Row], split: str) -> bool:
 
 
 def _target(columns: Sequence[str], training: Sequence[_Row], target_is: str, separator: str | None) -> Target | None:
-    """What is to be told, as the training rows have it; None for a class."""
+    """Fit the target encoder to the training rows; None for a class."""
     if target_is == "number":
         return Number.learned(columns[0], [row.cells[0] for row in training])
     if target_is != "labels":

@@ -1,4 +1,4 @@
-"""Molecules as SMILES strings, with a class, a number or labels to be told of each, or alone, to guess tokens of."""
+"""Molecules as SMILES strings: with a class, a number or labels as targets, or alone, for masked tokens."""
 
 from __future__ import annotations
 
@@ -195,7 +195,7 @@ def _check(row: Row, smiles: str, targets: Sequence[str], target_is: str | None)
         raise row.wrong(smiles, str(error)) from None
     for target in targets:
         if target_is != "labels" and not row.text(target):
-            raise row.wrong(target, "missing, and it is what is to be told")
+            raise row.wrong(target, "the target is missing; fill it or remove the row")
         value = row.number(target) if target_is != "class" else 0.0
         if target_is == "labels" and value not in (0.0, 1.0) and row.text(target):
             raise row.wrong(target, f"'{row.text(target)}' is neither 0 nor 1")

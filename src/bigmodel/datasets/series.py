@@ -53,7 +53,7 @@ def series(
     date and time. Values in `missing` or equal to one of the numbers in `sentinels` are missing: `fill` refuses them,
     fills them along a line or with the value before, or skips windows that hold one. Where time is passed over, `gaps`
     lets windows cross it, skips those that would, or fills in the steps. `split` are the rows for training,
-    validation and testing, or shares of all rows where they sum up to no more than 1. What is to be told lies within
+    validation and testing, or shares of all rows where they sum up to no more than 1. Forecast targets lie within
     its own split; what precedes it may reach back into the split before. `log` takes the logarithm of each value first.
     `mean` and `std` are learned on the training rows unless they are given.
 
@@ -93,7 +93,7 @@ def series(
         "gaps": gaps,
     }
     splits: dict[str, tuple[Samples, Samples]] = {}
-    begins = 0  # the first step that is to be told
+    begins = 0  # the first step that is a target
     for name, count in zip(("train", "val", "test"), counts, strict=True):
         first = max(begins, window)
         number = begins + count - first - horizon + 1

@@ -1,4 +1,4 @@
-"""Rows of a table, each with one column to be told from the others: a class, or a number."""
+"""Rows of a table, of which one column, a class or a number, is predicted from the others."""
 
 from __future__ import annotations
 

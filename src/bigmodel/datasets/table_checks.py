@@ -57,8 +57,8 @@ def _target_problems(table: Table, target: str, target_is: str) -> dict[int, str
         empty = [row for row, text in enumerate(texts) if not text]
     for row in empty:
         written = table.written(row, target)
-        hint = f"; '{written}' stands for none by dataset.missing: take it out if it is a class" if written else ""
-        problems[row] = f"missing, and it is what is to be told{hint}"
+        way_out = f"'{written}' stands for none by dataset.missing: take it out of there if it is a class"
+        problems[row] = f"the target is missing; {way_out if written else 'fill it or remove the row'}"
     return problems
 
 

@@ -1,4 +1,4 @@
-"""Picture files, and what is told of them in numbers: one in its own units, or the probability of each label."""
+"""Pictures whose prediction is a number in its own units, or the probability of each of several labels."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from bigmodel.predicting.columns import columns
 from bigmodel.predicting.images import Images
-from bigmodel.predicting.steps import Step, number_steps
+from bigmodel.predicting.steps import Step, label_steps, number_steps
+from bigmodel.predicting.values import label_probabilities, label_table, value_table, values
 from bigmodel.ranges import Positive, PositiveInt
 
 __all__ = ["ImageLabels", "ImageNumber"]
 
 
 class ImageNumber(Images):
-    """The `Kind` of models that tell a number, standardised, of a picture.
+    """The `Kind` of models that predict a standardized number for a picture.
 
     Raises:
         ValueError: as `Images`.
@@ -41,15 +41,14 @@ class ImageNumber(Images):
         return {**super().steps(), "postprocess": said}
 
     def answers(self, model: nn.Module, inputs: Tensor, top: int | None = None, **_: Any) -> list[dict[str, Any]]:
-        values_N = model(inputs)[:, 0].double().cpu() * self._target_std + self._target_mean
-        return [{"value": value} for value in values_N.tolist()]
+        return values(model(inputs), self._target_mean, self._target_std)
 
     def table(self, sources: Sequence[str], answered: Iterable[tuple[str, Mapping[str, Any]]]) -> Iterator[str]:
-        return columns("file", sources, self._classes, ((source, [answer["value"]]) for source, answer in answered))
+        return value_table("file", sources, self._classes[0], answered)
 
 
 class ImageLabels(Images):
-    """The `Kind` of models that tell of a picture how likely each label is.
+    """The `Kind` of models that predict the probability of each label for a picture.
 
     Raises:
         ValueError: as `Images`; the labels are its classes.
@@ -67,13 +66,10 @@ class ImageLabels(Images):
         super().__init__(labels, input_shape, mean, std, value_range, background)
 
     def steps(self) -> Mapping[str, Sequence[Step]]:
-        said: list[Step] = [{"op": "sigmoid"}, {"op": "name_columns", "axis": 1, "names": list(self._classes)}]
-        return {**super().steps(), "postprocess": said}
+        return {**super().steps(), "postprocess": label_steps(self._classes)}
 
     def answers(self, model: nn.Module, inputs: Tensor, top: int | None = None, **_: Any) -> list[dict[str, Any]]:
-        rows = model(inputs).float().sigmoid().tolist()
-        return [{"labels": dict(zip(self._classes, row, strict=True))} for row in rows]
+        return label_probabilities(model(inputs), self._classes)
 
     def table(self, sources: Sequence[str], answered: Iterable[tuple[str, Mapping[str, Any]]]) -> Iterator[str]:
-        told = ((source, [*answer["labels"].values()]) for source, answer in answered)
-        return columns("file", sources, self._classes, told)
+        return label_table("file", sources, self._classes, answered)

@@ -21,6 +21,11 @@ def number_steps(names: Sequence[str], mean: Sequence[float], std: Sequence[floa
     return [{"op": "unstandardize", "axis": 1, "columns": list(names), "mean": list(mean), "std": list(std)}]
 
 
+def label_steps(labels: Sequence[str]) -> list[Step]:
+    """From logits (N, K) to the probability of each label."""
+    return [{"op": "sigmoid"}, {"op": "name_columns", "axis": 1, "names": list(labels)}]
+
+
 def token_steps(tokenizer: Mapping[str, Any], context: int | None, *, strip: bool) -> list[Step]:
     """From a text to int64 (N, T). `context`: tokens after so many are cut off; None: longer texts are refused."""
     steps: list[Step] = [{"op": "strip", "characters": None}] if strip else []

@@ -14,9 +14,9 @@ from bigmodel.datasets.encoding import Encoding
 from bigmodel.datasets.moments import DATE_PARTS
 from bigmodel.errors import DataError
 from bigmodel.predicting import ranking
-from bigmodel.predicting.columns import columns
 from bigmodel.predicting.files import files
 from bigmodel.predicting.steps import Step, class_steps, number_steps
+from bigmodel.predicting.values import value_table, values
 from bigmodel.ranges import Positive
 
 __all__ = ["Tables"]
@@ -93,14 +93,13 @@ class Tables:
         outputs = model(inputs)
         if self._classes is not None:
             return ranking.ranked(outputs, self._classes, top)
-        values_N = outputs[:, 0].double().cpu() * self._std + self._mean
-        return [{"value": value} for value in values_N.tolist()]
+        return values(outputs, self._mean, self._std)
 
     def table(self, sources: Sequence[str], answered: Iterable[tuple[str, Mapping[str, Any]]]) -> Iterator[str]:
         if self._classes is not None:
             yield from ranking.table("row", sources, self._classes, answered)
             return
-        yield from columns("row", sources, [self._target], ((source, [answer["value"]]) for source, answer in answered))
+        yield from value_table("row", sources, self._target, answered)
 
     def steps(self) -> Mapping[str, Sequence[Step]]:
         coded, form = self._encoding, self._format

@@ -1,4 +1,4 @@
-"""Texts, and what is told of them in numbers: one in its own units, or the probability of each of several labels."""
+"""Texts whose prediction is a number in its own units, or the probability of each of several labels."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from bigmodel.predicting.columns import columns
 from bigmodel.predicting.sentences import Sentences
-from bigmodel.predicting.steps import Step, number_steps
+from bigmodel.predicting.steps import Step, label_steps, number_steps
+from bigmodel.predicting.values import label_probabilities, label_table, value_table, values
 from bigmodel.ranges import Positive, PositiveInt
 
 __all__ = ["TextLabels", "TextNumber"]
 
 
 class TextNumber(Sentences):
-    """The `Kind` of models that tell a number, standardised, of a text; `input` is as for `Sentences`.
+    """The `Kind` of models that predict a standardized number for a text; `input` is as for `Sentences`.
 
     Raises:
         ValueError: as `Sentences`.
@@ -40,15 +40,14 @@ class TextNumber(Sentences):
         return {**super().steps(), "postprocess": number_steps(self._classes, [self._mean], [self._std])}
 
     def answers(self, model: nn.Module, inputs: Tensor, top: int | None = None, **_: Any) -> list[dict[str, Any]]:
-        values_N = model(inputs)[:, 0].double().cpu() * self._std + self._mean
-        return [{"value": value} for value in values_N.tolist()]
+        return values(model(inputs), self._mean, self._std)
 
     def table(self, sources: Sequence[str], answered: Iterable[tuple[str, Mapping[str, Any]]]) -> Iterator[str]:
-        return columns("text", sources, self._classes, ((source, [answer["value"]]) for source, answer in answered))
+        return value_table("text", sources, self._classes[0], answered)
 
 
 class TextLabels(Sentences):
-    """The `Kind` of models that tell of a text how likely each label is; `input` is as for `Sentences`.
+    """The `Kind` of models that predict the probability of each label for a text; `input` is as for `Sentences`.
 
     Raises:
         ValueError: as `Sentences`; the labels are its classes.
@@ -66,13 +65,10 @@ class TextLabels(Sentences):
         super().__init__(labels, tokenizer, context, text_column, separator=separator, encoding=encoding)
 
     def steps(self) -> Mapping[str, Sequence[Step]]:
-        said: list[Step] = [{"op": "sigmoid"}, {"op": "name_columns", "axis": 1, "names": list(self._classes)}]
-        return {**super().steps(), "postprocess": said}
+        return {**super().steps(), "postprocess": label_steps(self._classes)}
 
     def answers(self, model: nn.Module, inputs: Tensor, top: int | None = None, **_: Any) -> list[dict[str, Any]]:
-        rows = model(inputs).float().sigmoid().tolist()
-        return [{"labels": dict(zip(self._classes, row, strict=True))} for row in rows]
+        return label_probabilities(model(inputs), self._classes)
 
     def table(self, sources: Sequence[str], answered: Iterable[tuple[str, Mapping[str, Any]]]) -> Iterator[str]:
-        told = ((source, [*answer["labels"].values()]) for source, answer in answered)
-        return columns("text", sources, self._classes, told)
+        return label_table("text", sources, self._classes, answered)

@@ -82,7 +82,7 @@ class Search:
         return range(number * self._plan.width, (number + 1) * self._plan.width)
 
     def remarks(self) -> list[str]:
-        """What is to be told of the trials that were asked for since the last call."""
+        """Return the remarks on trials that were asked for since the last call, and forget them."""
         told, self._remarks = self._remarks, []
         return told
 
