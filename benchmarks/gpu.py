@@ -26,19 +26,19 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from bigmodel.compose import Source, compose
-from bigmodel.conf_directory import conf_directory
-from bigmodel.cost import cost
-from bigmodel.device import Device
+from bigmodel.config.composition import Source, compose
+from bigmodel.config.location import conf_directory
 from bigmodel.interfaces import Batch
-from bigmodel.job import Job
-from bigmodel.losses import CrossEntropy
 from bigmodel.models.resnet import ResNet
 from bigmodel.models.vit import ViT
+from bigmodel.optim.schedules import Constant
 from bigmodel.optim.sgd import sgd
-from bigmodel.peak import measured_peak
-from bigmodel.schedules import Constant
+from bigmodel.runtime.device import Device
 from bigmodel.tasks.classification import Classification
+from bigmodel.tasks.losses import CrossEntropy
+from bigmodel.training.state import Job
+from bigmodel.training.tuning.cost import cost
+from bigmodel.training.tuning.peak_flops import measured_peak
 
 ACCURACY = 0.94
 FASTEST = ("device=cuda", "device.precision=bf16", "device.compile=graphs")
@@ -48,7 +48,7 @@ CUT = ("device=cpu", "limit_batches=2", "epochs=1", "batch_size=50", "model.widt
 def one_run(seed: int, folder: Path, more: list[str]) -> tuple[float, float, float]:
     """Test accuracy, seconds of training by the log, and seconds of the whole command."""
     from bigmodel.commands.train import run
-    from bigmodel.signals import Stop
+    from bigmodel.runtime.signals import Stop
 
     source = Source((conf_directory(),), "train")
     words = ["experiment=cifar10_94", f"seed={seed}", f"output_dir={folder}", "listeners=[]", *more]

@@ -22,11 +22,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from bigmodel.augment import Augment
-from bigmodel.datasets.images import Arrays, ImageDataset
-from bigmodel.datasets.pipeline import ImageData
-from bigmodel.device import Device
+from bigmodel.datasets.images.augment import Augment
+from bigmodel.datasets.images.dataset import Arrays, ImageDataset
+from bigmodel.datasets.images.loader import ImageData
 from bigmodel.interfaces import Reading
+from bigmodel.runtime.device import Device
 
 BATCH = 512
 IMAGES = 50_000

@@ -22,19 +22,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bigmodel.augment import Augment
-from bigmodel.datasets.images import Arrays, ImageDataset
-from bigmodel.datasets.pipeline import ImageData
-from bigmodel.device import Device
+from bigmodel.datasets.images.augment import Augment
+from bigmodel.datasets.images.dataset import Arrays, ImageDataset
+from bigmodel.datasets.images.loader import ImageData
 from bigmodel.interfaces import Reading
-from bigmodel.job import Job
-from bigmodel.loop import Plan, train
-from bigmodel.losses import CrossEntropy
 from bigmodel.models.cnn import CNN
 from bigmodel.models.resnet import ResNet
+from bigmodel.optim.schedules import Constant
 from bigmodel.optim.sgd import sgd
-from bigmodel.schedules import Constant
+from bigmodel.runtime.device import Device
 from bigmodel.tasks.classification import Classification
+from bigmodel.tasks.losses import CrossEntropy
+from bigmodel.training.loop import Plan, train
+from bigmodel.training.state import Job
 
 BATCH = 128
 BAR = 0.97

@@ -22,16 +22,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bigmodel.datasets.text import TextData, text
-from bigmodel.device import Device
+from bigmodel.datasets.text.continuous import TextData, text
 from bigmodel.interfaces import Reading
-from bigmodel.job import Job
-from bigmodel.loop import Plan, train
 from bigmodel.models.gpt import GPT
 from bigmodel.models.transformer import Layout
 from bigmodel.optim.adam import adamw
-from bigmodel.schedules import Cosine
+from bigmodel.optim.schedules import Cosine
+from bigmodel.runtime.device import Device
 from bigmodel.tasks.language_modelling import LanguageModelling
+from bigmodel.training.loop import Plan, train
+from bigmodel.training.state import Job
 
 LAYERS, HEADS, WIDTH, CONTEXT, BATCH, TOKENS = 4, 4, 128, 64, 12, 65
 LAYOUTS: tuple[Layout, ...] = ("nanogpt", "gpt2", "llama")

@@ -20,9 +20,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from bigmodel.config import from_yaml
-from bigmodel.device import Device
-from bigmodel.peak import measured_peak
+from bigmodel.config.config import from_yaml
+from bigmodel.runtime.device import Device
+from bigmodel.training.tuning.peak_flops import measured_peak
 
 MINUTES, SHARE = 13, 0.85
 UNITS = {"MFLOP": 1e6, "GFLOP": 1e9, "TFLOP": 1e12, "PFLOP": 1e15}

@@ -18,11 +18,11 @@ from time import perf_counter
 import torch
 from loop_overhead import NEVER, NoCheckpoints, job_of, random_data
 
-from bigmodel.device import Device
 from bigmodel.events import Saved
-from bigmodel.loop import Plan, train
 from bigmodel.models.resnet import ResNet
-from bigmodel.saves import Saves
+from bigmodel.runtime.device import Device
+from bigmodel.training.loop import Plan, train
+from bigmodel.training.saver import Saves
 
 BAR = 0.97
 STEPS, EVERY = 100, 50

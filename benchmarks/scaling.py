@@ -18,11 +18,11 @@ import torch
 from loop_overhead import NEVER, NoCheckpoints, job_of, random_data
 from torch import nn
 
-from bigmodel.datasets.pipeline import ImageData
-from bigmodel.device import Device
-from bigmodel.loop import Plan, train
+from bigmodel.datasets.images.loader import ImageData
 from bigmodel.models.cnn import CNN
 from bigmodel.models.resnet import CIFARResNet, ResNet
+from bigmodel.runtime.device import Device
+from bigmodel.training.loop import Plan, train
 
 LINEAR, FLAT = 0.05, 0.02
 SMALL = (1, 28, 28)

@@ -25,10 +25,10 @@ from typing import Any
 
 from PIL import Image
 
-from bigmodel.compose import Source, compose
-from bigmodel.conf_directory import conf_directory
+from bigmodel.config.composition import Source, compose
+from bigmodel.config.location import conf_directory
 from bigmodel.errors import ConfigError, DataError
-from bigmodel.words import clip
+from bigmodel.formatting import clip
 
 ROOT = Path(__file__).resolve().parents[1]
 EXPERIMENTS = sorted(path.stem for path in (conf_directory() / "experiment").glob("*.yaml"))

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bigmodel import checkpoint
+from bigmodel.runs import checkpoint
 from forks import _server
 
 FAIL_POINTS = ((os, "fsync"), (os, "rename"), (os, "mkdir"), (os, "unlink"), (os, "rmdir"), (checkpoint, "save_file"))

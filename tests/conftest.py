@@ -64,7 +64,7 @@ def _process_state() -> Iterator[None]:
     """Leave signals, environment, argv, import path, directory, logging and torch as they were."""
     import torch
 
-    from bigmodel.light_torch import deterministic_algorithms
+    from bigmodel.runtime.lazy_compiler import deterministic_algorithms
 
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
     handlers = {number: signal.getsignal(number) for number in numbers}

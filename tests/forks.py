@@ -21,7 +21,12 @@ _server = multiprocessing.get_context("forkserver")
 _server.set_forkserver_preload(
     [
         *("torch", "numpy", "optuna"),
-        *("bigmodel.cli", "bigmodel.resume", "bigmodel.sweep.by_hydra", "bigmodel.sweep.worker"),
+        *(
+            "bigmodel.cli",
+            "bigmodel.commands.resume",
+            "bigmodel.sweeps.by_hydra",
+            "bigmodel.sweeps.engines.job_process",
+        ),
     ]
 )
 _OWN = ("BIGMODEL_DATA_DIR", "BIGMODEL_TRACEBACK", "BIGMODEL_SWEEP", "HYDRA_FULL_ERROR")

@@ -28,7 +28,7 @@ def made_run(
     tree = {
         "model": {"_target_": TARGETS[model], **MODELS[model]},
         "optim": {"_target_": "bigmodel.optim.sgd.sgd", "lr": lr},
-        "dataset": {"_target_": "bigmodel.datasets.digits.digits", "num_classes": 10},
+        "dataset": {"_target_": "bigmodel.datasets.images.digits.digits", "num_classes": 10},
         "seed": seed,
         "monitor": "val/accuracy",
         "output_dir": str(path.parent),

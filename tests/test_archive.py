@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from bigmodel import archive as module
-from bigmodel.archive import extract, opened, plain_size
+from bigmodel.datasets.files import archive as module
+from bigmodel.datasets.files.archive import extract, opened, plain_size
 from bigmodel.errors import DataError, StorageError
 
 

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from bigmodel import augmentations
-from bigmodel.augment import Augment
+from bigmodel.datasets.images import augmentations
+from bigmodel.datasets.images.augment import Augment
 
 ALL = Augment("alternating", 2, "reflect", colour=0.7, cutout=3, mixup=0.4, cutmix=1.0)
 EACH: dict[str, Augment] = {

@@ -16,15 +16,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from bigmodel import ranges
+from bigmodel import constraints as ranges
+from bigmodel.config.instantiate import build, check
+from bigmodel.config.signatures import locate, signature
 from bigmodel.errors import ConfigError
-from bigmodel.signatures import locate, signature
-from bigmodel.targets import build, check
 
 SHAPE = (1, 8, 8)
 FIXED: dict[str, Any] = {"input_shape": SHAPE, "num_classes": 3, "val_fraction": 0.1}
-AUGMENT = {"_target_": "bigmodel.augment.Augment"}
-LOSS = {"_target_": "bigmodel.losses.CrossEntropy"}
+AUGMENT = {"_target_": "bigmodel.datasets.images.augment.Augment"}
+LOSS = {"_target_": "bigmodel.tasks.losses.CrossEntropy"}
 NESTED: dict[str, dict[str, Any]] = {"loss": LOSS, "augment": AUGMENT}
 
 # group, target; further keywords that the command gives
@@ -33,13 +33,16 @@ LEAVES: list[tuple[str, str]] = [
     ("optim", "bigmodel.optim.adam.adam"),
     ("optim", "bigmodel.optim.adam.adamw"),
     ("optim", "bigmodel.optim.muon.muon"),
-    *(("schedule", f"bigmodel.schedules.{name}") for name in ("Constant", "Linear", "Cosine", "OneCycle", "Step")),
-    ("loss", "bigmodel.losses.CrossEntropy"),
-    ("loss", "bigmodel.losses.MeanSquaredError"),
+    *(
+        ("schedule", f"bigmodel.optim.schedules.{name}")
+        for name in ("Constant", "Linear", "Cosine", "OneCycle", "Step")
+    ),
+    ("loss", "bigmodel.tasks.losses.CrossEntropy"),
+    ("loss", "bigmodel.tasks.losses.MeanSquaredError"),
     ("task", "bigmodel.tasks.classification.Classification"),
-    ("dataset", "bigmodel.augment.Augment"),
-    ("dataset", "bigmodel.datasets.digits.digits"),
-    ("device", "bigmodel.device.Device"),
+    ("dataset", "bigmodel.datasets.images.augment.Augment"),
+    ("dataset", "bigmodel.datasets.images.digits.digits"),
+    ("device", "bigmodel.runtime.device.Device"),
     ("model", "bigmodel.models.mlp.MLP"),
     ("model", "bigmodel.models.cnn.CNN"),
     ("model", "bigmodel.models.resnet.ResNet"),
@@ -48,8 +51,8 @@ LEAVES: list[tuple[str, str]] = [
 DOCUMENTED = {
     "bigmodel.optim.sgd.sgd": "Nesterov",
     "bigmodel.tasks.classification.Classification": "num_classes",
-    "bigmodel.datasets.digits.digits": "dataset",
-    "bigmodel.device.Device": "device",
+    "bigmodel.datasets.images.digits.digits": "dataset",
+    "bigmodel.runtime.device.Device": "device",
 }
 
 numbers = [-math.inf, -1, -1e-9, -0.0, 0, 1e-300, 1e-9, 0.5, 1 - 2**-53, 1, 1 + 2**-52, 2, 1e308, math.inf, math.nan]
@@ -165,14 +168,14 @@ def test_building_holds_the_true_module(name: str) -> None:
     ("path", "target"),
     [
         ("model.hidden", "bigmodel.listeners.csv_file.CsvFile"),
-        ("model.hidden", "bigmodel.datasets.image_folder.image_folder"),
+        ("model.hidden", "bigmodel.datasets.images.image_folder.image_folder"),
         ("dataset.augment", "bigmodel.models.mlp.MLP"),
         ("task.loss", "bigmodel.optim.sgd.sgd"),
     ],
 )
 def test_a_node_inside_another_is_of_its_own_kind(path: str, target: str) -> None:
     group, key = path.split(".")
-    outer = {"model": "bigmodel.models.mlp.MLP", "dataset": "bigmodel.datasets.digits.digits"}
+    outer = {"model": "bigmodel.models.mlp.MLP", "dataset": "bigmodel.datasets.images.digits.digits"}
     node = {"_target_": outer.get(group, "bigmodel.tasks.classification.Classification"), key: {"_target_": target}}
     assert any(
         line.startswith(f"{path}._target_: '{target}' is not") for line in check({group: node}, f"{__name__}._Root")

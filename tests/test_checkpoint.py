@@ -15,8 +15,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from bigmodel import checkpoint
 from bigmodel.errors import StorageError
+from bigmodel.runs import checkpoint
 
 STATE = {"step": 3, "best": {"value": 0.1 + 0.2, "step": 2}, "tally": None}
 

@@ -20,9 +20,9 @@ import pytest
 import torch
 from PIL import Image
 
-from bigmodel import checkpoint
-from bigmodel.conf_directory import conf_directory
-from bigmodel.datasets.wav import write_wav
+from bigmodel.config.location import conf_directory
+from bigmodel.datasets.audio.wav import write_wav
+from bigmodel.runs import checkpoint
 from conftest import Answer, call, fingerprint, records
 
 

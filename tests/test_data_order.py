@@ -9,9 +9,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bigmodel.augment import Augment
-from bigmodel.datasets.images import Arrays, ImageDataset
-from bigmodel.datasets.pipeline import ImageData
+from bigmodel.datasets.images.augment import Augment
+from bigmodel.datasets.images.dataset import Arrays, ImageDataset
+from bigmodel.datasets.images.loader import ImageData
 from bigmodel.interfaces import Batch, Reading
 
 CPU = torch.device("cpu")

@@ -11,9 +11,9 @@ import pytest
 import torch
 from PIL import Image
 
-from bigmodel.conf_directory import conf_directory
-from bigmodel.device import Device
+from bigmodel.config.location import conf_directory
 from bigmodel.errors import ConfigError
+from bigmodel.runtime.device import Device
 from conftest import Answer, call, fingerprint, is_quiet, only_run, records
 from datasets.test_cifar import binary10
 from datasets.test_cifar import records as cifar_records

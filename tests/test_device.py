@@ -9,8 +9,8 @@ from multiprocessing import get_context
 import pytest
 import torch
 
-from bigmodel.device import Device, idlest
 from bigmodel.errors import ConfigError
+from bigmodel.runtime.device import Device, idlest
 
 SMI = """\
 0, GPU-aaaa, 8000, 90

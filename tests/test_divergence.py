@@ -9,18 +9,18 @@ import torch
 from torch import Tensor
 from torch.autograd.profiler import profile
 
-from bigmodel.device import Device
 from bigmodel.errors import DivergedError
 from bigmodel.interfaces import Batch
-from bigmodel.job import Job
-from bigmodel.losses import CrossEntropy
 from bigmodel.models.resnet import ResNet
 from bigmodel.optim.adam import adam, adamw
 from bigmodel.optim.muon import muon
 from bigmodel.optim.muon_sgd import muon_sgd
+from bigmodel.optim.schedules import Linear
 from bigmodel.optim.sgd import sgd
-from bigmodel.schedules import Linear
+from bigmodel.runtime.device import Device
 from bigmodel.tasks.classification import Classification
+from bigmodel.tasks.losses import CrossEntropy
+from bigmodel.training.state import Job
 
 OPTIMIZERS = {
     "sgd": lambda model: sgd(model),

@@ -10,8 +10,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from bigmodel import download
-from bigmodel.download import fetch, mirrored, obtain, percentage
+from bigmodel.datasets.files import download
+from bigmodel.datasets.files.download import fetch, mirrored, obtain, percentage
 from bigmodel.errors import ConfigError, DataError, StorageError
 
 CONTENT = bytes(range(256)) * 12_000  # 3 MB

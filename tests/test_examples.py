@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from bigmodel.conf_directory import conf_directory
+from bigmodel.config.location import conf_directory
 from conftest import call
 
 ROOT = Path(__file__).resolve().parents[1]

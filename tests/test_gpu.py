@@ -10,19 +10,19 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from bigmodel.augment import Augment
-from bigmodel.config import from_yaml
-from bigmodel.datasets.images import Arrays, ImageDataset
-from bigmodel.datasets.pipeline import ImageData
-from bigmodel.device import Device
+from bigmodel.config.config import from_yaml
+from bigmodel.datasets.images.augment import Augment
+from bigmodel.datasets.images.dataset import Arrays, ImageDataset
+from bigmodel.datasets.images.loader import ImageData
 from bigmodel.errors import DivergedError
 from bigmodel.interfaces import Batch, Reading
-from bigmodel.job import Job
-from bigmodel.losses import CrossEntropy
 from bigmodel.models.resnet import ResNet
 from bigmodel.optim.muon_sgd import muon_sgd
-from bigmodel.schedules import Linear
+from bigmodel.optim.schedules import Linear
+from bigmodel.runtime.device import Device
 from bigmodel.tasks.classification import Classification
+from bigmodel.tasks.losses import CrossEntropy
+from bigmodel.training.state import Job
 from conftest import Answer, fingerprint
 
 pytestmark = [

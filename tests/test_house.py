@@ -13,8 +13,8 @@ import pytest
 from omegaconf import OmegaConf
 
 import bigmodel
-from bigmodel.compose import Source, compose
-from bigmodel.conf_directory import conf_directory
+from bigmodel.config.composition import Source, compose
+from bigmodel.config.location import conf_directory
 from test_contract import beside
 
 ROOT = Path(__file__).parents[1]
@@ -171,7 +171,7 @@ def test_every_choice_says_what_it_is() -> None:
 def test_settings_and_yaml_name_the_same_keys(command: str) -> None:
     from dataclasses import fields
 
-    from bigmodel import settings
+    from bigmodel.config import schema as settings
 
     names = {field.name for field in fields(getattr(settings, command.capitalize()))}
     root = OmegaConf.load(ROOT / "conf" / f"{command}.yaml")

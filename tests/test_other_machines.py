@@ -17,11 +17,11 @@ from pathlib import Path
 import pytest
 
 from bigmodel.errors import ConfigError
-from bigmodel.sweep.directory import Entry, Sweep
-from bigmodel.sweep.elsewhere import Elsewhere, Starts
-from bigmodel.sweep.engines import checked
-from bigmodel.sweep.ray_cluster import _run
-from bigmodel.sweep.settings import settled
+from bigmodel.sweeps.engines.base import checked
+from bigmodel.sweeps.engines.ray import _run
+from bigmodel.sweeps.engines.remote_job import Elsewhere, Starts
+from bigmodel.sweeps.state.directory import Entry, Sweep
+from bigmodel.sweeps.state.settings import settled
 from conftest import TINY, Answer, is_quiet
 
 
@@ -91,7 +91,7 @@ def test_a_job_that_is_killed_leaves_word_and_an_old_start_does_nothing(
         made.append(number)
         return subprocess.Popen(["sh", "-c", "kill -9 $$"])
 
-    monkeypatch.setattr("bigmodel.sweep.elsewhere._process", killed)
+    monkeypatch.setattr("bigmodel.sweeps.engines.remote_job._process", killed)
     starts = Starts(path)
     starts.begin(3, "old")
     starts.begin(3, "new", id="7")
@@ -116,7 +116,7 @@ def test_a_job_is_told_once_to_stop_however_its_cluster_was_started(
             timer.start()
         return process
 
-    monkeypatch.setattr("bigmodel.sweep.elsewhere._process", counting)
+    monkeypatch.setattr("bigmodel.sweeps.engines.remote_job._process", counting)
     Starts(path).begin(0, "token")
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as in what a shell starts in the background
     try:
@@ -148,8 +148,8 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("submitit.core.core.PicklingExecutor._throttle", lambda self: None)
-    monkeypatch.setattr("bigmodel.sweep.slurm._Slurm.patience_s", 0.0)
-    monkeypatch.setattr("bigmodel.sweep.slurm._Slurm._ASK_S", (0.0, 0.0))
+    monkeypatch.setattr("bigmodel.sweeps.engines.slurm._Slurm.patience_s", 0.0)
+    monkeypatch.setattr("bigmodel.sweeps.engines.slurm._Slurm._ASK_S", (0.0, 0.0))
     SlurmJob.watcher.__init__(delay_s=600)
     yield tmp_path
     SlurmJob.watcher.__init__(delay_s=600)
@@ -161,7 +161,7 @@ def _says(**states: str) -> None:
 
 
 def test_slurm_is_asked_once_for_each_job_and_finds_it_again(path: Path, cluster: Path) -> None:
-    from bigmodel.sweep.slurm import SlurmJobs
+    from bigmodel.sweeps.engines.slurm import SlurmJobs
 
     _says(_1="RUNNING", _2="PENDING", _3="RUNNING")
     options = checked("slurm", {"partition": "gpu", "gpus_per_node": 1, "timeout_min": 30, "mem_gb": 4})
@@ -194,7 +194,7 @@ def test_slurm_is_asked_once_for_each_job_and_finds_it_again(path: Path, cluster
 
 
 def test_what_slurm_refuses_is_told(path: Path, cluster: Path) -> None:
-    from bigmodel.sweep.slurm import SlurmJobs
+    from bigmodel.sweeps.engines.slurm import SlurmJobs
 
     Path("refuses").touch()
     jobs = SlurmJobs(path, checked("slurm", {}))

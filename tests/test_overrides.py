@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from bigmodel.cli import parse as parse_words
-from bigmodel.compose import Source, compose, config_loader
-from bigmodel.conf_directory import conf_directory
-from bigmodel.overrides import parse, shown, values
+from bigmodel.config.composition import Source, compose, config_loader
+from bigmodel.config.location import conf_directory
+from bigmodel.config.override_parser import parse, shown, values
 from bigmodel.quoting import command, path_word, readable, resume_command
 from conftest import Answer, is_quiet
 

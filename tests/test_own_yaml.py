@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from bigmodel.compose import Source, compose, compose_with_hydra
-from bigmodel.conf_directory import conf_directory
-from bigmodel.config import from_yaml
+from bigmodel.config.composition import Source, compose, compose_with_hydra
+from bigmodel.config.config import from_yaml
+from bigmodel.config.location import conf_directory
 from bigmodel.errors import ConfigError
 from conftest import Answer, is_quiet, only_run, python
 from made_runs import made_run

@@ -15,14 +15,14 @@ import pytest
 import torch
 from torch import nn
 
-from bigmodel import precision
-from bigmodel.config import from_yaml
-from bigmodel.device import Device
+from bigmodel.config.config import from_yaml
 from bigmodel.interfaces import Batch
-from bigmodel.losses import CrossEntropy
 from bigmodel.models.mlp import MLP
 from bigmodel.models.resnet import ResNet
+from bigmodel.runtime import precision
+from bigmodel.runtime.device import Device
 from bigmodel.tasks.classification import Classification
+from bigmodel.tasks.losses import CrossEntropy
 from conftest import Answer, contents, fingerprint, is_quiet, only_run
 from forks import finished, launch
 

@@ -12,14 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from bigmodel import ranges
+from bigmodel import constraints as ranges
+from bigmodel.config.signatures import misfit
+from bigmodel.datasets.loading.order import Order
 from bigmodel.interfaces import Batch
 from bigmodel.optim.groups import decay_groups
-from bigmodel.order import Order
-from bigmodel.run_directory import cut_after
-from bigmodel.schedules import Constant, Cosine, Linear, OneCycle, Step, midpoint
+from bigmodel.optim.schedules import Constant, Cosine, Linear, OneCycle, Step, midpoint
+from bigmodel.runs.directory import cut_after
 from bigmodel.seeds import derive
-from bigmodel.signatures import misfit
 
 settings.register_profile("here", deadline=None, max_examples=60, derandomize=True)
 settings.load_profile("here")

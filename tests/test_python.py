@@ -19,9 +19,9 @@ import torch
 from PIL import Image
 
 import bigmodel
-from bigmodel.commands import in_process
+from bigmodel import python_api as in_process
 from bigmodel.errors import BigmodelError, ConfigError, DataError, Interrupted
-from bigmodel.predicting.prediction import Options
+from bigmodel.inference.prediction import Options
 from conftest import TINY, call, fingerprint, records
 
 ROOT = Path(__file__).parents[1]
@@ -166,7 +166,7 @@ def test_a_dry_run_prints_the_plan_and_makes_nothing(tmp_path, monkeypatch, caps
 
 def test_an_interrupt_saves_and_a_run_can_be_gone_on_with(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    from bigmodel.job import Job
+    from bigmodel.training.state import Job
 
     update = Job.update
 
@@ -307,7 +307,7 @@ def test_a_wrong_option_is_refused(model, picture, options, match):
 
 
 def test_the_signature_says_what_the_options_are():
-    from bigmodel.inference import Predictor
+    from bigmodel.inference.predictor import Predictor
 
     parameters = inspect.signature(Predictor.predict).parameters
     named = {n: p.default for n, p in parameters.items() if p.kind is inspect.Parameter.KEYWORD_ONLY}

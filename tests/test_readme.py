@@ -16,8 +16,8 @@ import torch
 from PIL import Image
 
 from bigmodel import errors
-from bigmodel.sweep.directory import Entry, Sweep
-from bigmodel.sweep.settings import Settings
+from bigmodel.sweeps.state.directory import Entry, Sweep
+from bigmodel.sweeps.state.settings import Settings
 from conftest import TINY, call
 from warm import swept
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from bigmodel.config import from_yaml
+from bigmodel.config.config import from_yaml
 from bigmodel.errors import Interrupted
 from conftest import TINY, Answer, _process_state, call, contents, fingerprint, is_quiet, python, records, start
 from forks import finished, launch, until
@@ -230,7 +230,7 @@ def test_a_signal_before_training_leaves_nothing(tmp_path: Path) -> None:
 
 def test_a_closed_terminal_stops_no_run_under_nohup() -> None:
     source = (
-        "import os, signal; from bigmodel.signals import Stop\n"
+        "import os, signal; from bigmodel.runtime.signals import Stop\n"
         "stop = Stop().install(); stop.defer(); os.kill(os.getpid(), signal.SIGHUP); print(stop())"
     )
     for words, heard in (([], "True"), (["nohup"], "False")):
@@ -300,7 +300,7 @@ def test_no_run_there(cli: Callable[..., Answer], place: str) -> None:
 
 
 def test_a_second_writer_is_told_who_writes(cli: Callable[..., Answer], copy: Path) -> None:
-    from bigmodel.run_directory import Lock
+    from bigmodel.runs.directory import Lock
 
     lock = Lock(copy)
     try:
@@ -316,7 +316,7 @@ def test_a_second_writer_is_told_who_writes(cli: Callable[..., Answer], copy: Pa
 FORKED = """
 import os, sys
 from pathlib import Path
-from bigmodel.run_directory import Lock
+from bigmodel.runs.directory import Lock
 lock, (asleep, wake) = Lock(Path(sys.argv[1])), os.pipe()
 child = os.fork()
 if child == 0:

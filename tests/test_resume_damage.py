@@ -62,7 +62,11 @@ def test_what_is_whole_goes_on_without_a_word(cli: Callable[..., Answer], half: 
         ("\nepochs: 2\n", "\nepochs: 3\n", "epochs is 3, and the run was trained with 2"),
         ("\nepochs: 2\n", "\nepochs: 0\n", "epochs is 0, and the run was trained with 2"),
         ("\nclip_norm: null\n", "\nclip_norm: 1\n", "clip_norm is 1, and the run was trained with None"),
-        ("bigmodel.schedules.Cosine", "bigmodel.schedules.Linear", "schedule._target_ is bigmodel.schedules.Linear"),
+        (
+            "bigmodel.optim.schedules.Cosine",
+            "bigmodel.optim.schedules.Linear",
+            "schedule._target_ is bigmodel.optim.schedules.Linear",
+        ),
         ("momentum: 0.9\n", "momentum: 0.8\n", "optim.momentum is 0.8"),
     ],
     ids=str,
@@ -201,7 +205,7 @@ def test_a_last_line_without_its_end_is_not_continued(cli: Callable[..., Answer]
 def test_a_checkpoint_of_an_older_version_has_no_account_of_its_records(
     cli: Callable[..., Answer], half: Path, whole: Path
 ) -> None:
-    from bigmodel import checkpoint
+    from bigmodel.runs import checkpoint
 
     for path in checkpoint.steps(half / "checkpoints"):
         found = checkpoint.load(path)
@@ -300,7 +304,7 @@ def test_another_device_is_told_to_have_other_bits(cli: Callable[..., Answer], h
 
 
 def test_what_a_stopped_run_has_saved_displaces_nothing(tmp_path: Path) -> None:
-    from bigmodel import checkpoint
+    from bigmodel.runs import checkpoint
     from test_checkpoint import _tensors
 
     root, best = tmp_path / "checkpoints", {"step": 10, "value": 1.0, "since": 0}
@@ -314,9 +318,9 @@ def test_what_a_stopped_run_has_saved_displaces_nothing(tmp_path: Path) -> None:
 
 def test_a_frozen_config_of_a_sweep_that_was_altered_is_refused(whole: Path, tmp_path: Path) -> None:
     from bigmodel.errors import ConfigError
-    from bigmodel.sweep.directory import Entry, Sweep
-    from bigmodel.sweep.settings import Settings
-    from bigmodel.sweep.worker import Start
+    from bigmodel.sweeps.engines.job_process import Start
+    from bigmodel.sweeps.state.directory import Entry, Sweep
+    from bigmodel.sweeps.state.settings import Settings
 
     sweep = Sweep(tmp_path)
     text = (whole / "config.yaml").read_text()

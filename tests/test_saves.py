@@ -11,16 +11,17 @@ from typing import Any
 import pytest
 import torch
 
-from bigmodel import checkpoint, saves
-from bigmodel.device import Device
 from bigmodel.interfaces import Batch
-from bigmodel.job import Job
-from bigmodel.losses import CrossEntropy
 from bigmodel.models.mlp import MLP
+from bigmodel.optim.schedules import Constant
 from bigmodel.optim.sgd import sgd
-from bigmodel.saves import Saves
-from bigmodel.schedules import Constant
+from bigmodel.runs import checkpoint
+from bigmodel.runtime.device import Device
 from bigmodel.tasks.classification import Classification
+from bigmodel.tasks.losses import CrossEntropy
+from bigmodel.training import saver as saves
+from bigmodel.training.saver import Saves
+from bigmodel.training.state import Job
 from conftest import TINY, Answer, is_quiet
 
 BATCH = Batch(torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 1, 2, 3]))

@@ -21,15 +21,15 @@ from hypothesis import strategies as st
 
 pytest.importorskip("optuna")
 
-from bigmodel.compose import Source, compose
-from bigmodel.conf_directory import conf_directory
+from bigmodel.config.composition import Source, compose
+from bigmodel.config.location import conf_directory
 from bigmodel.errors import ConfigError, Interrupted
-from bigmodel.search.outcome import front
-from bigmodel.search.plan import Plan, planned, read
-from bigmodel.search.space import Parameter, parameter
-from bigmodel.search.study import STUDY, Search
-from bigmodel.sweep.directory import State, Sweep
-from bigmodel.sweep.settings import Settings
+from bigmodel.sweeps.search.outcome import front
+from bigmodel.sweeps.search.plan import Plan, planned, read
+from bigmodel.sweeps.search.space import Parameter, parameter
+from bigmodel.sweeps.search.study import STUDY, Search
+from bigmodel.sweeps.state.directory import State, Sweep
+from bigmodel.sweeps.state.settings import Settings
 from conftest import TINY, Answer, is_quiet, records
 from forks import until
 from warm import only_sweep, sweep, swept, table

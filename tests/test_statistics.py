@@ -8,7 +8,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from bigmodel.statistics import holm, paired, summary, t_quantile, t_tail, welch
+from bigmodel.runs.comparison.significance import holm, paired, summary, t_quantile, t_tail, welch
 
 values = st.floats(-1e3, 1e3, allow_nan=False).map(lambda value: round(value, 4))
 samples = st.lists(values, min_size=2, max_size=8)

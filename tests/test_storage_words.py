@@ -6,7 +6,7 @@ import os
 import pytest
 
 from bigmodel.errors import StorageError
-from bigmodel.failures import failures_in_words
+from bigmodel.training.error_translation import failures_in_words
 
 READ_ONLY = os.strerror(errno.EROFS)
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from bigmodel.config import from_yaml
+from bigmodel.config.config import from_yaml
+from bigmodel.config.yaml_limits import refuse_strange
 from bigmodel.errors import ConfigError
-from bigmodel.strange_yaml import refuse_strange
 
 SOUND = ["a: 1\nb: [1, 2, {c: d}]\n", "a: &x [1, 2]\nb: *x\n", "a: &x 1\nb: {c: *x, d: *x}\n", ""]
 BOMBS = {

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from bigmodel import compose
-from bigmodel.conf_directory import conf_directory
-from bigmodel.config import from_yaml
+from bigmodel.config import composition as compose
+from bigmodel.config.config import from_yaml
+from bigmodel.config.location import conf_directory
 from bigmodel.errors import StorageError
-from bigmodel.sweep.gpus import Gpu, listed, take
-from bigmodel.sweep.settings import settled
+from bigmodel.runtime.gpus import Gpu, listed, take
+from bigmodel.sweeps.state.settings import settled
 from conftest import TINY, Answer, is_quiet
 from forks import finished, until
 from warm import only_sweep, sweep, swept, table
@@ -232,7 +232,7 @@ def test_locks_lie_only_where_nobody_can_bend_them(tmp_path: Path, monkeypatch: 
     ],
 )
 def test_jobs_and_threads(jobs, kinds, wanted, gpus, expected, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bigmodel.sweep.settings._cores", lambda: 8)
+    monkeypatch.setattr("bigmodel.sweeps.state.settings._cores", lambda: 8)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr("platform.system", lambda: "Linux")
     found = settled(jobs, "continue", kinds, wanted, gpus)

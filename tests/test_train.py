@@ -20,13 +20,13 @@ import torch
 from omegaconf import OmegaConf
 from safetensors.torch import load_file
 
-from bigmodel.conf_directory import conf_directory
-from bigmodel.device import Device
+from bigmodel.config.instantiate import build
+from bigmodel.config.location import conf_directory
 from bigmodel.interfaces import Batch
-from bigmodel.job import Job
 from bigmodel.models.mlp import MLP
-from bigmodel.targets import build
+from bigmodel.runtime.device import Device
 from bigmodel.tasks.classification import Classification
+from bigmodel.training.state import Job
 from conftest import TINY, Answer, fingerprint, is_quiet, records
 from forks import finished
 from warm import only_sweep, sweep, swept
@@ -517,7 +517,7 @@ def test_two_starts_give_two_directories_and_the_same_weights(cli: Callable[...,
 
 
 def test_many_directories_in_one_second_are_distinct(tmp_path: Path) -> None:
-    from bigmodel.run_directory import make
+    from bigmodel.runs.directory import make
 
     made = [make(tmp_path) for _ in range(32)]
     assert len(set(made)) == 32

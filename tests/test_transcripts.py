@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bigmodel.interfaces import Batch
+from bigmodel.models.decoding.ctc import beam_search, edit_distances, greedy
 from bigmodel.padding import padded
 from bigmodel.tasks.ctc import CTC
-from bigmodel.transcripts import beam_search, edit_distances, greedy
 
 
 def collapsed(path):

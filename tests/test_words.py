@@ -8,9 +8,9 @@ import sys
 
 import pytest
 
-from bigmodel.guard import _open_streams
-from bigmodel.results.tables import table
-from bigmodel.words import clip, columns_of, cut, json_line, left, printable, right
+from bigmodel.commands.exit_codes import _open_streams
+from bigmodel.formatting import clip, columns_of, cut, json_line, left, printable, right
+from bigmodel.runs.comparison.tables import table
 
 
 @pytest.mark.parametrize(

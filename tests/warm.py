@@ -67,14 +67,14 @@ class _Process:
 
 
 def _forked_templates() -> None:
-    from bigmodel.sweep.workers import Workers
+    from bigmodel.sweeps.engines.processes import Workers
 
     Workers._launch = _launch
     sys.modules["matplotlib"] = None  # type: ignore[assignment]  # plots take seconds, and have tests of their own
 
 
 def _launch(workers: Any) -> tuple[Any, Any, int]:
-    from bigmodel.sweep import template
+    from bigmodel.sweeps.engines import fork_server as template
 
     held = os.dup(workers._held)  # the lock's own descriptor closes at a fork
     ours, commands, events, theirs = (*os.pipe(), *os.pipe())

@@ -78,7 +78,7 @@ def _violation(event: str, arguments: tuple[Any, ...], hostile: str, own: tuple[
         return None if event == "socket.connect" and str(arguments[1]).startswith(f"{_TEMPORARY}/pymp-") else shown
     if event == "subprocess.Popen":
         command = [os.fsdecode(word) if isinstance(word, bytes) else str(word) for word in arguments[1]]
-        expected = command[:1] == [sys.executable] and command[1:4] == ["-P", "-m", "bigmodel.models.unpickle"]
+        expected = command[:1] == [sys.executable] and command[1:4] == ["-P", "-m", "bigmodel.models.weights.unpickle"]
         return None if expected or command[0] in _PROGRAMS else shown
     if event == "exec":
         file = getattr(arguments[0], "co_filename", "")

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal, overload
 
 if TYPE_CHECKING:
-    from bigmodel.commands.in_process import Run
-    from bigmodel.inference import Predictor
+    from bigmodel.inference.predictor import Predictor
+    from bigmodel.python_api import Run
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "load", "train"]
@@ -28,7 +28,7 @@ def load(run: str | os.PathLike[str], *, device: str = "cpu", trust: Sequence[st
             not trusted.
         bigmodel.errors.StorageError: there is no checkpoint that verifies.
     """
-    from bigmodel.inference import open_run  # imports torch, which `import bigmodel` must not cost
+    from bigmodel.inference.predictor import open_run  # imports torch, which `import bigmodel` must not cost
 
     return open_run(run, str(device), trust)
 
@@ -52,6 +52,6 @@ def train(overrides: Sequence[str] = (), *, dry_run: bool = False) -> Run | None
     Raises:
         bigmodel.errors.BigmodelError: what the command line would print; `code` is its exit code.
     """
-    from bigmodel.commands.in_process import train as _train
+    from bigmodel.python_api import train as _train
 
     return _train(overrides, dry_run=dry_run)

@@ -9,16 +9,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from bigmodel import __version__, seed_axis
-from bigmodel.conf_directory import conf_directory
+from bigmodel import __version__
+from bigmodel.commands.exit_codes import guarded
+from bigmodel.commands.help import help_text
+from bigmodel.config.location import conf_directory
 from bigmodel.errors import ConfigError, DataError, StorageError
-from bigmodel.guard import guarded
-from bigmodel.help import help_text
 from bigmodel.quoting import quoted, readable
-from bigmodel.signals import Stop
+from bigmodel.runtime.signals import Stop
+from bigmodel.sweeps import seed_axis
 
 if TYPE_CHECKING:
-    from bigmodel.compose import Source
+    from bigmodel.config.composition import Source
 
 _NOWHERE = "/proc"  # in which nothing can be made, and no data lies
 _DOWNLOAD = "dataset.download=true"  # with `resume`: the data may be fetched once more
@@ -198,7 +199,7 @@ def _run(verb: str, words: Sequence[str], stop: Stop) -> int:
         raise ConfigError("seeds: no such setting; bigmodel-train takes it")
     if verb == "train":
         _refuse_what_is_no_text(words)
-    from bigmodel import compose  # Hydra takes a quarter of a second
+    from bigmodel.config import composition as compose  # Hydra takes a quarter of a second
 
     source = config_source(parsed, verb)
     if parsed.hydra:
@@ -216,7 +217,7 @@ def _run(verb: str, words: Sequence[str], stop: Stop) -> int:
 
 def config_source(parsed: Words, verb: str) -> Source:
     """Where the config of a command is composed from. What is trusted may lie in the current directory."""
-    from bigmodel import compose
+    from bigmodel.config import composition as compose
 
     if parsed.trust and os.getcwd() not in (_NOWHERE, *sys.path):
         sys.path.insert(0, os.getcwd())
@@ -241,7 +242,7 @@ def _command(verb: str) -> Callable[..., object]:
 
 
 def _resume(parsed: Words, source: Source, stop: Stop) -> int:
-    from bigmodel.resume import resumed
+    from bigmodel.commands.resume import resumed
 
     assert parsed.resume is not None
     directory, stored = resumed(parsed.resume, parsed.overrides, source, parsed.trust)
@@ -250,13 +251,13 @@ def _resume(parsed: Words, source: Source, stop: Stop) -> int:
 
 
 def _sweep(parsed: Words, source: Source, stop: Stop) -> int:
-    from bigmodel.sweep.settings import settings
+    from bigmodel.sweeps.state.settings import settings
 
     if parsed.resume is None:
-        from bigmodel.sweep.by_hydra import sweep
+        from bigmodel.sweeps.by_hydra import sweep
 
         chosen = [f"hydra.launcher.{key}={value}" for key, value in settings(parsed.sweep).items()]
         return sweep([*parsed.overrides, *chosen], source, parsed.trust, stop, parsed.seeds)
-    from bigmodel.sweep.resume import resume
+    from bigmodel.sweeps.resume import resume
 
     return resume(parsed.resume, parsed.overrides, settings(parsed.sweep), parsed.trust, stop)

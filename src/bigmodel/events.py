@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from bigmodel.tasks.metric_spec import MetricSpec
+from bigmodel.metric_spec import MetricSpec
 
 
 @dataclass(frozen=True)

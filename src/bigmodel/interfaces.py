@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from bigmodel.tasks.metric_spec import MetricSpec
+from bigmodel.metric_spec import MetricSpec
 
 
 class Batch(NamedTuple):

@@ -138,8 +138,8 @@ def _facts(run: Path, environment: dict[str, object] | None = None, **summary: o
         (run / name).write_text(json.dumps(known | more), encoding="utf-8")
 
 
-DIGITS = {"_target_": "bigmodel.datasets.digits.digits", "num_classes": 10}
-LOSS = "bigmodel.losses.CrossEntropy"
+DIGITS = {"_target_": "bigmodel.datasets.images.digits.digits", "num_classes": 10}
+LOSS = "bigmodel.tasks.losses.CrossEntropy"
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ LOSS = "bigmodel.losses.CrossEntropy"
         ({"dataset": DIGITS | {"val_fraction": 0.2}}, "val/accuracy", "dataset.val_fraction"),
         ({"dataset": DIGITS | {"val_fraction": 0.2}}, "test/accuracy", None),
         ({"dataset": DIGITS | {"val_fraction": 0.1, "augment": {"crop": 2}}}, "val/accuracy", None),
-        ({"dataset": DIGITS | {"_target_": "bigmodel.datasets.mnist.mnist"}}, "test/accuracy", "dataset"),
+        ({"dataset": DIGITS | {"_target_": "bigmodel.datasets.images.mnist.mnist"}}, "test/accuracy", "dataset"),
         ({"limit_batches": 3}, "test/accuracy", "limit_batches"),
         ({"task": {"_target_": "bigmodel.tasks.ctc.CTC"}}, "test/accuracy", "task"),
         ({"loss": {"_target_": LOSS, "label_smoothing": 0.1}}, "test/loss", "loss.label_smoothing"),

@@ -8,13 +8,13 @@ import pytest
 import torch
 
 import bigmodel
-from bigmodel import checkpoint
 from bigmodel.commands import export
-from bigmodel.compose import Source, compose
-from bigmodel.conf_directory import conf_directory
+from bigmodel.config.composition import Source, compose
+from bigmodel.config.location import conf_directory
 from bigmodel.errors import BigmodelError, ConfigError, StorageError
 from bigmodel.models.mlp import MLP
 from bigmodel.models.resnet import ResNet
+from bigmodel.runs import checkpoint
 
 NODES = {
     "mlp": {"_target_": "bigmodel.models.mlp.MLP", "hidden": [8], "dropout": 0.5},

@@ -15,7 +15,7 @@ from PIL import Image
 from safetensors import safe_open
 
 import bigmodel
-from bigmodel.datasets.wav import write_wav
+from bigmodel.datasets.audio.wav import write_wav
 from bigmodel.models.scanned import with_scans
 from conftest import call, only_run
 from test_contract import ROWS, remarks, rows

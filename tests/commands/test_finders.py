@@ -15,15 +15,15 @@ import torch
 import yaml
 from PIL import Image
 
-from bigmodel import batch_trials
-from bigmodel import range_test as range_test_module
-from bigmodel.assembly import assemble
-from bigmodel.compose import Source, compose
-from bigmodel.conf_directory import conf_directory
-from bigmodel.config import STAND_IN_LR
+from bigmodel.config.composition import Source, compose
+from bigmodel.config.config import STAND_IN_LR
+from bigmodel.config.location import conf_directory
 from bigmodel.interfaces import Batch
-from bigmodel.job import Job
-from bigmodel.range_test import choose, climb, range_test
+from bigmodel.training.build import assemble
+from bigmodel.training.state import Job
+from bigmodel.training.tuning import batch_size as batch_trials
+from bigmodel.training.tuning import lr_range as range_test_module
+from bigmodel.training.tuning.lr_range import choose, climb, range_test
 from conftest import TINY, Answer, fingerprint, is_quiet, only_run, records
 from warm import only_sweep, swept
 

@@ -13,13 +13,13 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import bigmodel
-from bigmodel import checkpoint
 from bigmodel.commands import evaluate, predict
-from bigmodel.compose import Source, compose
-from bigmodel.conf_directory import conf_directory
-from bigmodel.datasets.picture_check import suffixes
+from bigmodel.config.composition import Source, compose
+from bigmodel.config.location import conf_directory
+from bigmodel.datasets.images.picture_check import suffixes
 from bigmodel.errors import ConfigError, DataError, StorageError
-from bigmodel.predicting.files import files
+from bigmodel.inference.processors.files import files
+from bigmodel.runs import checkpoint
 from conftest import call
 
 

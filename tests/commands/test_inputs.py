@@ -11,17 +11,17 @@ import pytest
 import torch
 from PIL import Image
 
-from bigmodel.datasets.mel import LogMel
-from bigmodel.datasets.wav import write_wav
+from bigmodel.datasets.audio.mel import LogMel
+from bigmodel.datasets.audio.wav import write_wav
 from bigmodel.errors import DataError
-from bigmodel.predicting.image_values import ImageLabels, ImageNumber
-from bigmodel.predicting.images import Images
-from bigmodel.predicting.inputs import samples
-from bigmodel.predicting.sentences import Sentences
-from bigmodel.predicting.series import Series
-from bigmodel.predicting.sounds import Sounds
-from bigmodel.predicting.speech import Speech
-from bigmodel.predicting.tables import Tables
+from bigmodel.inference.inputs import samples
+from bigmodel.inference.processors.image_values import ImageLabels, ImageNumber
+from bigmodel.inference.processors.images import Images
+from bigmodel.inference.processors.sentences import Sentences
+from bigmodel.inference.processors.series import Series
+from bigmodel.inference.processors.sounds import Sounds
+from bigmodel.inference.processors.speech import Speech
+from bigmodel.inference.processors.tables import Tables
 
 
 def read(kind, given):

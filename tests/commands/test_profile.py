@@ -15,14 +15,14 @@ import pytest
 import torch
 from torch import nn
 
-from bigmodel import peak
-from bigmodel.cost import LOSS, cost
-from bigmodel.device import Device
 from bigmodel.interfaces import Batch
-from bigmodel.losses import CrossEntropy
-from bigmodel.peak import measured_peak
-from bigmodel.phases import PHASES, Phases
+from bigmodel.runtime.device import Device
 from bigmodel.tasks.classification import Classification
+from bigmodel.tasks.losses import CrossEntropy
+from bigmodel.training.tuning import peak_flops as peak
+from bigmodel.training.tuning.cost import LOSS, cost
+from bigmodel.training.tuning.peak_flops import measured_peak
+from bigmodel.training.tuning.phase_timer import PHASES, Phases
 from conftest import TINY, Answer, fingerprint, is_quiet, records
 
 

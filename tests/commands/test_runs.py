@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from bigmodel import run_directory
-from bigmodel.results.reading import held
-from bigmodel.results.tables import table
+from bigmodel.runs import directory as run_directory
+from bigmodel.runs.comparison.tables import table
+from bigmodel.runs.records import held
 from conftest import Answer, call, is_quiet, python
 from made_runs import made_run, made_sweep
 

@@ -30,7 +30,7 @@ def test_answers_that_no_memory_holds(opinions: Answer, tmp_path: Path, monkeypa
     def full(*_: object, **__: object) -> None:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
 
-    monkeypatch.setattr("bigmodel.inference.Predictor.answers", full)
+    monkeypatch.setattr("bigmodel.inference.predictor.Predictor.answers", full)
     answer = call(f"run={opinions.run}", "input=a good film", "batch_size=7", cwd=tmp_path, verb="predict")
     (line,) = is_quiet(answer, code=6)
     assert "at batch_size=7; lower it, or beam=" in line
@@ -121,8 +121,8 @@ def test_whatever_a_table_is_written_in(opinions: Answer, tmp_path: Path) -> Non
 
 
 def test_a_model_of_plain_text_takes_no_table(tmp_path: Path) -> None:
-    from bigmodel.predicting.continuation import Continuation
-    from bigmodel.predicting.sentences import Sentences
+    from bigmodel.inference.processors.continuation import Continuation
+    from bigmodel.inference.processors.sentences import Sentences
 
     (tmp_path / "a.csv").write_text("text\ngood\n", encoding="utf-8")
     (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbfone\ntwo\n")
@@ -156,7 +156,7 @@ def test_what_was_left_out_is_told(tmp_path: Path) -> None:
 
 
 def test_a_byte_order_mark_is_no_part_of_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    from bigmodel.predicting.files import files
+    from bigmodel.inference.processors.files import files
 
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"\xef\xbb\xbfa.png\r\nb.png\n")))
     assert list(files("-", frozenset({".png"}), "image")) == ["a.png", "b.png"]
@@ -164,7 +164,7 @@ def test_a_byte_order_mark_is_no_part_of_a_name(monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.parametrize(("key", "value"), [("separator", "much"), ("encoding", "base64")])
 def test_a_strangers_checkpoint_says_how_tables_are_written(key: str, value: str) -> None:
-    from bigmodel.predicting.sentences import Sentences
+    from bigmodel.inference.processors.sentences import Sentences
 
     with pytest.raises((ValueError, ConfigError), match=key):
         Sentences(["+"], {"name": "byte"}, 8, **{key: value})

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import torch
 
-from bigmodel.augment import Augment
-from bigmodel.datasets import cifar
-from bigmodel.datasets.cifar import cifar10, cifar100
+from bigmodel.datasets.images import cifar
+from bigmodel.datasets.images.augment import Augment
+from bigmodel.datasets.images.cifar import cifar10, cifar100
 from bigmodel.errors import ConfigError, DataError
 from bigmodel.interfaces import Reading
 

@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bigmodel.augment import Augment
-from bigmodel.datasets.audio_folder import audio_folder
-from bigmodel.datasets.folder_walk import walk
-from bigmodel.datasets.image_folder import image_folder
-from bigmodel.datasets.images import ImageDataset
-from bigmodel.datasets.mel import LogMel
-from bigmodel.datasets.spec_augment import SpecAugment
-from bigmodel.datasets.split_names import split_of
-from bigmodel.datasets.wav import write_wav
+from bigmodel.datasets.audio.audio_folder import audio_folder
+from bigmodel.datasets.audio.mel import LogMel
+from bigmodel.datasets.audio.spec_augment import SpecAugment
+from bigmodel.datasets.audio.wav import write_wav
+from bigmodel.datasets.files.folder_walk import walk
+from bigmodel.datasets.files.split_names import split_of
+from bigmodel.datasets.images.augment import Augment
+from bigmodel.datasets.images.dataset import ImageDataset
+from bigmodel.datasets.images.image_folder import image_folder
 from bigmodel.errors import DataError
-from bigmodel.predicting.images import Images
+from bigmodel.inference.processors.images import Images
 from conftest import Answer
 
 RANDOM = np.random.default_rng(0)

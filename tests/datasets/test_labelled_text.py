@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import torch
 
-from bigmodel.datasets.labelled_text import labelled_text
-from bigmodel.datasets.tokenizers import restored
-from bigmodel.datasets.word_tokenizer import Words, learned_words
+from bigmodel.datasets.text.labelled_text import labelled_text
+from bigmodel.datasets.text.tokenizers import restored
+from bigmodel.datasets.text.word_tokenizer import Words, learned_words
 from bigmodel.errors import DataError
 from bigmodel.interfaces import Reading
 

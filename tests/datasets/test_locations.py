@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bigmodel.datasets.locations import find, settled
+from bigmodel.datasets.files.locations import find, settled
 from bigmodel.errors import DataError
 
 

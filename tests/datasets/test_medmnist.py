@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from bigmodel.augment import Augment
-from bigmodel.datasets.medmnist import medmnist
+from bigmodel.datasets.images.augment import Augment
+from bigmodel.datasets.images.medmnist import medmnist
 from bigmodel.errors import DataError
 from bigmodel.interfaces import Reading
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from bigmodel.augment import Augment
-from bigmodel.datasets.mnist import fashion_mnist, mnist
+from bigmodel.datasets.images.augment import Augment
+from bigmodel.datasets.images.mnist import fashion_mnist, mnist
 from bigmodel.errors import DataError
 
 SETTINGS = {

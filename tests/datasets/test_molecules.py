@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import torch
 
-from bigmodel.datasets.molecules import molecules, strings
-from bigmodel.datasets.smiles import Smiles
-from bigmodel.datasets.tensors import TensorDataset
-from bigmodel.datasets.tokenizers import restored
+from bigmodel.datasets.loading.tensors import TensorDataset
+from bigmodel.datasets.text.molecules import molecules, strings
+from bigmodel.datasets.text.smiles import Smiles
+from bigmodel.datasets.text.tokenizers import restored
 from bigmodel.errors import ConfigError, DataError
 
 CHAINS = [f"{'C' * (1 + n % 40)}O,{n % 40},{n % 2},{(n // 2) % 2 if n % 3 else ''}" for n in range(60)]

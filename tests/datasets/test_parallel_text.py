@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from bigmodel.datasets.catalogues import translations
-from bigmodel.datasets.parallel_text import catalogues, parallel_text
-from bigmodel.datasets.tokenizers import restored
+from bigmodel.datasets.files.gettext import translations
+from bigmodel.datasets.text.parallel_text import catalogues, parallel_text
+from bigmodel.datasets.text.tokenizers import restored
 from bigmodel.errors import DataError
 
 HOW = {

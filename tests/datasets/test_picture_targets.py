@@ -13,10 +13,10 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from bigmodel.augment import Augment
-from bigmodel.datasets.csv_images import csv_images
-from bigmodel.datasets.images import ImageDataset
-from bigmodel.datasets.picture_targets import refuse_measurements
+from bigmodel.datasets.images.augment import Augment
+from bigmodel.datasets.images.csv_images import csv_images
+from bigmodel.datasets.images.dataset import ImageDataset
+from bigmodel.datasets.images.picture_targets import refuse_measurements
 from bigmodel.errors import ConfigError, DataError
 from conftest import Answer, call
 

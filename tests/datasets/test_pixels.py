@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bigmodel.augment import Augment
-from bigmodel.datasets.files import open_image
-from bigmodel.datasets.image_folder import image_folder
-from bigmodel.datasets.images import ImageDataset
-from bigmodel.datasets.pixels import AS_BEFORE, PixelRules
+from bigmodel.datasets.files.published import open_image
+from bigmodel.datasets.images.augment import Augment
+from bigmodel.datasets.images.dataset import ImageDataset
+from bigmodel.datasets.images.image_folder import image_folder
+from bigmodel.datasets.images.pixels import AS_BEFORE, PixelRules
 from bigmodel.errors import DataError
-from bigmodel.predicting.images import Images
+from bigmodel.inference.processors.images import Images
 from conftest import Answer, call
 
 RAMP = np.arange(256).reshape(16, 16) / 255

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 import torch
 
-from bigmodel.datasets.columns import number
-from bigmodel.datasets.table import table
-from bigmodel.datasets.tensors import TensorDataset
+from bigmodel.datasets.files.columns import number
+from bigmodel.datasets.loading.tensors import TensorDataset
+from bigmodel.datasets.tables.table import table
 from bigmodel.errors import DataError
-from bigmodel.predicting.tables import Tables
+from bigmodel.inference.processors.tables import Tables
 from conftest import Answer
 
 KINDS = ("a", "b", "c")

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from bigmodel.datasets.series import series
-from bigmodel.datasets.tensors import TensorDataset
+from bigmodel.datasets.loading.tensors import TensorDataset
+from bigmodel.datasets.tables.series import series
 from bigmodel.errors import ConfigError, DataError
 
 ROWS = [f"2026-01-{day:02d},{day},{100 - day * day}" for day in range(1, 31)]

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 import torch
 
-from bigmodel.datasets.series import series
-from bigmodel.datasets.tensors import TensorDataset
+from bigmodel.datasets.loading.tensors import TensorDataset
+from bigmodel.datasets.tables.series import series
 from bigmodel.errors import ConfigError, DataError
-from bigmodel.predicting.series import Series
+from bigmodel.inference.processors.series import Series
 
 AIR = {"separator": ";", "decimal": ",", "time": ["Date", "Time"], "time_format": "%d/%m/%Y %H.%M.%S"}
 

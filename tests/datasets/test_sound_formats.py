@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from bigmodel.datasets import wav
-from bigmodel.datasets.audio_folder import audio_folder
-from bigmodel.datasets.mel import LogMel
-from bigmodel.datasets.spec_augment import SpecAugment
-from bigmodel.datasets.wav import read_sound, read_wav, resampled, write_wav
+from bigmodel.datasets.audio import wav
+from bigmodel.datasets.audio.audio_folder import audio_folder
+from bigmodel.datasets.audio.mel import LogMel
+from bigmodel.datasets.audio.spec_augment import SpecAugment
+from bigmodel.datasets.audio.wav import read_sound, read_wav, resampled, write_wav
 from bigmodel.errors import DataError
-from bigmodel.predicting.waves import as_wave
+from bigmodel.inference.processors.waves import as_wave
 
 RATE = 8000
 WAVE = (0.5 * torch.sin(2 * math.pi * 440 * torch.arange(2000) / RATE)).numpy()

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from bigmodel.datasets.audio_folder import audio_folder
-from bigmodel.datasets.mel import LogMel, fitted
-from bigmodel.datasets.spec_augment import SpecAugment
-from bigmodel.datasets.spoken_digits import spoken_digits
-from bigmodel.datasets.wav import read_wav, write_wav
-from bigmodel.datasets.yesno import yesno
+from bigmodel.datasets.audio.audio_folder import audio_folder
+from bigmodel.datasets.audio.mel import LogMel, fitted
+from bigmodel.datasets.audio.spec_augment import SpecAugment
+from bigmodel.datasets.audio.spoken_digits import spoken_digits
+from bigmodel.datasets.audio.wav import read_wav, write_wav
+from bigmodel.datasets.audio.yesno import yesno
 from bigmodel.errors import DataError
 from bigmodel.interfaces import Batch
 from bigmodel.padding import lengths, present

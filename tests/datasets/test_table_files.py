@@ -16,8 +16,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bigmodel.datasets import table_bytes
-from bigmodel.datasets.rows import Format, Table, read
+from bigmodel.datasets.files import table_bytes
+from bigmodel.datasets.files.table_files import Format, Table, read
 from bigmodel.errors import ConfigError, DataError
 from conftest import Answer
 

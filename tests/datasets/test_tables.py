@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import torch
 
-from bigmodel.datasets.table import table
-from bigmodel.datasets.tensors import TensorDataset
+from bigmodel.datasets.loading.tensors import TensorDataset
+from bigmodel.datasets.tables.table import table
 from bigmodel.errors import ConfigError, DataError
 
 TRAIN = ["age, job, pay", "20, cook, no", "40, ?, no", " 60 , cook, yes.", ", smith, yes"]

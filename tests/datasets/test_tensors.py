@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from bigmodel.datasets.tensors import TensorDataset, fingerprint
+from bigmodel.datasets.loading.tensors import TensorDataset, fingerprint
 from bigmodel.errors import DataError
 from bigmodel.interfaces import Reading
 from bigmodel.padding import lengths, padded, present

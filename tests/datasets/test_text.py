@@ -11,9 +11,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bigmodel.datasets import token_files
-from bigmodel.datasets.text import names, text
-from bigmodel.datasets.tokenizers import Bytes, Characters, restored
+from bigmodel.datasets.text import token_files
+from bigmodel.datasets.text.continuous import names, text
+from bigmodel.datasets.text.tokenizers import Bytes, Characters, restored
 from bigmodel.errors import DataError
 from bigmodel.interfaces import Reading
 

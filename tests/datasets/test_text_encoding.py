@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bigmodel.datasets.text_encoding import candidates, codec, decoded
+from bigmodel.datasets.files.text_encoding import candidates, codec, decoded
 from bigmodel.errors import ConfigError, DataError
 
 TEXTS = {

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from bigmodel.datasets.labelled_text import labelled_text
-from bigmodel.datasets.text import names, text
-from bigmodel.datasets.tokenizers import restored
+from bigmodel.datasets.text.continuous import names, text
+from bigmodel.datasets.text.labelled_text import labelled_text
+from bigmodel.datasets.text.tokenizers import restored
 from bigmodel.errors import ConfigError, DataError
-from bigmodel.predicting.sentences import Sentences
+from bigmodel.inference.processors.sentences import Sentences
 
 HOW = {"text_column": "text", "label_column": "label", "tokenizer": "word", "min_count": 1, "context": 40}
 POEMS = [f"第{n}首 秋風清，秋月明" for n in range(12)]

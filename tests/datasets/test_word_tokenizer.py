@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from bigmodel.datasets.labelled_text import labelled_text
-from bigmodel.datasets.tokenizers import restored
-from bigmodel.datasets.word_tokenizer import (
+from bigmodel.datasets.text.labelled_text import labelled_text
+from bigmodel.datasets.text.tokenizers import restored
+from bigmodel.datasets.text.word_tokenizer import (
     KnownCharacters,
     Words,
     learned_characters,

@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from bigmodel import archive as unpacking
-from bigmodel.datasets import cifar
+from bigmodel.datasets.files import archive as unpacking
+from bigmodel.datasets.images import cifar
 from conftest import call, is_quiet
 from packing import BAD, FOLDER, GOOD, NAME, incomplete, packed
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from bigmodel import checkpoint
-from bigmodel.checkpoint import Checkpoint
+from bigmodel.runs import checkpoint
+from bigmodel.runs.checkpoint import Checkpoint
 from conftest import TINY, Answer, call, fingerprint, records
 
 OLD, NEW, END = "step-00000003", "step-00000006", "step-00000009"

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from bigmodel import checkpoint
+from bigmodel.runs import checkpoint
 from campaign import SEED
 from conftest import fingerprint, records
 from forks import finished, launch

@@ -71,7 +71,7 @@ def _publish(md5: str, enter: Callable[[], None]) -> None:
     """In the child: the small archive is the one that the authors publish."""
     from dataclasses import replace
 
-    from bigmodel.datasets import cifar
+    from bigmodel.datasets.images import cifar
 
     first, *others = cifar._CIFAR10
     cifar._CIFAR10 = (replace(first, archive=replace(first.archive, md5=md5)), *others)

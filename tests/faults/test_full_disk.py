@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bigmodel import checkpoint
+from bigmodel.runs import checkpoint
 from conftest import contents, fingerprint, records
 from forks import finished, launch
 from mounts import Mount, mounted

@@ -11,10 +11,10 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from bigmodel import download
 from bigmodel.cli import parse
-from bigmodel.compose import Source, compose
-from bigmodel.conf_directory import conf_directory
+from bigmodel.config.composition import Source, compose
+from bigmodel.config.location import conf_directory
+from bigmodel.datasets.files import download
 from bigmodel.errors import ConfigError
 from conftest import Answer, call, is_quiet, python
 from overrides import GROUPS, ODD, ODD_WORDS, VALID

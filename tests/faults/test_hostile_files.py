@@ -54,11 +54,14 @@ TARGETS: dict[str, dict[str, Any]] = {
     "numpy.load": {"_target_": "numpy.load", "file": "{marker}.npy", "allow_pickle": True},
     "attacker": {"_target_": "attacker.Model"},
     "attacker in our name": {"_target_": "bigmodel.models.attacker.Model"},
-    "re-exported module": {"_target_": "bigmodel.models.foreign_weights.subprocess.run", "args": "touch {marker}"},
-    "re-exported class": {"_target_": "bigmodel.models.foreign_weights.Path"},
+    "re-exported module": {
+        "_target_": "bigmodel.models.weights.foreign_weights.subprocess.run",
+        "args": "touch {marker}",
+    },
+    "re-exported class": {"_target_": "bigmodel.models.weights.foreign_weights.Path"},
     "re-exported function": {"_target_": "bigmodel.models.torchvision_model.load_weights", "model": 1, "file": "x.pt"},
-    "private unpickler": {"_target_": "bigmodel.models.foreign_weights._unpickled", "path": "{marker}.pt"},
-    "unpickler module": {"_target_": "bigmodel.models.unpickle.main"},
+    "private unpickler": {"_target_": "bigmodel.models.weights.foreign_weights._unpickled", "path": "{marker}.pt"},
+    "unpickler module": {"_target_": "bigmodel.models.weights.unpickle.main"},
     "partial": {"_target_": "functools.partial", "func": {"_target_": "os.system"}},
     "hydra": {"_target_": "hydra.utils.instantiate", "config": {"_target_": "os.system", "command": "touch {marker}"}},
     "dotted dots": {"_target_": "..os.system", "command": "touch {marker}"},
@@ -73,7 +76,7 @@ NESTED: dict[str, Any] = {
     "nested in a list": [{"_target_": "os.system", "command": "touch {marker}"}],
     "nested writer": {"_target_": "bigmodel.listeners.csv_file.CsvFile", "directory": "{marker}"},
     "nested writer of logs": {"_target_": "bigmodel.listeners.log_file.LogFile", "directory": "{marker}"},
-    "nested data set": {"_target_": "bigmodel.datasets.image_folder.image_folder", "root": "/"},
+    "nested data set": {"_target_": "bigmodel.datasets.images.image_folder.image_folder", "root": "/"},
 }
 STATES: dict[str, tuple[str, Any]] = {
     "interpolated secret": ("config.model.hidden", "${oc.env:HOME}"),
@@ -94,7 +97,7 @@ STATES: dict[str, tuple[str, Any]] = {
     "config that is no config": ("config", [1, 2]),
     "kind from outside": ("kind", "attacker.Model"),
     "kind that is no text": ("kind", ["os.system"]),
-    "kind of other data": ("kind", "bigmodel.predicting.continuation.Continuation"),
+    "kind of other data": ("kind", "bigmodel.inference.processors.continuation.Continuation"),
 }
 EVALUATED: dict[str, tuple[str, Any]] = {
     "workers that are no number": ("config.workers", "many"),

@@ -15,10 +15,10 @@ import pytest
 import torch
 from torch import nn
 
+from bigmodel.config.instantiate import build
 from bigmodel.errors import ConfigError
-from bigmodel.inference import fresh_model
-from bigmodel.offline import NetworkRefused, offline, online
-from bigmodel.targets import build
+from bigmodel.inference.predictor import fresh_model
+from bigmodel.runtime.offline import NetworkRefused, offline, online
 from conftest import TINY, Answer, call
 from hostile import STEP, in_config, in_state
 
@@ -127,7 +127,7 @@ def test_it_is_closed_for_as_long_as_it_should_be(tmp_path: Path) -> None:
 
 
 MIRROR = {
-    "_target_": "bigmodel.datasets.mnist.mnist",
+    "_target_": "bigmodel.datasets.images.mnist.mnist",
     "data_dir": "nowhere",
     "download": True,
     "mirror": "http://127.0.0.1:9/",
@@ -136,7 +136,7 @@ MIRROR = {
     "mean": [0.13],
     "std": [0.31],
     "val_fraction": 0.1,
-    "augment": {"_target_": "bigmodel.augment.Augment"},
+    "augment": {"_target_": "bigmodel.datasets.images.augment.Augment"},
 }
 
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from bigmodel.datasets import pipeline
+from bigmodel.datasets.images import loader as pipeline
 from campaign import SEED
 from conftest import contents, only_run
 from forks import finished, launch, until

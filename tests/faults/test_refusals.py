@@ -16,11 +16,11 @@ from typing import Any
 import pytest
 
 import committing
-from bigmodel import checkpoint
+from bigmodel.commands.exit_codes import guarded
 from bigmodel.errors import ConfigError, DataError, Interrupted, StorageError
-from bigmodel.guard import guarded
-from bigmodel.signals import Stop
-from bigmodel.sweep import gpus
+from bigmodel.runs import checkpoint
+from bigmodel.runtime import gpus
+from bigmodel.runtime.signals import Stop
 from campaign import SEED
 from conftest import TINY, Answer, call, is_quiet
 from forks import finished, launch

@@ -17,7 +17,7 @@ from torch import Tensor
 
 import committing
 import tracing
-from bigmodel import checkpoint
+from bigmodel.runs import checkpoint
 from campaign import chosen, count
 from forks import finished
 

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from bigmodel.compose import Source, compose
-from bigmodel.conf_directory import conf_directory
-from bigmodel.config import checked, from_yaml, refuse_resolvers
+from bigmodel.commands.exit_codes import complain
+from bigmodel.config.composition import Source, compose
+from bigmodel.config.config import checked, from_yaml, refuse_resolvers
+from bigmodel.config.location import conf_directory
 from bigmodel.errors import ConfigError
-from bigmodel.guard import complain
-from bigmodel.hidden import is_secret
+from bigmodel.redaction import is_secret
 from campaign import SEED
 from conftest import Answer, fingerprint
 from forks import finished, launch

@@ -24,7 +24,7 @@ NOBODY = 65534
 
 def _become_nobody() -> None:
     """With all that is imported on the way imported by root: its Python need not be readable for others."""
-    from bigmodel.sweep import template, worker  # noqa: F401
+    from bigmodel.sweeps.engines import job_process as worker  # noqa: F401
 
     for words in (("dry_run=true",), ("-m", "dry_run=true", "seed=1,2")):
         with contextlib.redirect_stdout(io.StringIO()):

@@ -12,8 +12,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from bigmodel.models.cnn import CNN
-from bigmodel.models.foreign_weights import fit
 from bigmodel.models.vit import ViT
+from bigmodel.models.weights.foreign_weights import fit
 from conftest import TINY, call, is_quiet
 
 

@@ -9,13 +9,13 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from bigmodel.initial import initial
 from bigmodel.interfaces import Batch
-from bigmodel.models.foreign_weights import fit
+from bigmodel.models.decoding.generation import generate
+from bigmodel.models.decoding.sampling import Sampling
 from bigmodel.models.gpt import GPT
-from bigmodel.predicting.generation import generate
-from bigmodel.predicting.sampling import Sampling
+from bigmodel.models.weights.foreign_weights import fit
 from bigmodel.tasks.language_modelling import LanguageModelling
+from bigmodel.training.init_weights import initial
 
 LAYOUTS = pytest.mark.parametrize("layout", ["llama", "gpt2", "nanogpt"])
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from bigmodel.models.lora import LoRA, merged
+from bigmodel.models.weights.lora import LoRA, merged
 
 
 def test_the_sum_computes_the_same_however_a_model_reads_its_weights() -> None:

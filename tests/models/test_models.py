@@ -9,15 +9,15 @@ from safetensors.torch import save_file
 from torch import nn
 
 import forks
-from bigmodel.models import foreign_weights
 from bigmodel.models.cnn import CNN
-from bigmodel.models.foreign_weights import load_weights
 from bigmodel.models.inception import Inception
 from bigmodel.models.mlp import MLP
 from bigmodel.models.resnet import BasicBlock, CIFARResNet, ResNet
 from bigmodel.models.torchvision_model import torchvision_model
 from bigmodel.models.vgg import VGG
 from bigmodel.models.vit import ViT
+from bigmodel.models.weights import foreign_weights
+from bigmodel.models.weights.foreign_weights import load_weights
 
 OWN = {
     "mlp": lambda shape, classes: MLP(shape, classes, hidden=[16]),

@@ -8,9 +8,9 @@ import math
 import pytest
 import torch
 
+from bigmodel.models.decoding.seq2seq_search import search
 from bigmodel.models.seq2seq import Seq2Seq
 from bigmodel.padding import padded
-from bigmodel.predicting.translating import search
 
 
 def _model(vocab_size: int = 7, context: int = 8) -> Seq2Seq:

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from bigmodel.datasets.mu_law import SILENCE, decoded, encoded
-from bigmodel.datasets.spoken_digit_waves import Windows
+from bigmodel.datasets.audio.mu_law import SILENCE, decoded, encoded
+from bigmodel.datasets.audio.spoken_digit_waves import Windows
 from bigmodel.interfaces import Batch
 from bigmodel.models.wavenet import WaveNet
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from bigmodel.interfaces import Batch
+from bigmodel.models.decoding.generation import decoder, generate
+from bigmodel.models.decoding.sampling import Sampling
 from bigmodel.models.xlnet import XLNet, XLNetClassifier
 from bigmodel.padding import padded
-from bigmodel.predicting.generation import decoder, generate
-from bigmodel.predicting.sampling import Sampling
 from bigmodel.tasks.permuted_language_modelling import PermutedLanguageModelling
 
 SIZES = {"layers": 2, "heads": 2, "width": 16, "dropout": 0.0}

@@ -10,13 +10,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from bigmodel.light_torch import bare_step, spare_the_compiler
 from bigmodel.models.cnn import CNN
 from bigmodel.optim.adam import adam, adamw
 from bigmodel.optim.groups import scale_rates
 from bigmodel.optim.muon import muon
 from bigmodel.optim.muon_sgd import muon_sgd
 from bigmodel.optim.sgd import sgd
+from bigmodel.runtime.lazy_compiler import bare_step, spare_the_compiler
 
 
 @pytest.mark.parametrize("make", [adam, adamw, muon, muon_sgd, sgd], ids=lambda make: make.__name__)

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from bigmodel.errors import ConfigError
-from bigmodel.results import reading
+from bigmodel.runs import records as reading
 from conftest import Answer, call
 from made_runs import made_run, made_sweep
 

@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bigmodel.results import plots
-from bigmodel.results.leaderboard import leaderboard
-from bigmodel.results.plots import file_name, scale
-from bigmodel.results.points import axes, differing
+from bigmodel.runs.comparison import plots
+from bigmodel.runs.comparison.leaderboard import leaderboard
+from bigmodel.runs.comparison.plots import file_name, scale
+from bigmodel.runs.comparison.seed_groups import axes, differing
 from conftest import TINY, Answer, is_quiet
 from made_runs import made_run, made_sweep
 from warm import only_sweep, swept
@@ -231,7 +231,7 @@ def test_a_key_cannot_lead_out_of_the_directory() -> None:
 @pytest.mark.usefixtures("no_matplotlib")
 def test_places_are_among_jobs_of_one_measure(tmp_path: Path) -> None:
     for number, (accuracy, fraction) in enumerate([(0.7, 0.1), (0.9, 0.5), (0.8, 0.1), (0.6, 0.5)]):
-        dataset = {"_target_": "bigmodel.datasets.digits.digits", "val_fraction": fraction}
+        dataset = {"_target_": "bigmodel.datasets.images.digits.digits", "val_fraction": fraction}
         made_run(tmp_path / str(number), accuracy, lr=0.1 * (number + 1), dataset=dataset)
     warning, _, _, *rows = leaderboard(tmp_path).splitlines()[:7]
     assert warning.endswith("as the jobs differ in dataset.val_fraction:")

@@ -14,9 +14,9 @@ pytest.importorskip("matplotlib")
 
 from matplotlib.figure import Figure
 
-from bigmodel.results import plots
-from bigmodel.results.leaderboard import leaderboard
-from bigmodel.results.lettering import Lettering, lettering
+from bigmodel.runs.comparison import plots
+from bigmodel.runs.comparison.leaderboard import leaderboard
+from bigmodel.runs.comparison.lettering import Lettering, lettering
 from made_runs import made_run, made_sweep
 
 Drawn = Callable[[Path], dict[str, Any]]

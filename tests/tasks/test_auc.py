@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from bigmodel.interfaces import Batch
-from bigmodel.losses import CrossEntropy
 from bigmodel.tasks.classification import Classification
+from bigmodel.tasks.losses import CrossEntropy
 
 
 def test_it_is_the_share_of_pairs_in_the_right_order() -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from bigmodel.losses import CrossEntropy, balanced
+from bigmodel.tasks.losses import CrossEntropy, balanced
 
 LOGITS = torch.randn(6, 3, generator=torch.Generator().manual_seed(0))
 TARGETS = torch.tensor([0, 0, 0, 0, 1, 2])

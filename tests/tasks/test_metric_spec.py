@@ -9,16 +9,16 @@ from typing import Any
 
 import pytest
 
+from bigmodel.metric_spec import STANDARD, MetricSpec, declared, from_summary
 from bigmodel.tasks.classification import Classification
 from bigmodel.tasks.ctc import CTC
 from bigmodel.tasks.language_modelling import LanguageModelling
-from bigmodel.tasks.metric_spec import STANDARD, MetricSpec, declared, from_summary
 from bigmodel.tasks.regression import Regression
 from conftest import TINY, Answer, is_quiet
 
 OWN = """
 from bigmodel.tasks.classification import Classification
-from bigmodel.tasks.metric_spec import MetricSpec
+from bigmodel.metric_spec import MetricSpec
 
 class Regret(Classification):
     metric_specs = Classification.metric_specs | {"regret": MetricSpec("min", "points", ".3f")}

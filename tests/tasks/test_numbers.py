@@ -5,8 +5,8 @@ import torch
 from torch import Tensor, nn
 
 from bigmodel.interfaces import Batch, Task
-from bigmodel.losses import MeanSquaredError
 from bigmodel.tasks.forecasting import Forecasting
+from bigmodel.tasks.losses import MeanSquaredError
 from bigmodel.tasks.regression import Regression
 
 

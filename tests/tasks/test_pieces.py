@@ -9,13 +9,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bigmodel.device import Device
 from bigmodel.interfaces import Batch, Task
-from bigmodel.job import Job
+from bigmodel.runtime.device import Device
 from bigmodel.tasks.language_modelling import LanguageModelling
 from bigmodel.tasks.masked_language_modelling import MaskedLanguageModelling
 from bigmodel.tasks.multi_label import MultiLabel
 from bigmodel.tasks.permuted_language_modelling import PermutedLanguageModelling
+from bigmodel.training.state import Job
 
 CPU = Device("cpu")
 VOCABULARY = 7

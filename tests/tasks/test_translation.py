@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from bigmodel.interfaces import Batch
-from bigmodel.tasks.chrf import SUMS, chrf, counts
+from bigmodel.tasks.metrics.chrf import SUMS, chrf, counts
 from bigmodel.tasks.translation import Translation
 
 

@@ -8,17 +8,18 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from bigmodel import statistics
+from bigmodel.commands.arguments import options
+from bigmodel.config.instantiate import nearest
 from bigmodel.errors import ConfigError
-from bigmodel.options import options
-from bigmodel.results import verdicts, words
-from bigmodel.results.measures import DATA, FINGERPRINT, agreed, obstacles
-from bigmodel.results.points import Point, differing, group, shown
-from bigmodel.results.reading import Run, expand
-from bigmodel.results.tables import table, terminal_width
-from bigmodel.targets import nearest
-from bigmodel.tasks.metric_spec import MetricSpec
-from bigmodel.words import clip, json_line
+from bigmodel.formatting import clip, json_line
+from bigmodel.metric_spec import MetricSpec
+from bigmodel.runs.comparison import formatting as words
+from bigmodel.runs.comparison import significance as statistics
+from bigmodel.runs.comparison import verdicts
+from bigmodel.runs.comparison.measures import DATA, FINGERPRINT, agreed, obstacles
+from bigmodel.runs.comparison.seed_groups import Point, differing, group, shown
+from bigmodel.runs.comparison.tables import table, terminal_width
+from bigmodel.runs.records import Run, expand
 
 _DEFAULTS = {"metric": "", "format": "table", "direction": "", "force": "false"}
 _CHOICES = {"format": ("table", "json"), "direction": ("", "min", "max"), "force": ("true", "false")}

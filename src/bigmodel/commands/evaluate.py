@@ -9,18 +9,18 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bigmodel.config import Config
-from bigmodel.device import Device
+from bigmodel.config.config import Config
+from bigmodel.config.instantiate import build
+from bigmodel.config.schema import Evaluate
 from bigmodel.errors import ConfigError, DataError, StorageError
-from bigmodel.evaluation import evaluate
-from bigmodel.failures import compiler_in_words
-from bigmodel.inference import Predictor, hold_evaluation, load
+from bigmodel.formatting import columns_of, json_line, left, printable
+from bigmodel.inference.predictor import Predictor, hold_evaluation, load
 from bigmodel.interfaces import Data, Dataset, Reading, Task
-from bigmodel.offline import offline
-from bigmodel.settings import Evaluate
-from bigmodel.signals import Stop
-from bigmodel.targets import build
-from bigmodel.words import columns_of, json_line, left, printable
+from bigmodel.runtime.device import Device
+from bigmodel.runtime.offline import offline
+from bigmodel.runtime.signals import Stop
+from bigmodel.training.error_translation import compiler_in_words
+from bigmodel.training.evaluation import evaluate
 
 _PLACES = ("data_dir", "root", "file", "path")  # which key of a dataset says where it lies
 

@@ -23,13 +23,13 @@ from torch import Tensor, nn
 
 from bigmodel.commands.graphs import Graph, compared_inputs, largest_difference, trace
 from bigmodel.commands.onnx_file import check_opset, write_onnx
-from bigmodel.config import Config
-from bigmodel.durable import own_folder, sync_directory, sync_file, write_json
+from bigmodel.config.config import Config
+from bigmodel.config.schema import Export
 from bigmodel.errors import BigmodelError, ConfigError, StorageError
-from bigmodel.inference import Predictor, fresh_model, load
+from bigmodel.inference.predictor import Predictor, fresh_model, load
 from bigmodel.interfaces import Portable, Varying
-from bigmodel.settings import Export
-from bigmodel.signals import Stop
+from bigmodel.runtime.signals import Stop
+from bigmodel.safe_files import own_folder, sync_directory, sync_file, write_json
 
 Function = Callable[[Tensor], Tensor]
 _ENDINGS = {"onnx": "onnx", "torch_export": "pt2", "safetensors": "safetensors"}

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bigmodel.formatting import clip, first_line
 from bigmodel.interfaces import Axis
 from bigmodel.models.scanned import with_scans
-from bigmodel.words import clip, first_line
 
 _USUAL = 100  # the size of an axis for which neither the kind nor the run's config has one
 _BATCHES = (1, 3)

@@ -8,17 +8,17 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
-from bigmodel.config import Config
-from bigmodel.device import Device
+from bigmodel.config.config import Config
+from bigmodel.config.instantiate import build
+from bigmodel.config.schema import Predict
 from bigmodel.errors import ConfigError, DataError
-from bigmodel.failures import out_of_memory_in_words
-from bigmodel.inference import Predictor, load
+from bigmodel.formatting import json_line, printable
+from bigmodel.inference.predictor import Predictor, load
+from bigmodel.inference.processors.texts import OfTexts
 from bigmodel.interfaces import Noting
-from bigmodel.predicting.texts import OfTexts
-from bigmodel.settings import Predict
-from bigmodel.signals import Stop
-from bigmodel.targets import build
-from bigmodel.words import json_line, printable
+from bigmodel.runtime.device import Device
+from bigmodel.runtime.signals import Stop
+from bigmodel.training.error_translation import out_of_memory_in_words
 
 
 def run(config: Config, stop: Stop | None = None) -> None:

@@ -12,15 +12,15 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
+from bigmodel.commands.arguments import options
+from bigmodel.config.instantiate import nearest
 from bigmodel.errors import ConfigError
-from bigmodel.options import options
-from bigmodel.results import words
-from bigmodel.results.measures import agreed
-from bigmodel.results.points import shown
-from bigmodel.results.reading import Run, under
-from bigmodel.results.tables import table, terminal_width
-from bigmodel.targets import nearest
-from bigmodel.words import clip, json_line
+from bigmodel.formatting import clip, json_line
+from bigmodel.runs.comparison import formatting as words
+from bigmodel.runs.comparison.measures import agreed
+from bigmodel.runs.comparison.seed_groups import shown
+from bigmodel.runs.comparison.tables import table, terminal_width
+from bigmodel.runs.records import Run, under
 
 _DEFAULTS = {"sort": "age", "filter": "", "format": "table", "output_dir": "outputs", "limit": "null"}
 _CHOICES = {"format": ("table", "json")}

@@ -13,30 +13,32 @@ from typing import Any
 import numpy as np
 import torch
 
-from bigmodel import __version__, checkpoint, run_directory
-from bigmodel.assembly import Parts, assemble
-from bigmodel.config import Config
-from bigmodel.durable import write_json
+from bigmodel import __version__
+from bigmodel.commands.exit_codes import say
+from bigmodel.commands.resume import hold_config, jumps
+from bigmodel.config.config import Config
+from bigmodel.config.instantiate import build
 from bigmodel.errors import ConfigError, Interrupted, StorageError
-from bigmodel.evaluation import evaluate
 from bigmodel.events import Evaluated, Finished, Started, Warned
-from bigmodel.failures import failures_in_words, out_of_memory_in_words
-from bigmodel.finders import find
-from bigmodel.guard import say
+from bigmodel.formatting import clip
 from bigmodel.interfaces import Listener
 from bigmodel.listeners.log_file import LogFile
 from bigmodel.listeners.metrics_file import MetricsFile
 from bigmodel.listeners.totals import Totals
-from bigmodel.loop import train
-from bigmodel.offline import offline
-from bigmodel.preview import preview
+from bigmodel.metric_spec import to_json
 from bigmodel.quoting import resume_command
-from bigmodel.resume import hold_config, jumps
-from bigmodel.saves import Saves
-from bigmodel.signals import Stop
-from bigmodel.targets import build
-from bigmodel.tasks.metric_spec import to_json
-from bigmodel.words import clip
+from bigmodel.runs import checkpoint
+from bigmodel.runs import directory as run_directory
+from bigmodel.runtime.offline import offline
+from bigmodel.runtime.signals import Stop
+from bigmodel.safe_files import write_json
+from bigmodel.training.build import Parts, assemble
+from bigmodel.training.error_translation import failures_in_words, out_of_memory_in_words
+from bigmodel.training.evaluation import evaluate
+from bigmodel.training.loop import train
+from bigmodel.training.saver import Saves
+from bigmodel.training.tuning.auto_values import find
+from bigmodel.training.tuning.dry_run import preview
 
 Emit = Callable[[Any], None]
 _ONCE_MORE = "; where it is the data that is gone, add dataset.download=true"
@@ -104,7 +106,7 @@ def run(
             listeners.append(build(f"listeners.{name}", node, config.trust, directory=directory))
 
         if settings.profile:
-            from bigmodel.profile import Profile  # only a profile needs it
+            from bigmodel.training.tuning.profile import Profile  # only a profile needs it
 
             listeners.append(Profile(parts, saves, directory))
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from bigmodel.events import Evaluated, Finished, Started, Stepped, Trained, Warned
 from bigmodel.listeners.lines import in_words, line, metrics_in_words
+from bigmodel.metric_spec import from_summary
 from bigmodel.quoting import command, path_word, resume_command, trust_words
-from bigmodel.tasks.metric_spec import from_summary
 
 __all__ = ["Console"]
 

@@ -6,8 +6,8 @@ import csv
 import json
 from pathlib import Path
 
-from bigmodel.durable import LARGEST_LINES, read_text, replacing
 from bigmodel.listeners.metrics_file import flat
+from bigmodel.safe_files import LARGEST_LINES, read_text, replacing
 
 __all__ = ["CsvFile"]
 

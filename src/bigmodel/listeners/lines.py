@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from bigmodel.events import Evaluated, Saved, Started, Trained, Warned
-from bigmodel.tasks.metric_spec import MetricSpec
+from bigmodel.metric_spec import MetricSpec
 
 _PLAIN = MetricSpec("none")  # of what nobody declared
 

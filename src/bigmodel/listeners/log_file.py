@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 from pathlib import Path
 
-from bigmodel.durable import append_to
 from bigmodel.listeners.lines import line
+from bigmodel.safe_files import append_to
 
 __all__ = ["LogFile"]
 

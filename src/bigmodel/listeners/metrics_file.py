@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from bigmodel.durable import append_to
 from bigmodel.events import Evaluated, Trained
+from bigmodel.safe_files import append_to
 
 __all__ = ["MetricsFile"]
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import yaml
 
-from bigmodel.durable import own_folder, read_text
 from bigmodel.events import Finished
 from bigmodel.listeners.metrics_file import flat
+from bigmodel.safe_files import own_folder, read_text
 
 __all__ = ["TensorBoard"]
 

@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bigmodel.models.foreign_weights import load_weights
+from bigmodel.constraints import BelowOne, PositiveInt
 from bigmodel.models.transformer import EncoderBlock, initialise, mean_of_tokens
-from bigmodel.ranges import BelowOne, PositiveInt
+from bigmodel.models.weights.foreign_weights import load_weights
 
 __all__ = ["BertClassifier", "MaskedBert"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from bigmodel.ranges import PositiveInt
+from bigmodel.constraints import PositiveInt
 
 __all__ = ["CNN"]
 

@@ -8,8 +8,8 @@ from itertools import zip_longest
 import torch
 from torch import Tensor, nn
 
+from bigmodel.constraints import BelowOne, PositiveInt
 from bigmodel.padding import lengths, present
-from bigmodel.ranges import BelowOne, PositiveInt
 
 __all__ = ["DeepSpeech"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bigmodel.ranges import PositiveInt
+from bigmodel.constraints import PositiveInt
 
 __all__ = ["DLinear"]
 

@@ -11,9 +11,9 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bigmodel.models.gpt2_names import is_gpt2, own_names
+from bigmodel.constraints import BelowOne, PositiveInt
 from bigmodel.models.transformer import Block, Cache, initialise, norm, quieten, turns, turns_between
-from bigmodel.ranges import BelowOne, PositiveInt
+from bigmodel.models.weights.gpt2_names import is_gpt2, own_names
 
 __all__ = ["GPT"]
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from bigmodel.constraints import PositiveInt
 from bigmodel.models.layers import filters
-from bigmodel.ranges import PositiveInt
 
 __all__ = ["Inception"]
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from bigmodel.ranges import BelowOne, PositiveInt
+from bigmodel.constraints import BelowOne, PositiveInt
 
 __all__ = ["MLP"]
 

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bigmodel.constraints import BelowOne, PositiveInt
 from bigmodel.models.windowed import level
-from bigmodel.ranges import BelowOne, PositiveInt
 
 __all__ = ["PatchTransformer"]
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bigmodel.ranges import PositiveInt
+from bigmodel.constraints import PositiveInt
 
 __all__ = ["CIFARResNet", "ResNet"]
 

@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bigmodel.constraints import BelowOne, PositiveInt
 from bigmodel.models.transformer import Block, Cache, CrossAttention, initialise, norm, quieten, turns, turns_between
-from bigmodel.ranges import BelowOne, PositiveInt
 
 __all__ = ["Seq2Seq"]
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from bigmodel.constraints import BelowOne, NonNegativeInt, PositiveInt
 from bigmodel.models.mlp import MLP
-from bigmodel.ranges import BelowOne, NonNegativeInt, PositiveInt
 
 __all__ = ["TabularMLP"]
 

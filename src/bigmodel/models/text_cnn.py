@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bigmodel.ranges import BelowOne, PositiveInt
+from bigmodel.constraints import BelowOne, PositiveInt
 
 __all__ = ["TextCNN"]
 

@@ -6,8 +6,8 @@ import difflib
 
 from torch import nn
 
+from bigmodel.constraints import PositiveInt
 from bigmodel.models.torchvision_model import made
-from bigmodel.ranges import PositiveInt
 
 __all__ = ["timm_model"]
 

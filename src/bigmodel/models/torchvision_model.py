@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bigmodel.models.foreign_weights import load_weights
-from bigmodel.ranges import PositiveInt
-from bigmodel.targets import nearest
+from bigmodel.config.instantiate import nearest
+from bigmodel.constraints import PositiveInt
+from bigmodel.models.weights.foreign_weights import load_weights
 
 __all__ = ["torchvision_model"]
 

@@ -6,8 +6,8 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from bigmodel.constraints import PositiveInt
 from bigmodel.models.layers import filters
-from bigmodel.ranges import PositiveInt
 
 __all__ = ["VGG"]
 

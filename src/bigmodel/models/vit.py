@@ -10,8 +10,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from bigmodel.constraints import BelowOne, PositiveInt
 from bigmodel.models.transformer import EncoderBlock
-from bigmodel.ranges import BelowOne, PositiveInt
 
 __all__ = ["ViT"]
 

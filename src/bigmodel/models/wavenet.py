@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bigmodel.ranges import PositiveInt
+from bigmodel.constraints import PositiveInt
 
 __all__ = ["Cache", "WaveNet"]
 

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bigmodel.ranges import Positive, PositiveInt
+from bigmodel.constraints import Positive, PositiveInt
 
 __all__ = ["WhitenedCNN"]
 

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bigmodel.constraints import BelowOne, PositiveInt
 from bigmodel.models.transformer import (
     Cache,
     CrossAttention,
@@ -25,7 +26,6 @@ from bigmodel.models.transformer import (
     quieten,
     turns,
 )
-from bigmodel.ranges import BelowOne, PositiveInt
 
 __all__ = ["XLNet", "XLNetClassifier"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from bigmodel.constraints import BelowOne, NonNegative, Positive
 from bigmodel.optim.groups import decay_groups
-from bigmodel.ranges import BelowOne, NonNegative, Positive
 
 __all__ = ["adam", "adamw"]
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from bigmodel.patterns import chosen
+from bigmodel.models.weights.name_patterns import chosen
 
 
 def decay_groups(model: nn.Module, weight_decay: float, decay_all: bool) -> list[dict[str, Any]]:

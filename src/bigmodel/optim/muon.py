@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bigmodel.constraints import BelowOne, NonNegative, Positive, PositiveInt
 from bigmodel.optim.groups import decay_groups
-from bigmodel.ranges import BelowOne, NonNegative, Positive, PositiveInt
 
 __all__ = ["Muon", "muon"]
 

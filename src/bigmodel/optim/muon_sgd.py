@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from bigmodel.constraints import BelowOne, Fraction, NonNegative, Positive, PositiveInt
 from bigmodel.optim.muon import Muon
-from bigmodel.ranges import BelowOne, Fraction, NonNegative, Positive, PositiveInt
 
 __all__ = ["muon_sgd"]
 

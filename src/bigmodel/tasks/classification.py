@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bigmodel.constraints import PositiveInt
 from bigmodel.interfaces import Batch
-from bigmodel.ranges import PositiveInt
-from bigmodel.tasks import auc
-from bigmodel.tasks.metric_spec import LowerIsBetter, standard, without
+from bigmodel.metric_spec import LowerIsBetter, standard, without
+from bigmodel.tasks.metrics import auc
 
 __all__ = ["Classification"]
 

@@ -9,11 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bigmodel.constraints import PositiveInt
 from bigmodel.interfaces import Batch
+from bigmodel.metric_spec import LowerIsBetter, standard, without
+from bigmodel.models.decoding.ctc import beam_search, edit_distances, greedy
 from bigmodel.padding import lengths, padded
-from bigmodel.ranges import PositiveInt
-from bigmodel.tasks.metric_spec import LowerIsBetter, standard, without
-from bigmodel.transcripts import beam_search, edit_distances, greedy
 
 __all__ = ["CTC"]
 

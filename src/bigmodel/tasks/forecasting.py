@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bigmodel.datasets.scale import Scale
+from bigmodel.constraints import Positive, PositiveInt
+from bigmodel.datasets.tables.standardizer import Scale
 from bigmodel.interfaces import Batch
-from bigmodel.ranges import Positive, PositiveInt
-from bigmodel.tasks.metric_spec import MetricSpec, standard
+from bigmodel.metric_spec import MetricSpec, standard
 from bigmodel.tasks.regression import Regression
 
 __all__ = ["Forecasting"]

@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bigmodel.constraints import Positive
 from bigmodel.interfaces import Batch
-from bigmodel.ranges import Positive
-from bigmodel.tasks.metric_spec import LowerIsBetter, MetricSpec, standard, without
+from bigmodel.metric_spec import LowerIsBetter, MetricSpec, standard, without
 
 __all__ = ["LanguageModelling"]
 

@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bigmodel.constraints import Fraction, PositiveInt
 from bigmodel.interfaces import Batch
-from bigmodel.ranges import Fraction, PositiveInt
-from bigmodel.tasks.metric_spec import LowerIsBetter, MetricSpec, standard
+from bigmodel.metric_spec import LowerIsBetter, MetricSpec, standard
 
 __all__ = ["MaskedLanguageModelling"]
 

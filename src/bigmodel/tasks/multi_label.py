@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bigmodel.interfaces import Batch
-from bigmodel.tasks import auc
-from bigmodel.tasks.metric_spec import LowerIsBetter, standard
+from bigmodel.metric_spec import LowerIsBetter, standard
+from bigmodel.tasks.metrics import auc
 
 __all__ = ["MultiLabel"]
 

@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bigmodel.constraints import Fraction
 from bigmodel.interfaces import Batch
 from bigmodel.padding import lengths
-from bigmodel.ranges import Fraction
 from bigmodel.tasks.masked_language_modelling import Guesses, draws
 
 __all__ = ["PermutedLanguageModelling"]

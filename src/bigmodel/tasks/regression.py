@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bigmodel.constraints import Positive
 from bigmodel.interfaces import Batch
-from bigmodel.losses import CrossEntropy
-from bigmodel.ranges import Positive
-from bigmodel.tasks.metric_spec import LowerIsBetter, MetricSpec, standard
+from bigmodel.metric_spec import LowerIsBetter, MetricSpec, standard
+from bigmodel.tasks.losses import CrossEntropy
 
 __all__ = ["Regression"]
 

@@ -9,11 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bigmodel.datasets.tokenizers import chosen
+from bigmodel.datasets.text.tokenizers import chosen
 from bigmodel.interfaces import Batch
-from bigmodel.predicting.translating import EncoderDecoder, search
-from bigmodel.tasks.chrf import chrf, counts
-from bigmodel.tasks.metric_spec import LowerIsBetter, MetricSpec, standard
+from bigmodel.metric_spec import LowerIsBetter, MetricSpec, standard
+from bigmodel.models.decoding.seq2seq_search import EncoderDecoder, search
+from bigmodel.tasks.metrics.chrf import chrf, counts
 
 __all__ = ["Translation"]
 

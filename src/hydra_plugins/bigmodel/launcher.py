@@ -1,4 +1,4 @@
-"""The launchers of `bigmodel-train -m`: all jobs are composed first, then `bigmodel.sweep` runs them, by default in
+"""The launchers of `bigmodel-train -m`: all jobs are composed first, then `bigmodel.sweeps` runs them, by default in
 processes of this machine, with `slurm` or `ray` through these.
 
 Hydra imports this file at every start, so it imports nothing heavy.
@@ -18,7 +18,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
-from bigmodel.sweep.engines import DEFAULTS
+from bigmodel.sweeps.engines.base import DEFAULTS
 
 
 class BigmodelLauncher(Launcher):

@@ -16,12 +16,12 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from bigmodel.overrides import parser
+from bigmodel.config.override_parser import parser
 from hydra_plugins.bigmodel.launcher import BigmodelLauncher
 
 
 class OptunaSweeper(Sweeper):
-    """Takes the space apart; `bigmodel.search` does the rest, with the launcher's `jobs` and `on_failure`."""
+    """Takes the space apart; `bigmodel.sweeps.search` does the rest, with the launcher's `jobs` and `on_failure`."""
 
     def __init__(self, params: Any, **given: Any) -> None:
         self._params, self._given = dict(params or {}), given

@@ -11,7 +11,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
-from bigmodel.overrides import parser, values
+from bigmodel.config.override_parser import parser, values
 from hydra_plugins.bigmodel.launcher import BigmodelLauncher
 
 

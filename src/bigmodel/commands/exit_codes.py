@@ -1,0 +1,114 @@
+"""Around a command: its failures become plain lines and an exit code. Imports no torch."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from bigmodel.errors import BigmodelError, Interrupted, StorageError
+from bigmodel.formatting import first_line, printable
+from bigmodel.redaction import hidden
+from bigmodel.runtime.signals import Stop
+from bigmodel.safe_files import STORAGE_ERRORS
+
+
+def guarded(run: Callable[[Stop], int], verbose: bool) -> int:
+    """The exit code of `run`; every failure is told in lines of stderr, or raised where it is `verbose`."""
+    _open_streams()
+    stop = Stop()
+    return coded(lambda: run(stop.install()), verbose, stop)
+
+
+def coded(run: Callable[[], int], verbose: bool, stop: Stop | None = None) -> int:
+    """As `guarded`, where somebody else sees to streams and signals. `stop` tells of a signal that ended `run`."""
+    try:
+        code = run()
+        _flush()
+        return code
+    except BrokenPipeError:
+        _silence()
+        return 0
+    except Exception as error:
+        early = stop.early if stop is not None else None
+        if isinstance(error, Interrupted) or early is not None:  # what it was raised in may have made another of it
+            stopped = early or error
+            with contextlib.suppress(OSError):
+                print("\n".join(getattr(stopped, "lines", ())), file=sys.stderr)
+            return Interrupted.exit_code
+        if verbose:
+            raise
+        if isinstance(error, BigmodelError):
+            complain(error.lines)
+            return error.exit_code
+        said = f"{type(error).__name__}: {first_line(error)}"
+        if isinstance(error, OSError) and error.errno in STORAGE_ERRORS and not _in_code_of_ones_own(error):
+            _silence()
+            where = error.filename or "standard output, or a file"
+            complain([f"{where}: {error.strerror}"])
+            return StorageError.exit_code
+        if where := _in_code_of_ones_own(error):
+            complain([f"{where}: {said}", "this is not code of bigmodel-train; run again with -v to see the whole way"])
+        else:
+            complain([f"internal error: {said}", "this is a bug in bigmodel-train; run again with -v to see where"])
+        return 1
+
+
+def say(text: str) -> None:
+    """Print a line that a command goes on without: to nowhere, if stdout is closed or full."""
+    try:
+        print(text, flush=True)
+    except OSError:
+        _silence()
+
+
+def _flush() -> None:
+    """StorageError where what was printed cannot be written: Python would tell it as it exits, in words of its own."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _silence()
+        raise StorageError(f"standard output: {error.strerror or error}") from error
+
+
+def _silence() -> None:
+    sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - so that exit does not flush into the pipe
+
+
+def _in_code_of_ones_own(error: Exception) -> str:
+    """The innermost line that is neither this package's nor an installed library's: in a model of one's own, say."""
+    ours, where = {"bigmodel", "hydra_plugins", *sys.stdlib_module_names}, ""
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        file = Path(frame.f_code.co_filename)
+        package = str(frame.f_globals.get("__name__")).partition(".")[0]
+        installed = {"site-packages", "dist-packages"} & set(file.parts)
+        if package not in ours and not installed and file.is_file():  # generated code has no file
+            where = f"{file}, line {line}"
+    return where
+
+
+def complain(lines: Sequence[str]) -> None:
+    """Each line as an error on stderr."""
+    for line in lines:  # what a line quotes may hold control codes, or end it
+        with contextlib.suppress(OSError):  # of a stderr that is full: the exit code is left
+            print(f"error: {printable(hidden(line))}", file=sys.stderr)
+
+
+def _open_streams() -> None:
+    """Where a stream was closed (`>&-`), let it lead nowhere; else the next file opened would take its number."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - for the rest of the process
+        elif isinstance(stream := getattr(sys, name), io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")  # a letter that the terminal lacks is no reason to fail

@@ -1,0 +1,156 @@
+"""What a resumed run is made of: the run's own config, and the few keys that may differ from it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bigmodel.commands.exit_codes import say
+from bigmodel.config.config import Config, from_yaml
+from bigmodel.errors import ConfigError
+from bigmodel.runs.directory import intact
+from bigmodel.safe_files import read_text
+from bigmodel.sweeps.state.directory import is_sweep
+
+if TYPE_CHECKING:
+    from bigmodel.config.composition import Source
+    from bigmodel.training.state import Job
+
+_GROWS = ("epochs",)
+_NO_INFLUENCE = (
+    "listeners",
+    "keep",
+    "save_every",
+    "data_dir",
+    "dataset.data_dir",
+    "dataset.download",
+    "device",
+    "output_dir",
+    "workers",
+    "resident_gb",
+    "profile",
+    "dry_run",
+)
+_LAST_BITS = ("kind", "precision", "channels_last", "compile", "threads", "deterministic")  # of a device
+_JUMP = 0.01  # of the rate
+
+
+def resumed(run: str, overrides: Sequence[str], source: Source, trust: Sequence[str]) -> tuple[Path, Config]:
+    """The run's directory and its config with the allowed changes; the difference is printed.
+
+    Raises:
+        ConfigError: there is no such run, or a key changed that would make it another run.
+    """
+    from bigmodel.config.composition import changed_by  # loads Hydra, which a job of a sweep has no need of
+
+    directory = Path(run)
+    if is_sweep(directory):
+        raise ConfigError(f"resume: '{run}' is a sweep; add -m")
+    if not (directory / "config.yaml").is_file():
+        raise ConfigError(f"resume: there is no run at '{run}' (no config.yaml in it); runs lie under outputs/")
+    stored = from_yaml(directory / "config.yaml", trust)
+    if not overrides:
+        return directory, stored
+    changed = changed_by(stored, overrides, source, trust)
+    difference = list(_difference("", stored.tree, changed.tree))
+    refused = [
+        stored.hidden(changed.hidden(f"resume: {problem}"))
+        for key, old, new in difference
+        if (problem := _refusal(key, old, new))
+    ]
+    if refused:
+        raise ConfigError(*refused)
+    for key, old, new in difference:
+        group, _, name = key.partition(".")
+        bits = "; the bits are not those of an unbroken run" if group == "device" and name in _LAST_BITS else ""
+        say(stored.hidden(changed.hidden(f"resume: {key} was {old}, is now {new}{bits}")))
+    return directory, changed
+
+
+def hold_config(directory: Path, config: Config, state: Mapping[str, Any] | None) -> list[str]:
+    """Hold the config that a run is to go on with against its newest checkpoint's `state`, if it has one.
+
+    Returns a line for each key without influence that was changed in the file, and not on the command line.
+
+    Raises:
+        ConfigError: `config.yaml` is not what the run was trained with, or is damaged and nothing tells what it was.
+    """
+    file = directory / "config.yaml"
+    whole = intact(read_text(file))
+    trained = None if state is None else state.get("config")
+    if not isinstance(trained, Mapping):
+        if whole is False:
+            raise ConfigError(
+                f"{file}: is not as the run wrote it, and no checkpoint says what it was; begin a new run, or, if you "
+                "changed it on purpose, remove its last line"
+            )
+        return []
+    assert state is not None
+    wrong: list[str] = []
+    notes: list[str] = []
+    in_file = from_yaml(file, config.trust).shareable() if whole is False else {}
+    for key, old, new in _difference("", trained, config.shareable()):
+        changed_in_file = whole is False and _same(new, _value(in_file, key))
+        refusal = _refusal(key, old, new)
+        if refusal or (key in _GROWS and changed_in_file):
+            longer = f"; to train longer, then give {key}={new} with resume=" if not refusal else ""
+            wrong.append(
+                f"{file}: {key} is {new}, and the run was trained with {old} up to step {state.get('step')}; the file "
+                f"is damaged or was edited: set {key} to {old} in it{longer}"
+            )
+        elif changed_in_file:
+            notes.append(f"{file}: {key} was {old}, is now {new}: the file was edited, or is damaged")
+    if wrong:
+        raise ConfigError(*map(config.hidden, wrong))
+    return [*map(config.hidden, notes)]
+
+
+def jumps(job: Job, state: Mapping[str, Any], patience: int | None) -> list[str]:
+    """What a changed length does to a run whose newest checkpoint has this `state`: lines for people."""
+    step, steps, best = (state.get(key) for key in ("step", "steps", "best"))
+    if not isinstance(step, int) or not isinstance(steps, int) or not 0 < step <= steps or steps == job.steps:
+        return []
+    lines: dict[str, None] = {}
+    for group in job.groups:
+        was = job.rate(group, step - 1, steps)
+        expected = job.rate(group, step, steps) if step < steps else was
+        now = job.rate(group, step, job.steps)
+        if abs(now - expected) > _JUMP * max(now, expected):
+            trains = "; its parameters had ended training" if was == 0 < now else ""
+            lines[
+                f"resume: the learning rate jumps from {was:.3g} at step {step} to {now:.3g} at step {step + 1}, "
+                f"because the schedule is laid over {job.steps} steps now, not {steps}{trains}"
+            ] = None
+    since = best.get("since") if isinstance(best, Mapping) else None
+    if patience is not None and isinstance(since, int) and since >= patience:
+        lines[f"resume: the run had stopped early, patience={patience}, and stays so: no step is added"] = None
+    return [*lines]
+
+
+def _refusal(key: str, old: Any, new: Any) -> str | None:
+    if key in _GROWS:
+        grows = isinstance(old, (int, float)) and new >= old
+        return None if grows else f"{key} was {old} and may grow, not shrink to {new}"
+    if any(key == free or key.startswith(free + ".") for free in _NO_INFLUENCE):
+        return None
+    return f"{key} was {old} and cannot become {new}; what may change: {', '.join((*_GROWS, *_NO_INFLUENCE))}"
+
+
+def _difference(prefix: str, old: Any, new: Any) -> Iterator[tuple[str, Any, Any]]:
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        for key in dict.fromkeys((*old, *new)):
+            yield from _difference(f"{prefix}.{key}" if prefix else str(key), old.get(key), new.get(key))
+    elif not _same(old, new):
+        yield prefix, old, new
+
+
+def _same(old: Any, new: Any) -> bool:
+    return bool(old == new) or json.dumps(old, default=str) == json.dumps(new, default=str)  # as of NaN
+
+
+def _value(tree: Any, key: str) -> Any:
+    for part in key.split("."):
+        tree = tree.get(part) if isinstance(tree, Mapping) else None
+    return tree

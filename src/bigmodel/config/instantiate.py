@@ -1,0 +1,225 @@
+"""From a node with a `_target_` to an object: which targets may be called, whether the node fits, and the call.
+
+A config can come from a stranger, inside a checkpoint. So only leaves of this package and the model and optimizer
+modules of torch and torchvision are called, checked by name here and by the resolved object's true module in `build`;
+further prefixes come from the command line alone (`trust=[my_package]`).
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from keyword import iskeyword
+from typing import Any
+
+from bigmodel.config.signatures import Signature, item_kind, locate, misfit, signature
+from bigmodel.errors import ConfigError
+from bigmodel.formatting import first_line
+from bigmodel.runtime.offline import NetworkRefused, online
+
+_LEAVES: Mapping[str, tuple[str, ...]] = {
+    "model": ("bigmodel.models", "torchvision.models", "torch.nn.modules", "torch.nn"),
+    "init": ("bigmodel.training.init_weights", "bigmodel.models.weights.lora"),
+    "optim": ("bigmodel.optim", "torch.optim"),
+    "schedule": ("bigmodel.optim.schedules",),
+    "loss": ("bigmodel.tasks.losses", "torch.nn.modules.loss"),
+    "task": ("bigmodel.tasks",),
+    "dataset": ("bigmodel.datasets", "bigmodel.datasets.images.augment"),
+    "device": ("bigmodel.runtime.device",),
+    "listeners": ("bigmodel.listeners",),
+    "kind": ("bigmodel.inference.processors", "bigmodel.datasets.audio.mel"),
+    "sample": ("bigmodel.inference.processors",),
+}
+_DEEPEST = 100
+_FIRST_WEIGHTS = ("pretrained", "weights", "weights_backbone")
+_EXACT: Sequence[tuple[re.Pattern[str], Callable[[str], Any]]] = (  # what YAML and Python read alike
+    (re.compile(r"[+-]?(0|[1-9]\d{0,30})", re.ASCII), int),
+    (re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,4})?", re.ASCII), float),
+    (re.compile(r"true|false"), lambda text: text == "true"),
+    (re.compile(r"null"), lambda _: None),
+)
+_GIVEN_BY_THE_COMMAND: Mapping[str, frozenset[str]] = {
+    "init": frozenset({"model", "fresh", "epochs"}),
+    "optim": frozenset({"model", "params"}),
+    "listeners": frozenset({"directory"}),
+}
+
+
+def check(tree: Mapping[str, Any], root: str, trust: Sequence[str] = ()) -> list[str]:
+    """Everything wrong with a resolved config, a line each: keys, types and ranges, from `root`'s signature down."""
+    problems = [*_misfits("", tree, signature(root), frozenset()), *_without_target(tree)]
+    digests: dict[int, int] = {}
+    if not _digest(tree, digests, _DEEPEST):
+        return [f"the config: is nested more than {_DEEPEST} deep"]
+    seen: set[int] = set()
+    for path, node in _nodes("", tree):
+        if digests[id(node)] in seen:  # one node, interpolated into another place: its mistakes are told once
+            continue
+        seen.add(digests[id(node)])
+        group = path.partition(".")[0]
+        given = _GIVEN_BY_THE_COMMAND.get(group, frozenset())
+        target = node["_target_"]
+        allowed = (*_LEAVES.get(group, ()), *(_LEAVES["loss"] if path == "task.loss" else ()), *trust)
+        if not isinstance(target, str) or not _within(target, allowed):
+            problems.append(
+                f"{path}._target_: '{target}' is not trusted; if you trust its code: trust=[{_package(target)}]"
+            )
+            continue
+        try:
+            problems += _misfits(path, node, signature(target), given)
+        except (ImportError, ValueError) as error:
+            problems.append(f"{path}._target_: {error}")
+    return problems
+
+
+def _digest(value: Any, digests: dict[int, int], room: int) -> int:
+    """Hash a value by what it holds, and every mapping in it once, under its `id`; 0 where it is nested too deep.
+
+    Comparing nodes with each other instead takes a stranger's file of 100 kB minutes.
+    """
+    if not room:
+        return 0
+    if isinstance(value, Mapping):
+        parts = [(key, _digest(item, digests, room - 1)) for key, item in value.items()]
+        found = hash(frozenset(parts)) or 1
+        digests[id(value)] = found
+        return found if all(part for _, part in parts) else 0
+    if isinstance(value, (list, tuple)):
+        items = tuple(_digest(item, digests, room - 1) for item in value)
+        return (hash(items) or 1) if all(items) else 0
+    return hash((type(value), str(value))) or 1
+
+
+def _without_target(tree: Mapping[str, Any]) -> Iterator[str]:
+    groups = {name: tree.get(name) for name in _LEAVES if name != "listeners"}
+    listeners = tree.get("listeners")
+    groups |= {f"listeners.{key}": node for key, node in listeners.items()} if isinstance(listeners, Mapping) else {}
+    for name, node in groups.items():
+        if isinstance(node, Mapping) and "_target_" not in node:
+            yield f"{name}._target_: missing; choose one of the group, as {name.partition('.')[0]}=NAME"
+
+
+def wanted(tree: Mapping[str, Any], root: str, path: str, trust: Sequence[str] = ()) -> Any:
+    """The kind of value that a dotted key of a resolved config takes; `Any` where that is not known."""
+    accepts: Signature | None = signature(root)
+    node: Any = tree
+    kind: Any = Any
+    allowed = (*sum(_LEAVES.values(), ()), *trust)
+    for part in path.split("."):
+        if isinstance(node, Mapping) and accepts is not None:
+            kind = accepts.parameters[part].kind if part in accepts.parameters else Any
+        else:
+            kind = item_kind(kind)
+        node = node.get(part) if isinstance(node, Mapping) else None
+        target = node.get("_target_") if isinstance(node, Mapping) else None
+        fits = isinstance(target, str) and _within(target, allowed)
+        accepts = signature(target) if fits else None
+    return kind
+
+
+def exact(text: str, kind: Any) -> Any:
+    """The number or truth value that a text says, if `kind` takes that and not the text; else the text itself."""
+    if misfit(text, kind) is None:
+        return text
+    for pattern, read in _EXACT:
+        if pattern.fullmatch(text):
+            value = read(text)
+            return text if misfit(value, kind) else value
+    return text
+
+
+def build(path: str, node: Mapping[str, Any], trust: Sequence[str] = (), **given: Any) -> Any:
+    """Call the node's target with its other keys and those of `given` it takes; nodes inside it are built first.
+
+    Raises:
+        ConfigError: the target is not trusted, or refuses its arguments (ValueError).
+    """
+    target = locate(node["_target_"])
+    allowed = (*sum(_LEAVES.values(), ()), *trust)
+    if not callable(target) or not _within(f"{target.__module__}.{target.__qualname__}", allowed):
+        raise ConfigError(f"{path}._target_: '{node['_target_']}' is not trusted")
+    arguments = {key: _built(f"{path}.{key}", value, trust) for key, value in node.items() if key != "_target_"}
+    arguments = {f"{key}_" if iskeyword(key) else key: value for key, value in arguments.items()}  # see `Signature`
+    accepts = signature(node["_target_"])
+    wanted = {key: value for key, value in given.items() if key in accepts.parameters}
+    trusted = _within(node["_target_"], trust)
+    try:
+        with online() if trusted else nullcontext():
+            return target(**arguments, **wanted)
+    except NetworkRefused as error:
+        raise ConfigError(*(line if line.startswith(path) else f"{path}: {line}" for line in error.lines)) from error
+    except (ValueError, OverflowError) as error:
+        raise ConfigError(f"{path}: {error}") from error
+    except TypeError as error:
+        if "verflow" not in str(error):
+            raise
+        raise ConfigError(f"{path}: a size is larger than any tensor: {first_line(error)}") from error
+
+
+def without_weights(node: Mapping[str, Any]) -> dict[str, Any]:
+    """The node for a model whose weights come from a checkpoint: what it once started from may be gone, and what a
+    library's default is would be downloaded.
+    """
+    accepts = signature(node["_target_"]).parameters
+    return dict(node) | {key: None for key in _FIRST_WEIGHTS if key in node or key in accepts}
+
+
+def _built(path: str, value: Any, trust: Sequence[str]) -> Any:
+    if isinstance(value, Mapping) and "_target_" in value:
+        return build(path, value, trust)
+    if isinstance(value, (list, tuple)):
+        return [_built(path, item, trust) for item in value]
+    return value
+
+
+def _nodes(path: str, tree: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    if isinstance(tree, Mapping):
+        if "_target_" in tree:
+            yield path, tree
+        for key, value in tree.items():
+            yield from _nodes(f"{path}.{key}" if path else str(key), value)
+    elif isinstance(tree, (list, tuple)):
+        for item in tree:
+            yield from _nodes(path, item)
+
+
+def _misfits(path: str, node: Mapping[str, Any], accepts: Signature, given: frozenset[str]) -> Iterator[str]:
+    prefix = f"{path}." if path else ""
+    names = [name for name in accepts.parameters if name not in given]
+    for key, value in node.items():
+        if key == "_target_" or (key not in names and accepts.open_ended):
+            continue
+        if key not in names:
+            yield f"{prefix}{key}: no such setting; {nearest(str(key), names, prefix)}"
+        elif value == "???":
+            yield f"{prefix}{key}: needs a value: {prefix}{key}=..."
+        elif not (isinstance(value, Mapping) and "_target_" in value):
+            wish = misfit(value, accepts.parameters[key].kind)
+            if wish:
+                yield f"{prefix}{key}: must be {wish}, not {_shown(value)}"
+    for name in names:
+        if accepts.parameters[name].required and name not in node:
+            yield f"{prefix}{name}: missing; add {prefix}{name}=..."
+
+
+def nearest(word: str, choices: Sequence[str], prefix: str = "") -> str:
+    """`did you mean …?` with the closest choice, or all of them where none is close."""
+    close = difflib.get_close_matches(word, choices, n=1, cutoff=0.6)
+    if close:
+        return f"did you mean {prefix}{close[0]}?"
+    return "choices: " + ", ".join(sorted(choices)) if choices else "there is nothing to choose from"
+
+
+def _shown(value: Any) -> str:
+    text = repr(value) if isinstance(value, str) else str(value).replace("None", "null")
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _within(name: str, prefixes: Sequence[str]) -> bool:
+    return any(name == prefix or name.startswith(prefix + ".") for prefix in prefixes)
+
+
+def _package(target: object) -> str:
+    return str(target).partition(".")[0][:80]

@@ -1,0 +1,89 @@
+"""Hydra's override grammar, read in one place: with the loader that `glob` asks for the choices of a group."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import string
+from itertools import islice
+from typing import Any
+
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, Transformer
+from hydra.errors import HydraException
+
+from bigmodel.errors import ConfigError
+from bigmodel.formatting import clip, first_line
+from bigmodel.quoting import is_typed, quoted
+from bigmodel.redaction import is_secret
+
+_UNQUOTED = frozenset(string.ascii_letters + string.digits + "_/-+.$%*@?|()[]{}:=, \t\\")
+_IN_A_FUNCTION = re.compile(r"\w+ while evaluating '(?P<call>.*)': (?P<why>.*)", re.DOTALL)
+
+
+def parser(loader: ConfigLoader) -> OverridesParser:
+    """Make the parser of overrides; without a loader `glob(*)` could not be read."""
+    return OverridesParser.create(config_loader=loader)
+
+
+def parse(text: str, loader: ConfigLoader) -> Override:
+    """Read one override.
+
+    Raises:
+        ConfigError: Hydra's grammar cannot read it, or a function in it is called wrongly.
+    """
+    try:
+        override = parser(loader).parse_override(text)
+        override.config_loader = loader  # which `parse_override` forgets
+        return override
+    except (HydraException, ValueError, RecursionError) as error:
+        raise ConfigError(unreadable(text, error)) from error
+
+
+def unreadable(text: str, error: BaseException) -> str:
+    """Say in one line why an override cannot be read, and how to quote it."""
+    key, sign, value = text.partition("=")
+    if sign and is_secret(key):
+        return f"{clip(f'{key}=***')}: cannot be read; write key=value, and quote as 'key=\"some text\"'"
+    match = _IN_A_FUNCTION.match(str(error))
+    if match:
+        why = first_line(ValueError(match["why"])).partition(": ")[0]
+        return f"{clip(text)}: {why[:1].lower()}{why[1:]}"
+    quoted = shlex.quote(f'{key}="{value}"') if sign and '"' not in value and len(value) < 60 else "'key=\"some text\"'"
+    return f"{clip(text)}: cannot be read; write key=value, and quote as {clip(quoted)}"
+
+
+def shown(value: Any) -> str:
+    """A value as Hydra's grammar reads it back; Hydra itself leaves out quotes that it needs."""
+    if isinstance(value, list):
+        return f"[{','.join(map(shown, value))}]"
+    if isinstance(value, dict):
+        return f"{{{','.join(f'{Transformer.str(key)}:{shown(item)}' for key, item in value.items())}}}"
+    if isinstance(value, str) and re.fullmatch(r"\$\{[^{}]+\}", value):
+        return value
+    if isinstance(value, str) and (is_typed(value) or not _UNQUOTED.issuperset(value)):
+        return quoted(value)
+    text: str = Transformer.str(value)
+    return text
+
+
+def values(override: Override, most: int | None) -> list[str]:
+    """Up to `most` words that an override stands for: each value of a sweep, or itself.
+
+    Raises:
+        ConfigError: there is no value in it, or its values cannot be told.
+    """
+    key, text = override.get_key_element(), str(override.input_line)
+    if not override.is_sweep_override():
+        return [text]
+    try:
+        if override.is_interval_sweep():
+            interval: Any = override.value()
+            return [f"{key}={end}" for end in (interval.start, interval.end)]
+        found = [f"{key}={value}" for value in islice(override.sweep_iterator(shown), most)]
+    except (HydraException, ValueError, TypeError, RecursionError) as error:
+        raise ConfigError(unreadable(text, error)) from error
+    if not found:
+        raise ConfigError(f"{clip(text)}: there is no value in it")
+    return found

@@ -1,0 +1,122 @@
+"""All mistakes of a command line at once. Hydra reports the first it meets; here every override is tried by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from hydra import compose as hydra_compose
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from bigmodel.config import override_parser as grammar
+from bigmodel.config.instantiate import nearest
+from bigmodel.config.own_yaml import OwnSource
+from bigmodel.errors import ConfigError
+from bigmodel.formatting import clip, first_line
+
+_LONGEST_KEY = 255  # Hydra looks for a directory of that name
+
+
+def sift(
+    loader: ConfigLoader, name: str, overrides: Sequence[str], known_problems: Sequence[str] = ()
+) -> tuple[list[str], DictConfig]:
+    """Problems of single overrides, after those that are known, and the config composed of those that have none.
+
+    Raises:
+        ConfigError: those that have none by themselves do not go together.
+    """
+    problems = [*known_problems]
+    groups: list[Override] = []
+    values: list[Override] = []
+    for text in overrides:
+        try:
+            override = grammar.parse(text, loader)
+        except ConfigError as error:
+            problems += error.lines
+            continue
+        if not override.key_or_group:
+            problems.append(f"{clip(text)}: cannot be read; write key=value")
+        elif len(override.key_or_group) > _LONGEST_KEY:
+            problems.append(f"{clip(override.key_or_group)}: no such setting; see --help")
+        elif override.is_sweep_override():
+            problems.append(f"{override.key_or_group}: several values need a sweep: add -m")
+        elif override.is_delete() and isinstance(override.value(), list):
+            problems.append(f"{override.key_or_group}: to delete it, write ~{override.key_or_group}")
+        elif loader.get_group_options(override.key_or_group) and not _replaces_node(override):
+            groups.append(override)
+        else:
+            values.append(override)
+    good: list[str] = []
+    for override in groups:
+        problem = _group_problem(loader, override)
+        problems += [problem] if problem else []
+        good += [] if problem else [_text(override)]
+    known = _composed(name, good, problems)
+    paths = list(_paths(known))
+    fitting = []
+    for override in values:
+        key = override.key_or_group
+        if not override.is_add() and key not in paths:
+            problems.append(f"{clip(key)}: no such setting; {_nearest_path(key, paths, loader)}")
+        else:
+            fitting.append(_text(override))
+    return problems, _composed(name, [*good, *fitting], problems) if fitting else known
+
+
+def _replaces_node(override: Override) -> bool:
+    """Whether it is half of `~model '+model={_target_: ...}'`: no choice of the group, but a node in its place."""
+    return override.is_delete() or isinstance(override.value(), dict)
+
+
+def _text(override: Override) -> str:
+    assert override.input_line is not None
+    return override.input_line
+
+
+def _group_problem(loader: ConfigLoader, override: Override) -> str | None:
+    value = override.value()
+    options = loader.get_group_options(override.key_or_group)
+    if isinstance(value, list) and override.key_or_group != "listeners":
+        return f"{override.key_or_group}: takes one choice, not a list"
+    if value is None and override.key_or_group != "experiment" and not override.is_delete():
+        return f"{override.key_or_group}: needs a choice; {nearest('null', options)}"
+    for choice in value if isinstance(value, list) else [value]:
+        if choice is not None and str(choice) not in options:
+            return f"{override.key_or_group}: there is no '{clip(choice)}'; {nearest(str(choice), options)}"
+    return None
+
+
+def _nearest_path(key: str, paths: Sequence[str], loader: ConfigLoader) -> str:
+    same_leaf = [path for path in paths if path.rpartition(".")[2] == key]
+    if same_leaf:
+        return f"did you mean {same_leaf[0]}?"
+    parent, _, leaf = key.rpartition(".")
+    siblings = [path.rpartition(".")[2] for path in paths if path.rpartition(".")[0] == parent]
+    siblings = [name for name in siblings if name != "_target_"]
+    if parent and siblings:
+        return nearest(leaf, siblings, parent + ".")
+    hint = nearest(key, [*paths, *loader.list_groups("")])
+    return hint if hint.startswith("did") else "see bigmodel-train --help"
+
+
+def _composed(name: str, overrides: Sequence[str], problems: list[str]) -> DictConfig:
+    try:
+        return hydra_compose(config_name=name, overrides=[*overrides])
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
+        line = first_line(error)
+        if line not in problems:
+            problems.append(line)
+        raise ConfigError(*dict.fromkeys(problems)) from error
+    except RecursionError as error:
+        raise ConfigError(*dict.fromkeys([*problems, OwnSource.circle()])) from error
+
+
+def _paths(config: Any, prefix: str = "") -> Iterator[str]:
+    if isinstance(config, DictConfig) and not config._is_none() and not config._is_interpolation():
+        for key in map(str, config):
+            yield f"{prefix}{key}"
+            yield from _paths(config._get_node(key), f"{prefix}{key}.")

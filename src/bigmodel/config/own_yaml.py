@@ -1,0 +1,139 @@
+"""YAML files as Hydra asks for them: read when a config needs them, by one parser, within bounds.
+
+Directories of `--config-dir` and `--config-path` may be a stranger's, and may hold files that the run has nothing to do
+with: those are never opened.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import ClassVar
+
+import yaml
+from hydra._internal.core_plugins.file_config_source import FileConfigSource
+from hydra.plugins.config_source import ConfigLoadError, ConfigResult, ConfigSource
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf._utils import get_yaml_loader
+from omegaconf.errors import OmegaConfBaseException
+
+from bigmodel.config.yaml_limits import ANOTHER, yaml_problem, yaml_text
+from bigmodel.errors import ConfigError
+from bigmodel.formatting import clip, first_line
+
+_HEADER = "# @package _global_"
+_OTHER_BASE = re.compile(r"[+-]?(0[0-7_]*[0-7]|\d[\d_]*(:[0-5]?\d)+(\.[\d_]*)?)")  # to 8, to 60
+_OVERRIDE = re.compile(r"override\s+/?(hydra/\w+)(?:@\S+)?")
+
+
+class _Loader(get_yaml_loader()):  # type: ignore[misc]
+    """Hydra's dialect, but for what YAML 1.1 reads to other bases: `010` is 8 there, `1:30` is 90, and the command line
+    takes neither.
+    """
+
+    def construct_number(self, node: yaml.ScalarNode) -> int | float:
+        """A number as it stands. ConstructorError where it would be read as another."""
+        whole = node.tag == "tag:yaml.org,2002:int"
+        value: int | float = self.construct_yaml_int(node) if whole else self.construct_yaml_float(node)
+        if _OTHER_BASE.fullmatch(node.value):
+            problem = f"{ANOTHER}{clip(node.value, 40)} would be read as {value}; write that, or the text in quotes"
+            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
+        return value
+
+
+for _kind in ("int", "float"):
+    _Loader.add_constructor(f"tag:yaml.org,2002:{_kind}", _Loader.construct_number)
+
+
+class OwnSource(FileConfigSource):
+    """Hydra's source of `own://` directories."""
+
+    foreign: ClassVar[Callable[[Path, DictConfig], None] | None] = None  # holds a file that lies in a run
+    chosen: ClassVar[dict[str, str]] = {}  # of Hydra's groups, by files besides the primary one
+    last: ClassVar[Path | None] = None  # the file that was read last
+
+    @staticmethod
+    def scheme() -> str:
+        return "own"
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        """Read a file of a group, or the primary one.
+
+        Raises:
+            ConfigError: it is not YAML that a config can be made of; file and line are named.
+        """
+        file = Path(self.path) / self._normalize_file_name(config_path)
+        if not file.exists():
+            raise ConfigLoadError(f"Config not found : {file}")
+        OwnSource.last = file
+        text = yaml_text(file)
+        config = read_yaml(file, text)
+        header = _header(file, text)
+        if config_path.partition("/")[0] == "experiment" and header.get("package") is None:
+            what = "is empty" if not config else "would set keys of 'experiment', which has none"
+            raise ConfigError(f"{file}, line 1: {what}; begin an experiment with the line '{_HEADER}'")
+        if OwnSource.foreign is not None and lies_in_a_run(file):
+            OwnSource.foreign(file, config)
+        if OmegaConf.is_dict(config._get_node("hydra")) and "searchpath" in config.hydra:
+            raise ConfigError(f"{file}: hydra.searchpath: has no effect here; use --config-dir DIR")
+        if "/" in config_path:
+            OwnSource.chosen = {**_choices(config), **OwnSource.chosen}
+        return ConfigResult(config=config, path=f"{self.scheme()}://{self.path}", provider=self.provider, header=header)
+
+    @staticmethod
+    def circle() -> str:
+        """What to say where Hydra never came to an end: it was reading one of the files that choose each other."""
+        return f"{OwnSource.last}: defaults: this file chooses itself, or one that chooses it; remove that entry"
+
+
+def _header(file: Path, text: str) -> dict[str, str | None]:
+    """`# @package ...`, anywhere in the comments that a file begins with."""
+    comments = itertools.takewhile(lambda line: not line.strip() or line.lstrip().startswith("#"), text.splitlines())
+    lines = [line for line in comments if re.match(r"\s*#\s*@", line)]
+    try:
+        return ConfigSource._get_header_dict("\n".join(lines))
+    except ValueError as error:
+        raise ConfigError(f"{file}: {first_line(error)}") from error
+
+
+def _choices(config: DictConfig) -> dict[str, str]:
+    """Of a file's defaults those that choose from Hydra's groups, as `override /hydra/sweeper: optuna`."""
+    defaults = config._get_node("defaults")
+    entries = [entry for entry in defaults if isinstance(entry, DictConfig)] if isinstance(defaults, ListConfig) else []
+    pairs = [(str(key), value) for entry in entries for key, value in entry.items_ex(resolve=False)]
+    found = [(_OVERRIDE.fullmatch(key), value) for key, value in pairs]
+    return {match[1]: str(value) for match, value in found if match}
+
+
+def read_yaml(file: Path, text: str | None = None) -> DictConfig:
+    """The keys of a YAML file, in the dialect that Hydra reads: `1e-3` is a number, a date is text.
+
+    Raises:
+        ConfigError: it is not YAML, names a key twice, or holds something else than keys.
+    """
+    text = yaml_text(file) if text is None else text
+    try:
+        loaded = yaml.load(text, _Loader)  # a safe loader
+    except yaml.YAMLError as error:
+        raise ConfigError(yaml_problem(file, error)) from error
+    except Exception as error:  # a tag whose value is not of its kind, as `!!bool abc`, raises anything
+        raise ConfigError(f"{file}: cannot be read as a config: {type(error).__name__}: {first_line(error)}") from error
+    if loaded is None:
+        loaded = {}
+    if not isinstance(loaded, dict):
+        kind = "a list" if isinstance(loaded, list) else f"'{clip(loaded, 40)}'"
+        raise ConfigError(f"{file}: must hold keys, as 'epochs: 3', not {kind}")
+    try:
+        config = OmegaConf.create(loaded)
+    except (OmegaConfBaseException, ValueError, TypeError, RecursionError) as error:
+        raise ConfigError(f"{file}: cannot be read as a config: {first_line(error)}") from error
+    assert isinstance(config, DictConfig)
+    return config
+
+
+def lies_in_a_run(file: Path) -> bool:
+    """Whether a YAML file came with a run or a sweep: their configs lie beside what else they leave."""
+    beside = ("environment.json", "summary.json", "checkpoints", "metrics.jsonl")
+    return any((file.parent / name).exists() for name in beside) or (file.parent.parent / "sweep.json").exists()

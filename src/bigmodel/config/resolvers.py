@@ -1,0 +1,130 @@
+"""What a config reads while its interpolations are resolved, and what a config that came with a run may read.
+
+`${a.b}` is a plain reference. `${oc.env:NAME}`, or `${oc.env:NAME,default}`, written out like this, is a reference to
+the environment. Everything else calls a resolver, and could put the name of a variable or of a resolver together.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from omegaconf import DictConfig, ListConfig, Node, OmegaConf
+from omegaconf.resolvers import oc
+
+from bigmodel.formatting import clip
+from bigmodel.redaction import is_own, note_read
+
+_ENV = re.compile(r"\$\{\s*oc\.env\s*:\s*(?P<name>\w+)\s*(?:,[^${}\\]*)?\}")
+_PLAIN = re.compile(r"\$\{[^${}:\\]*\}")
+_EITHER = re.compile(f"{_ENV.pattern}|{_PLAIN.pattern}")
+_GRANT = "env:"
+_listeners: list[set[str]] = []
+
+
+def variables(raw: str) -> list[str]:
+    """The variables of the environment that a text refers to, written out."""
+    return [match["name"] for match in _ENV.finditer(raw)]
+
+
+def is_plain(raw: str) -> bool:
+    """Whether a text holds plain references and references to the environment, and calls no other resolver."""
+    return "${" not in _EITHER.sub("", raw)
+
+
+def grants(names: Sequence[str]) -> tuple[str, ...]:
+    """The words of `trust=` that let a run's own config read these variables."""
+    return tuple(dict.fromkeys(f"{_GRANT}{name}" for name in names if not is_own(name)))
+
+
+def refusal(raw: str, trust: Sequence[str]) -> str | None:
+    """Why a text of a config that came with a run is not resolved; None if it may be.
+
+    The config may be a stranger's. It refers to its own keys; variables of the environment are read where the command
+    line names them, as `trust=[env:NAME]`.
+    """
+    missing = [name for name in variables(raw) if not is_own(name) and f"{_GRANT}{name}" not in trust]
+    if not is_plain(raw):
+        return f"'{clip(raw)}' calls a resolver, which the config of a run may not; write the value, or ${{KEY}}"
+    if missing:
+        return f"reads {missing[0]} from the environment; if the run is yours: trust=[{_GRANT}{missing[0]}]"
+    return None
+
+
+@contextmanager
+def reading() -> Iterator[set[str]]:
+    """The variables of the environment, but for our own, that are read in this context."""
+    names: set[str] = set()
+    _listeners.append(names)
+    try:
+        yield names
+    finally:
+        _listeners.remove(names)
+
+
+def _env(*arguments: Any) -> Any:
+    name = str(arguments[0])
+    if not is_own(name):
+        note_read(name)
+        for names in _listeners:
+            names.add(name)
+    original: Callable[..., Any] = oc.env
+    return original(*arguments)
+
+
+def leaves(path: str, node: Any) -> Iterator[tuple[str, Any]]:
+    """Dotted keys and values as they are written, interpolations included."""
+    if isinstance(node, (DictConfig, ListConfig)) and not node._is_none() and not node._is_interpolation():
+        keys: list[Any] = list(node.keys()) if isinstance(node, DictConfig) else list(range(len(node)))
+        for key in keys:
+            if path or key != "hydra":  # Hydra's own keys quote the command line
+                yield from leaves(f"{path}.{key}" if path else str(key), node._get_node(key))
+    elif isinstance(node, Node):
+        yield path, node._value()
+
+
+def resolved(composed: DictConfig) -> dict[str, Any]:
+    plain = OmegaConf.to_container(composed, resolve=True)
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items() if key != "hydra"}
+
+
+def without_secrets(composed: DictConfig, spell: Callable[[str], str]) -> Any:
+    """Resolve everything but references to the environment, wherever an interpolation carries them."""
+    masked = composed.copy()
+    mark = secrets.token_hex(8)
+    held: dict[str, str] = {}
+
+    def mask(node: Any) -> None:
+        if not isinstance(node, (DictConfig, ListConfig)) or node._is_none() or node._is_interpolation():
+            return
+        keys: list[Any] = list(node.keys()) if isinstance(node, DictConfig) else list(range(len(node)))
+        for key in keys:
+            if node is masked and key == "hydra":
+                continue
+            child = node._get_node(key)
+            raw = child._value() if child is not None and not isinstance(child, list) else None
+            if isinstance(raw, str) and any(not is_own(name) for name in variables(raw)):
+                held[f"<<{mark}-{len(held)}>>"] = raw
+                node[key] = f"<<{mark}-{len(held) - 1}>>"
+            else:
+                mask(child)
+
+    OmegaConf.set_struct(masked, False)
+    mask(masked)
+    places = re.compile(f"<<{mark}-\\d+>>")
+
+    def unmask(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: unmask(item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [unmask(item) for item in value]
+        return places.sub(lambda match: held[match[0]], spell(value)) if isinstance(value, str) else value
+
+    return unmask(resolved(masked))
+
+
+OmegaConf.register_new_resolver("oc.env", _env, replace=True)

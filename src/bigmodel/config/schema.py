@@ -1,0 +1,87 @@
+"""The keys at the top of each command's config and the values they may take. `conf/<command>.yaml` has the defaults."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+from bigmodel.constraints import BelowOne, Interval, NonNegative, NonNegativeInt, Positive, PositiveInt, Range, Seed
+
+Node = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Train:
+    """`bigmodel-train`. The groups are nodes with a `_target_`, built where they are needed."""
+
+    model: Mapping[str, Any]
+    optim: Mapping[str, Any]
+    schedule: Mapping[str, Any]
+    task: Mapping[str, Any]
+    dataset: Mapping[str, Any]
+    device: Mapping[str, Any]
+    seed: Seed
+    epochs: NonNegative
+    batch_size: PositiveInt | None
+    accumulate: PositiveInt
+    clip_norm: Positive | None
+    ema: BelowOne | None
+    monitor: str
+    patience: PositiveInt | None
+    log_every: Interval
+    evaluate_every: Interval
+    save_every: Interval
+    keep: Annotated[int, Range(at_least=2)]
+    limit_batches: PositiveInt | None
+    overfit_batch: bool
+    resident_gb: NonNegative
+    workers: NonNegativeInt
+    data_dir: str
+    output_dir: str
+    dry_run: bool
+    loss: Mapping[str, Any] | None = None  # loss=null for a task that has its own
+    listeners: Mapping[str, Any] = field(default_factory=dict)
+    profile: bool = False  # the config.yaml of an older run has no such key, nor the next
+    init: Mapping[str, Any] | None = None
+    lr_scale: Mapping[str, Positive] | None = None
+    sampler: Literal["shuffled", "balanced"] = "shuffled"
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """`bigmodel-evaluate`."""
+
+    run: str
+    split: Literal["train", "val", "test"]
+    batch_size: PositiveInt
+    data_dir: str | None
+    device: Mapping[str, Any]
+    format: Literal["table", "json"]
+
+
+@dataclass(frozen=True)
+class Predict:
+    """`bigmodel-predict`."""
+
+    run: str
+    input: str
+    top: PositiveInt
+    sample: Mapping[str, Any]
+    beam: PositiveInt
+    output: str
+    batch_size: PositiveInt
+    device: Mapping[str, Any]
+    format: Literal["table", "json"]
+    encoding: str | None = None
+
+
+@dataclass(frozen=True)
+class Export:
+    """`bigmodel-export`."""
+
+    run: str
+    format: Literal["onnx", "torch_export", "safetensors"]
+    output: str | None
+    tolerance: Positive
+    opset: NonNegativeInt | None

@@ -1,0 +1,201 @@
+"""What a target accepts, read from its source without running it, and whether a value fits.
+
+Reading the source keeps torch out of the way: `bigmodel-train optim.lr=-1` is refused in a fraction of a second. A
+target whose source cannot be read so (a re-export, a C function) is imported and inspected instead.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import importlib.util
+import inspect
+import re
+import sys
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from bigmodel import constraints as ranges
+
+_VOCABULARY = {name: value for name, value in vars(ranges).items() if name[0].isupper()} | {
+    "Annotated": Annotated,
+    "Any": Any,
+    "Literal": Literal,
+    "Mapping": Mapping,
+    "Sequence": Sequence,
+}
+
+
+_BUILT = object()  # the kind of what YAML cannot spell, as a loss: it is built from a node of its own
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One keyword a target takes. `kind` is its annotation, `Any` where that says nothing a value can be held to."""
+
+    kind: Any
+    required: bool
+
+
+@dataclass(frozen=True)
+class Signature:
+    """What a target can be called with; `open_ended` if it takes any further keyword.
+
+    A parameter `from_` is the key `from`, which Python keeps for itself.
+    """
+
+    parameters: Mapping[str, Parameter]
+    open_ended: bool
+
+
+@cache
+def signature(target: str) -> Signature:
+    """The signature of a dotted name.
+
+    Raises:
+        ImportError: nothing of that name can be imported.
+    """
+    return _from_source(target) or _from_object(locate(target))
+
+
+def locate(target: str) -> Any:
+    """Import the object of a dotted name; ImportError if there is none."""
+    module, _, name = target.rpartition(".")
+    if not module:
+        raise ImportError(f"'{target}' is not a dotted name, as in package.module.name")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except AttributeError:
+        raise ImportError(f"module '{module}' has no '{name}'") from None
+
+
+def _from_source(target: str) -> Signature | None:
+    module, _, name = target.rpartition(".")
+    if module.partition(".")[0] != "bigmodel":
+        return None
+    spec = importlib.util.find_spec(module)
+    if spec is None or spec.origin is None:
+        return None
+    with open(spec.origin, encoding="utf-8") as file:
+        tree = ast.parse(file.read())
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef) and node.name == name:
+            return _from_arguments(node.args, skip=0)
+        if isinstance(node, ast.ClassDef) and node.name == name:
+            for member in node.body:
+                if isinstance(member, ast.FunctionDef) and member.name == "__init__":
+                    return _from_arguments(member.args, skip=1)
+            fields = [member for member in node.body if isinstance(member, ast.AnnAssign)]
+            return Signature(
+                {ast.unparse(f.target): Parameter(_kind(f.annotation), f.value is None) for f in fields}, False
+            )
+    return None
+
+
+def _from_arguments(arguments: ast.arguments, skip: int) -> Signature:
+    positional = arguments.args[skip:]
+    defaults = [None] * (len(positional) - len(arguments.defaults)) + list(arguments.defaults)
+    pairs = [*zip(positional, defaults, strict=True), *zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)]
+    return Signature(
+        {arg.arg.removesuffix("_"): Parameter(_kind(arg.annotation), default is None) for arg, default in pairs},
+        arguments.kwarg is not None,
+    )
+
+
+def _kind(annotation: ast.expr | None) -> Any:
+    if annotation is None:
+        return Any
+    try:
+        return eval(ast.unparse(annotation), {"__builtins__": _BUILTINS}, _VOCABULARY)  # our own source only
+    except NameError:
+        return _BUILT
+
+
+_BUILTINS = {kind.__name__: kind for kind in (bool, int, float, str, list, tuple, dict)}
+
+
+def _from_object(target: Callable[..., Any]) -> Signature:
+    try:
+        parameters = inspect.signature(target).parameters.values()
+    except (TypeError, ValueError):
+        return Signature({}, True)
+    named = {
+        p.name: Parameter(p.annotation if not isinstance(p.annotation, str) else Any, p.default is p.empty)
+        for p in parameters
+        if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
+    }
+    return Signature(named, any(p.kind is p.VAR_KEYWORD for p in parameters))
+
+
+def item_kind(kind: Any) -> Any:
+    """The kind of an item of a list, or of a value of a mapping, of this kind; `Any` where that is not known."""
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin in (Union, types.UnionType):
+        kinds = [item_kind(one) for one in arguments if one is not types.NoneType]
+        return next((one for one in kinds if one is not Any), Any)
+    if origin in (dict, typing.get_origin(Mapping[str, int])):
+        return arguments[1]
+    if origin in (list, tuple, typing.get_origin(Sequence[int])):
+        return arguments[0]
+    return Any
+
+
+def misfit(value: Any, kind: Any) -> str | None:
+    """What `kind` would rather have, in words, if `value` does not fit it; None if it does."""
+    origin, arguments = get_origin(kind), get_args(kind)
+    if kind is Any or kind is inspect.Parameter.empty:
+        return None
+    if kind is _BUILT:
+        return "a node with a _target_"
+    if origin is Annotated:
+        if isinstance(arguments[1], ranges.Matches):
+            fits = isinstance(value, str) and re.fullmatch(arguments[1].pattern, value)
+            return None if fits else arguments[1].meaning
+        return misfit(value, arguments[0]) or (None if arguments[1].holds(value) else f"a number {arguments[1]}")
+    if origin in (Union, types.UnionType):
+        wishes = [misfit(value, one) for one in arguments]
+        return None if None in wishes else " or ".join(filter(None, wishes))
+    if origin is Literal:
+        return None if value in arguments else "one of " + ", ".join(map(str, arguments))
+    if origin in (list, tuple, Sequence, typing.get_origin(Sequence[int])):
+        return _sequence_misfit(value, arguments, fixed=origin is tuple and Ellipsis not in arguments)
+    if kind is None or kind is types.NoneType:
+        return None if value is None else "null"
+    if kind in (Mapping, dict) or origin in (dict, typing.get_origin(Mapping[str, int])):
+        return _mapping_misfit(value, arguments[1] if arguments else Any)
+    if kind in _PLAIN:
+        accepts, words = _PLAIN[kind]
+        return None if accepts(value) else words
+    return None
+
+
+def _sequence_misfit(value: Any, arguments: tuple[Any, ...], fixed: bool) -> str | None:
+    if not isinstance(value, (list, tuple)):
+        return "a list, as [1,2,3]"
+    if fixed and len(value) != len(arguments):
+        return f"a list of {len(arguments)}"
+    kinds = arguments if fixed else (arguments[0],) * len(value)
+    wishes = [misfit(item, kind) for item, kind in zip(value, kinds, strict=True)]
+    return next((f"{wish} for each item" for wish in wishes if wish), None)
+
+
+def _mapping_misfit(value: Any, kind: Any) -> str | None:
+    if not isinstance(value, Mapping):
+        return "a group of settings"
+    wishes = [misfit(item, kind) for item in value.values()]
+    return next((f"{wish} for each key" for wish in wishes if wish), None)
+
+
+_PLAIN: dict[Any, tuple[Callable[[Any], bool], str]] = {
+    bool: (lambda v: isinstance(v, bool), "true or false"),
+    int: (lambda v: isinstance(v, int) and not isinstance(v, bool), "a whole number"),
+    float: (
+        lambda v: isinstance(v, (int, float)) and not isinstance(v, bool) and abs(v) <= sys.float_info.max,
+        "a finite number",
+    ),
+    str: (lambda v: isinstance(v, str), "a text"),
+}

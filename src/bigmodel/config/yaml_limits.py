@@ -1,0 +1,87 @@
+"""Bounds on a YAML file, held before it is loaded: a few lines can stand for more values than a memory holds."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import yaml
+
+from bigmodel.errors import ConfigError
+from bigmodel.formatting import clip, first_line
+
+_LARGEST_FILE, _MOST_VALUES, _DEEPEST = 1 << 20, 20_000, 50
+ANOTHER = "the number "  # begins what is said of one that would be read as another
+_Events = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+def yaml_text(file: Path) -> str:
+    """The text of a YAML file within bounds, without a byte order mark. It is read once, and no alias is followed.
+
+    Raises:
+        ConfigError: the file is no YAML, no regular file, too large, nested too deep, stands for too many values, or
+            asks for objects; with the line where there is one.
+    """
+    try:
+        text = _content(file).decode("utf-8-sig")
+        _hold(file, text)
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"{file}: cannot be read as a config: {getattr(error, 'strerror', None) or first_line(error)}"
+        ) from error
+    except yaml.YAMLError as error:
+        raise ConfigError(yaml_problem(file, error)) from error
+    return text
+
+
+def refuse_strange(file: Path) -> None:
+    """As `yaml_text`, where nothing but the refusal is wanted."""
+    yaml_text(file)
+
+
+def yaml_problem(file: Path, error: yaml.YAMLError) -> str:
+    """What is wrong with a YAML file, in a line that names the file's own line."""
+    problem, mark = getattr(error, "problem", None), getattr(error, "problem_mark", None)
+    if problem is None or mark is None:
+        return f"{file}: is not YAML: {first_line(error)}"
+    where = f"{file}, line {mark.line + 1}, column {mark.column + 1}"
+    if problem.startswith("found duplicate key"):
+        return f"{where}: the key '{clip(problem.removeprefix('found duplicate key '))}' stands there twice; remove one"
+    if problem.startswith(ANOTHER):
+        return f"{where}: {problem}"
+    hint = "; a tab indents nothing in YAML, use spaces" if "tab" in problem or "any token" in problem else ""
+    return f"{where}: is not YAML: {clip(problem, 200)}{hint}"
+
+
+def _content(file: Path) -> bytes:
+    """A regular file's bytes; a pipe is not waited for."""
+    with open(os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:
+        status = os.fstat(stream.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError("it is no regular file")
+        content = stream.read(_LARGEST_FILE + 1) if status.st_size <= _LARGEST_FILE else b""
+    if max(status.st_size, len(content)) > _LARGEST_FILE:
+        raise ConfigError(f"{file}: {max(status.st_size, len(content))} bytes are too many for a config")
+    return content
+
+
+def _hold(file: Path, text: str) -> None:
+    values = 0
+    anchors: dict[str, int] = {}
+    open_: list[tuple[str | None, int]] = []
+    for event in yaml.parse(text, Loader=_Events):
+        if isinstance(event, yaml.AliasEvent):
+            values += anchors.get(event.anchor, _MOST_VALUES)  # of itself, from inside: without end
+        elif isinstance(event, yaml.CollectionStartEvent):
+            open_.append((event.anchor, values))
+        elif isinstance(event, yaml.CollectionEndEvent):
+            anchor, before = open_.pop()
+            anchors |= {anchor: values - before} if anchor else {}
+        elif isinstance(event, yaml.ScalarEvent):
+            values += 1
+            anchors |= {event.anchor: 1} if event.anchor else {}
+        if str(getattr(event, "tag", None) or "").startswith("tag:yaml.org,2002:python/"):
+            raise ConfigError(f"{file}: asks for a Python object: '{clip(event.tag)}'")
+        if values > _MOST_VALUES or len(open_) > _DEEPEST:
+            raise ConfigError(f"{file}: stands for more than {_MOST_VALUES} values, or is nested too deep")

@@ -1,0 +1,47 @@
+"""Your own sounds: `root/class/sound.flac`, or `root/{train,val,test}/class/sound.wav`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from bigmodel.constraints import BelowOne, PositiveInt
+from bigmodel.datasets.audio.mel import LogMel
+from bigmodel.datasets.audio.sound_classes import sound_classes
+from bigmodel.datasets.audio.spec_augment import SpecAugment
+from bigmodel.datasets.audio.wav import SUFFIXES
+from bigmodel.datasets.files.class_folders import class_folders
+from bigmodel.datasets.loading.tensors import TensorDataset
+
+
+def audio_folder(
+    root: str,
+    frames: PositiveInt,
+    features: LogMel,
+    val_fraction: BelowOne,
+    augment: SpecAugment,
+    test_fraction: BelowOne = 0.0,
+    num_classes: PositiveInt | None = None,
+    input_shape: tuple[PositiveInt, PositiveInt, PositiveInt] | None = None,
+) -> TensorDataset:
+    """Spectrograms (N, 1, frames, mels); the classes are the sorted names of the training folders.
+
+    Without a `val` folder, `val_fraction` of the training sounds is held out. Without `test`, `test_fraction` of
+    them is the test split, the same for every seed.
+
+    Raises:
+        DataError: a folder is missing or holds no sound files, one is damaged, or a class is unknown in training.
+        ValueError: the number of classes or the shape is not the data's.
+    """
+    found = class_folders(root, SUFFIXES, "sound files", test_fraction)
+    made = sound_classes(
+        found.classes,
+        found.splits,
+        frames,
+        features,
+        val_fraction,
+        augment,
+        found.fingerprint,
+        num_classes,
+        input_shape,
+    )
+    return replace(made, notes=found.notes)

@@ -1,0 +1,90 @@
+"""The spoken digits of `spoken_digits` as waves, for models that generate them sample by sample."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bigmodel.constraints import BelowOne, NonNegativeInt, Positive, PositiveInt
+from bigmodel.datasets.audio.mu_law import CODES, encoded
+from bigmodel.datasets.audio.sound_files import fingerprint_of
+from bigmodel.datasets.audio.spoken_digits import DIGITS, split_files
+from bigmodel.datasets.audio.wav import read_wav
+from bigmodel.datasets.loading.tensors import TensorDataset
+from bigmodel.interfaces import Batch
+from bigmodel.padding import lengths, padded
+from bigmodel.seeds import derive
+
+
+@dataclass(frozen=True)
+class Windows:
+    """From each clip of a training batch `length` samples in a row, which ones is a function of (seed, step).
+
+    Where they do not begin with the clip, the first `context` are heard but not predicted: a model that hears so far
+    back has not heard enough before.
+    """
+
+    length: PositiveInt
+    context: NonNegativeInt
+
+    def __post_init__(self) -> None:
+        if self.context >= self.length:
+            raise ValueError(f"context: must be less than length={self.length}, or nothing is predicted")
+
+    def __call__(self, batch: Batch, seed: int, step: int) -> Batch:
+        codes_NT, device = batch.targets, batch.targets.device
+        if codes_NT.shape[1] <= self.length:
+            return batch
+        generator = torch.Generator(device).manual_seed(derive(seed, "window", step))
+        room_N = (lengths(codes_NT) - self.length).clamp(min=0)
+        draw_N = torch.rand(len(codes_NT), device=device, generator=generator)
+        first_N1 = (draw_N * (room_N + 1)).long().minimum(room_N)[:, None]
+        position_T = torch.arange(self.length, device=device)
+        window_NT = codes_NT.gather(1, first_N1 + position_T)
+        unheard_NT = (first_N1 > 0) & (position_T < self.context)
+        inputs_NT = torch.cat([batch.inputs[:, :1], window_NT[:, :-1]], dim=1)
+        return Batch(inputs_NT, window_NT.masked_fill(unheard_NT, -1), batch.samples)
+
+
+def spoken_digit_waves(
+    data_dir: str,
+    rate: PositiveInt,
+    seconds: Positive,
+    val_fraction: BelowOne,
+    augment: Windows,
+    num_classes: PositiveInt | None = None,
+    num_codes: PositiveInt | None = None,
+    bytes_per_token: Positive | None = None,
+) -> TensorDataset:
+    """Targets int16 (N, T): the mu-law codes of each clip, filled up with -1; inputs (N, T): the digit, then all codes
+    but the last. Clips are cut after `seconds`.
+
+    Raises:
+        DataError: the recordings are missing or damaged.
+        ValueError: the numbers of classes, codes or bytes are not the data's.
+    """
+    if num_classes not in (None, len(DIGITS)) or num_codes not in (None, CODES) or bytes_per_token not in (None, 1):
+        raise ValueError(f"num_classes, num_codes, bytes_per_token: {len(DIGITS)}, {CODES} and 1; leave them null")
+    files, most = split_files(data_dir), max(1, round(rate * seconds))
+    splits: dict[str, tuple[Tensor, Tensor]] = {}
+    for name, entries in files.items():
+        codes_NT = padded([encoded(read_wav(path, rate)[:most]) for path, _ in entries])
+        digits_N1 = torch.tensor([[digit] for _, digit in entries], dtype=torch.int16)
+        splits[name] = torch.cat([digits_N1, codes_NT[:, :-1]], dim=1), codes_NT
+    length = round(lengths(splits["train"][1]).float().mean().item())
+    return TensorDataset(
+        splits=splits,
+        facts={"num_classes": len(DIGITS), "num_codes": CODES, "bytes_per_token": 1.0},
+        summary=f"10 digits, waves of {length / rate:.2f} s on average, {CODES} codes",
+        carried={
+            "kind": "bigmodel.inference.processors.spoken.Spoken",
+            "classes": DIGITS,
+            "rate": rate,
+            "length": length,
+        },
+        fingerprint=fingerprint_of([path for entries in files.values() for path, _ in entries]),
+        val_fraction=val_fraction,
+        augment=augment,
+    )

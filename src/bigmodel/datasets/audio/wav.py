@@ -1,0 +1,204 @@
+"""Sounds as waves: plain wav files by their chunks, whatever the Python version; all else by `coded_sounds`."""
+
+from __future__ import annotations
+
+import math
+import os
+import wave
+from collections.abc import Iterator
+from dataclasses import dataclass
+from io import BufferedReader
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from bigmodel.datasets.audio.coded_sounds import CODED, decoded
+from bigmodel.errors import DataError
+from bigmodel.safe_files import open_regular
+
+SUFFIXES = frozenset({".wav", ".wave", *CODED})
+_LOWEST_HZ, _HIGHEST_HZ = 1_000, 1_000_000
+_LARGEST_FILE = 1 << 30
+_MOST_SAMPLES = 1 << 25  # of each channel: 12 minutes at 44.1 kHz, or 70 at 8 kHz
+_MOST_VALUES = 1 << 27  # of all channels
+_BLOCK = 1 << 20  # samples that are decoded at once
+_PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE
+_OPEN_END = 0x7FFFFF00  # bytes of sound that the header of a pipe's output promises, and more
+_MOST_CHUNKS = 10_000  # of a RIFF file: each costs a read
+_ROUGH = 1000  # a prime from which Fourier transforms of its multiples take ten times as long
+
+
+@dataclass(frozen=True)
+class Sound:
+    """`wave_T` is float32 (T), from -1 to 1 unless the file itself goes beyond: the mean of its channels."""
+
+    wave_T: Tensor
+    rate: int
+    channels: int
+
+
+def read_wav(path: str | os.PathLike[str], rate: int) -> Tensor:
+    """Read a sound file of any of SUFFIXES as float32 (T), the mean of its channels, at `rate` samples a second.
+
+    Raises:
+        DataError: as `read_sound`.
+    """
+    sound = read_sound(path)
+    return resampled(sound.wave_T, sound.rate, rate)
+
+
+def read_sound(path: str | os.PathLike[str]) -> Sound:
+    """Read a sound file as it is: PCM of 8, 16, 24 or 32 bits and floats by this file alone, all else by soundfile.
+
+    Raises:
+        DataError: there is no such file, it is no sound that can be read, is cut short, empty or too long.
+    """
+    try:
+        with open_regular(path, _LARGEST_FILE) as file:
+            sound = _read(file)
+        if not bool(torch.isfinite(sound.wave_T).all()):
+            raise ValueError("it holds values that are no finite numbers")
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error) or "it ends too soon"
+        kind = "wav file" if Path(path).suffix.lower() in (".wav", ".wave") else "sound file"
+        raise DataError(f"{Path(path).absolute()}: not a readable {kind} ({reason}); mend or remove it") from error
+    except ImportError as error:
+        raise DataError(
+            f"{Path(path).absolute()}: {error} needs soundfile; pip install 'bigmodel-train[audio]', or convert it "
+            "to PCM wav"
+        ) from error
+    return sound
+
+
+def write_wav(path: str | os.PathLike[str], wave_T: Tensor, rate: int) -> None:
+    """One channel of 16 bits from a wave between -1 and 1; what lies outside is cut off."""
+    codes_T = (wave_T.clamp(-1, 1) * 32767).round().to(torch.int16)
+    with wave.open(os.fspath(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(rate)
+        file.writeframes(codes_T.numpy().astype("<i2").tobytes())
+
+
+def resampled(wave_T: Tensor, old_rate: int, new_rate: int) -> Tensor:
+    """The wave with its spectrum cut or filled up with zeros, so that nothing is folded back."""
+    if old_rate == new_rate:
+        return wave_T
+    common = math.gcd(old_rate, new_rate)
+    blocks = -(-len(wave_T) * common // old_rate)  # of a whole number of samples at either rate
+    old, new = blocks * old_rate // common, blocks * new_rate // common
+    if _largest_prime(old_rate // common) > _ROUGH:  # else 20 s of sound at 999,983 Hz would take half a minute
+        old, new = _near(len(wave_T), old_rate, new_rate)
+    spectrum = torch.fft.rfft(wave_T, n=old)
+    length = max(1, round(len(wave_T) * new_rate / old_rate))
+    resampled_T: Tensor = torch.fft.irfft(spectrum, n=new)[:length]
+    return resampled_T * (new_rate / old_rate)
+
+
+def _near(count: int, old_rate: int, new_rate: int) -> tuple[int, int]:
+    """Numbers of samples at both rates, at least `count` at the old one: nearly as long, and quick to transform."""
+    first = -(-count * new_rate // old_rate)
+    pairs = [(round(new * old_rate / new_rate), new) for new in range(first + 1, first + 200)]
+    quick = [pair for pair in pairs if _largest_prime(pair[0]) <= _ROUGH] or pairs
+    return min(quick, key=lambda pair: abs(pair[1] * old_rate / new_rate - pair[0]))
+
+
+def _largest_prime(number: int) -> int:
+    largest, divisor = 1, 2
+    while divisor * divisor <= number:
+        while number % divisor == 0:
+            largest, number = divisor, number // divisor
+        divisor += 1
+    return max(largest, number)
+
+
+def _read(file: BufferedReader) -> Sound:
+    """Raises ImportError with the name of the coding where soundfile is needed and not there."""
+    head = file.read(12)
+    if len(head) < 12:
+        raise ValueError("it ends too soon")
+    if head[:4] != b"RIFF" or head[8:] != b"WAVE":
+        return Sound(*_by_soundfile(file, "this kind of file"))
+    form = b""
+    for name, size in _chunks(file):
+        if name == b"fmt ":
+            form = file.read(size)
+        elif name == b"data":
+            return _plain(file, form, size)
+    raise ValueError("it holds no sound")
+
+
+def _chunks(file: BufferedReader) -> Iterator[tuple[bytes, int]]:
+    """Names and sizes of a RIFF file's chunks; what is not read of one is passed over. Chunks begin at even bytes."""
+    for _ in range(_MOST_CHUNKS):
+        if len(head := file.read(8)) < 8:
+            return
+        begin, size = file.tell(), int.from_bytes(head[4:], "little")
+        yield head[:4], size
+        file.seek(begin + size + size % 2)
+    raise ValueError(f"more than {_MOST_CHUNKS} chunks before its sound")
+
+
+def _plain(file: BufferedReader, form: bytes, size: int) -> Sound:
+    """The sound of a data chunk of this size, by the format chunk before it."""
+    if len(form) < 16:
+        raise ValueError("it does not say how its sound is written")
+    coding, channels = (int.from_bytes(form[i : i + 2], "little") for i in (0, 2))
+    rate, frame, bits = (int.from_bytes(form[i:j], "little") for i, j in ((4, 8), (12, 14), (14, 16)))
+    if coding == _EXTENSIBLE and len(form) >= 26:
+        coding = int.from_bytes(form[24:26], "little")  # the first bytes of its GUID
+    if not channels or not _LOWEST_HZ <= rate <= _HIGHEST_HZ:
+        raise ValueError(f"{channels} channels at {rate} Hz")
+    if coding not in (_PCM, _FLOAT):
+        return Sound(*_by_soundfile(file, f"coding {coding} of wav"))
+    width = frame // channels
+    if frame % channels or width not in ((1, 2, 3, 4) if coding == _PCM else (4, 8)):
+        raise ValueError(f"{8 * frame / channels:g} bits {'as floats ' if coding == _FLOAT else ''}at {rate} Hz")
+    if bits > 8 * width:
+        raise ValueError(f"{bits} bits a sample, for which its header has room for {8 * width}")
+    there = os.fstat(file.fileno()).st_size - file.tell()
+    count = (there if size >= _OPEN_END else size) // frame
+    if count * frame > there:
+        raise ValueError(f"cut short: {there} bytes of sound, where its header promises {size}")
+    _hold(count, channels)
+    wave_T = torch.empty(count)
+    for begin in range(0, count, _BLOCK):
+        block = file.read(min(_BLOCK, count - begin) * frame)
+        samples_TC = _numbers(block, width, coding).reshape(-1, channels)
+        wave_T[begin : begin + len(samples_TC)] = torch.from_numpy(samples_TC.mean(1, dtype=np.float32))
+    return Sound(wave_T, rate, channels)
+
+
+def _by_soundfile(file: BufferedReader, coding: str) -> tuple[Tensor, int, int]:
+    file.seek(0)
+    samples, rate, channels = decoded(file, coding, _hold, _BLOCK)
+    if not _LOWEST_HZ <= rate <= _HIGHEST_HZ:
+        raise ValueError(f"{channels} channels at {rate} Hz")
+    return torch.from_numpy(samples), rate, channels
+
+
+def _hold(count: int, channels: int) -> None:
+    """ValueError for no sound at all, or for more than is wanted of one file."""
+    if not count:
+        raise ValueError("it holds no sound")
+    if count > _MOST_SAMPLES or count * channels > _MOST_VALUES:
+        raise ValueError(f"{count} samples in {channels} channels are too many, at most {_MOST_SAMPLES}; cut it up")
+
+
+def _numbers(data: bytes, width: int, coding: int) -> NDArray[Any]:
+    """float32 from -1 to 1; integers of 8 bits are unsigned, of more signed."""
+    if coding == _FLOAT:
+        with np.errstate(over="ignore"):  # what becomes infinite is refused with what is
+            return np.frombuffer(data, f"<f{width}").astype(np.float32)
+    if width == 1:
+        return np.frombuffer(data, np.uint8).astype(np.float32) / 128 - 1
+    if width == 3:
+        wide_N4 = np.zeros((len(data) // 3, 4), np.uint8)
+        wide_N4[:, 1:] = np.frombuffer(data, np.uint8).reshape(-1, 3)
+        data, width = wide_N4.tobytes(), 4
+    codes: NDArray[Any] = np.frombuffer(data, f"<i{width}")
+    return (codes / 2.0 ** (8 * width - 1)).astype(np.float32)

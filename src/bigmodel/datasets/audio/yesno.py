@@ -1,0 +1,80 @@
+"""The yesno corpus of Kaldi (openslr.org/1): a man says eight times yes or no in Hebrew, 60 files at 8 kHz.
+
+Kaldi's recipe takes the first 31 names in alphabetical order for training and the last 29 for testing. So all training
+files begin with a no and all test files with a yes: a model that learns by heart how a file begins is found out.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from bigmodel.constraints import BelowOne, PositiveInt
+from bigmodel.datasets.audio.mel import LogMel
+from bigmodel.datasets.audio.sound_files import fingerprint_of, located, named
+from bigmodel.datasets.audio.spec_augment import SpecAugment
+from bigmodel.datasets.audio.wav import read_wav
+from bigmodel.datasets.loading.tensors import TensorDataset
+from bigmodel.errors import DataError
+from bigmodel.padding import padded
+
+_TRAINING = 31
+_WORDS = {"0": "no", "1": "yes"}
+_FOLDERS = ("waves_yesno", "speech/waves_yesno", "shared/speech/waves_yesno")
+_HOW = "get it from http://www.openslr.org/resources/1/waves_yesno.tar.gz and unpack it in data_dir"
+
+
+def yesno(
+    data_dir: str,
+    features: LogMel,
+    val_fraction: BelowOne,
+    augment: SpecAugment,
+    num_classes: PositiveInt | None = None,
+    input_shape: tuple[PositiveInt, PositiveInt] | None = None,
+    characters: str | None = None,
+) -> TensorDataset:
+    """Spectrograms (N, T, mels), filled up with NaN, and their texts (N, U), filled up with -1: class numbers, of which
+    1 is the first of the characters and 0 CTC's blank.
+
+    Raises:
+        DataError: the files are missing or damaged.
+        ValueError: the claims are not true of the data.
+    """
+    folder = located(data_dir, _FOLDERS, _HOW)
+    found = named(folder, r"([01](?:_[01]){7})\.wav", "1_0_0_1_1_1_0_1.wav, 1 for yes and 0 for no")
+    if len(found) <= _TRAINING:
+        raise DataError(f"{folder}: holds {len(found)} of 60 files; {_HOW}")
+    texts = [" ".join(_WORDS[digit] for digit in match[1].split("_")) for _, match in found]
+    alphabet = "".join(sorted(set("".join(_WORDS.values())) | {" "}))
+    inputs_NTM = padded([features(read_wav(path, features.rate)) for path, _ in found])
+    targets_NU = padded([encoded(text, alphabet) for text in texts])
+    facts = {
+        "num_classes": 1 + len(alphabet),
+        "input_shape": list(inputs_NTM.shape[1:]),
+        "characters": alphabet,
+    }
+    shape = None if input_shape is None else list(input_shape)
+    for key, claim in {"num_classes": num_classes, "input_shape": shape, "characters": characters}.items():
+        if claim not in (None, facts[key]):
+            raise ValueError(f"{key}: the data has {facts[key]}, not {claim}; leave it null")
+    return TensorDataset(
+        splits={
+            "train": (inputs_NTM[:_TRAINING], targets_NU[:_TRAINING]),
+            "test": (inputs_NTM[_TRAINING:], targets_NU[_TRAINING:]),
+        },
+        facts=facts,
+        summary=f"texts of up to {targets_NU.shape[1]} characters, up to {inputs_NTM.shape[1]} frames",
+        carried={
+            "kind": "bigmodel.inference.processors.speech.Speech",
+            "characters": alphabet,
+            "features": features.node(),
+        },
+        fingerprint=fingerprint_of([path for path, _ in found]),
+        val_fraction=val_fraction,
+        augment=augment,
+    )
+
+
+def encoded(text: str, characters: str) -> Tensor:
+    """int64 (U,): class numbers of a text's characters, counted from 1."""
+    return torch.tensor([1 + characters.index(character) for character in text])

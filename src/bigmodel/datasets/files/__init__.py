@@ -1,0 +1,1 @@
+"""Files of data: downloads, archives, folders of classes, tables."""

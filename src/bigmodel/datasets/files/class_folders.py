@@ -1,0 +1,151 @@
+"""Files in one folder a class: `root/class/file`, or `root/{train,val,test}/class/file` under any usual split names."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence, Set
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from bigmodel.datasets.files.class_counts import in_words
+from bigmodel.datasets.files.folder_walk import passed_over, walk
+from bigmodel.datasets.files.published import fingerprint
+from bigmodel.datasets.files.split_names import folder_names, split_folders
+from bigmodel.datasets.loading.splits import held_out
+from bigmodel.errors import DataError
+
+_SHOWN = 10  # broken files in one report
+
+Check = Callable[[Sequence[str]], Mapping[str, str]]
+
+
+@dataclass(frozen=True)
+class ClassFolders:
+    """The sorted names of the training folders, and of each split the files with their labels, class by class.
+
+    `notes` are lines about what was taken for what, and what was left out.
+    """
+
+    classes: Sequence[str]
+    splits: Mapping[str, tuple[Sequence[str], Sequence[int]]]
+    fingerprint: str
+    notes: Sequence[str] = field(default=())
+
+
+def class_folders(
+    root: str,
+    suffixes: Set[str],
+    what: str,
+    test_fraction: float = 0.0,
+    is_one: Callable[[str], bool] | None = None,
+    check: Check | None = None,
+    broken: Literal["refuse", "skip"] = "refuse",
+) -> ClassFolders:
+    """All files with one of the suffixes, or for which `is_one` holds; `what` they are, as "pictures", is for messages.
+    Hidden ones and others are passed over and counted. Without a `test` folder, `test_fraction` of the training files
+    is one, the same for every seed. `check` says of all files at once which are broken, and why: these are refused, or
+    skipped, and then the fingerprint is another.
+
+    Raises:
+        DataError: a folder is missing or holds no such files, a class is unknown in training, files are broken, or it
+            is not clear what the folders are.
+    """
+    top = Path(root).expanduser().absolute()
+    if not top.is_dir():
+        raise DataError(
+            f"dataset.root: no folder {top}; it needs one folder a class, or train/, val/ and test/ of such"
+        )
+    folders, notes = split_folders(top)
+    classes = folder_names(folders["train"])
+    if not classes:
+        raise DataError(
+            f"dataset.root: {folders['train']} holds no class folders; it needs one folder of {what} a class"
+        )
+    passed: Counter[str] = Counter()
+    lister = _Lister(classes, suffixes, what, is_one, passed)
+    splits = {split: lister.listed(folder) for split, folder in folders.items()}
+    for folder in folders.values():  # what lies beside the class folders
+        passed["outside of the class folders"] += sum(not entry.is_dir() for entry in folder.iterdir())
+    passed += Counter()  # drop what is zero
+    notes += passed_over(passed)
+    kept, skipped = _without_broken(splits, what, check, broken)
+    notes += skipped
+    entries = [
+        (os.path.relpath(path, folders[split].parent), os.stat(path).st_size if path in there else -1)
+        for split, (paths, _) in splits.items()
+        for there in [set(kept[split][0])]
+        for path in paths
+    ]
+    splits = kept
+    if "test" not in splits and test_fraction:
+        paths, labels = splits["train"]
+        for split, numbers in zip(("train", "test"), held_out(len(paths), test_fraction), strict=True):
+            if len(numbers):  # of a few files the fraction may be none
+                splits[split] = [paths[n] for n in numbers.tolist()], [labels[n] for n in numbers.tolist()]
+    notes += in_words(what, classes, {split: labels for split, (_, labels) in splits.items()})
+    return ClassFolders(classes, splits, fingerprint(entries), notes)
+
+
+_Split = tuple[list[str], list[int]]
+
+
+@dataclass(frozen=True)
+class _Lister:
+    classes: Sequence[str]
+    suffixes: Set[str]
+    what: str
+    is_one: Callable[[str], bool] | None
+    passed: Counter[str]
+
+    def listed(self, folder: Path) -> _Split:
+        present = folder_names(folder)
+        unknown = sorted(set(present) - set(self.classes))
+        if unknown:
+            raise DataError(
+                f"{folder}: the training data has no class {', '.join(unknown)}; its classes: {', '.join(self.classes)}"
+            )
+        paths: list[str] = []
+        labels: list[int] = []
+        for label, name in enumerate(self.classes):
+            if name not in present:
+                continue
+            before = self.passed.copy()
+            found = list(walk(folder / name, self.suffixes, self.passed, self.is_one))
+            if not found:
+                there = "; ".join(passed_over(self.passed - before))
+                told = there or "it is empty"
+                raise DataError(f"{folder / name}: holds no {self.what} ({told}); add some or remove the folder")
+            paths += found
+            labels += [label] * len(found)
+        if not paths:
+            raise DataError(f"{folder}: holds no class folders; it needs the classes of the training data")
+        return paths, labels
+
+
+def _without_broken(
+    splits: dict[str, _Split], what: str, check: Check | None, broken: str
+) -> tuple[dict[str, _Split], list[str]]:
+    """The splits without broken files, and a line for each that is left out."""
+    if check is None:
+        return splits, []
+    problems = check([path for paths, _ in splits.values() for path in paths])
+    if not problems:
+        return splits, []
+    lines = broken_in_words(problems, what)
+    if broken == "refuse":
+        raise DataError(*lines, f"{len(problems):,} broken {what}; mend or remove them, or set dataset.broken=skip")
+    kept = {}
+    for split, (paths, labels) in splits.items():
+        pairs = [(path, label) for path, label in zip(paths, labels, strict=True) if path not in problems]
+        if not pairs:
+            raise DataError(*lines, f"{split}: every one of its {what} is broken")
+        kept[split] = [path for path, _ in pairs], [label for _, label in pairs]
+    return kept, [f"warning: {len(problems):,} broken {what} skipped", *(f"skipped: {line}" for line in lines)]
+
+
+def broken_in_words(problems: Mapping[str, str], what: str) -> list[str]:
+    """A line for each of the first broken files, and one that counts the others."""
+    lines = [f"{path}: {problem}" for path, problem in [*problems.items()][:_SHOWN]]
+    return [*lines, *([f"and {len(problems) - _SHOWN:,} more broken {what}"] if len(problems) > _SHOWN else [])]

@@ -1,0 +1,155 @@
+"""Tables in files that know their columns: Parquet, Arrow, JSON, JSON lines. Values become the strings CSV has."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bigmodel.datasets.files.table_bytes import bare_name, check_readable, memory, text_bytes, too_large
+from bigmodel.datasets.files.table_format import MAX_COLUMNS, SHOWN, Format, Parsed
+from bigmodel.errors import DataError
+from bigmodel.formatting import clip
+
+if TYPE_CHECKING:
+    import pyarrow
+
+PARQUET, ARROW = frozenset({".parquet", ".pq"}), frozenset({".arrow", ".feather", ".ipc"})
+JSON, JSON_LINES = frozenset({".json"}), frozenset({".jsonl", ".ndjson"})
+
+
+def kind(file: str) -> str:
+    """The ending that says how a file is written, without that of a compression."""
+    return Path(bare_name(file)).suffix
+
+
+def parse(file: str, form: Format) -> Parsed | None:
+    """The columns of such a file; None where it is none by its name.
+
+    Raises:
+        DataError: it is damaged, too large, or not a table; the place is named.
+    """
+    ending = kind(file)
+    if ending in PARQUET | ARROW:
+        return _arrow(file, ending)
+    if ending in JSON_LINES:
+        return _json_lines(file, form)
+    return _json(file, form) if ending in JSON else None
+
+
+def _arrow(file: str, ending: str) -> Parsed:
+    import pyarrow
+    from pyarrow import ipc, parquet
+
+    check_readable(Path(file))
+    try:
+        with pyarrow.memory_map(file) as source:
+            if ending in PARQUET:
+                opened = parquet.ParquetFile(source)
+                groups = opened.metadata.num_row_groups
+                size = sum(opened.metadata.row_group(n).total_byte_size for n in range(groups))
+                _check_width(opened.metadata.num_columns, file)
+                if size > memory():
+                    raise too_large(file, size)
+                table = opened.read()
+            else:
+                table = _ipc(source, ipc)
+                _check_width(table.num_columns, file)
+    except (pyarrow.ArrowException, OSError) as error:
+        if isinstance(error, FileNotFoundError):
+            raise
+        form = "Parquet" if ending in PARQUET else "Arrow"
+        raise DataError(f"{file}: cannot be read as {form}: {clip(error)}") from error
+    return Parsed(table.column_names, [_as_strings(column) for column in table.columns], lambda row: row + 1)
+
+
+def _ipc(source: Any, ipc: Any) -> pyarrow.Table:
+    """The file format of Arrow, or a stream, which carries the same name."""
+    import pyarrow
+
+    try:
+        return ipc.open_file(source).read_all()
+    except pyarrow.ArrowInvalid:
+        source.seek(0)
+        return ipc.open_stream(source).read_all()
+
+
+def _check_width(columns: int, place: str) -> None:
+    if columns > MAX_COLUMNS:
+        raise DataError(f"{place}: has {columns:,} columns; at most {MAX_COLUMNS:,} are read")
+
+
+def _as_strings(column: pyarrow.ChunkedArray) -> pyarrow.ChunkedArray:
+    """Numbers stay numbers; all others become strings, empty where a value is missing."""
+    import pyarrow
+    from pyarrow import types
+
+    kind = column.type
+    if types.is_floating(kind) or types.is_integer(kind):
+        return column
+    if types.is_string(kind) or types.is_large_string(kind):
+        return column.fill_null("")
+    texts = ["" if value is None else str(value) for value in column.to_pylist()]
+    return pyarrow.chunked_array([pyarrow.array(texts, pyarrow.string())])
+
+
+def _json_lines(file: str, form: Format) -> Parsed:
+    rows, lines, mistakes = [], [], []
+    for number, line in enumerate(text_bytes(file, form.encoding).decode("utf-8").split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+            if not isinstance(row, dict):
+                raise ValueError('not an object, as {"text": "...", "label": "..."}')
+        except json.JSONDecodeError as error:
+            mistakes.append(f"{file}:{number}: not JSON: {error.msg} at character {error.colno}")
+        except (ValueError, RecursionError) as error:
+            mistakes.append(f"{file}:{number}: {clip(error)}")
+        else:
+            rows.append(row)
+            lines.append(number)
+    if mistakes and form.broken == "refuse":
+        more = [f"{file}: {len(mistakes) - SHOWN} more bad rows"] if len(mistakes) > SHOWN else []
+        raise DataError(*mistakes[:SHOWN], *more)
+    return _of_objects(rows, file, lambda row: lines[row], mistakes)
+
+
+def _json(file: str, form: Format) -> Parsed:
+    """A list of objects, or such a list under the only key that holds one."""
+    text = text_bytes(file, form.encoding).decode("utf-8")
+    try:
+        found = json.loads(text)
+    except json.JSONDecodeError as error:
+        if error.msg == "Extra data" and text.lstrip().startswith("{"):
+            raise DataError(f"{file}:{error.lineno}: is one object a line; name it .jsonl") from error
+        raise DataError(f"{file}:{error.lineno}: not JSON: {error.msg} at character {error.colno}") from error
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{file}: not JSON: {clip(error)}") from error
+    if isinstance(found, dict):
+        lists = [value for value in found.values() if isinstance(value, list) and value and isinstance(value[0], dict)]
+        if len(lists) == 1:
+            found = lists[0]
+        elif found and all(isinstance(value, list) for value in found.values()):
+            sizes = {len(value) for value in found.values()}
+            if len(sizes) == 1:
+                found = [dict(zip(found, values, strict=True)) for values in zip(*found.values(), strict=True)]
+    if not isinstance(found, list) or not all(isinstance(row, dict) for row in found):
+        raise DataError(f'{file}: is no list of objects, as [{{"text": "...", "label": "..."}}]')
+    return _of_objects(found, file, lambda row: row + 1, [])
+
+
+def _of_objects(rows: Sequence[dict[str, Any]], file: str, line: Any, mistakes: Sequence[str]) -> Parsed:
+    import pyarrow
+
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    _check_width(len(names), file)
+    columns = [pyarrow.chunked_array([pyarrow.array(_cells(rows, name), pyarrow.string())]) for name in names]
+    return Parsed(names, columns, line, skipped=mistakes)
+
+
+def _cells(rows: Iterable[dict[str, Any]], name: str) -> Iterator[str]:
+    for row in rows:
+        value = row.get(name)
+        yield "" if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,161 @@
+"""Tables in files: delimited text, JSON, Parquet and Arrow. A row knows its place, so that errors can name it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bigmodel.datasets.files import structured
+from bigmodel.datasets.files.columns import Row, Table
+from bigmodel.datasets.files.locations import find
+from bigmodel.datasets.files.table_bytes import STDIN
+from bigmodel.datasets.files.table_format import SHOWN, Format, Parsed
+from bigmodel.errors import DataError
+from bigmodel.formatting import clip
+
+if TYPE_CHECKING:
+    import pyarrow
+
+__all__ = [
+    "SHOWN",
+    "STDIN",
+    "SUFFIXES",
+    "Format",
+    "Row",
+    "Table",
+    "find",
+    "read",
+    "refuse",
+    "sorted_labels",
+    "table_of",
+]
+
+_TYPED = structured.PARQUET | structured.ARROW | structured.JSON | structured.JSON_LINES
+_SEPARATORS = {";": "semicolon", "\t": "tab", "|": "pipe", ",": "comma"}
+SUFFIXES = frozenset({".csv", ".data", ".test", ".tsv", ".txt"}) | _TYPED
+
+
+def read(file: str | Path, form: Format, needed: Iterable[str] = ()) -> Table:
+    """All rows of a file, or of the standard input for `-`. The columns that are `needed` must be there.
+
+    The name says how the file is written: .parquet, .arrow, .feather, .ipc, .json (a list of objects), .jsonl, or else
+    delimited text. What is named .gz, .zst, .bz2 or .xz is unpacked.
+
+    Raises:
+        ConfigError: there is no such encoding.
+        DataError: the file cannot be read or lacks a column, or holds rows that are none and may not be skipped.
+    """
+    wanted = list(needed)
+    try:
+        parsed = structured.parse(str(file), form)
+        if parsed is None:
+            from bigmodel.datasets.files import delimited
+
+            parsed = delimited.parse(str(file), form, wanted)
+    except OSError as error:
+        raise DataError(f"{file} cannot be read: {error.strerror or error}") from error
+    except ImportError as error:
+        raise DataError(f"{file}: tables need pyarrow; pip install pyarrow") from error
+    place = f"{file}:{parsed.header_line}" if parsed.header_line else str(file)
+    if len(parsed.names) == 1 and (other := _other_separator(parsed.names[0])) is not None and not form.columns:
+        shown = clip(parsed.names[0], 100)
+        raise DataError(f"{place}: is one column, '{shown}'; are fields separated otherwise? dataset.separator={other}")
+    names, columns, notes = _distinct(parsed, place, wanted)
+    lacking = [name for name in wanted if name not in names]
+    if lacking:
+        raise DataError(f"{place}: needs one column '{lacking[0]}'; {_known(names, form, lacking)}")
+    return Table(str(file), names, columns, form, parsed, notes)
+
+
+def table_of(columns: Mapping[str, Sequence[str]], place: str, form: Format) -> Table:
+    """A table of values that are at hand; `place` stands in errors for its file."""
+    import pyarrow
+
+    arrays = [pyarrow.chunked_array([pyarrow.array(values, pyarrow.string())]) for values in columns.values()]
+    return Table(place, [*columns], arrays, form, Parsed([*columns], arrays, lambda row: row + 1))
+
+
+def _distinct(
+    parsed: Parsed, place: str, wanted: Sequence[str]
+) -> tuple[list[str], list[pyarrow.ChunkedArray], list[str]]:
+    """Names that differ: empty columns without one are left out, and a name that was there gets a number.
+
+    Raises:
+        DataError: a column that is needed is there twice.
+    """
+    counts = Counter(parsed.names)
+    twice = next((name for name in wanted if counts[name] > 1), None)
+    if twice is not None:
+        numbers = [str(n) for n, name in enumerate(parsed.names, 1) if name == twice]
+        raise DataError(
+            f"{place}: needs one column '{twice}', and columns {' and '.join(numbers)} have this name; give all "
+            f"{len(parsed.names)} columns names of their own: dataset.header=true dataset.columns=[...]"
+        )
+    names: list[str] = []
+    columns: list[pyarrow.ChunkedArray] = []
+    renamed: list[str] = []
+    dropped = 0
+    for number, (name, column) in enumerate(zip(parsed.names, parsed.columns, strict=True), 1):
+        own = name
+        if not name and name not in wanted:
+            if _is_empty(column):
+                dropped += 1
+                continue
+            own = name if counts[name] == 1 else f"column{number}"
+        for again in range(1, len(parsed.names) + 1):
+            if own not in names and (own == name or own not in counts):
+                break
+            own = f"{name or f'column{number}'}.{again}"
+        if own != name:
+            renamed.append(f"'{name}' in column {number} is '{own}'")
+        names.append(own)
+        columns.append(column)
+    notes = [*parsed.notes]
+    if dropped:
+        notes.append(f"{place}: {dropped} columns without a name or a value are left out")
+    if renamed:
+        notes.append(f"{place}: columns have the same name: {clip('; '.join(renamed), 200)}")
+    return names, columns, notes
+
+
+def _is_empty(column: pyarrow.ChunkedArray) -> bool:
+    import pyarrow
+    from pyarrow import compute
+
+    if not pyarrow.types.is_string(column.type):
+        return bool(column.null_count == len(column))
+    return not bool(compute.any(compute.not_equal(column, "")).as_py())
+
+
+def _known(names: Sequence[str], form: Format, lacking: Sequence[str]) -> str:
+    """The columns that there are, and what may be the reason that another is not among them."""
+    shown = f"the columns are: {clip(', '.join(names), 300) or 'none'}"
+    alike = [name for name in names if name.strip().lower() == lacking[0].strip().lower()]
+    if alike:
+        return f"{shown}; did you mean '{alike[0]}'?"
+    if form.columns is None and form.header is None:
+        return f"{shown}; if the first line is a row, name them: dataset.columns=[...]"
+    return shown
+
+
+def _other_separator(name: str) -> str | None:
+    """What else may stand between fields, as it can be typed, where a whole line was taken for a column's name."""
+    return next((spelled for one, spelled in _SEPARATORS.items() if one in name), None)
+
+
+def refuse(problems: Sequence[str], file: str | Path) -> None:
+    """DataError with the first few of these lines, if there are any."""
+    if problems:
+        more = [f"{file}: {len(problems) - SHOWN} more bad rows"] if len(problems) > SHOWN else []
+        raise DataError(*problems[:SHOWN], *more)
+
+
+def sorted_labels(labels: Iterable[str]) -> list[str]:
+    """Each once, sorted as numbers if all are whole numbers."""
+    distinct = set(labels)
+    try:
+        return sorted(distinct, key=lambda label: (int(label), label))
+    except ValueError:
+        return sorted(distinct)

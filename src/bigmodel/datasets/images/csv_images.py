@@ -1,0 +1,246 @@
+"""Pictures listed in a CSV file: each row has the path of a picture, its target, and its split."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence, Set
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from bigmodel.constraints import BelowOne, Positive, PositiveInt
+from bigmodel.datasets.files import class_counts
+from bigmodel.datasets.files.class_folders import broken_in_words
+from bigmodel.datasets.files.published import ImageFiles, check_channels, fingerprint
+from bigmodel.datasets.files.split_names import SPLITS, split_of
+from bigmodel.datasets.files.table_files import Format, read, refuse, sorted_labels
+from bigmodel.datasets.images.augment import Augment
+from bigmodel.datasets.images.dataset import ImageDataset
+from bigmodel.datasets.images.picture_check import broken_pictures, looks, settled
+from bigmodel.datasets.images.picture_targets import (
+    Labels,
+    Number,
+    Target,
+    balance,
+    names_in,
+    no_number,
+    no_rows,
+    refuse_measurements,
+)
+from bigmodel.datasets.images.pixels import PixelRules
+from bigmodel.datasets.loading.splits import held_out
+from bigmodel.errors import ConfigError, DataError
+
+
+@dataclass(frozen=True)
+class _Row:
+    place: str
+    path: str
+    cells: Sequence[str]  # of the label columns
+    split: str
+
+
+def csv_images(
+    file: str,
+    image_column: str,
+    label_column: str | Sequence[str],
+    input_shape: tuple[PositiveInt, PositiveInt, PositiveInt],
+    mean: Sequence[float],
+    std: Sequence[Positive],
+    val_fraction: BelowOne,
+    augment: Augment,
+    root: str | None = None,
+    split_column: str | None = None,
+    num_classes: PositiveInt | None = None,
+    target_is: Literal["auto", "class", "number", "labels"] = "class",
+    label_separator: str | None = None,
+    value_range: Literal["auto", "type"] | tuple[float, float] | None = None,
+    background: Literal["white", "black"] | tuple[int, int, int] | None = None,
+    broken: Literal["refuse", "skip"] = "refuse",
+    outputs: PositiveInt | None = None,
+    target_std: Positive | None = None,
+    labels: Sequence[str] | None = None,
+    encoding: str | None = None,
+) -> ImageDataset:
+    """Images of `input_shape`, in grey (1) or RGB (3). Paths are relative to `root`, or else to the CSV's folder.
+
+    Without `split_column` every row is for training; without val rows, `val_fraction` of the training rows is held out.
+    The target is a class, a number, or several labels: columns of 1, 0 or nothing, or names in one cell between
+    which `label_separator` stands. Classes and names are the sorted ones of the training rows, sorted as numbers if all
+    are whole numbers. "auto" is a class, unless the values look measured. `value_range`, if not "auto", and
+    `background` are those of `PixelRules`. `broken` is about pictures that are not there or cannot be read.
+
+    `outputs`, `target_std` and `labels` are what the data tells.
+
+    Raises:
+        ConfigError: the columns do not go with `target_is`.
+        DataError: the CSV is missing or has bad rows, each named by file, line and column, or pictures are broken.
+    """
+    check_channels(input_shape)
+    columns = [label_column] if isinstance(label_column, str) else list(label_column)
+    _hold_columns(columns, target_is, label_separator)
+    table = Path(file).expanduser().absolute()
+    folder = table.parent if root is None else Path(root).expanduser().absolute()
+    problems: list[str] = []
+    several = target_is == "labels"
+    listed = list(_rows(table, folder, image_column, columns, split_column, several, encoding, problems))
+    if broken == "refuse":
+        problems += [f"{row.place}: column '{image_column}': no file {row.path}" for row in listed if not _there(row)]
+    refuse(problems, table)
+    rows, skipped, notes = _without_broken(listed, broken)
+    training = [row for row in rows if row.split == "train"]
+    if not training:
+        raise no_rows(table)
+    if target_is == "auto":
+        refuse_measurements(columns[0], [row.cells[0] for row in training])
+    if target_is == "number":
+        wrong = ((row, no_number(row.cells[0])) for row in rows)
+        refuse([f"{row.place}: column '{columns[0]}': {line}" for row, line in wrong if line], table)
+    kept = [training[n] for n in held_out(len(training), 0.0 if _has(rows, "val") else val_fraction)[0].tolist()]
+    target = _target(columns, kept if target_is == "number" else training, target_is, label_separator)
+    classes = [] if target is not None else sorted_labels(row.cells[0] for row in training)
+    refuse(_misfits(rows, columns, classes, target), table)
+    encoded = {split: _encoded([row for row in rows if row.split == split], classes, target) for split in SPLITS}
+    paths = {split: [row.path for row in rows if row.split == split] for split in SPLITS if _has(rows, split)}
+    chosen, told = settled(value_range, paths["train"])
+    rules = PixelRules(chosen, background)
+    numbers = {split: encoded[split].tolist() if target is None else [0] * len(paths[split]) for split in paths}
+    pairs = {split: (paths[split], numbers[split]) for split in paths}
+    notes += told
+    notes += class_counts.in_words("pictures", classes, numbers) if target is None else []
+    notes += class_counts.alike(classes)
+    if target is None and "val" not in paths:
+        notes += class_counts.held_out_whole(classes, numbers["train"], val_fraction)
+    notes += balance(target.names, encoded["train"]) if isinstance(target, Labels) else []
+    return ImageDataset(
+        classes=classes,
+        input_shape=input_shape,
+        mean=mean,
+        std=std,
+        val_fraction=val_fraction,
+        augment=augment,
+        sources={split: partial(ImageFiles, paths[split], encoded[split], input_shape, rules) for split in paths},
+        sizes={split: len(paths[split]) for split in paths},
+        fingerprint=fingerprint(
+            (f"{row.split} {' '.join(row.cells)} {os.path.relpath(row.path, folder)}", _size(row, skipped))
+            for row in listed
+        ),
+        rules=rules,
+        target=target,
+        notes=[*notes, *looks(pairs, classes or ["this"], input_shape, rules)],
+    ).verify(num_classes)
+
+
+def _hold_columns(columns: Sequence[str], target_is: str, separator: str | None) -> None:
+    if target_is == "labels":
+        if len(columns) == 1 and separator is None:
+            raise ConfigError(
+                f"dataset.label_separator: what stands between two labels in the column '{columns[0]}', as "
+                "dataset.label_separator='|'; or give a column for each label: dataset.label_column=[cat,dog]"
+            )
+        if len(columns) > 1 and separator is not None:
+            raise ConfigError("dataset.label_separator: is for labels in one column; there are several columns")
+    elif len(columns) != 1:
+        raise ConfigError(
+            f"dataset.label_column: {len(columns)} columns are several labels; set dataset.target_is=labels "
+            "task=multi_label loss=null monitor=val/auc"
+        )
+    elif separator is not None:
+        raise ConfigError("dataset.label_separator: is for several labels; set dataset.target_is=labels")
+
+
+def _there(row: _Row) -> bool:
+    return os.path.isfile(row.path)
+
+
+def _size(row: _Row, skipped: Set[str]) -> int:
+    return -1 if row.path in skipped else os.stat(row.path).st_size
+
+
+def _has(rows: Sequence[_Row], split: str) -> bool:
+    return any(row.split == split for row in rows)
+
+
+def _target(columns: Sequence[str], training: Sequence[_Row], target_is: str, separator: str | None) -> Target | None:
+    """Fit the target encoder to the training rows; None for a class."""
+    if target_is == "number":
+        return Number.learned(columns[0], [row.cells[0] for row in training])
+    if target_is != "labels":
+        return None
+    if separator is None:
+        return Labels(columns)
+    return Labels(sorted_labels(name for row in training for name in names_in(row.cells[0], separator)), separator)
+
+
+def _misfits(rows: Sequence[_Row], columns: Sequence[str], classes: Sequence[str], target: Target | None) -> list[str]:
+    known = set(classes)
+    problems = []
+    for row in rows:
+        if isinstance(target, Labels):
+            wrong = target.wrong(row.cells)
+        else:
+            wrong = None if target or row.cells[0] in known else f"no training row has the label '{row.cells[0]}'"
+        if wrong:
+            problems.append(f"{row.place}: column '{columns[0]}': {wrong}")
+    return problems
+
+
+def _encoded(rows: Sequence[_Row], classes: Sequence[str], target: Target | None) -> Tensor:
+    if isinstance(target, Number):
+        return target.encoded([row.cells[0] for row in rows])
+    if isinstance(target, Labels):
+        return target.encoded([row.cells for row in rows])
+    numbers = {label: number for number, label in enumerate(classes)}
+    return torch.tensor([numbers[row.cells[0]] for row in rows], dtype=torch.int64)
+
+
+def _without_broken(rows: list[_Row], broken: str) -> tuple[list[_Row], Set[str], list[str]]:
+    """The rows of sound pictures, the paths of the others, and lines about these."""
+    problems = broken_pictures(list(dict.fromkeys(row.path for row in rows)), decode=broken == "skip")
+    if not problems:
+        return rows, set(), []
+    places = {row.path: row.place for row in reversed(rows)}
+    lines = broken_in_words({f"{places[path]}: {path}": problem for path, problem in problems.items()}, "pictures")
+    if broken == "refuse":
+        raise DataError(*lines, f"{len(problems):,} broken pictures; mend or remove them, or set dataset.broken=skip")
+    kept = [row for row in rows if row.path not in problems]
+    count = len(rows) - len(kept)
+    told = [f"warning: {count:,} rows with broken pictures skipped", *(f"skipped: {line}" for line in lines)]
+    return kept, problems.keys(), told
+
+
+def _rows(
+    table: Path,
+    folder: Path,
+    image_column: str,
+    label_columns: Sequence[str],
+    split_column: str | None,
+    several: bool,
+    encoding: str | None,
+    problems: list[str],
+) -> Iterator[_Row]:
+    """The sound rows; what is wrong with the others is added to `problems`."""
+    wanted = [column for column in (image_column, *label_columns, split_column) if column is not None]
+    for row in read(table, Format(strip=" \t", encoding=encoding), wanted):
+        try:
+            cells = {column: row.text(column) for column in wanted}
+        except DataError as error:
+            problems += error.lines
+            continue
+        path = os.path.join(folder, cells[image_column])
+        split = "train" if split_column is None else split_of(cells[split_column])
+        empty = next((c for c, cell in cells.items() if not cell and not (several and c in label_columns)), None)
+        if empty is not None:
+            problems.append(f"{row.place}: column '{empty}': empty")
+        elif split not in SPLITS:
+            problems.append(
+                f"{row.place}: column '{split_column}': '{cells[split_column or '']}' is none of {', '.join(SPLITS)}"
+            )
+        elif "\0" in path:
+            problems.append(f"{row.place}: column '{image_column}': no file {path}")
+        else:
+            yield _Row(row.place, path, [cells[column] for column in label_columns], split)

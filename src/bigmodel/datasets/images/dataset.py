@@ -1,0 +1,132 @@
+"""What an image dataset hands over: where its pixels come from, its classes, and how they are to be prepared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from bigmodel.datasets.images.augment import Augment
+from bigmodel.datasets.images.augmentations import channels_last, gathered
+from bigmodel.datasets.images.picture_targets import Target
+from bigmodel.datasets.images.pixels import AS_BEFORE, PixelRules
+from bigmodel.errors import ConfigError
+from bigmodel.interfaces import Batch, Data, Reading
+
+
+class Source(Protocol):
+    """One split's samples: labels at hand, pixels on demand. Picklable, so that worker processes can decode."""
+
+    @property
+    def labels_N(self) -> Tensor:
+        """int64 (N,), or float32 (N, K) of a target that is no class."""
+
+    def pixels(self, indices: Tensor | None = None) -> Tensor:
+        """uint8 (N, C, H, W) of the samples with these numbers, or of all, then without a copy where possible."""
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """A split that lies in memory: uint8 pixels (N, C, H, W) and int64 labels (N,)."""
+
+    pixels_NCHW: Tensor
+    labels_N: Tensor
+
+    def __call__(self) -> Arrays:
+        """Itself, which is open already: where `ImageDataset` asks for what opens a split."""
+        return self
+
+    def pixels(self, indices: Tensor | None = None) -> Tensor:
+        return self.pixels_NCHW if indices is None else gathered(self.pixels_NCHW, indices)
+
+
+@dataclass(frozen=True)
+class ImageDataset:
+    """A `Dataset` of images as its leaf describes it. `sources` opens a split when it is first needed.
+
+    Without a `val` source, `val_fraction` of the training samples is held out, the same for every seed. `rules` are
+    those that files are read by, and `notes` lines about what was guessed or left out. With a `target` there are no
+    classes, and the labels of a source are float32 (N, K).
+    """
+
+    classes: Sequence[str]
+    input_shape: Sequence[int]
+    mean: Sequence[float]
+    std: Sequence[float]
+    val_fraction: float
+    augment: Augment
+    sources: Mapping[str, Callable[[], Source]]
+    sizes: Mapping[str, int]
+    fingerprint: str
+    rules: PixelRules = AS_BEFORE
+    notes: Sequence[str] = ()
+    target: Target | None = None
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        count = len(self.classes)
+        told = {"num_classes": count, "outputs": count} if self.target is None else self.target.facts
+        facts = {**told, "input_shape": list(self.input_shape)}
+        return facts | {key: value for key, value in self.rules.about().items() if key == "value_range"}
+
+    @property
+    def summary(self) -> str:
+        what = f"{len(self.classes)} classes" if self.target is None else self.target.summary
+        return f"{what}, {'x'.join(map(str, self.input_shape))}"
+
+    @property
+    def mixing(self) -> Sequence[str]:
+        return self.augment.mixing
+
+    def about(self) -> Mapping[str, Any]:
+        classes = {"kind": "bigmodel.inference.processors.images.Images", "classes": list(self.classes)}
+        return {
+            **(classes if self.target is None else self.target.about()),
+            "input_shape": list(self.input_shape),
+            "mean": list(self.mean),
+            "std": list(self.std),
+            **self.rules.about(),
+        }
+
+    def example(self, count: int) -> Batch:
+        inputs = torch.rand(count, *self.input_shape, generator=torch.Generator().manual_seed(0))
+        if self.target is None:
+            return Batch(inputs, torch.zeros(count, dtype=torch.int64))
+        return Batch(inputs, torch.zeros(count, self.target.facts["outputs"]))
+
+    def open(self, how: Reading) -> Data:
+        from bigmodel.datasets.images.loader import ImageData  # which knows this file
+
+        return ImageData(self, how)
+
+    def verify(self, num_classes: int | None) -> ImageDataset:
+        """Hold what the YAML claims against the data.
+
+        Raises:
+            ConfigError: the number of classes or the shape is not the data's, or does not allow the augmentation.
+        """
+        problems = []
+        if self.target is None and num_classes is not None and num_classes != len(self.classes):
+            problems.append(f"dataset.num_classes: the data has {len(self.classes)} classes, not {num_classes}")
+        channels = self.input_shape[0]
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if len(values) != channels:
+                problems.append(f"dataset.{name}: needs {channels} values, one a channel, not {len(values)}")
+        problems += [f"dataset.augment.{line}" for line in self.augment.misfits(self.input_shape, len(self.classes))]
+        if problems:
+            raise ConfigError(*problems)
+        return self
+
+
+def normalised(pixels_NCHW: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """uint8 to float32: scaled to [0, 1], less the mean, over the deviation; mean and std are (C, 1, 1)."""
+    scale, shift = 1 / (255 * std), mean / std
+    if not channels_last(pixels_NCHW):
+        return pixels_NCHW.float().mul_(scale).sub_(shift)
+    count, channels, height, width = pixels_NCHW.shape  # a row at a time: a channel at a time is slow where they mix
+    rows = pixels_NCHW.permute(0, 2, 3, 1).view(count * height, width * channels).float()
+    rows.mul_(scale.flatten().repeat(width)).sub_(shift.flatten().repeat(width))
+    return rows.view(count, height, width, channels).permute(0, 3, 1, 2)

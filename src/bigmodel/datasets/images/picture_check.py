@@ -1,0 +1,272 @@
+"""A first look at picture files, before anything is trained: which are broken, which hold more than 8 bits.
+
+Headers are read of all, and what shows cheaply that a file was cut off; a few are decoded as in training.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import stat
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from typing import Any, Literal
+
+import numpy as np
+from PIL import Image
+
+from bigmodel.datasets.files.published import formats, open_image, reason
+from bigmodel.datasets.images.pixels import PixelRules, is_deep, values_of
+from bigmodel.errors import DataError
+
+LOOKED_AT = 50_000  # headers; of more files every so manieth
+_CHEAP_BYTES = 4 << 20  # of a file that is read whole for its damage alone
+_SHOWN = 10  # broken files in one report
+_DECODED, _DECODED_PIXELS = 256, 1e8  # pictures that are decoded as in training, and pixels in all of them
+_MEASURED, _MEASURED_PIXELS = 2_000, 5e8  # deep pictures whose values are measured
+_BITS = (8, 10, 12, 14, 16)
+_ENDS = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}
+_MANY_FRAMES = ("GIF", "TIFF", "WEBP", "PNG")
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a look at a file found: what is wrong with it, if anything, else its mode, and whether it has one frame."""
+
+    problem: str | None = None
+    mode: str = ""
+    deep_colour: bool = False  # more than 8 bits in each of several channels, of which Pillow reads the upper 8
+    frames: int = 1
+    pixels: int = 0
+
+
+@cache
+def suffixes() -> frozenset[str]:
+    """Of all files that can be read, in lower case."""
+    known = Image.registered_extensions()
+    return frozenset(suffix for suffix, form in known.items() if form in {*formats(), "MPO"})
+
+
+def is_picture(path: str) -> bool:
+    """Whether a file, whatever its name, begins like a picture."""
+    try:
+        with Image.open(path, formats=formats()[:-2]):
+            return True
+    except Exception:  # Pillow raises nearly anything
+        return False
+
+
+def header(path: str) -> Header:
+    """The look at one file; costs about 0.1 ms, more for formats whose damage only decoding shows."""
+    try:
+        found = os.stat(path)
+    except OSError as error:
+        return Header("a link to no file" if os.path.islink(path) else f"cannot be read ({error.strerror or error})")
+    if not stat.S_ISREG(found.st_mode):
+        return Header("is no regular file")
+    return _header(path, found.st_size, found.st_mtime_ns, found.st_ino)
+
+
+@lru_cache(maxsize=1 << 17)  # several runs of one process look once
+def _header(path: str, size: int, modified: int, inode: int) -> Header:
+    if not size:
+        return Header("is empty")
+    try:
+        with Image.open(path, formats=formats()) as image:
+            # Pillow says of the raw mode only where the tiles lie
+            deep_colour = any(";16" in str(tile[3]) and not is_deep(image.mode) for tile in getattr(image, "tile", ()))
+            mode, form = image.mode, image.format
+            frames = getattr(image, "n_frames", 1) if form in _MANY_FRAMES else 1
+            pixels = image.width * image.height
+            if form in _ENDS and size > _CHEAP_BYTES:
+                _decode_unless_ended(image, path)
+            elif form == "PNG":
+                image.verify()  # the check sums of all chunks
+            elif form == "JPEG":
+                _decode_unless_ended(image, path)
+            elif size <= _CHEAP_BYTES:
+                image.load()
+        return Header(None, mode, deep_colour, frames, pixels)
+    except MemoryError:
+        raise
+    except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
+        return Header(f"not a readable picture ({reason(error)})")
+
+
+def _decode_unless_ended(image: Image.Image, path: str) -> None:
+    """A file with its last mark was not cut off; one without it may still be fine, as some programs append to it."""
+    with open(path, "rb") as file:
+        file.seek(max(0, os.fstat(file.fileno()).st_size - 1024))
+        ended = _ENDS[str(image.format)] in file.read()
+    if not ended:
+        image.draft("RGB", (64, 64))
+        image.load()
+
+
+def broken_pictures(paths: Sequence[str], decode: bool = False) -> dict[str, str]:
+    """What is wrong with each broken one of the files, by path. With `decode` every file is decoded once."""
+    chosen = evenly(paths, len(paths) if decode else LOOKED_AT)
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        problems = {path: h.problem for path, h in zip(chosen, pool.map(header, chosen), strict=True) if h.problem}
+        if decode:
+            sound = [path for path in chosen if path not in problems]
+            problems |= {p: line for p, line in zip(sound, pool.map(_undecodable, sound), strict=True) if line}
+    return {path: problems[path] for path in paths if path in problems}
+
+
+def _undecodable(path: str) -> str | None:
+    try:
+        open_image(path, (3, 8, 8))
+    except DataError as error:
+        return str(error).partition(": ")[2].removesuffix("; mend or remove it")
+    return None
+
+
+def evenly(items: Sequence[Any], most: int) -> list[Any]:
+    """At most so many of them, evenly spaced, in order."""
+    return [items[number * len(items) // most] for number in range(most)] if len(items) > most else list(items)
+
+
+def _few(paths: Sequence[str], most: int, pixels: float) -> list[str]:
+    """At most so many, evenly spaced, fewer where they are large, but eight at least."""
+    few = evenly(paths, most)
+    mean = sum(header(path).pixels for path in few) / max(1, len(few))
+    return evenly(few, max(8, int(pixels / max(1.0, mean))))
+
+
+def settled(
+    wanted: Literal["auto", "type"] | Sequence[float] | None, training: Sequence[str]
+) -> tuple[Literal["type"] | list[float] | None, list[str]]:
+    """The value range for pictures with more than 8 bits, and lines that say so. "auto" measures the training pictures:
+    whole numbers have the fewest usual bits that hold them, floats are 0 to 1, -1 to 1, or 0 to 255, or as measured.
+    """
+    found = {path: header(path) for path in evenly(training, LOOKED_AT)}
+    notes = [f"warning: {line}" for line in _lost(found)]
+    deep = [path for path, h in found.items() if is_deep(h.mode)]
+    explicit = None if wanted in ("auto", None) else wanted
+    if not deep:
+        return ("type" if wanted == "auto" else explicit), notes  # type: ignore[return-value]
+    count = f"{len(deep):,} of {len(found):,} training pictures have more than 8 bits"
+    if wanted is None:
+        return None, [*notes, f"warning: {count}, and dataset.value_range=null reads them as older versions did"]
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        chosen_ones = _few(deep, _MEASURED, _MEASURED_PIXELS)
+        measured = [values for values in pool.map(_extremes, chosen_ones) if values is not None]
+    low, high = min((m[0] for m in measured), default=0.0), max((m[1] for m in measured), default=1.0)
+    whole = all(m[2] for m in measured)
+    if explicit is not None:
+        told = f"{count}, values {low:g} to {high:g}, read by dataset.value_range={explicit}"
+        return explicit, [*notes, told]  # type: ignore[return-value]
+    chosen = _usual_range(low, high, whole)
+    told = f"{count}, values {low:g} to {high:g}: {chosen[0]:g} is black, {chosen[1]:g} white; set dataset.value_range"
+    return chosen, [*notes, f"{told}=[low,high] for other values"]
+
+
+def _lost(found: Mapping[str, Header]) -> list[str]:
+    deep_colour = [path for path, h in found.items() if h.deep_colour]
+    frames = [path for path, h in found.items() if h.frames > 1]
+    lines = []
+    if deep_colour:
+        lines.append(
+            f"{len(deep_colour):,} pictures have more than 8 bits in each of several channels, of which only the upper "
+            f"8 are read, as {deep_colour[0]}"
+        )
+    if frames:
+        lines.append(f"{len(frames):,} pictures have several frames, of which the first is read, as {frames[0]}")
+    return lines
+
+
+def _extremes(path: str) -> tuple[float, float, bool] | None:
+    """Smallest and largest finite value, and whether they are whole numbers by their type; None of a broken picture."""
+    try:
+        with Image.open(path, formats=formats()) as image:
+            values = values_of(image)
+            whole = image.mode != "F"
+    except MemoryError:
+        raise
+    except Exception:  # told as broken elsewhere
+        return None
+    finite = values[np.isfinite(values)]
+    return (float(finite.min()), float(finite.max()), whole) if finite.size else None
+
+
+def _usual_range(low: float, high: float, whole: bool) -> list[float]:
+    if whole:
+        usual = [(0.0, float(2**bits - 1)) for bits in _BITS]
+    else:
+        usual = [(0.0, 1.0), (-1.0, 1.0), (0.0, 255.0)]
+    fitting = next(([first, last] for first, last in usual if first <= low and high <= last), None)
+    return fitting or ([low, high] if low < high else [low, math.nextafter(low + 1, math.inf)])
+
+
+def looks(
+    splits: Mapping[str, tuple[Sequence[str], Sequence[int]]],
+    classes: Sequence[str],
+    input_shape: Sequence[int],
+    rules: PixelRules,
+) -> list[str]:
+    """Warnings about pictures, of a few that are decoded, that are of one colour, or the same in several classes.
+
+    Raises:
+        DataError: some of these cannot be decoded.
+    """
+    label_of = {path: label for paths, labels in splits.values() for path, label in zip(paths, labels, strict=True)}
+    flat: list[str] = []
+    problems: list[str] = []
+    same: dict[bytes, list[tuple[str, int]]] = defaultdict(list)
+    chosen = _few(list(label_of), _DECODED, _DECODED_PIXELS)
+
+    def decoded(path: str) -> tuple[bool, bytes] | DataError:
+        try:
+            pixels = open_image(path, input_shape, rules).numpy()
+        except DataError as error:
+            return error
+        return bool(pixels.min() == pixels.max()), hashlib.md5(pixels.tobytes(), usedforsecurity=False).digest()
+
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        for path, found in zip(chosen, pool.map(decoded, chosen), strict=True):
+            if isinstance(found, DataError):
+                problems += found.lines
+                continue
+            is_flat, digest = found
+            flat += [path] if is_flat else []
+            same[digest].append((path, label_of[path]))
+    if problems:
+        raise DataError(*problems[:_SHOWN])
+    lines = _repeated(splits, classes)
+    looked = f"of {len(chosen):,} pictures looked at"
+    if flat:
+        lines.append(f"warning: {len(flat):,} {looked} are of one colour once decoded, as {flat[0]}")
+    crossing = [group for group in same.values() if len({label for _, label in group}) > 1]
+    if crossing:
+        path, label = crossing[0][0]
+        other = next(pair for pair in crossing[0] if pair[1] != label)
+        lines.append(
+            f"warning: {sum(map(len, crossing)):,} {looked} are the same as one of another class once decoded, as "
+            f"{path} ({classes[label]}) and {other[0]} ({classes[other[1]]})"
+        )
+    return lines
+
+
+def _repeated(splits: Mapping[str, tuple[Sequence[str], Sequence[int]]], classes: Sequence[str]) -> list[str]:
+    """Warnings about files that lie in several splits or classes, by links or by name."""
+    places: dict[tuple[int, int], list[tuple[str, str, int]]] = defaultdict(list)
+    for split, (paths, labels) in splits.items():
+        for path, label in zip(paths, labels, strict=True):
+            found = os.stat(path)
+            places[found.st_dev, found.st_ino].append((path, split, label))
+    several = [group for group in places.values() if len(group) > 1]
+    lines = []
+    crossing = [group for group in several if len({split for _, split, _ in group}) > 1]
+    if crossing:
+        names = " and ".join(sorted({split for group in crossing for _, split, _ in group}))
+        lines.append(f"warning: {len(crossing):,} files lie in {names} at once, as {crossing[0][0][0]}")
+    two = [group for group in several if len({label for _, _, label in group}) > 1]
+    if two:
+        kinds = " and ".join(classes[label] for label in sorted({label for _, _, label in two[0]}))
+        lines.append(f"warning: {len(two):,} files have several classes, as {two[0][0][0]} ({kinds})")
+    return lines

@@ -1,0 +1,104 @@
+"""Which samples are for training, validation and testing, and which of them each batch takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from bigmodel.datasets.loading.order import Order, bounds
+from bigmodel.errors import ConfigError, DataError
+from bigmodel.interfaces import Reading
+
+
+class Splits:
+    """Splits of `sizes`, by name. Without a `val` among them, `val_fraction` of the training samples is held out.
+
+    `targets` makes those of all training samples, where the reading is to be balanced by their classes.
+    """
+
+    def __init__(
+        self,
+        sizes: Mapping[str, int],
+        val_fraction: float,
+        how: Reading,
+        targets: Callable[[], Tensor] | None = None,
+    ) -> None:
+        train, val = held_out(sizes["train"], 0.0 if "val" in sizes else val_fraction)
+        self._indices = {"train": train} | ({"val": val} if len(val) else {})
+        self.counts = {name: len(indices) for name, indices in self._indices.items()}
+        self.counts |= {name: sizes[name] for name in ("val", "test") if name in sizes}
+        self._targets = targets
+        classes = self._classes if how.balanced else None
+        if classes is not None and targets is None:
+            raise ConfigError("sampler: this data has no classes to balance; set sampler=shuffled")
+        self._order = Order(len(train), how.batch_size, how.seed, how.limit_batches, how.overfit_batch, classes)
+        self._batch_size, self._limit = how.batch_size, how.limit_batches
+        self.steps_per_epoch = self._order.steps_per_epoch
+
+    def class_counts(self) -> Tensor | None:
+        """How many training samples each class has, int64 (C,); None where they have no class each."""
+        return None if self._targets is None or not _are_classes(self._targets()) else self._classes().bincount()
+
+    def _classes(self) -> Tensor:
+        assert self._targets is not None
+        targets = self._targets()
+        if not _are_classes(targets):
+            raise ConfigError("sampler: balanced needs one class for each sample; set sampler=shuffled")
+        return targets[self._indices["train"]]
+
+    def training(self, first: int, last: int) -> Iterator[Tensor]:
+        """For steps first to last - 1 the numbers (N,) of the samples, within the data's own training samples."""
+        return (self._indices["train"][self._order.indices(step)] for step in range(first, last))
+
+    def evaluation(self, split: str) -> tuple[str, Iterator[Tensor]]:
+        """The name of the source that holds the split, and numbers within it: every sample once, in order, or the first
+        `limit_batches` batches.
+        """
+        own = split in self._indices
+        indices = self._indices[split] if own else torch.arange(self.counts[split])
+        starts = bounds(len(indices), self._batch_size)[: self._limit]
+        ends = [*starts[1:], len(indices)] if self._limit is None else [start + self._batch_size for start in starts]
+        return "train" if own else split, (indices[start:end] for start, end in zip(starts, ends, strict=True))
+
+
+def _are_classes(targets: Tensor) -> bool:
+    return targets.ndim == 1 and not targets.is_floating_point()
+
+
+def held_out(size: int, fraction: float) -> tuple[Tensor, Tensor]:
+    """Sorted sample numbers for training and validation; the same split for every seed of a run.
+
+    Raises:
+        DataError: nothing would be left to train on.
+    """
+    count = round(size * fraction)
+    if count >= size:
+        raise DataError(f"dataset: {size} training samples leave none to train on if {fraction:g} of them is held out")
+    shuffled = torch.randperm(size, generator=torch.Generator().manual_seed(0))
+    return shuffled[count:].sort().values, shuffled[:count].sort().values
+
+
+def stratified(labels: Sequence[str], fraction: float) -> tuple[Tensor, Tensor]:
+    """The same with its share of every class, of each of which one sample at least stays for training.
+
+    Raises:
+        DataError: nothing would be left to train on.
+    """
+    held_out(len(labels), fraction)
+    shuffled = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0)).tolist()
+    members: dict[str, list[int]] = {label: [] for label in sorted(set(labels))}
+    for number in shuffled:
+        members[labels[number]].append(number)
+    shares = {label: len(own) * fraction for label, own in members.items()}
+    counts = {label: min(int(share), len(members[label]) - 1) for label, share in shares.items()}
+    left = round(len(labels) * fraction) - sum(counts.values())
+    for label in sorted(members, key=lambda label: (int(shares[label]) - shares[label], label)):  # largest remainders
+        if left > 0 and counts[label] < len(members[label]) - 1 and shares[label] > counts[label]:
+            counts[label] += 1
+            left -= 1
+    out = sorted(number for label, own in members.items() for number in own[: counts[label]])
+    chosen = set(out)
+    kept = [number for number in range(len(labels)) if number not in chosen]
+    return torch.tensor(kept, dtype=torch.int64), torch.tensor(out, dtype=torch.int64)

@@ -1,0 +1,1 @@
+"""Datasets of table rows and of series."""

@@ -1,0 +1,133 @@
+"""What each column of a table is for, inferred from its values where it is not said: how features are told apart."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from bigmodel.datasets.files.columns import Table
+from bigmodel.datasets.tables.moments import looks_like_dates, suggested
+from bigmodel.formatting import clip
+
+_FEW = 20  # values that can be categories whatever the number of rows
+_SMALL = 5  # rows, of which nothing can be said
+_MOSTLY = 0.9  # share of values that must be numbers, for the others to be mistakes
+_BOOLEANS = ({"true", "false"}, {"yes", "no"}, {"t", "f"}, {"y", "n"}, {"on", "off"})
+_CLASSES = 20  # whole numbers, from 0 or 1 on, that are classes when they are the target
+_COMMA = re.compile(r"[-+]?[0-9]*,[0-9]+")  # a number with a decimal comma, or one with a mark of thousands
+_POINT = re.compile(r"[-+]?[0-9]*\.?[0-9]+")
+_MARKED = re.compile(r"[-+(]*[^\w\s,.()+-]?[-+]? ?[0-9][0-9,.' ]*%?[^\w\s,.()+-]?\)?")  # $1,200 or 12%
+_SAMPLE = 5000  # values by which a column is judged, besides its numbers
+
+
+@dataclass
+class Roles:
+    """Columns by role; `ignored` has the reason of each. `notes` are for the plan."""
+
+    numbers: list[str] = field(default_factory=list)
+    categories: list[str] = field(default_factory=list)
+    dates: dict[str, str | None] = field(default_factory=dict)  # with the format, None for ISO
+    booleans: list[str] = field(default_factory=list)  # which are categories, too
+    ignored: dict[str, str] = field(default_factory=dict)
+
+    def notes(self) -> list[str]:
+        flat = [name for name in self.categories if name not in self.booleans]
+        lines = [
+            f"{what}: {_listed(names)}"
+            for what, names in (
+                ("numbers", self.numbers),
+                ("categories", flat),
+                ("booleans", self.booleans),
+                ("dates", [*self.dates]),
+            )
+            if names
+        ]
+        why = "; ".join(f"{name or repr(name)} ({reason})" for name, reason in self.ignored.items())
+        ignored = [f"not used: {clip(why, 400)}"] if why else []
+        return [f"columns by role, inferred: {line}" for line in [*lines, *ignored]]
+
+
+def inferred(table: Table, given: Mapping[str, Sequence[str]], taken: Sequence[str], time_format: str | None) -> Roles:
+    """The roles of all columns: those in `given` (numbers, categories, ignored) keep them, `taken` are no features."""
+    roles = Roles(list(given["numbers"]), list(given["categories"]), {}, [], dict.fromkeys(given["ignored"], "as set"))
+    known = {*roles.numbers, *roles.categories, *roles.ignored, *taken}
+    for name in table.columns:
+        if name not in known:
+            _place(table, name, roles, time_format)
+    return roles
+
+
+def _place(table: Table, name: str, roles: Roles, time_format: str | None) -> None:
+    values, problems = table.numbers(name)
+    texts = table.texts(name)
+    there = [text for text in texts if text]
+    distinct = dict.fromkeys(there)
+    if len(distinct) < 2:
+        roles.ignored[name] = "no values" if not distinct else "always the same"
+    elif not problems:
+        reason = why_identifier(name, values[values == values].tolist(), len(texts))
+        if reason:
+            roles.ignored[name] = reason
+        else:
+            roles.numbers.append(name)
+    elif len(there) - len(problems) >= _MOSTLY * len(there) and len(there) > _FEW:
+        roles.numbers.append(name)  # the rest are mistakes, or values that stand for none: they are reported
+    elif any({text.lower() for text in distinct} <= pair for pair in _BOOLEANS):
+        roles.categories.append(name)
+        roles.booleans.append(name)
+    elif looks_like_dates([*distinct][:_SAMPLE]):
+        roles.dates[name] = None
+    elif (forms := suggested([*distinct][:_SAMPLE])) and time_format in forms:
+        roles.dates[name] = time_format
+    elif forms:
+        roles.ignored[name] = f"dates that are not ISO; dataset.time_format={forms[0]!r} reads them"
+    elif marks := _marks([*distinct], table.format.decimal):
+        roles.ignored[name] = marks
+    elif len(distinct) <= max(_FEW, len(there) // 2) and (len(distinct) < len(there) or len(there) < _SMALL):
+        roles.categories.append(name)
+    else:
+        roles.ignored[name] = "texts, nearly all different"
+
+
+def _marks(texts: Sequence[str], decimal: str) -> str | None:
+    """Why texts are numbers in disguise, which are neither categories nor words; None where they are not."""
+    if sum(_MARKED.fullmatch(text) is not None for text in texts) < _MOSTLY * len(texts):
+        return None
+    shown = clip(next((text for text in texts if not text.isalnum()), texts[0]), 20)
+    plain = _COMMA if decimal == "." else _POINT
+    if sum(plain.fullmatch(text) is not None or text.isdigit() for text in texts) >= _MOSTLY * len(texts):
+        other = "," if decimal == "." else "."
+        return f"numbers as '{shown}'; set dataset.decimal='{other}', or take marks of thousands out"
+    return f"numbers with signs, as '{shown}'; take the signs out, or name it in dataset.categories"
+
+
+def why_identifier(name: str, values: Sequence[float], rows: int) -> str | None:
+    """Why numbers tell rows apart and nothing else: a row number, or an id."""
+    if len(values) < rows or not rows or not all(value.is_integer() for value in values) or len(set(values)) < rows:
+        return None
+    first = values[0]
+    if rows > 2 and first in (0.0, 1.0) and all(value == first + n for n, value in enumerate(values)):
+        return "numbers its rows, as an index of pandas does"
+    short = name.strip().lower()
+    return (
+        "an identifier" if short in ("id", "index") or short.endswith(("_id", " id")) or name.endswith("Id") else None
+    )
+
+
+def target_kind(table: Table, target: str) -> tuple[str, str]:
+    """`class` or `number`, and why: numbers are measurements where they have decimals or are many."""
+    values, problems = table.numbers(target)
+    if problems:
+        return "class", "it has texts"
+    distinct = {value for value in values.tolist() if value == value}
+    whole = all(value == int(value) for value in distinct)
+    if whole and (len(distinct) <= 2 or (len(distinct) <= _CLASSES and max(distinct) - min(distinct) < 2 * _CLASSES)):
+        return "class", f"it has {len(distinct)} whole numbers"
+    if len(distinct) <= 2:
+        return "class", f"it has {len(distinct)} values"
+    return "number", f"it has {len(distinct):,} different numbers"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return f"{clip(', '.join(names), 300)} ({len(names)})"

@@ -1,0 +1,158 @@
+"""Several series over the same steps of time, cut into windows: what came before, and what comes next."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bigmodel.constraints import Positive, PositiveInt
+from bigmodel.datasets.files.table_files import Format, find, read
+from bigmodel.datasets.loading.tensors import Samples, TensorDataset, fingerprint
+from bigmodel.datasets.loading.windows import Windows
+from bigmodel.datasets.tables.encoding import standard
+from bigmodel.datasets.tables.series_steps import Steps, read_steps
+from bigmodel.datasets.tables.standardizer import Scale
+from bigmodel.errors import ConfigError, DataError
+
+__all__ = ["series"]
+
+
+def series(
+    root: str,
+    file: str,
+    columns: Sequence[str] | None,
+    time: Sequence[str] | str | None,
+    window: PositiveInt,
+    horizon: PositiveInt,
+    season: PositiveInt,
+    split: tuple[Positive, Positive, Positive],
+    log: bool = False,
+    separator: str | None = ",",
+    time_format: str | None = None,
+    header: bool | None = None,
+    encoding: str | None = None,
+    decimal: Literal[".", ","] = ".",
+    missing: Sequence[str] = ("",),
+    sentinels: Sequence[float] = (),
+    fill: Literal["refuse", "linear", "forward", "skip"] = "refuse",
+    gaps: Literal["cross", "skip", "fill"] = "cross",
+    broken: Literal["refuse", "skip"] = "refuse",
+    source: str | None = None,
+    channels: PositiveInt | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[Positive] | None = None,
+) -> TensorDataset:
+    """Inputs float32 (N, window, C), targets (N, horizon, C): every window there is, a step apart.
+
+    `file` has a row for each step, in order of time; `columns` None: all but `time`, which is one column, or two of
+    date and time. Values in `missing` or equal to one of the numbers in `sentinels` are missing: `fill` refuses them,
+    fills them along a line or with the value before, or skips windows that hold one. Where time is passed over, `gaps`
+    lets windows cross it, skips those that would, or fills in the steps. `split` are the rows for training,
+    validation and testing, or shares of all rows where they sum up to no more than 1. Forecast targets lie within
+    its own split; what precedes it may reach back into the split before. `log` takes the logarithm of each value first.
+    `mean` and `std` are learned on the training rows unless they are given.
+
+    Raises:
+        ConfigError: the rows do not suffice for the split and the windows.
+        DataError: the file is missing, or rows are bad; each is named by file, line and column.
+    """
+    times = [time] if isinstance(time, str) else list(time or ())
+    form = Format(None, separator, missing=missing, encoding=encoding, decimal=decimal, header=header, broken=broken)
+    path = find(root, file, "file", source)
+    rows = read(path, form, [*(columns or ()), *times])
+    if not rows:
+        raise DataError(f"{path}: holds no rows")
+    names = [name for name in rows.columns if name not in times] if columns is None else list(columns)
+    found = read_steps(rows, names, times, time_format, sentinels, fill, gaps, log)
+    values_TC = found.values_TC
+    counts = _counts(split, len(values_TC))
+    if min(counts[0] - window, *counts[1:]) < horizon:
+        raise ConfigError(f"dataset.split: {counts} rows do not hold a window of {window} + {horizon} steps in each")
+    training = values_TC[: counts[0]].T.tolist()
+    learned = [
+        standard([math.log(value) for value in column if value == value] if log else column) for column in training
+    ]
+    mean = [one for one, _ in learned] if mean is None else mean
+    std = [one for _, one in learned] if std is None else std
+    if len(mean) != len(names):
+        raise ConfigError(f"dataset.mean and dataset.std: need {len(names)} numbers each, one a series")
+    series_TC = Scale(mean, std, log).scaled(torch.from_numpy(values_TC))
+    written: dict[str, Any] = {
+        "time_format": time_format,
+        "header": header,
+        "encoding": encoding,
+        "decimal": decimal,
+        "missing": list(missing),
+        "sentinels": list(sentinels),
+        "fill": fill,
+        "gaps": gaps,
+    }
+    splits: dict[str, tuple[Samples, Samples]] = {}
+    begins = 0  # the first step that is a target
+    for name, count in zip(("train", "val", "test"), counts, strict=True):
+        first = max(begins, window)
+        number = begins + count - first - horizon + 1
+        starts_N = _usable(found, first - window, number, window + horizon)
+        number = number if starts_N is None else len(starts_N)
+        if not number:
+            raise ConfigError(
+                f"dataset.gaps: every window of {window} + {horizon} steps of the {name} split runs over a gap or "
+                "holds a missing value; set dataset.gaps=fill and dataset.fill=linear, or dataset.gaps=cross"
+            )
+        before = Windows(series_TC, first - window, number, window, starts_N)
+        splits[name] = (before, Windows(series_TC, first, number, horizon, starts_N))
+        begins += count
+    return TensorDataset(
+        splits=splits,
+        facts={"channels": len(names), "mean": list(mean), "std": list(std)},
+        notes=found.notes,
+        summary=f"{len(names)} series, {horizon} steps from {window}",
+        carried={
+            "kind": "bigmodel.inference.processors.series.Series",
+            "columns": names,
+            "time": time if time is None or isinstance(time, str) else times,
+            "window": window,
+            "log": log,
+            "separator": separator,
+            "mean": list(mean),
+            "std": list(std),
+            **{key: value for key, value in written.items() if value != _AS_BEFORE[key]},
+        },
+        fingerprint=fingerprint([series_TC, *_starts(splits)]),
+    )
+
+
+_AS_BEFORE: dict[str, Any] = {
+    "time_format": None,
+    "header": None,
+    "encoding": None,
+    "decimal": ".",
+    "missing": [""],
+    "sentinels": [],
+    "fill": "refuse",
+    "gaps": "cross",
+}
+
+
+def _usable(found: Steps, first: int, count: int, length: int) -> Tensor | None:
+    """Which of `count` windows from `first` on hold no gap and no missing value; None for all of them."""
+    usable = found.usable(length)[first : first + count]
+    return None if usable.all() else torch.from_numpy(np.flatnonzero(usable))
+
+
+def _starts(splits: Mapping[str, tuple[Samples, Samples]]) -> list[Tensor]:
+    return [one.starts_N for one, _ in splits.values() if isinstance(one, Windows) and one.starts_N is not None]
+
+
+def _counts(split: Sequence[float], rows: int) -> list[int]:
+    total = math.fsum(split)
+    if total <= 1 + 1e-9:
+        return [int(share * rows + 1e-9) for share in split]
+    if any(share != int(share) for share in split) or total > rows:
+        raise ConfigError(f"dataset.split: must be rows, of which there are {rows}, or shares of 1, not {list(split)}")
+    return [int(share) for share in split]

@@ -1,0 +1,207 @@
+"""The steps of series as a file has them: values, times in order, what is missing, and where time was passed over."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bigmodel.datasets.files.table_files import Row, Table, refuse
+from bigmodel.datasets.tables.moments import looks_like_dates, moments, suggested
+from bigmodel.datasets.tables.table_checks import likely_sentinels, usable
+from bigmodel.errors import ConfigError, DataError
+
+Missing = Literal["refuse", "linear", "forward", "skip"]
+Gaps = Literal["cross", "skip", "fill"]
+_LATE = 1.5  # usual steps between two rows: more is a gap; months have 28 to 31 days
+_MOST_FILLED = 1 << 24  # steps
+
+
+@dataclass
+class Steps:
+    """`values_TC` float64, NaN where missing and not filled; `breaks_T` whether time was passed over before a step."""
+
+    values_TC: NDArray[np.float64]
+    breaks_T: NDArray[np.bool_]
+    notes: list[str]
+
+    def usable(self, length: int) -> NDArray[np.bool_]:
+        """For each step whether the `length` steps from it on have all values and no gap."""
+        bad_T = np.asarray(np.isnan(self.values_TC).any(axis=1), dtype=np.bool_).reshape(-1)
+        missing = np.concatenate([[0], np.cumsum(bad_T)])
+        broken = np.concatenate([[0], np.cumsum(self.breaks_T)])
+        first = np.arange(max(0, len(bad_T) - length + 1))
+        return np.asarray(
+            (missing[first + length] == missing[first])
+            & (broken[first + length] == broken[np.minimum(first + 1, len(bad_T))])
+        )
+
+
+def read_steps(
+    table: Table,
+    columns: Sequence[str],
+    time: Sequence[str],
+    time_format: str | None,
+    sentinels: Sequence[float],
+    missing: Missing,
+    gaps: Gaps,
+    log: bool,
+) -> Steps:
+    """The values of these columns, step by step.
+
+    Raises:
+        ConfigError: gaps are to be filled, and missing values are not.
+        DataError: values are missing or no numbers, or have no logarithm, or rows are not in order; places are named.
+    """
+    found: dict[int, tuple[str, str]] = {}
+    every_TC = _values(table, columns, sentinels, missing, log, found)
+    every_T = _times(table, time, time_format, found)
+    rows, notes = usable(table, found)
+    kept = [row.index for row in rows]
+    values_TC, times_T = every_TC[kept], every_T[kept]
+    notes = [*table.notes, *notes]
+    for place, name in enumerate(columns):
+        notes += likely_sentinels(name, values_TC[:, place], "sentinels=[...]")
+    breaks_T = np.zeros(len(rows), dtype=np.bool_)
+    if time:
+        _refuse_disorder(rows, times_T, time)
+        passed = _passed_over(times_T)
+        count = int((passed > 0).sum())
+        if count:
+            first = rows[int(np.flatnonzero(passed > 0)[0])].place
+            what = f"{count:,} gaps in time, {int(passed.sum()):,} steps long in all, the first before {first}"
+            if gaps == "cross":
+                notes.append(f"warning: {what}; windows run over them (dataset.gaps=skip or fill)")
+            elif gaps == "skip":
+                breaks_T = passed > 0
+                notes.append(f"{what}; no window runs over one (dataset.gaps=skip)")
+            else:
+                values_TC, breaks_T = _with_steps(values_TC, passed, missing)
+                notes.append(f"{what}; the steps are filled in (dataset.gaps=fill)")
+    elif gaps == "skip" and (left_out := np.diff(kept, prepend=kept[:1]) > 1).any():
+        breaks_T = left_out
+        notes.append("no window runs over rows that were left out (dataset.gaps=skip)")
+    absent = int(np.isnan(values_TC).sum())
+    if absent:
+        how = {"linear": "filled along a line between their neighbours", "forward": "filled with the value before"}
+        notes.append(f"{absent:,} values missing: {how.get(missing, 'no window holds one')} (dataset.fill={missing})")
+    return Steps(_filled(values_TC, missing, log), breaks_T, notes)
+
+
+def _values(
+    table: Table,
+    columns: Sequence[str],
+    sentinels: Sequence[float],
+    missing: Missing,
+    log: bool,
+    found: dict[int, tuple[str, str]],
+) -> NDArray[np.float64]:
+    """The values of all rows; `found` takes what is wrong with rows."""
+    found |= {row: ("", what) for row, what in table.faults(columns).items()}
+
+    def add(row: int, column: str, what: str) -> None:
+        found.setdefault(row, (column, str(table.wrong(row, column, what))))
+
+    parts = []
+    for name in columns:
+        values, wrong = table.numbers(name)
+        values = np.where(np.isin(values, list(sentinels)), math.nan, values)
+        first = table.texts(name)[:1] if wrong else []
+        dates = looks_like_dates(first) or bool(suggested(first))
+        for row, what in wrong.items():
+            add(row, name, f"{what}{'; a column of dates is named as dataset.time' if dates else ''}")
+        if missing == "refuse":
+            for row in np.flatnonzero(np.isnan(values)).tolist():
+                if row not in wrong:
+                    add(
+                        row,
+                        name,
+                        "missing; a series needs a value at every step, or dataset.fill=linear, forward or skip",
+                    )
+        if log:
+            for row in np.flatnonzero(values <= 0).tolist():
+                add(row, name, f"{values[row]:g} has no logarithm")
+        parts.append(values)
+    return np.stack(parts, axis=1) if parts else np.zeros((len(table), 0))
+
+
+def _times(
+    table: Table, time: Sequence[str], time_format: str | None, found: dict[int, tuple[str, str]]
+) -> NDArray[np.float64]:
+    if not time:
+        return np.arange(len(table), dtype=np.float64)
+    named = " ".join(time)
+    parts = [table.texts(column) for column in time]
+    texts = [" ".join(filter(None, cells)) for cells in zip(*parts, strict=True)]
+    values, problems = moments(texts, time_format)
+    for row, what in (problems | {row: "missing" for row, text in enumerate(texts) if not text}).items():
+        found.setdefault(row, (named, f"{table.place(row)}: column '{named}': {what}"))
+    return values
+
+
+def _refuse_disorder(rows: Sequence[Row], times_T: NDArray[np.float64], time: Sequence[str]) -> None:
+    named = " ".join(time)
+
+    def written(row: int) -> str:
+        return " ".join(rows[row].text(column) for column in time)
+
+    late = (np.flatnonzero(np.diff(times_T) <= 0) + 1).tolist()
+    hint = "; all rows are in the opposite order: sort them" if len(late) == len(rows) - 1 > 1 else ""
+    refuse(
+        [
+            f"{rows[n].place}: column '{named}': '{written(n)}' does not come after '{written(n - 1)}'{hint}"
+            for n in late
+        ],
+        rows[0].table.file if rows else "",
+    )
+
+
+def _passed_over(times_T: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Before each step, how many of the usual length are missing."""
+    between = np.diff(times_T, prepend=times_T[:1])
+    usual = float(np.median(between[1:])) if len(between) > 1 else 0.0
+    if usual <= 0:
+        return np.zeros(len(times_T), dtype=np.int64)
+    steps = between / usual
+    return np.where(steps > _LATE, np.maximum(1, np.round(steps) - 1), 0).astype(np.int64)
+
+
+def _with_steps(
+    values_TC: NDArray[np.float64], passed: NDArray[np.int64], missing: Missing
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    if missing not in ("linear", "forward"):
+        raise ConfigError("dataset.gaps: fill needs a rule for the values: set dataset.fill=linear or forward, too")
+    total = len(values_TC) + int(passed.sum())
+    if total > _MOST_FILLED:
+        raise DataError(
+            f"dataset.gaps: filled, the series would have {total:,} steps; at most {_MOST_FILLED:,} are made"
+        )
+    places = np.arange(len(values_TC)) + np.cumsum(passed)
+    found = np.full((total, values_TC.shape[1]), math.nan)
+    found[places] = values_TC
+    return found, np.zeros(total, dtype=np.bool_)
+
+
+def _filled(values_TC: NDArray[np.float64], missing: Missing, log: bool) -> NDArray[np.float64]:
+    """Missing values filled; before the first value of a series there is only that one to fill with."""
+    if missing not in ("linear", "forward") or not np.isnan(values_TC).any():
+        return values_TC
+    found = values_TC.copy()
+    steps = np.arange(len(found))
+    for column in found.T:
+        there = np.flatnonzero(~np.isnan(column))
+        if not len(there):
+            raise DataError("dataset: a series has no value at all; leave it out of dataset.columns")
+        if missing == "linear":
+            known = np.log(column[there]) if log else column[there]
+            line = np.interp(steps, there, known)
+            empty = np.isnan(column)
+            column[empty] = np.exp(line[empty]) if log else line[empty]
+        else:
+            before = there[np.maximum(np.searchsorted(there, steps, side="right") - 1, 0)]
+            column[:] = column[before]
+    return found

@@ -1,0 +1,171 @@
+"""Rows of a table, of which one column, a class or a number, is predicted from the others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from torch import Tensor
+
+from bigmodel.constraints import BelowOne, NonNegativeInt, Positive, PositiveInt
+from bigmodel.datasets.files import class_counts
+from bigmodel.datasets.files.table_files import Format, Table, find, read
+from bigmodel.datasets.loading.tensors import TensorDataset, fingerprint
+from bigmodel.datasets.tables.encoding import Encoding
+from bigmodel.datasets.tables.roles import Roles, inferred, target_kind, why_identifier
+from bigmodel.datasets.tables.table_checks import likely_sentinels, sound_rows
+from bigmodel.datasets.tables.targets import Answer, cut, hold
+from bigmodel.errors import ConfigError, DataError
+from bigmodel.formatting import clip
+
+__all__ = ["table"]
+
+_Split = tuple[Tensor, Tensor]
+
+
+def table(
+    root: str,
+    train: str,
+    target: str,
+    target_is: Literal["auto", "class", "number"],
+    categories: Sequence[str],
+    numbers: Sequence[str] | None,
+    ignored: Sequence[str],
+    val_fraction: BelowOne,
+    test_fraction: BelowOne,
+    test: str | None = None,
+    time: str | None = None,
+    time_format: str | None = None,
+    columns: Sequence[str] | None = None,
+    separator: str | None = ",",
+    comment: str | None = None,
+    strip: str = " ",
+    missing: Sequence[str] = ("",),
+    encoding: str | None = None,
+    decimal: Literal[".", ","] = ".",
+    header: bool | None = None,
+    broken: Literal["refuse", "skip"] = "refuse",
+    roles: Literal["infer", "as_given"] = "as_given",
+    stratify: bool = False,
+    source: str | None = None,
+    num_numbers: NonNegativeInt | None = None,
+    cardinalities: Sequence[PositiveInt] | None = None,
+    outputs: PositiveInt | None = None,
+    num_classes: PositiveInt | None = None,
+    target_std: Positive | None = None,
+) -> TensorDataset:
+    """Inputs float32 (N, F) as `Encoding` makes them; targets int64 (N,) of classes, or float32 (N, 1), standardised.
+
+    `train` and `test` are files in `root`, or in a folder up to two below it. `roles` infer: columns without a role get
+    one by their values; as_given: they are numbers, where `numbers` is None. `target_is` auto: by its values.
+    Without a `test` file, `test_fraction` of the rows are the test split; `val_fraction` of what remains is held out.
+    Which rows these are is the same for every seed; if `stratify`, each class has its share of them and keeps a row for
+    training; with a column of `time`, they are the latest ones. All that is learned, means, deviations, categories and
+    classes, is learned on the rest.
+
+    `num_numbers`, `cardinalities`, `outputs`, `num_classes` and `target_std` are what the data tells.
+
+    Raises:
+        ConfigError: a column has two roles, or a value is not the data's.
+        DataError: a file is missing, or rows are bad; each is named by file, line and column.
+    """
+    form = Format(columns, separator, comment, strip, missing, True, encoding, decimal, header, broken)
+    times = [] if time is None else [time]
+    taken = [target, *categories, *(numbers or ()), *ignored, *times]
+    twice = next((name for name in taken if taken.count(name) > 1), None)
+    if twice is not None:
+        raise ConfigError(f"dataset: the column '{twice}' has two roles; it may have one")
+    file = find(root, train, "train", source)
+    given = [target, *categories, *(numbers or ()), *times]
+    rows = read(file, form, given)
+    if not rows:
+        raise DataError(f"{file}: holds no rows")
+    kind: str = target_is
+    notes = [*rows.notes]
+    if target_is == "auto":
+        kind, why = target_kind(rows, target)
+        notes.append(f"target '{target}': a {kind}, for {why} (dataset.target_is)")
+    settled = _roles(rows, numbers, categories, ignored, [target, *times], time_format, roles)
+    notes += settled.notes() if roles == "infer" else _index_warning(rows, settled.numbers)
+    sound, told = sound_rows(rows, settled, target, kind, time, time_format)
+    if not (settled.numbers or settled.categories or settled.dates):
+        why = "; ".join(f"'{name}': {reason}" for name, reason in settled.ignored.items())
+        raise DataError(f"{file}: no column is left to tell '{target}' from{f' ({clip(why, 300)})' if why else ''}")
+    for name in [*settled.numbers, *([target] if kind == "number" else [])]:
+        notes += likely_sentinels(name, rows.numbers(name)[0], "missing=[...], a list of texts")
+    own = 0.0 if test is not None else test_fraction
+    groups = target if stratify and kind == "class" and time is None else None
+    splits = cut(sound, time, val_fraction, own, time_format, groups)
+    if test is not None:
+        other = find(root, test, "test", source)
+        tested = read(other, form, given)
+        splits["test"], more = sound_rows(tested, settled, target, kind, None, time_format)
+        notes, told = [*notes, *tested.notes], [*told, *more]
+    features = Encoding.learned(splits["train"], settled.numbers, settled.categories, settled.dates)
+    answer = Answer(splits["train"], target, kind)
+    tensors: dict[str, _Split] = {name: (features(part), answer(part)) for name, part in splits.items()}
+    facts = {
+        "num_numbers": len(features.features),
+        "cardinalities": features.cardinalities,
+        "outputs": len(answer.classes) or 1,
+        "num_classes": len(answer.classes) or None,
+        "target_std": None if answer.classes else answer.std,
+    }
+    hold(facts, {"num_numbers": num_numbers, "cardinalities": cardinalities, "outputs": outputs})
+    hold(facts, {"num_classes": num_classes, "target_std": target_std})
+    if answer.classes:
+        labels = {name: part[1].tolist() for name, part in tensors.items()}
+        notes += [*class_counts.in_words("rows", answer.classes, labels), *class_counts.alike(answer.classes)]
+    what = f"{len(answer.classes)} classes" if answer.classes else f"one number ({target})"
+    written: dict[str, Any] = {
+        "columns": columns,
+        "separator": separator,
+        "comment": comment,
+        "strip": strip,
+        "missing": list(missing),
+    }
+    more_written = {"encoding": encoding, "decimal": decimal, "header": header}
+    written |= {key: value for key, value in more_written.items() if value != getattr(Format(), key)}
+    return TensorDataset(
+        splits=tensors,
+        facts=facts | ({"target_is": kind} if target_is == "auto" else {}),
+        summary=f"{what}, {len(features.features)} columns of numbers and {len(settled.categories)} of categories",
+        carried={
+            "kind": "bigmodel.inference.processors.tables.Tables",
+            **features.about(),
+            **answer.about(),
+            **written,
+        },
+        fingerprint=fingerprint([tensor for pair in tensors.values() for tensor in pair]),
+        notes=[*notes, *told],
+    )
+
+
+def _roles(
+    rows: Table,
+    numbers: Sequence[str] | None,
+    categories: Sequence[str],
+    ignored: Sequence[str],
+    taken: Sequence[str],
+    time_format: str | None,
+    how: str,
+) -> Roles:
+    if how == "infer":
+        given: Mapping[str, Sequence[str]] = {
+            "numbers": numbers or (),
+            "categories": categories,
+            "ignored": [name for name in ignored if name in rows.columns],
+        }
+        return inferred(rows, given, taken, time_format)
+    known = {*categories, *ignored, *taken}
+    return Roles([name for name in rows.columns if name not in known] if numbers is None else [*numbers], [*categories])
+
+
+def _index_warning(rows: Table, numbers: Sequence[str]) -> list[str]:
+    found = {name: why_identifier(name, rows.numbers(name)[0].tolist(), len(rows)) for name in numbers}
+    return [
+        f"warning: column '{name}' {'' if why.startswith('numbers') else 'is '}{why}, and is a feature; "
+        f"dataset.ignored=['{name}'] leaves it out"
+        for name, why in found.items()
+        if why
+    ]

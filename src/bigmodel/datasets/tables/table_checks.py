@@ -1,0 +1,123 @@
+"""Which rows of a table can be used: all problems of all columns at once, or the rows without them."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bigmodel.datasets.files.table_files import SHOWN, Row, Table
+from bigmodel.datasets.tables.moments import date_parts, moments
+from bigmodel.datasets.tables.roles import Roles
+from bigmodel.errors import DataError
+
+WAY_OUT = "dataset.broken=skip leaves such rows out"
+_MOSTLY = 0.5  # of the rows: if more are bad, a setting is wrong, or the file
+_TIMES = 3  # that a number stands for none, at least, to be told
+_COLUMNS = 20  # of which a report shows a problem each
+
+
+def sound_rows(
+    table: Table, roles: Roles, target: str, target_is: str, time: str | None, time_format: str | None
+) -> tuple[list[Row], list[str]]:
+    """The rows that have all that is needed, and notes of those that were left out.
+
+    Raises:
+        DataError: some are bad, and none may be left out, or none is left.
+    """
+    needed = [*roles.numbers, *roles.dates, *roles.categories, target, *([] if time is None else [time])]
+    found: dict[int, tuple[str, str]] = {row: ("", what) for row, what in table.faults(needed).items()}
+
+    def add(column: str, problems: Mapping[int, str]) -> None:
+        for row, what in problems.items():
+            found.setdefault(row, (column, str(table.wrong(row, column, what))))
+
+    for name in roles.numbers:
+        add(name, table.numbers(name)[1])
+    for name, form in roles.dates.items():
+        add(name, date_parts(table.texts(name), form)[1])
+    add(target, _target_problems(table, target, target_is))
+    if time is not None:
+        texts = table.texts(time)
+        add(time, {row: "missing" for row, text in enumerate(texts) if not text})
+        add(time, moments(texts, time_format)[1])
+    return usable(table, found)
+
+
+def _target_problems(table: Table, target: str, target_is: str) -> dict[int, str]:
+    texts = table.texts(target)
+    problems: dict[int, str] = {}
+    if target_is == "number":
+        values, problems = table.numbers(target)
+        empty = [row for row, value in enumerate(values.tolist()) if math.isnan(value) and row not in problems]
+    else:
+        empty = [row for row, text in enumerate(texts) if not text]
+    for row in empty:
+        written = table.written(row, target)
+        way_out = f"'{written}' stands for none by dataset.missing: take it out of there if it is a class"
+        problems[row] = f"the target is missing; {way_out if written else 'fill it or remove the row'}"
+    return problems
+
+
+def likely_sentinels(name: str, values: NDArray[np.float64], setting: str) -> list[str]:
+    """A warning of -200, -999, 9999 and the like that stand far from all other values: they may stand for none."""
+    there = np.unique(values[np.isfinite(values)])
+    lines = []
+    for number, rest in ((there[:1], there[1:]), (there[-1:], there[:-1])):
+        if len(rest) < 2 or not _is_round(float(number[0])):
+            continue
+        count = int((values == number[0]).sum())
+        away = float(min(abs(number[0] - rest[0]), abs(number[0] - rest[-1])))
+        if count >= _TIMES and away > float(rest[-1] - rest[0]):
+            lines.append(
+                f"warning: column '{name}': {number[0]:g} stands {count:,} times, far from all other values; "
+                f"if it stands for none set dataset.{setting}"
+            )
+    return lines
+
+
+def _is_round(number: float) -> bool:
+    """Whether it is -1, -200 or the like, or 99, 999, 9999 and so on with either sign."""
+    size = abs(number)
+    return number in (-1.0, -100.0, -200.0, -500.0, -1000.0) or (set(f"{size:g}") == {"9"} and size > 9)
+
+
+def usable(table: Table, found: Mapping[int, tuple[str, str]]) -> tuple[list[Row], list[str]]:
+    """The rows without a problem, of which `found` has the column and the words; skipped ones are counted.
+
+    Raises:
+        DataError: rows are bad and may not be skipped; a problem of each column is among those shown.
+    """
+    problems = [found[row] for row in sorted(found)]
+    if problems and table.format.broken == "refuse":
+        raise DataError(*report(problems, table.file, WAY_OUT))
+    if len(problems) > _MOSTLY * len(table):
+        raise DataError(*report(problems, table.file, f"{len(problems):,} of {len(table):,} rows are too many to skip"))
+    rows = [row for row in table if row.index not in found]
+    skipped = [*table.skipped, *(what for _, what in problems)]
+    if not rows:
+        raise DataError(f"{table.file}: holds no rows that can be used", *skipped[:SHOWN])
+    first = f"the first: {skipped[0]}" if skipped else ""
+    return rows, [
+        f"warning: {table.file}: {len(skipped):,} bad rows skipped (dataset.broken=skip); {first}"
+    ] if skipped else []
+
+
+def report(problems: Sequence[tuple[str, str]], file: str, hint: str) -> list[str]:
+    """Lines for the first few problems, one of each column at least, and how many more there are."""
+    counts = Counter(column for column, _ in problems)
+    firsts = {column: place for place, (column, _) in reversed([*enumerate(problems)])}
+    shown = set(sorted(firsts.values())[:_COLUMNS])
+    rest = (place for place in range(len(problems)) if place not in shown)
+    shown |= {place for place, _ in zip(rest, range(SHOWN - len(shown)), strict=False)}
+    lines = [problems[place][1] for place in sorted(shown)]
+    lines[-1] += f"; {hint}"
+    if len(shown) < len(problems):
+        of = ", ".join(f"{name} {count:,}" for name, count in counts.most_common(_COLUMNS) if name)
+        lines.append(
+            f"{file}: {len(problems) - len(shown):,} more bad rows{f'; by column: {of}' if len(counts) > 1 else ''}"
+        )
+    return lines

@@ -1,0 +1,1 @@
+"""Datasets of texts, molecules among them, and tokenizers."""

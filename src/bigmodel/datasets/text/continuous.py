@@ -1,0 +1,221 @@
+"""Text as one long row of tokens, cut into windows: what a language model trains on.
+
+The windows of an epoch follow each other without a gap, from a start that differs by the epoch; their order is that of
+all data, a function of (seed, epoch), so a run goes on from any step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from bigmodel.constraints import BelowOne, Positive, PositiveInt
+from bigmodel.datasets.loading.splits import Splits
+from bigmodel.datasets.text.text_sources import TextSource
+from bigmodel.datasets.text.token_files import cache_name, fingerprint, packed
+from bigmodel.datasets.text.tokenizers import Characters, Tokenizer, chosen
+from bigmodel.errors import DataError
+from bigmodel.formatting import amount
+from bigmodel.interfaces import Batch, Reading
+from bigmodel.seeds import derive
+
+__all__ = ["TextDataset", "names", "text", "tinyshakespeare"]
+
+_COUNTED = 1 << 22  # tokens of the validation text whose bytes are counted, all of them in most texts
+
+_SIGNED = {2: np.int16, 4: np.int32}  # by bytes
+_ONES = {torch.uint8: 0xFF, torch.int16: 0xFFFF, torch.int32: 0xFFFF_FFFF}
+
+
+@dataclass(frozen=True)
+class TextDataset:
+    """A `Dataset` of tokens (N,): windows of `context` of them, and for each the token after it. Its last tokens, a
+    share of `val_fraction`, are for validation.
+    """
+
+    tokens_N: NDArray[Any]
+    tokenizer: Tokenizer
+    context: int
+    val_fraction: float
+    fingerprint: str
+    notes: Sequence[str] = ()  # what was passed over, or is no prose
+    encoding: str | None = None  # of the files
+
+    @cached_property
+    def parts(self) -> Mapping[str, NDArray[Any]]:
+        """The tokens of each split."""
+        first = int(len(self.tokens_N) * (1 - self.val_fraction))
+        parts = {"train": self.tokens_N[:first], "val": self.tokens_N[first:]}
+        return {name: part for name, part in parts.items() if name == "train" or len(part) > 1}
+
+    @cached_property
+    def facts(self) -> Mapping[str, Any]:
+        """`bytes_per_token` is that of the validation text."""
+        counted = list(self.parts.values())[-1][:_COUNTED]
+        size = len(self.tokenizer.decode(counted.tolist()).encode("utf-8", "surrogatepass"))
+        return {"vocab_size": self.tokenizer.size, "bytes_per_token": size / max(1, len(counted))}
+
+    @property
+    def summary(self) -> str:
+        return f"{len(self.tokens_N):,} tokens of {self.tokenizer.size:,}, {self.context} a sample"
+
+    def about(self) -> Mapping[str, Any]:
+        kind = "bigmodel.inference.processors.continuation.Continuation"
+        return {"kind": kind, "tokenizer": dict(self.tokenizer.carried), "context": self.context} | (
+            {"encoding": self.encoding} if self.encoding else {}
+        )
+
+    def example(self, count: int) -> Batch:
+        starts_N = torch.arange(count) % max(1, len(self.parts["train"]) - self.context)
+        return _windows(_tensor(self.parts["train"]), starts_N, self.context)
+
+    def open(self, how: Reading) -> TextData:
+        return TextData(self, how)
+
+
+class TextData:
+    """The `Data` of a `TextDataset`. `samples` are numbers of windows, which the epoch shifts by less than a window."""
+
+    streamed = False
+
+    def __init__(self, dataset: TextDataset, how: Reading) -> None:
+        self._context, self._device, self._how = dataset.context, how.device, how
+        self._parts = {name: _tensor(part) for name, part in dataset.parts.items()}
+        tokens = len(self._parts["train"])
+        windows = (tokens - 1) // self._context
+        if windows < 1:
+            raise DataError(f"dataset: {tokens} training tokens are too few for one window of context={self._context}")
+        windows -= windows > 1  # room for the epochs to begin elsewhere
+        self._shifts = min(tokens - 1 - windows * self._context, self._context - 1) + 1
+        sizes = {name: -(-(len(part) - 1) // self._context) for name, part in self._parts.items()}
+        self._cut = Splits(sizes | {"train": windows}, 0.0, how)
+        self.splits, self.steps_per_epoch = self._cut.counts, self._cut.steps_per_epoch
+        size = self._parts["train"].nbytes
+        resident = size <= how.resident_bytes
+        if resident:  # on a CPU what is mapped stays so
+            self._parts = {name: part.to(how.device) for name, part in self._parts.items()}
+        mapped = isinstance(dataset.tokens_N, np.memmap) and not (resident and how.device.type != "cpu")
+        where = "mapped from disk" if mapped else f"in the {'device' if resident else 'computer'}'s memory"
+        self.placement = f"{where} ({amount(size, 'B')})"
+
+    def train(self, first: int, last: int) -> Iterator[Batch]:
+        for step, samples in enumerate(self._cut.training(first, last), first):
+            epoch = 0 if self._how.overfit_batch else step // self.steps_per_epoch
+            shift = derive(self._how.seed, "shift", epoch) % self._shifts
+            yield self._batch("train", samples * self._context + shift)._replace(samples=samples)
+
+    def evaluation(self, split: str) -> Iterator[Batch]:
+        """Every token after the first is a target once; what is missing in the last window is -1."""
+        source, chosen = self._cut.evaluation(split)
+        for samples in chosen:
+            yield self._batch(source, samples * self._context)
+
+    def _batch(self, name: str, starts_N: Tensor) -> Batch:
+        tokens = self._parts[name]
+        batch = _windows(tokens, starts_N.to(tokens.device), self._context)
+        return Batch(batch.inputs.to(self._device), batch.targets.to(self._device))
+
+
+def _windows(tokens: Tensor, starts_N: Tensor, context: int) -> Batch:
+    places_NT = starts_N[:, None] + torch.arange(context + 1, device=starts_N.device)
+    taken_NT = tokens[places_NT.clamp(max=len(tokens) - 1)].long() & _ONES[tokens.dtype]
+    taken_NT.masked_fill_(places_NT >= len(tokens), -1)
+    return Batch(taken_NT[:, :-1], taken_NT[:, 1:])
+
+
+def _tensor(part_N: NDArray[Any]) -> Tensor:
+    """The same memory. torch selects from signed numbers only, which `_windows` reads as they were meant."""
+    return torch.from_numpy(part_N.view(_SIGNED.get(part_N.dtype.itemsize, np.uint8)))
+
+
+def text(
+    path: str,
+    tokenizer: Literal["byte", "char", "bpe"],
+    vocabulary: str,
+    cache_dir: str,
+    context: PositiveInt,
+    val_fraction: BelowOne,
+    vocab_size: PositiveInt | None = None,
+    bytes_per_token: Positive | None = None,
+    text_column: str | None = None,
+    separator: str | None = None,
+    encoding: str | None = None,
+) -> TextDataset:
+    """A text file, all .txt files of a folder one after another, a tar of them, or the column `text_column` of a table
+    or of a folder's tables, each row of which ends a line.
+
+    Raises:
+        ConfigError: there is no such encoding.
+        DataError: there is no text, or no vocabulary of byte pairs.
+        ValueError: the number of tokens is not the tokenizer's.
+    """
+    source = TextSource(Path(path), text_column, encoding, separator)
+    marked, size, characters = fingerprint(source.pieces())
+    if not size:
+        raise DataError(f"{path}: holds no text")
+    made = chosen(tokenizer, vocabulary, characters)
+    if vocab_size not in (None, made.size):
+        raise ValueError(f"vocab_size: this tokenizer has {made.size} tokens, not {vocab_size}; leave it null")
+    tokens_N = packed(source.pieces, made, size, Path(cache_dir) / cache_name(marked, made))
+    return TextDataset(tokens_N, made, context, val_fraction, marked, source.notes, encoding)
+
+
+def tinyshakespeare(
+    data_dir: str,
+    tokenizer: Literal["byte", "char", "bpe"],
+    vocabulary: str,
+    cache_dir: str,
+    context: PositiveInt,
+    val_fraction: BelowOne,
+    vocab_size: PositiveInt | None = None,
+    bytes_per_token: Positive | None = None,
+) -> TextDataset:
+    """A million characters of Shakespeare (Karpathy 2015), one file. Raises DataError where it is not."""
+    path = _found(data_dir, "tinyshakespeare.txt")
+    return text(str(path), tokenizer, vocabulary, cache_dir, context, val_fraction, vocab_size, bytes_per_token)
+
+
+def names(
+    path: str | None,
+    data_dir: str,
+    context: PositiveInt,
+    val_fraction: BelowOne,
+    vocab_size: PositiveInt | None = None,
+    bytes_per_token: Positive | None = None,
+    text_column: str | None = None,
+    encoding: str | None = None,
+) -> TextDataset:
+    """A file with a name, or any word, in each line or row, by characters. They are shuffled, the same for every seed.
+
+    Raises:
+        DataError: there is no such file.
+        ValueError: the number of tokens is not that of the characters.
+    """
+    file = _found(data_dir, "names.txt") if path is None else Path(path)
+    source = TextSource(file, text_column, encoding)
+    lines = sorted(line.strip() for line in "".join(source.pieces()).splitlines() if line.strip())
+    order = torch.randperm(len(lines), generator=torch.Generator().manual_seed(0)).tolist()
+    joined = "\n".join(["", *(lines[number] for number in order), ""])
+    marked, _, characters = fingerprint([joined])
+    made = Characters(characters)
+    if vocab_size not in (None, made.size):
+        raise ValueError(f"vocab_size: these names have {made.size} characters, not {vocab_size}; leave it null")
+    return TextDataset(
+        made.encode(joined).astype(np.int32), made, context, val_fraction, marked, source.notes, encoding
+    )
+
+
+def _found(data_dir: str, name: str) -> Path:
+    places = [Path(data_dir) / folder / name for folder in (".", "text", "shared/text")]
+    found = next((path for path in places if path.is_file()), None)
+    if found is None:
+        raise DataError(f"dataset: there is no {name} in '{data_dir}', nor in its folder text; put it there")
+    return found

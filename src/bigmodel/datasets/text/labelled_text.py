@@ -1,0 +1,216 @@
+"""Texts of one class each, from tables, folders, tars or TREC's files, as padded tokens."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from bigmodel.constraints import BelowOne, PositiveInt
+from bigmodel.datasets.files.table_files import find, refuse, sorted_labels
+from bigmodel.datasets.loading.splits import held_out
+from bigmodel.datasets.loading.tensors import TensorDataset, fingerprint
+from bigmodel.datasets.text.labelled_rows import Reader, Row
+from bigmodel.datasets.text.tokenizers import Bytes, Tokenizer
+from bigmodel.datasets.text.word_tokenizer import LearnedTokens, learned_characters, learned_words
+from bigmodel.errors import ConfigError, DataError
+from bigmodel.padding import padded
+
+__all__ = ["labelled_text"]
+
+_FOLDERS = ("", "text/", "shared/text/")  # of data_dir
+_KINDS = {
+    "class": "bigmodel.inference.processors.sentences.Sentences",
+    "hidden_token": "bigmodel.inference.processors.hidden_tokens.HiddenTokens",
+}
+_HANDFUL = 5  # texts of a class
+_NAMED = 5  # labels in one note
+
+_Rows = dict[str, list[Row]]
+
+
+def labelled_text(
+    data_dir: str,
+    train: str,
+    text_column: Sequence[str] | str,
+    label_column: str,
+    tokenizer: Literal["word", "char", "byte"],
+    min_count: PositiveInt,
+    context: PositiveInt,
+    val_fraction: BelowOne,
+    test_fraction: BelowOne = 0.0,
+    val: str | None = None,
+    test: str | None = None,
+    source: str | None = None,
+    class_names: Mapping[str, str] | None = None,
+    classes: Sequence[str] | None = None,
+    columns: Sequence[str] | None = None,
+    separator: str | None = None,
+    encoding: str | None = None,
+    broken: Literal["refuse", "skip"] = "refuse",
+    word_rule: Literal[1, 2] = 1,
+    predicts: Literal["class", "hidden_token"] = "class",
+    num_classes: PositiveInt | None = None,
+    vocab_size: PositiveInt | None = None,
+) -> TensorDataset:
+    """Files, relative to `data_dir` or its folder `text`: tables with a header, or whose names are `columns`, where
+    `text_column` is the name of the text's column, or those that it may have; `.label` as TREC has them; a folder with
+    one of `.txt` files a class, or with `train`, `val` and `test` of such; a tar of KEY.txt and KEY.cls.
+
+    Inputs are tokens (N, context), int64, filled up with -1; of longer texts the end is cut off. Words, or characters,
+    are learned from the training texts, less those held out; one that they hold fewer than `min_count` times is the
+    same token as one never seen. `word_rule` says how words are cut: see `word_tokenizer`. Classes are the labels of
+    the training texts, sorted, by numbers if all are; `class_names` gives them other names, and of others than
+    `classes` texts are left out. Without `test`, `test_fraction` of the training texts is one, the same for every seed.
+
+    Raises:
+        ConfigError: there is no such encoding.
+        DataError: a file is missing or has bad rows; each is named by file, line and column.
+        ValueError: the number of classes or tokens is not the data's.
+    """
+    text_columns = [text_column] if isinstance(text_column, str) else list(text_column)
+    reader = Reader(text_columns, label_column, separator, encoding, broken, columns=columns)
+    named = {"train": train, "val": val, "test": test}
+    files = {split: _found(data_dir, split, file, source) for split, file in named.items() if file is not None}
+    rows: _Rows = {}
+    for split, file in files.items():
+        rows |= {name: part for name, part in reader.splits(file, split).items() if name == split or name not in files}
+    notes = [*reader.notes]
+    names = class_names or {}
+    rows = {
+        split: [replace(row, label=names.get(row.label, row.label)) for row in part] for split, part in rows.items()
+    }
+    if classes is not None:
+        rows, told = _only(rows, classes)
+        notes += told
+    if "test" not in rows and test_fraction:
+        rows, told = _with_test(rows, test_fraction)
+        notes += told
+    known = sorted_labels(row.label for row in rows["train"])
+    numbers = {label: number for number, label in enumerate(known)}
+    for split, part in rows.items():
+        strange = [row for row in part if row.label not in numbers]
+        refuse(
+            [f"{row.place}: column '{label_column}': no training text is of '{row.label}'" for row in strange],
+            files.get(split, files["train"]),
+        )
+    notes += _rare(rows, known)
+    trained, _ = held_out(len(rows["train"]), 0.0 if "val" in rows else val_fraction)
+    texts = [rows["train"][number].text for number in trained.tolist()]
+    made: Tokenizer
+    match tokenizer:
+        case "byte":
+            made = Bytes()
+        case "char":
+            made = learned_characters(texts, min_count)
+        case "word":
+            made = learned_words(texts, min_count, word_rule)
+    facts = {"num_classes": len(known), "vocab_size": made.size}
+    for name, claim in (("num_classes", num_classes), ("vocab_size", vocab_size)):
+        if claim not in (None, facts[name]):
+            raise ValueError(f"{name}: the data has {facts[name]}, not {claim}; leave it null")
+    encoded = {split: [torch.from_numpy(made.encode(row.text)) for row in part] for split, part in rows.items()}
+    if isinstance(made, LearnedTokens):
+        notes += _unknown(encoded, made, tokenizer, min_count)
+    longer = sum(len(tokens) > context for part in encoded.values() for tokens in part)
+    splits = {
+        split: (padded(encoded[split], context), torch.tensor([numbers[row.label] for row in part]))
+        for split, part in rows.items()
+    }
+    of_classes = {"classes": known} if predicts == "class" else {}
+    written = {"text_column": text_columns, "label_column": label_column, "columns": columns, "separator": separator}
+    return TensorDataset(
+        splits,
+        facts=facts,
+        summary=f"{len(known)} classes, {made.size:,} tokens, up to {context} a sample"
+        + (f" ({longer:,} longer ones cut)" if longer else ""),
+        carried={
+            "kind": _KINDS[predicts],
+            **of_classes,
+            "tokenizer": dict(made.carried),
+            "context": context,
+            **written,
+            "encoding": encoding,
+            "by_file": files["train"].is_dir(),
+        },
+        fingerprint=fingerprint([tensor for pair in splits.values() for tensor in pair]),
+        val_fraction=val_fraction,
+        trimmed=True,
+        notes=notes,
+    )
+
+
+def _only(rows: _Rows, classes: Sequence[str]) -> tuple[_Rows, list[str]]:
+    """The rows of these classes, and a note of the labels that were left out."""
+    out = Counter(row.label for part in rows.values() for row in part if row.label not in classes)
+    left = {split: [row for row in part if row.label in classes] for split, part in rows.items()}
+    missing = [label for label in classes if all(row.label != label for row in left["train"])]
+    if missing:
+        known = ", ".join(sorted({row.label for row in rows["train"]}))
+        raise ConfigError(f"dataset.classes: no training text is of '{missing[0]}'; there are: {known}")
+    note = f"{out.total():,} texts of other labels left out: {_named(sorted(out))} (dataset.classes)"
+    return left, [note] if out else []
+
+
+def _with_test(rows: _Rows, fraction: float) -> tuple[_Rows, list[str]]:
+    """A share of the training rows as a test split, but for classes that would have none left to be learned from."""
+    train = rows["train"]
+    kept, tested = (part.tolist() for part in held_out(len(train), fraction))
+    learned = {train[n].label for n in kept}
+    back = {label: n for n in reversed(tested) if (label := train[n].label) not in learned}
+    kept, tested = sorted([*kept, *back.values()]), [n for n in tested if n not in back.values()]
+    note = f"one text each stays in training, none is tested, of the rarest labels: {_named(sorted(back))}"
+    parts = {"train": [train[n] for n in kept], "test": [train[n] for n in tested]}
+    return rows | {name: part for name, part in parts.items() if part}, [note] if back else []
+
+
+def _rare(rows: _Rows, classes: Sequence[str]) -> list[str]:
+    """Notes of classes with few training texts, or none to be tested on."""
+    counts = Counter(row.label for row in rows["train"])
+    few = [f"{label} ({counts[label]})" for label in classes if counts[label] < _HANDFUL]
+    tested = {row.label for row in rows.get("test", rows["train"])}
+    never = [label for label in classes if label not in tested]
+    notes = [f"labels with fewer than {_HANDFUL} training texts: {_named(few)}"] if few else []
+    return notes + ([f"labels that no test text has: {_named(never)}"] if never else [])
+
+
+def _unknown(encoded: Mapping[str, Sequence[Tensor]], made: LearnedTokens, tokenizer: str, min_count: int) -> list[str]:
+    """Notes of splits most words or letters of which training does not know; signs are not counted.
+
+    Raises:
+        DataError: training knows none.
+    """
+    shares = {}
+    signs = torch.tensor(made.signs)
+    for split, part in encoded.items():
+        tokens = torch.cat([*part])
+        shares[split] = int((tokens == 0).sum()) / max(1, int((~torch.isin(tokens, signs)).sum()))
+    what = {"word": "words", "char": "characters"}[tokenizer]
+    if shares["train"] == 1:
+        raise DataError(
+            f"dataset.tokenizer: no {what[:-1]} of the training texts occurs min_count={min_count} times, so all texts "
+            "would be the same to a model; lower dataset.min_count, or set dataset.tokenizer=char or byte"
+        )
+    return [
+        f"warning: {share:.0%} of the {what} of the {split} texts are unknown; lower dataset.min_count "
+        f"(now {min_count}), or set dataset.tokenizer={'char or byte' if tokenizer == 'word' else 'byte'}"
+        for split, share in shares.items()
+        if share > 0.5
+    ]
+
+
+def _named(labels: Sequence[str]) -> str:
+    more = len(labels) - _NAMED
+    return ", ".join(labels[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def _found(data_dir: str, key: str, name: str, source: str | None) -> Path:
+    base = Path(data_dir).expanduser().absolute()
+    places = [base / folder / Path(name).expanduser() for folder in _FOLDERS] + [Path(name).expanduser().absolute()]
+    folder = next((place for place in places if place.is_dir()), None)
+    return folder if folder is not None else find(data_dir, name, key, source, _FOLDERS)

@@ -1,0 +1,217 @@
+"""Molecules as SMILES strings: with a class, a number or labels as targets, or alone, for masked tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from bigmodel.constraints import BelowOne, Positive, PositiveInt
+from bigmodel.datasets.files.table_files import Format, Row, Table, find, read
+from bigmodel.datasets.loading.tensors import TensorDataset, fingerprint
+from bigmodel.datasets.tables.table_checks import usable
+from bigmodel.datasets.tables.targets import Answer, Labels, cut, hold
+from bigmodel.datasets.text.smiles import Smiles
+from bigmodel.errors import ConfigError, DataError
+from bigmodel.padding import padded
+
+__all__ = ["molecules", "strings"]
+
+_KINDS = {
+    "class": "bigmodel.inference.processors.sentences.Sentences",
+    "number": "bigmodel.inference.processors.text_values.TextNumber",
+    "labels": "bigmodel.inference.processors.text_values.TextLabels",
+}
+_HIDDEN = "bigmodel.inference.processors.hidden_tokens.HiddenTokens"
+_BLANK = " \t\r\n"
+_TOKENIZER = Smiles()
+
+
+def molecules(
+    root: str,
+    train: str,
+    smiles: str,
+    targets: Sequence[str],
+    target_is: Literal["class", "number", "labels"],
+    context: PositiveInt,
+    val_fraction: BelowOne,
+    test_fraction: BelowOne = 0.0,
+    test: str | None = None,
+    separator: str | None = ",",
+    encoding: str | None = None,
+    missing: Sequence[str] = ("",),
+    broken: Literal["refuse", "skip"] = "refuse",
+    source: str | None = None,
+    vocab_size: PositiveInt | None = None,
+    outputs: PositiveInt | None = None,
+    num_classes: PositiveInt | None = None,
+    target_std: Positive | None = None,
+    labels: Sequence[str] | None = None,
+) -> TensorDataset:
+    """Inputs are tokens (N, context), int64, filled up with -1; of longer strings the end is cut off. Targets are
+    classes int64 (N,), a number float32 (N, 1), standardised, or labels float32 (N, K): 0, 1, NaN where missing.
+
+    `train` and `test` are files in `root`, or in a folder up to two below it; the column `smiles` holds the strings.
+    Without `test`, `test_fraction` of the strings are one, drawn at random, the same for every seed; `val_fraction` of
+    the rest is held out. Rows of one and the same string are in one split.
+
+    From `vocab_size` on the arguments are what the data tells.
+
+    Raises:
+        ConfigError: there is more than one target that is no label, one is there twice, or a value is not the data's.
+        DataError: a file is missing, or rows are bad; each is named by file, line and column.
+    """
+    if not targets or (len(targets) > 1 and target_is != "labels"):
+        raise ConfigError(f"dataset.targets: target_is={target_is} needs one column, or labels one or more")
+    if len(set(targets)) < len(targets):
+        raise ConfigError(f"dataset.targets: names a column twice: {', '.join(targets)}")
+    form = Format(separator=separator, missing=missing, strip=_BLANK, encoding=encoding, broken=broken)
+    file = find(root, train, "train", source)
+    notes: list[str] = []
+    rows = _sound(read(file, form, [smiles, *targets]), smiles, notes, targets, target_is)
+    splits = _splits(rows, smiles, val_fraction, 0.0 if test else test_fraction)
+    if test is not None:
+        other = find(root, test, "test", source)
+        splits["test"] = _sound(read(other, form, [smiles, *targets]), smiles, notes, targets, target_is)
+    known = splits["train"]
+    answer = Labels(known, targets) if target_is == "labels" else Answer(known, targets[0], target_is)
+    tensors = {
+        name: (_tokens([row.text(smiles) for row in part], context), answer(part)) for name, part in splits.items()
+    }
+    about = {key: value for key, value in answer.about().items() if key != "target" or target_is == "number"}
+    facts = {
+        "vocab_size": Smiles.size,
+        "outputs": len(about.get("classes", targets)),
+        "num_classes": len(about["classes"]) if "classes" in about else None,
+        "target_std": about.get("target_std"),
+        "labels": about.get("labels"),
+    }
+    claims = {"vocab_size": vocab_size, "outputs": outputs, "num_classes": num_classes, "target_std": target_std}
+    hold(facts, claims | {"labels": labels})
+    counted = f"{facts['outputs']} {'classes' if target_is == 'class' else 'labels'}"
+    what = f"one number ({targets[0]})" if target_is == "number" else counted
+    return TensorDataset(
+        tensors,
+        facts={key: value for key, value in facts.items() if value is not None},  # models are held to each of them
+        summary=f"{what}, {_size(context)}",
+        carried={
+            "kind": _KINDS[target_is],
+            **about,
+            "tokenizer": dict(Smiles.carried),
+            "context": context,
+            "text_column": [smiles],
+            "separator": separator,
+            "encoding": encoding,
+        },
+        fingerprint=fingerprint([tensor for pair in tensors.values() for tensor in pair]),
+        trimmed=True,
+        notes=notes,
+    )
+
+
+def strings(
+    root: str,
+    files: Sequence[str],
+    smiles: Sequence[str],
+    context: PositiveInt,
+    val_fraction: BelowOne,
+    test_fraction: BelowOne,
+    source: str | None = None,
+    vocab_size: PositiveInt | None = None,
+) -> TensorDataset:
+    """The SMILES strings alone of several files, each string once; `smiles` are the names that their column may have.
+
+    Each file is cut as `molecules` cuts it. A string that any file has for testing is in no other split, and one for
+    validation is not in training: so training sees nothing, as far as the strings are the same, by which a model that
+    goes on from here with one of these files is judged. Inputs are as in `molecules`; targets (N,) are zeros.
+
+    Raises:
+        ConfigError: the number of tokens is not the tokenizer's.
+        DataError: a file is missing, or rows are bad; each is named by file, line and column.
+    """
+    hold({"vocab_size": Smiles.size}, {"vocab_size": vocab_size})
+    notes: list[str] = []
+    found: dict[str, dict[str, None]] = {"test": {}, "val": {}, "train": {}}
+    for name in files:
+        file = find(root, name, "files", source)
+        rows = read(file, Format(strip=_BLANK))
+        column = next((known for known in smiles if rows and known in rows[0].columns), None)
+        if column is None:
+            raise DataError(f"{file}: holds no rows with a column '{smiles[0]}'")
+        for split, part in _splits(_sound(rows, column, notes), column, val_fraction, test_fraction).items():
+            found[split] |= dict.fromkeys(row.text(column) for row in part)
+    seen: set[str] = set()
+    tensors: dict[str, tuple[Tensor, Tensor]] = {}
+    for split, texts in found.items():
+        own = [text for text in texts if text not in seen]
+        seen |= texts.keys()
+        if own:
+            tensors[split] = (_tokens(own, context), torch.zeros(len(own), dtype=torch.int64))
+    if "train" not in tensors:
+        raise DataError("dataset.files: every string is held out by one of them; none is left to train on")
+    return TensorDataset(
+        tensors,
+        facts={"vocab_size": Smiles.size},
+        summary=_size(context),
+        carried={
+            "kind": _HIDDEN,
+            "tokenizer": dict(Smiles.carried),
+            "context": context,
+            "text_column": list(smiles),
+        },
+        fingerprint=fingerprint([tokens for tokens, _ in tensors.values()]),
+        trimmed=True,
+        notes=notes,
+    )
+
+
+def _sound(
+    rows: Table, smiles: str, notes: list[str], targets: Sequence[str] = (), target_is: str | None = None
+) -> Sequence[Row]:
+    """The rows of a file, if none is bad, or those that are not; `notes` takes what was left out."""
+    if not rows:
+        raise DataError(f"{rows.file}: holds no rows")
+    problems: dict[int, tuple[str, str]] = {}
+    for row in rows:
+        try:
+            _check(row, smiles, targets, target_is)
+        except DataError as error:
+            problems[row.index] = ("", "; ".join(error.lines))
+    found, told = usable(rows, problems)
+    notes += [*rows.notes, *told]
+    return found
+
+
+def _check(row: Row, smiles: str, targets: Sequence[str], target_is: str | None) -> None:
+    """Raises DataError: a string or target is missing, or is none."""
+    text = row.text(smiles)
+    if not text:
+        raise row.wrong(smiles, "empty")
+    try:
+        _TOKENIZER.encode(text)
+    except DataError as error:
+        raise row.wrong(smiles, str(error)) from None
+    for target in targets:
+        if target_is != "labels" and not row.text(target):
+            raise row.wrong(target, "the target is missing; fill it or remove the row")
+        value = row.number(target) if target_is != "class" else 0.0
+        if target_is == "labels" and value not in (0.0, 1.0) and row.text(target):
+            raise row.wrong(target, f"'{row.text(target)}' is neither 0 nor 1")
+
+
+def _splits(rows: Sequence[Row], smiles: str, val_fraction: float, test_fraction: float) -> dict[str, Sequence[Row]]:
+    """The rows of each split, those of one string together."""
+    texts = [row.text(smiles) for row in rows]
+    parts = cut([*dict(zip(texts, rows, strict=True)).values()], None, val_fraction, test_fraction)
+    place = {row.text(smiles): name for name, part in parts.items() for row in part}
+    return {name: [row for row, text in zip(rows, texts, strict=True) if place[text] == name] for name in parts}
+
+
+def _tokens(texts: Sequence[str], context: int) -> Tensor:
+    return padded([torch.from_numpy(_TOKENIZER.encode(text)) for text in texts], context)
+
+
+def _size(context: int) -> str:
+    return f"{Smiles.size} tokens, up to {context} a molecule"

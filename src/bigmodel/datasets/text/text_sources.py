@@ -1,0 +1,181 @@
+"""Where a language model's text comes from: text files, a column of tables, JSON lines or Parquet, or a tar of texts.
+
+What only looks like text is refused: a model would learn the commas of a table or the brackets of JSON.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bigmodel.datasets.files import text_archives
+from bigmodel.datasets.files.archive import opened
+from bigmodel.datasets.files.text_encoding import codec, decoded, open_text, refusal
+from bigmodel.datasets.text.labelled_rows import columns_of, is_table, texts_of
+from bigmodel.errors import DataError
+from bigmodel.formatting import clip
+
+_PIECE = 1 << 20  # characters that are read at once
+_HEAD = 1 << 16  # bytes that show what a file is
+_MARKUP = frozenset({".htm", ".html", ".ipynb", ".rtf", ".svg", ".tex", ".xml"})
+_SHOWN = 5
+
+
+@dataclass
+class TextSource:
+    """The files of a path: itself, or a folder's `.txt` files, or its tables where there is a `column`, by name.
+
+    `notes` say what was passed over, and what of the text is no prose.
+
+    Raises:
+        ConfigError: there is no such encoding.
+        DataError: there is no text at the path, or a table without a `column`.
+    """
+
+    path: Path
+    column: str | None = None
+    encoding: str | None = None
+    separator: str | None = None
+    files: list[Path] = field(init=False)
+    notes: list[str] = field(init=False, default_factory=list)
+
+    def __post_init__(self) -> None:
+        codec(self.encoding)
+        self.files = self._of_folder() if self.path.is_dir() else [self.path]
+        if not self.files[0].is_file():
+            raise DataError(f"dataset.path: there is no text at '{self.path}'; name a text file, or a folder of them")
+        for file in self.files:
+            if is_table(file) and self.column is None:
+                raise _table_as_text(file, self.separator, self.encoding)
+            if not is_table(file) and self.column is not None:
+                raise DataError(f"{file}: is no table, so it has no column '{self.column}'; leave text_column null")
+            if not text_archives.is_archive(file):
+                self.notes += _looks_strange(file, self.column, self.encoding)
+
+    def _of_folder(self) -> list[Path]:
+        everything = sorted(file for file in self.path.rglob("*") if file.is_file())
+        tables = self.column is not None
+        found = [file for file in everything if (is_table(file) if tables else _is_text(file))]
+        kind = "tables" if tables else "texts (.txt)"
+        taken = set(found)
+        others = Counter(_suffix(file) or "no suffix" for file in everything if file not in taken)
+        shown = ", ".join(f"{count} {suffix}" for suffix, count in others.most_common(_SHOWN))
+        if not found:
+            also = f"; it holds {shown}, which can be named one by one" if shown else ""
+            raise DataError(f"dataset.path: there are no {kind} in the folder '{self.path}' or below it{also}")
+        self.notes += [f"{self.path}: files passed over: {shown}"] if shown else []
+        return found
+
+    def pieces(self) -> Iterator[str]:
+        """The text, some lines at a time; one line or more for each row of a table.
+
+        Raises:
+            DataError: a file cannot be read, or is not text in its encoding.
+        """
+        for file in self.files:
+            if self.column is not None:
+                yield from _joined(iter(texts_of(file, [self.column], self.separator, self.encoding)[0]))
+            elif text_archives.is_archive(file):
+                yield from _joined(self._members(file))
+            else:
+                yield from self._plain(file)
+
+    def _members(self, file: Path) -> Iterator[str]:
+        for key, parts in text_archives.samples(file):
+            if "txt" in parts:
+                yield decoded(parts["txt"], f"{file}:{key}.txt", self.encoding)
+
+    def _plain(self, file: Path) -> Iterator[str]:
+        try:
+            with opened(file) as raw, open_text(raw, self.encoding) as lines:
+                while piece := lines.readlines(_PIECE):
+                    text = "".join(piece)
+                    if "\0" in text:
+                        raise UnicodeError("zero bytes")
+                    yield text
+        except UnicodeError as error:
+            raise _wrong_bytes(file, self.encoding) from error
+        except OSError as error:
+            raise DataError(f"{file.absolute()}: cannot be read: {error.strerror or error}") from error
+
+
+def _joined(texts: Iterator[str]) -> Iterator[str]:
+    """Texts that each end a line."""
+    size, part = 0, list[str]()
+    for text in texts:
+        part.append(text if text.endswith("\n") else f"{text}\n")
+        size += len(text)
+        if size > _PIECE:
+            yield "".join(part)
+            size, part = 0, []
+    yield "".join(part)
+
+
+def _suffix(file: Path) -> str:
+    return Path(file.name.lower().removesuffix(".gz")).suffix
+
+
+def _is_text(file: Path) -> bool:
+    return _suffix(file) == ".txt"
+
+
+def _wrong_bytes(file: Path, encoding: str | None) -> DataError:
+    """The refusal that the block with the first wrong byte leads to."""
+    decoder, lines, block = codecs.getincrementaldecoder(codec(encoding))(), 0, b""
+    with opened(file) as raw:
+        while block := raw.read(_PIECE):
+            try:
+                if "\0" in decoder.decode(block):
+                    break
+            except UnicodeError:
+                break
+            lines += block.count(b"\n")
+    begin = block.find(b"\n") + 1 if lines else 0  # a later block may begin within a character
+    return refusal(block[begin:], str(file.absolute()), encoding, lines_before=lines + bool(begin))
+
+
+def _looks_strange(file: Path, column: str | None, encoding: str | None) -> list[str]:
+    """A note on a text file that seems to hold markup or JSON, which a model would learn as it stands."""
+    if column is not None:
+        return []
+    if _suffix(file) in _MARKUP:
+        return [f"{file}: its {_suffix(file)} markup is learned as it stands; convert it to plain text to learn that"]
+    try:
+        with opened(file) as raw:
+            head = raw.read(_HEAD)
+    except DataError:
+        return []  # said when it is read
+    if b"\0" in head and codec(encoding) == "utf-8-sig":  # in a sparse file the first line might never end
+        raise refusal(head, str(file.absolute()), encoding)
+    first = next((line for line in head.splitlines() if line.strip()), b"").strip()
+    if first[:1] in (b"{", b"[") and (isinstance(_parsed(first), (dict, list)) or first in (b"{", b"[")):
+        return [
+            f"warning: {file}: begins like JSON, which is learned as it stands; name it .jsonl or .json and set "
+            "dataset.text_column to learn a value of each record"
+        ]
+    return []
+
+
+def _parsed(line: bytes | str) -> Any:
+    try:
+        return json.loads(line)
+    except ValueError:
+        return None
+
+
+def _table_as_text(file: Path, separator: str | None, encoding: str | None) -> DataError:
+    """What to set so that a table's texts are learned and not its commas or brackets."""
+    try:
+        columns = columns_of(file, separator, encoding)
+    except DataError:
+        columns = []
+    known = f", one of: {clip(', '.join(columns), 200)}" if columns else ""
+    return DataError(
+        f"{file}: is a table, and a model of it would learn its syntax; set dataset.text_column{known}, or name the "
+        "file .txt to learn it as it stands"
+    )

@@ -1,0 +1,150 @@
+"""From text to token numbers and back: bytes, characters, words, the parts of SMILES strings, or the byte pairs of a
+published vocabulary (extra `text`).
+
+A tokenizer's `carried` is what a checkpoint keeps of it, as JSON; `restored` makes the same one from that.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bigmodel.datasets.text.smiles import Smiles
+from bigmodel.datasets.text.word_tokenizer import KnownCharacters, Words
+from bigmodel.errors import ConfigError, DataError
+from bigmodel.safe_files import read_bytes
+
+_FILES = (("encoder.json", "vocab.bpe"), ("vocab.json", "merges.txt"))  # as OpenAI and as others name them
+
+
+class Tokenizer(Protocol):
+    """`size` is the number of tokens; `encode` raises DataError for text that it has no tokens for."""
+
+    @property
+    def size(self) -> int: ...
+
+    @property
+    def carried(self) -> Mapping[str, Any]: ...
+
+    def encode(self, text: str) -> NDArray[np.int64]: ...
+
+    def decode(self, tokens: Sequence[int]) -> str: ...
+
+
+class Bytes:
+    """UTF-8: 256 tokens for any text."""
+
+    size = 256
+    carried: Mapping[str, Any] = {"name": "byte"}
+
+    def encode(self, text: str) -> NDArray[np.int64]:
+        return np.frombuffer(text.encode("utf-8", "surrogateescape"), dtype=np.uint8).astype(np.int64)
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        return bytes(tokens).decode("utf-8", "replace")
+
+
+class Characters:
+    """One token for each of these characters, all that the training text has."""
+
+    def __init__(self, characters: str) -> None:
+        if not characters or sorted(set(characters)) != list(characters):
+            raise ValueError("tokenizer: its characters must be sorted, and none twice")
+        self._codes, self.size = np.array([ord(c) for c in characters]), len(characters)
+        self.carried = {"name": "char", "characters": characters}
+
+    def encode(self, text: str) -> NDArray[np.int64]:
+        codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
+        places = np.searchsorted(self._codes, codes).clip(max=self.size - 1)
+        wrong = np.flatnonzero(self._codes[places] != codes)
+        if len(wrong):
+            raise DataError(f"text: there is no token for {text[wrong[0]]!r}; the training text has no such character")
+        return places.astype(np.int64)
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        return "".join(chr(code) for code in self._codes[list(tokens)])
+
+
+class BytePairs:
+    """Byte-level byte pairs (Sennrich et al. 2016; Radford et al. 2019), by the `tokenizers` library's own JSON."""
+
+    def __init__(self, definition: str) -> None:
+        try:
+            from tokenizers import Tokenizer as Library
+        except ImportError as error:
+            raise ConfigError("dataset.tokenizer: bpe needs tokenizers; pip install 'bigmodel-train[text]'") from error
+        try:
+            self._library = Library.from_str(definition)
+        except Exception as error:  # the library raises nothing more special
+            raise ValueError(f"tokenizer: its definition cannot be read: {error}") from error
+        self.size = int(self._library.get_vocab_size())
+        self.carried = {"name": "bpe", "definition": definition}
+
+    def encode(self, text: str) -> NDArray[np.int64]:
+        return np.array(self._library.encode(text).ids, dtype=np.int64)
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        return str(self._library.decode(list(tokens)))
+
+
+def byte_pairs(folder: Path) -> BytePairs:
+    """The vocabulary of a folder that holds encoder.json and vocab.bpe, as GPT-2's authors publish it.
+
+    Raises:
+        DataError: it does not, or they cannot be read.
+    """
+    found = [(folder / one, folder / other) for one, other in _FILES]
+    pair = next((pair for pair in found if pair[0].is_file() and pair[1].is_file()), None)
+    if pair is None:
+        raise DataError(f"dataset.vocabulary: there is no encoder.json with vocab.bpe in '{folder}'")
+    try:
+        vocabulary = json.loads(read_bytes(pair[0]).decode("utf-8-sig"))
+        lines = read_bytes(pair[1]).decode("utf-8-sig").splitlines()
+    except (OSError, ValueError) as error:
+        raise DataError(f"{folder}: its vocabulary cannot be read: {error}; get it again") from error
+    merges = [line.split(" ") for line in lines if line and not line.startswith("#version")]
+    level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+    model = {"type": "BPE", "vocab": vocabulary, "merges": merges}
+    return BytePairs(json.dumps({"version": "1.0", "pre_tokenizer": level, "decoder": level, "model": model}))
+
+
+def chosen(
+    name: Literal["byte", "char", "bpe"], vocabulary: str | None = None, characters: str | None = None
+) -> Tokenizer:
+    """The tokenizer of this name, of these characters or from the folder of a vocabulary.
+
+    Raises:
+        DataError: there is no vocabulary of byte pairs.
+    """
+    match name:
+        case "byte":
+            return Bytes()
+        case "char":
+            return Characters(characters or "")
+        case "bpe":
+            return byte_pairs(Path(vocabulary or "."))
+
+
+def restored(carried: Mapping[str, Any]) -> Tokenizer:
+    """The tokenizer that a checkpoint carries. ValueError if it is none."""
+    match dict(carried):
+        case {"name": "byte"}:
+            return Bytes()
+        case {"name": "char", "characters": str(characters)}:
+            return Characters(characters)
+        case {"name": "word", "words": list(words), "rule": 2} if all(isinstance(word, str) for word in words):
+            return Words(words, 2)
+        case {"name": "word", "words": list(words), **rest} if not rest and all(isinstance(w, str) for w in words):
+            return Words(words)
+        case {"name": "known_char", "characters": str(characters)}:
+            return KnownCharacters(characters)
+        case {"name": "bpe", "definition": str(definition)}:
+            return BytePairs(definition)
+        case {"name": "smiles"}:
+            return Smiles()
+    raise ValueError("tokenizer: must be byte, char, known_char, word, bpe or smiles, with what each is made of")

@@ -1,0 +1,75 @@
+"""Pictures whose prediction is a number in its own units, or the probability of each of several labels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+from torch import Tensor, nn
+
+from bigmodel.constraints import Positive, PositiveInt
+from bigmodel.inference.processors.images import Images
+from bigmodel.inference.processors.steps import Step, label_steps, number_steps
+from bigmodel.inference.processors.values import label_probabilities, label_table, value_table, values
+
+__all__ = ["ImageLabels", "ImageNumber"]
+
+
+class ImageNumber(Images):
+    """The `Kind` of models that predict a standardized number for a picture.
+
+    Raises:
+        ValueError: as `Images`.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        target_mean: float,
+        target_std: Positive,
+        input_shape: tuple[PositiveInt, PositiveInt, PositiveInt],
+        mean: Sequence[float],
+        std: Sequence[Positive],
+        value_range: Literal["type"] | tuple[float, float] | None = None,
+        background: Literal["white", "black"] | tuple[int, int, int] | None = None,
+    ) -> None:
+        super().__init__([target], input_shape, mean, std, value_range, background)
+        self._target_mean, self._target_std = target_mean, target_std
+
+    def steps(self) -> Mapping[str, Sequence[Step]]:
+        said = number_steps(self._classes, [self._target_mean], [self._target_std])
+        return {**super().steps(), "postprocess": said}
+
+    def answers(self, model: nn.Module, inputs: Tensor, top: int | None = None, **_: Any) -> list[dict[str, Any]]:
+        return values(model(inputs), self._target_mean, self._target_std)
+
+    def table(self, sources: Sequence[str], answered: Iterable[tuple[str, Mapping[str, Any]]]) -> Iterator[str]:
+        return value_table("file", sources, self._classes[0], answered)
+
+
+class ImageLabels(Images):
+    """The `Kind` of models that predict the probability of each label for a picture.
+
+    Raises:
+        ValueError: as `Images`; the labels are its classes.
+    """
+
+    def __init__(
+        self,
+        labels: Sequence[str],
+        input_shape: tuple[PositiveInt, PositiveInt, PositiveInt],
+        mean: Sequence[float],
+        std: Sequence[Positive],
+        value_range: Literal["type"] | tuple[float, float] | None = None,
+        background: Literal["white", "black"] | tuple[int, int, int] | None = None,
+    ) -> None:
+        super().__init__(labels, input_shape, mean, std, value_range, background)
+
+    def steps(self) -> Mapping[str, Sequence[Step]]:
+        return {**super().steps(), "postprocess": label_steps(self._classes)}
+
+    def answers(self, model: nn.Module, inputs: Tensor, top: int | None = None, **_: Any) -> list[dict[str, Any]]:
+        return label_probabilities(model(inputs), self._classes)
+
+    def table(self, sources: Sequence[str], answered: Iterable[tuple[str, Mapping[str, Any]]]) -> Iterator[str]:
+        return label_table("file", sources, self._classes, answered)

@@ -1,0 +1,105 @@
+"""Picture files, and the classes that they may be of."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from bigmodel.constraints import Positive, PositiveInt
+from bigmodel.datasets.files.published import fit_picture, open_image
+from bigmodel.datasets.images.dataset import normalised
+from bigmodel.datasets.images.picture_check import is_picture, suffixes
+from bigmodel.datasets.images.pixels import PixelRules
+from bigmodel.errors import DataError
+from bigmodel.inference.inputs import as_picture
+from bigmodel.inference.processors import ranking
+from bigmodel.inference.processors.files import files
+from bigmodel.inference.processors.steps import Step, class_steps
+from bigmodel.interfaces import Axis
+
+__all__ = ["Images"]
+
+_LARGEST = 1 << 26  # values in one image
+
+
+class Images:
+    """The `Kind` of image classifiers: mean and std are per channel, of values from 0 to 1. Pictures are read by the
+    rules of `PixelRules` that the run was trained with.
+
+    Raises:
+        ValueError: the values do not fit together, or no memory would hold an image.
+    """
+
+    def __init__(
+        self,
+        classes: Sequence[str],
+        input_shape: tuple[PositiveInt, PositiveInt, PositiveInt],
+        mean: Sequence[float],
+        std: Sequence[Positive],
+        value_range: Literal["type"] | tuple[float, float] | None = None,
+        background: Literal["white", "black"] | tuple[int, int, int] | None = None,
+    ) -> None:
+        if not classes:
+            raise ValueError("classes: there are none")
+        if math.prod(input_shape) > _LARGEST:
+            raise ValueError(f"input_shape: {list(input_shape)} is larger than any image")
+        if not len(mean) == len(std) == input_shape[0]:
+            raise ValueError(f"mean and std: must be {input_shape[0]} numbers each, one a channel")
+        self._rules = PixelRules(value_range, background)
+        self._classes, self._shape, self._mean, self._std = classes, tuple(input_shape), mean, std
+
+    def find(self, given: str) -> Iterable[str]:
+        return files(given, suffixes(), "image", is_picture)
+
+    def read(self, source: str) -> Tensor:
+        """uint8 (C, H, W)."""
+        return open_image(source, self._shape, self._rules)
+
+    array_dimensions = 3
+
+    def convert(self, value: object) -> Tensor:
+        """The same of a picture in memory: see `as_picture`."""
+        try:
+            return fit_picture(as_picture(value), self._shape, self._rules)
+        except (OSError, ValueError) as error:
+            raise DataError(f"input: not a readable picture ({error})") from error
+
+    def prepared(self, samples: Sequence[Tensor], device: torch.device) -> Tensor:
+        """float32 (N, C, H, W), normalised."""
+        mean, std = (torch.tensor(values, device=device).view(-1, 1, 1) for values in (self._mean, self._std))
+        return normalised(torch.stack([*samples]).to(device), mean, std)
+
+    def answers(self, model: nn.Module, inputs: Tensor, top: int | None = None, **_: Any) -> list[dict[str, Any]]:
+        return ranking.ranked(model(inputs), self._classes, top)
+
+    def table(self, sources: Sequence[str], answered: Iterable[tuple[str, Mapping[str, Any]]]) -> Iterator[str]:
+        return ranking.table("file", sources, self._classes, answered)
+
+    def axes(self) -> Mapping[int, Axis]:
+        return {2: Axis("height", self._shape[1]), 3: Axis("width", self._shape[2])}
+
+    def steps(self) -> Mapping[str, Sequence[Step]]:
+        channels, height, width = self._shape
+        return {
+            "preprocess": [
+                {
+                    "op": "decode_image",
+                    "orientation": "exif",
+                    "mode": "L" if channels == 1 else "RGB",
+                    **{"value_range": None, "background": None, **self._rules.about()},
+                },
+                {"op": "crop_to_aspect", "height": height, "width": width, "anchor": "center"},
+                {"op": "resize", "height": height, "width": width, "filter": "bilinear", "antialias": True},
+                {"op": "scale", "factor": 1 / 255},
+                {"op": "normalize", "axis": "channel", "mean": list(self._mean), "std": list(self._std)},
+                {"op": "batch", "layout": "NCHW", "dtype": "float32"},
+            ],
+            "postprocess": class_steps(self._classes),
+        }
+
+    def example(self, count: int, generator: torch.Generator) -> Tensor:
+        return torch.randn(count, *self._shape, generator=generator)

@@ -1,0 +1,74 @@
+"""Texts whose prediction is a number in its own units, or the probability of each of several labels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from bigmodel.constraints import Positive, PositiveInt
+from bigmodel.inference.processors.sentences import Sentences
+from bigmodel.inference.processors.steps import Step, label_steps, number_steps
+from bigmodel.inference.processors.values import label_probabilities, label_table, value_table, values
+
+__all__ = ["TextLabels", "TextNumber"]
+
+
+class TextNumber(Sentences):
+    """The `Kind` of models that predict a standardized number for a text; `input` is as for `Sentences`.
+
+    Raises:
+        ValueError: as `Sentences`.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        target_mean: float,
+        target_std: Positive,
+        tokenizer: Mapping[str, Any],
+        context: PositiveInt,
+        text_column: Sequence[str] = (),
+        separator: str | None = None,
+        encoding: str | None = None,
+    ) -> None:
+        super().__init__([target], tokenizer, context, text_column, separator=separator, encoding=encoding)
+        self._mean, self._std = target_mean, target_std
+
+    def steps(self) -> Mapping[str, Sequence[Step]]:
+        return {**super().steps(), "postprocess": number_steps(self._classes, [self._mean], [self._std])}
+
+    def answers(self, model: nn.Module, inputs: Tensor, top: int | None = None, **_: Any) -> list[dict[str, Any]]:
+        return values(model(inputs), self._mean, self._std)
+
+    def table(self, sources: Sequence[str], answered: Iterable[tuple[str, Mapping[str, Any]]]) -> Iterator[str]:
+        return value_table("text", sources, self._classes[0], answered)
+
+
+class TextLabels(Sentences):
+    """The `Kind` of models that predict the probability of each label for a text; `input` is as for `Sentences`.
+
+    Raises:
+        ValueError: as `Sentences`; the labels are its classes.
+    """
+
+    def __init__(
+        self,
+        labels: Sequence[str],
+        tokenizer: Mapping[str, Any],
+        context: PositiveInt,
+        text_column: Sequence[str] = (),
+        separator: str | None = None,
+        encoding: str | None = None,
+    ) -> None:
+        super().__init__(labels, tokenizer, context, text_column, separator=separator, encoding=encoding)
+
+    def steps(self) -> Mapping[str, Sequence[Step]]:
+        return {**super().steps(), "postprocess": label_steps(self._classes)}
+
+    def answers(self, model: nn.Module, inputs: Tensor, top: int | None = None, **_: Any) -> list[dict[str, Any]]:
+        return label_probabilities(model(inputs), self._classes)
+
+    def table(self, sources: Sequence[str], answered: Iterable[tuple[str, Mapping[str, Any]]]) -> Iterator[str]:
+        return label_table("text", sources, self._classes, answered)

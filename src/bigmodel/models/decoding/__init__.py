@@ -1,0 +1,1 @@
+"""From outputs to sequences: sampling, beam search, CTC."""

@@ -1,0 +1,85 @@
+"""Learning-rate schedules: pure functions from progress through the run, in [0, 1], to a factor of the base rate.
+
+All start with a linear warm-up over the fraction `warmup` of the run. Nothing is remembered between calls, so a
+checkpoint needs no scheduler state.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bigmodel.constraints import BelowOne, Fraction, NonNegative
+
+__all__ = ["Constant", "Cosine", "Linear", "OneCycle", "Step"]
+
+
+@dataclass(frozen=True)
+class Constant:
+    """The base rate throughout, after the warm-up."""
+
+    warmup: BelowOne = 0.0
+
+    def __call__(self, progress: float) -> float:
+        """Factor of the base rate at `progress` in [0, 1]."""
+        if progress < self.warmup:
+            return progress / self.warmup
+        return self.after_warmup((progress - self.warmup) / (1 - self.warmup))
+
+    def after_warmup(self, progress: float) -> float:
+        return 1.0
+
+
+@dataclass(frozen=True)
+class Linear(Constant):
+    """A straight line from the base rate down to `final` times it."""
+
+    warmup: BelowOne = 0.0
+    final: Fraction = 0.0
+
+    def after_warmup(self, progress: float) -> float:
+        return 1 + (self.final - 1) * progress
+
+
+@dataclass(frozen=True)
+class Cosine(Constant):
+    """Half a cosine from the base rate down to `final` times it (Loshchilov & Hutter 2017, SGDR, without restarts)."""
+
+    warmup: BelowOne = 0.0
+    final: Fraction = 0.0
+
+    def after_warmup(self, progress: float) -> float:
+        return self.final + (1 - self.final) * (1 + math.cos(math.pi * progress)) / 2
+
+
+@dataclass(frozen=True)
+class OneCycle(Cosine):
+    """Up from `initial` to the base rate during the warm-up, then down to `final`, both as cosines (Smith 2018)."""
+
+    warmup: BelowOne = 0.3
+    initial: Fraction = 0.04
+    final: Fraction = 0.0
+
+    def __call__(self, progress: float) -> float:
+        if progress < self.warmup:
+            return self.initial + (1 - self.initial) * (1 - math.cos(math.pi * progress / self.warmup)) / 2
+        return self.after_warmup((progress - self.warmup) / (1 - self.warmup))
+
+
+@dataclass(frozen=True)
+class Step(Constant):
+    """Multiplied by `gamma` at each milestone, a fraction of the whole run (He et al. 2015: 0.5 and 0.75, by 0.1)."""
+
+    warmup: BelowOne = 0.0
+    milestones: Sequence[Fraction] = (0.5, 0.75)
+    gamma: NonNegative = 0.1
+
+    def __call__(self, progress: float) -> float:
+        rise = progress / self.warmup if progress < self.warmup else 1.0
+        return float(rise * self.gamma ** sum(progress >= milestone for milestone in self.milestones))
+
+
+def midpoint(step: int, steps: int) -> float:
+    """The middle of the step's interval: neither the first nor the last update is spent on a rate of zero."""
+    return (step + 0.5) / steps

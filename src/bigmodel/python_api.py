@@ -1,0 +1,164 @@
+"""Training from Python: what the command line does, in this process, which is left as it was."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from bigmodel.cli import _refuse_what_is_no_text, config_source, parse
+from bigmodel.errors import ConfigError, StorageError
+from bigmodel.runtime.signals import Stop
+
+if TYPE_CHECKING:
+    from bigmodel.inference.predictor import Predictor
+
+_LARGEST = 64 << 20  # bytes of a file that is read whole
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's directory, read anew at each question, so that a run that is resumed later shows what it is then."""
+
+    directory: Path
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """What `summary.json` holds: state, last metrics, test metrics, best, seconds."""
+        return dict(json.loads(self._text("summary.json")))
+
+    @property
+    def metrics(self) -> list[dict[str, Any]]:
+        """The records of `metrics.jsonl` in order, one for each reading of training, validation and test."""
+        return [json.loads(line) for line in self._text("metrics.jsonl").splitlines()]
+
+    @property
+    def best(self) -> dict[str, Any] | None:
+        """The best value of the monitored metric and its step; None for a run without validation."""
+        best = self.summary.get("best")
+        return {"metric": self.summary["monitor"], "value": best["value"], "step": best["step"]} if best else None
+
+    @property
+    def state(self) -> str:
+        """`done` or `early_stopped`."""
+        return str(self.summary["state"])
+
+    def load(self, *, device: str = "cpu", trust: Sequence[str] = ()) -> Predictor:
+        """Open the run's best checkpoint for inference, as `bigmodel.load`."""
+        from bigmodel.inference.predictor import open_run
+
+        return open_run(self.directory, str(device), trust)
+
+    def __repr__(self) -> str:
+        best = self.best
+        shown = f", {best['metric']}={best['value']:.4g} at step {best['step']}" if best else ""
+        return f"Run({str(self.directory)!r}, {self.state}{shown})"
+
+    def _text(self, name: str) -> str:
+        file = self.directory / name
+        try:
+            if file.stat().st_size > _LARGEST:
+                raise StorageError(f"{file}: larger than any run writes it")
+            return file.read_text(encoding="utf-8")
+        except OSError as error:
+            raise StorageError(f"{file}: cannot be read: {error.strerror or error}") from error
+
+
+class _OwnStop(Stop):
+    """Stops at the first interrupt as the command line does; at the second Python's own way."""
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self():
+            raise KeyboardInterrupt
+        super()._handle(number, frame)
+
+
+def train(overrides: Sequence[str], *, dry_run: bool = False) -> Run | None:
+    """Train one run; see `bigmodel.train`.
+
+    Raises:
+        BigmodelError: as the command line.
+    """
+    if not isinstance(overrides, (list, tuple)) or not all(isinstance(word, str) for word in overrides):
+        raise ConfigError('overrides: must be a list of texts, as ["model=mlp", "epochs=3"]')
+    words = [*overrides, *(["dry_run=true"] if dry_run else [])]
+    parsed = parse(words)
+    if parsed.multirun or parsed.seeds is not None:
+        raise ConfigError("overrides: bigmodel.train makes one run; start a sweep with: bigmodel-train -m ...")
+    if parsed.help or parsed.version or parsed.hydra:
+        raise ConfigError("overrides: bigmodel.train only trains; for anything else use: bigmodel-train ...")
+    _refuse_what_is_no_text(words)
+    with _interruptible() as stop, _as_it_was(words):
+        from bigmodel.commands.resume import resumed
+        from bigmodel.commands.train import run
+        from bigmodel.config import composition as compose  # Hydra and torch: nothing before needs them
+
+        source = config_source(parsed, "train")
+        if parsed.resume is not None:
+            directory, stored = resumed(parsed.resume, parsed.overrides, source, parsed.trust)
+            made = run(stored, stop, directory, resume=True)
+        else:
+            made = run(compose.compose("train", parsed.overrides, source, parsed.trust), stop)
+    return None if made is None else Run(Path(made).absolute())
+
+
+@contextmanager
+def _interruptible() -> Iterator[Stop]:
+    """Let an interrupt stop the run as on the command line. Only the main thread may set handlers."""
+    stop = _OwnStop()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    before = signal.signal(signal.SIGINT, stop._handle)
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def _as_it_was(words: Sequence[str]) -> Iterator[None]:
+    """Put back what a run changes for its whole process.
+
+    Only glibc's thresholds for returning freed memory stay, for they cannot be read; they change no result.
+    """
+    import torch
+
+    from bigmodel.runtime.lazy_compiler import deterministic_algorithms
+
+    argv, path, environment = sys.argv, list(sys.path), dict(os.environ)
+    random_state, threads = torch.get_rng_state(), torch.get_num_threads()
+    matmul, strict = torch.get_float32_matmul_precision(), torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    allow_tf32, benchmark = torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark
+    on_gpu = bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]
+    gpu, gpu_states = (torch.cuda.current_device(), torch.cuda.get_rng_state_all()) if on_gpu else (0, [])
+    sys.argv = ["bigmodel-train", *words]  # environment.json tells the command that does the same
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises instead of printing and exiting
+    os.environ.setdefault("KINETO_LOG_LEVEL", "9")
+    try:
+        yield
+    finally:
+        sys.argv, sys.path[:] = argv, path
+        os.environ.clear()
+        os.environ.update(environment)
+        torch.set_rng_state(random_state)
+        torch.set_num_threads(threads)
+        torch.set_float32_matmul_precision(matmul)
+        if (strict, warn_only) != (torch.are_deterministic_algorithms_enabled(), False):
+            if warn_only:
+                torch.use_deterministic_algorithms(strict, warn_only=True)
+            else:
+                deterministic_algorithms(strict)
+        torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark = allow_tf32, benchmark
+        if on_gpu:
+            torch.cuda.set_device(gpu)
+            torch.cuda.set_rng_state_all(gpu_states)

@@ -1,0 +1,56 @@
+"""What `state.json` of a checkpoint may say of a run's progress; all else is damage, however well it is hashed."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+from bigmodel.errors import StorageError
+from bigmodel.formatting import clip
+
+_MOST_STEPS = 2**63
+_MOST_SUMS = 10_000
+
+
+def refuse_odd_state(path: Path, state: Any, step: Any) -> None:
+    """Hold the numbers that a resume goes on with, as far as they are there.
+
+    Raises:
+        StorageError: one of them cannot be what a run of this program wrote at this `step`.
+    """
+    if not isinstance(state, dict):
+        raise StorageError(f"{path / 'state.json'}: holds no keys")
+    problem = _problem(state, step)
+    if problem:
+        raise StorageError(f"{path / 'state.json'}: {problem}")
+
+
+def _problem(state: dict[str, Any], step: Any) -> str | None:
+    if not _is_count(state.get("step", 0)) or state.get("step", step) != step:
+        return f"step is {clip(state['step'], 40)}, where the manifest has {clip(step, 40)}"
+    if not _is_count(state.get("steps", 0)):
+        return f"steps is {clip(state['steps'], 40)}, no number of steps"
+    tally = state.get("tally")
+    if tally is not None and not (isinstance(tally, list) and len(tally) < _MOST_SUMS and all(map(_is_finite, tally))):
+        return f"tally is {clip(tally, 40)}, no list of finite numbers"
+    best = state.get("best", {})
+    if best in ({}, None):
+        return None
+    if not isinstance(best, dict) or not {"value", "step"} <= best.keys():
+        return f"best is {clip(best, 40)}, and lacks value or step"
+    if not _is_finite(best["value"]):
+        return f"best.value is {clip(best['value'], 40)}, no finite number"
+    if not _is_count(best["step"]) or not _is_count(best.get("since", 0)):
+        return f"best is {clip(best, 80)}, at no step of a run"
+    return None
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _MOST_STEPS
+
+
+def _is_finite(value: Any) -> bool:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return abs(value) < _MOST_STEPS if isinstance(value, int) else math.isfinite(value)

@@ -1,0 +1,221 @@
+"""Run directories as plain records. Nothing in them is executed; what is torn or hostile costs a warning."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from bigmodel.errors import ConfigError
+from bigmodel.formatting import clip, first_line
+from bigmodel.metric_spec import OF_THE_RUN, STANDARD, MetricSpec, from_summary
+from bigmodel.runs.run_files import config_of, json_of, text_of
+
+FINISHED = ("done", "early_stopped")
+STATES = (*FINISHED, "failed", "interrupted", "running", "pruned")
+_LONGEST_LINE = 1 << 16
+_OF_EVENTS = ("step", "epoch", "best", "seconds", "data_s", "step_s")  # no metrics
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run directory. `started` is in seconds since 1970; the keys of `config` and `metrics` are flat.
+
+    `metrics` holds finite numbers: of each split as `test/accuracy`, and `best` (of `monitor`), `step`, `steps`,
+    `seconds`, `samples_per_s`, as far as the run has got. `specs` are what its task declares of the metrics, by their
+    names without a split; of a run without such declarations, the standard ones. `sizes` are the samples of each split.
+    """
+
+    path: Path
+    state: str
+    config: Mapping[str, Any]
+    metrics: Mapping[str, float]
+    monitor: str
+    started: float
+    environment: Mapping[str, str]
+    specs: Mapping[str, MetricSpec] = field(default_factory=lambda: STANDARD)
+    sizes: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def finished(self) -> bool:
+        return self.state in FINISHED
+
+    def spec(self, metric: str) -> MetricSpec | None:
+        """What the run says of `test/accuracy`, `seconds` or `best`; None where it says nothing."""
+        split, sign, name = (self.monitor if metric == "best" else metric).partition("/")
+        return (self.specs.get(name) if sign else None) or OF_THE_RUN.get(name if sign else split)
+
+
+def expand(path: Path, warnings: list[str]) -> list[Run]:
+    """A run, or the runs of a sweep by number.
+
+    Raises:
+        ConfigError: there is neither.
+    """
+    try:
+        is_run = _is_run(path)
+    except OSError as error:
+        raise ConfigError(f"'{path}': cannot be looked into: {error.strerror or error}") from error
+    if is_run:
+        return [read(path, warnings)]
+    jobs = jobs_of(path, warnings)
+    if not jobs:
+        raise ConfigError(f"'{path}': there is no run or sweep; bigmodel-runs lists what there is")
+    return [read(job, warnings) for job in jobs]
+
+
+def jobs_of(sweep: Path, warnings: list[str] | None = None) -> list[Path]:
+    """The run directories of a sweep by number; none where it is no sweep. What cannot be looked into is warned of."""
+    told = [] if warnings is None else warnings
+    jobs = [path for path in _directories(sweep, told) if path.name.isdecimal() and _is_run(path, told)]
+    return sorted(jobs, key=lambda path: int(path.name))
+
+
+def under(output_dir: Path, warnings: list[str]) -> list[Run]:
+    """All runs below `output_dir`, those of sweeps included."""
+    folders = _directories(output_dir, warnings)  # each also as NAME-USER, where several users share `output_dir`
+    shelves = [place for place in folders if place.name.partition("-")[0] == "sweeps"]
+    days = [day for day in folders if day not in shelves]
+    paths = [path for day in days for path in _directories(day, warnings) if _is_run(path, warnings)]
+    paths += [job for shelf in shelves for sweep in _directories(shelf, warnings) for job in jobs_of(sweep, warnings)]
+    return [read(path, warnings) for path in paths]
+
+
+def read(path: Path, warnings: list[str]) -> Run:
+    """One run directory; what cannot be read of it is left out, with a line in `warnings`. No run ends the reading of
+    others: what nobody has foreseen costs a line too.
+    """
+    try:
+        return _read(path, warnings)
+    except Exception as error:
+        warnings.append(f"{path}: cannot be read: {type(error).__name__}: {first_line(error)}")
+        return Run(path, "interrupted", {}, {}, "", 0.0, {})
+
+
+def _read(path: Path, warnings: list[str]) -> Run:
+    summary = json_of(path / "summary.json", warnings)
+    environment = json_of(path / "environment.json", warnings)
+    config = config_of(path / "config.yaml", warnings)
+    monitor = clip(_text_of(summary.get("monitor", config.get("monitor", ""))))
+    state = clip(_text_of(summary.get("state", "interrupted")), 40)  # no summary and no holder: the process died
+    if held(path):
+        state = "running"
+    elif state not in STATES:
+        warnings.append(f"{path / 'summary.json'}: '{state}' is no state")
+        state = "interrupted"
+    metrics = dict(_reached(path, monitor)) if state == "running" or not summary else dict(_totals(summary))
+    surroundings, sizes = _surroundings(environment), dict(_numbers("", summary.get("splits")))
+    specs = from_summary(summary)
+    return Run(path, state, config, metrics, monitor, _started(path, environment), surroundings, specs, sizes)
+
+
+def held(path: Path) -> bool:
+    """Whether a process is writing this run: its lock is tried with a shared one, which is let go of at once."""
+    try:
+        descriptor = os.open(path / ".lock", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # a file system without locks
+        return False
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def course(path: Path) -> Iterator[dict[str, Any]]:
+    """The events of `metrics.jsonl` that can be read, in order."""
+    with suppress(OSError):
+        for line in text_of(path / "metrics.jsonl", whole=False).splitlines():
+            with suppress(ValueError, RecursionError):
+                event = json.loads(line) if len(line) < _LONGEST_LINE else None
+                if isinstance(event, dict) and isinstance(event.get("split"), str):
+                    yield event
+
+
+def number(value: Any) -> float | None:
+    """A finite number as such, anything else as None."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    with suppress(OverflowError):
+        return float(value) if math.isfinite(value) else None
+    return None
+
+
+def _is_run(path: Path, warnings: list[str] | None = None) -> bool:
+    """Raises OSError where nobody is warned instead: another user's directory may be closed to us."""
+    files = ("config.yaml", "summary.json", ".lock")
+    try:
+        return any((path / name).is_file() for name in files) and not (path / "sweep.json").is_file()
+    except OSError as error:
+        if warnings is None:
+            raise
+        warnings.append(f"{path}: cannot be looked into: {error.strerror or error}")
+        return False
+
+
+def _directories(path: Path, warnings: list[str]) -> list[Path]:
+    try:
+        with os.scandir(path) as entries:
+            return sorted(path / entry.name for entry in entries if entry.is_dir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        warnings.append(f"{path}: cannot be looked into: {error.strerror or error}")
+        return []
+
+
+def _reached(path: Path, monitor: str) -> Iterator[tuple[str, float]]:
+    """Of a run that has no summary yet: what its last events say."""
+    split, _, name = monitor.partition("/")
+    for event in course(path):
+        yield from _numbers(event["split"], {key: event[key] for key in event if key not in _OF_EVENTS})
+        yield from _numbers("", {"step": event.get("step")})
+        if event["split"] == split and event.get("best") is True and name:
+            yield from _numbers("", {"best": event.get(name)})
+
+
+def _totals(summary: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    for split in ("train", "val", "test"):
+        yield from _numbers(split, summary.get(split))
+    yield from _numbers("", {key: summary.get(key) for key in ("step", "steps", "seconds", "samples_per_s")})
+    best = summary.get("best")
+    yield from _numbers("", {"best": best.get("value")} if isinstance(best, Mapping) else None)
+
+
+def _numbers(prefix: str, values: Any) -> Iterator[tuple[str, float]]:
+    for key, value in values.items() if isinstance(values, Mapping) else ():
+        finite = number(value)
+        if finite is not None:
+            yield f"{prefix}/{key}" if prefix else str(key), finite
+
+
+def _text_of(value: Any) -> str:
+    return value if isinstance(value, str) else type(value).__name__
+
+
+def _started(path: Path, environment: Mapping[str, Any]) -> float:
+    with suppress(ValueError, OverflowError, OSError):
+        return datetime.fromisoformat(str(environment.get("time"))).timestamp()
+    with suppress(OSError):
+        return path.stat().st_mtime
+    return 0.0
+
+
+def _surroundings(environment: Mapping[str, Any]) -> dict[str, str]:
+    """Of `environment.json` what explains a difference between runs of one config."""
+    git, versions = environment.get("git"), environment.get("versions")
+    facts = {"dataset": environment.get("dataset"), "device": environment.get("device")}
+    facts |= {f"git.{key}": value for key, value in git.items()} if isinstance(git, Mapping) else {}
+    facts |= {f"versions.{key}": value for key, value in versions.items()} if isinstance(versions, Mapping) else {}
+    return {f"environment.{key}": value for key, value in facts.items() if isinstance(value, str)}

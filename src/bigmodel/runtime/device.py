@@ -1,0 +1,240 @@
+"""The device of a run: which one, its precision, threads, determinism and the seeding of each step."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import platform
+import subprocess
+from collections.abc import Callable
+from typing import Any, Literal, TypeVar, cast
+
+import torch
+
+from bigmodel.constraints import NonNegativeInt, PositiveInt
+from bigmodel.errors import ConfigError
+from bigmodel.runtime.lazy_compiler import deterministic_algorithms, spare_the_compiler
+from bigmodel.seeds import derive
+
+__all__ = ["Device"]
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+_SHAPES = 64  # of one compiled function's inputs: a network has so many kinds of matrices that Muon orthogonalises
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -3, -4  # malloc.h
+_LARGEST_IN_HEAP, _MMAP_MAX = 32 << 20, 65536  # the most that glibc takes, and its default
+
+
+class Device:
+    """A chosen device, ready to compute. `torch_device` is where tensors go.
+
+    Raises:
+        ConfigError: there is no such device here, or it has no such number, precision or mode.
+    """
+
+    def __init__(
+        self,
+        kind: Literal["auto", "cpu", "cuda", "mps"] = "auto",
+        index: NonNegativeInt | None = None,
+        precision: Literal["auto", "fp32", "tf32", "bf16"] | None = "fp32",
+        channels_last: bool | Literal["auto"] | None = False,
+        compile: bool | Literal["graphs"] = False,
+        threads: PositiveInt | None = None,
+        deterministic: bool = False,
+        keep_memory: bool = False,
+        cudnn_benchmark: bool = False,
+    ) -> None:
+        self.torch_device = _choose(kind, index)
+        self.why = "as asked"
+        if deterministic and "auto" in (precision, channels_last):  # measurements may come out otherwise the next time
+            precision = "fp32" if precision == "auto" else precision
+            channels_last = False if channels_last == "auto" else channels_last
+            self.why = "the plain choice: deterministic=true measures nothing"
+        self.precision: str | None = precision
+        self.channels_last: bool | str | None = channels_last
+        self.measured = self.departs = False
+        self._benchmark = cudnn_benchmark and not deterministic
+        self._compile, self._graphs, self._deterministic = bool(compile), compile == "graphs", deterministic
+        self.threads = threads or torch.get_num_threads()
+        self._keep_memory = keep_memory
+        if precision == "tf32" and self.torch_device.type != "cuda":
+            raise ConfigError(f"device.precision: tf32 needs an NVIDIA GPU, and this run is on {self.name}; use fp32")
+        if self._graphs and self.torch_device.type != "cuda":
+            raise ConfigError(f"device.compile: graphs need an NVIDIA GPU, and this run is on {self.name}; use true")
+        if deterministic and self.torch_device.type == "mps":
+            raise ConfigError(
+                "device.deterministic: Apple GPUs promise no bitwise repetition; use device=cpu, or leave it false"
+            )
+
+    @property
+    def sum_dtype(self) -> torch.dtype:
+        """What metrics are added up in: counts stay exact up to 2**53; Apple's GPUs have float32 only."""
+        return torch.float32 if self.torch_device.type == "mps" else torch.float64
+
+    @property
+    def name(self) -> str:
+        if self.torch_device.type == "cuda":
+            return f"{self.torch_device} ({torch.cuda.get_device_name(self.torch_device)})"
+        return f"{self.torch_device.type} ({platform.processor() or platform.machine()}, {self.threads} threads)"
+
+    @property
+    def queues(self) -> bool:
+        """Whether it works through a queue while the host goes on, so that to read a number is to wait for it."""
+        return self.torch_device.type == "cuda"
+
+    @property
+    def repeats(self) -> str:
+        """What is promised of another run of the same config on this machine."""
+        if self.torch_device.type == "cpu" or self._deterministic:
+            return f"bitwise, with the same versions{' and threads' if self.torch_device.type == 'cpu' else ''}"
+        hint = "; device.deterministic=true does" if self.torch_device.type == "cuda" else ""
+        if self._benchmark:
+            hint += "; device.cudnn_benchmark=true times kernels at each start"
+        return f"nearly: {self.torch_device.type} does not promise the last bits{hint}"
+
+    def prepare(self) -> None:
+        """Set torch's global switches. Once a process, before the model is built."""
+        torch.set_num_threads(self.threads)
+        self._switch_tf32()
+        torch.backends.cudnn.benchmark = self._benchmark  # a stopwatch, too: other kernels have other last bits
+        if self._deterministic:
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        if self._compile:
+            import torch._dynamo.config as compiler  # 2 s, which only a compiled run pays
+
+            compiler.recompile_limit = max(_SHAPES, compiler.recompile_limit)  # what comes after stays slow
+            torch.use_deterministic_algorithms(self._deterministic)
+        else:
+            deterministic_algorithms(self._deterministic)
+            spare_the_compiler()
+        if self.torch_device.type == "cuda":
+            torch.cuda.set_device(self.torch_device)
+        elif self.torch_device.type == "cpu":
+            _keep_freed_memory(everything=self._keep_memory)
+
+    @property
+    def undecided(self) -> bool:
+        """Whether precision or layout are still to be chosen for the model."""
+        return not {"auto", None}.isdisjoint((self.precision, self.channels_last))
+
+    @property
+    def choice(self) -> str:
+        """Precision and layout, and why these, in words."""
+        return f"{self.precision}, {'channels-last' if self.channels_last else 'contiguous'}; {self.why}"
+
+    def choose(self, precision: str, channels_last: bool, why: str, measured: bool = False) -> None:
+        """Settle what was open; `why` is for the plan, and `measured` that another start may choose otherwise.
+
+        `departs` is then whether a person should be told: the choice was measured, or is not fp32 and contiguous.
+        """
+        self.precision, self.channels_last, self.why, self.measured = precision, channels_last, why, measured
+        self.departs = measured or precision != "fp32" or channels_last
+        self._switch_tf32()
+
+    def _switch_tf32(self) -> None:
+        torch.set_float32_matmul_precision("high" if self.precision == "tf32" else "highest")
+        torch.backends.cudnn.allow_tf32 = self.precision == "tf32"
+
+    def autocast(self) -> contextlib.AbstractContextManager[Any]:
+        """The forward pass runs in bf16 where that is safe, if the run's precision says so."""
+        if self.precision != "bf16":
+            return contextlib.nullcontext()
+        return torch.autocast(self.torch_device.type, torch.bfloat16)
+
+    def compiled(self, function: _F, same_shapes: bool = False) -> _F:
+        """The function or module to call: compiled if asked. With `same_shapes` each shape has code of its own, and
+        where graphs are asked for the whole of its kernels is launched at once (CUDA graphs).
+        """
+        if not self._compile:
+            return function
+        if not same_shapes:
+            return cast(_F, torch.compile(function))
+        return cast(_F, torch.compile(function, dynamic=False, mode="reduce-overhead" if self._graphs else None))
+
+    def begin_step(self) -> None:
+        """Results of the step before are no longer needed: graphs write the new ones over them."""
+        if self._graphs:
+            torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
+
+    def seed(self, seed: int, *purpose: int | str) -> None:
+        """Key dropout and every other global draw to (seed, purpose): nothing carries over from before."""
+        key = derive(seed, *purpose)
+        torch.default_generator.manual_seed(key)
+        if self.torch_device.type == "cuda":
+            torch.cuda.default_generators[self.torch_device.index].manual_seed(key)
+        elif self.torch_device.type == "mps":
+            torch.mps.manual_seed(key)
+
+
+def _keep_freed_memory(everything: bool) -> None:
+    """Have glibc reuse what a step frees, not return it and fault it in again: 11 to 20 % of a ResNet-18 step.
+
+    Larger blocks still come and go by themselves, unless `everything` is kept: a quarter more memory, in gaps that fit
+    nothing, for 4 to 18 % of the steps of large batches. Other C libraries are left as they are.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, _LARGEST_IN_HEAP)
+        mallopt(_M_TRIM_THRESHOLD, -1)  # as size_t: never
+        mallopt(_M_MMAP_MAX, 0 if everything else _MMAP_MAX)
+
+
+def _choose(kind: str, index: int | None) -> torch.device:
+    if kind == "cpu" and index is None:
+        return torch.device("cpu")
+    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    if kind == "auto":
+        kind = "cuda" if cuda else "mps" if mps else "cpu"
+    if kind == "cuda" and not cuda:
+        raise ConfigError(f"device: there is no NVIDIA GPU that torch can use here, {_present(mps)}")
+    if kind == "mps" and not mps:
+        raise ConfigError(f"device: there is no Apple GPU that torch can use here, {_present(mps)}")
+    if kind != "cuda":
+        if index is not None:
+            raise ConfigError(f"device.index: this run is on {kind}, which has no numbers; leave it null")
+        return torch.device(kind)
+    count = torch.cuda.device_count()
+    if index is not None and index >= count:
+        raise ConfigError(f"device.index: there is no GPU {index}; the GPUs here are 0 to {count - 1}")
+    return torch.device("cuda", _most_idle(count) if index is None else index)
+
+
+def _present(mps: bool) -> str:
+    found = ["a CPU"] + (["an Apple GPU (device=mps)"] if mps else [])
+    found += ["NVIDIA GPUs (device=cuda)"] if torch.cuda.is_available() else []
+    return f"only {' and '.join(found)}; use device=auto or device=cpu"
+
+
+def _most_idle(count: int) -> int:
+    """The GPU with the least memory in use. Asks nvidia-smi: torch would open a context on each GPU to tell."""
+    if count == 1:
+        return 0
+    query = ["nvidia-smi", "--query-gpu=index,uuid,memory.used,utilization.gpu", "--format=csv,noheader,nounits"]
+    try:
+        answer = subprocess.run(query, capture_output=True, text=True, timeout=10, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return 0
+    return idlest(answer, os.environ.get("CUDA_VISIBLE_DEVICES"), count)
+
+
+def idlest(smi: str, visible: str | None, count: int) -> int:
+    """torch's number of the GPU with the least memory, then the least work, by nvidia-smi's index,uuid,MiB,% lines.
+
+    torch counts only the GPUs that CUDA_VISIBLE_DEVICES lists, in that order; nvidia-smi counts them all.
+    """
+    used: dict[str, tuple[float, float]] = {}
+    for line in smi.strip().splitlines():
+        fields = [field.strip() for field in line.split(",")]
+        if len(fields) != 4:
+            continue
+        index, uuid, memory, work = fields
+        used[index] = used[uuid] = (_number(memory), _number(work))
+    names = visible.split(",") if visible else [str(number) for number in range(count)]
+    return min(range(count), key=lambda number: used.get(names[number].strip(), (float("inf"), 0.0)))
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:  # "[N/A]"
+        return 0.0

@@ -1,0 +1,61 @@
+"""A new sweep's directory: made beside its place and moved there once it is frozen. A kill before that leaves nothing
+that looks like a sweep.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+from datetime import datetime
+from pathlib import Path
+from time import time
+
+from bigmodel.errors import ConfigError, StorageError
+from bigmodel.quoting import resume_command
+from bigmodel.runs.directory import Lock, make_exactly, user_name
+from bigmodel.safe_files import TEMPORARY
+from bigmodel.sweeps.state.directory import Sweep, is_sweep
+
+_STALE_S = 60.0  # after which a directory that is being frozen has surely been locked
+
+
+def free(output_dir: Path) -> Path:
+    """A name for a new sweep, `sweeps/<date>_<time>-<suffix>`, at which nothing is yet; in `sweeps-USER` where the
+    folder belongs to another user of `output_dir`.
+    """
+    folder = output_dir / "sweeps"
+    if folder.exists() and not os.access(folder, os.W_OK) and os.access(output_dir, os.W_OK):
+        folder = output_dir / f"sweeps-{user_name()}"
+    while True:
+        path = folder / f"{datetime.now():%Y-%m-%d_%H-%M-%S}-{secrets.token_hex(2)}"
+        if not path.exists():
+            return path
+
+
+def staged(path: Path) -> Path:
+    """Where the directory of a sweep lies until it is frozen."""
+    return path.with_name(f"{TEMPORARY}{path.name}")
+
+
+def new(path: Path, stage: bool) -> Sweep:
+    """A sweep to be frozen; with `stage` beside `path`, where it comes to lie then.
+
+    Raises:
+        ConfigError: there is one already.
+        StorageError: nothing can be written there.
+    """
+    if is_sweep(path):
+        again = resume_command(path, multirun=True)
+        raise ConfigError(f"hydra.sweep.dir: a sweep is there already; to go on with it: {again}")
+    if stage and not path.exists():
+        for stale in path.parent.glob(f"{TEMPORARY}*"):  # killed before it was frozen
+            with contextlib.suppress(StorageError, OSError):
+                if time() - stale.stat().st_mtime > _STALE_S:
+                    Lock(stale).release()
+                    shutil.rmtree(stale)
+        return Sweep(make_exactly(staged(path)), path)
+    if not path.is_dir():
+        make_exactly(path)
+    return Sweep(path)

@@ -1,0 +1,1 @@
+"""The loop, its state, and how a run is built from a config."""

@@ -1,0 +1,106 @@
+"""What the system and torch raise while a run goes on, turned into a line that a person can act on."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import torch
+
+from bigmodel.errors import ConfigError, OutOfMemoryError, StorageError
+from bigmodel.formatting import amount, first_line
+from bigmodel.quoting import resume_command
+from bigmodel.runs import checkpoint
+from bigmodel.safe_files import STORAGE_ERRORS, TEMPORARY
+from bigmodel.training.state import Job
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_ADVICE = {errno.EMFILE: ", raise the limit with ulimit -n"}
+
+
+@contextlib.contextmanager
+def failures_in_words(directory: Path, job: Job, trust: Sequence[str] = ()) -> Iterator[None]:
+    """While a run is in its directory. `trust` is what its resume must be granted.
+
+    Raises:
+        ConfigError: an operation cannot be repeated bitwise, as the run demands, or torch's compiler fails.
+        OutOfMemoryError: as `out_of_memory_in_words`.
+        StorageError: the disk refused; the last good step is named, and where it is full, what a save needs.
+    """
+    try:
+        advice = "set accumulate=2 (the same updates in less memory) or lower batch_size"
+        with (
+            unrepeatable_in_words(),
+            compiler_in_words(),
+            out_of_memory_in_words(lambda: f"at step {job.step}; {advice}"),
+        ):
+            yield
+    except OSError as error:
+        if error.errno not in STORAGE_ERRORS:
+            raise
+        good = checkpoint.steps(directory / "checkpoints")
+        last = f"the last good step is {int(good[0].name[5:])}" if good else "no step was saved"
+        why = f"{_named(error)}{_room(directory, job, error)}{_ADVICE.get(error.errno or 0, '')}"
+        raise StorageError(f"{directory}: {why}; {last}; then {resume_command(directory, trust)}") from error
+
+
+def _named(error: OSError) -> str:
+    """What the system says, and of which file, unless that is one of ours that is not whole yet."""
+    text = error.strerror or str(error)
+    name = Path(os.fsdecode(error.filename)).name if isinstance(error.filename, (str, bytes)) else ""
+    return text if not name or name in text or name.startswith(TEMPORARY) else f"{name}: {text}"
+
+
+def _room(directory: Path, job: Job, error: OSError) -> str:
+    """Needed and free, where space is what lacks; what a quota leaves cannot be asked for."""
+    if error.errno not in _FULL:
+        return ""
+    needed = sum(tensor.nbytes for group in job.tensors().values() for tensor in group.values())
+    words = f"{amount(needed, 'B')} needed for a checkpoint"
+    if error.errno == errno.ENOSPC:
+        disk = os.statvfs(directory)
+        free = disk.f_bavail * disk.f_frsize
+        words += f", {amount(free, 'B')} free" + (f" in {disk.f_favail} files" if free > needed else "")
+    return f" ({words})"
+
+
+@contextlib.contextmanager
+def out_of_memory_in_words(where: str | Callable[[], str]) -> Iterator[None]:
+    """OutOfMemoryError with what `where` says, for what Python, torch on a GPU and torch on a CPU raise."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        known = isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error)
+        if not known:
+            raise
+        raise OutOfMemoryError(f"out of memory {where if isinstance(where, str) else where()}") from error
+
+
+@contextlib.contextmanager
+def compiler_in_words() -> Iterator[None]:
+    """ConfigError for what torch's compiler raises where it compiles: at a first call."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not type(error).__module__.startswith(("torch._dynamo.", "torch._inductor.")):
+            raise
+        reason = first_line(getattr(error, "inner_exception", error))
+        raise ConfigError(f"device.compile: torch's compiler failed: {reason}; set it to false") from error
+
+
+@contextlib.contextmanager
+def unrepeatable_in_words() -> Iterator[None]:
+    """ConfigError for what torch raises where a run demands bitwise repetition and an operation has none."""
+    try:
+        yield
+    except RuntimeError as error:
+        operation, found, _ = str(error).partition(" does not have a deterministic implementation")
+        if not found:
+            raise
+        raise ConfigError(
+            f"device.deterministic: {operation} is not bitwise repeatable on this device; use device=cpu, "
+            "another model, or leave it false"
+        ) from error

@@ -1,0 +1,105 @@
+"""The group `init`: first weights from elsewhere, and which parameters stay as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+from torch import Tensor, nn
+
+from bigmodel.errors import ConfigError
+from bigmodel.formatting import printable
+from bigmodel.inference.predictor import best_checkpoint
+from bigmodel.models.frozen_norms import keep_in_eval
+from bigmodel.models.weights.foreign_weights import Report, fit, read_weights
+from bigmodel.models.weights.lora import LoRA
+from bigmodel.models.weights.name_patterns import chosen
+
+
+def initial(
+    model: nn.Module,
+    fresh: bool,
+    from_: str | None = None,
+    strip: str | None = None,
+    freeze: str | Sequence[str] | None = None,
+    lora: LoRA | None = None,
+    epochs: float = 1.0,
+    skip: str | Sequence[str] | None = None,
+    incomplete: Literal["refuse", "test"] = "refuse",
+    frozen_norms: Literal["eval", "train"] = "train",
+) -> list[str]:
+    """Bring weights into the model, add `lora`, and take the parameters that `freeze` matches out of training; lines
+    that say so.
+
+    `from_` (in YAML `from`) is a weights file of anybody, or a run or checkpoint of this program. From the file's names
+    the prefix `strip` is taken away; tensors that `skip` matches stay new. A classifier of other classes stays new,
+    channels and positions are adapted as in `fit`; nothing else may differ in shape. A run that is not `fresh` has its
+    weights from a checkpoint. Without `epochs` nothing makes good what the file lacks: that is refused, unless
+    `incomplete` is "test". Norms all of whose parameters are frozen use and keep their running statistics as they are
+    ("eval"), or go on to take them from the batches ("train", as older runs did).
+
+    Raises:
+        ConfigError: there is no such file, it is not of this model, or a pattern matches nothing or leaves nothing.
+        StorageError: no checkpoint of the run verifies.
+    """
+    lines: list[str] = []
+    if fresh and from_ is not None:
+        report, lines = _loaded(model, from_, strip or "", skip)
+        if not epochs and report.new and incomplete == "refuse":
+            raise ConfigError(
+                f"epochs: 0 would test {len(report.new)} tensors that nobody has trained, {', '.join(report.new[:4])}"
+                f"{' ...' if len(report.new) > 4 else ''}; train them, or set init.incomplete=test"
+            )
+    if lora is not None and lora.rank:
+        lines.append(_adapted(model, lora, began=not fresh))
+    elif lora not in (None, LoRA()):
+        raise ConfigError("init.lora.rank: with 0 no layer is adapted and all are trained; set init.lora.rank=8")
+    if freeze:
+        lines.append(_frozen(model, freeze, adapted=lora is not None and lora.rank > 0 and fresh))
+    if frozen_norms == "eval" and (kept := keep_in_eval(model)):
+        lines.append(f"init.frozen_norms=eval: {len(kept)} norms keep their running statistics, as {kept[0]}")
+    return lines
+
+
+def _loaded(model: nn.Module, source: str, strip: str, skip: str | Sequence[str] | None) -> tuple[Report, list[str]]:
+    warnings: list[str] = []
+    try:
+        if Path(source).is_dir():
+            found, warnings = best_checkpoint(Path(source), source)
+            tensors: Mapping[str, Tensor] = found.weights
+        else:
+            tensors = read_weights(source)
+        report = fit(model, {name.removeprefix(strip): t for name, t in tensors.items()}, source, skip, "init.")
+    except ValueError as error:
+        raise ConfigError(f"init.from: {error}") from error
+    except ConfigError as error:
+        raise ConfigError(*(f"init.from: {line.removeprefix('run: ')}" for line in error.lines)) from error
+    return report, [printable(line) for line in (*warnings, f"init.from={source}: {report}")]
+
+
+def _adapted(model: nn.Module, lora: LoRA, began: bool) -> str:
+    try:
+        return f"init.lora: {lora.adapt(model, began)}"
+    except ValueError as error:
+        raise ConfigError(f"init.lora.{error}") from error
+
+
+def _frozen(model: nn.Module, patterns: str | Sequence[str], adapted: bool) -> str:
+    named = dict(model.named_parameters())
+    try:
+        names = chosen(patterns, named, "parameter")
+    except ValueError as error:
+        raise ConfigError(f"init.freeze: {error}") from error
+    both = [name for name in names if named[name].requires_grad] if adapted else []
+    if both:  # all else is frozen by then
+        raise ConfigError(
+            f"init.freeze: matches {both[0]}, which init.lora trains; narrow init.freeze or init.lora.train, or leave "
+            "init.freeze out: with init.lora nothing else is trained"
+        )
+    for name in names:
+        named[name].requires_grad_(False)
+    trained = [name for name, parameter in named.items() if parameter.requires_grad]
+    if not trained:
+        raise ConfigError("init.freeze: leaves no parameter to train")
+    return f"init.freeze: {len(named) - len(trained)} of {len(named)} parameters stay as they are"

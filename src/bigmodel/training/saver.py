@@ -1,0 +1,122 @@
+"""Saving while training goes on: the state is copied to host memory, and a thread commits the copy.
+
+The loop pays for the copy alone. One save is under way at a time; the next one waits for it, so that a slow disk slows
+training down instead of filling the memory. The copy's memory is kept for the next one: new pages would cost more than
+the copy itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from concurrent import futures
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bigmodel.errors import StorageError
+from bigmodel.events import Saved
+from bigmodel.runs import checkpoint
+from bigmodel.training.state import Job, Tensors
+
+_COPIED_AT_MOST = 256e6  # bytes; on a CPU the copy takes from the memory that training needs
+
+
+class Saves:
+    """A run's checkpoints under `root`. `about` is what inference needs besides."""
+
+    def __init__(self, root: Path, about: dict[str, Any], keep: int) -> None:
+        self._root, self._about, self._keep = root, about, keep
+        self.metrics: Callable[[], Mapping[str, Any]] | None = None  # the run's records so far, kept as "metrics"
+        self.restored: Mapping[str, Any] = {}  # the state that `restore` has found
+        self._pending: futures.Future[Saved] | None = None
+        self._buffers: dict[tuple[str, str], Tensor] = {}
+
+    def save(self, job: Job, passing: bool = False) -> Saved | None:
+        """Begin to commit the job's state as it is now. Returns the save before it, unless `news` has told of it.
+
+        `passing` says that the save was not due, and is made because the run stops.
+
+        What lies on a CPU and is too large to copy is committed before this returns, from where it lies.
+
+        Raises:
+            OSError: the save before this one failed.
+        """
+        before = self.wait()
+        tensors, state = job.tensors(), job.state() | self._about
+        if self.metrics is not None:
+            state["metrics"] = self.metrics()
+        small = _bytes_on_cpu(tensors) <= _COPIED_AT_MOST
+        kept = self._copied(tensors) if small else tensors
+        self._writer = futures.ThreadPoolExecutor(1, "save")  # one a save: none is idle when a data worker is forked
+        self._pending = self._writer.submit(self._commit, job.step, kept, state, passing)
+        self._writer.shutdown(wait=not small)
+        return before
+
+    def news(self) -> Saved | None:
+        """The save that has been committed since the last call, if one has.
+
+        Raises:
+            OSError: it failed; nothing that was there before is lost.
+        """
+        if self._pending is None or not self._pending.done():
+            return None
+        return self.wait()
+
+    def wait(self) -> Saved | None:
+        """As `news`, once the save that is under way has ended."""
+        pending, self._pending = self._pending, None
+        if pending is None:
+            return None
+        self._writer.shutdown()
+        return pending.result()
+
+    def restore(self, job: Job) -> list[str]:
+        """Bring the newest checkpoint that verifies into the job; what was passed over is returned as warnings.
+
+        Raises:
+            StorageError: there are checkpoints, and none verifies.
+        """
+        checkpoint.sweep(self._root.parent)
+        checkpoint.sweep(self._root)
+        found, warnings = checkpoint.newest(self._root)
+        if found is not None:
+            job.restore(found.tensors, found.state)
+            self.restored = found.state
+            checkpoint.settle(self._root, job.step, job.best, self._keep)  # the kill may have come before all was done
+        elif warnings:
+            raise StorageError(*warnings)
+        return warnings
+
+    def best(self, job: Job) -> checkpoint.Checkpoint:
+        """The checkpoint with the best evaluation. Raises StorageError if it does not verify."""
+        return checkpoint.load(self._root / f"step-{int(job.best['step']):08d}")
+
+    def _copied(self, tensors: Tensors) -> Tensors:
+        copies: Tensors = {}
+        for file, group in tensors.items():
+            copies[file] = {name: self._buffer(file, name, tensor) for name, tensor in group.items()}
+            for name, tensor in group.items():
+                copies[file][name].copy_(tensor, non_blocking=tensor.is_cuda)  # into pinned memory, waited for below
+        for device in {tensor.device for group in tensors.values() for tensor in group.values() if tensor.is_cuda}:
+            torch.cuda.synchronize(device)
+        return copies
+
+    def _buffer(self, file: str, name: str, like: Tensor) -> Tensor:
+        buffer = self._buffers.get((file, name))
+        if buffer is None or buffer.shape != like.shape or buffer.dtype != like.dtype:
+            buffer = torch.empty(like.shape, dtype=like.dtype, pin_memory=like.is_cuda)
+            self._buffers[file, name] = buffer
+        return buffer
+
+    def _commit(self, step: int, tensors: Tensors, state: Mapping[str, Any], passing: bool) -> Saved:
+        began = perf_counter()
+        path = checkpoint.commit(self._root, step, tensors, state, self._keep, passing)
+        return Saved(step, str(path), perf_counter() - began)
+
+
+def _bytes_on_cpu(tensors: Tensors) -> int:
+    every = (tensor for group in tensors.values() for tensor in group.values())
+    return sum(tensor.nbytes for tensor in every if tensor.device.type == "cpu")

@@ -1,0 +1,1 @@
+"""Values found by trying, cost estimates, profiles."""

@@ -1,0 +1,191 @@
+"""`optim.lr=auto`: the learning-rate range test (Smith 2017, arXiv:1506.01186).
+
+The model is trained for a hundred steps while the rate grows from 1e-6 to 10. The loss first stands still, then falls,
+then rises again. A tenth of the rate at which the smoothed loss is least is safe, but often a third or less of what
+learns best. So from there on short trials decide: from the same first weights, on the same batches and the run's own
+schedule, the model is trained at that rate and at its neighbors half a decade away, for as long as the loss at the end
+is lower. Chosen is the lowest rate that brings the loss down nearly as far as the best. All of it is a function of the
+config and the seed.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bigmodel.config.config import STAND_IN_LR
+from bigmodel.config.instantiate import build
+from bigmodel.errors import ConfigError, DivergedError
+from bigmodel.optim.schedules import Constant
+from bigmodel.safe_files import replacing
+from bigmodel.training.build import Parts, optimizers_of
+from bigmodel.training.state import Job
+
+_LOWEST, _HIGHEST, _STEPS = 1e-6, 10.0, 100
+_KEPT = 0.9  # of the smoothed loss, in each step
+_EXPLODED = 4.0  # times the least smoothed loss
+_BELOW = 10.0  # how far the first trial's rate lies under that of the least loss
+_TRIAL_STEPS, _FEWEST_TRIAL_STEPS = 40, 10  # as many as the run has, within these
+_GAIN = 0.85  # of a run longer than its trials: what is nearly as good in so few steps is safer over many
+_FARTHEST = 4  # half decades from the first trial's rate
+
+Followers = Sequence[tuple[dict[str, Any], float]]  # parameter groups, each with its share of optim.lr
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Each step's rate and loss, the smoothed loss, the chosen rate, and the losses of trials by their rates."""
+
+    rates: list[float]
+    losses: list[float]
+    smoothed: list[float]
+    chosen: float
+    trials: Mapping[float, float] = field(default_factory=dict)
+    trial_steps: int = 0
+
+    def write(self, directory: Path) -> None:
+        """`lr_range.csv`, `lr_trials.csv` and `lr_range.png`."""
+        from bigmodel.training.tuning.curve_png import plot  # only a range test needs it
+
+        with (
+            replacing(directory / "lr_range.csv") as scratch,
+            scratch.open("x", newline="", encoding="utf-8") as file,
+        ):
+            table = csv.writer(file)
+            table.writerow(("lr", "loss", "smoothed_loss"))
+            table.writerows(zip(self.rates, self.losses, self.smoothed, strict=True))
+        with replacing(directory / "lr_trials.csv") as made, made.open("x", newline="", encoding="utf-8") as file:
+            table = csv.writer(file)
+            table.writerow(("lr", "loss"))
+            table.writerows(self.trials.items())
+        least = min(self.smoothed)
+        shown = [min(loss, _EXPLODED * least) for loss in self.smoothed]  # or the last point would flatten the rest
+        title = f"learning-rate range test: optim.lr={self.chosen:g}"
+        with replacing(directory / "lr_range.png") as file:
+            plot(file, self.rates, shown, mark=self.chosen, title=title, x="learning rate", y="loss")
+
+
+def range_test(parts: Parts) -> Curve:
+    """Try the rates on these parts, which are spent after it. They were built with `optim.lr` at its stand-in.
+
+    Only groups whose rate follows `optim.lr` are changed: Muon's `adamw_lr` stays what it is, as in the run.
+
+    Raises:
+        ConfigError: no group follows it, or the loss falls at no rate.
+    """
+    built, _ = optimizers_of(parts.config, parts.job.model, lr=2 * STAND_IN_LR)
+    twins = [group for one in built for group in one.param_groups]
+    groups = [group for optimizer in parts.job.optimizers for group in optimizer.param_groups]
+    followers = [
+        (group, group["initial_lr"] / STAND_IN_LR)
+        for group, twin in zip(groups, twins, strict=True)
+        if twin["lr"] != group["initial_lr"]
+    ]
+    if not followers:
+        raise ConfigError("optim.lr: auto finds nothing here: no parameter's rate follows it; give a number")
+    first_weights = {name: tensor.clone() for name, tensor in parts.job.model.state_dict().items()}
+    rates, losses, smoothed = _rising(parts, followers)
+    if not rates or min(smoothed) == smoothed[0]:
+        raise ConfigError("optim.lr: auto found no rate at which the loss falls; give a number")
+    least = rates[smoothed.index(min(smoothed))]
+    steps = min(_TRIAL_STEPS, max(_FEWEST_TRIAL_STEPS, parts.job.steps))
+
+    def tried(rate: float) -> float:
+        parts.job.model.load_state_dict(first_weights)
+        return _trial(parts, followers, rate, steps)
+
+    trials = climb(least / _BELOW, tried)
+    if not math.isfinite(min(trials.values())):
+        raise ConfigError("optim.lr: auto found no rate at which the loss stays finite; give a number")
+    chosen = choose(trials, losses[0], _GAIN if parts.job.steps > steps else 1.0)
+    return Curve(rates, losses, smoothed, chosen, dict(sorted(trials.items())), steps)
+
+
+def climb(start: float, tried: Callable[[float], float]) -> dict[float, float]:
+    """Losses by rate: of `start`, then of its neighbors half a decade away for as long as they are better."""
+    losses: dict[float, float] = {}
+
+    def loss(place: int) -> float:
+        rate = float(f"{start * 10 ** (place / 2):.2g}")
+        if rate not in losses:
+            losses[rate] = tried(rate) if rate <= _HIGHEST else math.inf
+        return losses[rate]
+
+    loss(0)
+    place = 0
+    while place < _FARTHEST and loss(place + 1) < loss(place):
+        place += 1
+    while place <= 0 and place > -_FARTHEST and loss(place - 1) < loss(place):
+        place -= 1
+    return losses
+
+
+def choose(trials: Mapping[float, float], first_loss: float, share: float) -> float:
+    """The lowest rate that brings the loss down by at least this share of what the best rate does."""
+    least = min(trials.values())
+    enough = first_loss - share * (first_loss - least) if least < first_loss else least
+    return min(rate for rate, loss in trials.items() if loss <= max(enough, least))
+
+
+def _job(parts: Parts, schedule: Callable[[float], float], steps: int) -> Job:
+    """A job on these parts that begins at step 0, without optimizer state."""
+    for optimizer in parts.job.optimizers:
+        optimizer.state.clear()
+    return Job(
+        model=parts.job.model,
+        task=parts.job.task,
+        optimizers=parts.job.optimizers,
+        schedule=schedule,
+        device=parts.device,
+        seed=parts.settings.seed,
+        steps=steps,
+        accumulate=parts.settings.accumulate,
+        clip_norm=parts.settings.clip_norm,
+    )
+
+
+def _trial(parts: Parts, followers: Followers, rate: float, steps: int) -> float:
+    """The mean loss of the last quarter of a run of so many steps, on the run's own schedule; infinite where it
+    diverges. At a constant rate lower ones would seem better than they are once the rate falls.
+    """
+    job = _job(parts, build("schedule", parts.settings.schedule, parts.config.trust), steps)
+    for group, share in followers:
+        group["initial_lr"] = share * rate
+    losses: list[float] = []
+    try:
+        for batch in parts.data.train(0, steps):
+            job.update(batch)
+            losses.append(job.read_tally()["loss"])
+    except DivergedError:
+        return math.inf
+    last = losses[-max(1, len(losses) // 4) :]
+    mean = math.fsum(last) / len(last)
+    return mean if math.isfinite(mean) else math.inf
+
+
+def _rising(parts: Parts, followers: Followers) -> tuple[list[float], list[float], list[float]]:
+    """Rates, losses and smoothed losses of steps whose rate grows."""
+    job = _job(parts, Constant(), _STEPS)
+    rates: list[float] = []
+    losses: list[float] = []
+    smoothed: list[float] = []
+    average = 0.0
+    for batch in parts.data.train(0, _STEPS):
+        rate = _LOWEST * (_HIGHEST / _LOWEST) ** (job.step / (_STEPS - 1))
+        for group, share in followers:
+            group["initial_lr"] = share * rate
+        try:
+            job.update(batch)
+            losses.append(job.read_tally()["loss"])
+        except DivergedError:
+            break
+        rates.append(rate)
+        average = _KEPT * average + (1 - _KEPT) * losses[-1]
+        smoothed.append(average / (1 - _KEPT ** len(rates)))  # as if it had not begun at nothing
+        if smoothed[-1] > _EXPLODED * min(smoothed):
+            break
+    return rates, losses, smoothed

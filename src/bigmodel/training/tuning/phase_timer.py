@@ -1,0 +1,145 @@
+"""Which phase a run is in, and for how long, observed from outside: the loop and the job know nothing of it.
+
+The objects that the loop is given are wrapped, method by method. A run is in one phase at a time, so the phases add up
+to the whole. On a GPU the clock waits for the device at each change, and a phase is then the device's time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from time import thread_time
+from typing import Any
+
+import torch
+from torch.autograd.profiler import profile, record_function  # torch.profiler imports the compiler, 3 s
+
+from bigmodel.interfaces import Batch
+from bigmodel.runtime.timing import now
+from bigmodel.training.loop import Checkpoints
+from bigmodel.training.state import Job
+
+PHASES = ("data", "forward", "backward", "optimizer", "evaluation", "saving", "waiting", "tracing", "other")
+
+
+class Phases:
+    """Watches `job`, `data` and `saves` from `start` to `stop`. `seconds` has the time of each phase.
+
+    While a trace is made, all time counts as tracing, since that costs much; the trace shows the phases by name.
+    `updates` has the seconds of each update that was not traced.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.seconds = dict.fromkeys(PHASES, 0.0)
+        self.updates: list[float] = []
+        self.batch: Batch | None = None  # the first, without its content
+        self._device, self._phase, self._since = device, "other", now(device)
+        self._trace: profile | None = None
+        self._mark = record_function("other")
+        self._wrapped: list[tuple[Any, str]] = []
+
+    def start(self, job: Job, data: Any, saves: Checkpoints, workers: bool) -> None:
+        """Begin. With `workers`, time in which the data has this thread stand still is time spent waiting for them."""
+        update, train, evaluation = job.update, data.train, data.evaluation
+
+        def timed_update(batch: Batch) -> None:
+            if self.batch is None:
+                self.batch = Batch(batch.inputs.to("meta"), batch.targets.to("meta"))
+            self.enter("forward")
+            began = self._since
+            update(batch)
+            self.enter("other")
+            if self._trace is None:
+                self.updates.append(self._since - began)
+
+        def timed_train(first: int, last: int) -> Iterator[Batch]:
+            batches = train(first, last)
+            while True:
+                self.enter("data")
+                began, busy = self._since, thread_time()
+                batch = next(batches, None)
+                busy = thread_time() - busy
+                self.enter("other")
+                if workers and self._trace is None:
+                    stood = max(0.0, self._since - began - busy)
+                    self.seconds["data"] -= stood
+                    self.seconds["waiting"] += stood
+                if batch is None:
+                    return
+                yield batch
+
+        def timed_evaluation(split: str) -> Iterator[Batch]:
+            self.enter("evaluation")
+            batches: Iterator[Batch] = evaluation(split)
+            return batches
+
+        self._wrap(job, "update", timed_update)
+        self._wrap(data, "train", timed_train)
+        self._wrap(data, "evaluation", timed_evaluation)
+        self._wrap(job, "loss", self._within("forward", job.loss, then="forward"))
+        self._wrap(job.task, "tally", self._within("forward", job.task.tally, then="backward"))
+        self._wrap(job, "gradients", self._within("forward", job.gradients, then="optimizer"))
+        self._wrap(saves, "save", self._within("saving", saves.save))
+        self._wrap(saves, "wait", self._within("waiting", saves.wait))  # type: ignore[attr-defined]
+        self._since = now(self._device)
+
+    def enter(self, phase: str) -> str:
+        """The run is in `phase` from now on. Returns the one before."""
+        before, moment = self._phase, now(self._device)
+        self.seconds["tracing" if self._trace else before] += moment - self._since
+        if self._trace and phase != before:
+            self._mark.__exit__(None, None, None)
+            self._mark = _marked(phase)
+        self._phase, self._since = phase, moment
+        return before
+
+    def begin_trace(self) -> None:
+        """What follows is recorded, operation by operation."""
+        self.enter(self._phase)
+        self._trace = profile(use_device="cuda" if self._device.type == "cuda" else None, use_kineto=True)
+        self._trace.__enter__()  # type: ignore[no-untyped-call]
+        self._mark = _marked(self._phase)
+
+    def end_trace(self, file: Path | None) -> None:
+        """Write the trace in Chrome's format, if it is wanted."""
+        if self._trace is None:
+            return
+        self._mark.__exit__(None, None, None)
+        self._trace.__exit__(None, None, None)  # type: ignore[no-untyped-call]
+        if file is not None:
+            self._trace.export_chrome_trace(str(file))  # type: ignore[no-untyped-call]
+        moment = now(self._device)
+        self.seconds["tracing"] += moment - self._since
+        self._trace, self._since = None, moment
+
+    def stop(self) -> None:
+        """The end: the watched objects are as they were."""
+        self.enter("other")
+        for owner, method in self._wrapped:
+            delattr(owner, method)
+        self._wrapped.clear()
+
+    def _within(self, phase: str, call: Callable[..., Any], then: str | None = None) -> Callable[..., Any]:
+        """`call`, timed as `phase`, but inside an evaluation, which is one phase. `then` is the phase after it."""
+
+        def timed(*arguments: Any, **named: Any) -> Any:
+            if self._phase == "evaluation":
+                return call(*arguments, **named)
+            before = self.enter(phase)
+            try:
+                return call(*arguments, **named)
+            finally:
+                self.enter(then or before)
+
+        return timed
+
+    def _wrap(self, owner: Any, method: str, timed: Callable[..., Any]) -> None:
+        setattr(owner, method, timed)  # on the object, before its class's
+        self._wrapped.append((owner, method))
+
+
+def _marked(phase: str) -> record_function:
+    """A stretch of the trace with this name, begun."""
+    mark = record_function(phase)
+    mark.__enter__()  # type: ignore[no-untyped-call]
+    return mark
