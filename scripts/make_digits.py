@@ -1,4 +1,4 @@
-"""Convert the UCI digits that scikit-learn carries into `src/bigmodel/datasets/digits.safetensors`. Run once.
+"""Convert the UCI digits that scikit-learn carries into `src/bigmodel/datasets/images/digits.safetensors`. Run once.
 
     pip install scikit-learn safetensors && python scripts/make_digits.py
 
@@ -11,7 +11,7 @@ import numpy as np
 from safetensors.numpy import save_file
 from sklearn.datasets import load_digits
 
-TARGET = Path(__file__).parents[1] / "src/bigmodel/datasets/digits.safetensors"
+TARGET = Path(__file__).parents[1] / "src/bigmodel/datasets/images/digits.safetensors"
 
 
 def main() -> None:

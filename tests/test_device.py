@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from bigmodel.errors import ConfigError
-from bigmodel.runtime.device import Device, idlest
+from bigmodel.runtime.device import Device
+from bigmodel.runtime.gpus import index_of_least_used
 
 SMI = """\
 0, GPU-aaaa, 8000, 90
@@ -38,19 +39,19 @@ SMI = """\
     ],
 )
 def test_the_idlest_gpu_is_named_as_torch_names_it(visible: str | None, count: int, chosen: int) -> None:
-    assert idlest(SMI, visible, count) == chosen
+    assert index_of_least_used(SMI, visible, count) == chosen
 
 
 @pytest.mark.parametrize("word", ["[N/A]", "N/A", "[Not Supported]"])
 def test_what_nvidia_smi_does_not_know_counts_as_idle(word: str) -> None:
-    assert idlest(f"0, GPU-a, 50, {word}\n1, GPU-b, 40, {word}\n", None, 2) == 1
-    assert idlest(f"0, GPU-a, 50, 9\n1, GPU-b, 50, {word}\n", None, 2) == 1
-    assert idlest(f"0, GPU-a, {word}, 1\n1, GPU-b, 5, 0\n", None, 2) == 0
+    assert index_of_least_used(f"0, GPU-a, 50, {word}\n1, GPU-b, 40, {word}\n", None, 2) == 1
+    assert index_of_least_used(f"0, GPU-a, 50, 9\n1, GPU-b, 50, {word}\n", None, 2) == 1
+    assert index_of_least_used(f"0, GPU-a, {word}, 1\n1, GPU-b, 5, 0\n", None, 2) == 0
 
 
 @pytest.mark.parametrize("answer", ["", "\n", "No devices were found\n"])
 def test_an_answer_without_gpus_is_no_error(answer: str) -> None:
-    assert idlest(answer, None, 2) == 0
+    assert index_of_least_used(answer, None, 2) == 0
 
 
 def test_the_cpu_is_always_there() -> None:

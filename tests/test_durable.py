@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bigmodel.runs import checkpoint
-from bigmodel.runs.directory import Lock
+from bigmodel.runs.lock import Lock
 from bigmodel.safe_files import append_to, open_own, open_regular, own_folder, read_bytes, remove, replacing, write_text
 from conftest import Answer, call
 

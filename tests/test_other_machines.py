@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from bigmodel.errors import ConfigError
-from bigmodel.sweeps.engines.base import checked
+from bigmodel.sweeps.engines.options import checked
 from bigmodel.sweeps.engines.ray import _run
 from bigmodel.sweeps.engines.remote_job import Elsewhere, Starts
 from bigmodel.sweeps.state.directory import Entry, Sweep

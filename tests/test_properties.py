@@ -18,7 +18,7 @@ from bigmodel.datasets.loading.order import Order
 from bigmodel.interfaces import Batch
 from bigmodel.optim.groups import decay_groups
 from bigmodel.optim.schedules import Constant, Cosine, Linear, OneCycle, Step, midpoint
-from bigmodel.runs.directory import cut_after
+from bigmodel.runs.metrics_repair import cut_after
 from bigmodel.seeds import derive
 
 settings.register_profile("here", deadline=None, max_examples=60, derandomize=True)

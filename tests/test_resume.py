@@ -300,7 +300,7 @@ def test_no_run_there(cli: Callable[..., Answer], place: str) -> None:
 
 
 def test_a_second_writer_is_told_who_writes(cli: Callable[..., Answer], copy: Path) -> None:
-    from bigmodel.runs.directory import Lock
+    from bigmodel.runs.lock import Lock
 
     lock = Lock(copy)
     try:

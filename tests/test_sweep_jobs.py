@@ -18,7 +18,7 @@ from bigmodel.config import composition as compose
 from bigmodel.config.config import from_yaml
 from bigmodel.config.location import conf_directory
 from bigmodel.errors import StorageError
-from bigmodel.runtime.gpus import Gpu, listed, take
+from bigmodel.runtime.gpus import Gpu, acquire, parse_nvidia_smi
 from bigmodel.sweeps.state.settings import settled
 from conftest import TINY, Answer, is_quiet
 from forks import finished, until
@@ -175,7 +175,7 @@ def test_a_terminal_gets_one_table_and_files_no_control_codes(project: Path) -> 
 def test_two_sweeps_share_the_gpus_of_a_machine(project: Path, tmp_path: Path) -> None:
     (tmp_path / "bin").mkdir()
     smi = tmp_path / "bin" / "nvidia-smi"
-    smi.write_text("#!/bin/sh\necho '0, GPU-a, 500'\necho '1, GPU-b, 3'\n")
+    smi.write_text("#!/bin/sh\necho '0, GPU-a, 500, 0'\necho '1, GPU-b, 3, 0'\n")
     smi.chmod(0o755)
     (project / "used").mkdir()
     environment = {
@@ -198,13 +198,13 @@ def test_two_sweeps_share_the_gpus_of_a_machine(project: Path, tmp_path: Path) -
 
 
 def test_gpus_are_those_that_the_environment_allows() -> None:
-    smi = "0, GPU-a, 500\n1, GPU-b, [N/A]\n"
-    a, b = Gpu("GPU-a", 500.0), Gpu("GPU-b", 0.0)
-    assert listed(smi, None) == [a, b]
-    assert listed(smi, "1,0") == [b, a]
-    assert listed(smi, "GPU-b") == [b]
-    assert listed(smi, "MIG-x") == [Gpu("MIG-x", 0.0)]
-    assert listed(smi, "") == listed("", "0") == listed("", None) == []
+    smi = "0, GPU-a, 500, 7\n1, GPU-b, [N/A], 0\n"
+    a, b = Gpu("GPU-a", 500.0, 7.0), Gpu("GPU-b", 0.0)
+    assert parse_nvidia_smi(smi, None) == [a, b]
+    assert parse_nvidia_smi(smi, "1,0") == [b, a]
+    assert parse_nvidia_smi(smi, "GPU-b") == [b]
+    assert parse_nvidia_smi(smi, "MIG-x") == [Gpu("MIG-x", 0.0)]
+    assert parse_nvidia_smi(smi, "") == parse_nvidia_smi("", "0") == parse_nvidia_smi("", None) == []
 
 
 def test_locks_lie_only_where_nobody_can_bend_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,11 +212,11 @@ def test_locks_lie_only_where_nobody_can_bend_them(tmp_path: Path, monkeypatch: 
     (tmp_path / "link").symlink_to(tmp_path / "target")
     monkeypatch.setenv("BIGMODEL_GPU_LOCKS", str(tmp_path / "link"))
     with pytest.raises(StorageError, match="link"):
-        take([Gpu("GPU-a", 0.0)])
+        acquire([Gpu("GPU-a", 0.0)])
     monkeypatch.setenv("BIGMODEL_GPU_LOCKS", str(tmp_path / "target"))
     (tmp_path / "target" / "GPU-a").symlink_to(tmp_path / "secret")
     with pytest.raises(StorageError, match="GPU-a"):
-        take([Gpu("GPU-a", 0.0)])
+        acquire([Gpu("GPU-a", 0.0)])
     assert not (tmp_path / "secret").exists()
 
 

@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bigmodel.interfaces import Batch
-from bigmodel.models.decoding.ctc import beam_search, edit_distances, greedy
+from bigmodel.models.decoding.ctc import beam_search, greedy
 from bigmodel.padding import padded
 from bigmodel.tasks.ctc import CTC
+from bigmodel.tasks.metrics.edit_distance import edit_distances
 
 
 def collapsed(path):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Sequence
+
 
 class BigmodelError(Exception):
     """A failure that a person can act on; printed as plain lines, without a traceback."""
@@ -52,3 +55,11 @@ class Interrupted(BigmodelError):
     """Stopped by a signal; what was reached is saved and can be resumed."""
 
     exit_code = 75
+
+
+def nearest(word: str, choices: Sequence[str], prefix: str = "") -> str:
+    """`did you mean …?` with the closest choice, or all of them where none is close."""
+    close = difflib.get_close_matches(word, choices, n=1, cutoff=0.6)
+    if close:
+        return f"did you mean {prefix}{close[0]}?"
+    return "choices: " + ", ".join(sorted(choices)) if choices else "there is nothing to choose from"

@@ -46,7 +46,7 @@ def copied(trained, tmp_path):
 def digits(tmp_path_factory):
     """Twenty test images as files, and their labels."""
     folder = tmp_path_factory.mktemp("images")
-    tensors = load_file(Path(bigmodel.__file__).parent / "datasets" / "digits.safetensors")
+    tensors = load_file(Path(bigmodel.__file__).parent / "datasets" / "images" / "digits.safetensors")
     for number, pixels in enumerate(tensors["test_pixels"][:20]):
         place = folder / "below" if number >= 10 else folder
         place.mkdir(exist_ok=True)

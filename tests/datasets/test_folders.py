@@ -9,10 +9,10 @@ import pytest
 import torch
 from PIL import Image
 
-from bigmodel.datasets.files.published import open_image
 from bigmodel.datasets.images.augment import Augment
 from bigmodel.datasets.images.csv_images import csv_images
 from bigmodel.datasets.images.image_folder import image_folder
+from bigmodel.datasets.images.picture_files import open_image
 from bigmodel.errors import ConfigError, DataError
 from bigmodel.interfaces import Reading
 

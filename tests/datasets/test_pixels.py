@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bigmodel.datasets.files.published import open_image
 from bigmodel.datasets.images.augment import Augment
 from bigmodel.datasets.images.dataset import ImageDataset
 from bigmodel.datasets.images.image_folder import image_folder
+from bigmodel.datasets.images.picture_files import open_image
 from bigmodel.datasets.images.pixels import AS_BEFORE, PixelRules
 from bigmodel.errors import DataError
 from bigmodel.inference.processors.images import Images

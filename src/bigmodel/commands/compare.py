@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from bigmodel.commands.arguments import options
-from bigmodel.config.instantiate import nearest
-from bigmodel.errors import ConfigError
+from bigmodel.errors import ConfigError, nearest
 from bigmodel.formatting import clip, json_line
 from bigmodel.metric_spec import MetricSpec
 from bigmodel.runs.comparison import formatting as words

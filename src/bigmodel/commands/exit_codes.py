@@ -14,6 +14,7 @@ from bigmodel.errors import BigmodelError, Interrupted, StorageError
 from bigmodel.formatting import first_line, printable
 from bigmodel.redaction import hidden
 from bigmodel.runtime.signals import Stop
+from bigmodel.runtime.stdout import silence
 from bigmodel.safe_files import STORAGE_ERRORS
 
 
@@ -31,7 +32,7 @@ def coded(run: Callable[[], int], verbose: bool, stop: Stop | None = None) -> in
         _flush()
         return code
     except BrokenPipeError:
-        _silence()
+        silence()
         return 0
     except Exception as error:
         early = stop.early if stop is not None else None
@@ -47,7 +48,7 @@ def coded(run: Callable[[], int], verbose: bool, stop: Stop | None = None) -> in
             return error.exit_code
         said = f"{type(error).__name__}: {first_line(error)}"
         if isinstance(error, OSError) and error.errno in STORAGE_ERRORS and not _in_code_of_ones_own(error):
-            _silence()
+            silence()
             where = error.filename or "standard output, or a file"
             complain([f"{where}: {error.strerror}"])
             return StorageError.exit_code
@@ -58,14 +59,6 @@ def coded(run: Callable[[], int], verbose: bool, stop: Stop | None = None) -> in
         return 1
 
 
-def say(text: str) -> None:
-    """Print a line that a command goes on without: to nowhere, if stdout is closed or full."""
-    try:
-        print(text, flush=True)
-    except OSError:
-        _silence()
-
-
 def _flush() -> None:
     """StorageError where what was printed cannot be written: Python would tell it as it exits, in words of its own."""
     try:
@@ -73,12 +66,8 @@ def _flush() -> None:
     except BrokenPipeError:
         raise
     except OSError as error:
-        _silence()
+        silence()
         raise StorageError(f"standard output: {error.strerror or error}") from error
-
-
-def _silence() -> None:
-    sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - so that exit does not flush into the pipe
 
 
 def _in_code_of_ones_own(error: Exception) -> str:

@@ -7,12 +7,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bigmodel.commands.exit_codes import say
 from bigmodel.config.config import Config, from_yaml
+from bigmodel.config.renamed import with_current_targets
+from bigmodel.config.seal import intact
 from bigmodel.errors import ConfigError
-from bigmodel.runs.directory import intact
+from bigmodel.runs.records import is_sweep
+from bigmodel.runtime.stdout import say
 from bigmodel.safe_files import read_text
-from bigmodel.sweeps.state.directory import is_sweep
 
 if TYPE_CHECKING:
     from bigmodel.config.composition import Source
@@ -91,7 +92,7 @@ def hold_config(directory: Path, config: Config, state: Mapping[str, Any] | None
     wrong: list[str] = []
     notes: list[str] = []
     in_file = from_yaml(file, config.trust).shareable() if whole is False else {}
-    for key, old, new in _difference("", trained, config.shareable()):
+    for key, old, new in _difference("", with_current_targets(trained), config.shareable()):
         changed_in_file = whole is False and _same(new, _value(in_file, key))
         refusal = _refusal(key, old, new)
         if refusal or (key in _GROWS and changed_in_file):

@@ -14,7 +14,6 @@ import numpy as np
 import torch
 
 from bigmodel import __version__
-from bigmodel.commands.exit_codes import say
 from bigmodel.commands.resume import hold_config, jumps
 from bigmodel.config.config import Config
 from bigmodel.config.instantiate import build
@@ -29,8 +28,12 @@ from bigmodel.metric_spec import to_json
 from bigmodel.quoting import resume_command
 from bigmodel.runs import checkpoint
 from bigmodel.runs import directory as run_directory
+from bigmodel.runs import environment as surroundings
+from bigmodel.runs.lock import Lock
+from bigmodel.runs.metrics_repair import cut_after, worked
 from bigmodel.runtime.offline import offline
 from bigmodel.runtime.signals import Stop
+from bigmodel.runtime.stdout import say
 from bigmodel.safe_files import write_json
 from bigmodel.training.build import Parts, assemble
 from bigmodel.training.error_translation import failures_in_words, out_of_memory_in_words
@@ -88,7 +91,7 @@ def run(
         if not resume:
             stack.push(_discarding(directory))
         stack.enter_context(failures_in_words(directory, parts.job, parts.config.grants))
-        lock = run_directory.Lock(directory)
+        lock = Lock(directory)
         stack.callback(lock.release)
         saves, totals = _saves(directory, parts), Totals()
         saves.metrics = totals.state
@@ -174,12 +177,12 @@ def _last_news(saves: Saves, emit: Emit) -> None:
 def _describe(directory: Path, parts: Parts, saves: Saves, totals: Totals, resume: bool) -> list[str]:
     """Write what says how the run is made; of a resumed one read back what it has reached. Returns warnings."""
     versions = {"bigmodel-train": __version__, "torch": str(torch.__version__), "numpy": np.__version__}
-    facts = run_directory.environment(versions, parts.device.name, parts.dataset.fingerprint)
+    facts = surroundings.environment(versions, parts.device.name, parts.dataset.fingerprint)
     if not resume:
         run_directory.describe(directory, parts.config.yaml(), facts)
         return []
-    warnings = run_directory.moved(directory, facts)
-    records, damaged = run_directory.cut_after(directory / "metrics.jsonl", parts.job.step)
+    warnings = surroundings.moved(directory, facts)
+    records, damaged = cut_after(directory / "metrics.jsonl", parts.job.step)
     if damaged:
         lines = f"line{'s' * (len(damaged) > 1)} {', '.join(map(str, damaged))}"
         warnings.append(clip(f"metrics.jsonl: {lines} damaged and left out; all others are kept", 300))
@@ -191,7 +194,7 @@ def _describe(directory: Path, parts: Parts, saves: Saves, totals: Totals, resum
 def _worked(directory: Path, totals: Totals) -> tuple[float, list[str]]:
     """Seconds of earlier starts: a killed one has left no summary, but records. And a warning, if it is damaged."""
     try:
-        return max(run_directory.worked(directory), totals.seconds), []
+        return max(worked(directory), totals.seconds), []
     except ValueError as error:
         return totals.seconds, [str(error)]
 

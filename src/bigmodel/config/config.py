@@ -15,12 +15,13 @@ from omegaconf.errors import OmegaConfBaseException
 
 from bigmodel.config.instantiate import check, exact, wanted
 from bigmodel.config.own_yaml import read_yaml
+from bigmodel.config.renamed import current_target
 from bigmodel.config.resolvers import grants, is_plain, leaves, reading, refusal, resolved, variables, without_secrets
+from bigmodel.config.seal import intact
 from bigmodel.errors import ConfigError
 from bigmodel.formatting import clip, first_line
 from bigmodel.quoting import escaped
 from bigmodel.redaction import hidden, is_own, is_secret
-from bigmodel.runs.directory import intact
 from bigmodel.safe_files import read_text
 
 _OF_THE_MOMENT = re.compile(r"\$\{\s*(hydra|now|oc\.env)\s*:")
@@ -34,7 +35,7 @@ class Config:
     """A composed config. Interpolations stay alive inside, so that a fact the data tells reaches the model."""
 
     def __init__(self, composed: DictConfig, trust: Sequence[str] = ()) -> None:
-        self._composed = composed
+        self._composed = _with_current_targets(composed)
         self.trust = tuple(trust)
 
     @cached_property
@@ -124,6 +125,21 @@ class Config:
         """
         shareable: dict[str, Any] = without_secrets(self._composed, spell)
         return shareable
+
+
+def _with_current_targets(composed: DictConfig) -> DictConfig:
+    """Return a copy under today's names where targets have moved since the config was written, else the config."""
+    moved = {
+        path: current_target(raw)
+        for path, raw in leaves("", composed)
+        if path.endswith("_target_") and isinstance(raw, str) and current_target(raw) != raw
+    }
+    if not moved:
+        return composed
+    changed = composed.copy()
+    for path, target in moved.items():
+        OmegaConf.update(changed, path, target)
+    return changed
 
 
 def from_yaml(file: Path, trust: Sequence[str] = ()) -> Config:

@@ -7,7 +7,6 @@ further prefixes come from the command line alone (`trust=[my_package]`).
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -15,7 +14,7 @@ from keyword import iskeyword
 from typing import Any
 
 from bigmodel.config.signatures import Signature, item_kind, locate, misfit, signature
-from bigmodel.errors import ConfigError
+from bigmodel.errors import ConfigError, nearest
 from bigmodel.formatting import first_line
 from bigmodel.runtime.offline import NetworkRefused, online
 
@@ -26,11 +25,11 @@ _LEAVES: Mapping[str, tuple[str, ...]] = {
     "schedule": ("bigmodel.optim.schedules",),
     "loss": ("bigmodel.tasks.losses", "torch.nn.modules.loss"),
     "task": ("bigmodel.tasks",),
-    "dataset": ("bigmodel.datasets", "bigmodel.datasets.images.augment"),
+    "dataset": ("bigmodel.datasets",),
     "device": ("bigmodel.runtime.device",),
     "listeners": ("bigmodel.listeners",),
     "kind": ("bigmodel.inference.processors", "bigmodel.datasets.audio.mel"),
-    "sample": ("bigmodel.inference.processors",),
+    "sample": ("bigmodel.models.decoding",),
 }
 _DEEPEST = 100
 _FIRST_WEIGHTS = ("pretrained", "weights", "weights_backbone")
@@ -202,14 +201,6 @@ def _misfits(path: str, node: Mapping[str, Any], accepts: Signature, given: froz
     for name in names:
         if accepts.parameters[name].required and name not in node:
             yield f"{prefix}{name}: missing; add {prefix}{name}=..."
-
-
-def nearest(word: str, choices: Sequence[str], prefix: str = "") -> str:
-    """`did you mean …?` with the closest choice, or all of them where none is close."""
-    close = difflib.get_close_matches(word, choices, n=1, cutoff=0.6)
-    if close:
-        return f"did you mean {prefix}{close[0]}?"
-    return "choices: " + ", ".join(sorted(choices)) if choices else "there is nothing to choose from"
 
 
 def _shown(value: Any) -> str:

@@ -7,6 +7,6 @@ from pathlib import Path
 
 def conf_directory() -> Path:
     """The directory with `train.yaml` and the groups."""
-    package = Path(__file__).resolve().parent
+    package = Path(__file__).resolve().parents[1]
     inside, checkout = package / "conf", package.parents[1] / "conf"
     return inside if inside.is_dir() else checkout

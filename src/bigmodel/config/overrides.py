@@ -13,9 +13,8 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from bigmodel.config import override_parser as grammar
-from bigmodel.config.instantiate import nearest
 from bigmodel.config.own_yaml import OwnSource
-from bigmodel.errors import ConfigError
+from bigmodel.errors import ConfigError, nearest
 from bigmodel.formatting import clip, first_line
 
 _LONGEST_KEY = 255  # Hydra looks for a directory of that name

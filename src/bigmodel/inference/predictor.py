@@ -7,7 +7,6 @@ imported, but for packages that the command line trusts.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,17 +18,17 @@ import torch
 from torch import Tensor, nn
 
 from bigmodel.config.instantiate import build, check, without_weights
+from bigmodel.config.renamed import with_current_targets
 from bigmodel.errors import ConfigError, StorageError
 from bigmodel.formatting import first_line
 from bigmodel.inference.inputs import samples
 from bigmodel.inference.prediction import Prediction, SampleOptions, checked_options, described
 from bigmodel.interfaces import Kind
 from bigmodel.models.weights.lora import merged
-from bigmodel.runs import checkpoint
+from bigmodel.runs.best_checkpoint import best_checkpoint
 from bigmodel.runs.checkpoint import Checkpoint
 from bigmodel.runtime.device import Device
 from bigmodel.runtime.offline import offline
-from bigmodel.safe_files import read_text
 from bigmodel.training.error_translation import out_of_memory_in_words
 
 # of a checkpoint's state what the run needs; the rest is the data's
@@ -69,13 +68,13 @@ class Predictor:
         try:
             state = found.state
             self.step = int(state["step"])
-            self.config: Mapping[str, Any] = dict(state["config"])
+            self.config: Mapping[str, Any] = with_current_targets(dict(state["config"]))
             if not isinstance(self.config.get("model"), Mapping):
                 raise ValueError("no model")
             weights = found.weights
             self.about = _about(state)
             self.best: Mapping[str, Any] = state["best"] if isinstance(state.get("best"), Mapping) else {}
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
             raise StorageError(f"{found.path}: its state.json is not of this version: {error!r}") from error
         self.kind = self._kind()
         try:
@@ -179,9 +178,8 @@ class Predictor:
 
 def _about(state: Mapping[str, Any]) -> dict[str, Any]:
     """Of a checkpoint's state what its dataset said of itself. The first checkpoints, all of images, name no kind."""
-    return {"kind": "bigmodel.inference.processors.images.Images"} | {
-        k: v for k, v in state.items() if k not in _OF_THE_RUN
-    }
+    about = {key: value for key, value in state.items() if key not in _OF_THE_RUN}
+    return {"kind": "bigmodel.inference.processors.images.Images"} | dict(with_current_targets(about))
 
 
 def open_run(run: str | os.PathLike[str], device: str, trust: Sequence[str] = ()) -> Predictor:
@@ -260,34 +258,3 @@ def _no_larger_than(weights: Mapping[str, Tensor]) -> Iterator[None]:
         yield
     finally:
         handle.remove()
-
-
-def best_checkpoint(path: Path, given: str) -> tuple[Checkpoint, list[str]]:
-    """That of a run directory, else the newest that verifies, with what is to be said of it; or the one given itself.
-
-    Raises:
-        ConfigError: there is no run.
-        StorageError: the checkpoint is damaged, or none verifies.
-    """
-    if path.name.startswith("step-") and path.is_dir():
-        return checkpoint.load(path), []
-    root = path / "checkpoints"
-    if not root.is_dir():
-        raise ConfigError(f"run: there is no run at '{given}'; runs lie under outputs/, each with a folder checkpoints")
-    warnings = []
-    try:
-        best = json.loads(read_text(root / "best.json"))
-        found = checkpoint.load(root / f"step-{int(best['step']):08d}")
-        if {key: found.state["best"][key] for key in ("step", "value")} == best:
-            return found, []
-        warnings.append(f"{root / 'best.json'}: does not agree with {found.path}; using the newest checkpoint")
-    except FileNotFoundError:
-        pass  # a run without validation data, or one stopped before its first evaluation
-    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
-        warnings.append(f"{root / 'best.json'}: cannot be read ({error}); using the newest checkpoint")
-    except StorageError as error:
-        warnings.append(f"{error}; this was the best checkpoint, using the newest that verifies")
-    newest, passed_over = checkpoint.newest(root)
-    if newest is None:
-        raise StorageError(f"{given}: has no checkpoint that can be used", *passed_over)
-    return newest, warnings + passed_over

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bigmodel.config.instantiate import nearest
 from bigmodel.constraints import PositiveInt
+from bigmodel.errors import nearest
 from bigmodel.models.weights.foreign_weights import load_weights
 
 __all__ = ["torchvision_model"]

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from bigmodel.config.location import conf_directory
+from bigmodel.config.renamed import current_target
 
 
 def choice(group: str, node: Mapping[str, Any]) -> str:
@@ -17,7 +18,7 @@ def choice(group: str, node: Mapping[str, Any]) -> str:
     Without one: the name of what is built, or the full target where it is not of this package. Two targets never get
     one name.
     """
-    target = str(node["_target_"])
+    target = current_target(str(node["_target_"]))
     fitting = {name: known for name, known in _choices(group).items() if known.get("_target_") == target}
     if fitting:
         return max(fitting, key=lambda name: sum(node.get(key) == value for key, value in fitting[name].items()))

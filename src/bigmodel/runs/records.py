@@ -219,3 +219,7 @@ def _surroundings(environment: Mapping[str, Any]) -> dict[str, str]:
     facts |= {f"git.{key}": value for key, value in git.items()} if isinstance(git, Mapping) else {}
     facts |= {f"versions.{key}": value for key, value in versions.items()} if isinstance(versions, Mapping) else {}
     return {f"environment.{key}": value for key, value in facts.items() if isinstance(value, str)}
+
+
+def is_sweep(path: Path) -> bool:
+    return (path / "sweep.json").is_file()

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import platform
-import subprocess
 from collections.abc import Callable
 from typing import Any, Literal, TypeVar, cast
 
@@ -14,15 +12,15 @@ import torch
 
 from bigmodel.constraints import NonNegativeInt, PositiveInt
 from bigmodel.errors import ConfigError
+from bigmodel.runtime.allocator import keep_freed_memory
 from bigmodel.runtime.lazy_compiler import deterministic_algorithms, spare_the_compiler
+from bigmodel.runtime.selection import select_device
 from bigmodel.seeds import derive
 
 __all__ = ["Device"]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 _SHAPES = 64  # of one compiled function's inputs: a network has so many kinds of matrices that Muon orthogonalises
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -3, -4  # malloc.h
-_LARGEST_IN_HEAP, _MMAP_MAX = 32 << 20, 65536  # the most that glibc takes, and its default
 
 
 class Device:
@@ -44,7 +42,7 @@ class Device:
         keep_memory: bool = False,
         cudnn_benchmark: bool = False,
     ) -> None:
-        self.torch_device = _choose(kind, index)
+        self.torch_device = select_device(kind, index)
         self.why = "as asked"
         if deterministic and "auto" in (precision, channels_last):  # measurements may come out otherwise the next time
             precision = "fp32" if precision == "auto" else precision
@@ -110,7 +108,7 @@ class Device:
         if self.torch_device.type == "cuda":
             torch.cuda.set_device(self.torch_device)
         elif self.torch_device.type == "cpu":
-            _keep_freed_memory(everything=self._keep_memory)
+            keep_freed_memory(everything=self._keep_memory)
 
     @property
     def undecided(self) -> bool:
@@ -164,77 +162,3 @@ class Device:
             torch.cuda.default_generators[self.torch_device.index].manual_seed(key)
         elif self.torch_device.type == "mps":
             torch.mps.manual_seed(key)
-
-
-def _keep_freed_memory(everything: bool) -> None:
-    """Have glibc reuse what a step frees, not return it and fault it in again: 11 to 20 % of a ResNet-18 step.
-
-    Larger blocks still come and go by themselves, unless `everything` is kept: a quarter more memory, in gaps that fit
-    nothing, for 4 to 18 % of the steps of large batches. Other C libraries are left as they are.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(_M_MMAP_THRESHOLD, _LARGEST_IN_HEAP)
-        mallopt(_M_TRIM_THRESHOLD, -1)  # as size_t: never
-        mallopt(_M_MMAP_MAX, 0 if everything else _MMAP_MAX)
-
-
-def _choose(kind: str, index: int | None) -> torch.device:
-    if kind == "cpu" and index is None:
-        return torch.device("cpu")
-    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
-    if kind == "auto":
-        kind = "cuda" if cuda else "mps" if mps else "cpu"
-    if kind == "cuda" and not cuda:
-        raise ConfigError(f"device: there is no NVIDIA GPU that torch can use here, {_present(mps)}")
-    if kind == "mps" and not mps:
-        raise ConfigError(f"device: there is no Apple GPU that torch can use here, {_present(mps)}")
-    if kind != "cuda":
-        if index is not None:
-            raise ConfigError(f"device.index: this run is on {kind}, which has no numbers; leave it null")
-        return torch.device(kind)
-    count = torch.cuda.device_count()
-    if index is not None and index >= count:
-        raise ConfigError(f"device.index: there is no GPU {index}; the GPUs here are 0 to {count - 1}")
-    return torch.device("cuda", _most_idle(count) if index is None else index)
-
-
-def _present(mps: bool) -> str:
-    found = ["a CPU"] + (["an Apple GPU (device=mps)"] if mps else [])
-    found += ["NVIDIA GPUs (device=cuda)"] if torch.cuda.is_available() else []
-    return f"only {' and '.join(found)}; use device=auto or device=cpu"
-
-
-def _most_idle(count: int) -> int:
-    """The GPU with the least memory in use. Asks nvidia-smi: torch would open a context on each GPU to tell."""
-    if count == 1:
-        return 0
-    query = ["nvidia-smi", "--query-gpu=index,uuid,memory.used,utilization.gpu", "--format=csv,noheader,nounits"]
-    try:
-        answer = subprocess.run(query, capture_output=True, text=True, timeout=10, check=True).stdout
-    except (OSError, subprocess.SubprocessError):
-        return 0
-    return idlest(answer, os.environ.get("CUDA_VISIBLE_DEVICES"), count)
-
-
-def idlest(smi: str, visible: str | None, count: int) -> int:
-    """torch's number of the GPU with the least memory, then the least work, by nvidia-smi's index,uuid,MiB,% lines.
-
-    torch counts only the GPUs that CUDA_VISIBLE_DEVICES lists, in that order; nvidia-smi counts them all.
-    """
-    used: dict[str, tuple[float, float]] = {}
-    for line in smi.strip().splitlines():
-        fields = [field.strip() for field in line.split(",")]
-        if len(fields) != 4:
-            continue
-        index, uuid, memory, work = fields
-        used[index] = used[uuid] = (_number(memory), _number(work))
-    names = visible.split(",") if visible else [str(number) for number in range(count)]
-    return min(range(count), key=lambda number: used.get(names[number].strip(), (float("inf"), 0.0)))
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:  # "[N/A]"
-        return 0.0

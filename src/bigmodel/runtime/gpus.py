@@ -23,45 +23,78 @@ _LOOK_S = 0.5
 
 @dataclass(frozen=True)
 class Gpu:
-    """`name` is what CUDA_VISIBLE_DEVICES takes; `used` is MiB."""
+    """`name` is what CUDA_VISIBLE_DEVICES takes; memory in use is in MiB, `busy` the GPU's utilization in percent."""
 
     name: str
-    used: float
+    used_mib: float
+    busy: float = 0.0
 
 
-def visible() -> list[Gpu]:
-    """The NVIDIA GPUs this process may use, in torch's order. Asks nvidia-smi, as torch could not fork any more."""
-    query = ["nvidia-smi", "--query-gpu=index,uuid,memory.used", "--format=csv,noheader,nounits"]
-    try:
-        answer = subprocess.run(query, capture_output=True, text=True, timeout=20, check=True).stdout
-    except (OSError, subprocess.SubprocessError):
-        answer = ""
-    return listed(answer, os.environ.get("CUDA_VISIBLE_DEVICES"))
+def visible_gpus() -> list[Gpu]:
+    """Return the NVIDIA GPUs this process may use, in torch's order. Asks nvidia-smi: torch opens a context on each."""
+    return parse_nvidia_smi(_nvidia_smi(), os.environ.get("CUDA_VISIBLE_DEVICES"))
 
 
-def listed(smi: str, allowed: str | None) -> list[Gpu]:
-    """From nvidia-smi's index,uuid,MiB lines, and the indices or UUIDs that CUDA_VISIBLE_DEVICES allows."""
-    known: dict[str, Gpu] = {}
-    for line in smi.strip().splitlines():
-        fields = [field.strip() for field in line.split(",")]
-        if len(fields) == 3:
-            known[fields[0]] = Gpu(fields[1], float(fields[2]) if fields[2].isdigit() else 0.0)
+def parse_nvidia_smi(smi: str, allowed: str | None) -> list[Gpu]:
+    """Parse nvidia-smi's index,uuid,MiB,% lines; keep the indices or UUIDs that CUDA_VISIBLE_DEVICES allows."""
+    by_name = _by_name(smi)
     if allowed is None:
-        return list(known.values())
-    by_name = known | {gpu.name: gpu for gpu in known.values()}
+        return list(dict.fromkeys(by_name.values()))
     names = [name.strip() for name in allowed.split(",")]
     return [by_name.get(name, Gpu(name, 0.0)) for name in names if name in by_name or name.startswith(("GPU-", "MIG-"))]
 
 
-def take(gpus: Sequence[Gpu]) -> Gpu:
-    """Wait for one of them that nobody holds, the idlest first, and hold it until this process ends.
+def least_used(count: int) -> int:
+    """Return torch's index of the GPU, out of `count`, with the least memory in use, then the least work."""
+    return 0 if count == 1 else index_of_least_used(_nvidia_smi(), os.environ.get("CUDA_VISIBLE_DEVICES"), count)
+
+
+def index_of_least_used(smi: str, allowed: str | None, count: int) -> int:
+    """As `least_used`, from nvidia-smi's lines. torch counts only the GPUs that CUDA_VISIBLE_DEVICES lists, in that
+    order; nvidia-smi counts them all.
+    """
+    by_name = _by_name(smi)
+    names = allowed.split(",") if allowed else [str(index) for index in range(count)]
+    known = [by_name.get(name.strip()) for name in names]
+    return min(
+        range(count), key=lambda i: (float("inf"), 0.0) if (gpu := known[i]) is None else (gpu.used_mib, gpu.busy)
+    )
+
+
+def _nvidia_smi() -> str:
+    query = ["nvidia-smi", "--query-gpu=index,uuid,memory.used,utilization.gpu", "--format=csv,noheader,nounits"]
+    try:
+        return subprocess.run(query, capture_output=True, text=True, timeout=20, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return ""
+
+
+def _by_name(smi: str) -> dict[str, Gpu]:
+    """GPUs by index and by UUID."""
+    found: dict[str, Gpu] = {}
+    for line in smi.strip().splitlines():
+        fields = [field.strip() for field in line.split(",")]
+        if len(fields) == 4:
+            found[fields[0]] = found[fields[1]] = Gpu(fields[1], _number(fields[2]), _number(fields[3]))
+    return found
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:  # "[N/A]"
+        return 0.0
+
+
+def acquire(gpus: Sequence[Gpu]) -> Gpu:
+    """Wait for one of them that nobody holds, the least used first, and hold it until this process ends.
 
     Raises:
         StorageError: the locks' directory is not safe to use.
     """
     directory = _directory()
     while True:
-        for gpu in sorted(gpus, key=lambda gpu: gpu.used):
+        for gpu in sorted(gpus, key=lambda gpu: gpu.used_mib):
             if _locked(directory / gpu.name.replace("/", "_")):
                 return gpu
         time.sleep(_LOOK_S)

@@ -27,10 +27,10 @@ from bigmodel.config.config import Config
 from bigmodel.config.hydra_keys import is_hydras, refused_words
 from bigmodel.errors import ConfigError, Interrupted, StorageError
 from bigmodel.quoting import quoted
+from bigmodel.runs.records import is_sweep
 from bigmodel.runtime.signals import Stop
 from bigmodel.sweeps.hydra_task import HydraTask
 from bigmodel.sweeps.seed_axis import with_seeds
-from bigmodel.sweeps.state.directory import is_sweep
 from bigmodel.sweeps.state.staging import free, staged
 
 _VARIANTS_CHECKED = 50

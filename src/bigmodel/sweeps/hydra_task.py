@@ -13,15 +13,17 @@ from omegaconf import DictConfig, OmegaConf
 from bigmodel.commands.exit_codes import complain
 from bigmodel.config.config import Config, checked
 from bigmodel.errors import BigmodelError, ConfigError, Interrupted
+from bigmodel.runs.records import is_sweep
 from bigmodel.runtime import gpus
 from bigmodel.runtime.signals import Stop
-from bigmodel.sweeps.engines.base import OWN, on_this_machine, opened
-from bigmodel.sweeps.engines.base import checked as checked_options
+from bigmodel.sweeps.engines.launch import opened
+from bigmodel.sweeps.engines.options import OWN, on_this_machine
+from bigmodel.sweeps.engines.options import checked as checked_options
 from bigmodel.sweeps.run import ending, run
 from bigmodel.sweeps.search.plan import count
 from bigmodel.sweeps.search.start import Bases, prepared
 from bigmodel.sweeps.search.study import Search
-from bigmodel.sweeps.state.directory import Entry, Sweep, entry, is_sweep, shared
+from bigmodel.sweeps.state.directory import Entry, Sweep, entry, shared
 from bigmodel.sweeps.state.settings import settings, settled
 from bigmodel.sweeps.state.staging import new
 from bigmodel.sweeps.table import listing, say
@@ -77,11 +79,15 @@ class HydraTask:
         before = sweep.states()
         if chosen["on_failure"] == "stop" and any(state.word != "done" for state in before.values()):
             return [None for _ in jobs]  # of a batch before this one
-        with opened(sweep, engine, options) as workers:  # ours loads torch while the configs are composed here
+        with opened(
+            sweep.path, sweep.lock.fileno(), engine, options
+        ) as workers:  # ours loads torch while the configs are composed here
             frozen = self._frozen(jobs)
             entries, wanted = [job for job, _ in frozen], len(before) + len(frozen)
             kinds = {job.device for job in entries}
-            how = settled(chosen["jobs"], chosen["on_failure"], kinds, wanted, len(gpus.visible()), engine, options)
+            how = settled(
+                chosen["jobs"], chosen["on_failure"], kinds, wanted, len(gpus.visible_gpus()), engine, options
+            )
             sweep.freeze(frozen, how, self.trust)
             numbers = [job.number for job in entries]
             run(sweep, workers, numbers, self.trust, self.stop)
@@ -113,11 +119,11 @@ class HydraTask:
         if self.dry_run:
             return
         self._sweep = sweep = new(path, engine == OWN)
-        with opened(sweep, engine, options) as workers:
+        with opened(sweep.path, sweep.lock.fileno(), engine, options) as workers:
             plan.write(sweep.path, texts)
             kinds = {str(config.tree["device"].get("kind", "cpu")) for config in configs}
             sweep.trials = jobs = trials * plan.width
-            how = settled(chosen["jobs"], chosen["on_failure"], kinds, jobs, len(gpus.visible()), engine, options)
+            how = settled(chosen["jobs"], chosen["on_failure"], kinds, jobs, len(gpus.visible_gpus()), engine, options)
             sweep.freeze([], how, self.trust)
             run(sweep, workers, [], self.trust, self.stop, Search(sweep, plan, self.trust))
 

@@ -12,7 +12,8 @@ import yaml
 from bigmodel.errors import ConfigError
 from bigmodel.runtime import gpus
 from bigmodel.runtime.signals import Stop
-from bigmodel.sweeps.engines.base import checked, opened
+from bigmodel.sweeps.engines.launch import opened
+from bigmodel.sweeps.engines.options import checked
 from bigmodel.sweeps.run import ending, run
 from bigmodel.sweeps.search.plan import count, read
 from bigmodel.sweeps.search.study import Search
@@ -61,7 +62,9 @@ def resume(path: str, overrides: Sequence[str], given: Mapping[str, Any], trust:
                 granted = f"trust=[{','.join(sweep.trust)}]"
                 raise ConfigError(f"resume: the sweep was started with {granted}, which is not kept; give it again")
             _settle(sweep, given, {key: _read(value) for key, _, value in words})
-            with opened(sweep, sweep.settings.engine, sweep.settings.options) as workers:  # beside which the study is
+            with opened(
+                sweep.path, sweep.lock.fileno(), sweep.settings.engine, sweep.settings.options
+            ) as workers:  # beside which the study is
                 search = None if plan is None else Search(sweep, plan, trust)  # rebuilt here
                 run(sweep, workers, [*sweep.entries], trust, stop, search)
         return ending(sweep, stop, trust)
@@ -78,7 +81,7 @@ def _settle(sweep: Sweep, given: Mapping[str, Any], changed: Mapping[str, Any]) 
     if "jobs" in given or changed:
         jobs, on_failure = given.get("jobs", now.jobs), given.get("on_failure", now.on_failure)
         kinds, wanted = {job.device for job in sweep.entries.values()}, sweep.trials or len(sweep.entries)
-        sweep.settle(settled(jobs, on_failure, kinds, wanted, len(gpus.visible()), now.engine, options))
+        sweep.settle(settled(jobs, on_failure, kinds, wanted, len(gpus.visible_gpus()), now.engine, options))
     elif given:
         sweep.settle(replace(now, **given))
 

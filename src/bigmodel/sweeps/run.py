@@ -153,7 +153,7 @@ def _facts(sweep: Sweep, numbers: Sequence[int], trust: Sequence[str]) -> dict[s
     return {
         "path": str(sweep.path),
         "threads": sweep.settings.threads,
-        "gpus": [asdict(gpu) for gpu in gpus.visible()],
+        "gpus": [asdict(gpu) for gpu in gpus.visible_gpus()],
         "trust": [*trust],
         "taken_up": sweep.taken_up,
         "command": sys.argv,

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from bigmodel.constraints import PositiveInt
 from bigmodel.interfaces import Batch
 from bigmodel.metric_spec import LowerIsBetter, standard, without
-from bigmodel.models.decoding.ctc import beam_search, edit_distances, greedy
+from bigmodel.models.decoding.ctc import beam_search, greedy
 from bigmodel.padding import lengths, padded
+from bigmodel.tasks.metrics.edit_distance import edit_distances
 
 __all__ = ["CTC"]
 

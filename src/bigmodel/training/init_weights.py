@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from bigmodel.errors import ConfigError
 from bigmodel.formatting import printable
-from bigmodel.inference.predictor import best_checkpoint
 from bigmodel.models.frozen_norms import keep_in_eval
 from bigmodel.models.weights.foreign_weights import Report, fit, read_weights
 from bigmodel.models.weights.lora import LoRA
 from bigmodel.models.weights.name_patterns import chosen
+from bigmodel.runs.best_checkpoint import best_checkpoint
 
 
 def initial(

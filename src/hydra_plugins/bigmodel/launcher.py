@@ -18,7 +18,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
-from bigmodel.sweeps.engines.base import DEFAULTS
+from bigmodel.sweeps.engines.options import DEFAULTS
 
 
 class BigmodelLauncher(Launcher):

@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 from bigmodel.constraints import BelowOne, Positive, PositiveInt
 from bigmodel.datasets.files.archive import extract, load_arrays, opened, plain_size
 from bigmodel.datasets.files.download import digest, obtain
-from bigmodel.datasets.files.published import Published, check_labels, check_shape, fingerprint
+from bigmodel.datasets.files.published import Published, fingerprint
 from bigmodel.datasets.images.augment import Augment
 from bigmodel.datasets.images.dataset import Arrays, ImageDataset
+from bigmodel.datasets.images.picture_files import check_labels, check_shape
 from bigmodel.errors import DataError
 from bigmodel.safe_files import read_bytes
 

@@ -15,12 +15,13 @@ from torch import Tensor
 from bigmodel.constraints import BelowOne, Positive, PositiveInt
 from bigmodel.datasets.files import class_counts
 from bigmodel.datasets.files.class_folders import broken_in_words
-from bigmodel.datasets.files.published import ImageFiles, check_channels, fingerprint
+from bigmodel.datasets.files.published import fingerprint
 from bigmodel.datasets.files.split_names import SPLITS, split_of
 from bigmodel.datasets.files.table_files import Format, read, refuse, sorted_labels
 from bigmodel.datasets.images.augment import Augment
 from bigmodel.datasets.images.dataset import ImageDataset
 from bigmodel.datasets.images.picture_check import broken_pictures, looks, settled
+from bigmodel.datasets.images.picture_files import ImageFiles, check_channels
 from bigmodel.datasets.images.picture_targets import (
     Labels,
     Number,

@@ -11,10 +11,10 @@ import torch
 from bigmodel.constraints import BelowOne, Positive, PositiveInt
 from bigmodel.datasets.files.class_counts import held_out_whole
 from bigmodel.datasets.files.class_folders import class_folders
-from bigmodel.datasets.files.published import ImageFiles, check_channels
 from bigmodel.datasets.images.augment import Augment
 from bigmodel.datasets.images.dataset import ImageDataset
 from bigmodel.datasets.images.picture_check import broken_pictures, is_picture, looks, settled, suffixes
+from bigmodel.datasets.images.picture_files import ImageFiles, check_channels
 from bigmodel.datasets.images.pixels import PixelRules
 
 

@@ -15,9 +15,10 @@ import torch
 from numpy.typing import NDArray
 
 from bigmodel.constraints import Positive, PositiveInt
-from bigmodel.datasets.files.published import check_labels, check_shape, fingerprint
+from bigmodel.datasets.files.published import fingerprint
 from bigmodel.datasets.images.augment import Augment
 from bigmodel.datasets.images.dataset import Arrays, ImageDataset
+from bigmodel.datasets.images.picture_files import check_labels, check_shape
 from bigmodel.errors import DataError
 
 __all__ = ["medmnist"]

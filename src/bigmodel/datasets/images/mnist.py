@@ -19,9 +19,10 @@ from torch import Tensor
 from bigmodel.constraints import BelowOne, Positive, PositiveInt
 from bigmodel.datasets.files.archive import opened
 from bigmodel.datasets.files.download import obtain
-from bigmodel.datasets.files.published import Published, check_labels, check_shape, check_size, fingerprint
+from bigmodel.datasets.files.published import Published, check_size, fingerprint
 from bigmodel.datasets.images.augment import Augment
 from bigmodel.datasets.images.dataset import Arrays, ImageDataset
+from bigmodel.datasets.images.picture_files import check_labels, check_shape
 from bigmodel.errors import DataError
 
 _BLOCK = 1 << 20

@@ -19,7 +19,7 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
-from bigmodel.datasets.files.published import formats, open_image, reason
+from bigmodel.datasets.images.picture_files import formats, open_image, reason
 from bigmodel.datasets.images.pixels import PixelRules, is_deep, values_of
 from bigmodel.errors import DataError
 

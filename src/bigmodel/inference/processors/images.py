@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from bigmodel.constraints import Positive, PositiveInt
-from bigmodel.datasets.files.published import fit_picture, open_image
 from bigmodel.datasets.images.dataset import normalised
 from bigmodel.datasets.images.picture_check import is_picture, suffixes
+from bigmodel.datasets.images.picture_files import fit_picture, open_image
 from bigmodel.datasets.images.pixels import PixelRules
 from bigmodel.errors import DataError
 from bigmodel.inference.inputs import as_picture

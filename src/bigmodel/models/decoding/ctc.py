@@ -25,23 +25,6 @@ def greedy(logits_NTC: Tensor) -> Tensor:
     return best_NT.masked_fill(~kept_NT, -1).gather(1, order_NT)
 
 
-def edit_distances(found_NT: Tensor, true_NU: Tensor) -> Tensor:
-    """int64 (N,): insertions, deletions and substitutions from one sequence to the other (Levenshtein 1965).
-
-    Row by row over `true`; within a row, insertions are a running minimum, so all columns are found at once.
-    """
-    count, length = found_NT.shape
-    column_V = torch.arange(length + 1, device=found_NT.device)
-    row_NV = column_V.expand(count, -1)
-    for number in range(true_NU.shape[1]):
-        true_N1 = true_NU[:, number, None]
-        replaced_NT = row_NV[:, :-1] + (found_NT != true_N1)
-        least_NV = torch.cat([row_NV[:, :1] + 1, torch.minimum(replaced_NT, row_NV[:, 1:] + 1)], dim=1)
-        next_NV = (least_NV - column_V).cummin(1).values + column_V
-        row_NV = torch.where(true_N1 >= 0, next_NV, row_NV)
-    return row_NV.gather(1, (found_NT >= 0).sum(1, keepdim=True))[:, 0]
-
-
 def beam_search(log_odds_TC: Tensor, width: int) -> list[tuple[tuple[int, ...], float]]:
     """The likeliest sequences with their log probabilities, best first: prefix beam search (Graves 2012; Hannun et al.
     2014, arXiv:1408.2873), which adds up the ways to align a sequence. Of a frame, `width` sequences are followed.

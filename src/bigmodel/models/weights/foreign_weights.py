@@ -151,7 +151,7 @@ def _is_classifier(name: str, model: nn.Module, own: Mapping[str, Tensor], tenso
 
 
 def _unpickled(path: Path) -> dict[str, Tensor]:
-    package = str(Path(__file__).resolve().parents[2])
+    package = str(Path(__file__).resolve().parents[3])
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([package, *filter(None, [os.environ.get("PYTHONPATH")])])}
     with tempfile.TemporaryDirectory() as scratch:
         target = Path(scratch) / "weights.safetensors"

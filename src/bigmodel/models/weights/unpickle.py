@@ -1,4 +1,4 @@
-"""`python -m bigmodel.models.weights.unpickle SRC DST`: the tensors of a torch file, as safetensors, in a process of its own.
+"""`python -m bigmodel.models.weights.unpickle SRC DST`: convert a torch file to safetensors in a process of its own.
 
 Whatever a pickle holds happens here, with torch's unpickler of plain data only and with bounded memory. There is
 nothing in this module to import: every name of `bigmodel.models` can be called by a checkpoint's config.

@@ -16,7 +16,7 @@ from bigmodel.commands import train
 from bigmodel.commands.exit_codes import complain, guarded
 from bigmodel.config.config import Config, from_frozen, from_yaml
 from bigmodel.errors import BigmodelError
-from bigmodel.runtime.gpus import Gpu, take
+from bigmodel.runtime.gpus import Gpu, acquire
 from bigmodel.runtime.signals import Stop
 from bigmodel.safe_files import open_own, refuse_foreign_folder
 
@@ -76,6 +76,6 @@ def own_gpu(facts: Mapping[str, Any], config: Config) -> None:
         return
     index = device.get("index")
     if index is None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = take(gpus).name
+        os.environ["CUDA_VISIBLE_DEVICES"] = acquire(gpus).name
     elif index < len(gpus):
-        take([gpus[index]])
+        acquire([gpus[index]])

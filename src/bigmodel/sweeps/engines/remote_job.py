@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import bigmodel
-from bigmodel.runs.directory import redacted
+from bigmodel.runs.environment import redacted
 from bigmodel.runs.tolerant_json import json_of
 from bigmodel.safe_files import open_own, write_json
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from bigmodel.config.config import Config
-from bigmodel.config.instantiate import build, nearest
+from bigmodel.config.instantiate import build
 from bigmodel.config.signatures import locate
-from bigmodel.errors import BigmodelError, ConfigError, DataError
+from bigmodel.errors import BigmodelError, ConfigError, DataError, nearest
 from bigmodel.formatting import clip
 from bigmodel.metric_spec import OF_THE_RUN, MetricSpec, declared
 from bigmodel.runs.comparison.measures import decides

@@ -18,10 +18,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from bigmodel.config.seal import sealed
 from bigmodel.errors import ConfigError, StorageError
 from bigmodel.formatting import clip
 from bigmodel.metric_spec import STANDARD
-from bigmodel.runs.directory import sealed
 from bigmodel.safe_files import own_folder, read_text, sync_directory, write_json, write_text
 from bigmodel.seeds import derive
 from bigmodel.sweeps.search.objective import Specs, directions

@@ -5,7 +5,7 @@
       journal.jsonl       a line for each start and each end of a job, synced; and for each trial that is pruned
       jobs/3.yaml, 3.txt  the frozen config of job 3, and what it wrote to its terminal
       3/                  its run directory, as any other
-      search.json, bases/ of a search: see `bigmodel.sweeps.search.plan`; its jobs are frozen one by one, as they are asked for
+      search.json, bases/ of a search: see `bigmodel.sweeps.search.plan`; its jobs are frozen as they are asked for
 
 Whether a job is done is what its run directory says. The journal tells the rest: how often it was started, and how it
 ended where it could not write that down itself.
@@ -24,10 +24,12 @@ from time import monotonic
 from typing import Any
 
 from bigmodel import safe_files as durable
+from bigmodel.config.seal import sealed
 from bigmodel.errors import ConfigError, DivergedError, Interrupted, StorageError
-from bigmodel.runs.directory import Lock, sealed
+from bigmodel.runs.lock import Lock
+from bigmodel.runs.records import is_sweep
 from bigmodel.runs.tolerant_json import ends_whole, json_of, last_bytes, records, tail
-from bigmodel.sweeps.engines.base import OWN
+from bigmodel.sweeps.engines.options import OWN
 from bigmodel.sweeps.state.settings import Settings
 
 FOR_GOOD = (ConfigError.exit_code, DivergedError.exit_code)  # a second try would end as the first
@@ -257,10 +259,6 @@ class Sweep:
         except (OSError, ValueError, TypeError, LookupError, RecursionError) as error:
             self.release()
             raise StorageError(f"{self.path / 'sweep.json'}: damaged: {error}; start the sweep anew") from error
-
-
-def is_sweep(path: Path) -> bool:
-    return (path / "sweep.json").is_file()
 
 
 def existing(path: str) -> Path:

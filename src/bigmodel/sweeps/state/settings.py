@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
 from bigmodel.errors import ConfigError
-from bigmodel.sweeps.engines.base import OWN, cores_each, on_this_machine
+from bigmodel.sweeps.engines.options import OWN, cores_each, on_this_machine
 
 OnFailure = Literal["continue", "stop", "retry"]
 _ON_FAILURE = ("continue", "stop", "retry")

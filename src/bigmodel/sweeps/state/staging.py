@@ -14,9 +14,11 @@ from time import time
 
 from bigmodel.errors import ConfigError, StorageError
 from bigmodel.quoting import resume_command
-from bigmodel.runs.directory import Lock, make_exactly, user_name
+from bigmodel.runs.directory import make_exactly, user_name
+from bigmodel.runs.lock import Lock
+from bigmodel.runs.records import is_sweep
 from bigmodel.safe_files import TEMPORARY
-from bigmodel.sweeps.state.directory import Sweep, is_sweep
+from bigmodel.sweeps.state.directory import Sweep
 
 _STALE_S = 60.0  # after which a directory that is being frozen has surely been locked
 

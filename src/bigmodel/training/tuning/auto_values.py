@@ -12,8 +12,8 @@ from pathlib import Path
 
 import torch
 
-from bigmodel.commands.exit_codes import say
 from bigmodel.config.config import STAND_IN_LR, Config, found_later
+from bigmodel.runtime.stdout import say
 from bigmodel.training.build import assemble
 from bigmodel.training.tuning import batch_size as batch_trials
 from bigmodel.training.tuning.lr_range import Curve, range_test

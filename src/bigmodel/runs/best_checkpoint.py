@@ -1,0 +1,42 @@
+"""Choose the checkpoint of a run to work with: the best one, else the newest that verifies."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from bigmodel.errors import ConfigError, StorageError
+from bigmodel.runs import checkpoint
+from bigmodel.runs.checkpoint import Checkpoint
+from bigmodel.safe_files import read_text
+
+
+def best_checkpoint(path: Path, given: str) -> tuple[Checkpoint, list[str]]:
+    """That of a run directory, else the newest that verifies, with what is to be said of it; or the one given itself.
+
+    Raises:
+        ConfigError: there is no run.
+        StorageError: the checkpoint is damaged, or none verifies.
+    """
+    if path.name.startswith("step-") and path.is_dir():
+        return checkpoint.load(path), []
+    root = path / "checkpoints"
+    if not root.is_dir():
+        raise ConfigError(f"run: there is no run at '{given}'; runs lie under outputs/, each with a folder checkpoints")
+    warnings = []
+    try:
+        best = json.loads(read_text(root / "best.json"))
+        found = checkpoint.load(root / f"step-{int(best['step']):08d}")
+        if {key: found.state["best"][key] for key in ("step", "value")} == best:
+            return found, []
+        warnings.append(f"{root / 'best.json'}: does not agree with {found.path}; using the newest checkpoint")
+    except FileNotFoundError:
+        pass  # a run without validation data, or one stopped before its first evaluation
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+        warnings.append(f"{root / 'best.json'}: cannot be read ({error}); using the newest checkpoint")
+    except StorageError as error:
+        warnings.append(f"{error}; this was the best checkpoint, using the newest that verifies")
+    newest, passed_over = checkpoint.newest(root)
+    if newest is None:
+        raise StorageError(f"{given}: has no checkpoint that can be used", *passed_over)
+    return newest, warnings + passed_over

@@ -1,0 +1,19 @@
+"""Print lines without failing when standard output is closed or full."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+
+def say(text: str) -> None:
+    """Print a line that a command goes on without: to nowhere, if stdout is closed or full."""
+    try:
+        print(text, flush=True)
+    except OSError:
+        silence()
+
+
+def silence() -> None:
+    """Send standard output nowhere from here on."""
+    sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - so that exit does not flush into the pipe

@@ -1,0 +1,28 @@
+"""Open the engine that runs a sweep's jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from bigmodel.sweeps.engines.base import Jobs
+
+
+def opened(path: Path, lock_fd: int, engine: str, options: Mapping[str, Any]) -> Jobs:
+    """The engine, before anything of the sweep is frozen.
+
+    Raises:
+        ConfigError: it is not installed, or not to be found.
+    """
+    if engine == "slurm":
+        from bigmodel.sweeps.engines.slurm import SlurmJobs
+
+        return SlurmJobs(path, options)
+    if engine == "ray":
+        from bigmodel.sweeps.engines.ray import RayJobs
+
+        return RayJobs(path, options)
+    from bigmodel.sweeps.engines.processes import Workers
+
+    return Workers(lock_fd)
