@@ -30,7 +30,7 @@ MODULES: Mapping[str, str] = {
     "bigmodel.datasets.mel": "bigmodel.datasets.audio.mel",
     "bigmodel.datasets.mnist": "bigmodel.datasets.images.mnist",
     "bigmodel.datasets.molecules": "bigmodel.datasets.text.molecules",
-    "bigmodel.datasets.moments": "bigmodel.datasets.files.moments",
+    "bigmodel.datasets.moments": "bigmodel.datasets.files.timestamps",
     "bigmodel.datasets.mu_law": "bigmodel.datasets.audio.mu_law",
     "bigmodel.datasets.parallel_text": "bigmodel.datasets.text.parallel_text",
     "bigmodel.datasets.picture_check": "bigmodel.datasets.images.picture_check",

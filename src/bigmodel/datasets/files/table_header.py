@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
-from bigmodel.datasets.files.moments import looks_like_dates
 from bigmodel.datasets.files.table_format import MAX_COLUMNS, Format
+from bigmodel.datasets.files.timestamps import looks_like_dates
 from bigmodel.errors import DataError
 from bigmodel.formatting import clip
 

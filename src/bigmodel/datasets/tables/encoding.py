@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bigmodel.constraints import Positive
-from bigmodel.datasets.files.moments import date_parts, names_of
 from bigmodel.datasets.files.table_files import Row, refuse, sorted_labels
+from bigmodel.datasets.files.timestamps import date_parts, names_of
 
 
 @dataclass(frozen=True)

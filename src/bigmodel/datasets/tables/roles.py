@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from bigmodel.datasets.files.columns import Table
-from bigmodel.datasets.files.moments import looks_like_dates, suggested
+from bigmodel.datasets.files.timestamps import looks_like_dates, suggested
 from bigmodel.formatting import clip
 
 _FEW = 20  # values that can be categories whatever the number of rows

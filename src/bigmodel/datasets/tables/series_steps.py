@@ -10,8 +10,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from bigmodel.datasets.files.moments import looks_like_dates, moments, suggested
 from bigmodel.datasets.files.table_files import Row, Table, refuse
+from bigmodel.datasets.files.timestamps import looks_like_dates, moments, suggested
 from bigmodel.datasets.tables.table_checks import likely_sentinels, usable
 from bigmodel.errors import ConfigError, DataError
 

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from bigmodel.datasets.files.moments import date_parts, moments
 from bigmodel.datasets.files.table_files import SHOWN, Row, Table
+from bigmodel.datasets.files.timestamps import date_parts, moments
 from bigmodel.datasets.tables.roles import Roles
 from bigmodel.errors import DataError
 

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bigmodel.datasets.files.moments import moments_of
 from bigmodel.datasets.files.table_files import Row, refuse, sorted_labels
+from bigmodel.datasets.files.timestamps import moments_of
 from bigmodel.datasets.loading.splits import held_out, stratified
 from bigmodel.datasets.tables.encoding import standard
 from bigmodel.errors import ConfigError

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from bigmodel.constraints import Positive
 from bigmodel.datasets.files import table_files as rows
-from bigmodel.datasets.files.moments import DATE_PARTS
+from bigmodel.datasets.files.timestamps import DATE_PARTS
 from bigmodel.datasets.tables.encoding import Encoding
 from bigmodel.errors import DataError
 from bigmodel.inference.processors import ranking
