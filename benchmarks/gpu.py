@@ -26,7 +26,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from bigmodel.config.composition import Source, compose
+from bigmodel.config.composition import ConfigSource, compose
 from bigmodel.config.location import conf_directory
 from bigmodel.interfaces import Batch
 from bigmodel.models.resnet import ResNet
@@ -36,9 +36,9 @@ from bigmodel.optim.sgd import sgd
 from bigmodel.runtime.device import Device
 from bigmodel.tasks.classification import Classification
 from bigmodel.tasks.losses import CrossEntropy
-from bigmodel.training.state import Job
-from bigmodel.training.tuning.cost import cost
-from bigmodel.training.tuning.peak_flops import measured_peak
+from bigmodel.training.state import TrainState
+from bigmodel.training.tuning.cost import estimate_step_cost
+from bigmodel.training.tuning.peak_flops import measure_peak_flops
 
 ACCURACY = 0.94
 FASTEST = ("device=cuda", "device.precision=bf16", "device.compile=graphs")
@@ -48,12 +48,12 @@ CUT = ("device=cpu", "limit_batches=2", "epochs=1", "batch_size=50", "model.widt
 def one_run(seed: int, folder: Path, more: list[str]) -> tuple[float, float, float]:
     """Test accuracy, seconds of training by the log, and seconds of the whole command."""
     from bigmodel.commands.train import run
-    from bigmodel.runtime.signals import Stop
+    from bigmodel.runtime.signals import StopRequest
 
-    source = Source((conf_directory(),), "train")
+    source = ConfigSource((conf_directory(),), "train")
     words = ["experiment=cifar10_94", f"seed={seed}", f"output_dir={folder}", "listeners=[]", *more]
     began = perf_counter()
-    directory = run(compose("train", words, source), Stop())
+    directory = run(compose("train", words, source), StopRequest())
     taken = perf_counter() - began
     assert directory is not None
     lines = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
@@ -69,7 +69,9 @@ def beside_by_hand(name: str, model: nn.Module, device: Device, size: int, steps
     images = torch.randn(size, 3, 32, 32, device=there).to(memory_format=torch.channels_last)
     batch = Batch(images, torch.randint(10, (size,), device=there))
     other = copy.deepcopy(model).train()
-    job = Job(model=model, task=task, optimizers=[sgd(model)], schedule=Constant(), device=device, seed=0, steps=10**6)
+    job = TrainState(
+        model=model, task=task, optimizers=[sgd(model)], schedule=Constant(), device=device, seed=0, steps=10**6
+    )
     optimizer = torch.optim.SGD(other.parameters(), 0.01, momentum=0.9, weight_decay=5e-4, nesterov=True, fused=True)
 
     def by_hand() -> None:
@@ -89,8 +91,8 @@ def beside_by_hand(name: str, model: nn.Module, device: Device, size: int, steps
         _wait(there)
         return steps * size / (perf_counter() - began)
 
-    ours, theirs = zip(*((rate(lambda: job.update(batch)), rate(by_hand)) for _ in range(3)), strict=True)
-    flops, peak = cost(model, task, batch, job.optimizers, 1).flops / size, measured_peak(device)
+    ours, theirs = zip(*((rate(lambda: job.train_step(batch)), rate(by_hand)) for _ in range(3)), strict=True)
+    flops, peak = estimate_step_cost(model, task, batch, job.optimizers, 1).flops / size, measure_peak_flops(device)
     share = max(ours) * flops / peak.flops_per_s
     ratio = statistics.median(mine / other for mine, other in zip(ours, theirs, strict=True))
     print(f"{name} {device.precision}: {max(ours):,.0f} images/s, {ratio:.3f} times the loop by hand, ", end="")
@@ -128,7 +130,7 @@ def main() -> int:
     size, steps = (8, 2) if rehearsed else (1024, 50)
     for precision in ("fp32",) if rehearsed else ("fp32", "tf32", "bf16"):
         device = Device("cpu" if rehearsed else "cuda", precision=precision, channels_last=True)
-        device.prepare()
+        device.configure_torch()
         beside_by_hand("ResNet-18", ResNet((3, 32, 32), 10), device, size, steps)
         beside_by_hand("ViT", ViT((3, 32, 32), 10), device, size, steps)
     if arguments.record:

@@ -22,10 +22,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from bigmodel.datasets.images.augment import Augment
-from bigmodel.datasets.images.dataset import Arrays, ImageDataset
-from bigmodel.datasets.images.loader import ImageData
-from bigmodel.interfaces import Reading
+from bigmodel.datasets.images.augment import ImageAugment
+from bigmodel.datasets.images.dataset import ImageDataset, InMemoryImages
+from bigmodel.datasets.images.loader import ImageLoader
+from bigmodel.interfaces import LoaderOptions
 from bigmodel.runtime.device import Device
 
 BATCH = 512
@@ -33,8 +33,8 @@ IMAGES = 50_000
 WORKERS = 2
 BAR = 10
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
-CROP_AND_FLIP = Augment(flip=True, crop=4)
-EVERYTHING = Augment("alternating", 4, "reflect", colour=0.5, cutout=8, mixup=0.2, cutmix=1.0)
+CROP_AND_FLIP = ImageAugment(flip=True, crop=4)
+EVERYTHING = ImageAugment("alternating", 4, "reflect", colour=0.5, cutout=8, mixup=0.2, cutmix=1.0)
 
 
 class Photos(Dataset[tuple[Tensor, int]]):
@@ -52,7 +52,7 @@ class Photos(Dataset[tuple[Tensor, int]]):
         return self.change(Image.fromarray(self.pixels_NHWC[number])), self.labels[number]
 
 
-def resident(arrays: Arrays, augment: Augment, *, channels_last: bool = False) -> ImageData:
+def resident(arrays: InMemoryImages, augment: ImageAugment, *, channels_last: bool = False) -> ImageLoader:
     dataset = ImageDataset(
         classes=[str(number) for number in range(10)],
         input_shape=(3, 32, 32),
@@ -64,7 +64,7 @@ def resident(arrays: Arrays, augment: Augment, *, channels_last: bool = False) -
         sizes={"train": IMAGES},
         fingerprint="",
     )
-    return ImageData(dataset, Reading(torch.device("cpu"), BATCH, seed=0, channels_last=channels_last))
+    return ImageLoader(dataset, LoaderOptions(torch.device("cpu"), BATCH, seed=0, channels_last=channels_last))
 
 
 def rate(start: Callable[[], Iterator[object]], batches: int) -> float:
@@ -83,11 +83,11 @@ def main() -> int:
     parser.add_argument("--batches", type=int, default=97, help="of 512 images, a turn; an epoch has 97 whole ones")
     parser.add_argument("--threads", type=int, default=1, help="of the resident pipeline")
     arguments = parser.parse_args()
-    Device("cpu", threads=arguments.threads).prepare()
+    Device("cpu", threads=arguments.threads).configure_torch()
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(256, (IMAGES, 3, 32, 32), dtype=torch.uint8, generator=generator)
     labels = torch.randint(10, (IMAGES,), generator=generator)
-    arrays, photos = Arrays(pixels, labels), Photos(pixels, labels)
+    arrays, photos = InMemoryImages(pixels, labels), Photos(pixels, labels)
     usual = f"DataLoader, {WORKERS} workers"
     ours = {
         "resident": resident(arrays, CROP_AND_FLIP),
@@ -96,7 +96,7 @@ def main() -> int:
     }
     loaders: dict[str, Callable[[], Iterator[object]]] = {
         usual: lambda: iter(DataLoader(photos, BATCH, shuffle=True, num_workers=WORKERS)),
-        **{name: lambda data=data: data.train(0, arguments.batches) for name, data in ours.items()},
+        **{name: lambda data=data: data.train_batches(0, arguments.batches) for name, data in ours.items()},
     }
     rates: dict[str, list[float]] = {name: [] for name in loaders}
     for _ in range(arguments.turns):

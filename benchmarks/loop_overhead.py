@@ -22,10 +22,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bigmodel.datasets.images.augment import Augment
-from bigmodel.datasets.images.dataset import Arrays, ImageDataset
-from bigmodel.datasets.images.loader import ImageData
-from bigmodel.interfaces import Reading
+from bigmodel.datasets.images.augment import ImageAugment
+from bigmodel.datasets.images.dataset import ImageDataset, InMemoryImages
+from bigmodel.datasets.images.loader import ImageLoader
+from bigmodel.interfaces import LoaderOptions
 from bigmodel.models.cnn import CNN
 from bigmodel.models.resnet import ResNet
 from bigmodel.optim.schedules import Constant
@@ -33,8 +33,8 @@ from bigmodel.optim.sgd import sgd
 from bigmodel.runtime.device import Device
 from bigmodel.tasks.classification import Classification
 from bigmodel.tasks.losses import CrossEntropy
-from bigmodel.training.loop import Plan, train
-from bigmodel.training.state import Job
+from bigmodel.training.loop import LoopOptions, train
+from bigmodel.training.state import TrainState
 
 BATCH = 128
 BAR = 0.97
@@ -42,7 +42,7 @@ NEVER = 10**9
 
 
 class NoCheckpoints:
-    def save(self, job: Job) -> None:
+    def save(self, job: TrainState) -> None:
         return None
 
     def news(self) -> None:
@@ -71,27 +71,27 @@ def random_like(count: int, shape: tuple[int, int, int]) -> tuple[Tensor, Tensor
 
 def dataset_of(pixels: Tensor, labels: Tensor) -> ImageDataset:
     channels = pixels.shape[1]
-    arrays = Arrays(pixels, labels)
+    arrays = InMemoryImages(pixels, labels)
     return ImageDataset(
         classes=[str(number) for number in range(10)],
         input_shape=tuple(pixels.shape[1:]),
         mean=[0.5] * channels,
         std=[0.25] * channels,
         val_fraction=0.0,
-        augment=Augment(),
+        augment=ImageAugment(),
         sources={"train": lambda: arrays},
         sizes={"train": len(labels)},
         fingerprint="",
     )
 
 
-def random_data(shape: tuple[int, int, int], count: int, batch_size: int, device: Device) -> ImageData:
-    return ImageData(dataset_of(*random_like(count, shape)), Reading(device.torch_device, batch_size, seed=0))
+def random_data(shape: tuple[int, int, int], count: int, batch_size: int, device: Device) -> ImageLoader:
+    return ImageLoader(dataset_of(*random_like(count, shape)), LoaderOptions(device.torch_device, batch_size, seed=0))
 
 
-def job_of(model: nn.Module, steps: int, device: Device) -> Job:
+def job_of(model: nn.Module, steps: int, device: Device) -> TrainState:
     """A plain run: cross-entropy over ten classes, SGD at a rate at which random labels do no harm."""
-    return Job(
+    return TrainState(
         model=model,
         task=Classification(CrossEntropy(), 10),
         optimizers=[sgd(model, lr=1e-4)],
@@ -104,9 +104,9 @@ def job_of(model: nn.Module, steps: int, device: Device) -> Job:
 
 def ours(model: nn.Module, pixels: Tensor, labels: Tensor, steps: int) -> tuple[float, float]:
     device = Device("cpu")
-    data = ImageData(dataset_of(pixels, labels), Reading(device.torch_device, BATCH, seed=0))
+    data = ImageLoader(dataset_of(pixels, labels), LoaderOptions(device.torch_device, BATCH, seed=0))
     job = job_of(model, steps, device)
-    plan = Plan(log_every=50, evaluate_every=NEVER, save_every=NEVER, monitor=None)
+    plan = LoopOptions(log_every=50, evaluate_every=NEVER, save_every=NEVER, monitor=None)
     began, began_cpu = perf_counter(), process_time()
     train(job, data, plan, device, NoCheckpoints(), lambda event: None, lambda: False)
     return perf_counter() - began, process_time() - began_cpu
@@ -140,7 +140,7 @@ def main() -> int:
     parser.add_argument("--repeats", type=int, help="turns of each loop; default: enough for a steady median")
     parser.add_argument("--only", choices=sorted(CASES))
     arguments = parser.parse_args()
-    Device("cpu").prepare()
+    Device("cpu").configure_torch()
     passed = True
     for name, (read, count, shape, title, build, steps, turns) in CASES.items():
         if arguments.only not in (None, name):

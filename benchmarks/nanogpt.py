@@ -22,16 +22,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bigmodel.datasets.text.continuous import TextData, text
-from bigmodel.interfaces import Reading
+from bigmodel.datasets.text.continuous import TextLoader, text
+from bigmodel.interfaces import LoaderOptions
 from bigmodel.models.gpt import GPT
 from bigmodel.models.transformer import Layout
 from bigmodel.optim.adam import adamw
 from bigmodel.optim.schedules import Cosine
 from bigmodel.runtime.device import Device
 from bigmodel.tasks.language_modelling import LanguageModelling
-from bigmodel.training.loop import Plan, train
-from bigmodel.training.state import Job
+from bigmodel.training.loop import LoopOptions, train
+from bigmodel.training.state import TrainState
 
 LAYERS, HEADS, WIDTH, CONTEXT, BATCH, TOKENS = 4, 4, 128, 64, 12, 65
 LAYOUTS: tuple[Layout, ...] = ("nanogpt", "gpt2", "llama")
@@ -101,18 +101,18 @@ def by_hand(steps: int, tokens: Tensor) -> float:
 
 
 class NoCheckpoints:
-    def save(self, job: Job) -> None:
+    def save(self, job: TrainState) -> None:
         return None
 
     def news(self) -> None:
         return None
 
 
-def ours(steps: int, data: TextData, device: Device, layout: Layout) -> float:
+def ours(steps: int, data: TextLoader, device: Device, layout: Layout) -> float:
     """Tokens per second."""
     model = GPT(TOKENS, CONTEXT, LAYERS, HEADS, WIDTH, layout=layout)
     optimizer = adamw(model, betas=(0.9, 0.99), weight_decay=0.1)
-    job = Job(
+    job = TrainState(
         model=model,
         task=LanguageModelling(1.0),
         optimizers=[optimizer],
@@ -122,7 +122,7 @@ def ours(steps: int, data: TextData, device: Device, layout: Layout) -> float:
         steps=steps,
         clip_norm=1.0,
     )
-    plan = Plan(log_every=10, evaluate_every=NEVER, save_every=NEVER, monitor=None)
+    plan = LoopOptions(log_every=10, evaluate_every=NEVER, save_every=NEVER, monitor=None)
     began = perf_counter()
     train(job, data, plan, device, NoCheckpoints(), lambda _: None, lambda: False)
     return steps * BATCH * CONTEXT / (perf_counter() - began)
@@ -136,8 +136,8 @@ def measured(steps: int, repeats: int, device: Device) -> Iterator[tuple[str, fl
         file = Path(folder) / "random.txt"
         file.write_text(letters + content)
         dataset = text(str(file), "char", "", folder, CONTEXT, 0.1)
-    data = dataset.open(Reading(device.torch_device, BATCH, seed=0))
-    tokens = torch.from_numpy(dataset.parts["train"])
+    data = dataset.loader(LoaderOptions(device.torch_device, BATCH, seed=0))
+    tokens = torch.from_numpy(dataset.split_tokens["train"])
     for turn in range(repeats + 1):
         found = {"by hand": by_hand(steps, tokens)}
         found |= {layout: ours(steps, data, device, layout) for layout in LAYOUTS}
@@ -152,7 +152,7 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=None)
     arguments = parser.parse_args()
     device = Device("cpu", threads=arguments.threads)
-    device.prepare()
+    device.configure_torch()
     rates: dict[str, list[float]] = {}
     for name, rate in measured(arguments.steps, arguments.repeats, device):
         rates.setdefault(name, []).append(rate)

@@ -20,9 +20,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from bigmodel.config.config import from_yaml
+from bigmodel.config.config import load_config
 from bigmodel.runtime.device import Device
-from bigmodel.training.tuning.peak_flops import measured_peak
+from bigmodel.training.tuning.peak_flops import measure_peak_flops
 
 MINUTES, SHARE = 13, 0.85
 UNITS = {"MFLOP": 1e6, "GFLOP": 1e9, "TFLOP": 1e12, "PFLOP": 1e15}
@@ -61,12 +61,12 @@ def main() -> int:
         if not done:
             print(f"not all of {len(runs)} runs in {folder} are done", file=sys.stderr)
             return 1
-        settled = from_yaml(runs[0] / "config.yaml", ()).tree["device"]
+        settled = load_config(runs[0] / "config.yaml", ()).values["device"]
         flops, taken = arithmetic(runs[0] / "config.yaml"), [minutes(run) for run in runs]
     names = ("kind", "precision", "channels_last", "threads")
     device = Device(**{name: settled[name] for name in names})
-    device.prepare()
-    peak = measured_peak(device)
+    device.configure_torch()
+    peak = measure_peak_flops(device)
     accuracies = [summary["test"]["accuracy"] for summary in summaries]
     share = flops / 60 / statistics.mean(taken) / peak.flops_per_s
     print(f"{arguments.recipe}, {settled['precision']}, {device.name}: {flops / 1e12:.0f} TFLOP a run")

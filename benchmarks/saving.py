@@ -21,8 +21,8 @@ from loop_overhead import NEVER, NoCheckpoints, job_of, random_data
 from bigmodel.events import Saved
 from bigmodel.models.resnet import ResNet
 from bigmodel.runtime.device import Device
-from bigmodel.training.loop import Plan, train
-from bigmodel.training.saver import Saves
+from bigmodel.training.loop import LoopOptions, train
+from bigmodel.training.saver import AsyncCheckpointer
 
 BAR = 0.97
 STEPS, EVERY = 100, 50
@@ -33,8 +33,8 @@ def turn(model: torch.nn.Module, batch: int, root: Path | None) -> tuple[float, 
     device = Device("cpu")
     job = job_of(model, STEPS, device)
     data = random_data((3, 32, 32), STEPS * batch, batch, device)
-    saves = NoCheckpoints() if root is None else Saves(root, {}, keep=2)
-    plan = Plan(log_every=50, evaluate_every=NEVER, save_every=NEVER if root is None else EVERY, monitor=None)
+    saves = NoCheckpoints() if root is None else AsyncCheckpointer(root, {}, keep=2)
+    plan = LoopOptions(log_every=50, evaluate_every=NEVER, save_every=NEVER if root is None else EVERY, monitor=None)
     commits: list[float] = []
 
     def emit(event: object) -> None:
@@ -43,7 +43,7 @@ def turn(model: torch.nn.Module, batch: int, root: Path | None) -> tuple[float, 
 
     began = perf_counter()
     train(job, data, plan, device, saves, emit, lambda: False)
-    if isinstance(saves, Saves) and (saved := saves.wait()):
+    if isinstance(saves, AsyncCheckpointer) and (saved := saves.wait()):
         emit(saved)
     return perf_counter() - began, commits
 
@@ -53,7 +53,7 @@ def main() -> int:
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--repeats", type=int, default=3)
     arguments = parser.parse_args()
-    Device("cpu").prepare()
+    Device("cpu").configure_torch()
     torch.manual_seed(0)
     model = ResNet((3, 32, 32), 10)
     with tempfile.TemporaryDirectory(dir=".") as name:

@@ -18,19 +18,19 @@ import torch
 from loop_overhead import NEVER, NoCheckpoints, job_of, random_data
 from torch import nn
 
-from bigmodel.datasets.images.loader import ImageData
+from bigmodel.datasets.images.loader import ImageLoader
 from bigmodel.models.cnn import CNN
 from bigmodel.models.resnet import CIFARResNet, ResNet
 from bigmodel.runtime.device import Device
-from bigmodel.training.loop import Plan, train
+from bigmodel.training.loop import LoopOptions, train
 
 LINEAR, FLAT = 0.05, 0.02
 SMALL = (1, 28, 28)
 
 
-def seconds(model: nn.Module, data: ImageData, steps: int, device: Device) -> float:
+def seconds(model: nn.Module, data: ImageLoader, steps: int, device: Device) -> float:
     """Of so many steps from the start, after as few as fill the caches."""
-    plan = Plan(log_every=NEVER, evaluate_every=NEVER, save_every=NEVER, monitor=None)
+    plan = LoopOptions(log_every=NEVER, evaluate_every=NEVER, save_every=NEVER, monitor=None)
     taken = 0.0
     for count in (min(3, steps), steps):
         job = job_of(model, count, device)
@@ -46,12 +46,12 @@ def images(device: Device) -> bool:
     data = {size: random_data(SMALL, size, 128, device) for size in sizes}
     steps = data[sizes[-1]].steps_per_epoch
     jobs = {size: job_of(CNN(SMALL, 10, channels=8, hidden=32), steps, device) for size in sizes}
-    batches = {size: data[size].train(0, steps) for size in sizes}
+    batches = {size: data[size].train_batches(0, steps) for size in sizes}
     each = dict.fromkeys(sizes, 0.0)
     for _ in range(steps):
         for size in sizes:
             began = perf_counter()
-            jobs[size].update(next(batches[size]))
+            jobs[size].train_step(next(batches[size]))
             each[size] += (perf_counter() - began) / steps / 128
     least, most = min(each.values()), max(each.values())
     print("images     seconds an epoch   microseconds an image")
@@ -73,7 +73,7 @@ def image_size(device: Device) -> None:
 
 def batch_size(keep_memory: bool) -> None:
     device = Device("cpu", keep_memory=keep_memory)
-    device.prepare()
+    device.configure_torch()
     print(f"batch   samples/s (small CNN, 28x28, keep_memory={str(keep_memory).lower()})")
     for size in (32, 64, 128, 256, 512, 1024, 2048, 4096):
         count = max(4 * size, 8192)
@@ -89,7 +89,7 @@ def threads() -> None:
     most = os.cpu_count() or 1
     for count in sorted({1, 2, most} & set(range(1, most + 1))):
         device = Device("cpu", threads=count)
-        device.prepare()
+        device.configure_torch()
         model = ResNet((3, 32, 32), 10, width=32)
         print(f"{count:7} {4 * 64 / seconds(model, random_data((3, 32, 32), 4 * 64, 64, device), 4, device):11.1f}")
     print()
@@ -111,7 +111,7 @@ def epochs(device: Device) -> bool:
 def main() -> int:
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     device = Device("cpu")
-    device.prepare()
+    device.configure_torch()
     torch.manual_seed(0)
     passed = images(device)
     image_size(device)

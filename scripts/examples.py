@@ -25,10 +25,10 @@ from typing import Any
 
 from PIL import Image
 
-from bigmodel.config.composition import Source, compose
+from bigmodel.config.composition import ConfigSource, compose
 from bigmodel.config.location import conf_directory
 from bigmodel.errors import ConfigError, DataError
-from bigmodel.formatting import clip
+from bigmodel.formatting import truncate
 
 ROOT = Path(__file__).resolve().parents[1]
 EXPERIMENTS = sorted(path.stem for path in (conf_directory() / "experiment").glob("*.yaml"))
@@ -45,7 +45,7 @@ class Failed(Exception):
 
 
 def composed(name: str) -> Mapping[str, Any]:
-    return compose("train", [f"experiment={name}"], Source((conf_directory(),), "train")).tree
+    return compose("train", [f"experiment={name}"], ConfigSource((conf_directory(),), "train")).values
 
 
 def words(name: str, tree: Mapping[str, Any]) -> list[str]:
@@ -151,7 +151,7 @@ def _answer(run: Path, folder: Path) -> str:
         return "not asked"
     how = (f"output={folder}", "sample.max_new_tokens=20", "format=json", *QUICK[1:])
     _, answer, *_ = json.loads(command("predict", f"run={run}", f"input={given}", *how).splitlines()[0]).values()
-    return clip(answer, 40)
+    return truncate(answer, 40)
 
 
 def timed(name: str, tree: Mapping[str, Any]) -> tuple[str, str, str, float]:

@@ -64,7 +64,7 @@ def _process_state() -> Iterator[None]:
     """Leave signals, environment, argv, import path, directory, logging and torch as they were."""
     import torch
 
-    from bigmodel.runtime.lazy_compiler import deterministic_algorithms
+    from bigmodel.runtime.lazy_compiler import set_deterministic_algorithms
 
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
     handlers = {number: signal.getsignal(number) for number in numbers}
@@ -88,19 +88,19 @@ def _process_state() -> Iterator[None]:
         root.setLevel(level)
         torch.set_num_threads(threads)
         torch.set_rng_state(generator)
-        deterministic_algorithms(strict)
+        set_deterministic_algorithms(strict)
 
 
 def call(*words: str, cwd: Path, verb: str = "train") -> Answer:
     """A console script's words, run in this process as the script would run them."""
-    from bigmodel.cli import _guarded
+    from bigmodel.cli import _run_guarded
 
     out, err = io.StringIO(), io.StringIO()
     with _process_state(), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         os.chdir(cwd)
         sys.argv = [f"bigmodel-{verb}", *words]
         try:
-            code = _guarded(verb, words)
+            code = _run_guarded(verb, words)
         except SystemExit as stopped:
             code = stopped.code if isinstance(stopped.code, int) else int(stopped.code is not None)
     return Answer(code, out.getvalue(), err.getvalue(), cwd)

@@ -114,11 +114,11 @@ def _child(
         before()
     if held:
         os.kill(os.getpid(), signal.SIGSTOP)
-    from bigmodel.cli import _guarded
+    from bigmodel.cli import _run_guarded
 
     code = 1
     try:
-        code = _guarded(verb, words)
+        code = _run_guarded(verb, words)
     except SystemExit as stopped:
         code = stopped.code if isinstance(stopped.code, int) else int(stopped.code is not None)
     finally:

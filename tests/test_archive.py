@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from bigmodel.datasets.files import archive as module
-from bigmodel.datasets.files.archive import extract, opened, plain_size
+from bigmodel.datasets.files.archive import extract, open_maybe_gzipped, uncompressed_size
 from bigmodel.errors import DataError, StorageError
 
 
@@ -155,6 +155,6 @@ def test_a_write_that_fails_is_not_told_as_a_read(tmp_path, monkeypatch, size):
 def test_gzip_files_open_and_measure_as_their_content(tmp_path):
     (tmp_path / "a.gz").write_bytes(gzip.compress(b"x" * 5_000_000))
     (tmp_path / "a").write_bytes(b"x" * 5)
-    assert (plain_size(tmp_path / "a.gz"), plain_size(tmp_path / "a")) == (5_000_000, 5)
-    with opened(tmp_path / "a.gz") as stream:
+    assert (uncompressed_size(tmp_path / "a.gz"), uncompressed_size(tmp_path / "a")) == (5_000_000, 5)
+    with open_maybe_gzipped(tmp_path / "a.gz") as stream:
         assert stream.read(3) == b"xxx"

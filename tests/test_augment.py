@@ -14,18 +14,18 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from bigmodel.datasets.images import augmentations
-from bigmodel.datasets.images.augment import Augment
+from bigmodel.datasets.images.augment import ImageAugment
 
-ALL = Augment("alternating", 2, "reflect", colour=0.7, cutout=3, mixup=0.4, cutmix=1.0)
-EACH: dict[str, Augment] = {
-    "flip": Augment(flip=True),
-    "alternating": Augment(flip="alternating"),
-    "crop": Augment(crop=2),
-    "colour": Augment(colour=0.5),
-    "cutout": Augment(cutout=3),
-    "mixup": Augment(mixup=0.3),
-    "cutmix": Augment(cutmix=1.0),
-    "random_resized_crop": Augment(random_resized_crop=0.3),
+ALL = ImageAugment("alternating", 2, "reflect", colour=0.7, cutout=3, mixup=0.4, cutmix=1.0)
+EACH: dict[str, ImageAugment] = {
+    "flip": ImageAugment(flip=True),
+    "alternating": ImageAugment(flip="alternating"),
+    "crop": ImageAugment(crop=2),
+    "colour": ImageAugment(colour=0.5),
+    "cutout": ImageAugment(cutout=3),
+    "mixup": ImageAugment(mixup=0.3),
+    "cutmix": ImageAugment(cutmix=1.0),
+    "random_resized_crop": ImageAugment(random_resized_crop=0.3),
 }
 IMAGE = torch.arange(1, 193, dtype=torch.uint8).view(1, 3, 8, 8)
 seeds = st.integers(0, 2**63 - 1)
@@ -33,12 +33,12 @@ sides = st.integers(1, 9)
 memory_formats = [torch.contiguous_format, torch.channels_last]
 
 
-def _changed(augment: Augment, pixels: Tensor, seed: int, step: int, *, epoch: int = 0) -> tuple[Tensor, Tensor]:
+def _changed(augment: ImageAugment, pixels: Tensor, seed: int, step: int, *, epoch: int = 0) -> tuple[Tensor, Tensor]:
     """Inputs and targets, as a pipeline makes them, but for normalisation; the labels are 0, 1, 2, 0, 1 ..."""
     count = len(pixels)
-    changed = augment.on_pixels(pixels, seed, step, epoch, torch.arange(count))
+    changed = augment.augment_pixels(pixels, seed, step, epoch, torch.arange(count))
     assert changed.dtype == torch.uint8
-    return augment.on_inputs(changed.float(), torch.arange(count) % 3, 3, seed, step)
+    return augment.augment_inputs(changed.float(), torch.arange(count) % 3, 3, seed, step)
 
 
 def _random(count: int = 6, channels: int = 3, height: int = 8, width: int = 8) -> Tensor:
@@ -88,7 +88,7 @@ def test_one_draws_the_same_whatever_else_is_on(name: str, monkeypatch: pytest.M
 
         monkeypatch.setattr(augmentations, function, noting)
     function = "flip" if name == "alternating" else name
-    on = {key: value for key, value in vars(EACH[name]).items() if value != getattr(Augment(), key)}
+    on = {key: value for key, value in vars(EACH[name]).items() if value != getattr(ImageAugment(), key)}
     for step in range(20):
         _changed(EACH[name], _random(), 3, step)
     alone = drawn.pop(function)
@@ -102,7 +102,7 @@ def test_one_draws_the_same_whatever_else_is_on(name: str, monkeypatch: pytest.M
 
 
 def test_a_flip_mirrors_about_half() -> None:
-    flipped, _ = _changed(Augment(flip=True), IMAGE.expand(400, 3, 8, 8), 0, 0)
+    flipped, _ = _changed(ImageAugment(flip=True), IMAGE.expand(400, 3, 8, 8), 0, 0)
     mirrored = [one.equal(IMAGE[0].flip(-1).float()) for one in flipped]
     assert all(done or one.equal(IMAGE[0].float()) for done, one in zip(mirrored, flipped, strict=True))
     assert 150 < sum(mirrored) < 250
@@ -110,22 +110,22 @@ def test_a_flip_mirrors_about_half() -> None:
 
 @given(seeds, st.integers(0, 1000))
 def test_alternating_shows_each_image_both_ways_in_two_epochs(seed: int, epoch: int) -> None:
-    augment, samples = Augment(flip="alternating"), torch.randperm(400)[:200]
+    augment, samples = ImageAugment(flip="alternating"), torch.randperm(400)[:200]
     pixels = IMAGE[:, :, :1].expand(200, 3, 1, 8)
-    shown = [augment.on_pixels(pixels, seed, step, e, samples) for step, e in ((3, epoch), (9, epoch + 1))]
+    shown = [augment.augment_pixels(pixels, seed, step, e, samples) for step, e in ((3, epoch), (9, epoch + 1))]
     flipped = [(images != pixels).flatten(1).any(1) for images in shown]
     assert (flipped[0] ^ flipped[1]).all()
     assert 50 < flipped[0].sum() < 150
-    again = augment.on_pixels(pixels, seed, 77, epoch + 2, samples.flip(0))
+    again = augment.augment_pixels(pixels, seed, 77, epoch + 2, samples.flip(0))
     assert again.equal(shown[0].flip(0))  # it goes by the sample, not by its place in the batch
 
 
 def test_coins_are_fair_and_differ_by_key() -> None:
     samples = torch.arange(100_000)
     for key in (0, 1, 2**63 - 1):
-        coins = augmentations.coins(samples, key)
+        coins = augmentations.hash_coin_flips(samples, key)
         assert abs(coins.float().mean() - 0.5) < 0.01
-        assert abs((coins ^ augmentations.coins(samples, key - 1 if key else 5)).float().mean() - 0.5) < 0.01
+        assert abs((coins ^ augmentations.hash_coin_flips(samples, key - 1 if key else 5)).float().mean() - 0.5) < 0.01
         assert abs((coins[1:] ^ coins[:-1]).float().mean() - 0.5) < 0.01
 
 
@@ -185,11 +185,11 @@ def test_mixup_is_convex(count: int, classes: int, weight: float) -> None:
 
 
 def test_cutmix_tells_the_area_it_takes() -> None:
-    augment = Augment(cutmix=1.0)
+    augment = ImageAugment(cutmix=1.0)
     areas = []
     for step in range(200):
         inputs = torch.arange(6.0)[:, None, None, None].expand(6, 3, 8, 8).clone()
-        mixed, targets = augment.on_inputs(inputs, torch.arange(6), 6, 0, step)
+        mixed, targets = augment.augment_inputs(inputs, torch.arange(6), 6, 0, step)
         other = (mixed != torch.arange(6.0)[:, None, None, None])[:, 0]
         share = other.flatten(1).float().mean(1)
         for number in range(6):
@@ -205,7 +205,7 @@ def test_cutmix_tells_the_area_it_takes() -> None:
 def test_mixed_weights_follow_their_distribution() -> None:
     weights = []
     for step in range(1000):
-        _, targets = Augment(mixup=0.2).on_inputs(torch.zeros(2, 1, 1, 1), torch.tensor([0, 1]), 2, 0, step)
+        _, targets = ImageAugment(mixup=0.2).augment_inputs(torch.zeros(2, 1, 1, 1), torch.tensor([0, 1]), 2, 0, step)
         weights.append(float(targets[0, 0]))
     mean = sum(weights) / 1000
     deviation = math.sqrt(sum((weight - mean) ** 2 for weight in weights) / 1000)
@@ -254,17 +254,17 @@ def test_colour_is_what_its_description_says_of_each_image(channels: int) -> Non
 @pytest.mark.parametrize(
     ("augment", "shape", "classes", "wrong"),
     [
-        (Augment(crop=8), (1, 8, 9), 2, ["crop"]),
-        (Augment(crop=7, padding="reflect"), (1, 8, 8), 2, []),
-        (Augment(cutout=9), (3, 9, 8), 2, ["cutout"]),
-        (Augment(cutout=8), (3, 9, 8), 2, []),
-        (Augment(mixup=0.1, cutmix=0.1), (1, 8, 8), 1, ["mixup", "cutmix"]),
+        (ImageAugment(crop=8), (1, 8, 9), 2, ["crop"]),
+        (ImageAugment(crop=7, padding="reflect"), (1, 8, 8), 2, []),
+        (ImageAugment(cutout=9), (3, 9, 8), 2, ["cutout"]),
+        (ImageAugment(cutout=8), (3, 9, 8), 2, []),
+        (ImageAugment(mixup=0.1, cutmix=0.1), (1, 8, 8), 1, ["mixup", "cutmix"]),
     ],
 )
 def test_what_does_not_fit_the_images_is_named(
-    augment: Augment, shape: tuple[int, ...], classes: int, wrong: list[str]
+    augment: ImageAugment, shape: tuple[int, ...], classes: int, wrong: list[str]
 ) -> None:
-    assert [line.partition(":")[0] for line in augment.misfits(shape, classes)] == wrong
+    assert [line.partition(":")[0] for line in augment.problems(shape, classes)] == wrong
 
 
 @pytest.mark.parametrize("memory_format", memory_formats)

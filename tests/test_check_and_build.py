@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from bigmodel import constraints as ranges
-from bigmodel.config.instantiate import build, check
+from bigmodel.config.instantiate import instantiate, validate
 from bigmodel.config.signatures import locate, signature
 from bigmodel.errors import ConfigError
 
@@ -62,7 +62,7 @@ wrong = st.sampled_from([*numbers, 10**400, True, None, "", "1", "fast", [], [1]
 def _small(kind: Any) -> st.SearchStrategy[Any]:
     """Values that fit the kind, at and near its bounds, and small enough to be built in no time."""
     origin, arguments = get_origin(kind), get_args(kind)
-    if origin is Annotated and isinstance(arguments[1], ranges.Range):
+    if origin is Annotated and isinstance(arguments[1], ranges.Bounds):
         bounds = arguments[1]
         if arguments[0] is int:
             low = 0 if math.isinf(bounds.at_least) else int(bounds.at_least)
@@ -105,7 +105,7 @@ def _nodes(target: str) -> st.SearchStrategy[dict[str, Any]]:
             elif target.endswith(".digits") and name in ("mean", "std"):
                 made[name] = draw(st.lists(st.sampled_from([-1.0, 0.0, 0.5]), min_size=0, max_size=2))
             else:
-                made[name] = draw(_small(parameter.kind))
+                made[name] = draw(_small(parameter.annotation))
         change = draw(st.integers(0, 5))
         keys = [key for key in made if key != "_target_"]
         if change == 0 and keys:
@@ -131,7 +131,7 @@ class _Root:
 @given(data=st.data())
 def test_the_check_accepts_what_can_be_built(group: str, target: str, data: st.DataObject) -> None:
     node = data.draw(_nodes(target))
-    problems = check({group: node}, f"{__name__}._Root")
+    problems = validate({group: node}, f"{__name__}._Root")
     if problems and all(": must be " in line or ": needs a value" in line for line in problems):
         return  # Python's call does not look at types and ranges: nothing to compare with
     refusal = _refusal(group, node)
@@ -146,7 +146,7 @@ def test_the_check_accepts_what_can_be_built(group: str, target: str, data: st.D
 def _refusal(group: str, node: Mapping[str, Any]) -> Exception | None:
     model = nn.Sequential(nn.Linear(4, 3), nn.LayerNorm(3), nn.Linear(3, 2))
     try:
-        build(group, node, **({"model": model} if group == "optim" else {}))
+        instantiate(group, node, **({"model": model} if group == "optim" else {}))
     except Exception as error:  # whatever it is: the check should have seen it
         return error
     return None
@@ -161,7 +161,7 @@ def test_the_exceptions_are_documented(target: str) -> None:
 def test_building_holds_the_true_module(name: str) -> None:
     """A name inside this package may be that of another's function, which the check by name alone cannot tell."""
     with pytest.raises(ConfigError, match="is not trusted"):
-        build("model", {"_target_": f"bigmodel.models.{name}"})
+        instantiate("model", {"_target_": f"bigmodel.models.{name}"})
 
 
 @pytest.mark.parametrize(
@@ -178,5 +178,5 @@ def test_a_node_inside_another_is_of_its_own_kind(path: str, target: str) -> Non
     outer = {"model": "bigmodel.models.mlp.MLP", "dataset": "bigmodel.datasets.images.digits.digits"}
     node = {"_target_": outer.get(group, "bigmodel.tasks.classification.Classification"), key: {"_target_": target}}
     assert any(
-        line.startswith(f"{path}._target_: '{target}' is not") for line in check({group: node}, f"{__name__}._Root")
+        line.startswith(f"{path}._target_: '{target}' is not") for line in validate({group: node}, f"{__name__}._Root")
     )

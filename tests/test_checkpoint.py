@@ -91,7 +91,7 @@ def test_damage_is_named_and_the_one_before_is_taken(tmp_path: Path, name: str, 
     DAMAGE[damage](path / name)
     with pytest.raises(StorageError, match=name):
         checkpoint.load(path)
-    found, passed_over = checkpoint.newest(tmp_path)
+    found, passed_over = checkpoint.load_newest(tmp_path)
     assert found is not None
     assert found.path.name == "step-00000001"
     (line,) = passed_over
@@ -109,7 +109,7 @@ def test_swapped_files_are_noticed(tmp_path: Path) -> None:
     for damaged in (path, other):
         with pytest.raises(StorageError, match=r"model\.safetensors"):
             checkpoint.load(damaged)
-    assert checkpoint.newest(tmp_path)[0] is None
+    assert checkpoint.load_newest(tmp_path)[0] is None
 
 
 def test_a_swapped_manifest_entry_cannot_reach_outside(tmp_path: Path) -> None:
@@ -137,7 +137,7 @@ def test_an_absurd_header_is_refused_at_once(tmp_path: Path) -> None:
     file = path / "model.safetensors"
     file.write_bytes((2**62).to_bytes(8, "little") + b"{}")
     manifest = json.loads((path / "MANIFEST.json").read_text())
-    manifest["files"][file.name] = checkpoint._seal(file)
+    manifest["files"][file.name] = checkpoint._fsync_and_hash(file)
     (path / "MANIFEST.json").write_text(json.dumps(manifest))
     with pytest.raises(StorageError, match="cannot be read"):
         checkpoint.load(path)
@@ -158,8 +158,8 @@ def test_pruning_keeps_two_at_least_and_the_best(tmp_path: Path, keep: int, also
     for step in range(1, 6):
         _save(tmp_path, step)
     checkpoint.prune(tmp_path, keep, also)
-    assert [int(path.name[5:]) for path in checkpoint.steps(tmp_path)] == left[::-1]
-    for path in checkpoint.steps(tmp_path):
+    assert [int(path.name[5:]) for path in checkpoint.list_checkpoints(tmp_path)] == left[::-1]
+    for path in checkpoint.list_checkpoints(tmp_path):
         checkpoint.verify(path)
 
 
@@ -168,14 +168,14 @@ def test_steps_are_ordered_by_number_beyond_eight_digits(tmp_path: Path) -> None
         _save(tmp_path, step)
     (tmp_path / "step-x").mkdir()
     (tmp_path / "step-00000007").write_text("a file")
-    assert [int(path.name[5:]) for path in checkpoint.steps(tmp_path)] == [100_000_000, 99_999_999, 5]
+    assert [int(path.name[5:]) for path in checkpoint.list_checkpoints(tmp_path)] == [100_000_000, 99_999_999, 5]
 
 
 def test_stale_temporaries_are_swept_and_nothing_else(tmp_path: Path) -> None:
     path = _save(tmp_path, 1)
     shutil.copytree(path, tmp_path / ".tmp-0123")
     checkpoint.write_json(tmp_path / "last.json", {"step": 1})
-    checkpoint.sweep(tmp_path)
+    checkpoint.remove_stale_temporaries(tmp_path)
     assert sorted(item.name for item in tmp_path.iterdir()) == ["last.json", "step-00000001"]
     checkpoint.verify(path)
 
@@ -186,7 +186,7 @@ def test_an_interrupted_save_is_no_checkpoint(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(shutil, "rmtree", lambda *_, **__: None)  # as a killed process tidies nothing
     with pytest.raises(KeyboardInterrupt):
         _save(tmp_path, 2)
-    found, passed_over = checkpoint.newest(tmp_path)
+    found, passed_over = checkpoint.load_newest(tmp_path)
     assert found is not None
     assert (found.path.name, passed_over) == ("step-00000001", [])
 
@@ -260,9 +260,9 @@ def test_a_full_disk_at_any_sync_leaves_the_old_one_whole(
         _save(tmp_path, 2)
     assert caught.value.errno == errno.ENOSPC
     monkeypatch.undo()
-    committed = [path.name for path in checkpoint.steps(tmp_path)]
+    committed = [path.name for path in checkpoint.list_checkpoints(tmp_path)]
     assert "step-00000001" in committed
-    for path in checkpoint.steps(tmp_path):
+    for path in checkpoint.list_checkpoints(tmp_path):
         checkpoint.verify(path)
     assert not list(tmp_path.glob(".tmp-*"))
 
@@ -327,7 +327,7 @@ def test_a_state_that_no_run_wrote_is_damage(tmp_path: Path, key: str, value: An
         if key == "step" and value == 2:
             state["step"] = 1
         checkpoint.save(tmp_path, step, _tensors(0.0), state)
-    found, said = checkpoint.newest(tmp_path)
+    found, said = checkpoint.load_newest(tmp_path)
     assert found is not None
     assert found.path.name == "step-00000001"
     (line,) = said

@@ -274,7 +274,7 @@ def test_its_cost_is_known_beforehand(trained: tuple[Family, Answer]) -> None:
     plan = call("--config-path", str(answer.run), "--config-name", "config", "dry_run=true", cwd=answer.cwd)
     assert plan.code == 0, plan.err
     counted = int(re.findall(r"(?m)^parameters  ([\d,]+)", plan.out)[0].replace(",", ""))
-    found, _ = checkpoint.newest(answer.run / "checkpoints")
+    found, _ = checkpoint.load_newest(answer.run / "checkpoints")
     assert found is not None
     assert 0 < counted <= sum(tensor.numel() for tensor in found.tensors["model"].values())
     assert re.search(r"(?m)^arithmetic  [1-9].*FLOP a step", plan.out)

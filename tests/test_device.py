@@ -91,7 +91,7 @@ def test_seeding_depends_on_seed_and_purpose_alone() -> None:
         drawn = {}
         for key in ((0, "step", 1), (0, "step", 2), (1, "step", 1), (0, "initialisation")):
             for _ in range(2):
-                device.seed(*key)
+                device.seed_rng(*key)
                 drawn.setdefault(key, []).append(float(torch.rand(())))
                 torch.rand(5)
         assert all(first == second for first, second in drawn.values())
@@ -102,7 +102,7 @@ def test_seeding_depends_on_seed_and_purpose_alone() -> None:
 
 def _faults(keep_memory: bool) -> int:
     """Page faults of a block of 64 MB that comes and goes four times, when it has done so before."""
-    Device("cpu", keep_memory=keep_memory).prepare()
+    Device("cpu", keep_memory=keep_memory).configure_torch()
     for _ in range(5):
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
         for _ in range(4):

@@ -20,7 +20,7 @@ from bigmodel.optim.sgd import sgd
 from bigmodel.runtime.device import Device
 from bigmodel.tasks.classification import Classification
 from bigmodel.tasks.losses import CrossEntropy
-from bigmodel.training.state import Job
+from bigmodel.training.state import TrainState
 
 OPTIMIZERS = {
     "sgd": lambda model: sgd(model),
@@ -37,11 +37,11 @@ def queued(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Device, "queues", True)
 
 
-def _job(optim: str) -> Job:
+def _job(optim: str) -> TrainState:
     torch.manual_seed(0)
     model = ResNet((3, 8, 8), 4, blocks=(1,), width=4)
     built = OPTIMIZERS[optim](model)
-    return Job(
+    return TrainState(
         model=model,
         task=Classification(CrossEntropy(), 4),
         optimizers=built if isinstance(built, Sequence) else [built],
@@ -60,16 +60,16 @@ def _batch(step: int, *, bad: bool = False) -> Batch:
     return Batch(inputs, torch.arange(8) % 4, torch.arange(8) + 100 * step)
 
 
-def _state(job: Job) -> dict[str, Tensor]:
+def _state(job: TrainState) -> dict[str, Tensor]:
     """Weights and optimizer state; what the norms saw is changed by a forward pass."""
-    files = job.tensors()
+    files = job.state_tensors()
     parameters = dict(job.model.named_parameters())
     return {name: t.clone() for name, t in (parameters | files["optimizer"]).items()}
 
 
-def _go_on(job: Job, at_most: int) -> None:
+def _go_on(job: TrainState, at_most: int) -> None:
     for step in range(job.step, job.step + at_most):
-        job.update(_batch(step))
+        job.train_step(_batch(step))
 
 
 @pytest.mark.parametrize("optim", OPTIMIZERS)
@@ -77,12 +77,12 @@ def test_updates_that_nobody_waits_for(optim: str, monkeypatch: pytest.MonkeyPat
     plain = _job(optim)
     _go_on(plain, STEPS)
     with pytest.raises(DivergedError) as at_once:
-        plain.update(_batch(STEPS, bad=True))
+        plain.train_step(_batch(STEPS, bad=True))
 
     monkeypatch.setattr(Device, "queues", True)
     job = _job(optim)
     with profile() as operations:
-        job.update(_batch(0))
+        job.train_step(_batch(0))
     called = {(event.name, event.cpu_parent and event.cpu_parent.name) for event in operations.function_events}
     assert "aten::_foreach_norm" in {name for name, _ in called}
     reading = {caller for name, caller in called if name in ("aten::item", "aten::nonzero")}
@@ -90,7 +90,7 @@ def test_updates_that_nobody_waits_for(optim: str, monkeypatch: pytest.MonkeyPat
     _go_on(job, STEPS - 1)
     before = _state(job)
     assert all(value.equal(before[name]) for name, value in _state(plain).items())  # to the last bit
-    job.update(_batch(STEPS, bad=True))
+    job.train_step(_batch(STEPS, bad=True))
     with pytest.raises(DivergedError) as later:
         _go_on(job, at_most=4)
     assert str(later.value) == str(at_once.value)
@@ -103,8 +103,8 @@ def test_updates_that_nobody_waits_for(optim: str, monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize("ask", ["read_tally", "refuse_unsound"])
 def test_a_log_point_and_a_save_hear_of_it(ask: str) -> None:
     job = _job("sgd")
-    job.update(_batch(0))
-    job.update(_batch(1, bad=True))
+    job.train_step(_batch(0))
+    job.train_step(_batch(1, bad=True))
     with pytest.raises(DivergedError, match="at step 1 "):
         getattr(job, ask)()
 
@@ -113,8 +113,8 @@ def test_a_log_point_and_a_save_hear_of_it(ask: str) -> None:
 def test_an_optimizer_that_cannot_leave_a_step_out_is_waited_for() -> None:
     job = _job("sgd")
     optimizers = [torch.optim.SGD(job.model.parameters(), lr=0.1, foreach=True)]
-    job = Job(
+    job = TrainState(
         model=job.model, task=job.task, optimizers=optimizers, schedule=Linear(), device=Device("cpu"), seed=0, steps=9
     )
     with pytest.raises(DivergedError, match="at step 0 "):
-        job.update(_batch(0, bad=True))
+        job.train_step(_batch(0, bad=True))

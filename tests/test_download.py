@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from bigmodel.datasets.files import download
-from bigmodel.datasets.files.download import fetch, mirrored, obtain, percentage
+from bigmodel.datasets.files.download import download_file, ensure_file, mirror_url, stderr_progress
 from bigmodel.errors import ConfigError, DataError, StorageError
 
 CONTENT = bytes(range(256)) * 12_000  # 3 MB
@@ -64,11 +64,11 @@ def names(folder):
 
 def test_a_file_arrives_verified(server, tmp_path, capsys):
     target = tmp_path / "new" / "set.bin"
-    fetch(server.url, target, md5=MD5, sha256=SHA256.upper())
+    download_file(server.url, target, md5=MD5, sha256=SHA256.upper())
     assert target.read_bytes() == CONTENT
     assert names(target.parent) == ["set.bin"]
     assert "set.bin: 100 % of 3.1 MB\n" in capsys.readouterr().err
-    fetch(server.url, target, md5=MD5)
+    download_file(server.url, target, md5=MD5)
     assert len(server.asked) == 1
 
 
@@ -76,10 +76,10 @@ def test_a_broken_connection_keeps_what_arrived_and_goes_on(server, tmp_path):
     target = tmp_path / "set.bin"
     server.cuts = [len(CONTENT) // 2]
     with pytest.raises(DataError, match=r"connection failed.*1\.5 MB are kept, run again to go on") as caught:
-        fetch(server.url, target, md5=MD5)
+        download_file(server.url, target, md5=MD5)
     assert len(caught.value.lines) == 1
     assert names(tmp_path) == ["set.bin.part"]
-    fetch(server.url, target, md5=MD5)
+    download_file(server.url, target, md5=MD5)
     assert target.read_bytes() == CONTENT
     assert names(tmp_path) == ["set.bin"]
     assert server.asked == [None, f"bytes={len(CONTENT) // 2}-"]
@@ -88,43 +88,43 @@ def test_a_broken_connection_keeps_what_arrived_and_goes_on(server, tmp_path):
 def test_a_server_without_ranges_starts_again(server, tmp_path):
     server.ranges = False
     (tmp_path / "set.bin.part").write_bytes(b"old" * 1000)
-    fetch(server.url, tmp_path / "set.bin", md5=MD5)
+    download_file(server.url, tmp_path / "set.bin", md5=MD5)
     assert (tmp_path / "set.bin").read_bytes() == CONTENT
 
 
 @pytest.mark.parametrize("part", [CONTENT, CONTENT + b"more"])
 def test_a_part_that_is_whole_or_too_long(server, tmp_path, part):
     (tmp_path / "set.bin.part").write_bytes(part)
-    fetch(server.url, tmp_path / "set.bin", md5=MD5)
+    download_file(server.url, tmp_path / "set.bin", md5=MD5)
     assert (tmp_path / "set.bin").read_bytes() == CONTENT
 
 
 @pytest.mark.parametrize("wrong", [{"md5": "0" * 32}, {"sha256": "0" * 64}])
 def test_a_wrong_hash_leaves_nothing(server, tmp_path, wrong):
     with pytest.raises(DataError, match="not the published 0000"):
-        fetch(server.url, tmp_path / "set.bin", **wrong)
+        download_file(server.url, tmp_path / "set.bin", **wrong)
     assert names(tmp_path) == []
 
 
 def test_a_server_that_refuses_or_is_not_there(server, tmp_path):
     with pytest.raises(DataError, match="the server answers 404"):
-        fetch(server.url.replace("set.bin", "gone"), tmp_path / "set.bin")
+        download_file(server.url.replace("set.bin", "gone"), tmp_path / "set.bin")
     server.shutdown()
     server.server_close()
     with pytest.raises(DataError, match=r"connection failed: .*run again"):
-        fetch(server.url, tmp_path / "set.bin")
+        download_file(server.url, tmp_path / "set.bin")
 
 
 def test_only_http_is_asked(tmp_path):
     with pytest.raises(ConfigError, match="must start with http"):
-        fetch(f"file://{tmp_path}/set.bin", tmp_path / "other.bin")
+        download_file(f"file://{tmp_path}/set.bin", tmp_path / "other.bin")
 
 
 def test_a_full_disk_is_a_storage_error(server, tmp_path, monkeypatch):
     usage = namedtuple("usage", "free")(1_000_000)
     monkeypatch.setattr(download.shutil, "disk_usage", lambda _: usage)
     with pytest.raises(StorageError, match=r"the disk is full \(3.1 MB needed, 1.0 MB free\)"):
-        fetch(server.url, tmp_path / "set.bin", md5=MD5)
+        download_file(server.url, tmp_path / "set.bin", md5=MD5)
     assert not (tmp_path / "set.bin").exists()
 
 
@@ -133,13 +133,13 @@ def test_a_disk_that_fills_up_later_is_a_storage_error(server, tmp_path):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with pytest.raises(StorageError, match="the disk is full"):
-        fetch(server.url, tmp_path / "set.bin", progress=full)
+        download_file(server.url, tmp_path / "set.bin", progress=full)
     assert names(tmp_path) == ["set.bin.part"]
 
 
 def test_two_at_once_download_once(server, tmp_path):
     target = tmp_path / "set.bin"
-    threads = [threading.Thread(target=fetch, args=(server.url, target), kwargs={"md5": MD5}) for _ in range(3)]
+    threads = [threading.Thread(target=download_file, args=(server.url, target), kwargs={"md5": MD5}) for _ in range(3)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -150,16 +150,16 @@ def test_two_at_once_download_once(server, tmp_path):
 
 
 def test_a_mirror_replaces_all_but_the_file_name(server, tmp_path):
-    assert mirrored("https://a.org/b/c.gz", None) == "https://a.org/b/c.gz"
-    assert mirrored("https://a.org/b/c.gz", "http://m.org/x/") == "http://m.org/x/c.gz"
+    assert mirror_url("https://a.org/b/c.gz", None) == "https://a.org/b/c.gz"
+    assert mirror_url("https://a.org/b/c.gz", "http://m.org/x/") == "http://m.org/x/c.gz"
     mirror = server.url.rpartition("/")[0]
-    obtain("https://a.invalid/b/set.bin", tmp_path / "set.bin", MD5, True, mirror, "set.bin")
+    ensure_file("https://a.invalid/b/set.bin", tmp_path / "set.bin", MD5, True, mirror, "set.bin")
     assert (tmp_path / "set.bin").read_bytes() == CONTENT
 
 
 def test_what_cannot_be_downloaded_says_how_else_to_get_it(server, tmp_path):
     with pytest.raises(DataError) as caught:
-        obtain("https://a.invalid/gone", tmp_path / "x", MD5, True, server.url.rpartition("/")[0], "x in /y")
+        ensure_file("https://a.invalid/gone", tmp_path / "x", MD5, True, server.url.rpartition("/")[0], "x in /y")
     (line,) = caught.value.lines
     assert "answers 404" in line
     assert "found no x in /y" in line
@@ -169,7 +169,7 @@ def test_what_cannot_be_downloaded_says_how_else_to_get_it(server, tmp_path):
 def test_progress_is_a_line_each_ten_percent_or_overwritten(tty, count, ending):
     stream = io.StringIO()
     stream.isatty = lambda: tty
-    report = percentage("set", stream)
+    report = stderr_progress("set", stream)
     for done in range(0, 3001):
         report(done, 3000)
     report(5, None)

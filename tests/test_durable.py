@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bigmodel.runs import checkpoint
-from bigmodel.runs.lock import Lock
+from bigmodel.runs.lock import RunLock
 from bigmodel.safe_files import append_to, open_own, open_regular, own_folder, read_bytes, remove, replacing, write_text
 from conftest import Answer, call
 
@@ -82,7 +82,7 @@ def test_a_locks_file_is_not_truncated_through_a_link(tmp_path: Path, precious: 
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / ".lock").symlink_to(precious)
     with pytest.raises(OSError, match=r"\.lock is a link"):
-        Lock(tmp_path / "run")
+        RunLock(tmp_path / "run")
     assert precious.read_text() == "precious"
 
 

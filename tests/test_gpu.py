@@ -10,19 +10,19 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from bigmodel.config.config import from_yaml
-from bigmodel.datasets.images.augment import Augment
-from bigmodel.datasets.images.dataset import Arrays, ImageDataset
-from bigmodel.datasets.images.loader import ImageData
+from bigmodel.config.config import load_config
+from bigmodel.datasets.images.augment import ImageAugment
+from bigmodel.datasets.images.dataset import ImageDataset, InMemoryImages
+from bigmodel.datasets.images.loader import ImageLoader
 from bigmodel.errors import DivergedError
-from bigmodel.interfaces import Batch, Reading
+from bigmodel.interfaces import Batch, LoaderOptions
 from bigmodel.models.resnet import ResNet
 from bigmodel.optim.muon_sgd import muon_sgd
 from bigmodel.optim.schedules import Linear
 from bigmodel.runtime.device import Device
 from bigmodel.tasks.classification import Classification
 from bigmodel.tasks.losses import CrossEntropy
-from bigmodel.training.state import Job
+from bigmodel.training.state import TrainState
 from conftest import Answer, fingerprint
 
 pytestmark = [
@@ -46,7 +46,7 @@ def test_trains_in_every_precision_and_layout(cli: Callable[..., Answer], precis
 def test_auto_goes_by_rule(cli: Callable[..., Answer]) -> None:
     answer = cli("device=auto", *SMALL[1:])
     _loss(answer)
-    device = from_yaml(answer.run / "config.yaml", ()).tree["device"]
+    device = load_config(answer.run / "config.yaml", ()).values["device"]
     ampere = torch.cuda.get_device_capability() >= (8, 0)
     assert (device["precision"], device["channels_last"]) == (("bf16", True) if ampere else ("fp32", False))
     assert "; by rule for this kind of device and model" in cli("device=auto", *SMALL[1:], "dry_run=true").out
@@ -55,7 +55,7 @@ def test_auto_goes_by_rule(cli: Callable[..., Answer]) -> None:
 def test_fastest_measures_and_says_so(cli: Callable[..., Answer]) -> None:
     answer = cli("device=fastest", *SMALL[1:])
     _loss(answer)
-    device = from_yaml(answer.run / "config.yaml", ()).tree["device"]
+    device = load_config(answer.run / "config.yaml", ()).values["device"]
     assert device["precision"] in ("fp32", "tf32", "bf16")
     assert device["channels_last"] in (True, False)
     assert "measured, samples/s" in cli("device=fastest", *SMALL[1:], "dry_run=true").out
@@ -105,21 +105,21 @@ def test_a_save_beside_training_holds_the_weights_of_its_step(cli: Callable[...,
     assert {name: digest for name, digest in fingerprint(run).items() if name.startswith(last)} == b
 
 
-def _repeat(job: Job, batch: Batch, count: int) -> None:
+def _repeat(job: TrainState, batch: Batch, count: int) -> None:
     for _ in range(count):
-        job.update(batch)
+        job.train_step(batch)
 
 
 def test_an_update_waits_for_nothing() -> None:
     device = Device("cuda")
-    device.prepare()
+    device.configure_torch()
     model = ResNet((3, 32, 32), 10, blocks=(1, 1), width=16).cuda()
     task = Classification(CrossEntropy(), 10)
     optimizers = muon_sgd(model, bias_lr=0.1)
-    job = Job(model=model, task=task, optimizers=optimizers, schedule=Linear(), device=device, seed=0, steps=99)
+    job = TrainState(model=model, task=task, optimizers=optimizers, schedule=Linear(), device=device, seed=0, steps=99)
     inputs = torch.randn(64, 3, 32, 32, device="cuda")
     batch = Batch(inputs, torch.arange(64, device="cuda") % 10)
-    job.update(batch)  # libraries load, and wait for it
+    job.train_step(batch)  # libraries load, and wait for it
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that this mode is a prototype
         torch.cuda.set_sync_debug_mode("error")
@@ -129,7 +129,7 @@ def test_an_update_waits_for_nothing() -> None:
             torch.cuda.set_sync_debug_mode("default")
     bad = job.step
     weights = [parameter.detach().clone() for parameter in model.parameters()]
-    job.update(batch._replace(inputs=inputs * float("nan")))
+    job.train_step(batch._replace(inputs=inputs * float("nan")))
     with pytest.raises(DivergedError, match=f"at step {bad}: loss nan"):
         _repeat(job, batch, 4)
     assert job.step == bad
@@ -157,7 +157,7 @@ def test_a_resumed_run_in_channels_last_is_the_unbroken_one(cli: Callable[..., A
 
 
 def test_batches_are_augmented_without_waiting() -> None:
-    augment = Augment(flip="alternating", crop=2, colour=0.5, cutout=3, mixup=0.2, cutmix=1.0)
+    augment = ImageAugment(flip="alternating", crop=2, colour=0.5, cutout=3, mixup=0.2, cutmix=1.0)
     pixels, labels = torch.randint(256, (512, 3, 32, 32), dtype=torch.uint8), torch.arange(512) % 10
     dataset = ImageDataset(
         classes=[str(number) for number in range(10)],
@@ -166,11 +166,11 @@ def test_batches_are_augmented_without_waiting() -> None:
         std=[0.25] * 3,
         val_fraction=0.0,
         augment=augment,
-        sources={"train": Arrays(pixels, labels)},
+        sources={"train": InMemoryImages(pixels, labels)},
         sizes={"train": 512},
         fingerprint="",
     )
-    batches = ImageData(dataset, Reading(torch.device("cuda"), 64, seed=0)).train(0, 16)
+    batches = ImageLoader(dataset, LoaderOptions(torch.device("cuda"), 64, seed=0)).train_batches(0, 16)
     for _ in range(8):  # the first epoch: what is made once is made
         next(batches)
     with warnings.catch_warnings():
@@ -193,7 +193,7 @@ def test_a_trace_has_the_kernels(cli: Callable[..., Answer]) -> None:
 def test_the_finders_find(cli: Callable[..., Answer]) -> None:
     answer = cli("device=auto", *SMALL[1:4], "limit_batches=4", "epochs=1", "batch_size=auto", "optim.lr=auto")
     assert answer.code == 0, answer.err
-    tree = from_yaml(answer.run / "config.yaml", ()).tree
+    tree = load_config(answer.run / "config.yaml", ()).values
     assert tree["batch_size"] >= 16
     assert 0 < tree["optim"]["lr"] < 10
 

@@ -13,7 +13,7 @@ import pytest
 from omegaconf import OmegaConf
 
 import bigmodel
-from bigmodel.config.composition import Source, compose
+from bigmodel.config.composition import ConfigSource, compose
 from bigmodel.config.location import conf_directory
 from test_contract import beside
 
@@ -202,8 +202,8 @@ def test_every_choice_composes_and_passes_the_check(choice: Path) -> None:
     group, name = choice.parts[0], choice.stem
     chosen = f"listeners=[{name}]" if group == "listeners" else f"{group}={name}"
     needs = [f"{group}.{key}=x" for key, value in _lines(choice) if value == "???"]
-    composed = compose("train", [*beside(group, name), chosen, *needs], Source((conf_directory(),), "train"))
-    assert composed.tree[group]
+    composed = compose("train", [*beside(group, name), chosen, *needs], ConfigSource((conf_directory(),), "train"))
+    assert composed.values[group]
 
 
 def _lines(choice: Path) -> list[tuple[str, str]]:

@@ -17,11 +17,11 @@ from pathlib import Path
 import pytest
 
 from bigmodel.errors import ConfigError
-from bigmodel.sweeps.engines.options import checked
+from bigmodel.sweeps.engines.options import validate_options
 from bigmodel.sweeps.engines.ray import _run
-from bigmodel.sweeps.engines.remote_job import Elsewhere, Starts
-from bigmodel.sweeps.state.directory import Entry, Sweep
-from bigmodel.sweeps.state.settings import settled
+from bigmodel.sweeps.engines.remote_job import RemoteJob, StartRecords
+from bigmodel.sweeps.state.directory import JobSpec, SweepDirectory
+from bigmodel.sweeps.state.settings import resolve_parallelism
 from conftest import TINY, Answer, is_quiet
 
 
@@ -55,21 +55,21 @@ def test_an_extra_that_is_missing_is_named_and_nothing_is_made(
 )
 def test_an_option_that_is_wrong_is_named(engine: str, key: str, value: object, named: str) -> None:
     with pytest.raises(ConfigError, match=named) as raised:
-        checked(engine, {key: value})
+        validate_options(engine, {key: value})
     assert "\n" not in str(raised.value)
 
 
 def test_options_that_are_right_join_the_defaults() -> None:
     given = {"partition": "gpu,long", "mem_gb": 0.5, "timeout_min": 90, "qos": None}
-    assert {**checked("slurm", {}), **given} == checked("slurm", given)
-    assert checked("ray", {"num_gpus": 0.5})["num_gpus"] == 0.5
+    assert {**validate_options("slurm", {}), **given} == validate_options("slurm", given)
+    assert validate_options("ray", {"num_gpus": 0.5})["num_gpus"] == 0.5
 
 
 def test_other_machines_are_handed_all_jobs_and_a_job_its_cores() -> None:
-    options = checked("slurm", {"cpus_per_task": 6})
-    found = settled("auto", "continue", {"cpu"}, 500, 0, "slurm", options)
+    options = validate_options("slurm", {"cpus_per_task": 6})
+    found = resolve_parallelism("auto", "continue", {"cpu"}, 500, 0, "slurm", options)
     assert (found.jobs, found.threads, found.options) == (500, 6, options)
-    assert settled(9, "continue", {"cpu"}, 500, 0, "ray", checked("ray", {})).jobs == 9
+    assert resolve_parallelism(9, "continue", {"cpu"}, 500, 0, "ray", validate_options("ray", {})).jobs == 9
 
 
 @pytest.fixture
@@ -92,12 +92,12 @@ def test_a_job_that_is_killed_leaves_word_and_an_old_start_does_nothing(
         return subprocess.Popen(["sh", "-c", "kill -9 $$"])
 
     monkeypatch.setattr("bigmodel.sweeps.engines.remote_job._process", killed)
-    starts = Starts(path)
+    starts = StartRecords(path)
     starts.begin(3, "old")
     starts.begin(3, "new", id="7")
-    Elsewhere(_facts(path), 3, "old")()
+    RemoteJob(_facts(path), 3, "old")()
     assert made == []
-    Elsewhere(_facts(path), 3, "new")()
+    RemoteJob(_facts(path), 3, "new")()
     assert (starts.code(3, "new"), starts.code(3, "old"), made) == (-9, None, [3])
 
 
@@ -117,15 +117,15 @@ def test_a_job_is_told_once_to_stop_however_its_cluster_was_started(
         return process
 
     monkeypatch.setattr("bigmodel.sweeps.engines.remote_job._process", counting)
-    Starts(path).begin(0, "token")
+    StartRecords(path).begin(0, "token")
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as in what a shell starts in the background
     try:
-        _run(Elsewhere(_facts(path), 0, "token"))
+        _run(RemoteJob(_facts(path), 0, "token"))
         for timer in timers:
             timer.join()
     finally:
         signal.signal(signal.SIGINT, before)
-    assert Starts(path).code(0, "token") == 1
+    assert StartRecords(path).code(0, "token") == 1
 
 
 SBATCH = """#!/bin/sh
@@ -161,57 +161,59 @@ def _says(**states: str) -> None:
 
 
 def test_slurm_is_asked_once_for_each_job_and_finds_it_again(path: Path, cluster: Path) -> None:
-    from bigmodel.sweeps.engines.slurm import SlurmJobs
+    from bigmodel.sweeps.engines.slurm import SlurmEngine
 
     _says(_1="RUNNING", _2="PENDING", _3="RUNNING")
-    options = checked("slurm", {"partition": "gpu", "gpus_per_node": 1, "timeout_min": 30, "mem_gb": 4})
-    jobs = SlurmJobs(path, options)
-    jobs.tell({"path": "it", "gpus": ["here"]})
+    options = validate_options("slurm", {"partition": "gpu", "gpus_per_node": 1, "timeout_min": 30, "mem_gb": 4})
+    jobs = SlurmEngine(path, options)
+    jobs.configure({"path": "it", "gpus": ["here"]})
     for number in (0, 1, 2):
         jobs.start([number])
     script = Path("last.sh").read_text()
     for word in ("partition=gpu", "gpus-per-node=1", "time=30", "mem=4GB", "cpus-per-task=1"):
         assert f"#SBATCH --{word}\n" in script
-    starts = Starts(path)
+    starts = StartRecords(path)
     starts.end(0, starts.last(0)["token"], 0)
     starts.end(2, starts.last(2)["token"], 75)  # preempted, and Slurm may queue it again
-    assert (jobs.ended(0.01), jobs.running) == ([(0, 0, "")], {1, 2})
+    assert (jobs.poll(0.01), jobs.running_jobs) == ([(0, 0, "")], {1, 2})
 
-    again = SlurmJobs(path, options)  # the first has been killed
-    again.tell({"path": "it", "gpus": []})
+    again = SlurmEngine(path, options)  # the first has been killed
+    again.configure({"path": "it", "gpus": []})
     for number in (1, 2):
         again.start([number])
     assert (starts.last(1)["id"], starts.last(2)["id"]) == ("2", "4")  # the other had saved and ended
     _says(_2="OUT_OF_MEMORY", _4="PREEMPTED")
-    assert again.ended(0.01) == [(1, -signal.SIGKILL, ""), (2, 75, "")]
+    assert again.poll(0.01) == [(1, -signal.SIGKILL, ""), (2, 75, "")]
     token = starts.last(1)["token"]
     again.start([1])  # as `on_failure=retry` has it
     assert (starts.last(1)["id"], starts.last(1)["token"] != token) == ("5", True)
     _says(_5="CANCELLED by 1000")
-    again.signal(signal.SIGTERM, again.running)
-    assert again.ended(0.01) == [(1, 75, "")]
+    again.signal(signal.SIGTERM, again.running_jobs)
+    assert again.poll(0.01) == [(1, 75, "")]
     assert Path("cancelled").read_text() == "--state=PENDING 5\n--state=RUNNING --signal=TERM 5\n"
 
 
 def test_what_slurm_refuses_is_told(path: Path, cluster: Path) -> None:
-    from bigmodel.sweeps.engines.slurm import SlurmJobs
+    from bigmodel.sweeps.engines.slurm import SlurmEngine
 
     Path("refuses").touch()
-    jobs = SlurmJobs(path, checked("slurm", {}))
-    jobs.tell({"path": "it", "gpus": []})
+    jobs = SlurmEngine(path, validate_options("slurm", {}))
+    jobs.configure({"path": "it", "gpus": []})
     with pytest.raises(ConfigError, match=r"invalid partition.*resume=.*it hydra\.launcher\.KEY=VALUE"):
         jobs.start([0])
     (cluster / "bin" / "srun").unlink()
     with pytest.raises(ConfigError, match=r"no srun.*executor=local"):
-        SlurmJobs(path, checked("slurm", {}))
+        SlurmEngine(path, validate_options("slurm", {}))
 
 
 def test_a_sweep_goes_on_with_its_engine_and_other_options(cli: Callable[..., Answer], tmp_path: Path) -> None:
     path = tmp_path / "it"
     path.mkdir()
-    sweep = Sweep(path)
-    options = checked("slurm", {"executor": "local", "timeout_min": 9})
-    sweep.freeze([(Entry(0, (), "val/loss", 1.0), "")], settled("auto", "stop", set(), 1, 0, "slurm", options), ())
+    sweep = SweepDirectory(path)
+    options = validate_options("slurm", {"executor": "local", "timeout_min": 9})
+    sweep.snapshot_configs(
+        [(JobSpec(0, (), "val/loss", 1.0), "")], resolve_parallelism("auto", "stop", set(), 1, 0, "slurm", options), ()
+    )
     sweep.lock.release()
     for words, named in (
         (["hydra.launcher.executor=slurm"], "executor"),

@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from bigmodel.cli import parse as parse_words
-from bigmodel.config.composition import Source, compose, config_loader
+from bigmodel.config.composition import ConfigSource, compose, config_loader
 from bigmodel.config.location import conf_directory
-from bigmodel.config.override_parser import parse, shown, values
-from bigmodel.quoting import command, path_word, readable, resume_command
+from bigmodel.config.override_parser import format_value, parse_override, swept_values
+from bigmodel.quoting import make_readable, path_override, resume_command, shell_command
 from conftest import Answer, is_quiet
 
-SOURCE = Source((conf_directory(),), "train")
+SOURCE = ConfigSource((conf_directory(),), "train")
 SWEEPS = {
     "optim=glob(*)": ["adam", "adamw", "muon", "muon_sgd", "sgd"],
     "optim=glob([a*,s*],exclude=adam)": ["adamw", "sgd"],
@@ -49,7 +49,7 @@ def loader() -> Iterator[ConfigLoader]:
 @pytest.fixture(scope="module")
 def read(loader: ConfigLoader) -> Callable[[str], list[str]]:
     """The values of an override as words, as the command line takes it."""
-    return lambda text: values(parse(readable(text), loader), None)
+    return lambda text: swept_values(parse_override(make_readable(text), loader), None)
 
 
 @pytest.mark.parametrize(("text", "expected"), SWEEPS.items(), ids=SWEEPS.keys())
@@ -95,7 +95,7 @@ def test_what_cannot_be_read_is_said_in_a_line(cli: Callable[..., Answer], words
 
 def test_scripts_of_all_kinds_and_quoted_keys_just_work() -> None:
     words = ["data_dir=数据", "monitor=точность/好 坏", "lr_scale={\"*\": 0.1, 'head[0].*': 10}", "output_dir=ü/\\,x"]
-    tree = compose("train", parse_words(words).overrides, SOURCE).tree
+    tree = compose("train", parse_words(words).overrides, SOURCE).values
     assert tree["data_dir"] == "数据"
     assert tree["monitor"] == "точность/好 坏"
     assert tree["lr_scale"] == {"*": 0.1, "head[0].*": 10}
@@ -118,7 +118,7 @@ def test_scripts_of_all_kinds_and_quoted_keys_just_work() -> None:
     ],
 )
 def test_what_the_grammar_lacks_is_put_into_its_words(text: str, expected: str) -> None:
-    assert readable(text) == expected
+    assert make_readable(text) == expected
 
 
 PATHS = st.text(st.sampled_from("ab'\"\\${}[]()<>&;|*?~#!=,:. @好é\n\t-/"), min_size=1, max_size=12)
@@ -133,10 +133,10 @@ PATHS = st.text(st.sampled_from("ab'\"\\${}[]()<>&;|*?~#!=,:. @好é\n\t-/"), mi
 @example("a\\")
 @example("it's")
 def test_a_printed_path_comes_back_through_shell_and_hydra(loader: ConfigLoader, path: str) -> None:
-    (word,) = shlex.split(command(path_word("output_dir", path)))
+    (word,) = shlex.split(shell_command(path_override("output_dir", path)))
     (override,) = parse_words([word]).overrides
     config = OmegaConf.create({})
-    OmegaConf.update(config, "output_dir", parse(override, loader).value())
+    OmegaConf.update(config, "output_dir", parse_override(override, loader).value())
     assert Path(str(config.output_dir)) == Path(path)
 
 
@@ -156,7 +156,7 @@ def test_a_printed_resume_comes_back_through_the_shell(path: str, multirun: bool
 @settings(max_examples=150, deadline=None)
 @given(st.text(max_size=8) | st.integers() | st.booleans() | st.lists(st.integers() | st.text("ab好 ", max_size=3)))
 def test_a_value_is_shown_as_it_is_read(loader: ConfigLoader, value: object) -> None:
-    first = next(iter(parse(f"a=choice({shown(value)},1)", loader).sweep_iterator()))
+    first = next(iter(parse_override(f"a=choice({format_value(value)},1)", loader).sweep_iterator()))
     text = getattr(first, "text", first)
     plain = [getattr(item, "text", item) for item in text] if isinstance(text, list) else text
     assert str(plain).strip() == str(value).strip()

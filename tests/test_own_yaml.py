@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from bigmodel.config.composition import Source, compose, compose_with_hydra
-from bigmodel.config.config import from_yaml
+from bigmodel.config.composition import ConfigSource, compose, compose_with_hydra
+from bigmodel.config.config import load_config
 from bigmodel.config.location import conf_directory
 from bigmodel.errors import ConfigError
 from conftest import Answer, is_quiet, only_run, python
@@ -55,12 +55,12 @@ SOUND = {
 }
 
 
-def _source(directory: Path) -> Source:
+def _source(directory: Path) -> ConfigSource:
     (directory / "model").mkdir()
     (directory / "model" / "unused.yaml").write_text("_target_: x\n\tnot: [YAML")  # nobody asks for it
     os.mkfifo(directory / "model" / "pipe.yaml")
     (directory / "experiment").mkdir()
-    return Source((directory, conf_directory()), "train")
+    return ConfigSource((directory, conf_directory()), "train")
 
 
 def _experiment(directory: Path, text: str) -> Path:
@@ -91,7 +91,7 @@ def test_files_that_choose_each_other(tmp_path: Path, chosen: str) -> None:
 def test_what_is_sound_is_read(tmp_path: Path, text: str) -> None:
     source = _source(tmp_path)
     _experiment(tmp_path, text)
-    assert compose("train", ["experiment=own"], source).tree["epochs"] == 7
+    assert compose("train", ["experiment=own"], source).values["epochs"] == 7
 
 
 @pytest.mark.parametrize("group", ["model", "optim", "dataset"])
@@ -104,9 +104,9 @@ def test_a_mistake_in_any_other_file(tmp_path: Path, group: str, text: str) -> N
     with pytest.raises(ConfigError, match=f"^{file}[:,]"):
         compose("train", [f"{group}=own"], source)
     with pytest.raises(ConfigError, match=f"^{file}[:,]"):  # as the primary one
-        compose("train", [], Source((file.parent, conf_directory()), "own"))
+        compose("train", [], ConfigSource((file.parent, conf_directory()), "own"))
     with pytest.raises(ConfigError, match=f"^{file}[:,]"):  # as a run's
-        from_yaml(file)
+        load_config(file)
 
 
 def test_a_choice_without_a_target_is_refused(tmp_path: Path) -> None:

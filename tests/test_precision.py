@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import nn
 
-from bigmodel.config.config import from_yaml
+from bigmodel.config.config import load_config
 from bigmodel.interfaces import Batch
 from bigmodel.models.mlp import MLP
 from bigmodel.models.resnet import ResNet
@@ -32,7 +32,9 @@ TASK = Classification(CrossEntropy(), 4)
 
 def _settled(model: nn.Module, **settings: object) -> Device:
     device = Device("cpu", **({"precision": "auto", "channels_last": "auto"} | settings))
-    precision.settle(device, model, TASK, lambda count: Batch(torch.rand(count, *SHAPE), torch.zeros(count).long()))
+    precision.choose_precision(
+        device, model, TASK, lambda count: Batch(torch.rand(count, *SHAPE), torch.zeros(count).long())
+    )
     return device
 
 
@@ -65,7 +67,7 @@ def test_another_choice_must_pay(
     model = _resnet()
     device = _settled(model)
     assert (device.precision, device.channels_last) == chosen
-    assert device.why.startswith("measured, samples/s: fp32 contiguous 16, ")
+    assert device.precision_reason.startswith("measured, samples/s: fp32 contiguous 16, ")
     assert model.stem[0].weight.is_contiguous(memory_format=torch.channels_last) == chosen[1]
 
 
@@ -73,7 +75,7 @@ def test_measuring_leaves_the_model_as_it_was(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(precision, "_cpu_has_bf16", lambda: True)
     model, same = _resnet(), _resnet()
     device = _settled(model)
-    assert "bf16 channels-last" in device.why
+    assert "bf16 channels-last" in device.precision_reason
     for (name, value), other in zip(model.state_dict().items(), same.state_dict().values(), strict=True):
         assert value.equal(other), name
     assert all(parameter.grad is None for parameter in model.parameters())
@@ -90,7 +92,7 @@ def test_what_the_model_cannot_do_is_no_choice(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(precision, "_cpu_has_bf16", lambda: True)
     device = _settled(WithoutBf16(nn.Flatten(), nn.Linear(3 * 8 * 8, 4)))
     assert (device.precision, device.channels_last) == ("fp32", False)
-    assert "; bf16 contiguous fails: \"solve\" not implemented for 'BFloat16'" in device.why
+    assert "; bf16 contiguous fails: \"solve\" not implemented for 'BFloat16'" in device.precision_reason
     with pytest.raises(NotImplementedError):  # asked for, it is no matter of choice
         _settled(WithoutBf16(nn.Conv2d(3, 4, 8), nn.Flatten()), precision="bf16")
 
@@ -128,8 +130,8 @@ def test_without_a_choice_nothing_is_measured(monkeypatch: pytest.MonkeyPatch) -
     device = _settled(MLP(SHAPE, 4, hidden=[3]))
     assert (device.precision, device.channels_last) == ("fp32", False)
     device = _settled(_resnet(), precision="fp32", channels_last=True)
-    assert (device.precision, device.channels_last, device.why) == ("fp32", True, "as asked")
-    assert not Device("cpu", precision="auto", channels_last="auto", deterministic=True).undecided
+    assert (device.precision, device.channels_last, device.precision_reason) == ("fp32", True, "as asked")
+    assert not Device("cpu", precision="auto", channels_last="auto", deterministic=True).has_auto
 
 
 def test_the_layout_that_corrupts_memory_is_refused(cli: Callable[..., Answer]) -> None:
@@ -151,7 +153,7 @@ def test_a_run_writes_what_was_chosen(cli: Callable[..., Answer], monkeypatch: p
     answer = cli(*words)
     assert answer.out.startswith("device: fp32, channels-last; measured, samples/s: ")
     assert answer.code == 0, answer.err
-    device = from_yaml(answer.run / "config.yaml", ()).tree["device"]
+    device = load_config(answer.run / "config.yaml", ()).values["device"]
     assert (device["precision"], device["channels_last"]) == ("fp32", True)
     monkeypatch.setattr(precision, "_measured", lambda *_, **__: pytest.fail("measured again"))
     assert cli(f"resume={answer.run}", "epochs=2").code == 0
@@ -185,9 +187,9 @@ def test_null_is_settled_by_rule(
     if capability:
         device.torch_device = torch.device("cuda", 0)
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
-    precision.settle(device, copy.deepcopy(model), TASK, lambda _: pytest.fail("samples were made"))
+    precision.choose_precision(device, copy.deepcopy(model), TASK, lambda _: pytest.fail("samples were made"))
     assert (device.precision, device.channels_last) == chosen
-    assert device.why == "by rule for this kind of device and model; device=fastest measures"
+    assert device.precision_reason == "by rule for this kind of device and model; device=fastest measures"
     assert not device.measured
 
 
@@ -198,7 +200,7 @@ def test_what_is_asked_for_stays_where_the_rest_is_by_rule() -> None:
         ({"precision": None, "channels_last": None, "deterministic": True}, ("fp32", True)),
     ):
         device = Device("cpu", **words)
-        precision.settle(device, copy.deepcopy(BATCH_NORMS), TASK, lambda _: pytest.fail("measured"))
+        precision.choose_precision(device, copy.deepcopy(BATCH_NORMS), TASK, lambda _: pytest.fail("measured"))
         assert (device.precision, device.channels_last) == chosen
 
 

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from torch import nn
 
 from bigmodel import constraints as ranges
-from bigmodel.config.signatures import misfit
-from bigmodel.datasets.loading.order import Order
+from bigmodel.config.signatures import type_mismatch
+from bigmodel.datasets.loading.order import SampleOrder
 from bigmodel.interfaces import Batch
-from bigmodel.optim.groups import decay_groups
-from bigmodel.optim.schedules import Constant, Cosine, Linear, OneCycle, Step, midpoint
-from bigmodel.runs.metrics_repair import cut_after
+from bigmodel.optim.groups import weight_decay_groups
+from bigmodel.optim.schedules import Constant, Cosine, Linear, MultiStep, OneCycle, step_midpoint
+from bigmodel.runs.metrics_repair import truncate_metrics
 from bigmodel.seeds import derive
 
 settings.register_profile("here", deadline=None, max_examples=60, derandomize=True)
@@ -29,7 +29,7 @@ sizes, batch_sizes, seeds = st.integers(1, 200), st.integers(1, 64), st.integers
 
 @given(sizes, batch_sizes, seeds, st.integers(0, 3))
 def test_every_sample_comes_once_an_epoch(size: int, batch_size: int, seed: int, epoch: int) -> None:
-    order = Order(size, batch_size, seed)
+    order = SampleOrder(size, batch_size, seed)
     first = epoch * order.steps_per_epoch
     batches = [order.indices(step) for step in range(first, first + order.steps_per_epoch)]
     assert sorted(torch.cat(batches).tolist()) == list(range(size))
@@ -41,26 +41,26 @@ def test_every_sample_comes_once_an_epoch(size: int, batch_size: int, seed: int,
 
 @given(sizes, batch_sizes, seeds, st.integers(0, 500))
 def test_an_order_needs_no_past(size: int, batch_size: int, seed: int, step: int) -> None:
-    walked = Order(size, batch_size, seed)
+    walked = SampleOrder(size, batch_size, seed)
     for earlier in range(max(0, step - 3), step):
         walked.indices(earlier)
-    assert walked.indices(step).equal(Order(size, batch_size, seed).indices(step))
+    assert walked.indices(step).equal(SampleOrder(size, batch_size, seed).indices(step))
 
 
 @given(st.integers(40, 200), seeds)
 def test_epochs_and_seeds_differ_in_order(size: int, seed: int) -> None:
-    order = Order(size, size, seed)
+    order = SampleOrder(size, size, seed)
     assert not order.indices(0).equal(order.indices(1))
-    assert not order.indices(0).equal(Order(size, size, seed ^ 1).indices(0))
+    assert not order.indices(0).equal(SampleOrder(size, size, seed ^ 1).indices(0))
 
 
 @given(sizes, batch_sizes, seeds, st.integers(1, 10), st.integers(0, 50))
 def test_a_limit_keeps_the_first_batches(size: int, batch_size: int, seed: int, limit: int, step: int) -> None:
-    whole, limited = Order(size, batch_size, seed), Order(size, batch_size, seed, limit=limit)
+    whole, limited = SampleOrder(size, batch_size, seed), SampleOrder(size, batch_size, seed, limit=limit)
     assert limited.steps_per_epoch == min(limit, whole.steps_per_epoch)
     epoch, batch = divmod(step, limited.steps_per_epoch)
     assert limited.indices(step).equal(whole.indices(epoch * whole.steps_per_epoch + batch))
-    assert Order(size, batch_size, seed, only_first=True).indices(step).equal(whole.indices(0))
+    assert SampleOrder(size, batch_size, seed, only_first=True).indices(step).equal(whole.indices(0))
 
 
 warmups, shares = st.floats(0, 0.9), st.floats(0, 1)
@@ -69,7 +69,7 @@ schedules = st.one_of(
     st.builds(Linear, warmups, shares),
     st.builds(Cosine, warmups, shares),
     st.builds(OneCycle, warmups, shares, shares),
-    st.builds(Step, warmups, st.lists(shares, max_size=4), shares),
+    st.builds(MultiStep, warmups, st.lists(shares, max_size=4), shares),
 )
 smooth = st.one_of(
     st.builds(Linear, st.floats(0.1, 0.9), shares),
@@ -97,7 +97,7 @@ def test_a_schedule_jumps_at_milestones_only(schedule: Any, progress: float) -> 
 def test_each_milestone_multiplies_by_gamma(warmup: float, progress: float, places: list[float], gamma: float) -> None:
     passed = sum(progress >= place for place in places)
     expected = gamma**passed * Constant(warmup)(progress)
-    assert Step(warmup, places, gamma)(progress) == pytest.approx(expected, abs=1e-15)
+    assert MultiStep(warmup, places, gamma)(progress) == pytest.approx(expected, abs=1e-15)
 
 
 @given(smooth)
@@ -108,7 +108,7 @@ def test_the_base_rate_is_reached_and_the_end_is_final(schedule: Any) -> None:
 
 @given(st.floats(0.01, 0.9), shares)
 def test_warm_up_rises_in_a_line(warmup: float, share: float) -> None:
-    for schedule in (Constant(warmup), Linear(warmup), Cosine(warmup), Step(warmup, milestones=())):
+    for schedule in (Constant(warmup), Linear(warmup), Cosine(warmup), MultiStep(warmup, milestones=())):
         assert schedule(warmup * share) == pytest.approx(share, abs=1e-9)
     one_cycle = OneCycle(warmup, initial=0.1)
     assert one_cycle(0) == pytest.approx(0.1)
@@ -116,13 +116,13 @@ def test_warm_up_rises_in_a_line(warmup: float, share: float) -> None:
 
 
 def test_steps_fall_at_their_milestones() -> None:
-    schedule = Step(milestones=(0.5, 0.75), gamma=0.1)
+    schedule = MultiStep(milestones=(0.5, 0.75), gamma=0.1)
     assert [schedule(p) for p in (0, 0.49, 0.5, 0.74, 0.75, 1)] == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
 
 
 @given(st.integers(1, 10**9), st.data())
 def test_midpoints_stay_inside(steps: int, data: st.DataObject) -> None:
-    assert 0 < midpoint(data.draw(st.integers(0, steps - 1)), steps) < 1
+    assert 0 < step_midpoint(data.draw(st.integers(0, steps - 1)), steps) < 1
 
 
 FITS: list[tuple[Any, Any]] = [
@@ -144,9 +144,9 @@ FITS: list[tuple[Any, Any]] = [
     (1, ranges.Fraction),
     (0, ranges.Seed),
     (2**63 - 1, ranges.Seed),
-    ("3epochs", ranges.Interval),
-    ("0.5 epoch", ranges.Interval),
-    ("1steps", ranges.Interval),
+    ("3epochs", ranges.StepsOrEpochs),
+    ("0.5 epoch", ranges.StepsOrEpochs),
+    ("1steps", ranges.StepsOrEpochs),
     (None, ranges.Positive | None),
     (b"", Any),
 ]
@@ -169,24 +169,24 @@ MISFITS: list[tuple[Any, Any, str]] = [
     ([1, -1], Sequence[ranges.PositiveInt], "at least 1"),
     (3, Mapping[str, Any], "group"),
     (0, ranges.Positive, "above 0"),
-    (1, ranges.BelowOne, "below 1"),
+    (1, ranges.ProperFraction, "below 1"),
     (-1, ranges.Seed, "at least 0"),
     (2**63, ranges.Seed, "below"),
-    ("5", ranges.Interval, "500steps"),
-    ("-1steps", ranges.Interval, "500steps"),
-    ("1epoch\n", ranges.Interval, "500steps"),
+    ("5", ranges.StepsOrEpochs, "500steps"),
+    ("-1steps", ranges.StepsOrEpochs, "500steps"),
+    ("1epoch\n", ranges.StepsOrEpochs, "500steps"),
     (-1, ranges.Positive | None, "null"),
 ]
 
 
 @pytest.mark.parametrize(("value", "kind"), FITS, ids=str)
 def test_what_fits(value: Any, kind: Any) -> None:
-    assert misfit(value, kind) is None
+    assert type_mismatch(value, kind) is None
 
 
 @pytest.mark.parametrize(("value", "kind", "said"), MISFITS, ids=lambda item: str(item)[:40])
 def test_what_does_not_fit_is_told_what_would(value: Any, kind: Any, said: str) -> None:
-    wish = misfit(value, kind)
+    wish = type_mismatch(value, kind)
     assert wish is not None
     assert said in wish
 
@@ -201,7 +201,7 @@ kinds = st.sampled_from([kind for _, kind in FITS])
 
 @given(anything, kinds)
 def test_any_value_gets_an_answer(value: Any, kind: Any) -> None:
-    assert misfit(value, kind) is None or isinstance(misfit(value, kind), str)
+    assert type_mismatch(value, kind) is None or isinstance(type_mismatch(value, kind), str)
 
 
 purposes = st.lists(st.integers(0, 10**6) | st.sampled_from(["order", "augment", "step"]), max_size=3)
@@ -222,9 +222,9 @@ def test_derived_keys_are_the_same_everywhere() -> None:
 def test_pieces_hold_every_sample_in_order(size: int, count: int, named: bool) -> None:
     numbers = torch.arange(size) + 7 if named else None
     batch = Batch(torch.arange(size), torch.arange(size) * 2, numbers)
-    pieces = batch.pieces(count)
+    pieces = batch.microbatches(count)
     assert 1 <= len(pieces) <= count
-    told = [piece.samples for piece in pieces]
+    told = [piece.sample_ids for piece in pieces]
     assert told == [None] * len(pieces) if numbers is None else torch.cat(told).equal(numbers)
     assert torch.cat([piece.inputs for piece in pieces]).equal(batch.inputs)
     assert torch.cat([piece.targets for piece in pieces]).equal(batch.targets)
@@ -232,11 +232,11 @@ def test_pieces_hold_every_sample_in_order(size: int, count: int, named: bool) -
 
 def test_norms_and_biases_do_not_decay() -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 2), nn.LayerNorm(2))
-    decayed, free = decay_groups(model, 0.1, decay_all=False)
+    decayed, free = weight_decay_groups(model, 0.1, decay_all=False)
     assert (decayed["weight_decay"], free["weight_decay"]) == (0.1, 0.0)
     assert {id(p) for p in decayed["params"]} == {id(model[0].weight), id(model[3].weight)}
     assert len(free["params"]) == 6
-    (everything,) = decay_groups(model, 0.1, decay_all=True)
+    (everything,) = weight_decay_groups(model, 0.1, decay_all=True)
     assert everything["weight_decay"] == 0.1
     assert len(everything["params"]) == 8
 
@@ -244,7 +244,7 @@ def test_norms_and_biases_do_not_decay() -> None:
 def test_frozen_parameters_are_in_no_group() -> None:
     model = nn.Linear(2, 2)
     model.weight.requires_grad_(False)
-    (group,) = decay_groups(model, 0.1, decay_all=False)
+    (group,) = weight_decay_groups(model, 0.1, decay_all=False)
     assert [id(p) for p in group["params"]] == [id(model.bias)]
 
 
@@ -260,7 +260,7 @@ def test_metrics_are_cut_at_the_step(step: int, torn: int) -> None:
     with tempfile.TemporaryDirectory() as place:
         file = Path(place) / "metrics.jsonl"
         file.write_text(text[: len(text) - torn])
-        cut_after(file, step)
+        truncate_metrics(file, step)
         kept = file.read_text().splitlines(keepends=True)
     assert text.startswith("".join(kept))
     assert all(line.endswith("\n") and json.loads(line)["step"] <= step for line in kept)
@@ -273,7 +273,7 @@ def test_a_balanced_epoch_has_every_class_equally_often(
     labels: list[int], batch_size: int, seed: int, epoch: int
 ) -> None:
     classes = torch.tensor(labels)
-    order = Order(len(labels), batch_size, seed, classes=lambda: classes)
+    order = SampleOrder(len(labels), batch_size, seed, classes=lambda: classes)
     steps = range(epoch * order.steps_per_epoch, (epoch + 1) * order.steps_per_epoch)
     chosen = torch.cat([order.indices(step) for step in steps])
     assert len(chosen) == len(labels)
@@ -284,5 +284,5 @@ def test_a_balanced_epoch_has_every_class_equally_often(
     for label in set(labels):
         times = chosen.bincount(minlength=len(labels))[classes == label]
         assert times.max() - times.min() <= 1
-    again = Order(len(labels), batch_size, seed, classes=lambda: classes)
+    again = SampleOrder(len(labels), batch_size, seed, classes=lambda: classes)
     assert again.indices(steps[-1]).equal(order.indices(steps[-1]))

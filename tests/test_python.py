@@ -166,9 +166,9 @@ def test_a_dry_run_prints_the_plan_and_makes_nothing(tmp_path, monkeypatch, caps
 
 def test_an_interrupt_saves_and_a_run_can_be_gone_on_with(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    from bigmodel.training.state import Job
+    from bigmodel.training.state import TrainState
 
-    update = Job.update
+    update = TrainState.train_step
 
     def interrupted(job, batch):
         update(job, batch)
@@ -176,7 +176,7 @@ def test_an_interrupt_saves_and_a_run_can_be_gone_on_with(tmp_path, monkeypatch)
             signal.raise_signal(signal.SIGINT)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Job, "update", interrupted)
+        patch.setattr(TrainState, "update", interrupted)
         with pytest.raises(Interrupted, match="stopped by SIGINT at step 2 of 6, saved") as caught:
             bigmodel.train([*TINY, "log_every=2steps"])
     assert caught.value.code == 75

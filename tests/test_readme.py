@@ -16,8 +16,8 @@ import torch
 from PIL import Image
 
 from bigmodel import errors
-from bigmodel.sweeps.state.directory import Entry, Sweep
-from bigmodel.sweeps.state.settings import Settings
+from bigmodel.sweeps.state.directory import JobSpec, SweepDirectory
+from bigmodel.sweeps.state.settings import SweepOptions
 from conftest import TINY, call
 from warm import swept
 
@@ -65,9 +65,9 @@ def workplace(tmp_path, tiny_run):
 
 def _finished_sweep(path, run):
     path.mkdir(parents=True)
-    sweep = Sweep(path)
-    job = (Entry(0, ("seed=1",), "val/accuracy", 2.0), (run / "config.yaml").read_text(encoding="utf-8"))
-    sweep.freeze([job], Settings(1, 1, "continue"), ())
+    sweep = SweepDirectory(path)
+    job = (JobSpec(0, ("seed=1",), "val/accuracy", 2.0), (run / "config.yaml").read_text(encoding="utf-8"))
+    sweep.snapshot_configs([job], SweepOptions(1, 1, "continue"), ())
     sweep.lock.release()
     shutil.copytree(run, path / "0")
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from bigmodel.config.config import from_yaml
+from bigmodel.config.config import load_config
 from bigmodel.errors import Interrupted
 from conftest import TINY, Answer, _process_state, call, contents, fingerprint, is_quiet, python, records, start
 from forks import finished, launch, until
@@ -72,7 +72,7 @@ def _train(run: Path, stop: StopAt, *, resume: bool) -> None:
     from bigmodel.commands.train import run as train
 
     with _process_state():
-        train(from_yaml(run / "config.yaml"), stop, run, resume=resume)  # type: ignore[arg-type]
+        train(load_config(run / "config.yaml"), stop, run, resume=resume)  # type: ignore[arg-type]
 
 
 def _interrupted(source: Path, target: Path, step: int) -> Path:
@@ -80,7 +80,7 @@ def _interrupted(source: Path, target: Path, step: int) -> Path:
     from bigmodel.commands.train import run as train
 
     with _process_state(), pytest.raises(Interrupted, match=f"at step {step} of"):
-        train(from_yaml(source / "config.yaml"), StopAt(step), target)  # type: ignore[arg-type]
+        train(load_config(source / "config.yaml"), StopAt(step), target)  # type: ignore[arg-type]
     return target
 
 
@@ -300,9 +300,9 @@ def test_no_run_there(cli: Callable[..., Answer], place: str) -> None:
 
 
 def test_a_second_writer_is_told_who_writes(cli: Callable[..., Answer], copy: Path) -> None:
-    from bigmodel.runs.lock import Lock
+    from bigmodel.runs.lock import RunLock
 
-    lock = Lock(copy)
+    lock = RunLock(copy)
     try:
         before = {path: path.read_bytes() for path in copy.rglob("*") if path.is_file()}
         (line,) = is_quiet(cli(f"resume={copy}", "epochs=3"), code=5)
@@ -405,5 +405,5 @@ def test_a_disk_that_fills_while_the_config_is_written_loses_no_run(
     monkeypatch.undo()
     if answer.code != 0:  # a way of writing that this test does not reach is fine too
         is_quiet(answer, code=5)
-    assert from_yaml(copy / "config.yaml").tree["batch_size"] == 64
+    assert load_config(copy / "config.yaml").values["batch_size"] == 64
     assert cli(f"resume={copy}", "epochs=3").code == 0

@@ -207,7 +207,7 @@ def test_a_checkpoint_of_an_older_version_has_no_account_of_its_records(
 ) -> None:
     from bigmodel.runs import checkpoint
 
-    for path in checkpoint.steps(half / "checkpoints"):
+    for path in checkpoint.list_checkpoints(half / "checkpoints"):
         found = checkpoint.load(path)
         state = {key: value for key, value in found.state.items() if key != "metrics"}
         checkpoint.save(half / "checkpoints", int(path.name[5:]), found.tensors, state)
@@ -312,32 +312,32 @@ def test_what_a_stopped_run_has_saved_displaces_nothing(tmp_path: Path) -> None:
     for step in (10, 20, 30, 35, 37, 40):
         state = {"step": step, "best": best}
         checkpoint.commit(root, step, _tensors(), state, keep=2, passing=step in (35, 37))
-        left.append([int(path.name[5:]) for path in checkpoint.steps(root)])
+        left.append([int(path.name[5:]) for path in checkpoint.list_checkpoints(root)])
     assert left == [[10], [20, 10], [30, 20, 10], [35, 30, 20, 10], [37, 30, 20, 10], [40, 30, 10]]
 
 
 def test_a_frozen_config_of_a_sweep_that_was_altered_is_refused(whole: Path, tmp_path: Path) -> None:
     from bigmodel.errors import ConfigError
-    from bigmodel.sweeps.engines.job_process import Start
-    from bigmodel.sweeps.state.directory import Entry, Sweep
-    from bigmodel.sweeps.state.settings import Settings
+    from bigmodel.sweeps.engines.job_process import JobStart
+    from bigmodel.sweeps.state.directory import JobSpec, SweepDirectory
+    from bigmodel.sweeps.state.settings import SweepOptions
 
-    sweep = Sweep(tmp_path)
+    sweep = SweepDirectory(tmp_path)
     text = (whole / "config.yaml").read_text()
-    sweep.freeze([(Entry(0, ("seed=0",), "val/accuracy", 2.0), text)], Settings(1, 1, "continue"), ())
+    sweep.snapshot_configs([(JobSpec(0, ("seed=0",), "val/accuracy", 2.0), text)], SweepOptions(1, 1, "continue"), ())
     sweep.lock.release()
     facts = {"path": str(tmp_path), "trust": ()}
-    assert Start(facts, 0).config.tree["seed"] == 0
+    assert JobStart(facts, 0).config.values["seed"] == 0
     _edit(tmp_path / "jobs" / "0.yaml", "\nseed: 0\n", "\nseed: 1\n")
     with pytest.raises(ConfigError, match=r"0\.yaml: is not as the sweep wrote it"):
-        Start(facts, 0)
+        JobStart(facts, 0)
 
 
 @pytest.mark.parametrize(
     "account", [3, {}, {"train": 1, "val": 2, "records": 3}, {"train": {}, "val": {}, "records": "x"}]
 )
 def test_an_account_of_records_that_no_version_wrote_costs_a_warning(account: object) -> None:
-    from bigmodel.listeners.totals import Totals
+    from bigmodel.listeners.totals import RunTotals
 
-    (line,) = Totals().restore([], account)
+    (line,) = RunTotals().restore([], account)
     assert "cannot be read" in line

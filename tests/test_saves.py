@@ -20,24 +20,24 @@ from bigmodel.runtime.device import Device
 from bigmodel.tasks.classification import Classification
 from bigmodel.tasks.losses import CrossEntropy
 from bigmodel.training import saver as saves
-from bigmodel.training.saver import Saves
-from bigmodel.training.state import Job
+from bigmodel.training.saver import AsyncCheckpointer
+from bigmodel.training.state import TrainState
 from conftest import TINY, Answer, is_quiet
 
 BATCH = Batch(torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 1, 2, 3]))
 
 
-def _job() -> Job:
+def _job() -> TrainState:
     torch.manual_seed(0)
     model = MLP((1, 8, 8), 10, hidden=[16])
     task = Classification(CrossEntropy(), 10)
     optimizers = [sgd(model)]
-    return Job(
+    return TrainState(
         model=model, task=task, optimizers=optimizers, schedule=Constant(), device=Device("cpu"), seed=0, steps=9
     )
 
 
-def _weights(job: Job) -> dict[str, torch.Tensor]:
+def _weights(job: TrainState) -> dict[str, torch.Tensor]:
     return {name: tensor.clone() for name, tensor in job.model.state_dict().items()}
 
 
@@ -55,13 +55,13 @@ def held(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
 
 
 def test_training_goes_on_while_the_state_of_the_step_is_committed(tmp_path: Path, held: threading.Event) -> None:
-    job, saving = _job(), Saves(tmp_path / "checkpoints", {}, keep=2)
-    job.update(BATCH)
+    job, saving = _job(), AsyncCheckpointer(tmp_path / "checkpoints", {}, keep=2)
+    job.train_step(BATCH)
     then = _weights(job)
     assert saving.save(job) is None
     for _ in range(3):
-        job.update(BATCH)
-        assert saving.news() is None
+        job.train_step(BATCH)
+        assert saving.poll() is None
     held.set()
     saved = saving.wait()
     assert saved is not None
@@ -70,15 +70,15 @@ def test_training_goes_on_while_the_state_of_the_step_is_committed(tmp_path: Pat
     assert loaded.state["step"] == 1
     assert all(loaded.tensors["model"][name].equal(tensor) for name, tensor in then.items())
     assert not all(tensor.equal(then[name]) for name, tensor in _weights(job).items())
-    assert saving.news() is None
+    assert saving.poll() is None
     assert saving.wait() is None
 
 
 def test_a_save_waits_for_the_one_before_and_tells_of_it(tmp_path: Path) -> None:
-    job, saving = _job(), Saves(tmp_path / "checkpoints", {}, keep=2)
+    job, saving = _job(), AsyncCheckpointer(tmp_path / "checkpoints", {}, keep=2)
     told = []
     for _ in range(3):
-        job.update(BATCH)
+        job.train_step(BATCH)
         told.append(saving.save(job))
     told.append(saving.wait())
     assert [saved and saved.step for saved in told] == [None, 1, 2, 3]
@@ -89,13 +89,13 @@ def test_what_is_too_large_to_copy_is_committed_in_place(
     tmp_path: Path, held: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(saves, "_COPIED_AT_MOST", 0)
-    monkeypatch.setattr(Saves, "_copied", lambda self, tensors: pytest.fail("copied"))
+    monkeypatch.setattr(AsyncCheckpointer, "_copied", lambda self, tensors: pytest.fail("copied"))
     held.set()
-    job, saving = _job(), Saves(tmp_path / "checkpoints", {}, keep=2)
-    job.update(BATCH)
+    job, saving = _job(), AsyncCheckpointer(tmp_path / "checkpoints", {}, keep=2)
+    job.train_step(BATCH)
     saving.save(job)
     assert (tmp_path / "checkpoints" / "step-00000001").is_dir()  # before save returned
-    saved = saving.news()
+    saved = saving.poll()
     assert saved is not None
 
 
@@ -131,15 +131,15 @@ def test_a_failed_save_is_told_even_where_training_fails_first(
         return _full()
 
     monkeypatch.setattr(checkpoint, "commit", late)
-    update = Job.update
+    update = TrainState.train_step
 
-    def diverging(self: Job, batch: Batch) -> None:
+    def diverging(self: TrainState, batch: Batch) -> None:
         if self.step == 1:
             started.set()
             self._parameters[0].data.fill_(float("nan"))
         update(self, batch)
 
-    monkeypatch.setattr(Job, "update", diverging)
+    monkeypatch.setattr(TrainState, "update", diverging)
     answer = cli(*TINY, "save_every=1steps")
     assert answer.code == 4, answer.err
     assert "diverged at step 1" in answer.err

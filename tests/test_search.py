@@ -21,15 +21,15 @@ from hypothesis import strategies as st
 
 pytest.importorskip("optuna")
 
-from bigmodel.config.composition import Source, compose
+from bigmodel.config.composition import ConfigSource, compose
 from bigmodel.config.location import conf_directory
 from bigmodel.errors import ConfigError, Interrupted
-from bigmodel.sweeps.search.outcome import front
-from bigmodel.sweeps.search.plan import Plan, planned, read
-from bigmodel.sweeps.search.space import Parameter, parameter
-from bigmodel.sweeps.search.study import STUDY, Search
-from bigmodel.sweeps.state.directory import State, Sweep
-from bigmodel.sweeps.state.settings import Settings
+from bigmodel.sweeps.search.outcome import pareto_front
+from bigmodel.sweeps.search.plan import SearchPlan, make_plan, read
+from bigmodel.sweeps.search.space import Dimension, parse_dimension
+from bigmodel.sweeps.search.study import STUDY, OptunaSearch
+from bigmodel.sweeps.state.directory import JobProgress, SweepDirectory
+from bigmodel.sweeps.state.settings import SweepOptions
 from conftest import TINY, Answer, is_quiet, records
 from forks import until
 from warm import only_sweep, sweep, swept, table
@@ -200,27 +200,29 @@ def test_without_optuna_it_says_what_to_install(cli: Callable[..., Answer], monk
     assert list(answer.cwd.iterdir()) == []
 
 
-def _fresh(path: Path, plan: Plan) -> tuple[Sweep, Search]:
+def _fresh(path: Path, plan: SearchPlan) -> tuple[SweepDirectory, OptunaSearch]:
     """A search of twelve trials before its first."""
     path.mkdir()
-    plan.write(path, [compose("train", [*TINY], Source((conf_directory(),), "train")).open_yaml()])
-    tree = Sweep(path)
+    plan.write(path, [compose("train", [*TINY], ConfigSource((conf_directory(),), "train")).to_template_yaml()])
+    tree = SweepDirectory(path)
     tree.trials = 12
-    tree.freeze([], Settings(1, 1, "continue"), ())
-    return tree, Search(tree, plan, ())
+    tree.snapshot_configs([], SweepOptions(1, 1, "continue"), ())
+    return tree, OptunaSearch(tree, plan, ())
 
 
-def _ends(tree: Sweep, search: Search, number: int, value: float, state: str = "done", code: int = 0) -> None:
+def _ends(
+    tree: SweepDirectory, search: OptunaSearch, number: int, value: float, state: str = "done", code: int = 0
+) -> None:
     """What a run that ended leaves, without one."""
-    tree.run_of(number).mkdir(exist_ok=True)
+    tree.run_path(number).mkdir(exist_ok=True)
     summary = {"state": state, "step": 1, "seconds": 1.0, "best": {"value": value, "step": 1}}
-    (tree.run_of(number) / "summary.json").write_text(json.dumps(summary))
-    tree.note(number, "ended", code)
+    (tree.run_path(number) / "summary.json").write_text(json.dumps(summary))
+    tree.append_journal(number, "ended", code)
     search.tell(number, tree.states([number])[number])
 
 
-def _plan(sampler: str, pruner: str, *space: Parameter) -> Plan:
-    return Plan(sampler, pruner, 0, "val/accuracy", ("val/accuracy",), ("maximize",), space, (), ((),))
+def _plan(sampler: str, pruner: str, *space: Dimension) -> SearchPlan:
+    return SearchPlan(sampler, pruner, 0, "val/accuracy", ("val/accuracy",), ("maximize",), space, (), ((),))
 
 
 @pytest.mark.parametrize(
@@ -242,23 +244,23 @@ def test_a_plan_that_cannot_be_is_refused(space: list[str], options: dict[str, A
     usual = {"sampler": "tpe", "pruner": "none", "metrics": None, "directions": None, "seed": 0, "n_trials": None}
     parsed = OverridesParser.create().parse_overrides(space)
     with pytest.raises(ConfigError) as caught:
-        planned(usual | options, [parameter(override, False) for override in parsed], [], "val/accuracy")
+        make_plan(usual | options, [parse_dimension(override, False) for override in parsed], [], "val/accuracy")
     (line,) = caught.value.lines
     assert all(name in line for name in named), line
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "cmaes"])
 def test_sampling_goes_on_where_the_directory_stands(sampler: str, tmp_path: Path) -> None:
-    lr, seed = Parameter("optim.lr", "float", 0.01, 1.0, log=True), Parameter("seed", "int", 0, 5)
+    lr, seed = Dimension("optim.lr", "float", 0.01, 1.0, log=True), Dimension("seed", "int", 0, 5)
     plan, tried = _plan(sampler, "none", lr, seed), []
     for rebuilt_after in (None, 9):
         tree, search = _fresh(tmp_path / str(rebuilt_after), plan)
         while (number := search.ask()) is not None:
-            tree.note(number, "started")
+            tree.append_journal(number, "started")
             words = dict(word.split("=") for word in tree.entries[number].overrides)
             _ends(tree, search, number, -abs(float(words["optim.lr"]) - 0.2) - int(words["seed"]))
             if number == rebuilt_after:
-                search = Search(tree, read(tree.path), ())
+                search = OptunaSearch(tree, read(tree.path), ())
         tree.lock.release()
         tried.append([entry.overrides for entry in tree.entries.values()])
     assert tried[0] == tried[1]
@@ -266,40 +268,42 @@ def test_sampling_goes_on_where_the_directory_stands(sampler: str, tmp_path: Pat
 
 
 def test_hyperband_stops_the_worse_ones_and_keeps_the_best(tmp_path: Path) -> None:
-    tree, search = _fresh(tmp_path / "it", _plan("random", "hyperband", Parameter("optim.lr", "float", 0.01, 1.0)))
+    tree, search = _fresh(tmp_path / "it", _plan("random", "hyperband", Dimension("optim.lr", "float", 0.01, 1.0)))
     pruned = []
     while (number := search.ask()) is not None:
-        tree.note(number, "started")
-        tree.run_of(number).mkdir()
+        tree.append_journal(number, "started")
+        tree.run_path(number).mkdir()
         for step in range(1, 10):
-            with (tree.run_of(number) / "metrics.jsonl").open("a") as file:
+            with (tree.run_path(number) / "metrics.jsonl").open("a") as file:
                 file.write(
                     json.dumps({"split": "val", "step": step, "epoch": step, "accuracy": step / 9 - number}) + "\n"
                 )
-            if search.look([number]):
-                tree.note(number, "pruned")
+            if search.trials_to_prune([number]):
+                tree.append_journal(number, "pruned")
                 pruned.append(number)
                 break
         _ends(tree, search, number, step / 9 - number, *(("interrupted", 75) if number in pruned else ()))
     assert pruned
     assert 0 not in pruned
     states = tree.states()
-    assert {number for number, state in states.items() if state.word == "pruned"} == set(pruned)
-    assert tree.left(states) == 0
+    assert {number for number, state in states.items() if state.status == "pruned"} == set(pruned)
+    assert tree.num_remaining(states) == 0
     assert {tree.summary(number)["state"] for number in pruned} == {"pruned"}
     tree.lock.release()
 
 
 @given(st.dictionaries(st.integers(0, 9), st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1))
 def test_the_front_is_what_nothing_beats(found: dict[int, tuple[float, float]]) -> None:
-    kept = front(found, ["maximize", "minimize"])
+    kept = pareto_front(found, ["maximize", "minimize"])
     for trial, (gain, cost) in found.items():
         beaten = any((a, b) != (gain, cost) and a >= gain and b <= cost for a, b in found.values())
         assert (trial in kept) == (not beaten)
     assert all(found[one][0] >= found[other][0] for one, other in pairwise(kept))
 
 
-def _tried(path: Path, plan: Plan, value: Callable[[dict[str, str]], float | None], trials: int = 12) -> list[Any]:
+def _tried(
+    path: Path, plan: SearchPlan, value: Callable[[dict[str, str]], float | None], trials: int = 12
+) -> list[Any]:
     """The overrides of each trial of a search without runs; `value` of them is what a trial reaches, None: it diverges.
     And what was told.
     """
@@ -309,7 +313,7 @@ def _tried(path: Path, plan: Plan, value: Callable[[dict[str, str]], float | Non
     while (number := search.ask()) is not None:
         told += search.remarks()
         for job in search.jobs(number):
-            tree.note(job, "started")
+            tree.append_journal(job, "started")
             words = dict(word.split("=") for word in tree.entries[job].overrides)
             reached = value(words)
             _ends(tree, search, job, *((0.0, "failed", 4) if reached is None else (reached,)))
@@ -319,7 +323,7 @@ def _tried(path: Path, plan: Plan, value: Callable[[dict[str, str]], float | Non
 
 @pytest.mark.parametrize("sampler", ["tpe", pytest.param("cmaes", marks=pytest.mark.slow)])
 def test_what_diverged_is_learnt_from(sampler: str, tmp_path: Path) -> None:
-    plan = _plan(sampler, "none", Parameter("optim.lr", "float", 1e-2, 1e6, log=True))
+    plan = _plan(sampler, "none", Dimension("optim.lr", "float", 1e-2, 1e6, log=True))
 
     def reached(words: dict[str, str]) -> float | None:
         rate = float(words["optim.lr"])
@@ -331,24 +335,24 @@ def test_what_diverged_is_learnt_from(sampler: str, tmp_path: Path) -> None:
 
 
 def test_several_seeds_make_one_trial_of_their_mean(tmp_path: Path) -> None:
-    plan = replace(_plan("tpe", "none", Parameter("optim.lr", "float", 0.01, 1.0)), seeds=(7, 8, 9))
+    plan = replace(_plan("tpe", "none", Dimension("optim.lr", "float", 0.01, 1.0)), seeds=(7, 8, 9))
     tree, search = _fresh(tmp_path / "it", plan)
     tree.trials = 6
     assert search.ask() == 0
     assert [entry.overrides[-1] for entry in tree.entries.values()] == ["seed=7", "seed=8", "seed=9"]
     assert len({entry.overrides[0] for entry in tree.entries.values()}) == 1
     for job, value in enumerate((0.1, 0.5)):
-        tree.note(job, "started")
+        tree.append_journal(job, "started")
         _ends(tree, search, job, value)
         assert search._study.trials[0].value is None
-    tree.note(2, "started")
+    tree.append_journal(2, "started")
     _ends(tree, search, 2, 0.9)
     assert search._study.best_value == pytest.approx(0.5)
-    again = Search(tree, read(tree.path), ())
+    again = OptunaSearch(tree, read(tree.path), ())
     assert again._study.best_value == pytest.approx(0.5)
     assert (again.ask(), [*again.jobs(1)]) == (1, [3, 4, 5])
     for job, code in ((3, 0), (4, 4), (5, 0)):
-        again.tell(job, State("failed" if code else "done", code))
+        again.tell(job, JobProgress("failed" if code else "done", code))
     assert again._study.trials[1].value == float("-inf")
     assert again.ask() is None
     tree.lock.release()
@@ -356,8 +360,8 @@ def test_several_seeds_make_one_trial_of_their_mean(tmp_path: Path) -> None:
 
 def test_no_configuration_is_tried_twice(tmp_path: Path) -> None:
     space = (
-        Parameter("optim.momentum", "choice", words=("0.9", "0.90", "0.5"), values=(0.9, 0.9, 0.5)),
-        Parameter("seed", "int", 0, 2),
+        Dimension("optim.momentum", "choice", words=("0.9", "0.90", "0.5"), values=(0.9, 0.9, 0.5)),
+        Dimension("seed", "int", 0, 2),
     )
     plan = _plan("tpe", "none", *space)
     assert (plan.trials(None), plan.trials(4)) == (6, 4)
@@ -371,8 +375,8 @@ def test_no_configuration_is_tried_twice(tmp_path: Path) -> None:
     assert told
     assert all("was drawn anew" in line for line in told)
     journal = (tmp_path / "it" / "journal.jsonl").read_text()
-    tree = Sweep(tmp_path / "it")
-    rebuilt = Search(tree, read(tree.path), ())
+    tree = SweepDirectory(tmp_path / "it")
+    rebuilt = OptunaSearch(tree, read(tree.path), ())
     assert len(rebuilt._study.trials) == 6 + journal.count('"repeated"')
     tree.lock.release()
 
@@ -409,11 +413,11 @@ def test_a_search_that_is_killed_before_it_is_frozen_leaves_nothing(
 ) -> None:
     seen: list[list[str]] = []
 
-    def killed(self: Plan, path: Path, configs: Any) -> None:
+    def killed(self: SearchPlan, path: Path, configs: Any) -> None:
         seen.append([place.name for place in path.parent.iterdir() if not place.name.startswith(".")])
         raise Interrupted("stopped by SIGTERM")
 
-    monkeypatch.setattr(Plan, "write", killed)
+    monkeypatch.setattr(SearchPlan, "write", killed)
     answer = cli(*SEARCH, *TINY, "optim.lr=interval(0.01,0.1)")
     assert answer.code == 75, answer.err
     assert seen == [[]]  # and a kill that leaves time for nothing leaves a hidden directory

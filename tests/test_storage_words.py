@@ -6,7 +6,7 @@ import os
 import pytest
 
 from bigmodel.errors import StorageError
-from bigmodel.training.error_translation import failures_in_words
+from bigmodel.training.error_translation import translate_run_errors
 
 READ_ONLY = os.strerror(errno.EROFS)
 
@@ -22,6 +22,6 @@ READ_ONLY = os.strerror(errno.EROFS)
     ],
 )
 def test_the_file_that_is_refused_is_named(tmp_path, error, told):
-    with pytest.raises(StorageError) as caught, failures_in_words(tmp_path, None):
+    with pytest.raises(StorageError) as caught, translate_run_errors(tmp_path, None):
         raise error
     assert f"{tmp_path}: {told}" in str(caught.value)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from bigmodel.config.config import from_yaml
-from bigmodel.config.yaml_limits import refuse_strange
+from bigmodel.config.config import load_config
+from bigmodel.config.yaml_limits import check_yaml_limits
 from bigmodel.errors import ConfigError
 
 SOUND = ["a: 1\nb: [1, 2, {c: d}]\n", "a: &x [1, 2]\nb: *x\n", "a: &x 1\nb: {c: *x, d: *x}\n", ""]
@@ -28,7 +28,7 @@ BOMBS = {
 def test_sound_yaml_passes(tmp_path: Path, text: str) -> None:
     file = tmp_path / "config.yaml"
     file.write_text(text)
-    refuse_strange(file)
+    check_yaml_limits(file)
 
 
 @pytest.mark.parametrize("text", BOMBS.values(), ids=BOMBS.keys())
@@ -36,4 +36,4 @@ def test_a_bomb_is_refused_by_name(tmp_path: Path, text: str) -> None:
     file = tmp_path / "config.yaml"
     file.write_text(text)
     with pytest.raises(ConfigError, match=r"config\.yaml: (stands for|asks for|\d+ bytes)"):
-        from_yaml(file)
+        load_config(file)

@@ -15,11 +15,11 @@ from pathlib import Path
 import pytest
 
 from bigmodel.config import composition as compose
-from bigmodel.config.config import from_yaml
+from bigmodel.config.config import load_config
 from bigmodel.config.location import conf_directory
 from bigmodel.errors import StorageError
 from bigmodel.runtime.gpus import Gpu, acquire, parse_nvidia_smi
-from bigmodel.sweeps.state.settings import settled
+from bigmodel.sweeps.state.settings import resolve_parallelism
 from conftest import TINY, Answer, is_quiet
 from forks import finished, until
 from warm import only_sweep, sweep, swept, table
@@ -235,16 +235,16 @@ def test_jobs_and_threads(jobs, kinds, wanted, gpus, expected, monkeypatch: pyte
     monkeypatch.setattr("bigmodel.sweeps.state.settings._cores", lambda: 8)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr("platform.system", lambda: "Linux")
-    found = settled(jobs, "continue", kinds, wanted, gpus)
+    found = resolve_parallelism(jobs, "continue", kinds, wanted, gpus)
     assert (found.jobs, found.threads) == expected
 
 
 def test_jobs_whose_data_tells_their_sizes_can_be_frozen_and_read_again(tmp_path: Path) -> None:
     words = ["dataset=tox21", "task=multi_label", "loss=null", "model=bert", "monitor=val/auc"]
-    source = compose.Source((conf_directory(),), "train")
-    (tmp_path / "0.yaml").write_text(compose.compose("train", words, source).job_yaml(), encoding="utf-8")
-    again = from_yaml(tmp_path / "0.yaml").with_facts({"dataset.vocab_size": 7, "dataset.num_classes": 2})
-    assert (again.tree["model"]["vocab_size"], again.tree["model"]["num_classes"]) == (7, 2)
+    source = compose.ConfigSource((conf_directory(),), "train")
+    (tmp_path / "0.yaml").write_text(compose.compose("train", words, source).to_job_yaml(), encoding="utf-8")
+    again = load_config(tmp_path / "0.yaml").with_values({"dataset.vocab_size": 7, "dataset.num_classes": 2})
+    assert (again.values["model"]["vocab_size"], again.values["model"]["num_classes"]) == (7, 2)
 
 
 def test_a_sweep_of_the_engine_that_is_gone_goes_on(tmp_path: Path) -> None:

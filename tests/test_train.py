@@ -20,13 +20,13 @@ import torch
 from omegaconf import OmegaConf
 from safetensors.torch import load_file
 
-from bigmodel.config.instantiate import build
+from bigmodel.config.instantiate import instantiate
 from bigmodel.config.location import conf_directory
 from bigmodel.interfaces import Batch
 from bigmodel.models.mlp import MLP
 from bigmodel.runtime.device import Device
 from bigmodel.tasks.classification import Classification
-from bigmodel.training.state import Job
+from bigmodel.training.state import TrainState
 from conftest import TINY, Answer, fingerprint, is_quiet, records
 from forks import finished
 from warm import only_sweep, sweep, swept
@@ -368,14 +368,14 @@ SCHEDULES = ("constant", "linear", "cosine", "one_cycle", "step")
 )
 def test_every_optimizer_schedule_and_loss_trains(optim: str, schedule: str, loss: str) -> None:
     device = Device(kind="cpu")
-    device.seed(0, "test")
+    device.seed_rng(0, "test")
     model = MLP([1, 8, 8], 10, hidden=(16, 16))
-    optimizers = build("optim", _node("optim", optim), model=model)
-    job = Job(
+    optimizers = instantiate("optim", _node("optim", optim), model=model)
+    job = TrainState(
         model=model,
-        task=Classification(build("loss", _node("loss", loss)), 10),
+        task=Classification(instantiate("loss", _node("loss", loss)), 10),
         optimizers=optimizers if isinstance(optimizers, list) else [optimizers],
-        schedule=build("schedule", _node("schedule", schedule)),
+        schedule=instantiate("schedule", _node("schedule", schedule)),
         device=device,
         seed=0,
         steps=20,
@@ -383,8 +383,8 @@ def test_every_optimizer_schedule_and_loss_trains(optim: str, schedule: str, los
     batch = Batch(torch.randn(32, 1, 8, 8), torch.arange(32) % 10)
     losses = []
     for _ in range(20):
-        job.update(batch)
-        losses.append(job.read_tally()["loss"])
+        job.train_step(batch)
+        losses.append(job.pop_train_metrics()["loss"])
     assert losses[-1] < losses[0]
     assert all(map(math.isfinite, losses))
 
@@ -517,9 +517,9 @@ def test_two_starts_give_two_directories_and_the_same_weights(cli: Callable[...,
 
 
 def test_many_directories_in_one_second_are_distinct(tmp_path: Path) -> None:
-    from bigmodel.runs.directory import make
+    from bigmodel.runs.directory import create_run_directory
 
-    made = [make(tmp_path) for _ in range(32)]
+    made = [create_run_directory(tmp_path) for _ in range(32)]
     assert len(set(made)) == 32
     assert all(path.is_dir() for path in made)
 

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bigmodel.interfaces import Batch
-from bigmodel.models.decoding.ctc import beam_search, greedy
-from bigmodel.padding import padded
+from bigmodel.models.decoding.ctc import beam_search, greedy_decode
+from bigmodel.padding import pad
 from bigmodel.tasks.ctc import CTC
 from bigmodel.tasks.metrics.edit_distance import edit_distances
 
@@ -31,7 +31,7 @@ def levenshtein(found, true):
 
 def test_greedy_takes_repetitions_once_and_leaves_blanks_out():
     paths = torch.tensor([[0, 2, 2, 0, 2, 1], [1, 1, 1, 1, 1, 1], [0, 0, 0, 0, 0, 0]])
-    found = greedy(torch.nn.functional.one_hot(paths, 3).float())
+    found = greedy_decode(torch.nn.functional.one_hot(paths, 3).float())
     assert found.tolist() == [[2, 2, 1, -1, -1, -1], [1, -1, -1, -1, -1, -1], [-1] * 6]
 
 
@@ -41,7 +41,7 @@ sequences = st.lists(st.integers(1, 3), max_size=7)
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(sequences, sequences), min_size=1, max_size=4))
 def test_edit_distances_are_those_of_the_textbook(pairs):
-    rows = [padded([torch.tensor(row, dtype=torch.int64) for row in side]) for side in zip(*pairs, strict=True)]
+    rows = [pad([torch.tensor(row, dtype=torch.int64) for row in side]) for side in zip(*pairs, strict=True)]
     assert edit_distances(*rows).tolist() == [levenshtein(*pair) for pair in pairs]
 
 
@@ -61,7 +61,7 @@ def test_a_wide_beam_finds_every_text_with_the_odds_of_all_its_paths(seed):
 
 def test_beam_search_adds_up_what_greedy_decoding_sees_apart():
     log_odds = torch.tensor([[0.6, 0.4], [0.6, 0.4]]).log()  # "" has 0.36, "a" 0.16 + 0.24 + 0.24
-    assert greedy(log_odds[None]).tolist() == [[-1, -1]]
+    assert greedy_decode(log_odds[None]).tolist() == [[-1, -1]]
     text, value = beam_search(log_odds, 2)[0]
     assert (text, math.exp(value)) == ((1,), pytest.approx(0.64))
 
@@ -73,13 +73,13 @@ def test_errors_are_counted_over_all_texts_whatever_the_batches():
         torch.tensor([symbol for c in text for symbol in (1 + characters.index(c), 0)], dtype=torch.int64)
         for text in found
     ]
-    frames = padded(rows).clamp(min=0)
+    frames = pad(rows).clamp(min=0)
     logits = 20.0 * torch.nn.functional.one_hot(frames, 1 + len(characters)).float()
-    targets = padded([torch.tensor([1 + characters.index(c) for c in text]) for text in true])
+    targets = pad([torch.tensor([1 + characters.index(c) for c in text]) for text in true])
     task, loss = CTC(characters, beam=2), torch.tensor(1.5)
-    sums = task.examination(loss, logits, Batch(logits, targets))
-    apart = [task.examination(loss, logits[i : i + 1], Batch(logits, targets[i : i + 1])) for i in range(3)]
+    sums = task.eval_sums(loss, logits, Batch(logits, targets))
+    apart = [task.eval_sums(loss, logits[i : i + 1], Batch(logits, targets[i : i + 1])) for i in range(3)]
     torch.testing.assert_close(sums, sum(apart))
     errors = {"character_error": 4 / 19, "word_error": 2 / 6, "beam_word_error": 2 / 6}
-    assert task.report(sums.tolist()) == pytest.approx({"loss": 1.5} | errors)
+    assert task.eval_metrics(sums.tolist()) == pytest.approx({"loss": 1.5} | errors)
     assert set(task.metric_names) == {"loss", *errors} <= task.lower_is_better

@@ -9,8 +9,8 @@ import sys
 import pytest
 
 from bigmodel.commands.exit_codes import _open_streams
-from bigmodel.formatting import clip, columns_of, cut, json_line, left, printable, right
-from bigmodel.runs.comparison.tables import table
+from bigmodel.formatting import columns_of, cut, escape_control, json_line, left, right, truncate
+from bigmodel.runs.comparison.tables import format_table
 
 
 @pytest.mark.parametrize(
@@ -26,7 +26,7 @@ from bigmodel.runs.comparison.tables import table
     ],
 )
 def test_only_what_does_harm_is_escaped(text: str, shown: str) -> None:
-    assert printable(text) == clip(text) == shown
+    assert escape_control(text) == truncate(text) == shown
 
 
 def test_json_keeps_letters_where_the_stream_has_them() -> None:
@@ -43,9 +43,9 @@ def test_wide_letters_take_two_columns_and_marks_none() -> None:
     assert [columns_of(text) for text in ("ab", "宝a", "e\u0301", "ｱ", "한", "")] == [2, 3, 1, 1, 2, 0]
     assert [left("宝", 4), right("宝", 4)] == ["宝  ", "  宝"]
     assert [cut("宝宝宝", 6), cut("宝宝宝", 5), cut("宝宝宝", 4), cut("abc", 2, "")] == ["宝宝宝", "宝宝…", "宝…", "ab"]
-    lines = table(["name", "n"], [["宝宝", "1"], ["abc", "10"]])
+    lines = format_table(["name", "n"], [["宝宝", "1"], ["abc", "10"]])
     assert [columns_of(line) for line in lines] == [8, 8, 8]
-    assert all(columns_of(line) <= 9 for line in table(["name", "n"], [["宝宝宝宝宝宝宝宝", "1"]], 9))
+    assert all(columns_of(line) <= 9 for line in format_table(["name", "n"], [["宝宝宝宝宝宝宝宝", "1"]], 9))
 
 
 def test_a_letter_that_the_terminal_lacks_is_escaped(monkeypatch: pytest.MonkeyPatch) -> None:

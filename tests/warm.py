@@ -67,9 +67,9 @@ class _Process:
 
 
 def _forked_templates() -> None:
-    from bigmodel.sweeps.engines.processes import Workers
+    from bigmodel.sweeps.engines.processes import ProcessEngine
 
-    Workers._launch = _launch
+    ProcessEngine._launch = _launch
     sys.modules["matplotlib"] = None  # type: ignore[assignment]  # plots take seconds, and have tests of their own
 
 

@@ -10,22 +10,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from bigmodel import __version__
-from bigmodel.commands.exit_codes import guarded
+from bigmodel.commands.exit_codes import run_command
 from bigmodel.commands.help import help_text
 from bigmodel.config.location import conf_directory
 from bigmodel.errors import ConfigError, DataError, StorageError
-from bigmodel.quoting import quoted, readable
-from bigmodel.runtime.signals import Stop
+from bigmodel.quoting import make_readable, quote
+from bigmodel.runtime.signals import StopRequest
 from bigmodel.sweeps import seed_axis
 
 if TYPE_CHECKING:
-    from bigmodel.config.composition import Source
+    from bigmodel.config.composition import ConfigSource
 
 _NOWHERE = "/proc"  # in which nothing can be made, and no data lies
 _DOWNLOAD = "dataset.download=true"  # with `resume`: the data may be fetched once more
 SWEEP_KEYS = ("jobs", "on_failure")
-VERBS = ("train", "evaluate", "predict", "export", "compare", "runs")
-_READERS = ("compare", "runs")  # of what runs left: without config, Hydra or torch
+COMMANDS = ("train", "evaluate", "predict", "export", "compare", "runs")
+CONFIGLESS_COMMANDS = ("compare", "runs")  # of what runs left: without config, Hydra or torch
 _HYDRA_FLAGS = (
     *("--cfg", "-c", "--info", "-i", "--shell-completion", "-sc", "--hydra-help"),
     *("--resolve", "--package", "-p"),
@@ -38,48 +38,48 @@ _PATH_KEYS = (
 
 def train() -> NoReturn:
     """`bigmodel-train`."""
-    sys.exit(_guarded("train", sys.argv[1:]))
+    sys.exit(_run_guarded("train", sys.argv[1:]))
 
 
 def evaluate() -> NoReturn:
     """`bigmodel-evaluate`."""
-    sys.exit(_guarded("evaluate", sys.argv[1:]))
+    sys.exit(_run_guarded("evaluate", sys.argv[1:]))
 
 
 def predict() -> NoReturn:
     """`bigmodel-predict`."""
-    sys.exit(_guarded("predict", sys.argv[1:]))
+    sys.exit(_run_guarded("predict", sys.argv[1:]))
 
 
 def export() -> NoReturn:
     """`bigmodel-export`."""
-    sys.exit(_guarded("export", sys.argv[1:]))
+    sys.exit(_run_guarded("export", sys.argv[1:]))
 
 
 def compare() -> NoReturn:
     """`bigmodel-compare`."""
-    sys.exit(_guarded("compare", sys.argv[1:]))
+    sys.exit(_run_guarded("compare", sys.argv[1:]))
 
 
 def runs() -> NoReturn:
     """`bigmodel-runs`."""
-    sys.exit(_guarded("runs", sys.argv[1:]))
+    sys.exit(_run_guarded("runs", sys.argv[1:]))
 
 
 def main() -> NoReturn:
     """`python -m bigmodel <verb> …`."""
     verb, *words = sys.argv[1:] or ["--help"]
     if verb in ("-h", "--help"):
-        print(f"Usage: python -m bigmodel {{{','.join(VERBS)}}} ...   (each takes --help)")
+        print(f"Usage: python -m bigmodel {{{','.join(COMMANDS)}}} ...   (each takes --help)")
         sys.exit(0)
-    if verb not in VERBS:
-        print(f"{verb}: no such command; choices: {', '.join(VERBS)}", file=sys.stderr)
+    if verb not in COMMANDS:
+        print(f"{verb}: no such command; choices: {', '.join(COMMANDS)}", file=sys.stderr)
         sys.exit(ConfigError.exit_code)
-    sys.exit(_guarded(verb, words))
+    sys.exit(_run_guarded(verb, words))
 
 
 @dataclass
-class Words:
+class CommandLine:
     """A command line, taken apart."""
 
     overrides: list[str] = field(default_factory=list)
@@ -97,9 +97,9 @@ class Words:
     hydra: list[str] = field(default_factory=list)  # flags that Hydra answers by itself
 
 
-def parse(words: Sequence[str]) -> Words:
+def parse(words: Sequence[str]) -> CommandLine:
     """Tell flags from overrides. Raises ConfigError for a flag that is none."""
-    parsed, rest = Words(), list(words)
+    parsed, rest = CommandLine(), list(words)
     problems = []
     while rest:
         word = rest.pop(0)
@@ -139,11 +139,11 @@ def parse(words: Sequence[str]) -> Words:
         elif word.startswith("-"):
             problems.append(f"{word}: no such flag; see --help")
         else:
-            parsed.overrides.append(readable(_quoted(name, value) if sign and name in _PATH_KEYS else word))
+            parsed.overrides.append(make_readable(_quoted(name, value) if sign and name in _PATH_KEYS else word))
     if not parsed.multirun:
         problems += [f"{name}: belongs to a sweep; add -m" for name in parsed.sweep]
     if parsed.seeds is not None:
-        problems += seed_axis.problems(parsed.seeds, parsed.overrides, parsed.resume)
+        problems += seed_axis.check_seeds(parsed.seeds, parsed.overrides, parsed.resume)
     if problems:
         raise ConfigError(*problems)
     return parsed
@@ -156,17 +156,17 @@ def _quoted(key: str, value: str) -> str:
     sentence = key == "input" and value[:1] != "" and not (value[0] in "'\"" and value[-1] == value[0])
     if not sentence and (value[:1] in ("'", '"', "$", "[", "") or value == "null" or "," in value):
         return f"{key}={value}"
-    return f"{key}={quoted(value)}"
+    return f"{key}={quote(value)}"
 
 
-def _guarded(verb: str, words: Sequence[str]) -> int:
+def _run_guarded(verb: str, words: Sequence[str]) -> int:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises instead of printing and exiting
     os.environ.setdefault("KINETO_LOG_LEVEL", "9")  # torch's profiler is silent; read when torch is loaded
     verbose = bool({"-v", "--verbose"} & set(words)) or os.environ.get("BIGMODEL_TRACEBACK") == "1"
-    return guarded(lambda stop: _run_somewhere(verb, words, stop), verbose)
+    return run_command(lambda stop: _run_somewhere(verb, words, stop), verbose)
 
 
-def _run_somewhere(verb: str, words: Sequence[str], stop: Stop) -> int:
+def _run_somewhere(verb: str, words: Sequence[str], stop: StopRequest) -> int:
     """As `_run`, where the working directory may have been removed: absolute paths do, and no other leads anywhere."""
     try:
         os.getcwd()
@@ -184,7 +184,7 @@ def _run_somewhere(verb: str, words: Sequence[str], stop: Stop) -> int:
     return _run(verb, words, stop)
 
 
-def _run(verb: str, words: Sequence[str], stop: Stop) -> int:
+def _run(verb: str, words: Sequence[str], stop: StopRequest) -> int:
     parsed = parse(words)
     if parsed.version:
         print(f"bigmodel-train {__version__}")
@@ -192,19 +192,19 @@ def _run(verb: str, words: Sequence[str], stop: Stop) -> int:
     if parsed.help:
         print(help_text(verb, parsed.config_dir))
         return 0
-    if verb in _READERS:
+    if verb in CONFIGLESS_COMMANDS:
         _command(verb)([word for word in words if word not in ("-v", "--verbose")])
         return 0
     if parsed.seeds is not None and verb != "train":
         raise ConfigError("seeds: no such setting; bigmodel-train takes it")
     if verb == "train":
-        _refuse_what_is_no_text(words)
+        _reject_undecodable(words)
     from bigmodel.config import composition as compose  # Hydra takes a quarter of a second
 
     source = config_source(parsed, verb)
     if parsed.hydra:
         compose.refuse_hydra_keys(source, parsed.overrides, parsed.trust)
-        compose.by_hydra(source, [*parsed.hydra, *parsed.overrides], parsed.trust)
+        compose.run_hydra_cli(source, [*parsed.hydra, *parsed.overrides], parsed.trust)
         return 0
     if parsed.multirun:
         return _sweep(parsed, source, stop)
@@ -215,17 +215,17 @@ def _run(verb: str, words: Sequence[str], stop: Stop) -> int:
     return 0
 
 
-def config_source(parsed: Words, verb: str) -> Source:
+def config_source(parsed: CommandLine, verb: str) -> ConfigSource:
     """Where the config of a command is composed from. What is trusted may lie in the current directory."""
     from bigmodel.config import composition as compose
 
     if parsed.trust and os.getcwd() not in (_NOWHERE, *sys.path):
         sys.path.insert(0, os.getcwd())
     own = (parsed.config_path, parsed.config_dir, conf_directory())
-    return compose.Source(tuple(path for path in own if path is not None), parsed.config_name or verb)
+    return compose.ConfigSource(tuple(path for path in own if path is not None), parsed.config_name or verb)
 
 
-def _refuse_what_is_no_text(words: Sequence[str]) -> None:
+def _reject_undecodable(words: Sequence[str]) -> None:
     """ConfigError for bytes that this locale cannot read: they could not be written into config.yaml either."""
     broken = [word for word in words if any("\ud800" <= letter <= "\udfff" for letter in word)]
     if broken:
@@ -241,23 +241,23 @@ def _command(verb: str) -> Callable[..., object]:
     return run
 
 
-def _resume(parsed: Words, source: Source, stop: Stop) -> int:
-    from bigmodel.commands.resume import resumed
+def _resume(parsed: CommandLine, source: ConfigSource, stop: StopRequest) -> int:
+    from bigmodel.commands.resume import load_for_resume
 
     assert parsed.resume is not None
-    directory, stored = resumed(parsed.resume, parsed.overrides, source, parsed.trust)
+    directory, stored = load_for_resume(parsed.resume, parsed.overrides, source, parsed.trust)
     _command("train")(stored, stop, directory, resume=True, own=_DOWNLOAD in parsed.overrides)
     return 0
 
 
-def _sweep(parsed: Words, source: Source, stop: Stop) -> int:
-    from bigmodel.sweeps.state.settings import settings
+def _sweep(parsed: CommandLine, source: ConfigSource, stop: StopRequest) -> int:
+    from bigmodel.sweeps.state.settings import parse_sweep_options
 
     if parsed.resume is None:
-        from bigmodel.sweeps.by_hydra import sweep
+        from bigmodel.sweeps.by_hydra import run_hydra_sweep
 
-        chosen = [f"hydra.launcher.{key}={value}" for key, value in settings(parsed.sweep).items()]
-        return sweep([*parsed.overrides, *chosen], source, parsed.trust, stop, parsed.seeds)
+        chosen = [f"hydra.launcher.{key}={value}" for key, value in parse_sweep_options(parsed.sweep).items()]
+        return run_hydra_sweep([*parsed.overrides, *chosen], source, parsed.trust, stop, parsed.seeds)
     from bigmodel.sweeps.resume import resume
 
-    return resume(parsed.resume, parsed.overrides, settings(parsed.sweep), parsed.trust, stop)
+    return resume(parsed.resume, parsed.overrides, parse_sweep_options(parsed.sweep), parsed.trust, stop)

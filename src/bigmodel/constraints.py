@@ -12,7 +12,7 @@ from typing import Annotated
 
 
 @dataclass(frozen=True)
-class Range:
+class Bounds:
     """Bounds of a number; `above` and `below` are exclusive."""
 
     at_least: float = -math.inf
@@ -29,21 +29,21 @@ class Range:
 
 
 @dataclass(frozen=True)
-class Matches:
+class Pattern:
     """A pattern that a text must match whole, and the words that explain it."""
 
     pattern: str
     meaning: str
 
 
-Positive = Annotated[float, Range(above=0)]
-NonNegative = Annotated[float, Range(at_least=0)]
-Fraction = Annotated[float, Range(at_least=0, at_most=1)]
-BelowOne = Annotated[float, Range(at_least=0, below=1)]
-BetaShape = Annotated[float, Range(at_least=0, at_most=100)]  # Beta(a, a), 0: off
-PositiveInt = Annotated[int, Range(at_least=1)]
-NonNegativeInt = Annotated[int, Range(at_least=0)]
-Seed = Annotated[int, Range(at_least=0, below=2**63)]
-Interval = Annotated[
-    str, Matches(r"(?=.*[1-9])\d+(\.\d+)? ?(steps?|epochs?)", "a number with its unit, as 500steps or 1epoch")
+Positive = Annotated[float, Bounds(above=0)]
+NonNegative = Annotated[float, Bounds(at_least=0)]
+Fraction = Annotated[float, Bounds(at_least=0, at_most=1)]
+ProperFraction = Annotated[float, Bounds(at_least=0, below=1)]
+BetaShape = Annotated[float, Bounds(at_least=0, at_most=100)]  # Beta(a, a), 0: off
+PositiveInt = Annotated[int, Bounds(at_least=1)]
+NonNegativeInt = Annotated[int, Bounds(at_least=0)]
+Seed = Annotated[int, Bounds(at_least=0, below=2**63)]
+StepsOrEpochs = Annotated[
+    str, Pattern(r"(?=.*[1-9])\d+(\.\d+)? ?(steps?|epochs?)", "a number with its unit, as 500steps or 1epoch")
 ]

@@ -57,7 +57,7 @@ class Interrupted(BigmodelError):
     exit_code = 75
 
 
-def nearest(word: str, choices: Sequence[str], prefix: str = "") -> str:
+def suggest(word: str, choices: Sequence[str], prefix: str = "") -> str:
     """`did you mean …?` with the closest choice, or all of them where none is close."""
     close = difflib.get_close_matches(word, choices, n=1, cutoff=0.6)
     if close:

@@ -28,7 +28,7 @@ class Stepped:
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainLogged:
     """Means over the samples since the last such event. Times are seconds of the host, summed over those steps.
 
     `specs` say how the metrics are written, here and in `Evaluated`.

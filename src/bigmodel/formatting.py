@@ -17,17 +17,17 @@ def first_line(error: BaseException) -> str:
     cause = error.__cause__
     if cause is not None and str(cause).strip():
         lines.append(str(cause).strip().split("\n")[0])
-    return clip(": ".join(dict.fromkeys(lines)), 300)
+    return truncate(": ".join(dict.fromkeys(lines)), 300)
 
 
-def clip(text: object, length: int = 100) -> str:
+def truncate(text: object, length: int = 100) -> str:
     if isinstance(text, int) and abs(text) >= 1 << 10_000:  # Python refuses to write it
         text = f"a number of {text.bit_length()} bits"
-    shown = printable(str(text))
+    shown = escape_control(str(text))
     return shown if len(shown) <= length else shown[: length - 3] + "..."
 
 
-def amount(number: float, unit: str) -> str:
+def format_si(number: float, unit: str) -> str:
     """`1.23 GFLOP`: three digits with a decimal prefix."""
     prefixes = ["", "k", "M", "G", "T", "P", "E"]
     while number >= 999.5 and len(prefixes) > 1:
@@ -36,7 +36,7 @@ def amount(number: float, unit: str) -> str:
     return f"{number:.3g} {prefixes[0]}{unit}"
 
 
-def printable(text: str) -> str:
+def escape_control(text: str) -> str:
     """The text with each character that could move a cursor, end a line or be no text escaped, and no other."""
     return text if text.isprintable() else "".join(map(_escaped, text))
 

@@ -25,19 +25,19 @@ class Batch(NamedTuple):
 
     inputs: Tensor
     targets: Tensor
-    samples: Tensor | None = None
+    sample_ids: Tensor | None = None
 
-    def pieces(self, count: int) -> Sequence[Batch]:
+    def microbatches(self, count: int) -> Sequence[Batch]:
         """At most `count` near-equal parts, in order."""
         if count == 1:
             return (self,)
         inputs, targets = self.inputs.chunk(count), self.targets.chunk(count)
-        samples = [None] * len(inputs) if self.samples is None else self.samples.chunk(count)
+        samples = [None] * len(inputs) if self.sample_ids is None else self.sample_ids.chunk(count)
         return [Batch(*part) for part in zip(inputs, targets, samples, strict=True)]
 
 
 @dataclass(frozen=True)
-class Reading:
+class LoaderOptions:
     """How a dataset is to be read. `channels_last` concerns images: torch's memory format of that name.
 
     Where it is `balanced`, every class comes equally often in an epoch; ConfigError where there are none.
@@ -54,15 +54,15 @@ class Reading:
     balanced: bool = False
 
 
-class Data(Protocol):
+class Loader(Protocol):
     """Batches as a pure function of (seed, step). Placement, order and augmentation are its own affair."""
 
     @property
-    def placement(self) -> str:
+    def describe_placement(self) -> str:
         """Where the training samples lie and why, in words for the plan."""
 
     @property
-    def streamed(self) -> bool:
+    def uses_workers(self) -> bool:
         """Whether processes of their own read the training samples, so that the loop may wait for them."""
 
     @property
@@ -73,15 +73,15 @@ class Data(Protocol):
     def splits(self) -> Mapping[str, int]:
         """Samples in each of train, val and test that exists."""
 
-    def train(self, first: int, last: int) -> Iterator[Batch]:
+    def train_batches(self, first: int, last: int) -> Iterator[Batch]:
         """The batches of steps first to last - 1."""
 
-    def evaluation(self, split: str) -> Iterator[Batch]:
+    def eval_batches(self, split: str) -> Iterator[Batch]:
         """Every sample of a split exactly once, not augmented."""
 
 
 @runtime_checkable
-class Counting(Protocol):
+class CountsClasses(Protocol):
     """`Data` that can be balanced, and can tell how large the classes are."""
 
     def class_counts(self) -> Tensor | None:
@@ -96,7 +96,7 @@ class Dataset(Protocol):
     """
 
     @property
-    def facts(self) -> Mapping[str, Any]:
+    def properties(self) -> Mapping[str, Any]:
         """What models and tasks may ask of the data, by keys of its YAML, as num_classes or input_shape.
 
         They take the place of what the YAML says, so a key may be null there; what is not null the dataset holds
@@ -104,59 +104,59 @@ class Dataset(Protocol):
         """
 
     @property
-    def summary(self) -> str:
+    def description(self) -> str:
         """The samples in words for the plan, as `10 classes, 3x32x32`."""
 
     @property
     def fingerprint(self) -> str:
         """A text that differs for other data."""
 
-    def about(self) -> Mapping[str, Any]:
+    def processor_spec(self) -> Mapping[str, Any]:
         """What a checkpoint must carry, as JSON, to prepare raw input and to name outputs.
 
         `kind` is the dotted name of a `Kind`, whose arguments are the other entries; `classes` are named as such.
         """
 
-    def example(self, count: int) -> Batch:
+    def sample_batch(self, count: int) -> Batch:
         """So many samples on the CPU that cost no more and no less than true ones: to measure with, before `open`."""
 
-    def open(self, how: Reading) -> Data:
+    def loader(self, how: LoaderOptions) -> Loader:
         """Its batches. Raises DataError where the data is missing or damaged."""
 
 
-class Kind(Protocol):
+class Processor(Protocol):
     """A kind of raw input: how it is found, read and prepared, and what a model's answer to it looks like.
 
     It is built from what the checkpoint carries of its dataset, `about`, and may be a stranger's: its signature states
     what each value may be, and ValueError says what does not fit together.
     """
 
-    def find(self, given: str) -> Iterable[str]:
+    def list_inputs(self, given: str) -> Iterable[str]:
         """The sources that `input=` means: files, or texts. Raises DataError if there is none.
 
         They are a sequence, but for names that are still to come from standard input.
         """
 
-    def read(self, source: str) -> Tensor:
+    def load(self, source: str) -> Tensor:
         """One of them, without the batch's dimension, on the CPU. Raises DataError if it cannot be read."""
 
-    def prepared(self, samples: Sequence[Tensor], device: torch.device) -> Tensor:
+    def collate(self, samples: Sequence[Tensor], device: torch.device) -> Tensor:
         """Samples that were read, as the inputs (N, ...) of the model."""
 
-    def answers(self, model: nn.Module, inputs: Tensor, **asked: Any) -> list[dict[str, Any]]:
+    def predict(self, model: nn.Module, inputs: Tensor, **asked: Any) -> list[dict[str, Any]]:
         """For each input what the model says, for JSON. Called without gradients, in the device's precision.
 
         Of what is `asked`, the keys `top`, `sample`, `beam` and `output` of predict.yaml, each kind takes what concerns
         it.
         """
 
-    def table(self, sources: Sequence[str], answered: Iterable[tuple[str, Mapping[str, Any]]]) -> Iterator[str]:
+    def format_rows(self, sources: Sequence[str], answered: Iterable[tuple[str, Mapping[str, Any]]]) -> Iterator[str]:
         """Lines for people, each as soon as its answer has come. Raw input may hold control codes: `printable`.
 
         `sources` are those known beforehand, for the widths of columns.
         """
 
-    def example(self, count: int, generator: torch.Generator) -> Tensor:
+    def random_inputs(self, count: int, generator: torch.Generator) -> Tensor:
         """Random inputs (count, ...) such as `prepared` makes: an exported model is compared on them."""
 
 
@@ -170,7 +170,7 @@ class Axis(NamedTuple):
 
 
 @runtime_checkable
-class Varying(Protocol):
+class HasAxes(Protocol):
     """A `Kind` whose inputs may have other sizes than `example` makes, if the model can compute with them."""
 
     def axes(self) -> Mapping[int, Axis]:
@@ -178,7 +178,7 @@ class Varying(Protocol):
 
 
 @runtime_checkable
-class Portable(Protocol):
+class HasPortableSteps(Protocol):
     """A `Kind` that can write down what it does, so that an exported model can be used without this package."""
 
     def steps(self) -> Mapping[str, Sequence[Mapping[str, Any]]]:
@@ -189,7 +189,7 @@ class Portable(Protocol):
 
 
 @runtime_checkable
-class InMemory(Protocol):
+class ConvertsObjects(Protocol):
     """A `Kind` that takes Python objects besides files and texts."""
 
     def convert(self, value: object) -> Tensor:
@@ -197,7 +197,7 @@ class InMemory(Protocol):
 
 
 @runtime_checkable
-class Noting(Protocol):
+class HasNotes(Protocol):
     """A dataset, or a kind of input, that guessed, dropped or changed something in reading, which users are told."""
 
     @property
@@ -206,7 +206,7 @@ class Noting(Protocol):
 
 
 @runtime_checkable
-class Mixing(Protocol):
+class MixesSamples(Protocol):
     """A dataset whose training samples may be mixed with each other, so that class numbers become odds (N, C)."""
 
     @property
@@ -215,18 +215,18 @@ class Mixing(Protocol):
 
 
 @runtime_checkable
-class FromData(Protocol):
+class InitsFromData(Protocol):
     """A model that computes some of its first weights from data."""
 
-    def initialise(self, inputs: Tensor) -> None:
+    def init_from_batch(self, inputs: Tensor) -> None:
         """Take the inputs of the first training batch; called once, before training, without gradients."""
 
 
 @runtime_checkable
-class Translating(Protocol):
+class AdaptsStateDict(Protocol):
     """A model for which others have published weights under names of their own."""
 
-    def translated(self, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    def adapt_state_dict(self, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """Theirs by this model's names and in its layout; those that are not theirs as they are.
 
         Raises:
@@ -249,18 +249,18 @@ class Task(Protocol):
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
         """The mean loss (scalar) and the model's outputs."""
 
-    def tally(self, loss: Tensor, outputs: Tensor, batch: Batch) -> Tensor:
+    def train_sums(self, loss: Tensor, outputs: Tensor, batch: Batch) -> Tensor:
         """Sums over the batch (K,), cheap enough for every training step; the first is what the loss is a mean over,
         such as samples or tokens, by which the pieces of a batch are weighed.
         """
 
-    def metrics(self, tally: Sequence[float]) -> dict[str, float]:
+    def train_metrics(self, tally: Sequence[float]) -> dict[str, float]:
         """Named metrics of summed tallies."""
 
-    def examination(self, loss: Tensor, outputs: Tensor, batch: Batch) -> Tensor:
+    def eval_sums(self, loss: Tensor, outputs: Tensor, batch: Batch) -> Tensor:
         """Sums over the batch (M,), for evaluation: all that `report` needs."""
 
-    def report(self, examination: Sequence[float]) -> dict[str, Any]:
+    def eval_metrics(self, examination: Sequence[float]) -> dict[str, Any]:
         """Named metrics of summed examinations, with tables such as a confusion matrix as nested lists."""
 
 

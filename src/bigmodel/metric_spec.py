@@ -70,17 +70,17 @@ class LowerIsBetter:
         return frozenset(name for name, spec in specs.items() if spec.direction == "min")
 
 
-def standard(*names: str) -> dict[str, MetricSpec]:
+def standard_specs(*names: str) -> dict[str, MetricSpec]:
     """The standard declarations of these metrics."""
     return {name: STANDARD[name] for name in names}
 
 
-def without(specs: Mapping[str, MetricSpec], names: Collection[str]) -> dict[str, MetricSpec]:
+def omit(specs: Mapping[str, MetricSpec], names: Collection[str]) -> dict[str, MetricSpec]:
     """The declarations but for metrics that a task, as it is set up, does not compute."""
     return {name: spec for name, spec in specs.items() if name not in names}
 
 
-def declared(task: Any) -> dict[str, MetricSpec]:
+def declared_specs(task: Any) -> dict[str, MetricSpec]:
     """What a task, or its class, declares: by `metric_specs`, by `lower_is_better`, or by both.
 
     A name in `lower_is_better` is better low; where that is given or inherited, one of `metric_names` in neither is

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 
-def padded(sequences: Sequence[Tensor], length: int | None = None) -> Tensor:
+def pad(sequences: Sequence[Tensor], length: int | None = None) -> Tensor:
     """(N, T, ...) of sequences (T_n, ...): as long as the longest, or cut and filled up to `length`."""
     first = sequences[0]
     longest = max(map(len, sequences)) if length is None else length
@@ -22,7 +22,7 @@ def padded(sequences: Sequence[Tensor], length: int | None = None) -> Tensor:
     return out
 
 
-def present(padded_NT: Tensor) -> Tensor:
+def valid_mask(padded_NT: Tensor) -> Tensor:
     """bool (N, T): where there is something, of what `padded` makes, whatever dimensions follow."""
     there = ~padded_NT.isnan() if padded_NT.is_floating_point() else padded_NT >= 0
     return there.flatten(2)[..., 0] if there.ndim > 2 else there
@@ -30,4 +30,4 @@ def present(padded_NT: Tensor) -> Tensor:
 
 def lengths(padded_NT: Tensor) -> Tensor:
     """int64 (N,)."""
-    return present(padded_NT).sum(1)
+    return valid_mask(padded_NT).sum(1)

@@ -14,9 +14,9 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from bigmodel.cli import _refuse_what_is_no_text, config_source, parse
+from bigmodel.cli import _reject_undecodable, config_source, parse
 from bigmodel.errors import ConfigError, StorageError
-from bigmodel.runtime.signals import Stop
+from bigmodel.runtime.signals import StopRequest
 
 if TYPE_CHECKING:
     from bigmodel.inference.predictor import Predictor
@@ -72,7 +72,7 @@ class Run:
             raise StorageError(f"{file}: cannot be read: {error.strerror or error}") from error
 
 
-class _OwnStop(Stop):
+class _OwnStop(StopRequest):
     """Stops at the first interrupt as the command line does; at the second Python's own way."""
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
@@ -95,15 +95,15 @@ def train(overrides: Sequence[str], *, dry_run: bool = False) -> Run | None:
         raise ConfigError("overrides: bigmodel.train makes one run; start a sweep with: bigmodel-train -m ...")
     if parsed.help or parsed.version or parsed.hydra:
         raise ConfigError("overrides: bigmodel.train only trains; for anything else use: bigmodel-train ...")
-    _refuse_what_is_no_text(words)
+    _reject_undecodable(words)
     with _interruptible() as stop, _as_it_was(words):
-        from bigmodel.commands.resume import resumed
+        from bigmodel.commands.resume import load_for_resume
         from bigmodel.commands.train import run
         from bigmodel.config import composition as compose  # Hydra and torch: nothing before needs them
 
         source = config_source(parsed, "train")
         if parsed.resume is not None:
-            directory, stored = resumed(parsed.resume, parsed.overrides, source, parsed.trust)
+            directory, stored = load_for_resume(parsed.resume, parsed.overrides, source, parsed.trust)
             made = run(stored, stop, directory, resume=True)
         else:
             made = run(compose.compose("train", parsed.overrides, source, parsed.trust), stop)
@@ -111,7 +111,7 @@ def train(overrides: Sequence[str], *, dry_run: bool = False) -> Run | None:
 
 
 @contextmanager
-def _interruptible() -> Iterator[Stop]:
+def _interruptible() -> Iterator[StopRequest]:
     """Let an interrupt stop the run as on the command line. Only the main thread may set handlers."""
     stop = _OwnStop()
     if threading.current_thread() is not threading.main_thread():
@@ -132,7 +132,7 @@ def _as_it_was(words: Sequence[str]) -> Iterator[None]:
     """
     import torch
 
-    from bigmodel.runtime.lazy_compiler import deterministic_algorithms
+    from bigmodel.runtime.lazy_compiler import set_deterministic_algorithms
 
     argv, path, environment = sys.argv, list(sys.path), dict(os.environ)
     random_state, threads = torch.get_rng_state(), torch.get_num_threads()
@@ -157,7 +157,7 @@ def _as_it_was(words: Sequence[str]) -> Iterator[None]:
             if warn_only:
                 torch.use_deterministic_algorithms(strict, warn_only=True)
             else:
-                deterministic_algorithms(strict)
+                set_deterministic_algorithms(strict)
         torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark = allow_tf32, benchmark
         if on_gpu:
             torch.cuda.set_device(gpu)

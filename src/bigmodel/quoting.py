@@ -25,7 +25,7 @@ def is_typed(text: str) -> bool:
     return _TYPED.fullmatch(text) is not None
 
 
-def quoted(text: str) -> str:
+def quote(text: str) -> str:
     """A text in Hydra's quotes; a `${...}` in it still refers to something."""
 
     def escape(match: re.Match[str]) -> str:
@@ -34,41 +34,41 @@ def quoted(text: str) -> str:
     return f"'{_QUOTE_OR_END.sub(escape, text)}'"
 
 
-def escaped(text: str) -> str:
+def escape_interpolation(text: str) -> str:
     """The text for OmegaConf, which would take a `${` in it for a reference."""
     return _REFERENCE.sub(lambda match: match[1] * 2 + "\\${", text)
 
 
-def path_word(key: str, path: object) -> str:
+def path_override(key: str, path: object) -> str:
     """`key=path` as Hydra reads it back, whatever the path is called."""
     text = str(path)
     if _PLAIN.fullmatch(text) and not is_typed(text):
         return f"{key}={text}"
-    return f"{key}={quoted(escaped('./???' if text == '???' else text))}"
+    return f"{key}={quote(escape_interpolation('./???' if text == '???' else text))}"
 
 
-def command(*words: str) -> str:
+def shell_command(*words: str) -> str:
     """The words as a command line that a shell takes apart into the same words."""
     return shlex.join(words)
 
 
 def resume_command(directory: object, trust: Sequence[str] = (), *more: str, multirun: bool = False) -> str:
     """The command that goes on with a run, or with a sweep; `resume=` takes a path as it is."""
-    return command("bigmodel-train", *["-m"] * multirun, f"resume={directory}", *trust_words(trust), *more)
+    return shell_command("bigmodel-train", *["-m"] * multirun, f"resume={directory}", *trust_override(trust), *more)
 
 
-def trust_words(trust: Sequence[str]) -> list[str]:
+def trust_override(trust: Sequence[str]) -> list[str]:
     """What the command line trusts, as a word of it; none where that is nothing."""
     return [f"trust=[{','.join(trust)}]"] if trust else []
 
 
-def readable(word: str) -> str:
+def make_readable(word: str) -> str:
     """An override with what Hydra's grammar lacks put into its words: quotes around text of other scripts than ASCII
     and around a lone mark, none around the keys of a mapping. All else stays as it is.
     """
     key, sign, value = word.partition("=")
     if sign and value in _MARKS:  # a shell takes the quotes of separator=";" away
-        return f"{key}={quoted(value)}"
+        return f"{key}={quote(value)}"
     if not sign or (value.isascii() and not re.search(r"[{,]\s*['\"]", value)):
         return word
     return f"{key}={_readable(value)}"
@@ -123,7 +123,7 @@ def _quoted_chunk(token: str) -> str:
     if text.isascii() or text[0] in "'\"":
         return token
     before, after = token[: len(token) - len(token.lstrip())], token[len(token.rstrip()) :]
-    return before + quoted(_ESCAPED.sub(r"\1", text)) + after
+    return before + quote(_ESCAPED.sub(r"\1", text)) + after
 
 
 def _plain_key(token: str) -> str:

@@ -16,7 +16,7 @@ _OWN = "BIGMODEL_"
 _read: set[str] = set()
 
 
-def is_secret(key: str) -> bool:
+def is_secret_key(key: str) -> bool:
     """Whether a config key's last part is named as one that holds a secret; `pad_token` is not."""
     return _KEY.fullmatch(key.rpartition(".")[2]) is not None
 
@@ -31,7 +31,7 @@ def note_read(name: str) -> None:
     _read.add(name)
 
 
-def hidden(text: str, names: Iterable[str] = ()) -> str:
+def redact(text: str, names: Iterable[str] = ()) -> str:
     """The text without the values of these variables of the environment, of those that a config has read, and of those
     such as `MY_TOKEN`. A variable whose name is put together from another's value goes by three stars.
     """

@@ -18,7 +18,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import TextIO
 
-TEMPORARY = ".tmp-"  # what a name begins with until the file is whole
+TEMP_PREFIX = ".tmp-"  # what a name begins with until the file is whole
 LARGEST_JSON = 1 << 28  # bytes; a state.json holds vocabularies
 LARGEST_LINES = 1 << 31  # bytes of a metrics.jsonl or a journal
 _LARGEST_HEADER = 8 << 20  # bytes of a safetensors file that name its tensors: some 50,000
@@ -112,16 +112,16 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises:
         OSError: `path` is a directory, or the disk refuses; then nothing is left under the new name.
     """
-    scratch = path.with_name(f"{TEMPORARY}{uuid.uuid4().hex}{path.suffix}")
+    scratch = path.with_name(f"{TEMP_PREFIX}{uuid.uuid4().hex}{path.suffix}")
     try:
         yield scratch
-        sync_file(scratch)
+        fsync_path(scratch)
         os.rename(scratch, path)
     except BaseException:
         with contextlib.suppress(OSError):
             scratch.unlink(missing_ok=True)
         raise
-    sync_directory(path.parent)
+    fsync_directory(path.parent)
 
 
 def open_own(path: Path, flags: int = os.O_WRONLY | os.O_APPEND) -> int:
@@ -159,7 +159,7 @@ def own_folder(path: Path) -> Path:
     """
     with contextlib.suppress(FileExistsError):
         path.mkdir()
-        sync_directory(path.parent)
+        fsync_directory(path.parent)
     refuse_foreign_folder(path)
     return path
 
@@ -206,7 +206,7 @@ def errno_in(text: str) -> int:
     return int(digits) if digits.isdigit() else 5
 
 
-def sync_file(path: Path) -> None:
+def fsync_path(path: Path) -> None:
     """Have the kernel put a file's contents on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
@@ -215,7 +215,7 @@ def sync_file(path: Path) -> None:
         os.close(descriptor)
 
 
-sync_directory = sync_file  # the same two calls put a directory's entries on the disk
+fsync_directory = fsync_path  # the same two calls put a directory's entries on the disk
 
 
 def _hold(descriptor: int, path: str | os.PathLike[str], largest: int | None) -> os.stat_result:

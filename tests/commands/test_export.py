@@ -9,7 +9,7 @@ import torch
 
 import bigmodel
 from bigmodel.commands import export
-from bigmodel.config.composition import Source, compose
+from bigmodel.config.composition import ConfigSource, compose
 from bigmodel.config.location import conf_directory
 from bigmodel.errors import BigmodelError, ConfigError, StorageError
 from bigmodel.models.mlp import MLP
@@ -38,7 +38,7 @@ def saved(root, kind):
 
 
 def run(*overrides):
-    export.run(compose("export", overrides, Source((conf_directory(),), "export")))
+    export.run(compose("export", overrides, ConfigSource((conf_directory(),), "export")))
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from safetensors import safe_open
 
 import bigmodel
 from bigmodel.datasets.audio.wav import write_wav
-from bigmodel.models.scanned import with_scans
+from bigmodel.models.scanned import replace_recurrent_layers
 from conftest import call, only_run
 from test_contract import ROWS, remarks, rows
 
@@ -120,7 +120,7 @@ def test_a_scan_computes_what_the_recurrent_layer_does(cell, layers):
     x_NTC = torch.randn(2, 7, 3)
     with torch.no_grad():
         expected = layer(x_NTC)[0]
-        found = with_scans(torch.nn.ModuleList([layer]))[0](x_NTC)[0]
+        found = replace_recurrent_layers(torch.nn.ModuleList([layer]))[0](x_NTC)[0]
     torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-5)
 
 

@@ -15,15 +15,15 @@ import torch
 import yaml
 from PIL import Image
 
-from bigmodel.config.composition import Source, compose
-from bigmodel.config.config import STAND_IN_LR
+from bigmodel.config.composition import ConfigSource, compose
+from bigmodel.config.config import PLACEHOLDER_LR
 from bigmodel.config.location import conf_directory
 from bigmodel.interfaces import Batch
-from bigmodel.training.build import assemble
-from bigmodel.training.state import Job
+from bigmodel.training.build import build_run
+from bigmodel.training.state import TrainState
 from bigmodel.training.tuning import batch_size as batch_trials
 from bigmodel.training.tuning import lr_range as range_test_module
-from bigmodel.training.tuning.lr_range import choose, climb, range_test
+from bigmodel.training.tuning.lr_range import choose, climb, lr_range_test
 from conftest import TINY, Answer, fingerprint, is_quiet, only_run, records
 from warm import only_sweep, swept
 
@@ -112,9 +112,9 @@ def test_each_job_of_a_sweep_finds_its_own(tmp_path: Path) -> None:
 
 
 def test_only_groups_that_follow_the_rate_are_tried() -> None:
-    words = [*TINY, "optim=muon", "limit_batches=1", f"optim.lr={STAND_IN_LR}", "lr_scale={layers.*: 2}"]
-    parts = assemble(compose("train", words, Source((conf_directory(),), "train")))
-    curve = range_test(parts)
+    words = [*TINY, "optim=muon", "limit_batches=1", f"optim.lr={PLACEHOLDER_LR}", "lr_scale={layers.*: 2}"]
+    parts = build_run(compose("train", words, ConfigSource((conf_directory(),), "train")))
+    curve = lr_range_test(parts)
     muon, adamw = parts.job.optimizers
     base, twice = (group["initial_lr"] for group in muon.param_groups)
     assert base in (*curve.trials, pytest.approx(curve.rates[-1], rel=0.5))  # of the last trial
@@ -139,7 +139,7 @@ def test_trials_go_where_the_loss_is_lower(best: float, tried: list[float]) -> N
 
 
 def test_trials_begin_alike(monkeypatch: pytest.MonkeyPatch) -> None:
-    words = [*TINY, "limit_batches=1", f"optim.lr={STAND_IN_LR}"]
+    words = [*TINY, "limit_batches=1", f"optim.lr={PLACEHOLDER_LR}"]
     begun, trial = [], range_test_module._trial
 
     def seen(parts: Any, *rest: Any) -> float:
@@ -147,7 +147,7 @@ def test_trials_begin_alike(monkeypatch: pytest.MonkeyPatch) -> None:
         return trial(parts, *rest)
 
     monkeypatch.setattr(range_test_module, "_trial", seen)
-    range_test(assemble(compose("train", words, Source((conf_directory(),), "train"))))
+    lr_range_test(build_run(compose("train", words, ConfigSource((conf_directory(),), "train"))))
     assert len(begun) > 1
     assert all(torch.equal(weights, begun[0]) for weights in begun)
 
@@ -192,7 +192,7 @@ def test_an_optimizer_that_ignores_its_rate_has_none_to_find(cli: Callable[..., 
 
 def test_a_loss_that_never_falls_is_told(cli: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch) -> None:
     number = iter(range(1000))
-    monkeypatch.setattr(Job, "read_tally", lambda job: {"loss": 2.0 + next(number)})
+    monkeypatch.setattr(TrainState, "read_tally", lambda job: {"loss": 2.0 + next(number)})
     (line,) = is_quiet(cli(*TINY, "optim.lr=auto"), code=2)
     assert "no rate at which the loss falls" in line
 
@@ -201,14 +201,14 @@ def test_a_loss_that_never_falls_is_told(cli: Callable[..., Answer], monkeypatch
 def test_a_batch_that_does_not_fit_is_not_chosen(
     cli: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch, most: int, code: int
 ) -> None:
-    update = Job.update
+    update = TrainState.train_step
 
-    def small(job: Job, batch: Batch) -> None:
+    def small(job: TrainState, batch: Batch) -> None:
         if len(batch.targets) > most:
             raise MemoryError
         update(job, batch)
 
-    monkeypatch.setattr(Job, "update", small)
+    monkeypatch.setattr(TrainState, "update", small)
     answer = cli(*TINY, "batch_size=auto")
     assert answer.code == code, answer.err
     if code:
@@ -228,8 +228,8 @@ def test_what_would_take_too_much_memory_is_not_tried(
 
 def test_the_smallest_that_is_as_good_is_chosen_on_a_cpu_and_the_largest_on_a_gpu() -> None:
     rates = {16: 50.0, 32: 90.0, 64: 98.0, 128: 100.0, 256: 99.0}
-    assert batch_trials.chosen(rates, torch.device("cpu")) == 64
-    assert batch_trials.chosen(rates, torch.device("cuda", 0)) == 256
+    assert batch_trials.pick_batch_size(rates, torch.device("cpu")) == 64
+    assert batch_trials.pick_batch_size(rates, torch.device("cuda", 0)) == 256
 
 
 def test_trials_read_the_memory_that_is_free() -> None:

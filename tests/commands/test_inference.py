@@ -14,17 +14,17 @@ from safetensors.torch import load_file
 
 import bigmodel
 from bigmodel.commands import evaluate, predict
-from bigmodel.config.composition import Source, compose
+from bigmodel.config.composition import ConfigSource, compose
 from bigmodel.config.location import conf_directory
-from bigmodel.datasets.images.picture_check import suffixes
+from bigmodel.datasets.images.picture_check import readable_suffixes
 from bigmodel.errors import ConfigError, DataError, StorageError
-from bigmodel.inference.processors.files import files
+from bigmodel.inference.processors.files import list_files
 from bigmodel.runs import checkpoint
 from conftest import call
 
 
 def configured(command, *overrides):
-    return compose(command, overrides, Source((conf_directory(),), command))
+    return compose(command, overrides, ConfigSource((conf_directory(),), command))
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,7 @@ def test_load_opens_the_best_checkpoint_with_the_averaged_weights(trained):
 
 
 def test_one_checkpoint_alone_is_enough(trained, tmp_path, digits):
-    oldest = checkpoint.steps(trained / "checkpoints")[-1]
+    oldest = checkpoint.list_checkpoints(trained / "checkpoints")[-1]
     alone = shutil.copytree(oldest, tmp_path / oldest.name)
     image = digits[0] / "00.png"
     ((path, answer),) = bigmodel.load(str(alone)).predict([image])
@@ -96,7 +96,7 @@ def test_a_damaged_best_checkpoint_falls_back_with_a_warning(copied):
     assert "best checkpoint" in predictor.warnings[0]
     with pytest.raises(StorageError, match=r"model\.safetensors"):
         bigmodel.load(str(root / f"step-{best:08d}"))
-    for path in checkpoint.steps(root):
+    for path in checkpoint.list_checkpoints(root):
         (path / "MANIFEST.json").unlink()
     with pytest.raises(StorageError, match="no checkpoint that can be used"):
         bigmodel.load(str(copied))
@@ -106,7 +106,7 @@ def test_a_damaged_best_checkpoint_falls_back_with_a_warning(copied):
 def test_a_damaged_pointer_falls_back(copied, content):
     (copied / "checkpoints" / "best.json").write_text(content)
     predictor = bigmodel.load(str(copied))
-    assert predictor.step == int(checkpoint.steps(copied / "checkpoints")[0].name[5:])
+    assert predictor.step == int(checkpoint.list_checkpoints(copied / "checkpoints")[0].name[5:])
     assert predictor.warnings
 
 
@@ -122,7 +122,7 @@ def test_a_strangers_checkpoint_calls_and_imports_nothing_of_its_own(trained, tm
     marker = tmp_path / "imported"
     (tmp_path / "strange.py").write_text(f"open({str(marker)!r}, 'w')\nModel = dict\n")
     monkeypatch.syspath_prepend(tmp_path)
-    found = checkpoint.newest(trained / "checkpoints")[0]
+    found = checkpoint.load_newest(trained / "checkpoints")[0]
     config = found.state["config"]
     config[group] = config[group] | {"_target_": target}
     path = checkpoint.save(tmp_path / "checkpoints", int(found.state["step"]), found.tensors, dict(found.state))
@@ -133,7 +133,7 @@ def test_a_strangers_checkpoint_calls_and_imports_nothing_of_its_own(trained, tm
 
 @pytest.mark.parametrize("missing", ["config", "classes", "mean", "input_shape"])
 def test_a_state_of_another_version_is_refused(trained, tmp_path, missing):
-    found = checkpoint.newest(trained / "checkpoints")[0]
+    found = checkpoint.load_newest(trained / "checkpoints")[0]
     state = {key: value for key, value in found.state.items() if key != missing}
     path = checkpoint.save(tmp_path / "checkpoints", int(found.state["step"]), found.tensors, state)
     with pytest.raises(StorageError, match=missing):
@@ -165,7 +165,7 @@ def test_evaluate_prints_a_table(trained, capsys):
 
 
 def test_a_split_that_the_run_lacks_is_a_config_error(trained, tmp_path):
-    found = checkpoint.newest(trained / "checkpoints")[0]
+    found = checkpoint.load_newest(trained / "checkpoints")[0]
     found.state["config"]["dataset"]["val_fraction"] = 0.0
     path = checkpoint.save(tmp_path / "checkpoints", int(found.state["step"]), found.tensors, dict(found.state))
     with pytest.raises(ConfigError, match="split: this run has no 'val' data; choices: train, test"):
@@ -240,7 +240,7 @@ def test_files_named_on_standard_input_are_answered_as_they_come(trained, digits
 def test_a_file_named_like_a_pattern_is_taken_literally(tmp_path):
     name = tmp_path / "a[1].png"
     name.write_bytes(b"")
-    assert files(str(name), suffixes(), "image") == [str(name)]
+    assert list_files(str(name), readable_suffixes(), "image") == [str(name)]
 
 
 def test_control_codes_in_names_do_not_reach_the_terminal(trained, digits, tmp_path, capsys):

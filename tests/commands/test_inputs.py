@@ -14,24 +14,24 @@ from PIL import Image
 from bigmodel.datasets.audio.mel import LogMel
 from bigmodel.datasets.audio.wav import write_wav
 from bigmodel.errors import DataError
-from bigmodel.inference.inputs import samples
-from bigmodel.inference.processors.image_values import ImageLabels, ImageNumber
-from bigmodel.inference.processors.images import Images
-from bigmodel.inference.processors.sentences import Sentences
-from bigmodel.inference.processors.series import Series
-from bigmodel.inference.processors.sounds import Sounds
-from bigmodel.inference.processors.speech import Speech
-from bigmodel.inference.processors.tables import Tables
+from bigmodel.inference.inputs import load_inputs
+from bigmodel.inference.processors.image_values import ImageMultiLabelProcessor, ImageRegressionProcessor
+from bigmodel.inference.processors.images import ImageClassificationProcessor
+from bigmodel.inference.processors.sentences import TextClassificationProcessor
+from bigmodel.inference.processors.series import ForecastProcessor
+from bigmodel.inference.processors.sounds import AudioClassificationProcessor
+from bigmodel.inference.processors.speech import SpeechRecognitionProcessor
+from bigmodel.inference.processors.tables import TableProcessor
 
 
 def read(kind, given):
     """The samples, or the words of what went wrong."""
-    return [found if isinstance(found, torch.Tensor) else str(found) for _, found in samples(kind, given)]
+    return [found if isinstance(found, torch.Tensor) else str(found) for _, found in load_inputs(kind, given)]
 
 
 @pytest.fixture
 def table():
-    return Tables(
+    return TableProcessor(
         numbers=["age"],
         mean=[40.0],
         std=[10.0],
@@ -48,7 +48,9 @@ def table():
 
 @pytest.mark.parametrize("background", [None, "white", "black"])
 def test_a_clear_or_deep_picture_is_read_by_the_runs_rules(background, tmp_path):
-    kind = Images(["a"], (3, 5, 5), [0.5] * 3, [0.5] * 3, value_range="type", background=background)
+    kind = ImageClassificationProcessor(
+        ["a"], (3, 5, 5), [0.5] * 3, [0.5] * 3, value_range="type", background=background
+    )
     clear = np.random.default_rng(0).integers(0, 256, (9, 7, 4), dtype=np.uint8)
     deep = np.random.default_rng(1).integers(0, 65536, (9, 7), dtype=np.uint16)
     for pixels in (clear, deep):
@@ -78,19 +80,23 @@ def test_a_row_is_a_dict(table, tmp_path):
 
 def test_a_text_is_one_input_and_a_file_a_text_a_line(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    kind = Sentences(["a", "b"], {"name": "byte"}, 20)
+    kind = TextClassificationProcessor(["a", "b"], {"name": "byte"}, 20)
     (tmp_path / "texts.txt").write_text("one\n\ntwo\n")
-    assert [name for name, _ in samples(kind, "texts.txt")] == ["one", "two"]
-    assert [name for name, _ in samples(kind, tmp_path / "texts.txt")] == ["one", "two"]
-    assert [name for name, _ in samples(kind, "one\ntwo")] == ["one\ntwo"]
-    assert [name for name, _ in samples(kind, ["one", "photos/*.png"])] == ["one", "photos/*.png"]
+    assert [name for name, _ in load_inputs(kind, "texts.txt")] == ["one", "two"]
+    assert [name for name, _ in load_inputs(kind, tmp_path / "texts.txt")] == ["one", "two"]
+    assert [name for name, _ in load_inputs(kind, "one\ntwo")] == ["one\ntwo"]
+    assert [name for name, _ in load_inputs(kind, ["one", "photos/*.png"])] == ["one", "photos/*.png"]
     assert "there is no file" in read(kind, tmp_path / "gone.txt")[0]
     assert "folder" in read(kind, tmp_path)[0]
     assert "standard input" in read(kind, "-")[0]
     assert "not a int" in read(kind, 5)[0]
 
 
-@pytest.mark.parametrize("kind", [Sounds(["a"], 30, LogMel()), Speech("ab", LogMel())], ids=["sounds", "speech"])
+@pytest.mark.parametrize(
+    "kind",
+    [AudioClassificationProcessor(["a"], 30, LogMel()), SpeechRecognitionProcessor("ab", LogMel())],
+    ids=["sounds", "speech"],
+)
 @pytest.mark.parametrize("rate", [8000, 11025])
 def test_a_sound_is_samples_and_their_rate(kind, rate, tmp_path):
     codes = (np.sin(np.arange(4000) / 9) * 20000).astype(np.int16)
@@ -115,7 +121,7 @@ def test_a_sound_is_samples_and_their_rate(kind, rate, tmp_path):
 
 
 def test_series_are_an_array_or_columns(tmp_path):
-    kind = Series(["a", "b"], None, 4, False, ",", [1.0, 2.0], [2.0, 3.0])
+    kind = ForecastProcessor(["a", "b"], None, 4, False, ",", [1.0, 2.0], [2.0, 3.0])
     values = np.arange(12, dtype=np.float64).reshape(6, 2)
     (tmp_path / "s.csv").write_text("a,b\n" + "\n".join(",".join(map(str, row)) for row in values))
     (wanted,) = read(kind, tmp_path / "s.csv")
@@ -149,44 +155,47 @@ WRITTEN = {  # how a file is written, which says nothing of its values
     *("text_column", "label_column", "by_file"),
 }
 BUILT = {
-    Images: (
+    ImageClassificationProcessor: (
         {"classes": ["a"], "input_shape": (1, 4, 4), "mean": [0.1], "std": [0.2]},
         {
             **{"classes": ["b"], "input_shape": (1, 4, 5), "mean": [0.3], "std": [0.4]},
             **{"value_range": "type", "background": "white"},
         },
     ),
-    ImageNumber: (
+    ImageRegressionProcessor: (
         {"target": "a", "target_mean": 1.0, "target_std": 2.0, "input_shape": (1, 4, 4), "mean": [0.1], "std": [0.2]},
         {
             **{"target": "b", "target_mean": 3.0, "target_std": 4.0, "input_shape": (1, 4, 5), "mean": [0.3]},
             **{"std": [0.4], "value_range": "type", "background": "white"},
         },
     ),
-    ImageLabels: (
+    ImageMultiLabelProcessor: (
         {"labels": ["a"], "input_shape": (1, 4, 4), "mean": [0.1], "std": [0.2]},
         {
             **{"labels": ["b"], "input_shape": (1, 4, 5), "mean": [0.3], "std": [0.4]},
             **{"value_range": "type", "background": "white"},
         },
     ),
-    Sentences: (
+    TextClassificationProcessor: (
         {"classes": ["a"], "tokenizer": {"name": "byte"}, "context": 4},
         {"classes": ["b"], "tokenizer": {"name": "word", "words": ["c"]}, "context": 5},
     ),
-    Sounds: (
+    AudioClassificationProcessor: (
         {"classes": ["a"], "frames": 9, "features": LogMel()},
         {"classes": ["b"], "frames": 8, "features": LogMel(mels=30)},
     ),
-    Speech: ({"characters": "ab", "features": LogMel()}, {"characters": "abc", "features": LogMel(hop=90)}),
-    Series: (
+    SpeechRecognitionProcessor: (
+        {"characters": "ab", "features": LogMel()},
+        {"characters": "abc", "features": LogMel(hop=90)},
+    ),
+    ForecastProcessor: (
         {"columns": ["a"], "time": None, "window": 4, "log": False, "separator": ",", "mean": [1.0], "std": [2.0]},
         {
             **{"window": 5, "log": True, "mean": [3.0], "std": [4.0]},
             **{"missing": ["?"], "sentinels": [-200.0], "fill": "linear", "gaps": "fill"},
         },
     ),
-    Tables: (
+    TableProcessor: (
         {
             **{"numbers": ["a"], "mean": [1.0] * 5, "std": [2.0] * 5, "categories": {"b": ["x"]}, "target": "y"},
             **{"columns": None, "separator": ",", "comment": None, "strip": " ", "missing": [""]},

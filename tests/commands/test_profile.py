@@ -20,9 +20,9 @@ from bigmodel.runtime.device import Device
 from bigmodel.tasks.classification import Classification
 from bigmodel.tasks.losses import CrossEntropy
 from bigmodel.training.tuning import peak_flops as peak
-from bigmodel.training.tuning.cost import LOSS, cost
-from bigmodel.training.tuning.peak_flops import measured_peak
-from bigmodel.training.tuning.phase_timer import PHASES, Phases
+from bigmodel.training.tuning.cost import LOSS, estimate_step_cost
+from bigmodel.training.tuning.peak_flops import measure_peak_flops
+from bigmodel.training.tuning.phase_timer import PHASES, PhaseTimer
 from conftest import TINY, Answer, fingerprint, is_quiet, records
 
 
@@ -129,7 +129,7 @@ def test_time_spent_standing_still_for_workers_is_waiting() -> None:
     task = SimpleNamespace(tally=nothing)
     for workers in (True, False):
         data, job = Slow(), SimpleNamespace(update=nothing, gradients=nothing, loss=nothing, task=task)
-        phases = Phases(torch.device("cpu"))
+        phases = PhaseTimer(torch.device("cpu"))
         phases.start(job, data, SimpleNamespace(save=nothing, wait=nothing), workers)  # type: ignore[arg-type]
         for batch in data.train(0, 2):
             job.update(batch)
@@ -142,8 +142,8 @@ def test_time_spent_standing_still_for_workers_is_waiting() -> None:
 def test_activations_are_told_by_module() -> None:
     model = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 3))
     batch = Batch(torch.randn(4, 6), torch.tensor([0, 1, 2, 0]))
-    price = cost(model, Classification(CrossEntropy(), 3), batch, [], 1)
-    assert price.activations == sum(price.activations_of.values())
+    price = estimate_step_cost(model, Classification(CrossEntropy(), 3), batch, [], 1)
+    assert price.activation_bytes == sum(price.activations_of.values())
     assert price.activations_of["0"] == 4 * 6 * 4  # its input
     assert price.activations_of["1"] == 4 * 5 * 4  # its output, which "2" keeps as well
     assert set(price.activations_of) == {"0", "1", LOSS}
@@ -151,7 +151,7 @@ def test_activations_are_told_by_module() -> None:
 
 def test_the_peak_is_measured_without_touching_the_generator() -> None:
     before = torch.get_rng_state()
-    found = measured_peak(Device(kind="cpu"))
+    found = measure_peak_flops(Device(kind="cpu"))
     assert found.flops_per_s > 1e7
     assert re.search(r"matrix product|convolution", found.operation)
     assert torch.equal(torch.get_rng_state(), before)

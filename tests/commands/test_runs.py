@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from bigmodel.runs import directory as run_directory
-from bigmodel.runs.comparison.tables import table
-from bigmodel.runs.records import held
+from bigmodel.runs.comparison.tables import format_table
+from bigmodel.runs.records import is_locked
 from conftest import Answer, call, is_quiet, python
 from made_runs import made_run, made_sweep
 
@@ -83,11 +83,11 @@ def test_a_held_lock_is_a_running_run_and_stays_its_holders(outputs: Path) -> No
     directory = outputs / "outputs" / "2026-11-24" / "10-00-00-aaaa"
     lock = run_directory.Lock(directory)
     try:
-        assert held(directory)
+        assert is_locked(directory)
         assert "running" in call("model=cnn", cwd=outputs, verb="runs").out
     finally:
         lock.release()
-    assert not held(directory)
+    assert not is_locked(directory)
     run_directory.Lock(directory).release()
 
 
@@ -179,11 +179,11 @@ def test_python_m_answers_without_torch(outputs: Path) -> None:
 def test_a_table_fits_its_terminal() -> None:
     path = "outputs/2026-11-24/10-00-00-aaaa"
     head, rows = ["state", "lr", "path"], [["early_stopped", "0.1", path]]
-    assert table(head, rows) == [f"{'state':13}   lr  path", f"early_stopped  0.1  {path}"]
-    assert table(head, rows, 50, ["lr"])[1].split() == ["early_stopped", path]
-    assert table(head, rows, 43, ["lr"])[1].split() == ["early_st…", path]
+    assert format_table(head, rows) == [f"{'state':13}   lr  path", f"early_stopped  0.1  {path}"]
+    assert format_table(head, rows, 50, ["lr"])[1].split() == ["early_stopped", path]
+    assert format_table(head, rows, 43, ["lr"])[1].split() == ["early_st…", path]
     for width in range(3, 52):
-        assert max(len(line) for line in table(head, rows, width, ["lr"])) <= width
+        assert max(len(line) for line in format_table(head, rows, width, ["lr"])) <= width
 
 
 def test_best_is_sorted_within_what_was_monitored(outputs: Path) -> None:

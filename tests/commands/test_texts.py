@@ -121,24 +121,24 @@ def test_whatever_a_table_is_written_in(opinions: Answer, tmp_path: Path) -> Non
 
 
 def test_a_model_of_plain_text_takes_no_table(tmp_path: Path) -> None:
-    from bigmodel.inference.processors.continuation import Continuation
-    from bigmodel.inference.processors.sentences import Sentences
+    from bigmodel.inference.processors.continuation import TextGenerationProcessor
+    from bigmodel.inference.processors.sentences import TextClassificationProcessor
 
     (tmp_path / "a.csv").write_text("text\ngood\n", encoding="utf-8")
     (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbfone\ntwo\n")
     tokenizer = {"name": "byte"}
     given = {name: str(tmp_path / name) for name in ("a.csv", "a.txt")}
-    model, prompts = Sentences(["+", "-"], tokenizer, 8), Continuation(tokenizer, 8)
+    model, prompts = TextClassificationProcessor(["+", "-"], tokenizer, 8), TextGenerationProcessor(tokenizer, 8)
     with pytest.raises(DataError, match="is a table, and this model was trained on plain text, so no column is known"):
-        model.find(given["a.csv"])
+        model.list_inputs(given["a.csv"])
     with pytest.raises(DataError, match="is a table, not a text to go on with"):
-        prompts.find(given["a.csv"])
-    assert model.find(given["a.txt"]) == ["one", "two"]
-    assert Sentences(["+"], tokenizer, 8, by_file=True).find(given["a.txt"]) == ["one\ntwo"]
-    assert prompts.find(given["a.txt"]) == ["one\ntwo\n"]
-    assert prompts.find("What now?\n") == ["What now?\n"]
+        prompts.list_inputs(given["a.csv"])
+    assert model.list_inputs(given["a.txt"]) == ["one", "two"]
+    assert TextClassificationProcessor(["+"], tokenizer, 8, by_file=True).list_inputs(given["a.txt"]) == ["one\ntwo"]
+    assert prompts.list_inputs(given["a.txt"]) == ["one\ntwo\n"]
+    assert prompts.list_inputs("What now?\n") == ["What now?\n"]
     with pytest.raises(DataError, match=r"there is no file 'b\.txt'"):
-        prompts.find("b.txt")
+        prompts.list_inputs("b.txt")
 
 
 def test_what_was_left_out_is_told(tmp_path: Path) -> None:
@@ -156,15 +156,15 @@ def test_what_was_left_out_is_told(tmp_path: Path) -> None:
 
 
 def test_a_byte_order_mark_is_no_part_of_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    from bigmodel.inference.processors.files import files
+    from bigmodel.inference.processors.files import list_files
 
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"\xef\xbb\xbfa.png\r\nb.png\n")))
-    assert list(files("-", frozenset({".png"}), "image")) == ["a.png", "b.png"]
+    assert list(list_files("-", frozenset({".png"}), "image")) == ["a.png", "b.png"]
 
 
 @pytest.mark.parametrize(("key", "value"), [("separator", "much"), ("encoding", "base64")])
 def test_a_strangers_checkpoint_says_how_tables_are_written(key: str, value: str) -> None:
-    from bigmodel.inference.processors.sentences import Sentences
+    from bigmodel.inference.processors.sentences import TextClassificationProcessor
 
     with pytest.raises((ValueError, ConfigError), match=key):
-        Sentences(["+"], {"name": "byte"}, 8, **{key: value})
+        TextClassificationProcessor(["+"], {"name": "byte"}, 8, **{key: value})

@@ -13,10 +13,10 @@ import pytest
 import torch
 
 from bigmodel.datasets.images import cifar
-from bigmodel.datasets.images.augment import Augment
+from bigmodel.datasets.images.augment import ImageAugment
 from bigmodel.datasets.images.cifar import cifar10, cifar100
 from bigmodel.errors import ConfigError, DataError
-from bigmodel.interfaces import Reading
+from bigmodel.interfaces import LoaderOptions
 
 SETTINGS = {
     "download": False,
@@ -26,7 +26,7 @@ SETTINGS = {
     "mean": (0.5, 0.5, 0.5),
     "std": (0.25, 0.25, 0.25),
     "val_fraction": 0.1,
-    "augment": Augment(flip=True, crop=4),
+    "augment": ImageAugment(flip=True, crop=4),
 }
 
 
@@ -235,7 +235,7 @@ def test_streamed_batches_equal_resident_ones_for_any_number_of_workers(tmp_path
 
     def batches(**how):
         device = torch.device("cpu")
-        return list(data.open(Reading(device, batch_size=16, seed=3, **how)).train(0, 7))
+        return list(data.loader(LoaderOptions(device, batch_size=16, seed=3, **how)).train_batches(0, 7))
 
     expected = batches()
     for workers in (0, 1, 2):

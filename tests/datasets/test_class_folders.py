@@ -13,13 +13,13 @@ from bigmodel.datasets.audio.audio_folder import audio_folder
 from bigmodel.datasets.audio.mel import LogMel
 from bigmodel.datasets.audio.spec_augment import SpecAugment
 from bigmodel.datasets.audio.wav import write_wav
-from bigmodel.datasets.files.folder_walk import walk
-from bigmodel.datasets.files.split_names import split_of
-from bigmodel.datasets.images.augment import Augment
+from bigmodel.datasets.files.folder_walk import walk_files
+from bigmodel.datasets.files.split_names import split_named
+from bigmodel.datasets.images.augment import ImageAugment
 from bigmodel.datasets.images.dataset import ImageDataset
 from bigmodel.datasets.images.image_folder import image_folder
 from bigmodel.errors import DataError
-from bigmodel.inference.processors.images import Images
+from bigmodel.inference.processors.images import ImageClassificationProcessor
 from conftest import Answer
 
 RANDOM = np.random.default_rng(0)
@@ -40,7 +40,13 @@ def tree(root: Path, *folders: str, each: int = 6) -> Path:
 
 
 def opened(root: Path, **settings: object) -> ImageDataset:
-    plain = {"input_shape": (3, 8, 8), "mean": [0.5] * 3, "std": [0.5] * 3, "val_fraction": 0.25, "augment": Augment()}
+    plain = {
+        "input_shape": (3, 8, 8),
+        "mean": [0.5] * 3,
+        "std": [0.5] * 3,
+        "val_fraction": 0.25,
+        "augment": ImageAugment(),
+    }
     return image_folder(str(root), **{**plain, **settings})  # type: ignore[arg-type]
 
 
@@ -70,7 +76,7 @@ def test_every_usual_name_is_known() -> None:
         "train-set": "train",
         "trainer": None,
     }.items():
-        assert split_of(name) == split
+        assert split_named(name) == split
 
 
 @pytest.mark.parametrize(
@@ -140,7 +146,7 @@ def test_sounds_are_found_by_the_same_rules(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         write_wav(tmp_path / f"{name}.wav", torch.sin(torch.arange(2000) / 5), 8000)
     data = audio_folder(str(tmp_path), 12, LogMel(8000, 256, 100, 8, 20.0, 4000.0), 0.0, SpecAugment())
-    assert (data.carried["classes"], set(data.splits)) == (["bark", "meow"], {"train", "test"})
+    assert (data.spec["classes"], set(data.splits)) == (["bark", "meow"], {"train", "test"})
     assert "test: 1 sound files: bark 0, meow 1" in data.notes
 
 
@@ -189,7 +195,7 @@ def test_prediction_takes_the_files_that_training_would(tmp_path: Path, capsys: 
     picture(cat / "none", "PNG")
     (cat / "x.heic").write_bytes(b"")
     paths = opened(tmp_path).sources["train"]().paths  # type: ignore[attr-defined]
-    found = Images(["a", "b"], (3, 8, 8), [0.5] * 3, [0.5] * 3).find(str(tmp_path))
+    found = ImageClassificationProcessor(["a", "b"], (3, 8, 8), [0.5] * 3, [0.5] * 3).list_inputs(str(tmp_path))
     assert sorted(found) == sorted(paths)
     assert "warning: " in (said := capsys.readouterr().err)
     assert "3 files passed over: 2 hidden, 1 .heic" in said
@@ -199,7 +205,7 @@ def test_a_folder_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     from collections import Counter
 
     with pytest.raises(DataError, match=r"gone: cannot be read: No such file"):
-        list(walk(tmp_path / "gone", {".png"}, Counter()))
+        list(walk_files(tmp_path / "gone", {".png"}, Counter()))
 
 
 def broken(root: Path) -> Path:

@@ -9,19 +9,19 @@ import pytest
 import torch
 from PIL import Image
 
-from bigmodel.datasets.images.augment import Augment
+from bigmodel.datasets.images.augment import ImageAugment
 from bigmodel.datasets.images.csv_images import csv_images
 from bigmodel.datasets.images.image_folder import image_folder
 from bigmodel.datasets.images.picture_files import open_image
 from bigmodel.errors import ConfigError, DataError
-from bigmodel.interfaces import Reading
+from bigmodel.interfaces import LoaderOptions
 
 SETTINGS = {
     "input_shape": (3, 8, 8),
     "mean": (0.5, 0.5, 0.5),
     "std": (0.25, 0.25, 0.25),
     "val_fraction": 0.25,
-    "augment": Augment(flip=True),
+    "augment": ImageAugment(flip=True),
 }
 
 
@@ -60,11 +60,11 @@ def test_folders_of_splits(tmp_path):
 
 def test_validation_pictures_are_decoded_once(tmp_path):
     folders(tmp_path, "train", "val", "test")
-    data = image_folder(str(tmp_path), **SETTINGS).open(Reading(torch.device("cpu"), 4, seed=0))
-    first = [*data.evaluation("val")]
+    data = image_folder(str(tmp_path), **SETTINGS).loader(LoaderOptions(torch.device("cpu"), 4, seed=0))
+    first = [*data.eval_batches("val")]
     for file in (tmp_path / "val").rglob("*.png"):
         file.unlink()
-    again = [*data.evaluation("val")]
+    again = [*data.eval_batches("val")]
     assert all(one.inputs.equal(other.inputs) for one, other in zip(first, again, strict=True))
 
 
@@ -164,8 +164,8 @@ def test_streamed_batches_equal_resident_ones_for_any_number_of_workers(tmp_path
     data = image_folder(str(folders(tmp_path, "", each=6)), **SETTINGS)
 
     def batches(**how):
-        made = data.open(Reading(torch.device("cpu"), batch_size=4, seed=0, **how))
-        return [*made.train(0, 3), *made.evaluation("val")]
+        made = data.loader(LoaderOptions(torch.device("cpu"), batch_size=4, seed=0, **how))
+        return [*made.train_batches(0, 3), *made.eval_batches("val")]
 
     expected = batches()
     for workers in (0, 1, 2):

@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from bigmodel.datasets.text.labelled_text import labelled_text
-from bigmodel.datasets.text.tokenizers import restored
-from bigmodel.datasets.text.word_tokenizer import Words, learned_words
+from bigmodel.datasets.text.tokenizers import tokenizer_from_spec
+from bigmodel.datasets.text.word_tokenizer import WordTokenizer, fit_word_tokenizer
 from bigmodel.errors import DataError
-from bigmodel.interfaces import Reading
+from bigmodel.interfaces import LoaderOptions
 
 HOW = {"text_column": ["text"], "label_column": "label", "tokenizer": "word", "min_count": 1, "context": 6}
 
@@ -25,13 +25,13 @@ def _made(folder: Path, train: str, **how: Any) -> Any:
 
 
 def test_words_are_learned_from_what_is_trained_on_alone(tmp_path: Path) -> None:
-    assert learned_words(["It's it", "it 's, IT"], 2).carried == {"name": "word", "words": ["it", "'", "s"]}
+    assert fit_word_tokenizer(["It's it", "it 's, IT"], 2).carried == {"name": "word", "words": ["it", "'", "s"]}
     rows = "".join(f"own{n} shared,{n % 2}\n" for n in range(20))
     (tmp_path / "a.csv").write_text(f"text,label\n{rows}")
     dataset = _made(tmp_path, "a.csv", val_fraction=0.25, min_count=1)
     assert dataset.facts == {"num_classes": 2, "vocab_size": 17}  # of 21 five are held out; one stands for any other
-    tokenizer = restored(json.loads(json.dumps(dataset.about()))["tokenizer"])
-    data = dataset.open(Reading(torch.device("cpu"), 5, seed=0))
+    tokenizer = tokenizer_from_spec(json.loads(json.dumps(dataset.about()))["tokenizer"])
+    data = dataset.open(LoaderOptions(torch.device("cpu"), 5, seed=0))
     held = torch.cat([batch.inputs for batch in data.evaluation("val")])
     assert held.shape == (5, 6)  # a context of six is below the eight to which lengths are rounded
     assert held.tolist() == [[0, 1, -1, -1, -1, -1]] * 5
@@ -39,7 +39,7 @@ def test_words_are_learned_from_what_is_trained_on_alone(tmp_path: Path) -> None
     cut = _made(tmp_path, "a.csv", val="a.csv", test_fraction=0.25)
     assert {split: len(targets) for split, (_, targets) in cut.splits.items()} == {"train": 15, "val": 20, "test": 5}
     with pytest.raises(ValueError, match="twice"):
-        Words(["a", "a"])
+        WordTokenizer(["a", "a"])
 
 
 def test_each_format_is_read_as_its_authors_write_it(tmp_path: Path) -> None:
@@ -57,7 +57,7 @@ def test_each_format_is_read_as_its_authors_write_it(tmp_path: Path) -> None:
     for name, classes in expected.items():
         dataset = _made(tmp_path, name, **names)
         assert dataset.about()["classes"] == classes
-        decode = restored(dataset.about()["tokenizer"]).decode
+        decode = tokenizer_from_spec(dataset.about()["tokenizer"]).decode
         texts = [decode([token for token in row if token >= 0]) for row in dataset.splits["train"][0].tolist()]
         assert (
             texts
@@ -73,7 +73,7 @@ def test_each_format_is_read_as_its_authors_write_it(tmp_path: Path) -> None:
 def test_a_batch_is_as_long_as_its_longest_asks_for(tmp_path: Path) -> None:
     rows = [f"{'b ' * count},{count % 2}\n" for count in (1, 2, 9, 30)]
     (tmp_path / "a.csv").write_text("text,label\n" + "".join(rows))
-    data = _made(tmp_path, "a.csv", context=20).open(Reading(torch.device("cpu"), 2, 0))
+    data = _made(tmp_path, "a.csv", context=20).open(LoaderOptions(torch.device("cpu"), 2, 0))
     assert [batch.inputs.shape for batch in data.evaluation("train")] == [(2, 8), (2, 20)]
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bigmodel.datasets.files.locations import find, settled
+from bigmodel.datasets.files.locations import find_file, resolve_paths
 from bigmodel.errors import DataError
 
 
@@ -22,31 +22,31 @@ def test_a_file_lies_in_data_dir_or_in_the_current_directory(here: Path) -> None
     data = here.parent / "data"
     (data / "below" / "a.csv").write_text("x")
     (here / "b.csv").write_text("x")
-    assert find(str(data), "a.csv", "train", None) == data / "below" / "a.csv"
-    assert find(str(data), "b.csv", "train", None) == here / "b.csv"
-    assert find("../data", "a.csv", "train", None).samefile(data / "below" / "a.csv")
-    assert find(".", "b.csv", "train", None) == here / "b.csv"
+    assert find_file(str(data), "a.csv", "train", None) == data / "below" / "a.csv"
+    assert find_file(str(data), "b.csv", "train", None) == here / "b.csv"
+    assert find_file("../data", "a.csv", "train", None).samefile(data / "below" / "a.csv")
+    assert find_file(".", "b.csv", "train", None) == here / "b.csv"
     with pytest.raises(
         DataError, match=rf"no 'c\.csv' in {data} or in a folder up to two below it, nor in {here}; get"
     ):
-        find(str(data), "c.csv", "train", "example.org")
+        find_file(str(data), "c.csv", "train", "example.org")
     (here / "a.csv").write_text("y")
     with pytest.raises(
         DataError, match=r"dataset\.train: there are two, .*below/a\.csv and .*here/a\.csv; give the full"
     ):
-        find(str(data), "a.csv", "train", None)
-    assert find(str(data), "./a.csv", "train", None) == here / "a.csv"
-    assert find(str(data), str(data / "below" / "a.csv"), "train", None) == data / "below" / "a.csv"
+        find_file(str(data), "a.csv", "train", None)
+    assert find_file(str(data), "./a.csv", "train", None) == here / "a.csv"
+    assert find_file(str(data), str(data / "below" / "a.csv"), "train", None) == data / "below" / "a.csv"
 
 
 def test_a_folder_follows_the_same_rule(here: Path) -> None:
     data = here.parent / "data"
     (data / "photos").mkdir()
-    assert settled({"root": "photos"}, str(data)) == {"dataset.root": f"{data}/photos"}
+    assert resolve_paths({"root": "photos"}, str(data)) == {"dataset.root": f"{data}/photos"}
     (here / "own").mkdir()
-    assert settled({"root": "own"}, str(data)) == {}
-    assert settled({"path": "none.txt", "root": str(data), "file": None}, str(data)) == {}
+    assert resolve_paths({"root": "own"}, str(data)) == {}
+    assert resolve_paths({"path": "none.txt", "root": str(data), "file": None}, str(data)) == {}
     (here / "photos").mkdir()
     with pytest.raises(DataError, match=r"dataset\.root: there are two"):
-        settled({"root": "photos"}, str(data))
-    assert settled({"root": "./photos"}, str(data)) == {}
+        resolve_paths({"root": "photos"}, str(data))
+    assert resolve_paths({"root": "./photos"}, str(data)) == {}

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from bigmodel.datasets.images.augment import Augment
+from bigmodel.datasets.images.augment import ImageAugment
 from bigmodel.datasets.images.medmnist import medmnist
 from bigmodel.errors import DataError
-from bigmodel.interfaces import Reading
+from bigmodel.interfaces import LoaderOptions
 
 SIZES = {"train": 6, "val": 3, "test": 4}
 
@@ -32,7 +32,7 @@ def contents(colours: tuple[int, ...] = (), times: int = 1, shape: tuple[int, in
 def read(path: Path | None, channels: int = 1, data_dir: Path = Path()):
     part = [0.5] * channels
     given = None if path is None else str(path)
-    return medmnist("made", given, str(data_dir), ["no", "yes"], 2, (channels, 5, 4), part, part, Augment())
+    return medmnist("made", given, str(data_dir), ["no", "yes"], 2, (channels, 5, 4), part, part, ImageAugment())
 
 
 @pytest.mark.parametrize(("channels", "colours"), [(1, ()), (3, (3,))])
@@ -41,10 +41,10 @@ def test_the_official_splits_are_read(tmp_path: Path, channels: int, colours: tu
     (tmp_path / "medmnist").mkdir()
     np.savez_compressed(tmp_path / "medmnist" / "made.npz", **made)
     dataset = read(None, channels, tmp_path)
-    data = dataset.open(Reading(torch.device("cpu"), 2, 0))
+    data = dataset.loader(LoaderOptions(torch.device("cpu"), 2, 0))
     assert data.splits == SIZES
     for split in ("val", "test"):
-        batches = list(data.evaluation(split))
+        batches = list(data.eval_batches(split))
         expected = made[f"{split}_images"].reshape(-1, 5, 4, channels).transpose(0, 3, 1, 2) / 255 * 2 - 1
         assert np.allclose(torch.cat([batch.inputs for batch in batches]).numpy(), expected, atol=1e-6)
         assert torch.cat([batch.targets for batch in batches]).tolist() == made[f"{split}_labels"][:, 0].tolist()

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from bigmodel.datasets.images.augment import Augment
+from bigmodel.datasets.images.augment import ImageAugment
 from bigmodel.datasets.images.mnist import fashion_mnist, mnist
 from bigmodel.errors import DataError
 
@@ -21,7 +21,7 @@ SETTINGS = {
     "mean": (0.13,),
     "std": (0.31,),
     "val_fraction": 0.1,
-    "augment": Augment(),
+    "augment": ImageAugment(),
 }
 IMAGES = np.random.default_rng(0).integers(0, 256, (30, 28, 28), np.uint8)
 LABELS = (np.arange(30) % 10).astype(np.uint8)

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from bigmodel.datasets.loading.tensors import TensorDataset
-from bigmodel.datasets.text.molecules import molecules, strings
-from bigmodel.datasets.text.smiles import Smiles
-from bigmodel.datasets.text.tokenizers import restored
+from bigmodel.datasets.text.molecules import molecules, smiles_strings
+from bigmodel.datasets.text.smiles import SmilesTokenizer
+from bigmodel.datasets.text.tokenizers import tokenizer_from_spec
 from bigmodel.errors import ConfigError, DataError
 
 CHAINS = [f"{'C' * (1 + n % 40)}O,{n % 40},{n % 2},{(n // 2) % 2 if n % 3 else ''}" for n in range(60)]
@@ -26,12 +26,12 @@ def opened(folder: Path, rows: list[str] = CHAINS, *, targets: list[str], **sett
 def texts(data: TensorDataset) -> dict[str, set[str]]:
     """The strings of each split."""
     rows = {name: inputs[torch.arange(len(inputs))].tolist() for name, (inputs, _) in data.splits.items()}
-    decode = Smiles().decode
+    decode = SmilesTokenizer().decode
     return {name: {decode([token for token in row if token >= 0]) for row in part} for name, part in rows.items()}
 
 
 def test_strings_are_cut_at_atoms_and_put_together_again() -> None:
-    tokenizer = restored(Smiles().carried)
+    tokenizer = tokenizer_from_spec(SmilesTokenizer().carried)
     counts = {"Clc1ccccc1Br": 10, "C[C@@H](N)C(=O)[O-]": 11, "[13CH4].[Na+]": 12, "CSc1[nH]cc[n+]1[O-]": 10}
     for string, count in counts.items():
         tokens = tokenizer.encode(string).tolist()
@@ -51,20 +51,20 @@ def test_the_same_string_is_never_in_two_splits(tmp_path: Path) -> None:
     _, targets = data.splits["train"]
     values = targets[torch.arange(len(targets))]
     assert (values.mean().item(), values.std(correction=0).item()) == (pytest.approx(0, abs=1e-6), pytest.approx(1))
-    assert data.facts["target_std"] == data.carried["target_std"]
+    assert data.properties["target_std"] == data.spec["target_std"]
 
 
 def test_unknown_labels_are_nan_and_a_class_is_a_number(tmp_path: Path) -> None:
     labels = opened(tmp_path, targets=["odd", "high"], target_is="labels", test_fraction=0.0, val_fraction=0.0)
     known = [[float(cell or "nan") for cell in row.split(",")[2:]] for row in CHAINS]
     assert torch.equal(labels.splits["train"][1][torch.arange(60)].nan_to_num(-1), torch.tensor(known).nan_to_num(-1))
-    assert (labels.facts["labels"], labels.facts["outputs"], "num_classes" in labels.facts) == (
+    assert (labels.properties["labels"], labels.properties["outputs"], "num_classes" in labels.properties) == (
         ["odd", "high"],
         2,
         False,
     )
     classes = opened(tmp_path, targets=["odd"], target_is="class")
-    assert (classes.facts["num_classes"], classes.carried["classes"]) == (2, ["0", "1"])
+    assert (classes.properties["num_classes"], classes.spec["classes"]) == (2, ["0", "1"])
     with pytest.raises(ConfigError, match=r"dataset\.targets: .* needs one column"):
         opened(tmp_path, targets=["odd", "high"], target_is="class")
 
@@ -89,7 +89,7 @@ def test_strings_that_any_file_holds_out_are_not_trained_on(tmp_path: Path) -> N
     with gzip.open(tmp_path / "more.csv.gz", "wt") as file:
         file.write("\n".join(["mol", *(f"{'C' * n}O" for n in range(1, 25)), *(f"{'N' * n}" for n in range(1, 25))]))
     settings: dict[str, Any] = {"files": ["chains.csv", "more.csv.gz"], "smiles": ["mol", "smiles"], "context": 64}
-    both = strings(str(tmp_path), **settings, val_fraction=0.2, test_fraction=0.1)
+    both = smiles_strings(str(tmp_path), **settings, val_fraction=0.2, test_fraction=0.1)
     seen, alone = texts(both), texts(one)
     held = alone["val"] | alone["test"]
     assert not held & seen["train"]
@@ -97,7 +97,7 @@ def test_strings_that_any_file_holds_out_are_not_trained_on(tmp_path: Path) -> N
     assert not seen["train"] & (seen["val"] | seen["test"])
     (tmp_path / "more.csv.gz").write_bytes((tmp_path / "more.csv.gz").read_bytes()[:40])
     with pytest.raises(DataError, match=r"more\.csv\.gz: damaged or cut off"):
-        strings(str(tmp_path), **settings, val_fraction=0.2, test_fraction=0.1)
+        smiles_strings(str(tmp_path), **settings, val_fraction=0.2, test_fraction=0.1)
 
 
 def test_the_published_files_are_as_they_should_be() -> None:

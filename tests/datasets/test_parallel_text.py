@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from bigmodel.datasets.files.gettext import translations
-from bigmodel.datasets.text.parallel_text import catalogues, parallel_text
-from bigmodel.datasets.text.tokenizers import restored
+from bigmodel.datasets.files.gettext import read_catalogue
+from bigmodel.datasets.text.parallel_text import gettext_pairs, parallel_text
+from bigmodel.datasets.text.tokenizers import tokenizer_from_spec
 from bigmodel.errors import DataError
 
 HOW = {
@@ -38,7 +38,7 @@ def test_a_pair_is_its_source_then_its_target_begun_and_the_target_ended(tmp_pat
     assert targets.tolist() == [[4, 1, 2, 6, -1]]
     assert "(1 longer ones left out)" in dataset.summary
     assert dataset.splits["test"][1].tolist() == [[5, 0, 6, -1, -1]]
-    assert restored(dataset.about()["tokenizer"]).decode([4, 1, 2]) == "c,a"
+    assert tokenizer_from_spec(dataset.about()["tokenizer"]).decode([4, 1, 2]) == "c,a"
     as_bytes = _made(tmp_path, test="b.tsv", tokenizer="byte")
     assert as_bytes.facts == {"vocab_size": 256, "characters": None}
     assert as_bytes.splits["test"][1].tolist() == [[0xC3, 0xA9, 0x22, 256, -1]]
@@ -98,18 +98,18 @@ def test_a_catalogue_is_read_as_gettext_writes_it(tmp_path: Path, order: str) ->
     folder.mkdir(parents=True)
     content = _catalogue(order, pairs)
     (folder / "a.mo").write_bytes(content)
-    assert translations(folder / "a.mo") == [("Guinea", "Guinée"), ("File", "Fichier")]
+    assert read_catalogue(folder / "a.mo") == [("Guinea", "Guinée"), ("File", "Fichier")]
     how = {"package": "some-codes", **{k: HOW[k] for k in ("tokenizer", "vocabulary")}, "test_fraction": 0.5}
     (folder / "b.mo").write_bytes(_catalogue(order, [(b"Guinea", b"other"), (b"so", b"si")]))
-    dataset = catalogues(str(tmp_path), "fr", ["a", "b"], context=9, val_fraction=0.0, **how)
+    dataset = gettext_pairs(str(tmp_path), "fr", ["a", "b"], context=9, val_fraction=0.0, **how)
     targets = [targets for _, targets in dataset.splits.values()]
-    decode = restored(dataset.about()["tokenizer"]).decode
-    size = dataset.facts["vocab_size"]
+    decode = tokenizer_from_spec(dataset.processor_spec()["tokenizer"]).decode
+    size = dataset.properties["vocab_size"]
     found = {decode([t for t in row if 0 <= t < size]) for part in targets for row in part.tolist()}
     assert found == {"Guinée", "Fichier", "si"}
     with pytest.raises(DataError, match=r"dataset\.names: there is no '.*c\.mo'; .* apt install some-codes"):
-        catalogues(str(tmp_path), "fr", ["c"], context=9, val_fraction=0.0, **how)
+        gettext_pairs(str(tmp_path), "fr", ["c"], context=9, val_fraction=0.0, **how)
     for damaged in (content[:4], content[:40], content[:-30], b"x" * 99):
         (folder / "a.mo").write_bytes(damaged)
         with pytest.raises(DataError, match=r"a\.mo: cannot be read as a catalogue of gettext"):
-            translations(folder / "a.mo")
+            read_catalogue(folder / "a.mo")

@@ -13,10 +13,10 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from bigmodel.datasets.images.augment import Augment
+from bigmodel.datasets.images.augment import ImageAugment
 from bigmodel.datasets.images.csv_images import csv_images
 from bigmodel.datasets.images.dataset import ImageDataset
-from bigmodel.datasets.images.picture_targets import refuse_measurements
+from bigmodel.datasets.images.picture_targets import reject_measurements
 from bigmodel.errors import ConfigError, DataError
 from conftest import Answer, call
 
@@ -25,7 +25,7 @@ SETTINGS: dict[str, Any] = {
     "mean": [0.5],
     "std": [0.5],
     "val_fraction": 0.2,
-    "augment": Augment(),
+    "augment": ImageAugment(),
     "image_column": "path",
 }
 WORDS = (
@@ -78,8 +78,8 @@ def test_measurements_in_any_spelling_ask_for_regression(spelling: str) -> None:
     values = [spelling.format(n * 1000.5) for n in range(1, 40)]
     for cells in (values, [value.replace(".", ",") for value in values], [*values, "NA"]):
         with pytest.raises(ConfigError, match=r"different numbers .* as if measured; set dataset.target_is=number"):
-            refuse_measurements("size", cells)
-    refuse_measurements("kind", [f"class_{n}.5" for n in range(40)])
+            reject_measurements("size", cells)
+    reject_measurements("kind", [f"class_{n}.5" for n in range(40)])
 
 
 def test_a_number_is_standardised_by_what_is_trained_on(lists: Path) -> None:
@@ -88,7 +88,7 @@ def test_a_number_is_standardised_by_what_is_trained_on(lists: Path) -> None:
     train = data.sources["train"]().labels_N
     assert (train.shape, train.dtype) == ((50, 1), torch.float32)
     assert abs(train.mean().item()) < 1e-5
-    assert data.facts | {"target_std": None} == {
+    assert data.properties | {"target_std": None} == {
         "num_classes": None,
         "outputs": 1,
         "target_std": None,
@@ -101,9 +101,9 @@ def test_labels_come_from_columns_or_from_one_cell(lists: Path) -> None:
     columns = opened(lists, label_column=["bright", "dim"], target_is="labels")
     targets = columns.sources["train"]().labels_N
     assert targets.isnan().sum(0).tolist() == [0, 9]
-    assert columns.facts["labels"] == ["bright", "dim"]
+    assert columns.properties["labels"] == ["bright", "dim"]
     cells = opened(lists, label_column="tags", target_is="labels", label_separator="|")
-    assert cells.facts["labels"] == ["bright", "mid"]
+    assert cells.properties["labels"] == ["bright", "mid"]
     assert torch.equal(cells.sources["train"]().labels_N[:, 0], targets[:, 0])
     assert any(note.startswith("labels in training: bright ") for note in cells.notes)
 

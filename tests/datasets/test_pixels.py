@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bigmodel.datasets.images.augment import Augment
+from bigmodel.datasets.images.augment import ImageAugment
 from bigmodel.datasets.images.dataset import ImageDataset
 from bigmodel.datasets.images.image_folder import image_folder
 from bigmodel.datasets.images.picture_files import open_image
 from bigmodel.datasets.images.pixels import AS_BEFORE, PixelRules
 from bigmodel.errors import DataError
-from bigmodel.inference.processors.images import Images
+from bigmodel.inference.processors.images import ImageClassificationProcessor
 from conftest import Answer, call
 
 RAMP = np.arange(256).reshape(16, 16) / 255
@@ -55,7 +55,7 @@ def folder(root: Path, ending: str, save) -> Path:
 
 def opened(root: Path, channels: int = 1, **settings: object) -> ImageDataset:
     rules = {"value_range": "auto", "background": "white", **settings}
-    return image_folder(str(root), (channels, 16, 16), [0.5] * channels, [0.5] * channels, 0.0, Augment(), **rules)  # type: ignore[arg-type]
+    return image_folder(str(root), (channels, 16, 16), [0.5] * channels, [0.5] * channels, 0.0, ImageAugment(), **rules)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("kind", DEEP)
@@ -66,8 +66,10 @@ def test_deep_values_keep_all_their_levels(kind: str, tmp_path: Path) -> None:
     assert sorted(data.sources["train"]().pixels()[0].unique().tolist()) == list(range(256))
     assert any("6 of 6 training pictures have more than 8 bits" in note for note in data.notes)
     assert not any("warning" in note for note in data.notes if "fewer than 5" not in note)
-    kind_of_input = Images(**{key: value for key, value in data.about().items() if key != "kind"})
-    assert kind_of_input.read(str(tmp_path / "a" / "0") + f".{ending}").equal(data.sources["train"]().pixels()[0])
+    kind_of_input = ImageClassificationProcessor(
+        **{key: value for key, value in data.processor_spec().items() if key != "kind"}
+    )
+    assert kind_of_input.load(str(tmp_path / "a" / "0") + f".{ending}").equal(data.sources["train"]().pixels()[0])
 
 
 def test_a_stated_range_and_that_of_the_type_are_kept(tmp_path: Path) -> None:

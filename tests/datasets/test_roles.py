@@ -16,7 +16,7 @@ from bigmodel.datasets.files.columns import number
 from bigmodel.datasets.loading.tensors import TensorDataset
 from bigmodel.datasets.tables.table import table
 from bigmodel.errors import DataError
-from bigmodel.inference.processors.tables import Tables
+from bigmodel.inference.processors.tables import TableProcessor
 from conftest import Answer
 
 KINDS = ("a", "b", "c")
@@ -43,10 +43,14 @@ def opened(folder: Path, file: str = "houses.csv", **settings: Any) -> TensorDat
 def test_roles_are_inferred_and_told(tmp_path: Path) -> None:
     houses(tmp_path)
     data = opened(tmp_path)
-    assert data.carried["numbers"] == ["area"]
-    assert list(data.carried["categories"]) == ["kind", "garage"]
-    assert data.carried["dates"] == {"sold": None}
-    assert (data.facts["target_is"], data.facts["num_numbers"], data.facts["outputs"]) == ("number", 5, 1)
+    assert data.spec["numbers"] == ["area"]
+    assert list(data.spec["categories"]) == ["kind", "garage"]
+    assert data.spec["dates"] == {"sold": None}
+    assert (data.properties["target_is"], data.properties["num_numbers"], data.properties["outputs"]) == (
+        "number",
+        5,
+        1,
+    )
     told = "\n".join(data.notes)
     for words in (
         "numbers: area",
@@ -59,18 +63,18 @@ def test_roles_are_inferred_and_told(tmp_path: Path) -> None:
     assert "'' (numbers its rows" in told
     assert "const (always the same)" in told
     given = opened(tmp_path, numbers=["id"], categories=["area"], ignored=["kind"], target_is="class")
-    assert given.carried["numbers"] == ["id"]
-    assert list(given.carried["categories"]) == ["area", "garage"]
+    assert given.spec["numbers"] == ["id"]
+    assert list(given.spec["categories"]) == ["area", "garage"]
 
 
 def test_raw_rows_are_prepared_as_training_rows_were(tmp_path: Path) -> None:
     file = houses(tmp_path)
     data = opened(tmp_path, val_fraction=0.0, test_fraction=0.0)
-    carried = json.loads(json.dumps(dict(data.carried)))
-    kind = Tables(**{key: value for key, value in carried.items() if key != "kind"})
+    carried = json.loads(json.dumps(dict(data.spec)))
+    kind = TableProcessor(**{key: value for key, value in carried.items() if key != "kind"})
     inputs = data.splits["train"][0][torch.arange(60)]
-    assert torch.equal(torch.stack([kind.read(place) for place in kind.find(str(file))]), inputs)
-    example = kind.example(3, torch.Generator())
+    assert torch.equal(torch.stack([kind.load(place) for place in kind.list_inputs(str(file))]), inputs)
+    example = kind.random_inputs(3, torch.Generator())
     assert example.shape == (3, inputs.shape[1])
 
 
@@ -111,7 +115,7 @@ def test_the_latest_rows_are_held_out_in_any_stated_format(tmp_path: Path, form:
     lines = ["day,x,price", *(f"{dates[n]},{n},{n}.5" for n in order)]
     (tmp_path / "t.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     data = opened(tmp_path, "t.csv", time="day", time_format=form, target_is="number", roles="as_given")
-    mean, std = data.carried["mean"][0], data.carried["std"][0]
+    mean, std = data.spec["mean"][0], data.spec["std"][0]
     x = {name: sorted((inputs[:, 0] * std + mean).round().int().tolist()) for name, (inputs, _) in data.splits.items()}
     assert x == {"train": [*range(17)], "val": [17, 18], "test": [*range(19, 24)]}
 
@@ -122,7 +126,7 @@ def test_a_class_of_one_row_stays_in_training(tmp_path: Path) -> None:
         (tmp_path / "c.csv").write_text("\n".join(["x,kind", *rows]) + "\n", encoding="utf-8")
         data = opened(tmp_path, "c.csv", target="kind", numbers=["x"])
         labels = {name: targets.tolist() for name, (_, targets) in data.splits.items()}
-        rare = data.carried["classes"].index("rare")
+        rare = data.spec["classes"].index("rare")
         assert labels["train"].count(rare) == 1
         assert {name: len(part) for name, part in labels.items()} == {"train": 14, "val": 2, "test": 4}
         assert any("fewer than 5" in note and "rare 1" in note for note in data.notes)
@@ -159,7 +163,7 @@ def test_an_index_of_pandas_is_told(tmp_path: Path) -> None:
     (tmp_path / "c.csv").write_text("\n".join(["Unnamed: 0,x,price", *rows]) + "\n", encoding="utf-8")
     data = opened(tmp_path, "c.csv", roles="as_given", target_is="number")
     assert any("warning: column 'Unnamed: 0' numbers its rows" in note for note in data.notes)
-    assert opened(tmp_path, "c.csv").carried["numbers"] == ["x"]
+    assert opened(tmp_path, "c.csv").spec["numbers"] == ["x"]
 
 
 def test_a_regression_needs_one_setting(cli: Callable[..., Answer], tmp_path: Path) -> None:

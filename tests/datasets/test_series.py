@@ -23,7 +23,7 @@ def opened(folder: Path, rows: list[str] = ROWS, **settings: Any) -> TensorDatas
 def test_windows_follow_each_other_within_their_split(tmp_path: Path) -> None:
     data = opened(tmp_path)
     days = torch.arange(1, 31)
-    mean, std = data.carried["mean"][0], data.carried["std"][0]
+    mean, std = data.spec["mean"][0], data.spec["std"][0]
     assert (mean, std) == (days[:15].double().mean(), pytest.approx(days[:15].double().std(correction=0)))
     first = {"train": 1, "val": 16 - 4, "test": 22 - 4}  # validation looks back into training, as it may
     assert {name: len(inputs) for name, (inputs, _) in data.splits.items()} == {"train": 10, "val": 5, "test": 8}
@@ -61,7 +61,7 @@ def test_a_split_must_hold_its_windows(tmp_path: Path) -> None:
 
 
 def test_the_standard_split_of_etth1() -> None:
-    from bigmodel.tasks.forecasting import repeated
+    from bigmodel.tasks.forecasting import repeat_season
 
     root = os.environ.get("BIGMODEL_DATA_DIR", "data")
     form = {"window": 96, "horizon": 96, "season": 24, "split": (8640, 2880, 2880), "columns": None, "time": "date"}
@@ -71,6 +71,6 @@ def test_the_standard_split_of_etth1() -> None:
         pytest.skip(str(error))
     assert {name: len(x) for name, (x, _) in data.splits.items()} == {"train": 8449, "val": 2785, "test": 2785}
     inputs, targets = (part[torch.arange(2785)] for part in data.splits["test"])
-    error = repeated(inputs, 1, 96) - targets
+    error = repeat_season(inputs, 1, 96) - targets
     assert error.square().mean().item() == pytest.approx(1.295, abs=0.005)  # Zeng et al. 2023, table 2, "Repeat"
     assert error.abs().mean().item() == pytest.approx(0.713, abs=0.005)

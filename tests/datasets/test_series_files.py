@@ -15,7 +15,7 @@ import torch
 from bigmodel.datasets.loading.tensors import TensorDataset
 from bigmodel.datasets.tables.series import series
 from bigmodel.errors import ConfigError, DataError
-from bigmodel.inference.processors.series import Series
+from bigmodel.inference.processors.series import ForecastProcessor
 
 AIR = {"separator": ";", "decimal": ",", "time": ["Date", "Time"], "time_format": "%d/%m/%Y %H.%M.%S"}
 
@@ -39,7 +39,7 @@ def air(hours: int = 120, without: range = range(40, 43)) -> list[str]:
 def starts(data: TensorDataset, name: str) -> list[int]:
     """The hours that the windows of a split begin at, by the series NOx(GT)."""
     inputs, _ = data.splits[name]
-    mean, std = data.carried["mean"][-1], data.carried["std"][-1]
+    mean, std = data.spec["mean"][-1], data.spec["std"][-1]
     return [round(value) - 1000 for value in (inputs[torch.arange(len(inputs))][:, 0, -1] * std + mean).tolist()]
 
 
@@ -69,14 +69,14 @@ def test_missing_steps_and_values_are_filled_where_asked(tmp_path: Path) -> None
     how = AIR | {"broken": "skip", "sentinels": [-200.0], "gaps": "fill", "split": (0.8, 0.1, 0.1)}
     line = opened(tmp_path, air(), **how, fill="linear")
     inputs, _ = line.splits["train"]
-    mean, std = (torch.tensor(line.carried[key], dtype=torch.float64) for key in ("mean", "std"))
+    mean, std = (torch.tensor(line.spec[key], dtype=torch.float64) for key in ("mean", "std"))
     values = inputs[torch.arange(len(inputs))][:, 0].double() * std + mean
     expected = torch.tensor([[hour / 10, 1000 + hour] for hour in range(len(inputs))], dtype=torch.float64)
     assert torch.allclose(values, expected, atol=1e-4)
     held = opened(tmp_path, air(), **how, fill="forward")
     before, _ = held.splits["train"]
-    values = before[torch.arange(len(before))][:, 0].double() * torch.tensor(held.carried["std"]) + torch.tensor(
-        held.carried["mean"]
+    values = before[torch.arange(len(before))][:, 0].double() * torch.tensor(held.spec["std"]) + torch.tensor(
+        held.spec["mean"]
     )
     assert values[40:43, 1].round().tolist() == [1039] * 3
     assert math.isclose(values[20, 0].item(), 1.9, abs_tol=1e-3)
@@ -118,25 +118,25 @@ def test_a_first_row_without_header_is_not_eaten(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"the first line holds numbers .*dataset\.header=false"):
         opened(tmp_path, rows)
     data = opened(tmp_path, rows, header=False)
-    assert data.carried["columns"] == ["column1", "column2"]
+    assert data.spec["columns"] == ["column1", "column2"]
     assert sum(len(inputs) for inputs, _ in data.splits.values()) == 30 - 5 - 2
     years = ["2019,2020,2021", *(f"{n},{n},{n}" for n in range(30))]  # the names of columns that follow each other
-    assert opened(tmp_path, years).carried["columns"] == ["2019", "2020", "2021"]
+    assert opened(tmp_path, years).spec["columns"] == ["2019", "2020", "2021"]
 
 
 def test_a_forecast_prepares_its_window_as_training_did(tmp_path: Path) -> None:
     data = opened(tmp_path, air(), **AIR, broken="skip", sentinels=[-200], fill="linear", gaps="fill")
-    carried = json.loads(json.dumps(dict(data.carried)))
-    kind = Series(**{key: value for key, value in carried.items() if key != "kind"})
+    carried = json.loads(json.dumps(dict(data.spec)))
+    kind = ForecastProcessor(**{key: value for key, value in carried.items() if key != "kind"})
     (tmp_path / "now.csv").write_text("\n".join(air(47)[:-2]) + "\n", encoding="utf-8")
-    window = kind.read(str(tmp_path / "now.csv"))
+    window = kind.load(str(tmp_path / "now.csv"))
     inputs, _ = data.splits["train"]
     assert torch.allclose(window, inputs[torch.tensor([43])][0], atol=1e-5)
     skipping = opened(tmp_path, air(), **AIR, broken="skip", sentinels=[-200], fill="skip", gaps="skip")
-    kind = Series(**{key: value for key, value in skipping.carried.items() if key != "kind"})
+    kind = ForecastProcessor(**{key: value for key, value in skipping.spec.items() if key != "kind"})
     (tmp_path / "now.csv").write_text("\n".join(air(45)[:-2]) + "\n", encoding="utf-8")
     with pytest.raises(DataError, match="its last 4 steps hold a gap in time or a missing value"):
-        kind.read(str(tmp_path / "now.csv"))
+        kind.load(str(tmp_path / "now.csv"))
 
 
 def test_months_are_no_gaps(tmp_path: Path) -> None:
@@ -177,4 +177,4 @@ def test_a_first_row_of_a_date_and_numbers_is_not_taken_for_names(tmp_path: Path
     with pytest.raises(DataError, match=r"load\.csv:1: the first line holds numbers .*dataset\.header=false"):
         opened(tmp_path, rows)
     data = opened(tmp_path, rows, header=False, time="column1", gaps="skip")
-    assert data.carried["columns"] == ["column2", "column3"]
+    assert data.spec["columns"] == ["column2", "column3"]

@@ -13,9 +13,9 @@ from bigmodel.datasets.audio import wav
 from bigmodel.datasets.audio.audio_folder import audio_folder
 from bigmodel.datasets.audio.mel import LogMel
 from bigmodel.datasets.audio.spec_augment import SpecAugment
-from bigmodel.datasets.audio.wav import read_sound, read_wav, resampled, write_wav
+from bigmodel.datasets.audio.wav import read_sound, read_wav, resample, write_wav
 from bigmodel.errors import DataError
-from bigmodel.inference.processors.waves import as_wave
+from bigmodel.inference.processors.waves import to_wave
 
 RATE = 8000
 WAVE = (0.5 * torch.sin(2 * math.pi * 440 * torch.arange(2000) / RATE)).numpy()
@@ -138,7 +138,7 @@ def test_what_is_too_long_is_refused_before_it_is_read(tmp_path, monkeypatch):
 def test_a_rate_that_is_a_prime_number_costs_no_more():
     tone = torch.sin(2 * math.pi * 440 * torch.arange(999_983) / 999_983)
     began = time.monotonic()
-    found = resampled(tone, 999_983, RATE)
+    found = resample(tone, 999_983, RATE)
     assert time.monotonic() - began < 2
     expected = torch.sin(2 * math.pi * 440 * torch.arange(len(found)) / RATE)
     torch.testing.assert_close(found[200:-200], expected[200:-200], atol=5e-3, rtol=0)
@@ -151,9 +151,9 @@ def test_a_folder_says_what_it_changed_of_the_sounds(tmp_path):
     mel = LogMel(mels=8, window=64)
     data = audio_folder(str(tmp_path), frames=5, features=mel, val_fraction=0.0, augment=SpecAugment())
     assert len(data.splits["train"][1]) == 3
-    assert "2 sounds brought from 16000 to 8000 Hz" in data.summary
-    assert "3 sounds cut after 0.05 s" in data.summary
-    assert "averaged" not in data.summary
+    assert "2 sounds brought from 16000 to 8000 Hz" in data.description
+    assert "3 sounds cut after 0.05 s" in data.description
+    assert "averaged" not in data.description
 
 
 def test_many_chunks_before_the_sound_are_refused_at_once(tmp_path):
@@ -193,4 +193,4 @@ def test_a_stream_of_unknown_length_says_so(tmp_path):
 def test_samples_in_the_other_order_are_refused(form):
     samples = np.stack([WAVE, WAVE]) if form is np.asarray else np.stack([WAVE, WAVE], axis=1)
     with pytest.raises(DataError, match="transpose them"):
-        as_wave((form(samples), RATE), RATE)
+        to_wave((form(samples), RATE), RATE)

@@ -9,15 +9,15 @@ import pytest
 import torch
 
 from bigmodel.datasets.audio.audio_folder import audio_folder
-from bigmodel.datasets.audio.mel import LogMel, fitted
+from bigmodel.datasets.audio.mel import LogMel, pad_or_trim
 from bigmodel.datasets.audio.spec_augment import SpecAugment
 from bigmodel.datasets.audio.spoken_digits import spoken_digits
 from bigmodel.datasets.audio.wav import read_wav, write_wav
 from bigmodel.datasets.audio.yesno import yesno
 from bigmodel.errors import DataError
 from bigmodel.interfaces import Batch
-from bigmodel.padding import lengths, present
-from bigmodel.tasks.ctc import spelt
+from bigmodel.padding import lengths, valid_mask
+from bigmodel.tasks.ctc import to_text
 
 MEL = LogMel(mels=8, window=64)
 
@@ -87,8 +87,8 @@ def test_a_tone_sounds_in_the_band_of_its_pitch_however_loud():
 
 def test_filling_up_is_silence():
     frames = torch.tensor([[1.0, 2.0], [-3.0, 0.0]])
-    assert fitted(frames, 3).tolist() == [[1, 2], [-3, 0], [-3, -3]]
-    assert fitted(frames, 1).tolist() == [[1, 2]]
+    assert pad_or_trim(frames, 3).tolist() == [[1, 2], [-3, 0], [-3, -3]]
+    assert pad_or_trim(frames, 1).tolist() == [[1, 2]]
 
 
 def test_changes_are_a_function_of_seed_and_step_and_leave_the_filling_alone():
@@ -99,7 +99,7 @@ def test_changes_are_a_function_of_seed_and_step_and_leave_the_filling_alone():
     first, again, other = (masks(batch, 0, step).inputs for step in (3, 3, 4))
     assert torch.equal(first.nan_to_num(9), again.nan_to_num(9))
     assert not torch.equal(first.nan_to_num(9), other.nan_to_num(9))
-    assert torch.equal(present(first), present(inputs))
+    assert torch.equal(valid_mask(first), valid_mask(inputs))
     hidden = (first == 0).sum((1, 2))
     assert 0 < hidden.max() <= 5 * 6 + 2 * 30
     assert torch.equal(first[first != 0].nan_to_num(9), inputs[first != 0].nan_to_num(9))
@@ -123,7 +123,7 @@ def test_digits_are_split_by_their_numbers_and_make_images(tmp_path):
         data = spoken_digits(str(place), **settings)
         inputs, digits = data.splits["train"]
         assert (inputs.shape, digits.tolist(), data.splits["test"][1].tolist()) == ((2, 1, 12, 8), [7, 9], [0, 3])
-        assert data.facts == {"num_classes": 10, "input_shape": [1, 12, 8]}
+        assert data.properties == {"num_classes": 10, "input_shape": [1, 12, 8]}
     with pytest.raises(DataError, match=r"looked for .*recordings.*; get it with"):
         spoken_digits(str(tmp_path / "elsewhere"), **settings)
     with pytest.raises(ValueError, match="leave them null"):
@@ -141,7 +141,7 @@ def test_yes_and_no_are_split_as_kaldi_does_and_spelt(tmp_path):
     data = yesno(str(tmp_path), **settings)
     assert {name: len(texts) for name, (_, texts) in data.splits.items()} == {"train": 31, "test": 2}
     inputs, texts = data.splits["train"]
-    assert [spelt(row, data.facts["characters"]) for row in texts[:2].tolist()] == [
+    assert [to_text(row, data.properties["characters"]) for row in texts[:2].tolist()] == [
         "no no no no no no no no",
         "no no no no no no no yes",
     ]
@@ -157,7 +157,7 @@ def test_any_sounds_in_class_folders(tmp_path):
         saved(tmp_path / f"{name}.wav", sine(440, 8000, 0.1))
     settings = {"frames": 12, "features": MEL, "val_fraction": 0.0, "augment": SpecAugment()}
     data = audio_folder(str(tmp_path), **settings)
-    assert data.carried["classes"] == ["bark", "meow"]
+    assert data.spec["classes"] == ["bark", "meow"]
     assert {name: labels.tolist() for name, (_, labels) in data.splits.items()} == {"train": [0, 0, 1], "test": [1]}
     with pytest.raises(DataError, match="no folder"):
         audio_folder(str(tmp_path / "nowhere"), **settings)

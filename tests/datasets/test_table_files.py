@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bigmodel.datasets.files import table_bytes
-from bigmodel.datasets.files.table_files import Format, Table, read
+from bigmodel.datasets.files.table_files import Table, TableFormat, read_rows
 from bigmodel.errors import ConfigError, DataError
 from conftest import Answer
 
@@ -54,20 +54,20 @@ def cells(table: Table) -> list[list[str]]:
     ],
 )
 def test_delimited_text(tmp_path: Path, content: str, form: dict[str, Any], expected: list[list[str]]) -> None:
-    assert cells(read(written(tmp_path, content), Format(**form))) == expected
+    assert cells(read_rows(written(tmp_path, content), TableFormat(**form))) == expected
 
 
 @pytest.mark.parametrize("encoding", ["gb18030", "utf-16", "utf-8", "big5"])
 def test_encodings(tmp_path: Path, encoding: str) -> None:
     file = written(tmp_path, "text,label\n很好的酒店,1\n".encode(encoding))
-    assert cells(read(file, Format(encoding=encoding))) == [["很好的酒店", "1"]]
+    assert cells(read_rows(file, TableFormat(encoding=encoding))) == [["很好的酒店", "1"]]
     if encoding != "utf-8":
         with pytest.raises(
             DataError, match=rf"a\.csv: not text in UTF-8.*dataset\.encoding={encoding} if it says '.*好"
         ):
-            read(file, Format())
+            read_rows(file, TableFormat())
     with pytest.raises(ConfigError, match=r"dataset\.encoding: there is no 'utf-99'"):
-        read(file, Format(encoding="utf-99"))
+        read_rows(file, TableFormat(encoding="utf-99"))
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_encodings(tmp_path: Path, encoding: str) -> None:
     ],
 )
 def test_other_forms(tmp_path: Path, name: str, content: bytes) -> None:
-    table = read(written(tmp_path, content, name), Format(separator=None), ["a", "b"])
+    table = read_rows(written(tmp_path, content, name), TableFormat(separator=None), ["a", "b"])
     assert cells(table) == [["x", "1"], ["", "2.5"]]
     assert table.numbers("b")[0].tolist() == [1, 2.5]
 
@@ -108,11 +108,11 @@ def test_files_that_know_types(tmp_path: Path, ending: str) -> None:
             make = ipc.new_stream if "stream" in ending else ipc.new_file
             with make(str(file), table.schema) as writer:
                 writer.write_table(table)
-    found = read(file, Format(), ["a"])
+    found = read_rows(file, TableFormat(), ["a"])
     assert cells(found) == [["x", "1", "0.10000000149011612"], ["", "2", ""]]
     file.write_bytes(file.read_bytes()[:20])
     with pytest.raises(DataError, match=r"cannot be read as|damaged or cut off"):
-        read(file, Format())
+        read_rows(file, TableFormat())
 
 
 @pytest.mark.parametrize(
@@ -134,26 +134,26 @@ def test_refusals_name_the_line_and_a_way_out(
     tmp_path: Path, content: str, form: dict[str, Any], needed: list[str], message: str
 ) -> None:
     with pytest.raises(DataError, match=message):
-        read(written(tmp_path, content), Format(**form), needed)
+        read_rows(written(tmp_path, content), TableFormat(**form), needed)
 
 
 def test_bad_rows_are_skipped_where_asked_and_counted(tmp_path: Path) -> None:
     file = written(tmp_path, 'a,b\n1,2\n3\n"x"y,4\n5,6,7\n8,9\n')
     with pytest.raises(DataError, match=r"a\.csv:4: not CSV"):
-        read(file, Format())
-    table = read(file, Format(broken="skip"))
+        read_rows(file, TableFormat())
+    table = read_rows(file, TableFormat(broken="skip"))
     assert cells(table) == [["1", "2"], ["8", "9"]]
     assert [line.split(": ")[0].rpartition(":")[2] for line in table.skipped] == ["3", "4", "5"]
     assert table[1].place == f"{file}:6"
     lines = written(tmp_path, '{"a": 1}\n{"a": \n[1]\n', "a.jsonl")
     with pytest.raises(DataError, match=r"a\.jsonl:2: not JSON: .* at character 7") as told:
-        read(lines, Format())
+        read_rows(lines, TableFormat())
     assert told.value.lines[1].startswith(f"{lines}:3: not an object")
-    assert len(read(lines, Format(broken="skip")).skipped) == 2
+    assert len(read_rows(lines, TableFormat(broken="skip")).skipped) == 2
 
 
 def test_names_that_are_there_twice_are_told(tmp_path: Path) -> None:
-    table = read(written(tmp_path, "a,b,a,,\n1,2,3,,x\n"), Format(), ["b"])
+    table = read_rows(written(tmp_path, "a,b,a,,\n1,2,3,,x\n"), TableFormat(), ["b"])
     assert [*table.columns] == ["a", "b", "a.1", "column5"]
     assert "'a' in column 3 is 'a.1'" in " ".join(table.notes)
     assert "1 columns without a name or a value" in " ".join(table.notes)
@@ -161,10 +161,12 @@ def test_names_that_are_there_twice_are_told(tmp_path: Path) -> None:
 
 def test_decimal_commas(tmp_path: Path) -> None:
     file = written(tmp_path, "a;b\n1,5;2\n-3,25;\n")
-    table = read(file, Format(separator=";", decimal=","))
+    table = read_rows(file, TableFormat(separator=";", decimal=","))
     assert table.numbers("a")[0].tolist() == [1.5, -3.25]
-    assert read(file, Format(separator=";")).numbers("a")[1][0] == "'1,5' is not a number; dataset.decimal=','?"
-    thousands = read(written(tmp_path, "a\n1.000\n"), Format(separator=";", decimal=","))
+    assert (
+        read_rows(file, TableFormat(separator=";")).numbers("a")[1][0] == "'1,5' is not a number; dataset.decimal=','?"
+    )
+    thousands = read_rows(written(tmp_path, "a\n1.000\n"), TableFormat(separator=";", decimal=","))
     assert thousands.numbers("a")[1] == {
         0: "'1.000' is not a number; take marks of thousands out, or is it a decimal mark (dataset.decimal='.')?"
     }
@@ -174,22 +176,22 @@ def test_only_regular_files_are_opened(tmp_path: Path, monkeypatch: pytest.Monke
     os.mkfifo(tmp_path / "pipe.csv")
     for file in (tmp_path / "pipe.csv", tmp_path, Path("/dev/zero")):
         with pytest.raises(DataError, match="not a regular file"):
-            read(file, Format())
+            read_rows(file, TableFormat())
     with (tmp_path / "sparse.csv").open("wb") as stream:
         stream.truncate(1 << 30)
     with pytest.raises(DataError, match="a sparse file"):
-        read(tmp_path / "sparse.csv", Format())
+        read_rows(tmp_path / "sparse.csv", TableFormat())
     (tmp_path / "large.csv").write_text("a,b\n" + "1,2\n" * 1000)
     monkeypatch.setattr(table_bytes, "memory", lambda: 1000)
     with pytest.raises(DataError, match="do not fit in this computer's memory"):
-        read(tmp_path / "large.csv", Format())
+        read_rows(tmp_path / "large.csv", TableFormat())
     with pytest.raises(DataError, match=r"is an Excel workbook; save the sheet as CSV"):
-        read(written(tmp_path, b"PK", "a.xlsx"), Format())
+        read_rows(written(tmp_path, b"PK", "a.xlsx"), TableFormat())
 
 
 def test_standard_input_may_begin_with_a_mark(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"\xef\xbb\xbfa,b\n1,2\n"), encoding="utf-8"))
-    assert cells(read("-", Format(), ["a"])) == [["1", "2"]]
+    assert cells(read_rows("-", TableFormat(), ["a"])) == [["1", "2"]]
 
 
 _PIECES = st.sampled_from(["a", " ", '"', '""', ",", "\n", "\r\n", "é", "#", '"a"', '"b,c"', ',"q\nr"', "\n\n", ' "z"'])
@@ -212,15 +214,15 @@ def test_rows_and_lines_are_those_of_the_strict_reader(pieces: list[str], width:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sys.stdin", io.StringIO(text))
         try:
-            table = read("-", Format(strip=""))
+            table = read_rows("-", TableFormat(strip=""))
         except DataError:
             assert expected is None
             return
     assert expected is not None
-    places = [int(row.place.rpartition(":")[2]) for row in table]
+    places = [int(row.location.rpartition(":")[2]) for row in table]
     assert places == [line for line, _ in expected[1:]]
     assert cells(table) == [(fields + [""] * width)[:width] for _, fields in expected[1:]]
-    wrong = table.faults([*table.columns])
+    wrong = table.width_problems([*table.columns])
     assert sorted(wrong) == [n for n, (_, cut) in enumerate(expected[1:]) if len(cut) < width or any(cut[width:])]
 
 

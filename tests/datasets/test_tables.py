@@ -32,8 +32,8 @@ def test_numbers_are_standardised_and_categories_numbered(tmp_path: Path) -> Non
     deviation = (2 / 3) ** 0.5 * 20
     assert inputs[:, 0].tolist() == pytest.approx([-20 / deviation, 0, 20 / deviation, 0])  # a missing age is the mean
     assert inputs[:, 1].tolist() == [2, 1, 2, 3]  # a missing job is a job of its own
-    assert (targets.tolist(), data.carried["classes"]) == ([0, 0, 1, 1], ["no", "yes"])
-    assert data.facts == {
+    assert (targets.tolist(), data.spec["classes"]) == ([0, 0, 1, 1], ["no", "yes"])
+    assert data.properties == {
         "num_numbers": 1,
         "cardinalities": [4],
         "outputs": 2,
@@ -47,7 +47,7 @@ def test_all_is_learned_on_the_training_rows(tmp_path: Path) -> None:
     alone = opened(tmp_path)
     written(tmp_path, ["|a comment", "age,job,pay", "1000,baker,no"], "later.csv")
     both = opened(tmp_path, test="later.csv", comment="|")
-    assert both.carried == alone.carried | {"comment": "|"}
+    assert both.spec == alone.spec | {"comment": "|"}
     inputs, _ = both.splits["test"]
     assert inputs[torch.tensor([0])][0, 1] == 0  # no training row has a baker
 
@@ -56,13 +56,13 @@ def test_held_out_rows_are_the_latest(tmp_path: Path) -> None:
     written(tmp_path, ["day,x,y", *(f"2026-{1 + n * 7 % 10:02d}-01,{n * 7 % 10},{n}" for n in range(10))])
     roles = {"target": "y", "target_is": "number", "categories": [], "time": "day"}
     data = opened(tmp_path, **roles, val_fraction=0.25, test_fraction=0.2)
-    mean, std = data.carried["mean"][0], data.carried["std"][0]
+    mean, std = data.spec["mean"][0], data.spec["std"][0]
     days = {
         name: sorted((inputs[torch.arange(len(inputs))][:, 0] * std + mean).round().int().tolist())
         for name, (inputs, _) in data.splits.items()
     }
     assert days == {"train": [0, 1, 2, 3, 4, 5], "val": [6, 7], "test": [8, 9]}
-    assert (data.facts["outputs"], data.facts["num_classes"]) == (1, None)
+    assert (data.properties["outputs"], data.properties["num_classes"]) == (1, None)
 
 
 def test_bad_rows_are_named_by_file_line_and_column(tmp_path: Path) -> None:

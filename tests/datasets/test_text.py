@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from bigmodel.datasets.text import token_files
 from bigmodel.datasets.text.continuous import names, text
-from bigmodel.datasets.text.tokenizers import Bytes, Characters, restored
+from bigmodel.datasets.text.tokenizers import ByteTokenizer, CharTokenizer, tokenizer_from_spec
 from bigmodel.errors import DataError
-from bigmodel.interfaces import Reading
+from bigmodel.interfaces import LoaderOptions
 
 CPU = torch.device("cpu")
 VOCABULARY = {"encoder.json": '{"a": 0, "b": 1, "ab": 2, "Ġ": 3}', "vocab.bpe": "#version: 0.2\na b\n"}
@@ -30,9 +30,9 @@ def _text(path: Path, **how: Any) -> Any:
 @settings(max_examples=50, deadline=None, derandomize=True)
 def test_what_is_encoded_is_decoded(content: str) -> None:
     encodable = content.encode("utf-8", "replace").decode()
-    tokenizers = [Bytes(), *([Characters("".join(sorted(set(encodable))))] if encodable else [])]
+    tokenizers = [ByteTokenizer(), *([CharTokenizer("".join(sorted(set(encodable))))] if encodable else [])]
     for tokenizer in tokenizers:
-        tokens = restored(tokenizer.carried).encode(encodable)
+        tokens = tokenizer_from_spec(tokenizer.carried).encode(encodable)
         assert tokenizer.decode(tokens.tolist()) == encodable
         assert all(0 <= token < tokenizer.size for token in tokens)
 
@@ -41,7 +41,7 @@ def test_every_token_is_a_target_once_and_an_epoch_has_no_gap(tmp_path: Path) ->
     file = tmp_path / "text.txt"
     file.write_text("".join(map(chr, range(100, 100 + 60))), encoding="utf-8")
     dataset = _text(file)
-    data = dataset.open(Reading(CPU, 3, seed=1))
+    data = dataset.open(LoaderOptions(CPU, 3, seed=1))
     assert data.splits == {"train": 10, "val": 3}
     held = torch.cat([batch.targets.flatten() for batch in data.evaluation("val")])
     assert held[held >= 0].tolist() == list(range(49, 60))
@@ -69,9 +69,9 @@ def test_a_long_text_is_encoded_once_into_a_file(tmp_path: Path, monkeypatch: py
     assert np.array_equal(long.tokens_N, short)
     (kept,) = (tmp_path / "tokens").iterdir()
     assert kept.stat().st_size == len(short)
-    monkeypatch.setattr(Characters, "encode", lambda *_: pytest.fail("encoded again"))
+    monkeypatch.setattr(CharTokenizer, "encode", lambda *_: pytest.fail("encoded again"))
     assert np.array_equal(_text(folder).tokens_N, short)
-    assert "mapped from disk" in _text(folder).open(Reading(CPU, 2, seed=0)).placement
+    assert "mapped from disk" in _text(folder).open(LoaderOptions(CPU, 2, seed=0)).placement
     monkeypatch.undo()
     monkeypatch.setattr(token_files, "_KEPT_FROM", 0)
     assert np.array_equal(_text(folder, cache_dir=str(folder / "a.txt" / "no")).tokens_N, short)
@@ -84,7 +84,7 @@ def test_byte_pairs_of_a_published_vocabulary(tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_text("ab ba ab" * 10)
     dataset = _text(tmp_path / "text.txt", tokenizer="bpe")
     assert dataset.tokens_N[:6].tolist() == [2, 3, 1, 0, 3, 2]
-    assert restored(dataset.about()["tokenizer"]).decode([2, 3, 1]) == "ab b"
+    assert tokenizer_from_spec(dataset.about()["tokenizer"]).decode([2, 3, 1]) == "ab b"
     assert dataset.facts == {"vocab_size": 4, "bytes_per_token": pytest.approx(8 / 6, rel=0.05)}
 
 
@@ -96,15 +96,15 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
         _text(tmp_path / "bad.txt")
     (tmp_path / "short.txt").write_text("abc")
     with pytest.raises(DataError, match="too few for one window"):
-        _text(tmp_path / "short.txt").open(Reading(CPU, 1, seed=0))
+        _text(tmp_path / "short.txt").open(LoaderOptions(CPU, 1, seed=0))
     with pytest.raises(DataError, match=r"dataset\.vocabulary"):
         _text(tmp_path / "short.txt", tokenizer="bpe")
     with pytest.raises(ValueError, match="vocab_size: this tokenizer has 3 tokens"):
         _text(tmp_path / "short.txt", vocab_size=5)
     with pytest.raises(DataError, match="no token for 'z'"):
-        Characters("abc").encode("az")
+        CharTokenizer("abc").encode("az")
     with pytest.raises(ValueError, match="tokenizer"):
-        restored({"name": "char", "characters": 5})
+        tokenizer_from_spec({"name": "char", "characters": 5})
 
 
 def test_names_are_shuffled_lines(tmp_path: Path) -> None:

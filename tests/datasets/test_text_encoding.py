@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bigmodel.datasets.files.text_encoding import candidates, codec, decoded
+from bigmodel.datasets.files.text_encoding import codec_name, decode, likely_encodings
 from bigmodel.errors import ConfigError, DataError
 
 TEXTS = {
@@ -29,17 +29,17 @@ TEXTS = {
 @pytest.mark.parametrize("encoding", TEXTS)
 def test_the_first_candidate_is_the_encoding(encoding: str) -> None:
     content = f"text,label\n{TEXTS[encoding]},1\n".encode(encoding)
-    found = candidates(content)
+    found = likely_encodings(content)
     assert next(iter(found)) == encoding
     assert TEXTS[encoding][:6] in next(iter(found.values())) or encoding.startswith("utf")
     with pytest.raises(DataError, match=rf"reviews\.csv: not text in UTF-8.*set dataset\.encoding={encoding} if it"):
-        decoded(content, "reviews.csv")
-    assert decoded(content, "reviews.csv", encoding).endswith(f"{TEXTS[encoding]},1\n")
+        decode(content, "reviews.csv")
+    assert decode(content, "reviews.csv", encoding).endswith(f"{TEXTS[encoding]},1\n")
 
 
 def test_a_byte_order_mark_is_no_part_of_the_text() -> None:
-    assert decoded(codecs.BOM_UTF8 + "宝".encode(), "a.txt") == "宝"
-    assert decoded(codecs.BOM_UTF8 + b"a", "a.txt", "utf8") == "a"
+    assert decode(codecs.BOM_UTF8 + "宝".encode(), "a.txt") == "宝"
+    assert decode(codecs.BOM_UTF8 + b"a", "a.txt", "utf8") == "a"
 
 
 @pytest.mark.parametrize(
@@ -54,13 +54,13 @@ def test_a_byte_order_mark_is_no_part_of_the_text() -> None:
 )
 def test_what_is_no_text_is_named(content: bytes, message: str) -> None:
     with pytest.raises(DataError, match=message):
-        decoded(content, "a.txt")
+        decode(content, "a.txt")
 
 
 @pytest.mark.parametrize("encoding", ["gbk99", "base64", ""])
 def test_an_encoding_must_exist(encoding: str, tmp_path: Path) -> None:
     if not encoding:
-        assert codec(None) == "utf-8-sig"
+        assert codec_name(None) == "utf-8-sig"
         return
     with pytest.raises(ConfigError, match=rf"dataset\.encoding: there is no '{encoding}'; as utf-8, gb18030"):
-        codec(encoding)
+        codec_name(encoding)

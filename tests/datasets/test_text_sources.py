@@ -13,9 +13,9 @@ import pytest
 
 from bigmodel.datasets.text.continuous import names, text
 from bigmodel.datasets.text.labelled_text import labelled_text
-from bigmodel.datasets.text.tokenizers import restored
+from bigmodel.datasets.text.tokenizers import tokenizer_from_spec
 from bigmodel.errors import ConfigError, DataError
-from bigmodel.inference.processors.sentences import Sentences
+from bigmodel.inference.processors.sentences import TextClassificationProcessor
 
 HOW = {"text_column": "text", "label_column": "label", "tokenizer": "word", "min_count": 1, "context": 40}
 POEMS = [f"第{n}首 秋風清，秋月明" for n in range(12)]
@@ -26,7 +26,7 @@ def _labelled(folder: Path, train: str = "a", **how: Any) -> Any:
 
 
 def _decoded(dataset: Any, split: str = "train") -> list[str]:
-    decode = restored(dataset.about()["tokenizer"]).decode
+    decode = tokenizer_from_spec(dataset.about()["tokenizer"]).decode
     return [decode([n for n in row if n >= 0]).replace(" ", "") for row in dataset.splits[split][0].tolist()]
 
 
@@ -221,7 +221,7 @@ def test_tables_without_a_header(tmp_path: Path) -> None:
     assert dataset.about()["classes"] == ["ham", "spam"]
     assert _decoded(dataset) == ['come"home"', "win,win"]
     kind = {key: value for key, value in dataset.about().items() if key != "kind"}
-    assert Sentences(**kind).find(str(tmp_path / "a.tsv")) == ['come "home"', "win, win"]
+    assert TextClassificationProcessor(**kind).list_inputs(str(tmp_path / "a.tsv")) == ['come "home"', "win, win"]
 
 
 def test_the_line_of_a_wrong_byte_far_in(tmp_path: Path) -> None:

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from bigmodel.datasets.text.labelled_text import labelled_text
-from bigmodel.datasets.text.tokenizers import restored
+from bigmodel.datasets.text.tokenizers import tokenizer_from_spec
 from bigmodel.datasets.text.word_tokenizer import (
-    KnownCharacters,
-    Words,
-    learned_characters,
-    learned_words,
+    KnownCharTokenizer,
+    WordTokenizer,
+    fit_char_tokenizer,
+    fit_word_tokenizer,
     split_words,
 )
 
@@ -45,25 +45,25 @@ def test_rule_2_knows_the_scripts(text: str, words: list[str]) -> None:
 
 def test_rule_1_is_as_it_was_and_old_checkpoints_keep_it() -> None:
     assert split_words("cafe\u0301 好的", 1) == ["cafe", "\u0301", "好的"]
-    old = restored({"name": "word", "words": ["好的", "cafe"]})
+    old = tokenizer_from_spec({"name": "word", "words": ["好的", "cafe"]})
     assert old.encode("好的 cafe\u0301").tolist() == [1, 2, 0]
-    assert old.carried == {"name": "word", "words": ["好的", "cafe"]}
-    new = restored(json.loads(json.dumps(learned_words(["好的"], rule=2).carried)))
+    assert old.spec == {"name": "word", "words": ["好的", "cafe"]}
+    new = tokenizer_from_spec(json.loads(json.dumps(fit_word_tokenizer(["好的"], rule=2).carried)))
     assert new.encode("的好x").tolist() == [2, 1, 0]
     for text in ("plain English, as ever!", "naïve Straße 20 €", "ÀÉ Ωμέγα Привет"):
         assert split_words(text, 1) == split_words(text, 2)
     with pytest.raises(ValueError, match="tokenizer"):
-        restored({"name": "word", "words": ["a"], "rule": 3})
+        tokenizer_from_spec({"name": "word", "words": ["a"], "rule": 3})
 
 
 def test_characters_that_training_did_not_have_are_one_token() -> None:
-    made = learned_characters(["ab b", "be\u0301"], 1)
+    made = fit_char_tokenizer(["ab b", "be\u0301"], 1)
     assert made.encode("bx\u00e9e\u0301").tolist() == [1, 0, 4, 4]
-    assert restored(json.loads(json.dumps(made.carried))).decode([1, 0, 2]) == "b<unk> "
+    assert tokenizer_from_spec(json.loads(json.dumps(made.carried))).decode([1, 0, 2]) == "b<unk> "
     with pytest.raises(ValueError, match="one each"):
-        KnownCharacters(["ab"])
+        KnownCharTokenizer(["ab"])
     with pytest.raises(ValueError, match="twice"):
-        Words(["a", "a"], 2)
+        WordTokenizer(["a", "a"], 2)
 
 
 @pytest.mark.slow

@@ -152,7 +152,7 @@ def _same(one: Checkpoint, other: Checkpoint) -> bool:
 
 def _check(run: Run, root: Path, file: Path) -> str:
     """Which checkpoint is loaded; it must be what was saved, and whatever is passed over must be named."""
-    found, passed_over = checkpoint.newest(root)
+    found, passed_over = checkpoint.load_newest(root)
     assert found is not None, passed_over
     assert _same(found, run.whole[found.path.name]), f"{file}: what was loaded is not what was saved"
     if found.path.name == NEW:
@@ -234,7 +234,7 @@ def test_swapped_steps(campaign: Callable[..., Any], run: Run, tmp_path: Path) -
             (root / OLD).rename(root / "aside")
             (root / NEW).rename(root / OLD)
             (root / "aside").rename(root / NEW)
-            found, passed_over = checkpoint.newest(root)
+            found, passed_over = checkpoint.load_newest(root)
             taken = found and (found.path.name, found.state["step"])
             assert taken is None, "taken for what its name says"
             assert len(passed_over) == 2

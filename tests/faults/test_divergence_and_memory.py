@@ -112,7 +112,7 @@ def test_divergence_is_stopped_before_it_is_saved(campaign: Callable, unbroken: 
             step = int(re.match(r"error: diverged (?:at|by) step (\d+)", line)[1])
             assert step == at if kind.startswith(("loss", "gradient")) else at <= step <= at + 1, (kind, line)
             assert "optim.lr" in line
-            saved = checkpoint.steps(run / "checkpoints")
+            saved = checkpoint.list_checkpoints(run / "checkpoints")
             assert {path.name for path in saved} == {f"step-{number:08d}" for number in range(1, at + 1)}, kind
             for path in saved:
                 checkpoint.verify(path)
@@ -156,7 +156,7 @@ def test_memory_runs_out_in_a_step(campaign: Callable, unbroken: Path, tmp_path:
             assert line.startswith(f"error: out of memory at step {at};"), line
             assert "accumulate=" in line
             assert "batch_size" in line
-            saved = checkpoint.steps(run / "checkpoints")
+            saved = checkpoint.list_checkpoints(run / "checkpoints")
             assert [int(path.name[5:]) for path in saved] == list(range(at, 0, -1))
             for path in saved:
                 checkpoint.verify(path)
@@ -183,6 +183,6 @@ def test_a_network_too_large_for_the_memory(campaign: Callable, tmp_path: Path) 
             assert "batch_size" in line or "model" in line
             for run in cwd.glob("outputs/*/*"):
                 assert "\nbatch_size: 64\n" in (run / "config.yaml").read_text()
-                for path in checkpoint.steps(run / "checkpoints"):
+                for path in checkpoint.list_checkpoints(run / "checkpoints"):
                     checkpoint.verify(path)
                 assert not list((run / "checkpoints").glob(".tmp-*"))

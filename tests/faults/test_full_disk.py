@@ -39,7 +39,7 @@ def _failed(mount: Mount, said: Path) -> tuple[Path, str]:
     room = r"\([\d.]+ kB needed for a checkpoint, [\d.]+ [kM]?B free( in \d+ files)?\)"
     assert re.search(rf": No space left on device {room}; ", line), line
     (run,) = mount.inside.glob("*/*")
-    saved = checkpoint.steps(run / "checkpoints")
+    saved = checkpoint.list_checkpoints(run / "checkpoints")
     for path in saved:
         checkpoint.verify(path)
     last = f"the last good step is {int(saved[0].name[5:])}" if saved else "no step was saved"
@@ -100,7 +100,7 @@ def test_the_disk_refuses_to_sync(campaign: Callable, unbroken: dict, tmp_path: 
             (run,) = cwd.glob("outputs/*/*")
             needed = r" \([\d.]+ kB needed for a checkpoint\)" if error == "EDQUOT" else ""
             assert re.match(rf"error: {re.escape(str(run.relative_to(cwd)))}: {words[error]}{needed}; ", line), line
-            for path in checkpoint.steps(run / "checkpoints"):
+            for path in checkpoint.list_checkpoints(run / "checkpoints"):
                 checkpoint.verify(path)
             if (run / "config.yaml").exists():
                 assert finished(launch(f"resume={run}", cwd=cwd)) == 0

@@ -12,7 +12,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from bigmodel.cli import parse
-from bigmodel.config.composition import Source, compose
+from bigmodel.config.composition import ConfigSource, compose
 from bigmodel.config.location import conf_directory
 from bigmodel.datasets.files import download
 from bigmodel.errors import ConfigError
@@ -20,7 +20,7 @@ from conftest import Answer, call, is_quiet, python
 from overrides import GROUPS, ODD, ODD_WORDS, VALID
 
 BASE = ("device=cpu", "device.threads=1", "model=mlp", "model.hidden=[4]", "limit_batches=1", "dry_run=true")
-SOURCE = Source((conf_directory(),), "train")
+SOURCE = ConfigSource((conf_directory(),), "train")
 FRESH = 50  # one in so many refusals is repeated in a fresh process, to see what it imports
 
 
@@ -98,7 +98,7 @@ def _asked(word: str) -> tuple[str, Any] | None:
 def _is_right(words: list[str]) -> None:
     """Each accepted word has the value that was asked for, and a chosen group is the one of that name."""
     config = compose("train", parse([*BASE, *words]).overrides, SOURCE)
-    tree = OmegaConf.create(config.plain())
+    tree = OmegaConf.create(config.to_dict())
     last = {key: value for word in words if (asked := _asked(word)) for key, value in [asked]}
     for key, value in last.items():
         if key.startswith("hydra") or (isinstance(value, str) and "${" in value):

@@ -15,9 +15,9 @@ import pytest
 import torch
 from torch import nn
 
-from bigmodel.config.instantiate import build
+from bigmodel.config.instantiate import instantiate
 from bigmodel.errors import ConfigError
-from bigmodel.inference.predictor import fresh_model
+from bigmodel.inference.predictor import build_model
 from bigmodel.runtime.offline import NetworkRefused, offline, online
 from conftest import TINY, Answer, call
 from hostile import STEP, in_config, in_state
@@ -74,7 +74,7 @@ def test_a_model_of_a_checkpoint_is_built_without(
     node: dict[str, Any], opened: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "hub"))
-    model = fresh_model({"model": node})
+    model = build_model({"model": node})
     assert isinstance(model, nn.Module)
     assert _others(opened) == []
     assert not (tmp_path / "hub").exists()
@@ -89,7 +89,7 @@ def test_what_would_reach_it_is_refused_in_a_line(
         offline(),
         pytest.raises(ConfigError, match=r"^model: would reach the network \(https://download.pytorch.org") as e,
     ):
-        build("model", {**node, "weights": "IMAGENET1K_V1"})
+        instantiate("model", {**node, "weights": "IMAGENET1K_V1"})
     assert len(e.value.lines) == 1
 
 

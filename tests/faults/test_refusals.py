@@ -16,11 +16,11 @@ from typing import Any
 import pytest
 
 import committing
-from bigmodel.commands.exit_codes import guarded
+from bigmodel.commands.exit_codes import run_command
 from bigmodel.errors import ConfigError, DataError, Interrupted, StorageError
 from bigmodel.runs import checkpoint
 from bigmodel.runtime import gpus
-from bigmodel.runtime.signals import Stop
+from bigmodel.runtime.signals import StopRequest
 from campaign import SEED
 from conftest import TINY, Answer, call, is_quiet
 from forks import finished, launch
@@ -96,7 +96,11 @@ def test_a_removal_that_is_refused_is_put_off(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(os, "rmdir", busy)
     for step in range(1, 5):
         committing.save(root, step, step, best=1)
-    assert [path.name for path in checkpoint.steps(root)] == ["step-00000004", "step-00000003", "step-00000001"]
+    assert [path.name for path in checkpoint.list_checkpoints(root)] == [
+        "step-00000004",
+        "step-00000003",
+        "step-00000001",
+    ]
     assert list(root.glob(".tmp-*"))
     done.append(True)
     committing.save(root, 5, 5, best=1)
@@ -142,7 +146,7 @@ def test_a_signal_that_falls_into_foreign_code_stays_one(
 ) -> None:
     """A decoder's `except Exception` must not make a damaged picture of it."""
 
-    def run(_: Stop) -> int:
+    def run(_: StopRequest) -> int:
         try:
             os.kill(os.getpid(), signal.SIGTERM)
             signal.sigtimedwait([], 0.1)
@@ -152,7 +156,7 @@ def test_a_signal_that_falls_into_foreign_code_stays_one(
 
     handlers = {number: signal.getsignal(number) for number in (1, 2, 10, 15)}
     try:
-        assert guarded(run, verbose=False) == 75
+        assert run_command(run, verbose=False) == 75
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)

@@ -128,7 +128,7 @@ def _temporaries(root: Path) -> list[Path]:
 
 def _is_old_or_new(case: Case, root: Path) -> bool:
     """What loads is bitwise the state before the save or the one after it; returns whether it is the new one."""
-    found, passed_over = checkpoint.newest(root)
+    found, passed_over = checkpoint.load_newest(root)
     assert len(passed_over) <= (case.name == "again"), passed_over
     if found is None:
         assert case.old is None, "nothing loads any more"
@@ -139,7 +139,7 @@ def _is_old_or_new(case: Case, root: Path) -> bool:
     assert step == (case.step if new else case.old)
     assert _same(found.tensors, case.value if new else step), f"step {step} holds other weights"
     assert new or value == step
-    for path in checkpoint.steps(root)[len(passed_over) :]:
+    for path in checkpoint.list_checkpoints(root)[len(passed_over) :]:
         checkpoint.verify(path)
     return new
 
@@ -167,12 +167,12 @@ def _check(case: Case, root: Path, code: int, number: int, removing: bool) -> No
         # loads and that the next start sweeps away. Any other failure must be told, and leave nothing.
         assert code == number or (removing and new and code == 0), f"the error became exit code {code}"
         assert removing or not _temporaries(root), "temporaries are left behind"
-    checkpoint.sweep(root)
+    checkpoint.remove_stale_temporaries(root)
     assert not _temporaries(root)
     assert _is_old_or_new(case, root) == new
     after = case.step + 1
     committing.save(root, after, after, best=after)
-    found, _ = checkpoint.newest(root)
+    found, _ = checkpoint.load_newest(root)
     assert found is not None
     assert found.path.name == f"step-{after:08d}"
     assert _same(found.tensors, after)
@@ -247,6 +247,6 @@ def test_damaged_newer_steps_do_not_push_out_the_one_that_was_saved(tmp_path: Pa
     for step in (3, 4):
         (root / f"step-{step:08d}" / "model.safetensors").write_bytes(b"")
     committing.save(root, 2, 2, best=1)
-    found, _ = checkpoint.newest(root)
+    found, _ = checkpoint.load_newest(root)
     assert found is not None
     assert found.path.name == "step-00000002"

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from bigmodel.commands.exit_codes import complain
-from bigmodel.config.composition import Source, compose
-from bigmodel.config.config import checked, from_yaml, refuse_resolvers
+from bigmodel.commands.exit_codes import print_errors
+from bigmodel.config.composition import ConfigSource, compose
+from bigmodel.config.config import check_composed, load_config, reject_resolvers
 from bigmodel.config.location import conf_directory
 from bigmodel.errors import ConfigError
-from bigmodel.redaction import is_secret
+from bigmodel.redaction import is_secret_key
 from campaign import SEED
 from conftest import Answer, fingerprint
 from forks import finished, launch
@@ -108,8 +108,8 @@ def test_a_reference_to_the_environment(campaign: Callable, tmp_path: Path) -> N
 
 @pytest.fixture(scope="module")
 def composed() -> DictConfig:
-    plain = compose("train", ["model=mlp", "monitor=env"], Source((conf_directory(),), "train"))
-    return OmegaConf.create(plain.shareable())
+    plain = compose("train", ["model=mlp", "monitor=env"], ConfigSource((conf_directory(),), "train"))
+    return OmegaConf.create(plain.redacted_dict())
 
 
 def _with(composed: DictConfig, text: str) -> DictConfig:
@@ -124,13 +124,13 @@ def test_a_reference_spelled_in_another_way(
     """In a config of one's own: refused. In one that came with a run: refused before it is resolved."""
     monkeypatch.setenv("MY_SECRET", SECRET)
     config = _with(composed, text)
-    problems = checked(config, "train")[1]
-    complain(problems)
+    problems = check_composed(config, "train")[1]
+    print_errors(problems)
     said = capsys.readouterr().err
     assert "error: data_dir: " in said
     assert SECRET not in said
     with pytest.raises(ConfigError, match=r"config.yaml: data_dir: .* calls a resolver"):
-        refuse_resolvers(Path("config.yaml"), config, ["env:MY_SECRET", "env:NOWHERE"])
+        reject_resolvers(Path("config.yaml"), config, ["env:MY_SECRET", "env:NOWHERE"])
 
 
 @pytest.mark.parametrize("text", ["${output_dir} and more", "${oc.env:MY_SECRET}/x", "\\${oc.env:MY_SECRET}", "a"])
@@ -138,19 +138,19 @@ def test_what_is_written_out_is_kept_as_it_is(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, composed: DictConfig, text: str
 ) -> None:
     monkeypatch.setenv("MY_SECRET", SECRET)
-    config, problems = checked(_with(composed, text), "train")
+    config, problems = check_composed(_with(composed, text), "train")
     assert problems == []
-    written = config.yaml()
-    assert SECRET not in f"{written}{config.shareable()}{config.open_yaml()}{config.job_yaml()}"
+    written = config.to_yaml()
+    assert SECRET not in f"{written}{config.redacted_dict()}{config.to_template_yaml()}{config.to_job_yaml()}"
     file = tmp_path / "config.yaml"
     file.write_text(written)
     with pytest.raises(
         ConfigError, match=r"output_dir: reads MY_SECRET from the environment; .*trust=\[env:MY_SECRET\]"
     ):
-        from_yaml(file)
-    again = from_yaml(file, config.grants)
-    assert again.tree == config.tree
-    assert again.yaml() == written
+        load_config(file)
+    again = load_config(file, config.trust_for_resume)
+    assert again.values == config.values
+    assert again.to_yaml() == written
 
 
 def test_numbers_are_no_secrets(monkeypatch: pytest.MonkeyPatch, composed: DictConfig) -> None:
@@ -158,18 +158,18 @@ def test_numbers_are_no_secrets(monkeypatch: pytest.MonkeyPatch, composed: DictC
         monkeypatch.setenv(name, value)
     given = {"seed": "${oc.env:S}", "optim": {"lr": "${oc.env:LR}"}, "profile": "${oc.env:P}", "ema": "${oc.env:E}"}
     given |= {"model": {"hidden": ["${oc.env:S}", 4]}, "epochs": "${oc.decode:${oc.env:S}}", "lr_scale": {"*": 1}}
-    config, problems = checked(OmegaConf.merge(composed, given), "train")
+    config, problems = check_composed(OmegaConf.merge(composed, given), "train")
     assert problems == []
-    tree = config.tree
+    tree = config.values
     assert (tree["seed"], tree["optim"]["lr"], tree["profile"], tree["ema"]) == (3, 0.05, True, None)
     assert (tree["model"]["hidden"], tree["epochs"]) == ((3, 4), 3)
-    assert "oc.env" not in config.yaml(), "another day's environment would make another run of it"
+    assert "oc.env" not in config.to_yaml(), "another day's environment would make another run of it"
 
 
 @pytest.mark.parametrize("text", ["3.0", "010", "1_0", "0x3", " 3", "three", ""])
 def test_text_that_is_no_number_is_refused(monkeypatch: pytest.MonkeyPatch, composed: DictConfig, text: str) -> None:
     monkeypatch.setenv("S", text)
-    (line,) = checked(OmegaConf.merge(composed, {"seed": "${oc.env:S}"}), "train")[1]
+    (line,) = check_composed(OmegaConf.merge(composed, {"seed": "${oc.env:S}"}), "train")[1]
     assert line.startswith("seed: must be a whole number")
 
 
@@ -243,4 +243,4 @@ def test_a_failure_that_quotes_a_secret(campaign: Callable, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("name", ["pad_token", "max_tokens", "tokenizer", "secretary", "key", "monkey"])
 def test_names_that_only_sound_so(name: str) -> None:
-    assert not is_secret(f"model.{name}")
+    assert not is_secret_key(f"model.{name}")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from bigmodel.cli import _guarded
+from bigmodel.cli import _run_guarded
 from conftest import TINY, call
 from forks import finished, launch
 from warm import _forked_templates
@@ -28,7 +28,7 @@ def _become_nobody() -> None:
 
     for words in (("dry_run=true",), ("-m", "dry_run=true", "seed=1,2")):
         with contextlib.redirect_stdout(io.StringIO()):
-            assert _guarded("train", (*RUN, *words)) == 0
+            assert _run_guarded("train", (*RUN, *words)) == 0
     os.setgroups([])
     os.setgid(NOBODY)
     os.setuid(NOBODY)

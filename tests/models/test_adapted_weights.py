@@ -13,7 +13,7 @@ from torch import nn
 
 from bigmodel.models.cnn import CNN
 from bigmodel.models.vit import ViT
-from bigmodel.models.weights.foreign_weights import fit
+from bigmodel.models.weights.foreign_weights import load_matching
 from conftest import TINY, call, is_quiet
 
 
@@ -24,12 +24,12 @@ def vit(size: int, channels: int = 3, pool: str = "mean", classes: int = 3) -> V
 
 def test_grey_pictures_are_seen_as_grey_colours_were() -> None:
     colour, grey = vit(16).eval(), vit(16, channels=1).eval()
-    report = fit(grey, colour.state_dict(), "file")
+    report = load_matching(grey, colour.state_dict(), "file")
     assert report.changed == ["embed.weight: 3 channels summed to 1"]
     x_N1HW = torch.randn(2, 1, 16, 16)
     assert torch.allclose(grey(x_N1HW), colour(x_N1HW.expand(-1, 3, -1, -1)), atol=1e-5)
     back = vit(16).eval()
-    assert fit(back, grey.state_dict(), "file").changed == ["embed.weight: 1 channel shared among 3"]
+    assert load_matching(back, grey.state_dict(), "file").changed == ["embed.weight: 1 channel shared among 3"]
     assert torch.allclose(back(x_N1HW.expand(-1, 3, -1, -1)), grey(x_N1HW), atol=1e-5)
 
 
@@ -40,14 +40,14 @@ def test_positions_are_resampled_from_grid_to_grid(pool: str) -> None:
     with torch.no_grad():  # a ramp from left to right stays one
         small.positions[token:] = torch.arange(4.0).repeat(4)[:, None]
         small.positions[:token] = 7.0
-    report = fit(large, small.state_dict(), "file")
+    report = load_matching(large, small.state_dict(), "file")
     assert report.changed == ["positions: positions resampled from 4x4 to 8x8"]
     grid = large.positions[token:].detach().reshape(8, 8, 8)
     assert torch.equal(large.positions[:token], small.positions[:token])
     assert torch.allclose(grid[0], grid[7], atol=1e-5)
     assert (grid[0, 1:, 0] > grid[0, :-1, 0]).all()
     again = vit(16, pool=pool)
-    fit(again, large.state_dict(), "file")
+    load_matching(again, large.state_dict(), "file")
     assert torch.allclose(again.positions, small.positions, atol=0.35)
 
 
@@ -65,12 +65,14 @@ def test_vision_transformers_of_torchvision_and_timm_are_resampled(tmp_path: Pat
 def test_positions_of_texts_and_of_no_square_are_not_resampled() -> None:
     wide = ViT((3, 16, 32), 3, patch=4, layers=1, heads=2, width=8)
     with pytest.raises(ValueError, match=r"positions: 16x8 in the file, 32x8 in the model"):
-        fit(wide, vit(16).state_dict(), "file")
+        load_matching(wide, vit(16).state_dict(), "file")
     text = nn.Module()
     text.positions = nn.Parameter(torch.zeros(16, 8))
     text.head = nn.Linear(8, 2)
     with pytest.raises(ValueError, match=r"positions: 64x8 in the file"):
-        fit(text, {"positions": torch.zeros(64, 8), "head.weight": torch.zeros(2, 8), "head.bias": torch.zeros(2)}, "f")
+        load_matching(
+            text, {"positions": torch.zeros(64, 8), "head.weight": torch.zeros(2, 8), "head.bias": torch.zeros(2)}, "f"
+        )
 
 
 def test_what_does_not_fit_names_the_setting_that_leaves_it_new() -> None:
@@ -79,8 +81,8 @@ def test_what_does_not_fit_names_the_setting_that_leaves_it_new() -> None:
     module = name.rpartition(".")[0]
     other[name] = torch.zeros(other[name].shape[0], 3)
     with pytest.raises(ValueError, match=rf"; init\.skip=\[{re.escape(module)}\.\*\] leaves these new"):
-        fit(model, other, "file", settings="init.")
-    report = fit(model, other, "file", skip=[f"{module}.*"], settings="init.")
+        load_matching(model, other, "file", settings="init.")
+    report = load_matching(model, other, "file", skip=[f"{module}.*"], settings="init.")
     assert set(report.new) == {f"{module}.weight", f"{module}.bias"}
 
 

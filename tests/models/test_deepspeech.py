@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from bigmodel.interfaces import Batch
 from bigmodel.models.deepspeech import DeepSpeech
-from bigmodel.padding import padded
+from bigmodel.padding import pad
 from bigmodel.tasks.ctc import CTC
 
 
@@ -19,7 +19,7 @@ def made():
 
 def test_filling_and_company_change_nothing(made):
     model, clips = made
-    together = model(padded(clips))
+    together = model(pad(clips))
     for clip, outputs in zip(clips, together, strict=True):
         alone = model(clip[None])[0]
         torch.testing.assert_close(outputs[: len(alone)], alone)
@@ -29,7 +29,7 @@ def test_filling_and_company_change_nothing(made):
 def test_the_loss_is_that_of_each_clips_own_frames(made):
     model, clips = made
     texts = [torch.tensor([1, 2, 2]), torch.tensor([3]), torch.tensor([1, 3])]
-    loss, _ = CTC("abc").loss(model, Batch(padded(clips), padded(texts)))
+    loss, _ = CTC("abc").loss(model, Batch(pad(clips), pad(texts)))
     losses = []
     for clip, text in zip(clips, texts, strict=True):
         log_odds = model(clip[None]).log_softmax(2).transpose(0, 1)

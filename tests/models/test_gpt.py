@@ -13,9 +13,9 @@ from bigmodel.interfaces import Batch
 from bigmodel.models.decoding.generation import generate
 from bigmodel.models.decoding.sampling import Sampling
 from bigmodel.models.gpt import GPT
-from bigmodel.models.weights.foreign_weights import fit
+from bigmodel.models.weights.foreign_weights import load_matching
 from bigmodel.tasks.language_modelling import LanguageModelling
-from bigmodel.training.init_weights import initial
+from bigmodel.training.init_weights import init_weights
 
 LAYOUTS = pytest.mark.parametrize("layout", ["llama", "gpt2", "nanogpt"])
 
@@ -105,7 +105,7 @@ def test_weights_of_gpt2_say_here_what_they_say_there(tied: bool, tmp_path: Path
     named = {f"transformer.{name}": tensor for name, tensor in weights.items()}
     save_file(named | {"lm_head.weight": weights["wte.weight"].clone()}, tmp_path / "gpt2.safetensors")
     model = GPT(vocab_size=11, context=8, layers=2, heads=3, width=12, layout="gpt2", tied=tied).eval()
-    told = initial(model, fresh=True, from_=str(tmp_path / "gpt2.safetensors"), strip="transformer.")
+    told = init_weights(model, fresh=True, from_=str(tmp_path / "gpt2.safetensors"), strip="transformer.")
     count = 2 + 2 * 12 + 2 + (not tied)
     assert told == [f"init.from={tmp_path / 'gpt2.safetensors'}: {count} of {count} tensors loaded"]
     tokens_NT = torch.randint(11, (3, 8), generator=torch.Generator().manual_seed(4))
@@ -116,10 +116,10 @@ def test_weights_of_gpt2_are_refused_where_they_would_mean_something_else() -> N
     weights = gpt2(layers=1, width=12, context=8, tokens=11)
     sizes = {"vocab_size": 11, "context": 8, "layers": 1, "heads": 3, "width": 12}
     with pytest.raises(ValueError, match=r"gpt2\.pt: these weights are GPT-2's; set model\.layout=gpt2"):
-        fit(GPT(**sizes), weights, "gpt2.pt")
+        load_matching(GPT(**sizes), weights, "gpt2.pt")
     weights["lm_head.weight"] = torch.zeros(11, 12)
     with pytest.raises(ValueError, match=r"set model\.tied=false"):
-        fit(GPT(**sizes, layout="gpt2"), weights, "gpt2.pt")
+        load_matching(GPT(**sizes, layout="gpt2"), weights, "gpt2.pt")
 
 
 def test_sampling_keeps_to_what_is_likely_and_repeats_by_seed_and_position() -> None:
@@ -143,11 +143,11 @@ def test_perplexity_is_that_of_all_tokens_however_they_are_batched() -> None:
     model = torch.nn.Embedding(5, 5)
 
     def sums(batch: Batch) -> torch.Tensor:
-        return task.examination(*task.loss(model, batch), batch)
+        return task.eval_sums(*task.loss(model, batch), batch)
 
-    whole = task.report(sums(Batch(inputs, targets)).tolist())
-    parts = sum(sums(piece) for piece in Batch(inputs, targets).pieces(3))
-    assert task.report(parts.tolist()) == pytest.approx(whole)
+    whole = task.eval_metrics(sums(Batch(inputs, targets)).tolist())
+    parts = sum(sums(piece) for piece in Batch(inputs, targets).microbatches(3))
+    assert task.eval_metrics(parts.tolist()) == pytest.approx(whole)
     odds = model.weight.log_softmax(1)[inputs].gather(2, targets.clamp(min=0)[..., None])[..., 0][targets >= 0]
     assert whole["loss"] == pytest.approx(-odds.mean().item())
     assert whole["perplexity"] == pytest.approx(math.exp(whole["loss"]))

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from bigmodel.models.weights.lora import LoRA, merged
+from bigmodel.models.weights.lora import LoRA, merge_lora
 
 
 def test_the_sum_computes_the_same_however_a_model_reads_its_weights() -> None:
@@ -25,7 +25,7 @@ def test_the_sum_computes_the_same_however_a_model_reads_its_weights() -> None:
         if name.endswith("lora_b"):
             nn.init.normal_(parameter)
     changed = copy.deepcopy(plain)
-    changed.load_state_dict(merged(model.state_dict()))
+    changed.load_state_dict(merge_lora(model.state_dict()))
     for mode in (True, False):  # in evaluation the whole layer is one kernel
         with torch.no_grad():
             outputs, expected = model.train(mode)(x), changed.train(mode)(x)
@@ -46,6 +46,6 @@ def test_a_layer_that_is_trained_anyway_is_not_adapted() -> None:
 def test_matrices_that_do_not_fit_their_layer_are_refused(change: dict[str, torch.Tensor | None]) -> None:
     weights = {"weight": torch.zeros(3, 4), "lora_a": torch.zeros(2, 4), "lora_b": torch.zeros(3, 2)}
     weights["lora_scale"] = torch.ones(())
-    assert list(merged(weights)) == ["weight"]
+    assert list(merge_lora(weights)) == ["weight"]
     with pytest.raises(ValueError, match="lora_"):
-        merged({name: tensor for name, tensor in (weights | change).items() if tensor is not None})
+        merge_lora({name: tensor for name, tensor in (weights | change).items() if tensor is not None})

@@ -11,7 +11,7 @@ from torch import nn
 
 from bigmodel.models.bert import BertClassifier, MaskedBert
 from bigmodel.models.text_cnn import TextCNN
-from bigmodel.padding import padded
+from bigmodel.padding import pad
 
 SIZES = {"layers": 1, "heads": 2, "width": 8}
 MODELS = {
@@ -27,7 +27,7 @@ def test_padding_makes_no_difference(name: str) -> None:
     torch.manual_seed(0)
     model = MODELS[name]().eval()
     texts = [torch.tensor(text) for text in ([3], [0, 8, 8, 2], list(range(9)))]
-    together = model(padded(texts, 14))
+    together = model(pad(texts, 14))
     for number, text in enumerate(texts):
         alone = model(text[None])[0]
         beside = together[number] if name != "masked" else together[number, : len(text)]

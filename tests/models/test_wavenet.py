@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from bigmodel.datasets.audio.mu_law import SILENCE, decoded, encoded
-from bigmodel.datasets.audio.spoken_digit_waves import Windows
+from bigmodel.datasets.audio.mu_law import SILENCE, mu_law_decode, mu_law_encode
+from bigmodel.datasets.audio.spoken_digit_waves import RandomWaveCrop
 from bigmodel.interfaces import Batch
 from bigmodel.models.wavenet import WaveNet
 
@@ -39,18 +39,18 @@ def test_with_kept_states_it_says_the_same(model):
 
 def test_mu_law_is_finest_near_silence_and_undone_by_its_inverse():
     codes = torch.arange(256)
-    assert encoded(decoded(codes)).tolist() == codes.tolist()
-    assert encoded(torch.zeros(1)).item() == SILENCE
-    steps = decoded(codes).diff()
+    assert mu_law_encode(mu_law_decode(codes)).tolist() == codes.tolist()
+    assert mu_law_encode(torch.zeros(1)).item() == SILENCE
+    steps = mu_law_decode(codes).diff()
     assert steps.min() == steps[127] < 1e-3 < steps.max() == steps[0]
-    assert encoded(torch.tensor([-3.0, 3.0])).tolist() == [0, 255]
+    assert mu_law_encode(torch.tensor([-3.0, 3.0])).tolist() == [0, 255]
 
 
 def test_windows_lie_within_the_clip_and_predict_only_what_was_heard_before():
     codes = torch.arange(40, dtype=torch.int16).repeat(6, 1)
     codes[3:, 5:] = -1
     batch = Batch(torch.cat([torch.full((6, 1), 9, dtype=torch.int16), codes[:, :-1]], dim=1), codes)
-    windows = Windows(length=12, context=3)
+    windows = RandomWaveCrop(length=12, context=3)
     starts = set()
     for step in range(20):
         (inputs, targets, _), again = windows(batch, 0, step), windows(batch, 0, step)

@@ -44,7 +44,7 @@ def _images(count: int) -> Tensor:
 def test_initialise_whitens_patches() -> None:
     model, images = _model(), _images(64)
     with torch.no_grad():
-        model.initialise(images)
+        model.init_from_batch(images)
         whitened = F.conv2d(images, model.whiten.weight)[:, :12].transpose(0, 1).flatten(1)  # one sign of each
     covariance = whitened @ whitened.T / whitened.shape[1]
     off = covariance - covariance.diag().diag()

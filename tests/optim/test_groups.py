@@ -12,11 +12,11 @@ from torch import Tensor
 
 from bigmodel.models.cnn import CNN
 from bigmodel.optim.adam import adam, adamw
-from bigmodel.optim.groups import scale_rates
+from bigmodel.optim.groups import scale_lrs
 from bigmodel.optim.muon import muon
 from bigmodel.optim.muon_sgd import muon_sgd
 from bigmodel.optim.sgd import sgd
-from bigmodel.runtime.lazy_compiler import bare_step, spare_the_compiler
+from bigmodel.runtime.lazy_compiler import avoid_dynamo_import, unwrapped_step
 
 
 @pytest.mark.parametrize("make", [adam, adamw, muon, muon_sgd, sgd], ids=lambda make: make.__name__)
@@ -32,12 +32,12 @@ def test_a_first_step_is_as_long_as_the_factor_of_the_last_pattern_that_matches(
 
 
 def _moved(model: CNN, make: Callable[..., Any], factors: dict[str, float]) -> dict[str, Tensor]:
-    spare_the_compiler()
+    avoid_dynamo_import()
     built = make(model)
     optimizers = built if isinstance(built, list) else [built]
     rates = [float(optimizer.param_groups[0]["lr"]) for optimizer in optimizers]
     if factors:
-        scale_rates(optimizers, model, factors)
+        scale_lrs(optimizers, model, factors)
     assert [optimizer.param_groups[0]["lr"] for optimizer in optimizers] == rates  # what the log tells
     generator = torch.Generator().manual_seed(1)
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
@@ -45,5 +45,5 @@ def _moved(model: CNN, make: Callable[..., Any], factors: dict[str, float]) -> d
         parameter.grad = torch.randn(parameter.shape, generator=generator)
     with torch.no_grad():
         for optimizer in optimizers:
-            bare_step(optimizer)()
+            unwrapped_step(optimizer)()
     return {name: parameter.detach() - before[name] for name, parameter in model.named_parameters()}

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from bigmodel.models.cnn import CNN
 from bigmodel.models.resnet import ResNet
-from bigmodel.optim.muon import Muon, muon, orthogonalised
+from bigmodel.optim.muon import Muon, muon, newton_schulz
 from bigmodel.optim.muon_sgd import muon_sgd
 
 SHAPES = ((6, 20), (6, 20), (20, 6), (8, 8), (6, 20))
@@ -33,7 +33,7 @@ def _descend(optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter], s
 @pytest.mark.parametrize("shape", [(3, 16, 40), (3, 40, 16), (2, 12, 12)])
 def test_orthogonalised_has_the_directions_of_the_matrix_and_singular_values_near_one(shape: tuple[int, ...]) -> None:
     matrices = torch.randn(shape, generator=torch.Generator().manual_seed(0))
-    found = orthogonalised(matrices, 5)
+    found = newton_schulz(matrices, 5)
     values = torch.linalg.svdvals(found)
     assert (values > 0.6).all()
     assert (values < 1.3).all()

@@ -150,11 +150,11 @@ def test_a_folder_that_is_closed_to_us_costs_a_warning(runs, monkeypatch):
 
     monkeypatch.setattr(Path, "stat", refusing)
     warnings: list[str] = []
-    found = reading.under(runs / "outputs", warnings)
+    found = reading.find_runs(runs / "outputs", warnings)
     assert len(found) == 3
     assert warnings == [f"{closed}: cannot be looked into: Permission denied"]
     with pytest.raises(ConfigError, match="cannot be looked into: Permission denied"):
-        reading.expand(closed, [])
+        reading.read_run_or_sweep(closed, [])
 
 
 @pytest.mark.parametrize("seed", [[1, 2], {"a": 1}, [[]]])

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from bigmodel.runs.comparison import plots
 from bigmodel.runs.comparison.leaderboard import leaderboard
 from bigmodel.runs.comparison.plots import file_name, scale
-from bigmodel.runs.comparison.seed_groups import axes, differing
+from bigmodel.runs.comparison.seed_groups import differing_keys, varied_keys
 from conftest import TINY, Answer, is_quiet
 from made_runs import made_run, made_sweep
 from warm import only_sweep, swept
@@ -201,9 +201,9 @@ def test_results_that_cannot_be_written_are_told(tmp_path: Path, monkeypatch: py
 def test_keys_that_follow_from_another_are_no_axes() -> None:
     mlp = {"model": "mlp", "model.hidden": [16], "loss.x": 1, "task.loss.x": 1, "lr": 0.1}
     cnn = {"model": "cnn", "model.hidden": 32, "model.channels": 8, "loss.x": 2, "task.loss.x": 2, "lr": 0.1}
-    assert differing([mlp, cnn]) == ["model", "model.hidden", "loss.x", "model.channels"]
-    assert axes([mlp, cnn]) == ["model", "loss.x"]
-    assert axes([mlp, cnn, cnn | {"model.channels": 16}]) == ["model", "loss.x", "model.channels"]
+    assert differing_keys([mlp, cnn]) == ["model", "model.hidden", "loss.x", "model.channels"]
+    assert varied_keys([mlp, cnn]) == ["model", "loss.x"]
+    assert varied_keys([mlp, cnn, cnn | {"model.channels": 16}]) == ["model", "loss.x", "model.channels"]
 
 
 def test_axes_are_logarithmic_from_tenfold() -> None:

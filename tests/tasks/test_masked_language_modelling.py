@@ -23,7 +23,7 @@ def test_of_every_hundred_tokens_fifteen_are_asked_and_twelve_of_them_hidden(tra
     task = MaskedLanguageModelling(vocab_size=50)
     tokens_NT = torch.randint(50, (400, 100))
     tokens_NT[:, 90:] = -1
-    shown_NT, asked_NT = task.hidden(tokens_NT, training)
+    shown_NT, asked_NT = task.mask_tokens(tokens_NT, training)
     assert not asked_NT[:, 90:].any()
     assert shown_NT[~asked_NT].equal(tokens_NT[~asked_NT])
     assert asked_NT[:, :90].float().mean() == pytest.approx(0.15, abs=0.01)
@@ -39,7 +39,7 @@ def test_training_follows_the_steps_seed_and_evaluation_the_text() -> None:
     masks = []
     for seed in (1, 1, 2):
         torch.manual_seed(seed)
-        masks.append(task.hidden(tokens_NT, True)[1])
+        masks.append(task.mask_tokens(tokens_NT, True)[1])
     assert masks[0].equal(masks[1])
     assert not masks[0].equal(masks[2])
     before = torch.get_rng_state()
@@ -47,10 +47,10 @@ def test_training_follows_the_steps_seed_and_evaluation_the_text() -> None:
     sums = []
     for size in (1, 7, 30):
         batches = [Batch(part, part) for part in tokens_NT.split(size)]
-        sums.append(sum(task.examination(*task.loss(model, batch), batch) for batch in batches))
+        sums.append(sum(task.eval_sums(*task.loss(model, batch), batch) for batch in batches))
     assert torch.get_rng_state().equal(before)
     for other in sums[1:]:
         torch.testing.assert_close(sums[0], other)
     nothing = Batch(torch.full((1, 4), -1), torch.zeros(1))
     assert task.loss(model, nothing)[0] == 0
-    assert task.report(task.examination(*task.loss(model, nothing), nothing).tolist()) == {"loss": 0, "accuracy": 0}
+    assert task.eval_metrics(task.eval_sums(*task.loss(model, nothing), nothing).tolist()) == {"loss": 0, "accuracy": 0}

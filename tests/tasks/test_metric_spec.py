@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bigmodel.metric_spec import STANDARD, MetricSpec, declared, from_summary
+from bigmodel.metric_spec import STANDARD, MetricSpec, declared_specs, from_summary
 from bigmodel.tasks.classification import Classification
 from bigmodel.tasks.ctc import CTC
 from bigmodel.tasks.language_modelling import LanguageModelling
@@ -94,15 +94,15 @@ def test_a_metric_without_a_direction_is_not_monitored(own: Callable[..., Answer
 
 def test_a_task_declares_what_it_computes() -> None:
     loss: Any = None
-    assert set(declared(Classification(loss, 10))) == {"loss", "accuracy", "top5"}
-    assert set(declared(Classification(loss, 2))) == {"loss", "accuracy", "auc"}
+    assert set(declared_specs(Classification(loss, 10))) == {"loss", "accuracy", "top5"}
+    assert set(declared_specs(Classification(loss, 2))) == {"loss", "accuracy", "auc"}
     assert Classification.lower_is_better == {"loss"}
-    assert declared(LanguageModelling(1.0))["bits_per_byte"].direction == "min"
-    assert "bits_per_byte" not in declared(LanguageModelling())
+    assert declared_specs(LanguageModelling(1.0))["bits_per_byte"].direction == "min"
+    assert "bits_per_byte" not in declared_specs(LanguageModelling())
     assert "beam_word_error" in CTC("ab", beam=2).metric_specs
     assert "beam_word_error" not in CTC("ab").metric_specs
-    assert declared(Regression(loss, 1.0))["loss"].unit == ""
-    assert declared(Regression)["rmse_units"].direction == "min"
+    assert declared_specs(Regression(loss, 1.0))["loss"].unit == ""
+    assert declared_specs(Regression)["rmse_units"].direction == "min"
 
 
 def test_what_a_summary_says_of_metrics_is_read_with_care() -> None:

@@ -15,9 +15,9 @@ def reported(task: Task, batch: Batch, sizes: list[int]) -> dict[str, object]:
     for inputs, targets in zip(batch.inputs.split(sizes), batch.targets.split(sizes), strict=True):
         piece = Batch(inputs, targets)
         loss, outputs = task.loss(nn.Identity(), piece)
-        sums = sums + task.examination(loss, outputs, piece).double()
+        sums = sums + task.eval_sums(loss, outputs, piece).double()
     assert isinstance(sums, Tensor)
-    return task.report(sums.tolist())
+    return task.eval_metrics(sums.tolist())
 
 
 def test_regression() -> None:

@@ -15,7 +15,7 @@ from bigmodel.tasks.language_modelling import LanguageModelling
 from bigmodel.tasks.masked_language_modelling import MaskedLanguageModelling
 from bigmodel.tasks.multi_label import MultiLabel
 from bigmodel.tasks.permuted_language_modelling import PermutedLanguageModelling
-from bigmodel.training.state import Job
+from bigmodel.training.state import TrainState
 
 CPU = Device("cpu")
 VOCABULARY = 7
@@ -60,9 +60,9 @@ CASES: list[tuple[Task, Callable[[], nn.Module], Callable[[], Batch]]] = [
 NAMES = [type(task).__name__ for task, _, _ in CASES]
 
 
-def _job(task: Task, model: nn.Module, pieces: int) -> Job:
+def _job(task: Task, model: nn.Module, pieces: int) -> TrainState:
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    return Job(
+    return TrainState(
         model=model,
         task=task,
         optimizers=[optimizer],
@@ -83,8 +83,8 @@ def test_the_gradient_is_that_of_the_whole(
     model, batch = made(), batches()
     gradients = []
     for count in (1, pieces):
-        _, tally = _job(task, model, count).gradients(batch)
-        assert all(map(math.isfinite, task.metrics(tally.tolist()).values()))
+        _, tally = _job(task, model, count).forward_backward(batch)
+        assert all(map(math.isfinite, task.train_metrics(tally.tolist()).values()))
         gradients.append([parameter.grad for parameter in model.parameters()])
         model.zero_grad()
     for whole, summed in zip(*gradients, strict=True):

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from bigmodel.interfaces import Batch
-from bigmodel.tasks.metrics.chrf import SUMS, chrf, counts
+from bigmodel.tasks.metrics.chrf import SUMS, chrf, count_ngrams
 from bigmodel.tasks.translation import Translation
 
 
@@ -23,8 +23,8 @@ from bigmodel.tasks.translation import Translation
     ],
 )
 def test_chrf_is_what_one_finds_by_hand(found: list[str], true: list[str], score: float) -> None:
-    alone = [counts([one], [other]) for one, other in zip(found, true, strict=True)]
-    sums = counts(found, true)
+    alone = [count_ngrams([one], [other]) for one, other in zip(found, true, strict=True)]
+    sums = count_ngrams(found, true)
     assert sums == [sum(column) for column in zip(*alone, strict=True)]
     assert (len(sums), chrf(sums)) == (SUMS, pytest.approx(score))
 
@@ -67,13 +67,17 @@ def test_an_evaluation_decodes_from_the_source_alone() -> None:
     batch, model = Batch(torch.cat([source_NS, begun_NT], dim=1), targets_NT), Echo()
     loss, outputs = task.loss(model, batch)
     assert outputs.shape == (4, 1, 5)  # in training nothing is decoded
-    assert task.metrics(task.tally(loss, outputs, batch).tolist())["token_accuracy"] == pytest.approx(11 / 13)
+    assert task.train_metrics(task.train_sums(loss, outputs, batch).tolist())["token_accuracy"] == pytest.approx(
+        11 / 13
+    )
     model.eval()
     reports = []
     for pieces in (1, 2, 4):
-        sums = [task.examination(*task.loss(model, part), part) for part in batch.pieces(pieces)]
-        reports.append(task.report(torch.stack(sums).sum(0).tolist()))
+        sums = [task.eval_sums(*task.loss(model, part), part) for part in batch.microbatches(pieces)]
+        reports.append(task.eval_metrics(torch.stack(sums).sum(0).tolist()))
     assert reports[1:] == [pytest.approx(reports[0])] * 2
     assert reports[0]["exact_match"] == 0.5
-    assert reports[0]["chrf"] == pytest.approx(chrf(counts(["abc", "aa", "c", "bbbb"], ["abc", "aa", "a", "bbb"])))
+    assert reports[0]["chrf"] == pytest.approx(
+        chrf(count_ngrams(["abc", "aa", "c", "bbbb"], ["abc", "aa", "a", "bbb"]))
+    )
     assert set(reports[0]) == set(task.metric_names)

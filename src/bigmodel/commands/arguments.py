@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from bigmodel.errors import ConfigError
-from bigmodel.formatting import clip
+from bigmodel.formatting import truncate
 
 
-def options(
+def parse_options(
     words: Sequence[str], defaults: Mapping[str, str], choices: Mapping[str, Sequence[str]]
 ) -> tuple[dict[str, str], list[str]]:
     """The options of these names, and all other words as they are.
@@ -22,9 +22,9 @@ def options(
         if sign and name in defaults:
             given[name] = value
             if name in choices and value not in choices[name]:
-                problems.append(f"{name}: there is no '{clip(value)}'; choices: {', '.join(choices[name])}")
+                problems.append(f"{name}: there is no '{truncate(value)}'; choices: {', '.join(choices[name])}")
         elif word.startswith("-"):
-            problems.append(f"{clip(word)}: no such flag; see --help")
+            problems.append(f"{truncate(word)}: no such flag; see --help")
         else:
             rest.append(word)
     if problems:

@@ -8,17 +8,17 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from bigmodel.commands.arguments import options
-from bigmodel.errors import ConfigError, nearest
-from bigmodel.formatting import clip, json_line
+from bigmodel.commands.arguments import parse_options
+from bigmodel.errors import ConfigError, suggest
+from bigmodel.formatting import json_line, truncate
 from bigmodel.metric_spec import MetricSpec
 from bigmodel.runs.comparison import formatting as words
 from bigmodel.runs.comparison import significance as statistics
 from bigmodel.runs.comparison import verdicts
-from bigmodel.runs.comparison.measures import DATA, FINGERPRINT, agreed, obstacles
-from bigmodel.runs.comparison.seed_groups import Point, differing, group, shown
-from bigmodel.runs.comparison.tables import table, terminal_width
-from bigmodel.runs.records import Run, expand
+from bigmodel.runs.comparison.measures import DATA, FINGERPRINT, common_spec, differing_facts
+from bigmodel.runs.comparison.seed_groups import SeedGroup, differing_keys, group_by_config, shown
+from bigmodel.runs.comparison.tables import format_table, terminal_width
+from bigmodel.runs.records import RunRecord, read_run_or_sweep
 
 _DEFAULTS = {"metric": "", "format": "table", "direction": "", "force": "false"}
 _CHOICES = {"format": ("table", "json"), "direction": ("", "min", "max"), "force": ("true", "false")}
@@ -32,21 +32,21 @@ def run(given: Sequence[str]) -> None:
     Raises:
         ConfigError: a path is no run or sweep, no run has the metric, or it does not measure the same in all of them.
     """
-    settings, paths = options(given, _DEFAULTS, _CHOICES)
+    settings, paths = parse_options(given, _DEFAULTS, _CHOICES)
     warnings: list[str] = []
     points = _points(paths, warnings)
     runs = [run for point in points.values() for run in point.runs]
     metric = settings["metric"] or _usual(points, warnings)
     known = sorted({name for run in runs if run.finished for name in run.metrics})
     if metric not in known:
-        raise ConfigError(f"metric: no finished run has '{metric}'; {nearest(metric, known)}")
+        raise ConfigError(f"metric: no finished run has '{metric}'; {suggest(metric, known)}")
     spec = _spec(runs, metric, settings["direction"])
     for line in [*warnings, *_left_out(points, metric)]:
-        print(f"warning: {clip(line, 300)}", file=sys.stderr)
+        print(f"warning: {truncate(line, 300)}", file=sys.stderr)
     values = {name: point.values(metric) for name, point in points.items()}
-    differs = obstacles([point for name, point in points.items() if values[name]], metric)
+    differs = differing_facts([point for name, point in points.items() if values[name]], metric)
     refused = bool(differs) and settings["force"] != "true"
-    found = [] if refused else verdicts.compare(values, spec)
+    found = [] if refused else verdicts.compare_to_best(values, spec)
     if settings["format"] == "json":
         print(json_line(_report(points, values, metric, spec, found, differs), sys.stdout.encoding))
     else:
@@ -59,16 +59,16 @@ def run(given: Sequence[str]) -> None:
         )
 
 
-def _points(paths: Sequence[str], warnings: list[str]) -> dict[str, Point]:
+def _points(paths: Sequence[str], warnings: list[str]) -> dict[str, SeedGroup]:
     """Points by a letter. A sweep's stay its own; runs that were named one by one are put together by config."""
     if not paths:
         raise ConfigError("compare: name runs or sweeps, as bigmodel-compare outputs/DATE/TIME outputs/sweeps/TIME")
     problems: list[str] = []
-    single: list[Run] = []
-    groups: list[Sequence[Run]] = []
+    single: list[RunRecord] = []
+    groups: list[Sequence[RunRecord]] = []
     for path in dict.fromkeys(Path(path) for path in paths):
         try:
-            runs = expand(path, warnings)
+            runs = read_run_or_sweep(path, warnings)
         except ConfigError as error:
             problems += error.lines
             continue
@@ -80,12 +80,12 @@ def _points(paths: Sequence[str], warnings: list[str]) -> dict[str, Point]:
             single += runs
     if problems:
         raise ConfigError(*problems)
-    found = [point for runs in groups for point in group(runs)]
+    found = [point for runs in groups for point in group_by_config(runs)]
     return {_letter(number): point for number, point in enumerate(found)}
 
 
-def _repeats(runs: Sequence[Run], run: Run) -> bool:
-    return any(point.repeated for point in group([*runs, run]))
+def _repeats(runs: Sequence[RunRecord], run: RunRecord) -> bool:
+    return any(point.repeated for point in group_by_config([*runs, run]))
 
 
 def _letter(number: int) -> str:
@@ -93,7 +93,7 @@ def _letter(number: int) -> str:
     return chr(ord("A") + number % 26) + (str(number // 26 + 1) if number >= 26 else "")
 
 
-def _usual(points: Mapping[str, Point], warnings: list[str]) -> str:
+def _usual(points: Mapping[str, SeedGroup], warnings: list[str]) -> str:
     """The metric that was monitored: on the test split where all runs have it, as validated where none has.
 
     Raises:
@@ -116,14 +116,14 @@ def _usual(points: Mapping[str, Point], warnings: list[str]) -> str:
     return monitor
 
 
-def _spec(runs: Sequence[Run], metric: str, direction: str) -> MetricSpec:
+def _spec(runs: Sequence[RunRecord], metric: str, direction: str) -> MetricSpec:
     """What the runs declare of the metric, or what is asked for.
 
     Raises:
         ConfigError: it is not known whether low or high values are better.
     """
     try:
-        spec = agreed(runs, metric)
+        spec = common_spec(runs, metric)
     except ValueError as error:
         raise ConfigError(f"metric: {error}; they are no comparison") from error
     if direction in ("min", "max"):
@@ -134,7 +134,7 @@ def _spec(runs: Sequence[Run], metric: str, direction: str) -> MetricSpec:
     return spec
 
 
-def _left_out(points: Mapping[str, Point], metric: str) -> list[str]:
+def _left_out(points: Mapping[str, SeedGroup], metric: str) -> list[str]:
     lines = []
     for name, point in points.items():
         for run in point.runs:
@@ -148,7 +148,7 @@ def _left_out(points: Mapping[str, Point], metric: str) -> list[str]:
 
 
 def _lines(
-    points: Mapping[str, Point],
+    points: Mapping[str, SeedGroup],
     values: Mapping[str, verdicts.Values],
     metric: str,
     spec: MetricSpec,
@@ -160,21 +160,21 @@ def _lines(
     if differs:
         compared = [name for name in points if values[name]]
         facts = [[key, *(value[:_SHOWN] for value in column)] for key, column in differs.items()]
-        lines += [*table(["not the same", *compared], facts, width), ""]
+        lines += [*format_table(["not the same", *compared], facts, width), ""]
     for name, point in points.items():
         of = _summary(values[name])
-        row = [name, str(of.n if of else 0), words.mean(of)]
-        rows.append([*row, words.interval(of.low, of.high) if of else words.MISSING, _place(point)])
-    lines += table(["", "n", metric, "95 % interval", "runs"], rows, width)
+        row = [name, str(of.n if of else 0), words.format_mean_std(of)]
+        rows.append([*row, words.format_interval(of.low, of.high) if of else words.NO_VALUE, _place(point)])
+    lines += format_table(["", "n", metric, "95 % interval", "runs"], rows, width)
     configs = {name: _facts(point) for name, point in points.items()}
     told = {*differs, *([DATA] if FINGERPRINT in differs else [])}
-    keys = [key for key in differing(list(configs.values())) if key not in told]
+    keys = [key for key in differing_keys(list(configs.values())) if key not in told]
     if keys:
         rows = [[key, *(_text(config, key) for config in configs.values())] for key in keys]
-        lines += ["", *table(["differs", *configs], rows, width)]
+        lines += ["", *format_table(["differs", *configs], rows, width)]
     elif len(points) > 1 and not differs:
         lines += ["", "the configs do not differ"]
-    said = [verdicts.statement(comparison, values, spec) for comparison in found]
+    said = [verdicts.describe_comparison(comparison, values, spec) for comparison in found]
     if found and differs:
         said.append(f"forced: {metric} is not one measure for these runs")
     if not found and not differs:
@@ -186,12 +186,12 @@ def _summary(values: verdicts.Values) -> statistics.Summary | None:
     return statistics.summary(list(values.values())) if values else None
 
 
-def _place(point: Point) -> str:
+def _place(point: SeedGroup) -> str:
     first = str(point.runs[0].path)
     return first if len(point.runs) == 1 else f"{first} and {len(point.runs) - 1} more"
 
 
-def _facts(point: Point) -> dict[str, Any]:
+def _facts(point: SeedGroup) -> dict[str, Any]:
     """The point's config, and what all its runs share of the code and the machine."""
     shared = set.intersection(*(set(run.environment.items()) for run in point.runs))
     return {**point.config, **dict(sorted(shared))}
@@ -202,7 +202,7 @@ def _text(config: Mapping[str, Any], key: str) -> str:
 
 
 def _report(
-    points: Mapping[str, Point],
+    points: Mapping[str, SeedGroup],
     values: Mapping[str, verdicts.Values],
     metric: str,
     spec: MetricSpec,
@@ -210,7 +210,7 @@ def _report(
     differs: Mapping[str, Sequence[str]],
 ) -> dict[str, Any]:
     configs = {name: _facts(point) for name, point in points.items()}
-    keys = differing(list(configs.values()))
+    keys = differing_keys(list(configs.values()))
     about = []
     for name, point in points.items():
         of = _summary(values[name])
@@ -223,7 +223,7 @@ def _report(
                 **(asdict(of) if of else {"n": 0}),
             }
         )
-    said = [asdict(one) | {"statement": verdicts.statement(one, values, spec)} for one in found]
+    said = [asdict(one) | {"statement": verdicts.describe_comparison(one, values, spec)} for one in found]
     compared = [name for name in points if values[name]]
     apart = {key: dict(zip(compared, column, strict=True)) for key, column in differs.items()}
     told = {"metric": metric, "direction": spec.direction, "unit": spec.unit, "not_the_same": apart}

@@ -10,22 +10,22 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bigmodel.config.config import Config
-from bigmodel.config.instantiate import build
+from bigmodel.config.instantiate import instantiate
 from bigmodel.config.schema import Evaluate
 from bigmodel.errors import ConfigError, DataError, StorageError
-from bigmodel.formatting import columns_of, json_line, left, printable
-from bigmodel.inference.predictor import Predictor, hold_evaluation, load
-from bigmodel.interfaces import Data, Dataset, Reading, Task
+from bigmodel.formatting import columns_of, escape_control, json_line, left
+from bigmodel.inference.predictor import Predictor, check_eval_targets, load
+from bigmodel.interfaces import Dataset, Loader, LoaderOptions, Task
 from bigmodel.runtime.device import Device
 from bigmodel.runtime.offline import offline
-from bigmodel.runtime.signals import Stop
-from bigmodel.training.error_translation import compiler_in_words
+from bigmodel.runtime.signals import StopRequest
+from bigmodel.training.error_translation import translate_compile_errors
 from bigmodel.training.evaluation import evaluate
 
-_PLACES = ("data_dir", "root", "file", "path")  # which key of a dataset says where it lies
+DATA_PATH_KEYS = ("data_dir", "root", "file", "path")  # which key of a dataset says where it lies
 
 
-def run(config: Config, stop: Stop | None = None) -> None:
+def run(config: Config, stop: StopRequest | None = None) -> None:
     """Evaluate and print.
 
     Raises:
@@ -33,18 +33,18 @@ def run(config: Config, stop: Stop | None = None) -> None:
         DataError: the run's data is missing, damaged, or of other classes.
         StorageError: no checkpoint verifies.
     """
-    settings = Evaluate(**config.tree)
-    device: Device = build("device", settings.device, config.trust)
-    device.prepare()
+    settings = Evaluate(**config.values)
+    device: Device = instantiate("device", settings.device, config.trust)
+    device.configure_torch()
     predictor = load(settings.run, device, config.trust)
     for line in predictor.warnings:
         print(f"warning: {line}", file=sys.stderr)
-    hold_evaluation(predictor.config, predictor.trust)
+    check_eval_targets(predictor.config, predictor.trust)
     data = _data(predictor, settings)
     with offline():
-        task: Task = build("task", predictor.config["task"], predictor.trust)
-    with compiler_in_words():
-        report = evaluate(device.compiled(predictor.model), task, data.evaluation(settings.split), device)
+        task: Task = instantiate("task", predictor.config["task"], predictor.trust)
+    with translate_compile_errors():
+        report = evaluate(device.maybe_compile(predictor.model), task, data.eval_batches(settings.split), device)
     about = {
         "run": settings.run,
         "step": predictor.step,
@@ -58,16 +58,16 @@ def run(config: Config, stop: Stop | None = None) -> None:
         print("\n".join(_table(about, report, predictor.classes)))
 
 
-def _data(predictor: Predictor, settings: Evaluate) -> Data:
+def _data(predictor: Predictor, settings: Evaluate) -> Loader:
     stored = predictor.config
     node = dict(stored["dataset"])
-    place = next((key for key in _PLACES if key in node), None)  # none: the data is in the package
+    place = next((key for key in DATA_PATH_KEYS if key in node), None)  # none: the data is in the package
     if settings.data_dir is not None and place is not None:
         node[place] = settings.data_dir
     with offline("; get the run's data and set data_dir"):
-        dataset: Dataset = build("dataset", node, predictor.trust)
-    now = json.loads(json.dumps(dict(dataset.about())))
-    for key, value in predictor.about.items():
+        dataset: Dataset = instantiate("dataset", node, predictor.trust)
+    now = json.loads(json.dumps(dict(dataset.processor_spec())))
+    for key, value in predictor.processor_spec.items():
         if now.get(key, value) != value:
             raise DataError(
                 f"dataset: its {key} are not those that the run was trained on; set data_dir to the run's data"
@@ -79,7 +79,7 @@ def _data(predictor: Predictor, settings: Evaluate) -> Data:
         facts["workers"] = min(int(stored["workers"]), os.cpu_count() or 1)  # as many as this machine can use
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise StorageError(f"{predictor.path}: its state.json is not of this version: {error!r}") from error
-    data = dataset.open(Reading(predictor.device.torch_device, settings.batch_size, **facts))
+    data = dataset.loader(LoaderOptions(predictor.device.torch_device, settings.batch_size, **facts))
     if settings.split not in data.splits:
         raise ConfigError(f"split: this run has no '{settings.split}' data; choices: {', '.join(data.splits)}")
     return data
@@ -93,9 +93,11 @@ def _table(about: Mapping[str, Any], report: Mapping[str, Any], classes: Sequenc
     lines = [f"{name:<{width}}{value}" for name, value in rows]
     if "per_class_accuracy" not in report or classes is None:
         return lines
-    width = max(columns_of(printable(name)) for name in ("class", *classes))
+    width = max(columns_of(escape_control(name)) for name in ("class", *classes))
     counts = [sum(row) for row in report["confusion"]]
     lines += ["", f"{'class':<{width}}  accuracy  samples"]
     for name, accuracy, count in zip(classes, report["per_class_accuracy"], counts, strict=True):
-        lines.append(f"{left(printable(name), width)}  {'-' if accuracy is None else f'{accuracy:.4f}':>8}  {count:>7}")
+        lines.append(
+            f"{left(escape_control(name), width)}  {'-' if accuracy is None else f'{accuracy:.4f}':>8}  {count:>7}"
+        )
     return lines

@@ -11,21 +11,21 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bigmodel.errors import BigmodelError, Interrupted, StorageError
-from bigmodel.formatting import first_line, printable
-from bigmodel.redaction import hidden
-from bigmodel.runtime.signals import Stop
+from bigmodel.formatting import escape_control, first_line
+from bigmodel.redaction import redact
+from bigmodel.runtime.signals import StopRequest
 from bigmodel.runtime.stdout import silence
 from bigmodel.safe_files import STORAGE_ERRORS
 
 
-def guarded(run: Callable[[Stop], int], verbose: bool) -> int:
+def run_command(run: Callable[[StopRequest], int], verbose: bool) -> int:
     """The exit code of `run`; every failure is told in lines of stderr, or raised where it is `verbose`."""
     _open_streams()
-    stop = Stop()
-    return coded(lambda: run(stop.install()), verbose, stop)
+    stop = StopRequest()
+    return exit_code_of(lambda: run(stop.install()), verbose, stop)
 
 
-def coded(run: Callable[[], int], verbose: bool, stop: Stop | None = None) -> int:
+def exit_code_of(run: Callable[[], int], verbose: bool, stop: StopRequest | None = None) -> int:
     """As `guarded`, where somebody else sees to streams and signals. `stop` tells of a signal that ended `run`."""
     try:
         code = run()
@@ -44,18 +44,20 @@ def coded(run: Callable[[], int], verbose: bool, stop: Stop | None = None) -> in
         if verbose:
             raise
         if isinstance(error, BigmodelError):
-            complain(error.lines)
+            print_errors(error.lines)
             return error.exit_code
         said = f"{type(error).__name__}: {first_line(error)}"
-        if isinstance(error, OSError) and error.errno in STORAGE_ERRORS and not _in_code_of_ones_own(error):
+        if isinstance(error, OSError) and error.errno in STORAGE_ERRORS and not _user_code_location(error):
             silence()
             where = error.filename or "standard output, or a file"
-            complain([f"{where}: {error.strerror}"])
+            print_errors([f"{where}: {error.strerror}"])
             return StorageError.exit_code
-        if where := _in_code_of_ones_own(error):
-            complain([f"{where}: {said}", "this is not code of bigmodel-train; run again with -v to see the whole way"])
+        if where := _user_code_location(error):
+            print_errors(
+                [f"{where}: {said}", "this is not code of bigmodel-train; run again with -v to see the whole way"]
+            )
         else:
-            complain([f"internal error: {said}", "this is a bug in bigmodel-train; run again with -v to see where"])
+            print_errors([f"internal error: {said}", "this is a bug in bigmodel-train; run again with -v to see where"])
         return 1
 
 
@@ -70,7 +72,7 @@ def _flush() -> None:
         raise StorageError(f"standard output: {error.strerror or error}") from error
 
 
-def _in_code_of_ones_own(error: Exception) -> str:
+def _user_code_location(error: Exception) -> str:
     """The innermost line that is neither this package's nor an installed library's: in a model of one's own, say."""
     ours, where = {"bigmodel", "hydra_plugins", *sys.stdlib_module_names}, ""
     for frame, line in traceback.walk_tb(error.__traceback__):
@@ -82,11 +84,11 @@ def _in_code_of_ones_own(error: Exception) -> str:
     return where
 
 
-def complain(lines: Sequence[str]) -> None:
+def print_errors(lines: Sequence[str]) -> None:
     """Each line as an error on stderr."""
     for line in lines:  # what a line quotes may hold control codes, or end it
         with contextlib.suppress(OSError):  # of a stderr that is full: the exit code is left
-            print(f"error: {printable(hidden(line))}", file=sys.stderr)
+            print(f"error: {escape_control(redact(line))}", file=sys.stderr)
 
 
 def _open_streams() -> None:

@@ -21,22 +21,22 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from bigmodel.commands.graphs import Graph, compared_inputs, largest_difference, trace
+from bigmodel.commands.graphs import Graph, comparison_inputs, largest_difference, trace
 from bigmodel.commands.onnx_file import check_opset, write_onnx
 from bigmodel.config.config import Config
 from bigmodel.config.schema import Export
 from bigmodel.errors import BigmodelError, ConfigError, StorageError
-from bigmodel.inference.predictor import Predictor, fresh_model, load
-from bigmodel.interfaces import Portable, Varying
-from bigmodel.runtime.signals import Stop
-from bigmodel.safe_files import own_folder, sync_directory, sync_file, write_json
+from bigmodel.inference.predictor import Predictor, build_model, load
+from bigmodel.interfaces import HasAxes, HasPortableSteps
+from bigmodel.runtime.signals import StopRequest
+from bigmodel.safe_files import fsync_directory, fsync_path, own_folder, write_json
 
 Function = Callable[[Tensor], Tensor]
 _ENDINGS = {"onnx": "onnx", "torch_export": "pt2", "safetensors": "safetensors"}
 _ONNX_BYTES = 2**31  # a protobuf holds no more
 
 
-def run(config: Config, stop: Stop | None = None) -> None:
+def run(config: Config, stop: StopRequest | None = None) -> None:
     """Export, compare, and say where the file is; beside it lies a JSON that says how to use it.
 
     Raises:
@@ -44,7 +44,7 @@ def run(config: Config, stop: Stop | None = None) -> None:
         StorageError: no checkpoint verifies, or the output cannot be written.
         BigmodelError: the exported model differs by more than the tolerance; nothing is left behind.
     """
-    settings = Export(**config.tree)
+    settings = Export(**config.values)
     if settings.opset is not None and settings.format != "onnx":
         raise ConfigError(f"opset: belongs to format=onnx, not to {settings.format}")
     if settings.format == "onnx":
@@ -70,15 +70,15 @@ def run(config: Config, stop: Stop | None = None) -> None:
             about = output.with_name(f"{output.name}.json")
             write_json(about, card | {"difference": difference})
             scratch.chmod(about.stat().st_mode)  # safetensors writes for its owner alone
-            sync_file(scratch)
+            fsync_path(scratch)
             os.replace(scratch, output)
-            sync_directory(output.parent)
+            fsync_directory(output.parent)
     except OSError as error:
         raise StorageError(f"{output}: cannot be written: {error.strerror or error}; set output=...") from error
     print(
         f"{output} ({output.stat().st_size / 1e6:.1f} MB, and {output.name}.json): "
         f"on random input it differs by at most {difference:.2g} from the original"
-        + (f"; {graph.words()}" if graph else "")
+        + (f"; {graph.description()}" if graph else "")
     )
 
 
@@ -118,9 +118,9 @@ def _written(
     """
     if settings.format == "safetensors":
         return _safetensors(predictor, path, card), None
-    kind, model = predictor.kind, predictor.model
-    example = kind.example(2, torch.Generator().manual_seed(0))
-    axes = kind.axes() if isinstance(kind, Varying) else {}
+    kind, model = predictor.processor, predictor.model
+    example = kind.random_inputs(2, torch.Generator().manual_seed(0))
+    axes = kind.axes() if isinstance(kind, HasAxes) else {}
     try:
         with _quiet():
             graph = trace(model, example, axes, predictor.config, refused)
@@ -137,11 +137,17 @@ def _written(
 
 def _card(predictor: Predictor) -> dict[str, Any]:
     """What the file beside an export says, but for the axes of its graph; docs/export.md defines it."""
-    kind = predictor.kind
-    if isinstance(kind, Portable) and _is_up_to_date(type(kind)):
-        return {"version": 1, **predictor.card(), **kind.steps()}
+    kind = predictor.processor
+    if isinstance(kind, HasPortableSteps) and _is_up_to_date(type(kind)):
+        return {"version": 1, **predictor.export_metadata(), **kind.steps()}
     reason = f"{type(kind).__qualname__} does not write down steps of its own"
-    return {"version": 1, **predictor.card(), "preprocess": None, "postprocess": None, "steps_missing": reason}
+    return {
+        "version": 1,
+        **predictor.export_metadata(),
+        "preprocess": None,
+        "postprocess": None,
+        "steps_missing": reason,
+    }
 
 
 def _is_up_to_date(kind: type) -> bool:
@@ -188,17 +194,17 @@ def _safetensors(predictor: Predictor, path: Path, card: Mapping[str, Any]) -> F
         path,
         metadata={"format": "pt", "bigmodel": json.dumps(card)},
     )
-    model = fresh_model(predictor.config, predictor.trust)
+    model = build_model(predictor.config, predictor.trust)
     model.load_state_dict(load_file(path))
     return model.eval()
 
 
 def _difference(predictor: Predictor, exported: Function, graph: Graph | None) -> float:
     """The largest absolute difference of the outputs on random inputs of the sizes that `compared_inputs` lists."""
-    example = predictor.kind.example(3, torch.Generator().manual_seed(0))
+    example = predictor.processor.random_inputs(3, torch.Generator().manual_seed(0))
     free = {} if graph is None else graph.free
     with _quiet():
-        found = [largest_difference(predictor.model, exported, one) for one in compared_inputs(example, free)]
+        found = [largest_difference(predictor.model, exported, one) for one in comparison_inputs(example, free)]
     return max(found) if all(map(math.isfinite, found)) else float("nan")
 
 

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bigmodel.formatting import clip, first_line
+from bigmodel.formatting import first_line, truncate
 from bigmodel.interfaces import Axis
-from bigmodel.models.scanned import with_scans
+from bigmodel.models.scanned import replace_recurrent_layers
 
 _USUAL = 100  # the size of an axis for which neither the kind nor the run's config has one
 _BATCHES = (1, 3)
@@ -21,7 +21,7 @@ _LEAST = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)  # sizes that are tried for the leas
 
 
 @dataclass(frozen=True)
-class Free:
+class FreeAxis:
     """An axis of a graph that takes any size from `at_least` to `at_most`; `symbol` is its name in the program."""
 
     name: str
@@ -36,21 +36,21 @@ class Graph:
     """A traced model. `free` and `fixed` are by dimension; `fixed` has name, size and reason."""
 
     program: torch.export.ExportedProgram
-    free: Mapping[int, Free]
+    free: Mapping[int, FreeAxis]
     fixed: Mapping[int, tuple[str, int, str]] = field(default_factory=dict)
 
-    def words(self) -> str:
+    def description(self) -> str:
         """One line: `batch and time (1 to 64) vary; height stays 8: <reason>`."""
         spans = [f"{axis.name} ({_span(axis)})" for axis in self.free.values()]
         same = [f"{name} stays {size}: {reason}" for name, size, reason in self.fixed.values()]
         return "; ".join([f"{' and '.join(spans)} may vary", *same])
 
 
-def _span(axis: Free) -> str:
+def _span(axis: FreeAxis) -> str:
     return f"{axis.at_least} or more" if axis.at_most is None else f"{axis.at_least} to {axis.at_most}"
 
 
-def resized(example: Tensor, dimension: int, size: int) -> Tensor:
+def resize_axis(example: Tensor, dimension: int, size: int) -> Tensor:
     """The example cut along a dimension, or repeated along it up to the size."""
     own = example.shape[dimension]
     return example.index_select(dimension, torch.arange(size) % own)
@@ -70,21 +70,21 @@ def trace(
     own = {dimension: axis.own or _configured(config, dimension) for dimension, axis in axes.items()}
     example = torch.zeros_like(example)
     for dimension, size in own.items():
-        example = resized(example, dimension, size)
+        example = resize_axis(example, dimension, size)
     fixed: dict[int, tuple[str, int, str]] = {}
     for dimension, axis in axes.items():
         others = [size for size in _others(own[dimension], axis) if size != own[dimension]]
-        tried = (_refusal([model], resized(example, dimension, size)) for size in others)
+        tried = (_refusal([model], resize_axis(example, dimension, size)) for size in others)
         reason = refused or next(filter(None, tried), "")
         if not others or reason:
             fixed[dimension] = (axis.name, own[dimension], reason or "it has no other size")
     varying = {dimension: axis for dimension, axis in axes.items() if dimension not in fixed}
     if varying:
         try:
-            program, free = _traced(with_scans(copy.deepcopy(model)), example, varying, own)
+            program, free = _traced(replace_recurrent_layers(copy.deepcopy(model)), example, varying, own)
             return Graph(program, _verified(program, model, example, free), fixed)
         except Exception as error:  # exporters raise whatever they and the traced code raise
-            reason = clip(_constraint(error), 160)
+            reason = truncate(_constraint(error), 160)
             fixed |= {dimension: (axis.name, own[dimension], reason) for dimension, axis in varying.items()}
     return Graph(*_traced(copy.deepcopy(model), example, {}, own), dict(sorted(fixed.items())))
 
@@ -112,7 +112,7 @@ def _refusal(models: Sequence[nn.Module], inputs: Tensor) -> str:
             for model in models:
                 model(inputs)
     except Exception as error:  # the models' own affair
-        return clip(first_line(error), 160)
+        return truncate(first_line(error), 160)
     return ""
 
 
@@ -124,7 +124,7 @@ def _constraint(error: Exception) -> str:
 
 def _traced(
     model: nn.Module, example: Tensor, varying: Mapping[int, Axis], own: Mapping[int, int]
-) -> tuple[torch.export.ExportedProgram, dict[int, Free]]:
+) -> tuple[torch.export.ExportedProgram, dict[int, FreeAxis]]:
     dynamic = torch.export.Dim.DYNAMIC
     shapes: dict[int, Any] = {0: dynamic}
     for dimension, axis in varying.items():
@@ -135,12 +135,12 @@ def _traced(
             size = max(min(2, axis.at_most), (axis.at_least + axis.at_most) // 2)
         else:
             shapes[dimension] = dynamic
-        example = resized(example, dimension, size)
+        example = resize_axis(example, dimension, size)
     with torch.no_grad():
         program = torch.export.export(model, (example,), dynamic_shapes=(shapes,))
     (name,) = program.graph_signature.user_inputs
     placed = next(node for node in program.graph.nodes if node.op == "placeholder" and node.name == name)
-    free: dict[int, Free] = {}
+    free: dict[int, FreeAxis] = {}
     for dimension, axis in {0: Axis("batch", len(example)), **varying}.items():
         size = placed.meta["val"].shape[dimension]
         if isinstance(size, int):
@@ -149,22 +149,22 @@ def _traced(
         lower, upper = (None, None) if span is None else (_bound(span.lower), _bound(span.upper))
         at_least = max(axis.at_least, lower if lower and lower > 2 else 1)  # tracing itself takes 2 for the least
         at_most = axis.at_most if upper is None else upper
-        free[dimension] = Free(axis.name, own.get(dimension, 1), at_least, at_most, str(size))
+        free[dimension] = FreeAxis(axis.name, own.get(dimension, 1), at_least, at_most, str(size))
     return program, free
 
 
 def _verified(
-    program: torch.export.ExportedProgram, model: nn.Module, example: Tensor, free: Mapping[int, Free]
-) -> Mapping[int, Free]:
+    program: torch.export.ExportedProgram, model: nn.Module, example: Tensor, free: Mapping[int, FreeAxis]
+) -> Mapping[int, FreeAxis]:
     """The axes with the least sizes that both program and model take; raises what either raises at other sizes."""
     traced = program.module()
     limits = dict(free)
     for dimension, axis in free.items():
         if dimension:
             sizes = sorted({size for size in (axis.at_least, *_LEAST, axis.own) if axis.at_least <= size <= axis.own})
-            works = (n for n in sizes if not _refusal([traced, model], resized(example, dimension, n)))
+            works = (n for n in sizes if not _refusal([traced, model], resize_axis(example, dimension, n)))
             limits[dimension] = replace(axis, at_least=next(works, axis.own))
-    for one in compared_inputs(example, limits):
+    for one in comparison_inputs(example, limits):
         with torch.no_grad():
             if traced(one).shape != model(one).shape:
                 raise ValueError(f"the traced model's output has another shape for inputs {tuple(one.shape)}")
@@ -179,7 +179,7 @@ def _bound(number: Any) -> int | None:
         return None
 
 
-def compared_inputs(example: Tensor, free: Mapping[int, Free]) -> list[Tensor]:
+def comparison_inputs(example: Tensor, free: Mapping[int, FreeAxis]) -> list[Tensor]:
     """Inputs at the data's own sizes, at the least and the largest, and in between; batches of one and of three."""
     sizes: list[dict[int, int]] = [{}]
     for dimension, axis in free.items():
@@ -193,7 +193,7 @@ def compared_inputs(example: Tensor, free: Mapping[int, Free]) -> list[Tensor]:
         one = example[:count]
         for dimension, axis in free.items():
             if dimension:
-                one = resized(one, dimension, changed.get(dimension, axis.own))
+                one = resize_axis(one, dimension, changed.get(dimension, axis.own))
         inputs.append(one)
     return inputs
 

@@ -35,7 +35,7 @@ _SWEEP = (
     "    jobs=N           so many at a time (auto: one a core, or one a GPU)",
     "    on_failure=...   continue, stop or retry",
 )
-_PURPOSE = {
+_SUMMARY = {
     "train": "Train a model from YAML; checkpoints, logs and metrics go to a new directory under outputs/.",
     "evaluate": "Measure a trained run on a split of its data.",
     "predict": "Ask a trained run about images, texts or whatever it was trained on.",
@@ -91,8 +91,8 @@ def help_text(verb: str, config_dir: Path | None = None) -> str:
         return _READERS[verb] + "\n" + _READERS_FLAGS
     own = conf_directory()
     directories = [own] if config_dir is None else [own, config_dir]
-    groups, settings = _root(own / f"{verb}.yaml")
-    lines = [_PURPOSE[verb], "", f"Usage: bigmodel-{verb} [group=choice ...] [key=value ...] [flags]", ""]
+    groups, settings = _parse_root_yaml(own / f"{verb}.yaml")
+    lines = [_SUMMARY[verb], "", f"Usage: bigmodel-{verb} [group=choice ...] [key=value ...] [flags]", ""]
     if groups:
         lines.append("Groups, each a choice of YAML files (* is the default):")
         for group, default in groups.items():
@@ -113,7 +113,7 @@ def help_text(verb: str, config_dir: Path | None = None) -> str:
     return "\n".join(lines)
 
 
-def _root(file: Path) -> tuple[dict[str, str], list[str]]:
+def _parse_root_yaml(file: Path) -> tuple[dict[str, str], list[str]]:
     """The default choice of each group, and the lines of the settings, of a root YAML file."""
     groups: dict[str, str] = {}
     settings: list[str] = []

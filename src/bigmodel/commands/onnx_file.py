@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from bigmodel.commands.graphs import Free, Graph
+from bigmodel.commands.graphs import FreeAxis, Graph
 from bigmodel.errors import ConfigError
 
 FIRST_OPSET = 18  # torch writes this one, and translates it to later ones; to earlier ones it often cannot
@@ -62,7 +62,7 @@ def write_onnx(graph: Graph, opset: int | None, path: Path, card: Mapping[str, A
     path.write_bytes(model.SerializeToString())
 
 
-def _name_axes(graph: Any, free: Mapping[int, Free]) -> None:
+def _name_axes(graph: Any, free: Mapping[int, FreeAxis]) -> None:
     names = {axis.symbol: axis.name for axis in free.values()}
     pattern = re.compile("|".join(rf"\b{re.escape(symbol)}\b" for symbol in names))
     for value in _values(graph):

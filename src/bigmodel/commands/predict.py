@@ -9,19 +9,19 @@ from itertools import islice
 from typing import Any
 
 from bigmodel.config.config import Config
-from bigmodel.config.instantiate import build
+from bigmodel.config.instantiate import instantiate
 from bigmodel.config.schema import Predict
 from bigmodel.errors import ConfigError, DataError
-from bigmodel.formatting import json_line, printable
+from bigmodel.formatting import escape_control, json_line
 from bigmodel.inference.predictor import Predictor, load
-from bigmodel.inference.processors.texts import OfTexts
-from bigmodel.interfaces import Noting
+from bigmodel.inference.processors.texts import TextInputProcessor
+from bigmodel.interfaces import HasNotes
 from bigmodel.runtime.device import Device
-from bigmodel.runtime.signals import Stop
-from bigmodel.training.error_translation import out_of_memory_in_words
+from bigmodel.runtime.signals import StopRequest
+from bigmodel.training.error_translation import translate_oom
 
 
-def run(config: Config, stop: Stop | None = None) -> None:
+def run(config: Config, stop: StopRequest | None = None) -> None:
     """Predict and print, a line for each source; a bad one is reported and the others are still done.
 
     Raises:
@@ -30,20 +30,20 @@ def run(config: Config, stop: Stop | None = None) -> None:
         OutOfMemoryError: a batch does not fit.
         StorageError: no checkpoint verifies.
     """
-    settings = Predict(**config.tree)
-    device: Device = build("device", settings.device, config.trust)
-    device.prepare()
+    settings = Predict(**config.values)
+    device: Device = instantiate("device", settings.device, config.trust)
+    device.configure_torch()
     predictor = load(settings.run, device, config.trust)
     for line in predictor.warnings:
         print(f"warning: {line}", file=sys.stderr)
     if settings.encoding is not None:
-        if not isinstance(predictor.kind, OfTexts):
+        if not isinstance(predictor.processor, TextInputProcessor):
             raise ConfigError("encoding: this run's model reads no text files; leave it null")
-        predictor.kind.texts.encoding = settings.encoding
-    sources = predictor.kind.find(settings.input)
-    if isinstance(predictor.kind, Noting):
-        for line in predictor.kind.notes:
-            print(f"note: {printable(line)}", file=sys.stderr)
+        predictor.processor.texts.encoding = settings.encoding
+    sources = predictor.processor.list_inputs(settings.input)
+    if isinstance(predictor.processor, HasNotes):
+        for line in predictor.processor.notes:
+            print(f"note: {escape_control(line)}", file=sys.stderr)
     done: Counter[bool] = Counter()
     sample = {key: value for key, value in settings.sample.items() if key != "_target_"}
     asked = {"top": settings.top, "sample": sample, "beam": settings.beam, "output": settings.output}
@@ -52,7 +52,7 @@ def run(config: Config, stop: Stop | None = None) -> None:
         for source, answer in answered:
             print(json_line({"input": source} | answer, sys.stdout.encoding), flush=True)
     else:
-        for line in predictor.kind.table(sources if isinstance(sources, Sequence) else (), answered):
+        for line in predictor.processor.format_rows(sources if isinstance(sources, Sequence) else (), answered):
             print(line, flush=True)
     if bad := done[False]:
         raise DataError(f"{bad} of {done.total()} inputs could not be read; the lines above name them")
@@ -67,16 +67,14 @@ def _answered(
         good, samples = [], []
         for source in batch:
             try:
-                samples.append(predictor.kind.read(source))
+                samples.append(predictor.processor.load(source))
                 good.append(source)
                 done[True] += 1
             except DataError as error:
                 done[False] += 1
                 for line in error.lines:
-                    print(f"error: {printable(line)}", file=sys.stderr)
+                    print(f"error: {escape_control(line)}", file=sys.stderr)
         if good:
-            with out_of_memory_in_words(
-                f"at batch_size={batch_size}; lower it, or beam={asked['beam']} where that is used"
-            ):
-                answers = predictor.answers(samples, **asked)
+            with translate_oom(f"at batch_size={batch_size}; lower it, or beam={asked['beam']} where that is used"):
+                answers = predictor.predict_batch(samples, **asked)
             yield from zip(good, answers, strict=True)

@@ -7,20 +7,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bigmodel.config.config import Config, from_yaml
+from bigmodel.config.config import Config, load_config
 from bigmodel.config.renamed import with_current_targets
-from bigmodel.config.seal import intact
+from bigmodel.config.seal import is_intact
 from bigmodel.errors import ConfigError
 from bigmodel.runs.records import is_sweep
-from bigmodel.runtime.stdout import say
+from bigmodel.runtime.stdout import print_line
 from bigmodel.safe_files import read_text
 
 if TYPE_CHECKING:
-    from bigmodel.config.composition import Source
-    from bigmodel.training.state import Job
+    from bigmodel.config.composition import ConfigSource
+    from bigmodel.training.state import TrainState
 
-_GROWS = ("epochs",)
-_NO_INFLUENCE = (
+MAY_INCREASE = ("epochs",)
+RESULT_NEUTRAL_KEYS = (
     "listeners",
     "keep",
     "save_every",
@@ -38,26 +38,28 @@ _LAST_BITS = ("kind", "precision", "channels_last", "compile", "threads", "deter
 _JUMP = 0.01  # of the rate
 
 
-def resumed(run: str, overrides: Sequence[str], source: Source, trust: Sequence[str]) -> tuple[Path, Config]:
+def load_for_resume(
+    run: str, overrides: Sequence[str], source: ConfigSource, trust: Sequence[str]
+) -> tuple[Path, Config]:
     """The run's directory and its config with the allowed changes; the difference is printed.
 
     Raises:
         ConfigError: there is no such run, or a key changed that would make it another run.
     """
-    from bigmodel.config.composition import changed_by  # loads Hydra, which a job of a sweep has no need of
+    from bigmodel.config.composition import apply_overrides  # loads Hydra, which a job of a sweep has no need of
 
     directory = Path(run)
     if is_sweep(directory):
         raise ConfigError(f"resume: '{run}' is a sweep; add -m")
     if not (directory / "config.yaml").is_file():
         raise ConfigError(f"resume: there is no run at '{run}' (no config.yaml in it); runs lie under outputs/")
-    stored = from_yaml(directory / "config.yaml", trust)
+    stored = load_config(directory / "config.yaml", trust)
     if not overrides:
         return directory, stored
-    changed = changed_by(stored, overrides, source, trust)
-    difference = list(_difference("", stored.tree, changed.tree))
+    changed = apply_overrides(stored, overrides, source, trust)
+    difference = list(_difference("", stored.values, changed.values))
     refused = [
-        stored.hidden(changed.hidden(f"resume: {problem}"))
+        stored.redact(changed.redact(f"resume: {problem}"))
         for key, old, new in difference
         if (problem := _refusal(key, old, new))
     ]
@@ -66,11 +68,11 @@ def resumed(run: str, overrides: Sequence[str], source: Source, trust: Sequence[
     for key, old, new in difference:
         group, _, name = key.partition(".")
         bits = "; the bits are not those of an unbroken run" if group == "device" and name in _LAST_BITS else ""
-        say(stored.hidden(changed.hidden(f"resume: {key} was {old}, is now {new}{bits}")))
+        print_line(stored.redact(changed.redact(f"resume: {key} was {old}, is now {new}{bits}")))
     return directory, changed
 
 
-def hold_config(directory: Path, config: Config, state: Mapping[str, Any] | None) -> list[str]:
+def check_config_unchanged(directory: Path, config: Config, state: Mapping[str, Any] | None) -> list[str]:
     """Hold the config that a run is to go on with against its newest checkpoint's `state`, if it has one.
 
     Returns a line for each key without influence that was changed in the file, and not on the command line.
@@ -79,7 +81,7 @@ def hold_config(directory: Path, config: Config, state: Mapping[str, Any] | None
         ConfigError: `config.yaml` is not what the run was trained with, or is damaged and nothing tells what it was.
     """
     file = directory / "config.yaml"
-    whole = intact(read_text(file))
+    whole = is_intact(read_text(file))
     trained = None if state is None else state.get("config")
     if not isinstance(trained, Mapping):
         if whole is False:
@@ -91,11 +93,11 @@ def hold_config(directory: Path, config: Config, state: Mapping[str, Any] | None
     assert state is not None
     wrong: list[str] = []
     notes: list[str] = []
-    in_file = from_yaml(file, config.trust).shareable() if whole is False else {}
-    for key, old, new in _difference("", with_current_targets(trained), config.shareable()):
+    in_file = load_config(file, config.trust).redacted_dict() if whole is False else {}
+    for key, old, new in _difference("", with_current_targets(trained), config.redacted_dict()):
         changed_in_file = whole is False and _same(new, _value(in_file, key))
         refusal = _refusal(key, old, new)
-        if refusal or (key in _GROWS and changed_in_file):
+        if refusal or (key in MAY_INCREASE and changed_in_file):
             longer = f"; to train longer, then give {key}={new} with resume=" if not refusal else ""
             wrong.append(
                 f"{file}: {key} is {new}, and the run was trained with {old} up to step {state.get('step')}; the file "
@@ -104,17 +106,17 @@ def hold_config(directory: Path, config: Config, state: Mapping[str, Any] | None
         elif changed_in_file:
             notes.append(f"{file}: {key} was {old}, is now {new}: the file was edited, or is damaged")
     if wrong:
-        raise ConfigError(*map(config.hidden, wrong))
-    return [*map(config.hidden, notes)]
+        raise ConfigError(*map(config.redact, wrong))
+    return [*map(config.redact, notes)]
 
 
-def jumps(job: Job, state: Mapping[str, Any], patience: int | None) -> list[str]:
+def describe_jumps(job: TrainState, state: Mapping[str, Any], patience: int | None) -> list[str]:
     """What a changed length does to a run whose newest checkpoint has this `state`: lines for people."""
     step, steps, best = (state.get(key) for key in ("step", "steps", "best"))
     if not isinstance(step, int) or not isinstance(steps, int) or not 0 < step <= steps or steps == job.steps:
         return []
     lines: dict[str, None] = {}
-    for group in job.groups:
+    for group in job.param_groups:
         was = job.rate(group, step - 1, steps)
         expected = job.rate(group, step, steps) if step < steps else was
         now = job.rate(group, step, job.steps)
@@ -131,12 +133,14 @@ def jumps(job: Job, state: Mapping[str, Any], patience: int | None) -> list[str]
 
 
 def _refusal(key: str, old: Any, new: Any) -> str | None:
-    if key in _GROWS:
+    if key in MAY_INCREASE:
         grows = isinstance(old, (int, float)) and new >= old
         return None if grows else f"{key} was {old} and may grow, not shrink to {new}"
-    if any(key == free or key.startswith(free + ".") for free in _NO_INFLUENCE):
+    if any(key == free or key.startswith(free + ".") for free in RESULT_NEUTRAL_KEYS):
         return None
-    return f"{key} was {old} and cannot become {new}; what may change: {', '.join((*_GROWS, *_NO_INFLUENCE))}"
+    return (
+        f"{key} was {old} and cannot become {new}; what may change: {', '.join((*MAY_INCREASE, *RESULT_NEUTRAL_KEYS))}"
+    )
 
 
 def _difference(prefix: str, old: Any, new: Any) -> Iterator[tuple[str, Any, Any]]:

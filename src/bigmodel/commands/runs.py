@@ -12,14 +12,14 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from bigmodel.commands.arguments import options
-from bigmodel.errors import ConfigError, nearest
-from bigmodel.formatting import clip, json_line
+from bigmodel.commands.arguments import parse_options
+from bigmodel.errors import ConfigError, suggest
+from bigmodel.formatting import json_line, truncate
 from bigmodel.runs.comparison import formatting as words
-from bigmodel.runs.comparison.measures import agreed
+from bigmodel.runs.comparison.measures import common_spec
 from bigmodel.runs.comparison.seed_groups import shown
-from bigmodel.runs.comparison.tables import table, terminal_width
-from bigmodel.runs.records import Run, under
+from bigmodel.runs.comparison.tables import format_table, terminal_width
+from bigmodel.runs.records import RunRecord, find_runs
 
 _DEFAULTS = {"sort": "age", "filter": "", "format": "table", "output_dir": "outputs", "limit": "null"}
 _CHOICES = {"format": ("table", "json")}
@@ -60,16 +60,16 @@ def run(given: Sequence[str]) -> None:
     Raises:
         ConfigError: an option or a condition cannot be read, or no run has a key.
     """
-    settings, rest = options(given, _DEFAULTS, _CHOICES)
+    settings, rest = parse_options(given, _DEFAULTS, _CHOICES)
     conditions = _conditions([*settings["filter"].split(), *rest])
     limit = _limit(settings["limit"])
     output_dir = Path(settings["output_dir"])
     if not output_dir.is_dir():
         raise ConfigError(f"output_dir: there is no directory '{output_dir}'")
     warnings: list[str] = []
-    runs, now = under(output_dir, warnings), time.time()
+    runs, now = find_runs(output_dir, warnings), time.time()
     for line in warnings:
-        print(f"warning: {clip(line, 300)}", file=sys.stderr)
+        print(f"warning: {truncate(line, 300)}", file=sys.stderr)
     facts = [_facts(run, now) for run in runs]
     key = settings["sort"].removeprefix("-")
     _refuse_unknown([*(condition.key for condition in conditions), key], facts)
@@ -89,18 +89,18 @@ def _conditions(texts: Sequence[str]) -> list[Condition]:
     wrong = [text for text, match in found if match is None]
     if wrong:
         raise ConfigError(
-            *(f"{clip(text)}: no condition; write key=value, 'key>value' or 'key<value'" for text in wrong)
+            *(f"{truncate(text)}: no condition; write key=value, 'key>value' or 'key<value'" for text in wrong)
         )
     return [Condition(*match.groups()) for _, match in found if match is not None]
 
 
 def _limit(text: str) -> int | None:
     if text != "null" and not (text.isdecimal() and text.isascii() and len(text) < 10):
-        raise ConfigError(f"limit: must be a number or null, not '{clip(text)}'")
+        raise ConfigError(f"limit: must be a number or null, not '{truncate(text)}'")
     return None if text == "null" else int(text)
 
 
-def _facts(run: Run, now: float) -> dict[str, Any]:
+def _facts(run: RunRecord, now: float) -> dict[str, Any]:
     """All that can be asked of a run, by key."""
     about = {"state": run.state, "age": now - run.started, "path": str(run.path)}
     return {**run.config, **run.metrics, **about}
@@ -110,17 +110,17 @@ def _refuse_unknown(keys: Sequence[str], facts: Sequence[dict[str, Any]]) -> Non
     known = {key for fact in facts for key in fact}
     unknown = [key for key in dict.fromkeys(keys) if facts and key not in known]
     if unknown:
-        raise ConfigError(*(f"{clip(key)}: no run has it; {_hint(key, sorted(known))}" for key in unknown))
+        raise ConfigError(*(f"{truncate(key)}: no run has it; {_hint(key, sorted(known))}" for key in unknown))
 
 
 def _hint(key: str, known: Sequence[str]) -> str:
     same_leaf = [name for name in known if re.split(r"[./]", name)[-1] == key]
-    hint = f"did you mean {same_leaf[0]}?" if same_leaf else nearest(key, known)
+    hint = f"did you mean {same_leaf[0]}?" if same_leaf else suggest(key, known)
     return hint if hint.startswith("did") else "format=json shows the keys"
 
 
 def _sorted(
-    kept: Sequence[int], runs: Sequence[Run], facts: Sequence[dict[str, Any]], key: str, reverse: bool
+    kept: Sequence[int], runs: Sequence[RunRecord], facts: Sequence[dict[str, Any]], key: str, reverse: bool
 ) -> list[int]:
     """The best, the newest or the smallest first; what lacks the key comes last. `best` is sorted within each metric
     that was monitored.
@@ -141,12 +141,12 @@ def _sorted(
     return order + absent
 
 
-def _highest_first(runs: Sequence[Run], key: str) -> bool:
+def _highest_first(runs: Sequence[RunRecord], key: str) -> bool:
     """Whether high values of a metric are the better ones; a setting has no better ones."""
     if "/" not in key and key not in ("best", "samples_per_s"):
         return False
     try:
-        spec = agreed(runs, key)
+        spec = common_spec(runs, key)
     except ValueError as error:
         print(f"warning: sort: {error}; the lowest come first", file=sys.stderr)
         return False
@@ -162,21 +162,21 @@ def _table(facts: Sequence[dict[str, Any]], asked: Sequence[str]) -> list[str]:
     more = [key for key in dict.fromkeys(asked) if key not in _COLUMNS]
     columns = [*_COLUMNS[:-2], *more, *_COLUMNS[-2:]]
     rows = [[_cell(fact, key) for key in columns] for fact in facts]
-    return table(columns, rows, terminal_width(), [key for key in _OPTIONAL if key not in asked])
+    return format_table(columns, rows, terminal_width(), [key for key in _OPTIONAL if key not in asked])
 
 
 def _cell(fact: dict[str, Any], key: str) -> str:
     value = fact.get(key)
     if key == "age":
-        return words.duration(fact["age"])
+        return words.format_age(fact["age"])
     if key == "step" and isinstance(value, float):
         return f"{value:.0f}/{fact['steps']:.0f}" if isinstance(fact.get("steps"), float) else f"{value:.0f}"
     if isinstance(value, float) and ("/" in key or key == "best"):
-        return words.value(value)
-    return words.MISSING if value is None else shown(value)
+        return words.format_number(value)
+    return words.NO_VALUE if value is None else shown(value)
 
 
-def _record(run: Run, facts: dict[str, Any]) -> dict[str, Any]:
+def _record(run: RunRecord, facts: dict[str, Any]) -> dict[str, Any]:
     about = {key: facts[key] for key in ("path", "state", "age")}
     return about | {"monitor": run.monitor, "metrics": dict(run.metrics), "config": dict(run.config)}
 

@@ -14,34 +14,34 @@ import numpy as np
 import torch
 
 from bigmodel import __version__
-from bigmodel.commands.resume import hold_config, jumps
+from bigmodel.commands.resume import check_config_unchanged, describe_jumps
 from bigmodel.config.config import Config
-from bigmodel.config.instantiate import build
+from bigmodel.config.instantiate import instantiate
 from bigmodel.errors import ConfigError, Interrupted, StorageError
 from bigmodel.events import Evaluated, Finished, Started, Warned
-from bigmodel.formatting import clip
+from bigmodel.formatting import truncate
 from bigmodel.interfaces import Listener
 from bigmodel.listeners.log_file import LogFile
 from bigmodel.listeners.metrics_file import MetricsFile
-from bigmodel.listeners.totals import Totals
+from bigmodel.listeners.totals import RunTotals
 from bigmodel.metric_spec import to_json
 from bigmodel.quoting import resume_command
 from bigmodel.runs import checkpoint
 from bigmodel.runs import directory as run_directory
 from bigmodel.runs import environment as surroundings
-from bigmodel.runs.lock import Lock
-from bigmodel.runs.metrics_repair import cut_after, worked
+from bigmodel.runs.lock import RunLock
+from bigmodel.runs.metrics_repair import read_elapsed_seconds, truncate_metrics
 from bigmodel.runtime.offline import offline
-from bigmodel.runtime.signals import Stop
-from bigmodel.runtime.stdout import say
+from bigmodel.runtime.signals import StopRequest
+from bigmodel.runtime.stdout import print_line
 from bigmodel.safe_files import write_json
-from bigmodel.training.build import Parts, assemble
-from bigmodel.training.error_translation import failures_in_words, out_of_memory_in_words
+from bigmodel.training.build import TrainingRun, build_run
+from bigmodel.training.error_translation import translate_oom, translate_run_errors
 from bigmodel.training.evaluation import evaluate
 from bigmodel.training.loop import train
-from bigmodel.training.saver import Saves
-from bigmodel.training.tuning.auto_values import find
-from bigmodel.training.tuning.dry_run import preview
+from bigmodel.training.saver import AsyncCheckpointer
+from bigmodel.training.tuning.auto_values import resolve_auto
+from bigmodel.training.tuning.dry_run import describe_run
 
 Emit = Callable[[Any], None]
 _ONCE_MORE = "; where it is the data that is gone, add dataset.download=true"
@@ -49,7 +49,7 @@ _ONCE_MORE = "; where it is the data that is gone, add dataset.download=true"
 
 def run(
     config: Config,
-    stop: Stop,
+    stop: StopRequest,
     directory: Path | None = None,
     resume: bool = False,
     own: bool | None = None,
@@ -60,43 +60,45 @@ def run(
     Raises:
         BigmodelError: what ended the run, with its exit code; all that was reached is saved.
     """
-    saved = resume and directory is not None and bool(checkpoint.steps(directory / "checkpoints"))
+    saved = resume and directory is not None and bool(checkpoint.list_checkpoints(directory / "checkpoints"))
     state = checkpoint.newest_state(directory / "checkpoints") if saved and directory is not None else None
-    notes = hold_config(directory, config, state) if resume and directory is not None else []
+    notes = check_config_unchanged(directory, config, state) if resume and directory is not None else []
     from_elsewhere = resume if own is None else not own
     with (
-        out_of_memory_in_words("before the first step: the model or the data is too large"),
+        translate_oom("before the first step: the model or the data is too large"),
         offline(_ONCE_MORE) if from_elsewhere else contextlib.nullcontext(),
     ):
-        found = find(config)
-        parts = assemble(found.config, fresh=not saved)  # one that ended before its first save begins anew
+        found = resolve_auto(config)
+        parts = build_run(
+            found.config, load_initial_weights=not saved
+        )  # one that ended before its first save begins anew
     settings = parts.settings
     parts.warnings = [*parts.warnings, *notes]
     if state is not None:
-        parts.warnings = [*parts.warnings, *jumps(parts.job, state, settings.patience)]
+        parts.warnings = [*parts.warnings, *describe_jumps(parts.job, state, settings.patience)]
     if settings.dry_run:
-        print(preview(parts))
+        print(describe_run(parts))
         return None
-    said = [*parts.notes, *parts.initial]
+    said = [*parts.notes, *parts.init_report]
     if parts.device.departs:
         said.append(f"device: {parts.device.choice}")
     for text in said:
-        say(text)
+        print_line(text)
     stop.defer()  # from here on a signal finds something to save
     if directory is None:
-        directory = run_directory.make(Path(settings.output_dir))
+        directory = run_directory.create_run_directory(Path(settings.output_dir))
     elif not resume:
-        directory = run_directory.make_exactly(directory)
+        directory = run_directory.create_exclusive(directory)
     with contextlib.ExitStack() as stack:
         if not resume:
-            stack.push(_discarding(directory))
-        stack.enter_context(failures_in_words(directory, parts.job, parts.config.grants))
-        lock = Lock(directory)
+            stack.push(_remove_if_unsaved(directory))
+        stack.enter_context(translate_run_errors(directory, parts.job, parts.config.trust_for_resume))
+        lock = RunLock(directory)
         stack.callback(lock.release)
-        saves, totals = _saves(directory, parts), Totals()
+        saves, totals = _checkpointer(directory, parts), RunTotals()
         saves.metrics = totals.state
         warnings = [*parts.warnings, *(saves.restore(parts.job) if resume else [])]
-        warnings += _describe(directory, parts, saves, totals, resume)
+        warnings += _write_description(directory, parts, saves, totals, resume)
         before, damage = _worked(directory, totals)
         warnings += damage
         log = LogFile(directory)
@@ -106,12 +108,12 @@ def run(
             log.write(text)
         stack.callback(_close, listeners)
         for name, node in settings.listeners.items():
-            listeners.append(build(f"listeners.{name}", node, config.trust, directory=directory))
+            listeners.append(instantiate(f"listeners.{name}", node, config.trust, directory=directory))
 
         if settings.profile:
-            from bigmodel.training.tuning.profile import Profile  # only a profile needs it
+            from bigmodel.training.tuning.profile import Profiler  # only a profile needs it
 
-            listeners.append(Profile(parts, saves, directory))
+            listeners.append(Profiler(parts, saves, directory))
 
         def emit(event: Any) -> None:
             for listener in listeners:
@@ -123,14 +125,21 @@ def run(
         if summary["state"] == "interrupted":
             raise Interrupted(
                 f"stopped by {stop.name} at step {parts.job.step} of {parts.job.steps}, saved; "
-                f"go on with: {resume_command(directory, parts.config.grants)}"
+                f"go on with: {resume_command(directory, parts.config.trust_for_resume)}"
             )
-        emit(Finished(summary | {"grants": parts.config.grants}))
+        emit(Finished(summary | {"grants": parts.config.trust_for_resume}))
     return directory
 
 
 def _trained(
-    directory: Path, parts: Parts, saves: Saves, emit: Emit, stop: Stop, log: LogFile, totals: Totals, before: float
+    directory: Path,
+    parts: TrainingRun,
+    saves: AsyncCheckpointer,
+    emit: Emit,
+    stop: StopRequest,
+    log: LogFile,
+    totals: RunTotals,
+    before: float,
 ) -> dict[str, Any]:
     """Train, test, and write `summary.json`, however it ends. `before` is seconds of earlier starts."""
     job = parts.job
@@ -138,7 +147,7 @@ def _trained(
     summary: dict[str, Any] = {"state": "running", "directory": str(directory), "monitor": parts.settings.monitor}
     summary |= {"metrics": to_json(job.specs), "splits": dict(parts.data.splits)}
     try:
-        with failures_in_words(directory, job, parts.config.grants):
+        with translate_run_errors(directory, job, parts.config.trust_for_resume):
             emit(Started(job.step, job.steps, parts.data.steps_per_epoch, str(directory), parts.device.name))
             summary["state"] = train(job, parts.data, parts.plan, parts.device, saves, emit, stop)
             if job.steps == 0:  # epochs=0: weights from elsewhere are to be tested and kept
@@ -146,13 +155,13 @@ def _trained(
             if saved := saves.wait():
                 emit(saved)
             if summary["state"] != "interrupted":
-                summary |= _final(parts, saves, emit)
+                summary |= _test_best_weights(parts, saves, emit)
     except BaseException as error:
-        hidden = parts.config.hidden
+        hidden = parts.config.redact
         summary |= {"state": "failed", "error": hidden(str(error))}
         with contextlib.suppress(OSError):
             log.write(hidden("".join(traceback.format_exception(error))))
-        _last_news(saves, emit)
+        _report_pending_save(saves, emit)
         raise
     finally:
         seconds = before + monotonic() - began
@@ -162,7 +171,7 @@ def _trained(
     return summary
 
 
-def _last_news(saves: Saves, emit: Emit) -> None:
+def _report_pending_save(saves: AsyncCheckpointer, emit: Emit) -> None:
     """What became of the save that was under way when training failed; that failure stays the one that is told."""
     with contextlib.suppress(OSError):  # of listeners, on the disk that is full
         try:
@@ -174,36 +183,38 @@ def _last_news(saves: Saves, emit: Emit) -> None:
                 emit(saved)
 
 
-def _describe(directory: Path, parts: Parts, saves: Saves, totals: Totals, resume: bool) -> list[str]:
+def _write_description(
+    directory: Path, parts: TrainingRun, saves: AsyncCheckpointer, totals: RunTotals, resume: bool
+) -> list[str]:
     """Write what says how the run is made; of a resumed one read back what it has reached. Returns warnings."""
     versions = {"bigmodel-train": __version__, "torch": str(torch.__version__), "numpy": np.__version__}
-    facts = surroundings.environment(versions, parts.device.name, parts.dataset.fingerprint)
+    facts = surroundings.collect_environment(versions, parts.device.name, parts.dataset.fingerprint)
     if not resume:
-        run_directory.describe(directory, parts.config.yaml(), facts)
+        run_directory.write_description(directory, parts.config.to_yaml(), facts)
         return []
-    warnings = surroundings.moved(directory, facts)
-    records, damaged = cut_after(directory / "metrics.jsonl", parts.job.step)
+    warnings = surroundings.describe_changes(directory, facts)
+    records, damaged = truncate_metrics(directory / "metrics.jsonl", parts.job.step)
     if damaged:
         lines = f"line{'s' * (len(damaged) > 1)} {', '.join(map(str, damaged))}"
-        warnings.append(clip(f"metrics.jsonl: {lines} damaged and left out; all others are kept", 300))
+        warnings.append(truncate(f"metrics.jsonl: {lines} damaged and left out; all others are kept", 300))
     warnings += totals.restore(records, saves.restored.get("metrics"))
-    run_directory.describe(directory, parts.config.yaml())
+    run_directory.write_description(directory, parts.config.to_yaml())
     return warnings
 
 
-def _worked(directory: Path, totals: Totals) -> tuple[float, list[str]]:
+def _worked(directory: Path, totals: RunTotals) -> tuple[float, list[str]]:
     """Seconds of earlier starts: a killed one has left no summary, but records. And a warning, if it is damaged."""
     try:
-        return max(worked(directory), totals.seconds), []
+        return max(read_elapsed_seconds(directory), totals.seconds), []
     except ValueError as error:
         return totals.seconds, [str(error)]
 
 
-def _discarding(directory: Path) -> Callable[..., None]:
+def _remove_if_unsaved(directory: Path) -> Callable[..., None]:
     """On leaving with a ConfigError, take away the directory of a run that never saved anything."""
 
     def leave(kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
-        if isinstance(error, ConfigError) and not checkpoint.steps(directory / "checkpoints"):
+        if isinstance(error, ConfigError) and not checkpoint.list_checkpoints(directory / "checkpoints"):
             shutil.rmtree(directory, ignore_errors=True)
             with contextlib.suppress(OSError):  # the day's directory, if nothing else is in it
                 directory.parent.rmdir()
@@ -218,12 +229,12 @@ def _close(listeners: Sequence[Listener]) -> None:
             listener.close()
 
 
-def _saves(directory: Path, parts: Parts) -> Saves:
-    about = {"config": parts.config.shareable(), **parts.dataset.about()}
-    return Saves(directory / "checkpoints", about, parts.settings.keep)
+def _checkpointer(directory: Path, parts: TrainingRun) -> AsyncCheckpointer:
+    about = {"config": parts.config.redacted_dict(), **parts.dataset.processor_spec()}
+    return AsyncCheckpointer(directory / "checkpoints", about, parts.settings.keep)
 
 
-def _final(parts: Parts, saves: Saves, emit: Emit) -> dict[str, Any]:
+def _test_best_weights(parts: TrainingRun, saves: AsyncCheckpointer, emit: Emit) -> dict[str, Any]:
     """The one look at the test split, with the best weights."""
     job, data = parts.job, parts.data
     if "test" not in data.splits:
@@ -231,14 +242,14 @@ def _final(parts: Parts, saves: Saves, emit: Emit) -> dict[str, Any]:
     step = job.step
     if job.best and job.best["step"] != job.step:
         try:
-            found = saves.best(job)
+            found = saves.load_best(job)
         except StorageError as error:
             emit(Warned(f"{error}; testing the last weights instead of the best"))
         else:
-            job.result.load_state_dict(found.weights)
+            job.result_module.load_state_dict(found.weights)
             step = int(job.best["step"])
     began = monotonic()
-    report = evaluate(job.evaluated, job.task, data.evaluation("test"), parts.device)
+    report = evaluate(job.eval_model, job.task, data.eval_batches("test"), parts.device)
     emit(Evaluated(step, step / data.steps_per_epoch, "test", report, False, monotonic() - began, job.specs))
-    about = parts.dataset.about()
+    about = parts.dataset.processor_spec()
     return {"test": report} | ({"classes": about["classes"]} if "classes" in about else {})

@@ -27,13 +27,13 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from bigmodel.config import override_parser as grammar
-from bigmodel.config.config import Config, checked, refuse_resolvers
-from bigmodel.config.hydra_keys import is_hydras, refused_node, refused_words
-from bigmodel.config.overrides import sift
+from bigmodel.config.config import Config, check_composed, reject_resolvers
+from bigmodel.config.hydra_keys import check_hydra_node, check_hydra_overrides, is_hydra_key
+from bigmodel.config.overrides import diagnose_overrides
 from bigmodel.config.own_yaml import OwnSource
 from bigmodel.errors import ConfigError
-from bigmodel.formatting import clip, first_line
-from bigmodel.quoting import escaped
+from bigmodel.formatting import first_line, truncate
+from bigmodel.quoting import escape_interpolation
 
 _LONGEST_WORD = 8192
 _LARGEST_SEARCH = 4 << 20  # bytes of YAML that are looked through for a key
@@ -43,7 +43,7 @@ _ABSENT = object()
 
 
 @dataclass(frozen=True)
-class Source:
+class ConfigSource:
     """Where YAML is looked for, first match first, the built-in directory last; and which file is the root."""
 
     directories: tuple[Path, ...]
@@ -51,7 +51,7 @@ class Source:
 
 
 def compose(
-    command: str, overrides: Sequence[str], source: Source, trust: Sequence[str] = (), multirun: bool = False
+    command: str, overrides: Sequence[str], source: ConfigSource, trust: Sequence[str] = (), multirun: bool = False
 ) -> Config:
     """Compose and check the config of a command, or with `multirun` of one job of a sweep.
 
@@ -62,36 +62,36 @@ def compose(
 
 
 def compose_with_hydra(
-    command: str, overrides: Sequence[str], source: Source, trust: Sequence[str] = (), multirun: bool = False
+    command: str, overrides: Sequence[str], source: ConfigSource, trust: Sequence[str] = (), multirun: bool = False
 ) -> tuple[Config, dict[str, Any]]:
     """As `compose`, with the `hydra` node that a sweep goes by; empty where it cannot be had.
 
     Raises:
         ConfigError: a line for each mistake.
     """
-    refuse_long(overrides)
-    problems = refused_words(overrides, multirun)
+    reject_long_overrides(overrides)
+    problems = check_hydra_overrides(overrides, multirun)
     overrides = _without_null(overrides)
-    own = [word for word in overrides if not is_hydras(word)]
+    own = [word for word in overrides if not is_hydra_key(word)]
     hydra: dict[str, Any] = {}
     with config_loader(source, trust) as loader:
         try:
-            if problems or any(map(_lists_choices, own)) or not _heard_of(source, own):
+            if problems or any(map(_may_be_choice_list, own)) or not _keys_exist_in_yaml(source, own):
                 raise ValueError
             composed, hydra = _composed(source, overrides, multirun)
-            problems += refused_node(hydra, _standard(loader, hydra), multirun)
-            problems += [] if multirun else refused_words([f"{group}=" for group in OwnSource.chosen], multirun)
+            problems += check_hydra_node(hydra, _standard(loader, hydra), multirun)
+            problems += [] if multirun else check_hydra_overrides([f"{group}=" for group in OwnSource.chosen], multirun)
         except (HydraException, OmegaConfBaseException, OSError, ValueError, RecursionError):
             # it stopped at the first mistake: now find them all
-            problems, composed = sift(loader, source.name, own, problems)
-    config, wrong = checked(composed, command, trust)
+            problems, composed = diagnose_overrides(loader, source.name, own, problems)
+    config, wrong = check_composed(composed, command, trust)
     problems += wrong
     if problems:
         raise ConfigError(*dict.fromkeys(problems))
     return config, hydra
 
 
-def _composed(source: Source, overrides: Sequence[str], multirun: bool) -> tuple[DictConfig, dict[str, Any]]:
+def _composed(source: ConfigSource, overrides: Sequence[str], multirun: bool) -> tuple[DictConfig, dict[str, Any]]:
     """The config, and its `hydra` node apart. What an experiment chooses of Hydra's groups, a sweep is given as a word:
     by itself the primary config would have the last say.
     """
@@ -136,7 +136,7 @@ def _without_null(words: Sequence[str]) -> list[str]:
     return ["~loss" if text == "loss=null" else text for text in words if text.lstrip("+") != _DEFAULT]
 
 
-def _heard_of(source: Source, overrides: Sequence[str]) -> bool:
+def _keys_exist_in_yaml(source: ConfigSource, overrides: Sequence[str]) -> bool:
     """Whether each key's last word is in some YAML. For one that is not, composing in vain would cost a quarter of the
     time until it is refused.
     """
@@ -153,7 +153,7 @@ def _heard_of(source: Source, overrides: Sequence[str]) -> bool:
     return True
 
 
-def _lists_choices(text: str) -> bool:
+def _may_be_choice_list(text: str) -> bool:
     """Whether it may be `model=[cnn,mlp]`, which Hydra would merge and not refuse; a list of numbers as in
     `model.hidden=[16]` need not be composed twice.
     """
@@ -161,35 +161,37 @@ def _lists_choices(text: str) -> bool:
     return bool(sign) and key != "listeners" and "." not in key.partition("@")[0]
 
 
-def refuse_long(overrides: Sequence[str]) -> None:
+def reject_long_overrides(overrides: Sequence[str]) -> None:
     """ConfigError for words that Hydra would take minutes to read, as a megabyte of brackets."""
     long = [text for text in overrides if len(text) > _LONGEST_WORD]
     if long:
-        raise ConfigError(*(f"{clip(text)}: {len(text)} characters; at most {_LONGEST_WORD}" for text in long))
+        raise ConfigError(*(f"{truncate(text)}: {len(text)} characters; at most {_LONGEST_WORD}" for text in long))
 
 
-def changed_by(stored: Config, overrides: Sequence[str], source: Source, trust: Sequence[str]) -> Config:
+def apply_overrides(stored: Config, overrides: Sequence[str], source: ConfigSource, trust: Sequence[str]) -> Config:
     """The stored config with overrides on top; a group override (`device=cpu`) replaces the whole group.
 
     Raises:
         ConfigError: a line for each mistake.
     """
-    refuse_long(overrides)
+    reject_long_overrides(overrides)
     with config_loader(source, trust) as loader:
-        parsed = [grammar.parse(text, loader) for text in overrides]
+        parsed = [grammar.parse_override(text, loader) for text in overrides]
         own = [one for one in parsed if _is_own_value(one, stored, loader)]  # the defaults may be of other groups
     facts = {str(one.key_or_group): one.value() for one in own}
     others = [text for text, one in zip(overrides, parsed, strict=True) if one not in own]
-    fresh = compose("train", others, source, trust).shareable(escaped) if others else {}
+    fresh = compose("train", others, source, trust).redacted_dict(escape_interpolation) if others else {}
     for one in parsed:
         if one.key_or_group == "experiment":
             raise ConfigError("resume: an experiment cannot be laid over a run; name the keys that change")
         if one not in own:
             facts[str(one.key_or_group)] = _at(fresh, str(one.key_or_group))
-    merged = OmegaConf.create(stored.shareable(escaped))  # what refers to the environment may be a secret, and stays so
+    merged = OmegaConf.create(
+        stored.redacted_dict(escape_interpolation)
+    )  # what refers to the environment may be a secret, and stays so
     for key, value in facts.items():
         OmegaConf.update(merged, key, value, merge=False)
-    config, problems = checked(merged, "train", trust)
+    config, problems = check_composed(merged, "train", trust)
     if problems:
         raise ConfigError(*problems)
     return config
@@ -199,7 +201,7 @@ def _is_own_value(override: Override, stored: Config, loader: ConfigLoader) -> b
     """Whether an override sets a key that a stored config has, and chooses from no group."""
     key = str(override.key_or_group)
     plain = not (override.is_sweep_override() or override.is_delete() or override.is_add() or override.package)
-    return plain and not loader.get_group_options(key) and _at(stored.plain(), key, _ABSENT) is not _ABSENT
+    return plain and not loader.get_group_options(key) and _at(stored.to_dict(), key, _ABSENT) is not _ABSENT
 
 
 def _at(tree: Any, key: str, default: Any = None) -> Any:
@@ -208,8 +210,8 @@ def _at(tree: Any, key: str, default: Any = None) -> Any:
     return tree
 
 
-def by_hydra(
-    source: Source,
+def run_hydra_cli(
+    source: ConfigSource,
     words: Sequence[str],
     trust: Sequence[str] = (),
     task: Callable[[DictConfig], None] = lambda _: None,
@@ -240,13 +242,13 @@ class _OwnDirectoriesFirst(SearchPathPlugin):
 
 
 @contextmanager
-def _searching(source: Source, trust: Sequence[str]) -> Iterator[None]:
+def _searching(source: ConfigSource, trust: Sequence[str]) -> Iterator[None]:
     before = GlobalHydra.instance().hydra  # of a program that uses Hydra itself
     GlobalHydra.instance().clear()
     Plugins.instance().register(_OwnDirectoriesFirst)
     Plugins.instance().register(OwnSource)
     _OwnDirectoriesFirst.directories = source.directories
-    OwnSource.foreign = lambda file, config: refuse_resolvers(file, config, trust)
+    OwnSource.foreign = lambda file, config: reject_resolvers(file, config, trust)
     try:
         yield
     finally:
@@ -256,14 +258,14 @@ def _searching(source: Source, trust: Sequence[str]) -> Iterator[None]:
 
 
 @contextmanager
-def config_loader(source: Source, trust: Sequence[str] = ()) -> Iterator[ConfigLoader]:
+def config_loader(source: ConfigSource, trust: Sequence[str] = ()) -> Iterator[ConfigLoader]:
     """Hydra's loader for these directories, for as long as the context lasts."""
     directory = str(source.directories[-1])
     with _searching(source, trust), initialize_config_dir(config_dir=directory, version_base="1.3"):
         yield GlobalHydra.instance().config_loader()
 
 
-def refuse_hydra_keys(source: Source, overrides: Sequence[str], trust: Sequence[str]) -> None:
+def refuse_hydra_keys(source: ConfigSource, overrides: Sequence[str], trust: Sequence[str]) -> None:
     """ConfigError for a `hydra` node that would run code or be ignored, before Hydra's command line answers by itself.
     All other mistakes are left to it.
     """
@@ -272,6 +274,6 @@ def refuse_hydra_keys(source: Source, overrides: Sequence[str], trust: Sequence[
             _, hydra = _composed(source, _without_null(overrides), multirun=True)
         except (HydraException, OmegaConfBaseException, OSError, ValueError, RecursionError):
             return
-        problems = [*refused_node(hydra, _standard(loader, hydra), multirun=True)]
+        problems = [*check_hydra_node(hydra, _standard(loader, hydra), multirun=True)]
     if problems:
         raise ConfigError(*dict.fromkeys(problems))

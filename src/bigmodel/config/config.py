@@ -13,22 +13,31 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, Node, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from bigmodel.config.instantiate import check, exact, wanted
+from bigmodel.config.instantiate import expected_annotation, parse_exactly, validate
 from bigmodel.config.own_yaml import read_yaml
 from bigmodel.config.renamed import current_target
-from bigmodel.config.resolvers import grants, is_plain, leaves, reading, refusal, resolved, variables, without_secrets
-from bigmodel.config.seal import intact
+from bigmodel.config.resolvers import (
+    env_variables,
+    is_plain,
+    iter_leaves,
+    record_env_reads,
+    resolve,
+    resolve_but_secrets,
+    trust_for_variables,
+    why_not_resolved,
+)
+from bigmodel.config.seal import is_intact
 from bigmodel.errors import ConfigError
-from bigmodel.formatting import clip, first_line
-from bigmodel.quoting import escaped
-from bigmodel.redaction import hidden, is_own, is_secret
+from bigmodel.formatting import first_line, truncate
+from bigmodel.quoting import escape_interpolation
+from bigmodel.redaction import is_own, is_secret_key, redact
 from bigmodel.safe_files import read_text
 
-_OF_THE_MOMENT = re.compile(r"\$\{\s*(hydra|now|oc\.env)\s*:")
+_TIME_DEPENDENT = re.compile(r"\$\{\s*(hydra|now|oc\.env)\s*:")
 _REFERS = re.compile(r"\$\{[^${}:]*\}|oc\.(select|dict)")
 _UNSET = re.compile(r".*Environment variable '(.*)' not found", re.DOTALL)
 _MISSING = re.compile(r"Interpolation key '([\w.]+)' not found")
-STAND_IN_LR = 1e-3  # where `optim.lr` is still to be found: a rate that every optimizer takes
+PLACEHOLDER_LR = 1e-3  # where `optim.lr` is still to be found: a rate that every optimizer takes
 
 
 class Config:
@@ -39,16 +48,16 @@ class Config:
         self.trust = tuple(trust)
 
     @cached_property
-    def tree(self) -> Mapping[str, Any]:
+    def values(self) -> Mapping[str, Any]:
         """All values resolved, read-only."""
-        frozen: Mapping[str, Any] = _frozen(self.plain())
+        frozen: Mapping[str, Any] = _frozen(self.to_dict())
         return frozen
 
-    def plain(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """All values resolved, as fresh dicts and lists."""
-        return resolved(self._composed)
+        return resolve(self._composed)
 
-    def reference(self, key: str) -> str | None:
+    def interpolated_from(self, key: str) -> str | None:
         """The key that a dotted key's value is taken from, as `dataset.input_shape`; None if it has one of its own."""
         node: Any = self._composed
         for part in key.split("."):
@@ -65,36 +74,36 @@ class Config:
             node = node._get_node(part)
         return True
 
-    def hidden(self, text: str) -> str:
+    def redact(self, text: str) -> str:
         """The text without what the environment holds for this config: for tracebacks and other words to be kept."""
-        return hidden(text, _names(self._composed))
+        return redact(text, _env_names(self._composed))
 
     @property
-    def grants(self) -> tuple[str, ...]:
+    def trust_for_resume(self) -> tuple[str, ...]:
         """The words of `trust=` that a resume needs: packages, and the variables of the environment that are read."""
-        return tuple(dict.fromkeys((*self.trust, *grants([*_names(self._composed)]))))
+        return tuple(dict.fromkeys((*self.trust, *trust_for_variables([*_env_names(self._composed)]))))
 
-    def with_facts(self, facts: Mapping[str, Any]) -> Config:
+    def with_values(self, facts: Mapping[str, Any]) -> Config:
         """A copy in which each dotted key has the given value; what refers to the key follows."""
         changed = self._composed.copy()
         for key, value in facts.items():
             OmegaConf.update(changed, key, value)
         return Config(changed, self.trust)
 
-    def yaml(self) -> str:
+    def to_yaml(self) -> str:
         """The resolved config as YAML that runs again; secrets stay references to the environment."""
-        return OmegaConf.to_yaml(OmegaConf.create(self.shareable(escaped)))
+        return OmegaConf.to_yaml(OmegaConf.create(self.redacted_dict(escape_interpolation)))
 
-    def job_yaml(self) -> str:
+    def to_job_yaml(self) -> str:
         """The same of a run whose data is still to be read: what that will tell stays a reference to it."""
-        resolved = OmegaConf.create(self.shareable(escaped))
-        untold = _untold(self.plain())
-        for path, raw in leaves("", self._composed):
-            if self.reference(path) in untold:
+        resolved = OmegaConf.create(self.redacted_dict(escape_interpolation))
+        untold = _keys_from_data(self.to_dict())
+        for path, raw in iter_leaves("", self._composed):
+            if self.interpolated_from(path) in untold:
                 OmegaConf.update(resolved, path, raw)
         return OmegaConf.to_yaml(resolved)
 
-    def open_yaml(self) -> str:
+    def to_template_yaml(self) -> str:
         """The config as YAML in which keys still refer to each other, so that other values can be laid over it.
 
         What Hydra, the clock or our own environment say is fixed; what may be a secret stays a reference.
@@ -106,24 +115,24 @@ class Config:
         OmegaConf.set_struct(copied, False)
         copied.pop("hydra", None)
         problems = []
-        for path, raw in [*leaves("", copied)]:
-            if not isinstance(raw, str) or (is_plain(raw) and not any(map(is_own, variables(raw)))):
+        for path, raw in [*iter_leaves("", copied)]:
+            if not isinstance(raw, str) or (is_plain(raw) and not any(map(is_own, env_variables(raw)))):
                 continue
-            if _OF_THE_MOMENT.search(raw) or not _REFERS.search(raw):
+            if _TIME_DEPENDENT.search(raw) or not _REFERS.search(raw):
                 value = OmegaConf.select(self._composed, path)
-                OmegaConf.update(copied, path, escaped(value) if isinstance(value, str) else value)
+                OmegaConf.update(copied, path, escape_interpolation(value) if isinstance(value, str) else value)
             else:
-                problems.append(f"{path}: '{clip(raw)}' would not follow what is searched; write a plain ${{KEY}}")
+                problems.append(f"{path}: '{truncate(raw)}' would not follow what is searched; write a plain ${{KEY}}")
         if problems:
             raise ConfigError(*problems)
         return OmegaConf.to_yaml(copied)
 
-    def shareable(self, spell: Callable[[str], str] = str) -> dict[str, Any]:
+    def redacted_dict(self, spell: Callable[[str], str] = str) -> dict[str, Any]:
         """All values resolved but references to the environment, which may be secrets: what may be written to disk.
 
         `spell` writes texts, as `escaped` does for what OmegaConf reads again.
         """
-        shareable: dict[str, Any] = without_secrets(self._composed, spell)
+        shareable: dict[str, Any] = resolve_but_secrets(self._composed, spell)
         return shareable
 
 
@@ -131,7 +140,7 @@ def _with_current_targets(composed: DictConfig) -> DictConfig:
     """Return a copy under today's names where targets have moved since the config was written, else the config."""
     moved = {
         path: current_target(raw)
-        for path, raw in leaves("", composed)
+        for path, raw in iter_leaves("", composed)
         if path.endswith("_target_") and isinstance(raw, str) and current_target(raw) != raw
     }
     if not moved:
@@ -142,7 +151,7 @@ def _with_current_targets(composed: DictConfig) -> DictConfig:
     return changed
 
 
-def from_yaml(file: Path, trust: Sequence[str] = ()) -> Config:
+def load_config(file: Path, trust: Sequence[str] = ()) -> Config:
     """A run's own `config.yaml`. It may be a stranger's: see `refuse_resolvers`.
 
     Raises:
@@ -151,21 +160,21 @@ def from_yaml(file: Path, trust: Sequence[str] = ()) -> Config:
     loaded = read_yaml(file)
     if not loaded:
         raise ConfigError(f"{file}: is not a config: it holds no keys")
-    refuse_resolvers(file, loaded, trust)
-    config, problems = checked(loaded, "train", trust)
+    reject_resolvers(file, loaded, trust)
+    config, problems = check_composed(loaded, "train", trust)
     if problems:
         raise ConfigError(*(f"{file}: {line}" for line in problems))
     return config
 
 
-def from_frozen(file: Path, trust: Sequence[str] = ()) -> Config:
+def load_snapshot(file: Path, trust: Sequence[str] = ()) -> Config:
     """A config that a sweep has written, as `from_yaml`.
 
     Raises:
         ConfigError: the file is not as it was written, or is no config.
     """
-    config = from_yaml(file, trust)
-    if intact(read_text(file)) is False:
+    config = load_config(file, trust)
+    if is_intact(read_text(file)) is False:
         raise ConfigError(
             f"{file}: is not as the sweep wrote it; begin a new sweep, or, if you changed it on purpose, remove its "
             "last line"
@@ -173,48 +182,48 @@ def from_frozen(file: Path, trust: Sequence[str] = ()) -> Config:
     return config
 
 
-def refuse_resolvers(file: Path, config: DictConfig, trust: Sequence[str]) -> None:
+def reject_resolvers(file: Path, config: DictConfig, trust: Sequence[str]) -> None:
     """Hold a config that came with a run, maybe from a stranger, to plain references and to what `trust` grants.
 
     Raises:
         ConfigError: a line for each key that would read something else.
     """
     problems = [f"{file}: hydra: no such setting"] if "hydra" in config else []
-    for path, raw in leaves("", config):
-        if isinstance(raw, str) and "${" in raw and (why := refusal(raw, trust)):
+    for path, raw in iter_leaves("", config):
+        if isinstance(raw, str) and "${" in raw and (why := why_not_resolved(raw, trust)):
             problems.append(f"{file}: {path}: {why}")
     if problems:
         raise ConfigError(*problems)
 
 
-def checked(composed: DictConfig, command: str, trust: Sequence[str] = ()) -> tuple[Config, list[str]]:
+def check_composed(composed: DictConfig, command: str, trust: Sequence[str] = ()) -> tuple[Config, list[str]]:
     """The config of a command, and everything wrong with it, a line each.
 
     A text from a resolver becomes the number that its key asks for, where it says exactly that: `seed=${oc.env:SEED}`.
     A number is no secret, and is written as it is. A text from the environment stays a reference, so it must be one.
     """
     config, problems = Config(composed, trust), []
-    with_resolvers = [(path, raw) for path, raw in leaves("", composed) if isinstance(raw, str) and "${" in raw]
+    with_resolvers = [(path, raw) for path, raw in iter_leaves("", composed) if isinstance(raw, str) and "${" in raw]
     baked: dict[str, Any] = {}
     tree: dict[str, Any] | None = None
     for path, raw in with_resolvers:
         try:
-            with reading() as names:
+            with record_env_reads() as names:
                 value = OmegaConf.select(composed, path)
             value = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
-            tree = config.plain() if tree is None else tree
-            kind = wanted(tree, f"bigmodel.config.schema.{command.capitalize()}", path, trust)
+            tree = config.to_dict() if tree is None else tree
+            kind = expected_annotation(tree, f"bigmodel.config.schema.{command.capitalize()}", path, trust)
         except (OmegaConfBaseException, HydraException, ImportError, ValueError, RecursionError):
             continue  # told below
-        number = exact(value, kind) if isinstance(value, str) and ":" in raw else value
+        number = parse_exactly(value, kind) if isinstance(value, str) and ":" in raw else value
         if number is not value or (names and not is_plain(raw) and not _has_text(value)):
             baked[path] = number
         elif names and not is_plain(raw):
             problems.append(f"{path}: takes text from the environment in a roundabout way; write '${{oc.env:NAME}}'")
     if problems:
         return config, problems
-    config = config.with_facts(baked) if baked else config
-    return config, problems_of(config, command)
+    config = config.with_values(baked) if baked else config
+    return config, validate_config(config, command)
 
 
 def _has_text(value: Any) -> bool:
@@ -223,11 +232,11 @@ def _has_text(value: Any) -> bool:
     return isinstance(value, (str, bytes))
 
 
-def problems_of(config: Config, command: str) -> list[str]:
+def validate_config(config: Config, command: str) -> list[str]:
     """Everything wrong with a composed config, a line each."""
     try:
-        tree = config.plain()
-        tree = config.with_facts(_stand_ins(tree)).plain()
+        tree = config.to_dict()
+        tree = config.with_values(_placeholders(tree)).to_dict()
     except (OmegaConfBaseException, HydraException) as error:
         key = getattr(error, "full_key", None)
         if key and (missing := _MISSING.match(first_line(error))):
@@ -236,37 +245,35 @@ def problems_of(config: Config, command: str) -> list[str]:
                 return [f"{key}: takes {name}, and none is chosen; set {name}=..."]
             return [f"{key}: takes {name} from the chosen {group}, which has none; the two do not go together"]
         if unset := _UNSET.match(str(error)):
-            said = (
-                f"the environment has no {clip(unset[1])}; set it, or give a default: ${{oc.env:{clip(unset[1])},...}}"
-            )
+            said = f"the environment has no {truncate(unset[1])}; set it, or give a default: ${{oc.env:{truncate(unset[1])},...}}"
             return [f"{key}: {said}" if key else said]
         return [f"{key}: {first_line(error)}" if key else first_line(error)]
     plain = [f"{path}: a secret would be written down; give it as '${{oc.env:NAME}}'" for path in _secrets(config)]
     told = {line.partition(": ")[0] for line in plain}
     problems = [
-        config.hidden(line)
-        for line in check(tree, f"bigmodel.config.schema.{command.capitalize()}", config.trust)
+        config.redact(line)
+        for line in validate(tree, f"bigmodel.config.schema.{command.capitalize()}", config.trust)
         if line.partition(": ")[0] not in told
     ]
     problems += plain
-    keys = {line.partition(": ")[0] for line in problems} | _untold(tree)
-    return [line for line in problems if config.reference(line.partition(": ")[0]) not in keys]
+    keys = {line.partition(": ")[0] for line in problems} | _keys_from_data(tree)
+    return [line for line in problems if config.interpolated_from(line.partition(": ")[0]) not in keys]
 
 
-def found_later(tree: Mapping[str, Any]) -> list[str]:
+def auto_keys(tree: Mapping[str, Any]) -> list[str]:
     """Which of `batch_size` and `optim.lr` are `auto`: `finders` puts numbers in their place before a run starts."""
     optim = tree.get("optim")
     rate = optim.get("lr") if isinstance(optim, Mapping) else None
     return [key for key, value in (("batch_size", tree.get("batch_size")), ("optim.lr", rate)) if value == "auto"]
 
 
-def _stand_ins(tree: Mapping[str, Any]) -> dict[str, Any]:
+def _placeholders(tree: Mapping[str, Any]) -> dict[str, Any]:
     """Numbers for what is not known yet, so that all the rest can be checked."""
-    numbers = {"batch_size": 1, "optim.lr": STAND_IN_LR}
-    return {key: numbers[key] for key in found_later(tree)}
+    numbers = {"batch_size": 1, "optim.lr": PLACEHOLDER_LR}
+    return {key: numbers[key] for key in auto_keys(tree)}
 
 
-def _untold(tree: Mapping[str, Any]) -> set[str]:
+def _keys_from_data(tree: Mapping[str, Any]) -> set[str]:
     """Keys of the dataset that are null: the data will tell, and what refers to them is no mistake yet."""
     dataset = tree.get("dataset")
     return (
@@ -276,15 +283,15 @@ def _untold(tree: Mapping[str, Any]) -> set[str]:
 
 def _secrets(config: Config) -> Iterator[str]:
     """Keys that hold a secret in plain words."""
-    for path, raw in leaves("", config._composed):
-        if is_secret(path) and isinstance(raw, str) and raw not in ("", "???") and "oc.env" not in raw:
+    for path, raw in iter_leaves("", config._composed):
+        if is_secret_key(path) and isinstance(raw, str) and raw not in ("", "???") and "oc.env" not in raw:
             yield path
 
 
-def _names(composed: DictConfig) -> Iterator[str]:
+def _env_names(composed: DictConfig) -> Iterator[str]:
     """Variables of the environment that a config refers to, but for our own."""
-    for _, raw in leaves("", composed):
-        for name in variables(raw) if isinstance(raw, str) else ():
+    for _, raw in iter_leaves("", composed):
+        for name in env_variables(raw) if isinstance(raw, str) else ():
             if not is_own(name):
                 yield name
 

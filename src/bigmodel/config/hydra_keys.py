@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from bigmodel.formatting import clip
+from bigmodel.formatting import truncate
 
 _OF_A_SWEEP = ("hydra/launcher", "hydra/sweeper", "hydra.launcher", "hydra.sweeper", "hydra.sweep.dir")
 _INSTEAD = {
@@ -62,19 +62,21 @@ _CHOICES: Mapping[str, tuple[str | None, ...]] = {
 }
 
 
-def is_hydras(word: str) -> bool:
+def is_hydra_key(word: str) -> bool:
     """Whether an override is of Hydra's own keys."""
     key = word.lstrip("+~").partition("=")[0].partition("@")[0]
     return key == "hydra" or key.startswith(("hydra.", "hydra/"))
 
 
-def refused_words(words: Sequence[str], multirun: bool) -> list[str]:
+def check_hydra_overrides(words: Sequence[str], multirun: bool) -> list[str]:
     """What is wrong with the overrides of Hydra's keys on a command line, a line each."""
-    keys = [word.lstrip("+~").partition("=")[0].partition("@")[0] for word in words if is_hydras(word)]
+    keys = [word.lstrip("+~").partition("=")[0].partition("@")[0] for word in words if is_hydra_key(word)]
     return [line for key in keys if (line := _refusal(key, multirun))]
 
 
-def refused_node(node: Mapping[str, Any], standard: Mapping[str, Mapping[str, Any]], multirun: bool) -> Iterator[str]:
+def check_hydra_node(
+    node: Mapping[str, Any], standard: Mapping[str, Mapping[str, Any]], multirun: bool
+) -> Iterator[str]:
     """What is wrong with a composed `hydra` node, whoever set it. `standard` holds its groups as they are chosen."""
     choices = node["runtime"]["choices"]
     for group, usual in _CHOICES.items():
@@ -94,8 +96,8 @@ def refused_node(node: Mapping[str, Any], standard: Mapping[str, Mapping[str, An
 
 def _refusal(key: str, multirun: bool) -> str | None:
     if any(key == one or key.startswith(f"{one}.") for one in _OF_A_SWEEP):
-        return None if multirun else f"{clip(key)}: belongs to a sweep; add -m"
+        return None if multirun else f"{truncate(key)}: belongs to a sweep; add -m"
     for one, instead in _INSTEAD.items():
         if key == one or key.startswith(f"{one}."):
-            return f"{clip(key)}: has no effect here; {instead}"
-    return f"{clip(key)}: has no effect here; leave it out"
+            return f"{truncate(key)}: has no effect here; {instead}"
+    return f"{truncate(key)}: has no effect here; leave it out"

@@ -13,12 +13,12 @@ from contextlib import nullcontext
 from keyword import iskeyword
 from typing import Any
 
-from bigmodel.config.signatures import Signature, item_kind, locate, misfit, signature
-from bigmodel.errors import ConfigError, nearest
+from bigmodel.config.signatures import Signature, item_kind, locate, signature, type_mismatch
+from bigmodel.errors import ConfigError, suggest
 from bigmodel.formatting import first_line
 from bigmodel.runtime.offline import NetworkRefused, online
 
-_LEAVES: Mapping[str, tuple[str, ...]] = {
+ALLOWED_TARGETS: Mapping[str, tuple[str, ...]] = {
     "model": ("bigmodel.models", "torchvision.models", "torch.nn.modules", "torch.nn"),
     "init": ("bigmodel.training.init_weights", "bigmodel.models.weights.lora"),
     "optim": ("bigmodel.optim", "torch.optim"),
@@ -39,16 +39,16 @@ _EXACT: Sequence[tuple[re.Pattern[str], Callable[[str], Any]]] = (  # what YAML 
     (re.compile(r"true|false"), lambda text: text == "true"),
     (re.compile(r"null"), lambda _: None),
 )
-_GIVEN_BY_THE_COMMAND: Mapping[str, frozenset[str]] = {
+RUNTIME_ARGUMENTS: Mapping[str, frozenset[str]] = {
     "init": frozenset({"model", "fresh", "epochs"}),
     "optim": frozenset({"model", "params"}),
     "listeners": frozenset({"directory"}),
 }
 
 
-def check(tree: Mapping[str, Any], root: str, trust: Sequence[str] = ()) -> list[str]:
+def validate(tree: Mapping[str, Any], root: str, trust: Sequence[str] = ()) -> list[str]:
     """Everything wrong with a resolved config, a line each: keys, types and ranges, from `root`'s signature down."""
-    problems = [*_misfits("", tree, signature(root), frozenset()), *_without_target(tree)]
+    problems = [*_node_problems("", tree, signature(root), frozenset()), *_without_target(tree)]
     digests: dict[int, int] = {}
     if not _digest(tree, digests, _DEEPEST):
         return [f"the config: is nested more than {_DEEPEST} deep"]
@@ -58,16 +58,16 @@ def check(tree: Mapping[str, Any], root: str, trust: Sequence[str] = ()) -> list
             continue
         seen.add(digests[id(node)])
         group = path.partition(".")[0]
-        given = _GIVEN_BY_THE_COMMAND.get(group, frozenset())
+        given = RUNTIME_ARGUMENTS.get(group, frozenset())
         target = node["_target_"]
-        allowed = (*_LEAVES.get(group, ()), *(_LEAVES["loss"] if path == "task.loss" else ()), *trust)
+        allowed = (*ALLOWED_TARGETS.get(group, ()), *(ALLOWED_TARGETS["loss"] if path == "task.loss" else ()), *trust)
         if not isinstance(target, str) or not _within(target, allowed):
             problems.append(
                 f"{path}._target_: '{target}' is not trusted; if you trust its code: trust=[{_package(target)}]"
             )
             continue
         try:
-            problems += _misfits(path, node, signature(target), given)
+            problems += _node_problems(path, node, signature(target), given)
         except (ImportError, ValueError) as error:
             problems.append(f"{path}._target_: {error}")
     return problems
@@ -92,7 +92,7 @@ def _digest(value: Any, digests: dict[int, int], room: int) -> int:
 
 
 def _without_target(tree: Mapping[str, Any]) -> Iterator[str]:
-    groups = {name: tree.get(name) for name in _LEAVES if name != "listeners"}
+    groups = {name: tree.get(name) for name in ALLOWED_TARGETS if name != "listeners"}
     listeners = tree.get("listeners")
     groups |= {f"listeners.{key}": node for key, node in listeners.items()} if isinstance(listeners, Mapping) else {}
     for name, node in groups.items():
@@ -100,15 +100,15 @@ def _without_target(tree: Mapping[str, Any]) -> Iterator[str]:
             yield f"{name}._target_: missing; choose one of the group, as {name.partition('.')[0]}=NAME"
 
 
-def wanted(tree: Mapping[str, Any], root: str, path: str, trust: Sequence[str] = ()) -> Any:
+def expected_annotation(tree: Mapping[str, Any], root: str, path: str, trust: Sequence[str] = ()) -> Any:
     """The kind of value that a dotted key of a resolved config takes; `Any` where that is not known."""
     accepts: Signature | None = signature(root)
     node: Any = tree
     kind: Any = Any
-    allowed = (*sum(_LEAVES.values(), ()), *trust)
+    allowed = (*sum(ALLOWED_TARGETS.values(), ()), *trust)
     for part in path.split("."):
         if isinstance(node, Mapping) and accepts is not None:
-            kind = accepts.parameters[part].kind if part in accepts.parameters else Any
+            kind = accepts.parameters[part].annotation if part in accepts.parameters else Any
         else:
             kind = item_kind(kind)
         node = node.get(part) if isinstance(node, Mapping) else None
@@ -118,28 +118,30 @@ def wanted(tree: Mapping[str, Any], root: str, path: str, trust: Sequence[str] =
     return kind
 
 
-def exact(text: str, kind: Any) -> Any:
+def parse_exactly(text: str, kind: Any) -> Any:
     """The number or truth value that a text says, if `kind` takes that and not the text; else the text itself."""
-    if misfit(text, kind) is None:
+    if type_mismatch(text, kind) is None:
         return text
     for pattern, read in _EXACT:
         if pattern.fullmatch(text):
             value = read(text)
-            return text if misfit(value, kind) else value
+            return text if type_mismatch(value, kind) else value
     return text
 
 
-def build(path: str, node: Mapping[str, Any], trust: Sequence[str] = (), **given: Any) -> Any:
+def instantiate(path: str, node: Mapping[str, Any], trust: Sequence[str] = (), **given: Any) -> Any:
     """Call the node's target with its other keys and those of `given` it takes; nodes inside it are built first.
 
     Raises:
         ConfigError: the target is not trusted, or refuses its arguments (ValueError).
     """
     target = locate(node["_target_"])
-    allowed = (*sum(_LEAVES.values(), ()), *trust)
+    allowed = (*sum(ALLOWED_TARGETS.values(), ()), *trust)
     if not callable(target) or not _within(f"{target.__module__}.{target.__qualname__}", allowed):
         raise ConfigError(f"{path}._target_: '{node['_target_']}' is not trusted")
-    arguments = {key: _built(f"{path}.{key}", value, trust) for key, value in node.items() if key != "_target_"}
+    arguments = {
+        key: _instantiate_nested(f"{path}.{key}", value, trust) for key, value in node.items() if key != "_target_"
+    }
     arguments = {f"{key}_" if iskeyword(key) else key: value for key, value in arguments.items()}  # see `Signature`
     accepts = signature(node["_target_"])
     wanted = {key: value for key, value in given.items() if key in accepts.parameters}
@@ -157,7 +159,7 @@ def build(path: str, node: Mapping[str, Any], trust: Sequence[str] = (), **given
         raise ConfigError(f"{path}: a size is larger than any tensor: {first_line(error)}") from error
 
 
-def without_weights(node: Mapping[str, Any]) -> dict[str, Any]:
+def without_pretrained(node: Mapping[str, Any]) -> dict[str, Any]:
     """The node for a model whose weights come from a checkpoint: what it once started from may be gone, and what a
     library's default is would be downloaded.
     """
@@ -165,11 +167,11 @@ def without_weights(node: Mapping[str, Any]) -> dict[str, Any]:
     return dict(node) | {key: None for key in _FIRST_WEIGHTS if key in node or key in accepts}
 
 
-def _built(path: str, value: Any, trust: Sequence[str]) -> Any:
+def _instantiate_nested(path: str, value: Any, trust: Sequence[str]) -> Any:
     if isinstance(value, Mapping) and "_target_" in value:
-        return build(path, value, trust)
+        return instantiate(path, value, trust)
     if isinstance(value, (list, tuple)):
-        return [_built(path, item, trust) for item in value]
+        return [_instantiate_nested(path, item, trust) for item in value]
     return value
 
 
@@ -184,18 +186,18 @@ def _nodes(path: str, tree: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
             yield from _nodes(path, item)
 
 
-def _misfits(path: str, node: Mapping[str, Any], accepts: Signature, given: frozenset[str]) -> Iterator[str]:
+def _node_problems(path: str, node: Mapping[str, Any], accepts: Signature, given: frozenset[str]) -> Iterator[str]:
     prefix = f"{path}." if path else ""
     names = [name for name in accepts.parameters if name not in given]
     for key, value in node.items():
-        if key == "_target_" or (key not in names and accepts.open_ended):
+        if key == "_target_" or (key not in names and accepts.accepts_kwargs):
             continue
         if key not in names:
-            yield f"{prefix}{key}: no such setting; {nearest(str(key), names, prefix)}"
+            yield f"{prefix}{key}: no such setting; {suggest(str(key), names, prefix)}"
         elif value == "???":
             yield f"{prefix}{key}: needs a value: {prefix}{key}=..."
         elif not (isinstance(value, Mapping) and "_target_" in value):
-            wish = misfit(value, accepts.parameters[key].kind)
+            wish = type_mismatch(value, accepts.parameters[key].annotation)
             if wish:
                 yield f"{prefix}{key}: must be {wish}, not {_shown(value)}"
     for name in names:

@@ -14,61 +14,61 @@ from hydra.core.override_parser.types import Override, Transformer
 from hydra.errors import HydraException
 
 from bigmodel.errors import ConfigError
-from bigmodel.formatting import clip, first_line
-from bigmodel.quoting import is_typed, quoted
-from bigmodel.redaction import is_secret
+from bigmodel.formatting import first_line, truncate
+from bigmodel.quoting import is_typed, quote
+from bigmodel.redaction import is_secret_key
 
 _UNQUOTED = frozenset(string.ascii_letters + string.digits + "_/-+.$%*@?|()[]{}:=, \t\\")
 _IN_A_FUNCTION = re.compile(r"\w+ while evaluating '(?P<call>.*)': (?P<why>.*)", re.DOTALL)
 
 
-def parser(loader: ConfigLoader) -> OverridesParser:
+def make_parser(loader: ConfigLoader) -> OverridesParser:
     """Make the parser of overrides; without a loader `glob(*)` could not be read."""
     return OverridesParser.create(config_loader=loader)
 
 
-def parse(text: str, loader: ConfigLoader) -> Override:
+def parse_override(text: str, loader: ConfigLoader) -> Override:
     """Read one override.
 
     Raises:
         ConfigError: Hydra's grammar cannot read it, or a function in it is called wrongly.
     """
     try:
-        override = parser(loader).parse_override(text)
+        override = make_parser(loader).parse_override(text)
         override.config_loader = loader  # which `parse_override` forgets
         return override
     except (HydraException, ValueError, RecursionError) as error:
-        raise ConfigError(unreadable(text, error)) from error
+        raise ConfigError(explain_parse_error(text, error)) from error
 
 
-def unreadable(text: str, error: BaseException) -> str:
+def explain_parse_error(text: str, error: BaseException) -> str:
     """Say in one line why an override cannot be read, and how to quote it."""
     key, sign, value = text.partition("=")
-    if sign and is_secret(key):
-        return f"{clip(f'{key}=***')}: cannot be read; write key=value, and quote as 'key=\"some text\"'"
+    if sign and is_secret_key(key):
+        return f"{truncate(f'{key}=***')}: cannot be read; write key=value, and quote as 'key=\"some text\"'"
     match = _IN_A_FUNCTION.match(str(error))
     if match:
         why = first_line(ValueError(match["why"])).partition(": ")[0]
-        return f"{clip(text)}: {why[:1].lower()}{why[1:]}"
+        return f"{truncate(text)}: {why[:1].lower()}{why[1:]}"
     quoted = shlex.quote(f'{key}="{value}"') if sign and '"' not in value and len(value) < 60 else "'key=\"some text\"'"
-    return f"{clip(text)}: cannot be read; write key=value, and quote as {clip(quoted)}"
+    return f"{truncate(text)}: cannot be read; write key=value, and quote as {truncate(quoted)}"
 
 
-def shown(value: Any) -> str:
+def format_value(value: Any) -> str:
     """A value as Hydra's grammar reads it back; Hydra itself leaves out quotes that it needs."""
     if isinstance(value, list):
-        return f"[{','.join(map(shown, value))}]"
+        return f"[{','.join(map(format_value, value))}]"
     if isinstance(value, dict):
-        return f"{{{','.join(f'{Transformer.str(key)}:{shown(item)}' for key, item in value.items())}}}"
+        return f"{{{','.join(f'{Transformer.str(key)}:{format_value(item)}' for key, item in value.items())}}}"
     if isinstance(value, str) and re.fullmatch(r"\$\{[^{}]+\}", value):
         return value
     if isinstance(value, str) and (is_typed(value) or not _UNQUOTED.issuperset(value)):
-        return quoted(value)
+        return quote(value)
     text: str = Transformer.str(value)
     return text
 
 
-def values(override: Override, most: int | None) -> list[str]:
+def swept_values(override: Override, most: int | None) -> list[str]:
     """Up to `most` words that an override stands for: each value of a sweep, or itself.
 
     Raises:
@@ -81,9 +81,9 @@ def values(override: Override, most: int | None) -> list[str]:
         if override.is_interval_sweep():
             interval: Any = override.value()
             return [f"{key}={end}" for end in (interval.start, interval.end)]
-        found = [f"{key}={value}" for value in islice(override.sweep_iterator(shown), most)]
+        found = [f"{key}={value}" for value in islice(override.sweep_iterator(format_value), most)]
     except (HydraException, ValueError, TypeError, RecursionError) as error:
-        raise ConfigError(unreadable(text, error)) from error
+        raise ConfigError(explain_parse_error(text, error)) from error
     if not found:
-        raise ConfigError(f"{clip(text)}: there is no value in it")
+        raise ConfigError(f"{truncate(text)}: there is no value in it")
     return found

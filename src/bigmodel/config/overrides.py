@@ -14,13 +14,13 @@ from omegaconf.errors import OmegaConfBaseException
 
 from bigmodel.config import override_parser as grammar
 from bigmodel.config.own_yaml import OwnSource
-from bigmodel.errors import ConfigError, nearest
-from bigmodel.formatting import clip, first_line
+from bigmodel.errors import ConfigError, suggest
+from bigmodel.formatting import first_line, truncate
 
 _LONGEST_KEY = 255  # Hydra looks for a directory of that name
 
 
-def sift(
+def diagnose_overrides(
     loader: ConfigLoader, name: str, overrides: Sequence[str], known_problems: Sequence[str] = ()
 ) -> tuple[list[str], DictConfig]:
     """Problems of single overrides, after those that are known, and the config composed of those that have none.
@@ -33,14 +33,14 @@ def sift(
     values: list[Override] = []
     for text in overrides:
         try:
-            override = grammar.parse(text, loader)
+            override = grammar.parse_override(text, loader)
         except ConfigError as error:
             problems += error.lines
             continue
         if not override.key_or_group:
-            problems.append(f"{clip(text)}: cannot be read; write key=value")
+            problems.append(f"{truncate(text)}: cannot be read; write key=value")
         elif len(override.key_or_group) > _LONGEST_KEY:
-            problems.append(f"{clip(override.key_or_group)}: no such setting; see --help")
+            problems.append(f"{truncate(override.key_or_group)}: no such setting; see --help")
         elif override.is_sweep_override():
             problems.append(f"{override.key_or_group}: several values need a sweep: add -m")
         elif override.is_delete() and isinstance(override.value(), list):
@@ -60,7 +60,7 @@ def sift(
     for override in values:
         key = override.key_or_group
         if not override.is_add() and key not in paths:
-            problems.append(f"{clip(key)}: no such setting; {_nearest_path(key, paths, loader)}")
+            problems.append(f"{truncate(key)}: no such setting; {_nearest_path(key, paths, loader)}")
         else:
             fitting.append(_text(override))
     return problems, _composed(name, [*good, *fitting], problems) if fitting else known
@@ -82,10 +82,10 @@ def _group_problem(loader: ConfigLoader, override: Override) -> str | None:
     if isinstance(value, list) and override.key_or_group != "listeners":
         return f"{override.key_or_group}: takes one choice, not a list"
     if value is None and override.key_or_group != "experiment" and not override.is_delete():
-        return f"{override.key_or_group}: needs a choice; {nearest('null', options)}"
+        return f"{override.key_or_group}: needs a choice; {suggest('null', options)}"
     for choice in value if isinstance(value, list) else [value]:
         if choice is not None and str(choice) not in options:
-            return f"{override.key_or_group}: there is no '{clip(choice)}'; {nearest(str(choice), options)}"
+            return f"{override.key_or_group}: there is no '{truncate(choice)}'; {suggest(str(choice), options)}"
     return None
 
 
@@ -97,8 +97,8 @@ def _nearest_path(key: str, paths: Sequence[str], loader: ConfigLoader) -> str:
     siblings = [path.rpartition(".")[2] for path in paths if path.rpartition(".")[0] == parent]
     siblings = [name for name in siblings if name != "_target_"]
     if parent and siblings:
-        return nearest(leaf, siblings, parent + ".")
-    hint = nearest(key, [*paths, *loader.list_groups("")])
+        return suggest(leaf, siblings, parent + ".")
+    hint = suggest(key, [*paths, *loader.list_groups("")])
     return hint if hint.startswith("did") else "see bigmodel-train --help"
 
 

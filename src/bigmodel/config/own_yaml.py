@@ -21,7 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from bigmodel.config.yaml_limits import ANOTHER, yaml_problem, yaml_text
 from bigmodel.errors import ConfigError
-from bigmodel.formatting import clip, first_line
+from bigmodel.formatting import first_line, truncate
 
 _HEADER = "# @package _global_"
 _OTHER_BASE = re.compile(r"[+-]?(0[0-7_]*[0-7]|\d[\d_]*(:[0-5]?\d)+(\.[\d_]*)?)")  # to 8, to 60
@@ -38,7 +38,7 @@ class _Loader(get_yaml_loader()):  # type: ignore[misc]
         whole = node.tag == "tag:yaml.org,2002:int"
         value: int | float = self.construct_yaml_int(node) if whole else self.construct_yaml_float(node)
         if _OTHER_BASE.fullmatch(node.value):
-            problem = f"{ANOTHER}{clip(node.value, 40)} would be read as {value}; write that, or the text in quotes"
+            problem = f"{ANOTHER}{truncate(node.value, 40)} would be read as {value}; write that, or the text in quotes"
             raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
         return value
 
@@ -123,7 +123,7 @@ def read_yaml(file: Path, text: str | None = None) -> DictConfig:
     if loaded is None:
         loaded = {}
     if not isinstance(loaded, dict):
-        kind = "a list" if isinstance(loaded, list) else f"'{clip(loaded, 40)}'"
+        kind = "a list" if isinstance(loaded, list) else f"'{truncate(loaded, 40)}'"
         raise ConfigError(f"{file}: must hold keys, as 'epochs: 3', not {kind}")
     try:
         config = OmegaConf.create(loaded)

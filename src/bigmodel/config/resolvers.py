@@ -15,7 +15,7 @@ from typing import Any
 from omegaconf import DictConfig, ListConfig, Node, OmegaConf
 from omegaconf.resolvers import oc
 
-from bigmodel.formatting import clip
+from bigmodel.formatting import truncate
 from bigmodel.redaction import is_own, note_read
 
 _ENV = re.compile(r"\$\{\s*oc\.env\s*:\s*(?P<name>\w+)\s*(?:,[^${}\\]*)?\}")
@@ -25,7 +25,7 @@ _GRANT = "env:"
 _listeners: list[set[str]] = []
 
 
-def variables(raw: str) -> list[str]:
+def env_variables(raw: str) -> list[str]:
     """The variables of the environment that a text refers to, written out."""
     return [match["name"] for match in _ENV.finditer(raw)]
 
@@ -35,27 +35,27 @@ def is_plain(raw: str) -> bool:
     return "${" not in _EITHER.sub("", raw)
 
 
-def grants(names: Sequence[str]) -> tuple[str, ...]:
+def trust_for_variables(names: Sequence[str]) -> tuple[str, ...]:
     """The words of `trust=` that let a run's own config read these variables."""
     return tuple(dict.fromkeys(f"{_GRANT}{name}" for name in names if not is_own(name)))
 
 
-def refusal(raw: str, trust: Sequence[str]) -> str | None:
+def why_not_resolved(raw: str, trust: Sequence[str]) -> str | None:
     """Why a text of a config that came with a run is not resolved; None if it may be.
 
     The config may be a stranger's. It refers to its own keys; variables of the environment are read where the command
     line names them, as `trust=[env:NAME]`.
     """
-    missing = [name for name in variables(raw) if not is_own(name) and f"{_GRANT}{name}" not in trust]
+    missing = [name for name in env_variables(raw) if not is_own(name) and f"{_GRANT}{name}" not in trust]
     if not is_plain(raw):
-        return f"'{clip(raw)}' calls a resolver, which the config of a run may not; write the value, or ${{KEY}}"
+        return f"'{truncate(raw)}' calls a resolver, which the config of a run may not; write the value, or ${{KEY}}"
     if missing:
         return f"reads {missing[0]} from the environment; if the run is yours: trust=[{_GRANT}{missing[0]}]"
     return None
 
 
 @contextmanager
-def reading() -> Iterator[set[str]]:
+def record_env_reads() -> Iterator[set[str]]:
     """The variables of the environment, but for our own, that are read in this context."""
     names: set[str] = set()
     _listeners.append(names)
@@ -75,24 +75,24 @@ def _env(*arguments: Any) -> Any:
     return original(*arguments)
 
 
-def leaves(path: str, node: Any) -> Iterator[tuple[str, Any]]:
+def iter_leaves(path: str, node: Any) -> Iterator[tuple[str, Any]]:
     """Dotted keys and values as they are written, interpolations included."""
     if isinstance(node, (DictConfig, ListConfig)) and not node._is_none() and not node._is_interpolation():
         keys: list[Any] = list(node.keys()) if isinstance(node, DictConfig) else list(range(len(node)))
         for key in keys:
             if path or key != "hydra":  # Hydra's own keys quote the command line
-                yield from leaves(f"{path}.{key}" if path else str(key), node._get_node(key))
+                yield from iter_leaves(f"{path}.{key}" if path else str(key), node._get_node(key))
     elif isinstance(node, Node):
         yield path, node._value()
 
 
-def resolved(composed: DictConfig) -> dict[str, Any]:
+def resolve(composed: DictConfig) -> dict[str, Any]:
     plain = OmegaConf.to_container(composed, resolve=True)
     assert isinstance(plain, dict)
     return {str(key): value for key, value in plain.items() if key != "hydra"}
 
 
-def without_secrets(composed: DictConfig, spell: Callable[[str], str]) -> Any:
+def resolve_but_secrets(composed: DictConfig, spell: Callable[[str], str]) -> Any:
     """Resolve everything but references to the environment, wherever an interpolation carries them."""
     masked = composed.copy()
     mark = secrets.token_hex(8)
@@ -107,7 +107,7 @@ def without_secrets(composed: DictConfig, spell: Callable[[str], str]) -> Any:
                 continue
             child = node._get_node(key)
             raw = child._value() if child is not None and not isinstance(child, list) else None
-            if isinstance(raw, str) and any(not is_own(name) for name in variables(raw)):
+            if isinstance(raw, str) and any(not is_own(name) for name in env_variables(raw)):
                 held[f"<<{mark}-{len(held)}>>"] = raw
                 node[key] = f"<<{mark}-{len(held) - 1}>>"
             else:
@@ -124,7 +124,7 @@ def without_secrets(composed: DictConfig, spell: Callable[[str], str]) -> Any:
             return [unmask(item) for item in value]
         return places.sub(lambda match: held[match[0]], spell(value)) if isinstance(value, str) else value
 
-    return unmask(resolved(masked))
+    return unmask(resolve(masked))
 
 
 OmegaConf.register_new_resolver("oc.env", _env, replace=True)

@@ -6,7 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-from bigmodel.constraints import BelowOne, Interval, NonNegative, NonNegativeInt, Positive, PositiveInt, Range, Seed
+from bigmodel.constraints import (
+    Bounds,
+    NonNegative,
+    NonNegativeInt,
+    Positive,
+    PositiveInt,
+    ProperFraction,
+    Seed,
+    StepsOrEpochs,
+)
 
 Node = Mapping[str, Any]
 
@@ -26,13 +35,13 @@ class Train:
     batch_size: PositiveInt | None
     accumulate: PositiveInt
     clip_norm: Positive | None
-    ema: BelowOne | None
+    ema: ProperFraction | None
     monitor: str
     patience: PositiveInt | None
-    log_every: Interval
-    evaluate_every: Interval
-    save_every: Interval
-    keep: Annotated[int, Range(at_least=2)]
+    log_every: StepsOrEpochs
+    evaluate_every: StepsOrEpochs
+    save_every: StepsOrEpochs
+    keep: Annotated[int, Bounds(at_least=2)]
     limit_batches: PositiveInt | None
     overfit_batch: bool
     resident_gb: NonNegative

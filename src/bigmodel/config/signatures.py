@@ -21,7 +21,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from bigmodel import constraints as ranges
 
-_VOCABULARY = {name: value for name, value in vars(ranges).items() if name[0].isupper()} | {
+TYPE_NAMES = {name: value for name, value in vars(ranges).items() if name[0].isupper()} | {
     "Annotated": Annotated,
     "Any": Any,
     "Literal": Literal,
@@ -30,14 +30,14 @@ _VOCABULARY = {name: value for name, value in vars(ranges).items() if name[0].is
 }
 
 
-_BUILT = object()  # the kind of what YAML cannot spell, as a loss: it is built from a node of its own
+NODE_ONLY = object()  # the kind of what YAML cannot spell, as a loss: it is built from a node of its own
 
 
 @dataclass(frozen=True)
 class Parameter:
     """One keyword a target takes. `kind` is its annotation, `Any` where that says nothing a value can be held to."""
 
-    kind: Any
+    annotation: Any
     required: bool
 
 
@@ -49,7 +49,7 @@ class Signature:
     """
 
     parameters: Mapping[str, Parameter]
-    open_ended: bool
+    accepts_kwargs: bool
 
 
 @cache
@@ -91,7 +91,7 @@ def _from_source(target: str) -> Signature | None:
                     return _from_arguments(member.args, skip=1)
             fields = [member for member in node.body if isinstance(member, ast.AnnAssign)]
             return Signature(
-                {ast.unparse(f.target): Parameter(_kind(f.annotation), f.value is None) for f in fields}, False
+                {ast.unparse(f.target): Parameter(_annotation(f.annotation), f.value is None) for f in fields}, False
             )
     return None
 
@@ -101,18 +101,18 @@ def _from_arguments(arguments: ast.arguments, skip: int) -> Signature:
     defaults = [None] * (len(positional) - len(arguments.defaults)) + list(arguments.defaults)
     pairs = [*zip(positional, defaults, strict=True), *zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)]
     return Signature(
-        {arg.arg.removesuffix("_"): Parameter(_kind(arg.annotation), default is None) for arg, default in pairs},
+        {arg.arg.removesuffix("_"): Parameter(_annotation(arg.annotation), default is None) for arg, default in pairs},
         arguments.kwarg is not None,
     )
 
 
-def _kind(annotation: ast.expr | None) -> Any:
+def _annotation(annotation: ast.expr | None) -> Any:
     if annotation is None:
         return Any
     try:
-        return eval(ast.unparse(annotation), {"__builtins__": _BUILTINS}, _VOCABULARY)  # our own source only
+        return eval(ast.unparse(annotation), {"__builtins__": _BUILTINS}, TYPE_NAMES)  # our own source only
     except NameError:
-        return _BUILT
+        return NODE_ONLY
 
 
 _BUILTINS = {kind.__name__: kind for kind in (bool, int, float, str, list, tuple, dict)}
@@ -144,49 +144,49 @@ def item_kind(kind: Any) -> Any:
     return Any
 
 
-def misfit(value: Any, kind: Any) -> str | None:
+def type_mismatch(value: Any, kind: Any) -> str | None:
     """What `kind` would rather have, in words, if `value` does not fit it; None if it does."""
     origin, arguments = get_origin(kind), get_args(kind)
     if kind is Any or kind is inspect.Parameter.empty:
         return None
-    if kind is _BUILT:
+    if kind is NODE_ONLY:
         return "a node with a _target_"
     if origin is Annotated:
-        if isinstance(arguments[1], ranges.Matches):
+        if isinstance(arguments[1], ranges.Pattern):
             fits = isinstance(value, str) and re.fullmatch(arguments[1].pattern, value)
             return None if fits else arguments[1].meaning
-        return misfit(value, arguments[0]) or (None if arguments[1].holds(value) else f"a number {arguments[1]}")
+        return type_mismatch(value, arguments[0]) or (None if arguments[1].holds(value) else f"a number {arguments[1]}")
     if origin in (Union, types.UnionType):
-        wishes = [misfit(value, one) for one in arguments]
+        wishes = [type_mismatch(value, one) for one in arguments]
         return None if None in wishes else " or ".join(filter(None, wishes))
     if origin is Literal:
         return None if value in arguments else "one of " + ", ".join(map(str, arguments))
     if origin in (list, tuple, Sequence, typing.get_origin(Sequence[int])):
-        return _sequence_misfit(value, arguments, fixed=origin is tuple and Ellipsis not in arguments)
+        return _sequence_mismatch(value, arguments, fixed=origin is tuple and Ellipsis not in arguments)
     if kind is None or kind is types.NoneType:
         return None if value is None else "null"
     if kind in (Mapping, dict) or origin in (dict, typing.get_origin(Mapping[str, int])):
-        return _mapping_misfit(value, arguments[1] if arguments else Any)
+        return _mapping_mismatch(value, arguments[1] if arguments else Any)
     if kind in _PLAIN:
         accepts, words = _PLAIN[kind]
         return None if accepts(value) else words
     return None
 
 
-def _sequence_misfit(value: Any, arguments: tuple[Any, ...], fixed: bool) -> str | None:
+def _sequence_mismatch(value: Any, arguments: tuple[Any, ...], fixed: bool) -> str | None:
     if not isinstance(value, (list, tuple)):
         return "a list, as [1,2,3]"
     if fixed and len(value) != len(arguments):
         return f"a list of {len(arguments)}"
     kinds = arguments if fixed else (arguments[0],) * len(value)
-    wishes = [misfit(item, kind) for item, kind in zip(value, kinds, strict=True)]
+    wishes = [type_mismatch(item, kind) for item, kind in zip(value, kinds, strict=True)]
     return next((f"{wish} for each item" for wish in wishes if wish), None)
 
 
-def _mapping_misfit(value: Any, kind: Any) -> str | None:
+def _mapping_mismatch(value: Any, kind: Any) -> str | None:
     if not isinstance(value, Mapping):
         return "a group of settings"
-    wishes = [misfit(item, kind) for item in value.values()]
+    wishes = [type_mismatch(item, kind) for item in value.values()]
     return next((f"{wish} for each key" for wish in wishes if wish), None)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import yaml
 
 from bigmodel.errors import ConfigError
-from bigmodel.formatting import clip, first_line
+from bigmodel.formatting import first_line, truncate
 
 _LARGEST_FILE, _MOST_VALUES, _DEEPEST = 1 << 20, 20_000, 50
 ANOTHER = "the number "  # begins what is said of one that would be read as another
@@ -25,7 +25,7 @@ def yaml_text(file: Path) -> str:
     """
     try:
         text = _content(file).decode("utf-8-sig")
-        _hold(file, text)
+        _check_limits(file, text)
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"{file}: cannot be read as a config: {getattr(error, 'strerror', None) or first_line(error)}"
@@ -35,7 +35,7 @@ def yaml_text(file: Path) -> str:
     return text
 
 
-def refuse_strange(file: Path) -> None:
+def check_yaml_limits(file: Path) -> None:
     """As `yaml_text`, where nothing but the refusal is wanted."""
     yaml_text(file)
 
@@ -47,11 +47,11 @@ def yaml_problem(file: Path, error: yaml.YAMLError) -> str:
         return f"{file}: is not YAML: {first_line(error)}"
     where = f"{file}, line {mark.line + 1}, column {mark.column + 1}"
     if problem.startswith("found duplicate key"):
-        return f"{where}: the key '{clip(problem.removeprefix('found duplicate key '))}' stands there twice; remove one"
+        return f"{where}: the key '{truncate(problem.removeprefix('found duplicate key '))}' stands there twice; remove one"
     if problem.startswith(ANOTHER):
         return f"{where}: {problem}"
     hint = "; a tab indents nothing in YAML, use spaces" if "tab" in problem or "any token" in problem else ""
-    return f"{where}: is not YAML: {clip(problem, 200)}{hint}"
+    return f"{where}: is not YAML: {truncate(problem, 200)}{hint}"
 
 
 def _content(file: Path) -> bytes:
@@ -66,7 +66,7 @@ def _content(file: Path) -> bytes:
     return content
 
 
-def _hold(file: Path, text: str) -> None:
+def _check_limits(file: Path, text: str) -> None:
     values = 0
     anchors: dict[str, int] = {}
     open_: list[tuple[str | None, int]] = []
@@ -82,6 +82,6 @@ def _hold(file: Path, text: str) -> None:
             values += 1
             anchors |= {event.anchor: 1} if event.anchor else {}
         if str(getattr(event, "tag", None) or "").startswith("tag:yaml.org,2002:python/"):
-            raise ConfigError(f"{file}: asks for a Python object: '{clip(event.tag)}'")
+            raise ConfigError(f"{file}: asks for a Python object: '{truncate(event.tag)}'")
         if values > _MOST_VALUES or len(open_) > _DEEPEST:
             raise ConfigError(f"{file}: stands for more than {_MOST_VALUES} values, or is nested too deep")

@@ -15,8 +15,8 @@ from PIL import Image
 from torch import Tensor
 
 from bigmodel.errors import DataError
-from bigmodel.formatting import clip, first_line
-from bigmodel.interfaces import InMemory, Kind
+from bigmodel.formatting import first_line, truncate
+from bigmodel.interfaces import ConvertsObjects, Processor
 
 Found = tuple[str, "Tensor | DataError"]  # the input's name, and its sample or why there is none
 
@@ -25,7 +25,7 @@ _PATTERN = frozenset("*?[")
 _SAID = 60  # characters of a text that names an input
 
 
-def samples(kind: Kind, given: object) -> Iterator[Found]:
+def load_inputs(kind: Processor, given: object) -> Iterator[Found]:
     """Each input that `given` means, with its sample or the error that reading it raised.
 
     A `Path` is a file, a folder or a pattern. A `str` is the same where such a thing exists; else it is a text for the
@@ -60,7 +60,7 @@ def as_array(value: object) -> NDArray[Any] | None:
             dense = value.detach().to_dense().cpu().resolve_conj()
             array: NDArray[Any] = (dense.float() if dense.dtype == torch.bfloat16 else dense).numpy()
         except (RuntimeError, TypeError) as error:  # of another device or layout, without values, quantized, nested
-            raise DataError(f"input: the tensor cannot be read: {clip(first_line(error), 120)}") from error
+            raise DataError(f"input: the tensor cannot be read: {truncate(first_line(error), 120)}") from error
         return array
     if isinstance(value, np.ndarray) and value.dtype.kind not in "biuf":
         raise DataError(f"input: an array holds real numbers, got {value.dtype}")
@@ -118,20 +118,20 @@ def _is_many(given: object) -> bool:
     return isinstance(given, Iterable)
 
 
-def _samples_of_one(kind: Kind, one: object, name: str) -> Iterator[Found]:
+def _samples_of_one(kind: Processor, one: object, name: str) -> Iterator[Found]:
     try:
         if isinstance(one, (str, os.PathLike)):
             yield from _named(kind, one)
             return
         for part, value in _parts(kind, one, name):
-            if not isinstance(kind, InMemory):
+            if not isinstance(kind, ConvertsObjects):
                 raise DataError(f"input: this model reads files or texts, not a {type(one).__name__}")
             yield part, _or_error(kind.convert, value)
     except DataError as error:
         yield (_short(one) if isinstance(one, (str, os.PathLike)) else name), error
 
 
-def _named(kind: Kind, one: str | os.PathLike[str]) -> Iterator[Found]:
+def _named(kind: Processor, one: str | os.PathLike[str]) -> Iterator[Found]:
     reads_texts = bool(getattr(kind, "reads_texts", False))
     text = os.fspath(one)
     if text == "-":
@@ -142,13 +142,13 @@ def _named(kind: Kind, one: str | os.PathLike[str]) -> Iterator[Found]:
         if not os.path.isfile(text):
             if not isinstance(one, str):
                 raise DataError(f"input: there is no file '{text}'; a text is given as str")
-            yield text, _or_error(kind.read, text)
+            yield text, _or_error(kind.load, text)
             return
-    for source in kind.find(text):
-        yield source, _or_error(kind.read, source)
+    for source in kind.list_inputs(text):
+        yield source, _or_error(kind.load, source)
 
 
-def _parts(kind: Kind, one: object, name: str) -> Iterator[tuple[str, object]]:
+def _parts(kind: Processor, one: object, name: str) -> Iterator[tuple[str, object]]:
     """The value itself, or the members of a batch: an array of one dimension more than the kind's samples have."""
     dimensions = getattr(kind, "array_dimensions", None)
     if dimensions is not None and isinstance(one, (Tensor, np.ndarray)) and one.ndim == dimensions + 1:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypedDict
 import numpy as np
 from torch import nn
 
-from bigmodel.config.instantiate import check
+from bigmodel.config.instantiate import validate
 from bigmodel.constraints import NonNegative, PositiveInt, Seed
 from bigmodel.errors import ConfigError
 
@@ -57,7 +57,7 @@ class Options:
     batch_size: PositiveInt = 64
 
 
-def checked_options(given: Mapping[str, Any]) -> dict[str, Any]:
+def validate_options(given: Mapping[str, Any]) -> dict[str, Any]:
     """The options that a kind's `answers` takes.
 
     Raises:
@@ -66,7 +66,7 @@ def checked_options(given: Mapping[str, Any]) -> dict[str, Any]:
     given = {key: _plain(value) for key, value in given.items()}
     sample = given.get("sample")
     node = {"_target_": _SAMPLING, **sample} if isinstance(sample, Mapping) else sample
-    problems = check({**given, "sample": node}, _OPTIONS)
+    problems = validate({**given, "sample": node}, _OPTIONS)
     if problems:
         raise ConfigError(*problems)
     asked = {key: value for key, value in given.items() if key != "batch_size"}
@@ -80,7 +80,7 @@ def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def described(
+def describe_predictor(
     *,
     model: nn.Module,
     config: Mapping[str, Any],

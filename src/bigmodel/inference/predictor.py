@@ -17,19 +17,19 @@ from typing import Any, Never
 import torch
 from torch import Tensor, nn
 
-from bigmodel.config.instantiate import build, check, without_weights
+from bigmodel.config.instantiate import instantiate, validate, without_pretrained
 from bigmodel.config.renamed import with_current_targets
 from bigmodel.errors import ConfigError, StorageError
 from bigmodel.formatting import first_line
-from bigmodel.inference.inputs import samples
-from bigmodel.inference.prediction import Prediction, SampleOptions, checked_options, described
-from bigmodel.interfaces import Kind
-from bigmodel.models.weights.lora import merged
-from bigmodel.runs.best_checkpoint import best_checkpoint
+from bigmodel.inference.inputs import load_inputs
+from bigmodel.inference.prediction import Prediction, SampleOptions, describe_predictor, validate_options
+from bigmodel.interfaces import Processor
+from bigmodel.models.weights.lora import merge_lora
+from bigmodel.runs.best_checkpoint import load_best_checkpoint
 from bigmodel.runs.checkpoint import Checkpoint
 from bigmodel.runtime.device import Device
 from bigmodel.runtime.offline import offline
-from bigmodel.training.error_translation import out_of_memory_in_words
+from bigmodel.training.error_translation import translate_oom
 
 # of a checkpoint's state what the run needs; the rest is the data's
 _OF_THE_RUN = frozenset({"step", "steps", "best", "tally", "config", "metrics"})
@@ -72,31 +72,33 @@ class Predictor:
             if not isinstance(self.config.get("model"), Mapping):
                 raise ValueError("no model")
             weights = found.weights
-            self.about = _about(state)
+            self.processor_spec = _processor_spec(state)
             self.best: Mapping[str, Any] = state["best"] if isinstance(state.get("best"), Mapping) else {}
         except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
             raise StorageError(f"{found.path}: its state.json is not of this version: {error!r}") from error
-        self.kind = self._kind()
+        self.processor = self._build_processor()
         try:
-            weights = merged(weights)
-            with _no_larger_than(weights):
-                self.model = fresh_model(self.config, trust)
+            weights = merge_lora(weights)
+            with _limit_model_size(weights):
+                self.model = build_model(self.config, trust)
             self.model.load_state_dict(weights)
         except (RuntimeError, ValueError, TypeError, OverflowError) as error:
             reason = str(error).partition("\n")[0]
             raise StorageError(f"{found.path}: the weights do not fit the model of its own config: {reason}") from error
         self.model.to(device.torch_device).eval().requires_grad_(False)
 
-    def _kind(self) -> Kind:
-        node = {"_target_": self.about["kind"]} | {key: value for key, value in self.about.items() if key != "kind"}
-        problems = check({"kind": node}, f"{__name__}._KindNode", self.trust)
+    def _build_processor(self) -> Processor:
+        node = {"_target_": self.processor_spec["kind"]} | {
+            key: value for key, value in self.processor_spec.items() if key != "kind"
+        }
+        problems = validate({"kind": node}, f"{__name__}._KindNode", self.trust)
         if any("_target_" in line for line in problems):
             raise ConfigError(*(f"the checkpoint's state: {line}" for line in problems))
         try:
             if problems:
                 raise ConfigError(*problems)
             with offline():
-                kind: Kind = build("kind", node, self.trust)
+                kind: Processor = instantiate("kind", node, self.trust)
         except ConfigError as error:
             raise StorageError(f"{self.path}: its state.json is not of this version: {error.lines[0]}") from error
         return kind
@@ -109,11 +111,11 @@ class Predictor:
     @property
     def classes(self) -> list[str] | None:
         """Their names in the order of the outputs; None where the data has no classes."""
-        return list(self.about["classes"]) if "classes" in self.about else None
+        return list(self.processor_spec["classes"]) if "classes" in self.processor_spec else None
 
-    def card(self) -> dict[str, Any]:
+    def export_metadata(self) -> dict[str, Any]:
         """What a user of the weights must know, for JSON: input, outputs and the model's node."""
-        return {**self.about, "model": without_weights(self.config["model"]), "step": self.step}
+        return {**self.processor_spec, "model": without_pretrained(self.config["model"]), "step": self.step}
 
     def predict(
         self,
@@ -136,13 +138,13 @@ class Predictor:
             OutOfMemoryError: a batch does not fit.
         """
         asked = {"top": top, "beam": beam, "sample": sample, "output": output, "batch_size": batch_size}
-        options = checked_options(asked | unknown)
+        options = validate_options(asked | unknown)
         predictions: list[Prediction] = []
-        coming = samples(self.kind, inputs)
+        coming = load_inputs(self.processor, inputs)
         while batch := list(islice(coming, batch_size)):
             good = [found for _, found in batch if isinstance(found, Tensor)]
-            with out_of_memory_in_words(f"at batch_size={batch_size}; lower it"):
-                answers = iter(self.answers(good, **options) if good else [])
+            with translate_oom(f"at batch_size={batch_size}; lower it"):
+                answers = iter(self.predict_batch(good, **options) if good else [])
             for name, found in batch:
                 answer = next(answers) if isinstance(found, Tensor) else {"error": "; ".join(found.lines)}
                 predictions.append(Prediction(name, answer))
@@ -150,7 +152,7 @@ class Predictor:
 
     def __repr__(self) -> str:
         """One line: model, task, classes, parameters, run, step, metric, device and warnings."""
-        return described(
+        return describe_predictor(
             model=self.model,
             config=self.config,
             classes=self.classes,
@@ -161,12 +163,12 @@ class Predictor:
             warnings=self.warnings,
         )
 
-    def answers(self, samples: Sequence[Tensor], **asked: Any) -> list[dict[str, Any]]:
+    def predict_batch(self, samples: Sequence[Tensor], **asked: Any) -> list[dict[str, Any]]:
         """What the model says of samples that the kind has read, computed as one batch."""
         try:
-            inputs = self.kind.prepared(samples, self.device.torch_device)
+            inputs = self.processor.collate(samples, self.device.torch_device)
             with torch.inference_mode(), self.device.autocast():
-                return self.kind.answers(self.model, inputs, **asked)
+                return self.processor.predict(self.model, inputs, **asked)
         except (LookupError, ValueError, TypeError, OverflowError) as error:
             if self.trust:  # code of one's own, whose mistakes are its own
                 raise
@@ -176,7 +178,7 @@ class Predictor:
             ) from error
 
 
-def _about(state: Mapping[str, Any]) -> dict[str, Any]:
+def _processor_spec(state: Mapping[str, Any]) -> dict[str, Any]:
     """Of a checkpoint's state what its dataset said of itself. The first checkpoints, all of images, name no kind."""
     about = {key: value for key, value in state.items() if key not in _OF_THE_RUN}
     return {"kind": "bigmodel.inference.processors.images.Images"} | dict(with_current_targets(about))
@@ -206,42 +208,44 @@ def load(run: str, device: Device | None = None, trust: Sequence[str] = ()) -> P
         ConfigError: there is no run there, or its config names a target that is not trusted.
         StorageError: the checkpoint is damaged, or none verifies.
     """
-    found, warnings = best_checkpoint(Path(run), run)
+    found, warnings = load_best_checkpoint(Path(run), run)
     return Predictor(found, device or Device("cpu"), warnings, trust)
 
 
-def fresh_model(config: Mapping[str, Any], trust: Sequence[str] = ()) -> nn.Module:
+def build_model(config: Mapping[str, Any], trust: Sequence[str] = ()) -> nn.Module:
     """The model of a checkpoint's config, with new weights; the caller's random numbers are left alone.
 
     Raises:
         ConfigError: the node names a target that is not built in, or does not fit it.
     """
-    _hold({"model": config["model"]}, _ModelNode, trust)
-    node = without_weights(config["model"])
+    _check_targets({"model": config["model"]}, _ModelNode, trust)
+    node = without_pretrained(config["model"])
     with torch.random.fork_rng(devices=[]), offline():
-        model = build("model", node, trust)
+        model = instantiate("model", node, trust)
     if not isinstance(model, nn.Module):
         raise ConfigError(f"model._target_: '{node['_target_']}' does not make a torch module")
     return model
 
 
-def hold_evaluation(config: Mapping[str, Any], trust: Sequence[str] = ()) -> None:
+def check_eval_targets(config: Mapping[str, Any], trust: Sequence[str] = ()) -> None:
     """Hold the nodes that evaluation builds from a checkpoint's config to the built-in targets.
 
     Raises:
         ConfigError: a line for each that is not built in, or does not fit its target.
     """
-    _hold({name: config[name] for name in ("model", "task", "dataset") if name in config}, _EvaluationNodes, trust)
+    _check_targets(
+        {name: config[name] for name in ("model", "task", "dataset") if name in config}, _EvaluationNodes, trust
+    )
 
 
-def _hold(tree: Mapping[str, Any], root: type, trust: Sequence[str]) -> None:
-    problems = check(tree, f"{__name__}.{root.__name__}", trust)
+def _check_targets(tree: Mapping[str, Any], root: type, trust: Sequence[str]) -> None:
+    problems = validate(tree, f"{__name__}.{root.__name__}", trust)
     if problems:
         raise ConfigError(*(f"the checkpoint's config: {line}" for line in problems))
 
 
 @contextlib.contextmanager
-def _no_larger_than(weights: Mapping[str, Tensor]) -> Iterator[None]:
+def _limit_model_size(weights: Mapping[str, Tensor]) -> Iterator[None]:
     """While a model is built: stop where it becomes much larger than the weights that it is for, before the memory is
     touched. A checkpoint's config may ask for any size.
     """

@@ -7,10 +7,10 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from bigmodel.events import Evaluated, Finished, Started, Stepped, Trained, Warned
-from bigmodel.listeners.lines import in_words, line, metrics_in_words
+from bigmodel.events import Evaluated, Finished, Started, Stepped, TrainLogged, Warned
+from bigmodel.listeners.lines import format_event, format_metric, format_metrics
 from bigmodel.metric_spec import from_summary
-from bigmodel.quoting import command, path_word, resume_command, trust_words
+from bigmodel.quoting import path_override, resume_command, shell_command, trust_override
 
 __all__ = ["Console"]
 
@@ -43,16 +43,16 @@ class Console:
             case Stepped():
                 self._redraw(event.step)
             case Started():
-                print(line(event), flush=True)
+                print(format_event(event), flush=True)
                 self._steps_per_epoch = event.steps_per_epoch
                 if sys.stdout.isatty():
                     self._start_bar(event)
-            case Trained():
-                self._said = metrics_in_words(event.metrics, event.specs) + f"  {event.samples_per_s:.0f}/s"
+            case TrainLogged():
+                self._said = format_metrics(event.metrics, event.specs) + f"  {event.samples_per_s:.0f}/s"
                 if self._bar is None:
-                    print(line(event), flush=True)
+                    print(format_event(event), flush=True)
             case Evaluated() | Warned():
-                self._print(line(event))
+                self._print(format_event(event))
             case Finished():
                 self.close()
                 self._table(event.summary)
@@ -88,12 +88,12 @@ class Console:
     def _table(self, summary: Any) -> None:
         rows, specs = [], from_summary(summary)
         if "test" in summary:
-            rows.append(("test", metrics_in_words(summary["test"], specs)))
+            rows.append(("test", format_metrics(summary["test"], specs)))
         best = summary["best"]
         if best:
             name = str(summary["monitor"])
             epoch = best["step"] / self._steps_per_epoch
-            value = in_words(best["value"], specs.get(name.rpartition("/")[2]))
+            value = format_metric(best["value"], specs.get(name.rpartition("/")[2]))
             rows.append(("best", f"{name} {value} in epoch {epoch:g}"))
         pace = ""
         if summary.get("samples_per_s"):
@@ -102,10 +102,10 @@ class Console:
         rows.append(("time", f"{summary['seconds']:.1f} s for {summary['step']} steps{pace}"))
         rows.append(("files", str(self._directory)))
         granted = summary.get("grants", ())
-        packages = trust_words([word for word in granted if ":" not in word])
+        packages = trust_override([word for word in granted if ":" not in word])
         for verb, arguments in (("evaluate", ""), ("predict", " input=..."), ("export", " format=onnx")):
-            words = (f"bigmodel-{verb}", path_word("run", self._directory), *packages)
-            rows.append((verb, f"{command(*words)}{arguments}"))
+            words = (f"bigmodel-{verb}", path_override("run", self._directory), *packages)
+            rows.append((verb, f"{shell_command(*words)}{arguments}"))
         rows.append(("go on", resume_command(self._directory, granted, "epochs=N")))
         width = max(len(name) for name, _ in rows)
         print("\n".join(["", *(f"{name:>{width}}  {text}" for name, text in rows)]), flush=True)

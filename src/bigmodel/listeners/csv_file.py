@@ -6,7 +6,7 @@ import csv
 import json
 from pathlib import Path
 
-from bigmodel.listeners.metrics_file import flat
+from bigmodel.listeners.metrics_file import flatten_event
 from bigmodel.safe_files import LARGEST_LINES, read_text, replacing
 
 __all__ = ["CsvFile"]
@@ -22,7 +22,7 @@ class CsvFile:
         self._records = [json.loads(line) for line in lines]
 
     def __call__(self, event: object) -> None:
-        record = flat(event)
+        record = flatten_event(event)
         if record:
             self._records.append(record)
 

@@ -5,25 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from bigmodel.events import Evaluated, Saved, Started, Trained, Warned
+from bigmodel.events import Evaluated, Saved, Started, TrainLogged, Warned
 from bigmodel.metric_spec import MetricSpec
 
 _PLAIN = MetricSpec("none")  # of what nobody declared
 
 
-def line(event: object) -> str:
+def format_event(event: object) -> str:
     """The line of an event; empty for those not worth one."""
     match event:
         case Started():
             begins = f"resumes at step {event.step}" if event.step else "starts"
             epochs = event.steps / event.steps_per_epoch
             return f"{begins}: {event.steps} steps ({epochs:g} epochs) on {event.device}, in {event.directory}"
-        case Trained():
+        case TrainLogged():
             pace = f"lr {event.lr:.3g}  {event.samples_per_s:.0f} samples/s"
-            return f"[{_epoch(event.epoch)}, {event.step:5d}] {metrics_in_words(event.metrics, event.specs)}  {pace}"
+            return f"[{_epoch(event.epoch)}, {event.step:5d}] {format_metrics(event.metrics, event.specs)}  {pace}"
         case Evaluated():
             mark = "  (best so far)" if event.best else ""
-            said = metrics_in_words(event.metrics, event.specs)
+            said = format_metrics(event.metrics, event.specs)
             return f"[{_epoch(event.epoch)}, {event.step:5d}] {event.split}: {said}{mark}"
         case Saved():
             return f"saved {event.path} in {event.seconds:.2f} s"
@@ -32,13 +32,13 @@ def line(event: object) -> str:
     return ""
 
 
-def metrics_in_words(metrics: Mapping[str, Any], specs: Mapping[str, MetricSpec]) -> str:
+def format_metrics(metrics: Mapping[str, Any], specs: Mapping[str, MetricSpec]) -> str:
     """`loss 0.312  accuracy 91.20%`: each as it is declared, tables left out."""
     shown = {name: value for name, value in metrics.items() if isinstance(value, float)}
-    return "  ".join(f"{name} {in_words(value, specs.get(name))}" for name, value in shown.items())
+    return "  ".join(f"{name} {format_metric(value, specs.get(name))}" for name, value in shown.items())
 
 
-def in_words(value: float, spec: MetricSpec | None) -> str:
+def format_metric(value: float, spec: MetricSpec | None) -> str:
     """One metric as people read it."""
     return (spec or _PLAIN).text(value)
 

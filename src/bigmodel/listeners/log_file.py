@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from pathlib import Path
 
-from bigmodel.listeners.lines import line
+from bigmodel.listeners.lines import format_event
 from bigmodel.safe_files import append_to
 
 __all__ = ["LogFile"]
@@ -18,7 +18,7 @@ class LogFile:
         self._file = append_to(directory / "train.log")
 
     def __call__(self, event: object) -> None:
-        text = line(event)
+        text = format_event(event)
         if text:
             self.write(text)
 

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from bigmodel.events import Evaluated, Trained
+from bigmodel.events import Evaluated, TrainLogged
 from bigmodel.safe_files import append_to
 
 __all__ = ["MetricsFile"]
@@ -19,7 +19,7 @@ class MetricsFile:
         self._file = append_to(directory / "metrics.jsonl")
 
     def __call__(self, event: object) -> None:
-        record = flat(event)
+        record = flatten_event(event)
         if record:
             self._file.write(json.dumps(record) + "\n")
             self._file.flush()
@@ -28,9 +28,9 @@ class MetricsFile:
         self._file.close()
 
 
-def flat(event: object) -> dict[str, Any]:
+def flatten_event(event: object) -> dict[str, Any]:
     """An event's numbers as one flat record; empty for events that carry none."""
-    if isinstance(event, Trained):
+    if isinstance(event, TrainLogged):
         rest = {name: getattr(event, name) for name in ("lr", "grad_norm", "samples_per_s", "data_s", "step_s")}
         return {"step": event.step, "epoch": event.epoch, "split": "train", **event.metrics, **rest}
     if isinstance(event, Evaluated):

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from bigmodel.events import Finished
-from bigmodel.listeners.metrics_file import flat
+from bigmodel.listeners.metrics_file import flatten_event
 from bigmodel.safe_files import own_folder, read_text
 
 __all__ = ["TensorBoard"]
@@ -35,7 +35,7 @@ class TensorBoard:
         self._writer.add_text("config", "\n".join(f"    {line}" for line in text.splitlines()))  # Markdown's code
 
     def __call__(self, event: object) -> None:
-        record = flat(event)
+        record = flatten_event(event)
         for name, value in record.items():
             if isinstance(value, float) and name != "epoch":
                 tag = f"{record['split']}/{name}"

@@ -7,17 +7,17 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bigmodel.events import Evaluated, Trained
-from bigmodel.listeners.metrics_file import flat
+from bigmodel.events import Evaluated, TrainLogged
+from bigmodel.listeners.metrics_file import flatten_event
 
-__all__ = ["Totals"]
+__all__ = ["RunTotals"]
 
 _TIMES = ("samples_per_s", "data_s", "step_s", "seconds")  # differ between runs of one config
 _OF_TRAINING = ("step", "epoch", "split", "lr", "grad_norm", *_TIMES)  # keys of a record that are no metrics
 _OF_EVALUATION = ("step", "epoch", "split", "best", "seconds")
 
 
-class Totals:
+class RunTotals:
     """Adds up a run's records, those from before it was resumed included.
 
     `state` goes into every checkpoint: how many records there were and a hash of them, without times, so that a
@@ -31,9 +31,9 @@ class Totals:
         self._records, self._hash = 0, hashlib.sha256()
 
     def __call__(self, event: object) -> None:
-        if record := flat(event):
+        if record := flatten_event(event):
             self._add(record)
-        if isinstance(event, Trained):
+        if isinstance(event, TrainLogged):
             self._train = dict(event.metrics)
         elif isinstance(event, Evaluated) and event.split == "val":
             self._val = {name: value for name, value in event.metrics.items() if isinstance(value, (int, float))}

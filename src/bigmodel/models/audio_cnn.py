@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from bigmodel.constraints import BelowOne, PositiveInt
+from bigmodel.constraints import PositiveInt, ProperFraction
 
 __all__ = ["AudioCNN"]
 
@@ -22,7 +22,7 @@ class AudioCNN(nn.Module):
         input_shape: tuple[PositiveInt, PositiveInt, PositiveInt],
         num_classes: PositiveInt,
         widths: Sequence[PositiveInt] = (32, 64, 96, 128),
-        dropout: BelowOne = 0.2,
+        dropout: ProperFraction = 0.2,
     ) -> None:
         super().__init__()
         depth = input_shape[0]

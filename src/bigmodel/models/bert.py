@@ -13,14 +13,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bigmodel.constraints import BelowOne, PositiveInt
-from bigmodel.models.transformer import EncoderBlock, initialise, mean_of_tokens
+from bigmodel.constraints import PositiveInt, ProperFraction
+from bigmodel.models.transformer import EncoderBlock, init_transformer_weights, masked_mean
 from bigmodel.models.weights.foreign_weights import load_weights
 
 __all__ = ["BertClassifier", "MaskedBert"]
 
 
-class Encoder(nn.Module):
+class BertEncoder(nn.Module):
     """Tokens (N, T), -1 for padding and V for a hidden one, to (N, 1 + T, C); T is at most `context`.
 
     The first place is that of no token: it belongs to the whole text. Padding is seen by none.
@@ -34,7 +34,7 @@ class Encoder(nn.Module):
         self.blocks = nn.ModuleList(EncoderBlock(width, heads, dropout) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
         nn.init.normal_(self.whole_C, std=0.02)
-        self.apply(initialise)
+        self.apply(init_transformer_weights)
 
     def forward(self, tokens_NT: Tensor) -> Tensor:
         count, length = tokens_NT.shape
@@ -64,12 +64,12 @@ class BertClassifier(nn.Module):
         layers: PositiveInt = 2,
         heads: PositiveInt = 4,
         width: PositiveInt = 128,
-        dropout: BelowOne = 0.1,
+        dropout: ProperFraction = 0.1,
         pool: Literal["first", "mean"] = "mean",
         pretrained: str | None = None,
     ) -> None:
         super().__init__()
-        self.encoder = Encoder(vocab_size, context, layers, heads, width, dropout)
+        self.encoder = BertEncoder(vocab_size, context, layers, heads, width, dropout)
         self.first, self.dropout = pool == "first", nn.Dropout(dropout)
         self.classify = nn.Linear(width, num_classes)
         if pretrained is not None:
@@ -77,7 +77,7 @@ class BertClassifier(nn.Module):
 
     def forward(self, tokens_NT: Tensor) -> Tensor:
         x_NTC = self.encoder(tokens_NT)
-        pooled_NC = x_NTC[:, 0] if self.first else mean_of_tokens(x_NTC[:, 1:], tokens_NT)
+        pooled_NC = x_NTC[:, 0] if self.first else masked_mean(x_NTC[:, 1:], tokens_NT)
         return self.classify(self.dropout(pooled_NC))  # type: ignore[no-any-return]
 
 
@@ -96,13 +96,13 @@ class MaskedBert(nn.Module):
         layers: PositiveInt = 2,
         heads: PositiveInt = 4,
         width: PositiveInt = 128,
-        dropout: BelowOne = 0.1,
+        dropout: ProperFraction = 0.1,
     ) -> None:
         super().__init__()
-        self.encoder = Encoder(vocab_size, context, layers, heads, width, dropout)
+        self.encoder = BertEncoder(vocab_size, context, layers, heads, width, dropout)
         self.guess = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.LayerNorm(width))
         self.bias_V = nn.Parameter(torch.zeros(vocab_size))
-        self.guess.apply(initialise)
+        self.guess.apply(init_transformer_weights)
 
     def forward(self, tokens_NT: Tensor) -> Tensor:
         x_NTC = self.guess(self.encoder(tokens_NT)[:, 1:])

@@ -8,12 +8,12 @@ from itertools import zip_longest
 import torch
 from torch import Tensor, nn
 
-from bigmodel.constraints import BelowOne, PositiveInt
-from bigmodel.padding import lengths, present
+from bigmodel.constraints import PositiveInt, ProperFraction
+from bigmodel.padding import lengths, valid_mask
 
 __all__ = ["DeepSpeech"]
 
-_SURE = 1e4  # a logit so far above the others that their odds are 0 in float32
+BLANK_LOGIT = 1e4  # a logit so far above the others that their odds are 0 in float32
 
 
 class DeepSpeech(nn.Module):
@@ -35,7 +35,7 @@ class DeepSpeech(nn.Module):
         hidden: PositiveInt = 64,
         layers: PositiveInt = 1,
         both_ways: bool = True,
-        dropout: BelowOne = 0.1,
+        dropout: ProperFraction = 0.1,
     ) -> None:
         super().__init__()
         if kernel % 2 == 0:
@@ -55,32 +55,32 @@ class DeepSpeech(nn.Module):
         self.head = nn.Linear(ways * hidden, num_classes)
 
     def forward(self, x_NTM: Tensor) -> Tensor:
-        there_NT, length_N = present(x_NTM), lengths(x_NTM)
+        there_NT, length_N = valid_mask(x_NTM), lengths(x_NTM)
         h_NTF = torch.where(there_NT[..., None], x_NTM, 0.0)
         for convolution, norm, stride in zip(self.convolutions, self.norms, self.strides, strict=True):
             h_NTF = norm(convolution(h_NTF.mT).mT).relu()
             length_N = (length_N - 1) // stride + 1
             there_NT = torch.arange(h_NTF.shape[1], device=h_NTF.device) < length_N[:, None]
             h_NTF = self.dropout(h_NTF * there_NT[..., None])
-        turned_NT1 = _turned(length_N, h_NTF.shape[1])
+        turned_NT1 = _reversal_index(length_N, h_NTF.shape[1])
         for forward, backward in zip_longest(self.forwards, self.backwards):
             read = [forward(h_NTF)[0]]
             if backward is not None:
-                read.append(_in_order(backward(_in_order(h_NTF, turned_NT1))[0], turned_NT1))
+                read.append(_gather_frames(backward(_gather_frames(h_NTF, turned_NT1))[0], turned_NT1))
             h_NTF = self.dropout(torch.cat(read, dim=2) * there_NT[..., None])
         logits_NTC = self.head(h_NTF)
         blank_C = torch.zeros(logits_NTC.shape[2], device=logits_NTC.device).index_fill(
-            0, torch.zeros(1, dtype=torch.int64, device=logits_NTC.device), _SURE
+            0, torch.zeros(1, dtype=torch.int64, device=logits_NTC.device), BLANK_LOGIT
         )
         return torch.where(there_NT[..., None], logits_NTC, blank_C)
 
 
-def _turned(length_N: Tensor, frames: int) -> Tensor:
+def _reversal_index(length_N: Tensor, frames: int) -> Tensor:
     """int64 (N, T, 1): numbers of the frames in an order in which each clip, not its filling, is turned round."""
     frame_T = torch.arange(frames, device=length_N.device)
     turned_NT = length_N[:, None] - 1 - frame_T
     return torch.where(turned_NT >= 0, turned_NT, frame_T)[..., None]
 
 
-def _in_order(h_NTF: Tensor, frames_NT1: Tensor) -> Tensor:
+def _gather_frames(h_NTF: Tensor, frames_NT1: Tensor) -> Tensor:
     return h_NTF.gather(1, frames_NT1.expand(-1, -1, h_NTF.shape[2]))

@@ -11,9 +11,17 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bigmodel.constraints import BelowOne, PositiveInt
-from bigmodel.models.transformer import Block, Cache, initialise, norm, quieten, turns, turns_between
-from bigmodel.models.weights.gpt2_names import is_gpt2, own_names
+from bigmodel.constraints import PositiveInt, ProperFraction
+from bigmodel.models.transformer import (
+    KVCache,
+    TransformerBlock,
+    init_transformer_weights,
+    norm,
+    rotary_table,
+    scale_residual_init,
+    turns_between,
+)
+from bigmodel.models.weights.gpt2_names import from_gpt2, is_gpt2
 
 __all__ = ["GPT"]
 
@@ -37,7 +45,7 @@ class GPT(nn.Module):
         layers: PositiveInt = 4,
         heads: PositiveInt = 4,
         width: PositiveInt = 128,
-        dropout: BelowOne = 0.0,
+        dropout: ProperFraction = 0.0,
         layout: Literal["llama", "gpt2", "nanogpt"] = "llama",
         tied: bool = True,
     ) -> None:
@@ -47,15 +55,15 @@ class GPT(nn.Module):
         self.embed = nn.Embedding(vocab_size, width)
         self.positions = None if llama else nn.Embedding(context, width)
         self.dropout = nn.Dropout(dropout)
-        self.blocks = nn.ModuleList(Block(width, heads, dropout, layout) for _ in range(layers))
+        self.blocks = nn.ModuleList(TransformerBlock(width, heads, dropout, layout) for _ in range(layers))
         self.norm = norm(width, layout)
         self.head = None if tied else nn.Linear(width, vocab_size, bias=False)
-        self.register_buffer("turn_2TD", turns(context, width // heads) if llama else None, persistent=False)
+        self.register_buffer("turn_2TD", rotary_table(context, width // heads) if llama else None, persistent=False)
         self.turn_2TD: Tensor | None
-        self.apply(initialise)
-        quieten(self, 2 * layers)
+        self.apply(init_transformer_weights)
+        scale_residual_init(self, 2 * layers)
 
-    def forward(self, tokens_NT: Tensor, cache: Cache | None = None) -> Tensor:
+    def forward(self, tokens_NT: Tensor, cache: KVCache | None = None) -> Tensor:
         """With a cache that holds something, one more token of each sequence. Padding, below 0, is read as token 0."""
         first = 0 if cache is None else cache.length
         last = first + tokens_NT.shape[1]
@@ -71,14 +79,14 @@ class GPT(nn.Module):
         x_NTC = self.norm(x_NTC)
         return F.linear(x_NTC, self.embed.weight) if self.head is None else self.head(x_NTC)
 
-    def translated(self, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    def adapt_state_dict(self, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """GPT-2's weights by this model's names; others as they are. ValueError if they do not go with the layout."""
         if not is_gpt2(tensors):
             return tensors
         if self.layout != "gpt2":
             raise ValueError("these weights are GPT-2's; set model.layout=gpt2")
-        return own_names(tensors, self.context, tied=self.head is None)
+        return from_gpt2(tensors, self.context, tied=self.head is None)
 
-    def cache(self, count: int) -> Cache:
+    def cache(self, count: int) -> KVCache:
         """An empty cache for so many sequences."""
-        return Cache(self.embed.weight, len(self.blocks), self.heads, count, self.context)
+        return KVCache(self.embed.weight, len(self.blocks), self.heads, count, self.context)

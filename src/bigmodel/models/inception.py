@@ -8,12 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from bigmodel.constraints import PositiveInt
-from bigmodel.models.layers import filters
+from bigmodel.models.layers import conv_bn_relu
 
 __all__ = ["Inception"]
 
 
-class _Branches(nn.Module):
+class InceptionBlock(nn.Module):
     """Filters of 1x1, 3x3 and 5x5 pixels and a pooling side by side, a quarter of the `width` each.
 
     What is wider than a pixel sees its input through half as many filters of 1x1; 5x5 is two times 3x3, as of Szegedy
@@ -26,10 +26,12 @@ class _Branches(nn.Module):
         narrow = max(1, part // 2)
         self.branches = nn.ModuleList(
             [
-                filters(width_in, part, 1),
-                nn.Sequential(filters(width_in, narrow, 1), filters(narrow, part, 3)),
-                nn.Sequential(filters(width_in, narrow, 1), filters(narrow, part, 3), filters(part, part, 3)),
-                nn.Sequential(nn.MaxPool2d(3, 1, 1), filters(width_in, width - 3 * part, 1)),
+                conv_bn_relu(width_in, part, 1),
+                nn.Sequential(conv_bn_relu(width_in, narrow, 1), conv_bn_relu(narrow, part, 3)),
+                nn.Sequential(
+                    conv_bn_relu(width_in, narrow, 1), conv_bn_relu(narrow, part, 3), conv_bn_relu(part, part, 3)
+                ),
+                nn.Sequential(nn.MaxPool2d(3, 1, 1), conv_bn_relu(width_in, width - 3 * part, 1)),
             ]
         )
 
@@ -57,12 +59,12 @@ class Inception(nn.Module):
             raise ValueError(f"widths: {len(widths)} stages halve {input_shape[1]}x{input_shape[2]} pixels too often")
         if min(widths, default=0) < 4:
             raise ValueError(f"widths: need four channels or more, one a branch, not {list(widths)}")
-        layers: list[nn.Module] = [filters(input_shape[0], stem, 3)]
+        layers: list[nn.Module] = [conv_bn_relu(input_shape[0], stem, 3)]
         width_in = stem
         for stage, width in enumerate(widths):
             layers += [nn.MaxPool2d(2)] if stage else []
             for _ in range(blocks):
-                layers.append(_Branches(width_in, width))
+                layers.append(InceptionBlock(width_in, width))
                 width_in = width
         self.features = nn.Sequential(*layers)
         self.head = nn.Linear(width_in, num_classes)

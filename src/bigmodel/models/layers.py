@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from torch import nn
 
-__all__ = ["filters"]
+__all__ = ["conv_bn_relu"]
 
 
-def filters(width_in: int, width: int, size: int) -> nn.Sequential:
+def conv_bn_relu(width_in: int, width: int, size: int) -> nn.Sequential:
     """A convolution that keeps the resolution, batch norm, ReLU."""
     convolution = nn.Conv2d(width_in, width, size, padding=size // 2, bias=False)
     nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")

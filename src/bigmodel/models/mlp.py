@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from bigmodel.constraints import BelowOne, PositiveInt
+from bigmodel.constraints import PositiveInt, ProperFraction
 
 __all__ = ["MLP"]
 
@@ -20,7 +20,7 @@ class MLP(nn.Module):
         input_shape: Sequence[PositiveInt],
         num_classes: PositiveInt,
         hidden: Sequence[PositiveInt] = (256, 256),
-        dropout: BelowOne = 0.0,
+        dropout: ProperFraction = 0.0,
     ) -> None:
         super().__init__()
         layers: list[nn.Module] = []

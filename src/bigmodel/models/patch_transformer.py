@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bigmodel.constraints import BelowOne, PositiveInt
-from bigmodel.models.windowed import level
+from bigmodel.constraints import PositiveInt, ProperFraction
+from bigmodel.models.windowed import instance_normalize
 
 __all__ = ["PatchTransformer"]
 
@@ -32,7 +32,7 @@ class PatchTransformer(nn.Module):
         heads: PositiveInt = 4,
         depth: PositiveInt = 2,
         feedforward: PositiveInt = 128,
-        dropout: BelowOne = 0.3,
+        dropout: ProperFraction = 0.3,
     ) -> None:
         super().__init__()
         if patch > window:
@@ -51,7 +51,7 @@ class PatchTransformer(nn.Module):
         self.head = nn.Linear(tokens * width, horizon)
 
     def forward(self, x_NTC: Tensor) -> Tensor:
-        window_NTC, back = level(x_NTC)
+        window_NTC, back = instance_normalize(x_NTC)
         longer_NCT = F.pad(window_NTC.transpose(1, 2), (0, self._stride), mode="replicate")
         patches_BPL = longer_NCT.flatten(0, 1).unfold(1, self._patch, self._stride)
         tokens_BPD = self.dropout(self.embed(patches_BPL) + self.position_PD)

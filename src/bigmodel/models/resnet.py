@@ -29,7 +29,7 @@ class BasicBlock(nn.Module):
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or width_in != width:
             project = nn.Sequential(nn.Conv2d(width_in, width, 1, stride, bias=False), nn.BatchNorm2d(width))
-            self.shortcut = project if projected else _Widened(width - width_in, stride)
+            self.shortcut = project if projected else _PadShortcut(width - width_in, stride)
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
         h_NCHW = self.relu(self.bn1(self.conv1(x_NCHW)))
@@ -37,7 +37,7 @@ class BasicBlock(nn.Module):
         return self.relu(h_NCHW + self.shortcut(x_NCHW))  # type: ignore[no-any-return]
 
 
-class _Widened(nn.Module):
+class _PadShortcut(nn.Module):
     """Every `stride`-th pixel, with `added` channels of zeros, half of them before the others."""
 
     def __init__(self, added: int, stride: int) -> None:

@@ -6,8 +6,8 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from bigmodel.constraints import BelowOne, PositiveInt
-from bigmodel.models.windowed import level
+from bigmodel.constraints import PositiveInt, ProperFraction
+from bigmodel.models.windowed import instance_normalize
 
 __all__ = ["RNN"]
 
@@ -26,7 +26,7 @@ class RNN(nn.Module):
         cell: Literal["lstm", "gru"] = "lstm",
         hidden: PositiveInt = 64,
         layers: PositiveInt = 1,
-        dropout: BelowOne = 0.0,
+        dropout: ProperFraction = 0.0,
     ) -> None:
         super().__init__()
         self._shape = (horizon, channels)
@@ -37,6 +37,6 @@ class RNN(nn.Module):
         self.head = nn.Linear(hidden, horizon * channels)
 
     def forward(self, x_NTC: Tensor) -> Tensor:
-        window_NTC, back = level(x_NTC)
+        window_NTC, back = instance_normalize(x_NTC)
         states_NTF, _ = self.cells(window_NTC)
         return back(self.head(self.dropout(states_NTF[:, -1])).unflatten(1, self._shape))

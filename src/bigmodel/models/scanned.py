@@ -14,12 +14,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["Scanned", "with_scans"]
+__all__ = ["ScannedRNN", "replace_recurrent_layers"]
 
 State = tuple[Tensor, ...]
 
 
-class Scanned(nn.Module):
+class ScannedRNN(nn.Module):
     """The same as a one-way GRU or LSTM with `batch_first` and equal weights, from zero states, in evaluation mode."""
 
     def __init__(self, layer: nn.GRU | nn.LSTM) -> None:
@@ -67,12 +67,12 @@ def _lstm_step(weight: Tensor, bias: Tensor | None) -> Callable[[State, Tensor],
     return step
 
 
-def with_scans(model: nn.Module) -> nn.Module:
+def replace_recurrent_layers(model: nn.Module) -> nn.Module:
     """Replace, in place, each recurrent layer that `Scanned` can express; return the model."""
     for name, child in model.named_children():
         if isinstance(child, (nn.GRU, nn.LSTM)):
             if child.batch_first and not child.bidirectional and not getattr(child, "proj_size", 0):
-                setattr(model, name, Scanned(child))
+                setattr(model, name, ScannedRNN(child))
         else:
-            with_scans(child)
+            replace_recurrent_layers(child)
     return model

@@ -12,8 +12,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bigmodel.constraints import BelowOne, PositiveInt
-from bigmodel.models.transformer import Block, Cache, CrossAttention, initialise, norm, quieten, turns, turns_between
+from bigmodel.constraints import PositiveInt, ProperFraction
+from bigmodel.models.transformer import (
+    CrossAttention,
+    KVCache,
+    TransformerBlock,
+    init_transformer_weights,
+    norm,
+    rotary_table,
+    scale_residual_init,
+    turns_between,
+)
 
 __all__ = ["Seq2Seq"]
 
@@ -48,19 +57,21 @@ class Seq2Seq(nn.Module):
         decoder_layers: PositiveInt = 2,
         heads: PositiveInt = 4,
         width: PositiveInt = 128,
-        dropout: BelowOne = 0.0,
+        dropout: ProperFraction = 0.0,
     ) -> None:
         super().__init__()
         self.context, self.end, self.heads = context, vocab_size, heads
         self.embed = nn.Embedding(vocab_size + 2, width, padding_idx=0)  # padding, the vocabulary, begin and end
         self.dropout = nn.Dropout(dropout)
-        self.encoder = nn.ModuleList(Block(width, heads, dropout, layout="llama") for _ in range(encoder_layers))
+        self.encoder = nn.ModuleList(
+            TransformerBlock(width, heads, dropout, layout="llama") for _ in range(encoder_layers)
+        )
         self.encoded, self.norm = norm(width, layout="llama"), norm(width, layout="llama")
         self.decoder = nn.ModuleList(_DecoderBlock(width, heads, dropout) for _ in range(decoder_layers))
-        self.register_buffer("turn_2TD", turns(context + 1, width // heads), persistent=False)
+        self.register_buffer("turn_2TD", rotary_table(context + 1, width // heads), persistent=False)
         self.turn_2TD: Tensor
-        self.apply(initialise)
-        quieten(self, 2 * encoder_layers + 3 * decoder_layers)
+        self.apply(init_transformer_weights)
+        scale_residual_init(self, 2 * encoder_layers + 3 * decoder_layers)
 
     def forward(self, tokens_NX: Tensor) -> Tensor:
         return self.decode(tokens_NX[:, self.context :], self.encode(tokens_NX[:, : self.context]))
@@ -75,7 +86,7 @@ class Seq2Seq(nn.Module):
         kept = [cast(_DecoderBlock, block).cross.kept(x_NSC, turn_2SD) for block in self.decoder]
         return Memory(torch.stack(kept), seen_N11S)
 
-    def decode(self, target_NT: Tensor, memory: Memory, cache: Cache | None = None) -> Tensor:
+    def decode(self, target_NT: Tensor, memory: Memory, cache: KVCache | None = None) -> Tensor:
         """Logits (N, T, V + 1); with a cache that holds something, for one more token of each target."""
         first = 0 if cache is None else cache.length
         last = first + target_NT.shape[1]
@@ -86,12 +97,12 @@ class Seq2Seq(nn.Module):
             cache.length = last
         return F.linear(self.norm(x_NTC), self.embed.weight[1:])
 
-    def cache(self, count: int) -> Cache:
+    def cache(self, count: int) -> KVCache:
         """An empty cache for so many targets."""
-        return Cache(self.embed.weight, len(self.decoder), self.heads, count, self.context + 1)
+        return KVCache(self.embed.weight, len(self.decoder), self.heads, count, self.context + 1)
 
 
-class _DecoderBlock(Block):
+class _DecoderBlock(TransformerBlock):
     """A look at the source between the look back and the MLP."""
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
@@ -99,7 +110,7 @@ class _DecoderBlock(Block):
         self.before_cross, self.cross = norm(width, layout="llama"), CrossAttention(width, heads, dropout)
 
     def forward(  # type: ignore[override]
-        self, x_NTC: Tensor, turn_2TD: Tensor, layer: int, cache: Cache | None, memory: Memory
+        self, x_NTC: Tensor, turn_2TD: Tensor, layer: int, cache: KVCache | None, memory: Memory
     ) -> Tensor:
         x_NTC = x_NTC + self.dropout(self.attention(self.before_attention(x_NTC), turn_2TD, layer, cache))
         kept_2NHSD, seen_N11S = memory.kept_L2NHSD[layer], memory.seen_N11S

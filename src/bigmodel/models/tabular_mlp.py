@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from bigmodel.constraints import BelowOne, NonNegativeInt, PositiveInt
+from bigmodel.constraints import NonNegativeInt, PositiveInt, ProperFraction
 from bigmodel.models.mlp import MLP
 
 __all__ = ["TabularMLP"]
@@ -28,7 +28,7 @@ class TabularMLP(nn.Module):
         outputs: PositiveInt,
         embedding: PositiveInt = 8,
         hidden: Sequence[PositiveInt] = (128, 64),
-        dropout: BelowOne = 0.2,
+        dropout: ProperFraction = 0.2,
     ) -> None:
         super().__init__()
         self._numbers = num_numbers

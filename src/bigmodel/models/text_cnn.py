@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bigmodel.constraints import BelowOne, PositiveInt
+from bigmodel.constraints import PositiveInt, ProperFraction
 
 __all__ = ["TextCNN"]
 
@@ -31,8 +31,8 @@ class TextCNN(nn.Module):
         width: PositiveInt = 100,
         filters: PositiveInt = 100,
         windows: Sequence[PositiveInt] = (3, 4, 5),
-        dropout: BelowOne = 0.5,
-        word_dropout: BelowOne = 0.0,
+        dropout: ProperFraction = 0.5,
+        word_dropout: ProperFraction = 0.0,
     ) -> None:
         super().__init__()
         if not windows:

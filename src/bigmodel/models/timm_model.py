@@ -7,7 +7,7 @@ import difflib
 from torch import nn
 
 from bigmodel.constraints import PositiveInt
-from bigmodel.models.torchvision_model import made
+from bigmodel.models.torchvision_model import build_classifier
 
 __all__ = ["timm_model"]
 
@@ -44,4 +44,4 @@ def timm_model(
             model = timm.create_model(name, **arguments)  # takes any size
         return model
 
-    return made(make, name, input_shape, num_classes, pretrained)
+    return build_classifier(make, name, input_shape, num_classes, pretrained)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from bigmodel.constraints import PositiveInt
-from bigmodel.errors import nearest
+from bigmodel.errors import suggest
 from bigmodel.models.weights.foreign_weights import load_weights
 
 __all__ = ["torchvision_model"]
@@ -31,7 +31,7 @@ def torchvision_model(
 
     names = torchvision.models.list_models(module=torchvision.models)
     if name.lower() not in names:
-        raise ValueError(f"name: torchvision has no classifier '{name}'; {nearest(name.lower(), names)}")
+        raise ValueError(f"name: torchvision has no classifier '{name}'; {suggest(name.lower(), names)}")
     given: dict[str, Any] = {}
     if name.lower() in ("inception_v3", "googlenet"):
         given = {"aux_logits": False, "init_weights": True}
@@ -48,10 +48,10 @@ def torchvision_model(
             replace_first_convolution(model, input_shape[0])
         return model
 
-    return made(make, name, input_shape, num_classes, pretrained)
+    return build_classifier(make, name, input_shape, num_classes, pretrained)
 
 
-def made(
+def build_classifier(
     make: Callable[[], nn.Module],
     name: str,
     input_shape: tuple[int, int, int],

@@ -14,18 +14,18 @@ from torch import Tensor, nn
 
 __all__ = [
     "Attention",
-    "Block",
-    "Cache",
     "CrossAttention",
     "EncoderBlock",
+    "KVCache",
     "Layout",
     "SwiGLU",
-    "initialise",
-    "mean_of_tokens",
+    "TransformerBlock",
+    "apply_rotary",
+    "init_transformer_weights",
+    "masked_mean",
     "norm",
-    "quieten",
-    "turned",
-    "turns",
+    "rotary_table",
+    "scale_residual_init",
     "turns_between",
 ]
 
@@ -33,7 +33,7 @@ Layout = Literal["llama", "gpt2", "nanogpt"]
 _BASE = 10_000.0  # of the rotary wavelengths
 
 
-def _divisible(width: int, heads: int, even: bool = True) -> None:
+def _check_head_width(width: int, heads: int, even: bool = True) -> None:
     if width % (heads * (1 + even)):
         parts = ", an even number each" if even else ""
         raise ValueError(f"width: {width} cannot be divided among {heads} heads{parts}")
@@ -49,7 +49,7 @@ class EncoderBlock(nn.Module):
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
-        _divisible(width, heads, even=False)
+        _check_head_width(width, heads, even=False)
         self.before_attention, self.before_mlp = nn.LayerNorm(width), nn.LayerNorm(width)
         self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
         self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
@@ -63,7 +63,7 @@ class EncoderBlock(nn.Module):
         return x_NTC + self.dropout(self.mlp(self.before_mlp(x_NTC)))  # type: ignore[no-any-return]
 
 
-class Cache:
+class KVCache:
     """Keys and values of the `length` tokens of `count` sequences that a model has read, so that it need not read them
     again: of each layer, for up to `context` tokens, of the type and on the device of the embedding `like`.
     """
@@ -72,7 +72,7 @@ class Cache:
         self.kept_L2NHTD = like.new_zeros(layers, 2, count, heads, context, like.shape[1] // heads)
         self.length = 0
 
-    def extended(self, layer: int, k_NHTD: Tensor, v_NHTD: Tensor) -> tuple[Tensor, Tensor]:
+    def append(self, layer: int, k_NHTD: Tensor, v_NHTD: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values of all tokens so far, these included."""
         kept_2NHTD, end = self.kept_L2NHTD[layer], self.length + k_NHTD.shape[2]
         kept_2NHTD[0, :, :, self.length : end], kept_2NHTD[1, :, :, self.length : end] = k_NHTD, v_NHTD
@@ -83,7 +83,7 @@ class Cache:
         self.kept_L2NHTD = self.kept_L2NHTD[:, :, rows_N]
 
 
-class Block(nn.Module):
+class TransformerBlock(nn.Module):
     """Attention, then an MLP, each after a norm and added to what came in.
 
     llama: RMS norm, SwiGLU (Shazeer 2020, arXiv:2002.05202), no biases. gpt2: layer norm, GELU as its formula with tanh
@@ -94,7 +94,7 @@ class Block(nn.Module):
         super().__init__()
         self.before_attention, self.before_mlp = norm(width, layout), norm(width, layout)
         self.attention = Attention(width, heads, dropout, bias=layout == "gpt2")
-        self.mlp = SwiGLU(width) if layout == "llama" else _GELU(width, layout)
+        self.mlp = SwiGLU(width) if layout == "llama" else GELUMLP(width, layout)
         self.dropout = nn.Dropout(dropout)
 
     def forward(
@@ -102,7 +102,7 @@ class Block(nn.Module):
         x_NTC: Tensor,
         turn_2TD: Tensor | None,
         layer: int = 0,
-        cache: Cache | None = None,
+        cache: KVCache | None = None,
         seen_N11T: Tensor | None = None,
     ) -> Tensor:
         """As `Attention`."""
@@ -119,7 +119,7 @@ class Attention(nn.Module):
 
     def __init__(self, width: int, heads: int, dropout: float, bias: bool) -> None:
         super().__init__()
-        _divisible(width, heads)
+        _check_head_width(width, heads)
         self.qkv, self.out = nn.Linear(width, 3 * width, bias=bias), nn.Linear(width, width, bias=bias)
         self.heads, self.dropout = heads, dropout
 
@@ -128,16 +128,16 @@ class Attention(nn.Module):
         x_NTC: Tensor,
         turn_2TD: Tensor | None,
         layer: int = 0,
-        cache: Cache | None = None,
+        cache: KVCache | None = None,
         seen_N11T: Tensor | None = None,
     ) -> Tensor:
         """Each token sees itself, those before it, and what the cache holds; or, if given, all that are `seen`."""
         n, t, c = x_NTC.shape
         q_NHTD, k_NHTD, v_NHTD = self.qkv(x_NTC).view(n, t, 3, self.heads, c // self.heads).permute(2, 0, 3, 1, 4)
         if turn_2TD is not None:
-            q_NHTD, k_NHTD = turned(q_NHTD, turn_2TD), turned(k_NHTD, turn_2TD)
+            q_NHTD, k_NHTD = apply_rotary(q_NHTD, turn_2TD), apply_rotary(k_NHTD, turn_2TD)
         if cache is not None:
-            k_NHTD, v_NHTD = cache.extended(layer, k_NHTD, v_NHTD)
+            k_NHTD, v_NHTD = cache.append(layer, k_NHTD, v_NHTD)
         dropout = self.dropout if self.training else 0.0
         # with a cache, one token alone sees all that the cache holds; without one it sees itself, causal or not
         causal = seen_N11T is None and (cache is None or t > 1)
@@ -150,7 +150,7 @@ class CrossAttention(nn.Module):
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
-        _divisible(width, heads)
+        _check_head_width(width, heads)
         self.q, self.kv = nn.Linear(width, width, bias=False), nn.Linear(width, 2 * width, bias=False)
         self.out = nn.Linear(width, width, bias=False)
         self.heads, self.dropout = heads, dropout
@@ -158,11 +158,11 @@ class CrossAttention(nn.Module):
     def kept(self, x_NSC: Tensor, turn_2SD: Tensor) -> Tensor:
         """Keys and values (2, N, H, S, D), turned by their positions."""
         k_NHSD, v_NHSD = self.kv(x_NSC).unflatten(2, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        return torch.stack([turned(k_NHSD, turn_2SD), v_NHSD])
+        return torch.stack([apply_rotary(k_NHSD, turn_2SD), v_NHSD])
 
     def forward(self, x_NTC: Tensor, turn_2TD: Tensor, kept_2NHSD: Tensor, seen_N1TS: Tensor) -> Tensor:
         """What each of the tokens finds among those that it has `seen`, one or more."""
-        q_NHTD = turned(self.q(x_NTC).unflatten(2, (self.heads, -1)).transpose(1, 2), turn_2TD)
+        q_NHTD = apply_rotary(self.q(x_NTC).unflatten(2, (self.heads, -1)).transpose(1, 2), turn_2TD)
         dropout = self.dropout if self.training else 0.0
         k_NHSD, v_NHSD = kept_2NHSD
         y_NHTD = F.scaled_dot_product_attention(q_NHTD, k_NHSD, v_NHSD, seen_N1TS, dropout)
@@ -182,7 +182,7 @@ class SwiGLU(nn.Module):
         return self.down(F.silu(gate_NTF) * up_NTF)  # type: ignore[no-any-return]
 
 
-class _GELU(nn.Module):
+class GELUMLP(nn.Module):
     def __init__(self, width: int, layout: Layout) -> None:
         super().__init__()
         bias = layout == "gpt2"
@@ -198,13 +198,13 @@ def norm(width: int, layout: Layout) -> nn.Module:
     return nn.RMSNorm(width, eps=1e-5) if layout == "llama" else nn.LayerNorm(width, bias=layout == "gpt2")
 
 
-def mean_of_tokens(x_NTC: Tensor, tokens_NT: Tensor) -> Tensor:
+def masked_mean(x_NTC: Tensor, tokens_NT: Tensor) -> Tensor:
     """(N, C): the mean over the places where there is a token."""
     there_NT1 = (tokens_NT >= 0)[..., None]
     return (x_NTC * there_NT1).sum(1) / there_NT1.sum(1).clamp(min=1)
 
 
-def turns(context: int, size: int) -> Tensor:
+def rotary_table(context: int, size: int) -> Tensor:
     """Cosine and sine (2, T, D) of the angle by which each position turns each pair of channels (d, d + D/2)."""
     rates_D = _BASE ** (-torch.arange(0, size, 2) / size).repeat(2)
     angles_TD = torch.arange(context)[:, None] * rates_D
@@ -222,13 +222,13 @@ def turns_between(turn_2TD: Tensor, first: int, last: int) -> Tensor:
     return turn_2TD[:, first:last]
 
 
-def turned(x_NHTD: Tensor, turn_2TD: Tensor) -> Tensor:
+def apply_rotary(x_NHTD: Tensor, turn_2TD: Tensor) -> Tensor:
     """Queries or keys, turned by their positions: their products depend on the distance alone."""
     first, second = x_NHTD.chunk(2, dim=-1)
     return x_NHTD * turn_2TD[0] + torch.cat([-second, first], dim=-1) * turn_2TD[1]
 
 
-def initialise(module: nn.Module) -> None:
+def init_transformer_weights(module: nn.Module) -> None:
     """First weights as GPT-2 and BERT have them, for `apply`; padding's embedding stays nothing."""
     if isinstance(module, (nn.Linear, nn.Embedding)):
         nn.init.normal_(module.weight, std=0.02)
@@ -238,7 +238,7 @@ def initialise(module: nn.Module) -> None:
         nn.init.zeros_(module.weight[module.padding_idx])
 
 
-def quieten(model: nn.Module, additions: int) -> None:
+def scale_residual_init(model: nn.Module, additions: int) -> None:
     """Make smaller what `additions` times is added to the stream between the layers (Radford et al. 2019)."""
     for name, parameter in model.named_parameters():
         if name.endswith(("out.weight", "down.weight")):

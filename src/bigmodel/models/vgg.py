@@ -7,7 +7,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from bigmodel.constraints import PositiveInt
-from bigmodel.models.layers import filters
+from bigmodel.models.layers import conv_bn_relu
 
 __all__ = ["VGG"]
 
@@ -33,7 +33,7 @@ class VGG(nn.Module):
         for stage, count in enumerate(_STAGES[depth]):
             stage_width = width * min(2**stage, 8)
             for _ in range(count):
-                layers.append(filters(width_in, stage_width, 3))
+                layers.append(conv_bn_relu(width_in, stage_width, 3))
                 width_in = stage_width
             if side > 1:
                 layers.append(nn.MaxPool2d(2))

@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from bigmodel.constraints import BelowOne, PositiveInt
+from bigmodel.constraints import PositiveInt, ProperFraction
 from bigmodel.models.transformer import EncoderBlock
 
 __all__ = ["ViT"]
@@ -33,7 +33,7 @@ class ViT(nn.Module):
         layers: PositiveInt = 6,
         heads: PositiveInt = 4,
         width: PositiveInt = 192,
-        dropout: BelowOne = 0.0,
+        dropout: ProperFraction = 0.0,
         pool: Literal["token", "mean"] = "mean",
     ) -> None:
         super().__init__()

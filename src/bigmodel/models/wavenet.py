@@ -11,13 +11,13 @@ from torch import Tensor, nn
 
 from bigmodel.constraints import PositiveInt
 
-__all__ = ["Cache", "WaveNet"]
+__all__ = ["WaveNet", "WaveNetCache"]
 
 _STEEPNESS = 32.0
 
 
 @dataclass
-class Cache:
+class WaveNetCache:
     """What each layer has still to hear again, a ring of `dilation` samples, and the class that is said."""
 
     kept_NCD: list[Tensor]
@@ -49,9 +49,9 @@ class WaveNet(nn.Module):
         self.layers = nn.ModuleList(_Layer(channels, skip_channels) for _ in dilations)
         self.hidden = nn.Conv1d(skip_channels, skip_channels, 1)
         self.head = nn.Conv1d(skip_channels, num_codes, 1)
-        self._begin_as_a_bell()
+        self._init_gaussian_head()
 
-    def _begin_as_a_bell(self) -> None:
+    def _init_gaussian_head(self) -> None:
         """Three hidden units begin as place (either side) and narrowness of a bell over the codes, so that which codes
         are neighbours need not be learnt: logits that are linear and quadratic in a code's place are a Gaussian's.
         """
@@ -60,32 +60,32 @@ class WaveNet(nn.Module):
         with torch.no_grad():
             self.head.weight[:, :3, 0] += bell_V3[:, : self.head.in_channels]
 
-    def forward(self, tokens_NT: Tensor, cache: Cache | None = None) -> Tensor:
+    def forward(self, tokens_NT: Tensor, cache: WaveNetCache | None = None) -> Tensor:
         """With a cache, the tokens follow those that it was given before."""
         if cache is not None:
             return torch.cat([self._step(tokens_N, cache) for tokens_N in tokens_NT.unbind(1)], dim=1)
         class_NC = self.classes(tokens_NT[:, 0].long())
-        h_NCT = self.first(F.pad(self._heard(tokens_NT[:, 1:].clamp(min=0)), (1, 0)))
+        h_NCT = self.first(F.pad(self._encode_samples(tokens_NT[:, 1:].clamp(min=0)), (1, 0)))
         skips = []
         for layer, dilation in zip(self.layers, self.dilations, strict=True):
             earlier_NCT = F.pad(h_NCT, (dilation, 0))[..., : h_NCT.shape[2]]
             h_NCT, skip_NST = layer(h_NCT, earlier_NCT, class_NC)
             skips.append(skip_NST)
-        return self._said(skips)
+        return self._logits(skips)
 
-    def cache(self, count: int) -> Cache:
+    def cache(self, count: int) -> WaveNetCache:
         """For `count` clips. A sample then costs one column of each layer, where all those before it would be computed
         anew (Le Paine et al. 2016, arXiv:1611.09482).
         """
         weight = self.first.weight
-        return Cache([weight.new_zeros(count, len(weight), dilation) for dilation in self.dilations])
+        return WaveNetCache([weight.new_zeros(count, len(weight), dilation) for dilation in self.dilations])
 
-    def _step(self, tokens_N: Tensor, cache: Cache) -> Tensor:
+    def _step(self, tokens_N: Tensor, cache: WaveNetCache) -> Tensor:
         if cache.class_NC is None:
             cache.class_NC = self.classes(tokens_N.long())
-            h_NC1 = self.first(torch.zeros_like(self._heard(tokens_N[:, None])))
+            h_NC1 = self.first(torch.zeros_like(self._encode_samples(tokens_N[:, None])))
         else:
-            h_NC1 = self.first(self._heard(tokens_N[:, None]))
+            h_NC1 = self.first(self._encode_samples(tokens_N[:, None]))
         skips = []
         for layer, kept_NCD in zip(self.layers, cache.kept_NCD, strict=True):
             place = cache.step % kept_NCD.shape[2]
@@ -94,14 +94,14 @@ class WaveNet(nn.Module):
             h_NC1, skip_NS1 = layer(h_NC1, earlier_NC1, cache.class_NC)
             skips.append(skip_NS1)
         cache.step += 1
-        return self._said(skips)
+        return self._logits(skips)
 
-    def _heard(self, codes_NT: Tensor) -> Tensor:
+    def _encode_samples(self, codes_NT: Tensor) -> Tensor:
         """float (N, 2, T): what of a sample comes in."""
         place_NT = codes_NT.to(self.head.weight.dtype) * (2 / (self.head.out_channels - 1)) - 1
         return torch.stack([place_NT, torch.ones_like(place_NT)], dim=1)
 
-    def _said(self, skips: Sequence[Tensor]) -> Tensor:
+    def _logits(self, skips: Sequence[Tensor]) -> Tensor:
         """Logits (N, T, codes)."""
         said_NVT: Tensor = self.head(self.hidden(sum(skips, start=torch.zeros_like(skips[0])).relu()).relu())
         return said_NVT.mT

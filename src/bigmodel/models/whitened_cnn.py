@@ -67,7 +67,7 @@ class WhitenedCNN(nn.Module):
             if isinstance(module, nn.BatchNorm2d):
                 module.reset_running_stats()
 
-    def initialise(self, inputs: Tensor) -> None:
+    def init_from_batch(self, inputs: Tensor) -> None:
         """Compute the first layer from training images (N, C, H, W): it takes patches along the eigenvectors of their
         covariance, scaled to unit variance, each in both signs.
         """
@@ -87,22 +87,22 @@ class WhitenedCNN(nn.Module):
 
 
 def _block(width_in: int, width: int, norm_momentum: float, depth: int) -> nn.Sequential:
-    first = [_filters(width_in, width), nn.MaxPool2d(2), _norm(width, norm_momentum), nn.GELU()]
-    second = [_filters(width, width), _norm(width, norm_momentum)]
+    first = [_dirac_conv(width_in, width), nn.MaxPool2d(2), _norm(width, norm_momentum), nn.GELU()]
+    second = [_dirac_conv(width, width), _norm(width, norm_momentum)]
     if depth == 2:
         return nn.Sequential(*first, *second, nn.GELU())
-    third = [_filters(width, width), _norm(width, norm_momentum)]
-    return nn.Sequential(*first, _Around(*second, nn.GELU(), *third), nn.GELU())
+    third = [_dirac_conv(width, width), _norm(width, norm_momentum)]
+    return nn.Sequential(*first, _Residual(*second, nn.GELU(), *third), nn.GELU())
 
 
-class _Around(nn.Sequential):
+class _Residual(nn.Sequential):
     """Layers whose input is added to their output."""
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
         return x_NCHW + super().forward(x_NCHW)  # type: ignore[no-any-return, no-untyped-call]
 
 
-def _filters(width_in: int, width: int) -> nn.Conv2d:
+def _dirac_conv(width_in: int, width: int) -> nn.Conv2d:
     convolution = nn.Conv2d(width_in, width, 3, padding=1, bias=False)
     nn.init.dirac_(convolution.weight[:width_in])  # the first ones hand their input on
     return convolution

@@ -14,7 +14,7 @@ from torch import Tensor
 _EPSILON = 1e-5  # of a variance, for windows that stand still
 
 
-def level(x_NTC: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+def instance_normalize(x_NTC: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
     """The window (N, T, C) normalised over its steps, and the way back for (N, H, C)."""
     mean_N1C = x_NTC.mean(1, keepdim=True)
     std_N1C = torch.sqrt(x_NTC.var(1, keepdim=True, correction=0) + _EPSILON)

@@ -15,22 +15,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bigmodel.constraints import BelowOne, PositiveInt
+from bigmodel.constraints import PositiveInt, ProperFraction
 from bigmodel.models.transformer import (
-    Cache,
     CrossAttention,
+    KVCache,
     SwiGLU,
-    initialise,
-    mean_of_tokens,
+    init_transformer_weights,
+    masked_mean,
     norm,
-    quieten,
-    turns,
+    rotary_table,
+    scale_residual_init,
 )
 
 __all__ = ["XLNet", "XLNetClassifier"]
 
 
-class Encoder(nn.Module):
+class TwoStreamEncoder(nn.Module):
     """Both streams. The first place of the content is the text's beginning, which all see; padding is seen by none."""
 
     def __init__(self, vocab_size: int, context: int, layers: int, heads: int, width: int, dropout: float) -> None:
@@ -41,12 +41,12 @@ class Encoder(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.blocks = nn.ModuleList(_Block(width, heads, dropout) for _ in range(layers))
         self.norm = norm(width, layout="llama")
-        self.register_buffer("turn_2PD", turns(context + 2, width // heads), persistent=False)
+        self.register_buffer("turn_2PD", rotary_table(context + 2, width // heads), persistent=False)
         self.turn_2PD: Tensor
-        self.apply(initialise)
+        self.apply(init_transformer_weights)
         nn.init.normal_(self.begin_C, std=0.02)
         nn.init.normal_(self.query_C, std=0.02)
-        quieten(self, 2 * layers)
+        scale_residual_init(self, 2 * layers)
 
     def forward(self, tokens_NT: Tensor, ranks_NT: Tensor, asked_NM: Tensor) -> Tensor:
         """(N, X, C): the content of the beginning and of the tokens, then the query at each place that is `asked`.
@@ -64,7 +64,7 @@ class Encoder(nn.Module):
         x_NXC = torch.cat([self._content(tokens_NT, begins=True), self.query_C.expand(*asked_NM.shape, -1)], dim=1)
         return self._through(x_NXC, places_NX, seen_N1XS)
 
-    def following(self, tokens_NT: Tensor, cache: Cache | None) -> Tensor:
+    def following(self, tokens_NT: Tensor, cache: KVCache | None) -> Tensor:
         """(N, 1, C): the query at the place after the tokens, which see what is before them; with a cache that holds
         something, for one more token.
         """
@@ -83,7 +83,7 @@ class Encoder(nn.Module):
         x_NTC = self.embed(tokens_NT.clamp(max=self.embed.num_embeddings - 2) + 1)  # what is hidden is seen by none
         return torch.cat([self.begin_C.expand(x_NTC.shape[0], 1, -1), x_NTC], dim=1) if begins else x_NTC
 
-    def _through(self, x_NXC: Tensor, places_NX: Tensor, seen_N1XS: Tensor, cache: Cache | None = None) -> Tensor:
+    def _through(self, x_NXC: Tensor, places_NX: Tensor, seen_N1XS: Tensor, cache: KVCache | None = None) -> Tensor:
         turn_2N1XD = self.turn_2PD[:, places_NX][:, :, None]
         x_NXC = self.dropout(x_NXC)
         for layer, block in enumerate(self.blocks):
@@ -109,11 +109,11 @@ class XLNet(nn.Module):
         layers: PositiveInt = 2,
         heads: PositiveInt = 4,
         width: PositiveInt = 128,
-        dropout: BelowOne = 0.1,
+        dropout: ProperFraction = 0.1,
     ) -> None:
         super().__init__()
         self.context = context
-        self.encoder = Encoder(vocab_size, context, layers, heads, width, dropout)
+        self.encoder = TwoStreamEncoder(vocab_size, context, layers, heads, width, dropout)
         self.bias_V = nn.Parameter(torch.zeros(vocab_size))
 
     def forward(self, tokens_NT: Tensor, ranks_NT: Tensor | None = None, asked_NM: Tensor | None = None) -> Tensor:
@@ -121,30 +121,30 @@ class XLNet(nn.Module):
             ranks_NT = (tokens_NT == len(self.bias_V)).long()
         if asked_NM is None:
             asked_NM = torch.arange(tokens_NT.shape[1], device=tokens_NT.device).expand(tokens_NT.shape[0], -1)
-        return self._said(self.encoder(tokens_NT, ranks_NT, asked_NM)[:, -asked_NM.shape[1] :])
+        return self._logits(self.encoder(tokens_NT, ranks_NT, asked_NM)[:, -asked_NM.shape[1] :])
 
-    def left_to_right(self) -> LeftToRight:
+    def left_to_right(self) -> CausalXLNet:
         """The same as a model of the next token, with a cache. Here each token sees those before it alone; in training
         those that are shown see each other.
         """
-        return LeftToRight(self)
+        return CausalXLNet(self)
 
-    def _said(self, x_NMC: Tensor) -> Tensor:
+    def _logits(self, x_NMC: Tensor) -> Tensor:
         return F.linear(x_NMC, self.encoder.embed.weight[1:], self.bias_V)
 
 
-class LeftToRight:
+class CausalXLNet:
     """A `Decoder` (`predicting.generation`): tokens (N, T) to logits (N, 1, V) of the one after the last."""
 
     def __init__(self, model: XLNet) -> None:
         self._model, self.context = model, model.context
 
-    def __call__(self, tokens_NT: Tensor, cache: Cache | None = None) -> Tensor:
-        return self._model._said(self._model.encoder.following(tokens_NT, cache))
+    def __call__(self, tokens_NT: Tensor, cache: KVCache | None = None) -> Tensor:
+        return self._model._logits(self._model.encoder.following(tokens_NT, cache))
 
-    def cache(self, count: int) -> Cache:
+    def cache(self, count: int) -> KVCache:
         encoder = self._model.encoder
-        return Cache(encoder.embed.weight, len(encoder.blocks), encoder.heads, count, self.context + 1)
+        return KVCache(encoder.embed.weight, len(encoder.blocks), encoder.heads, count, self.context + 1)
 
 
 class XLNetClassifier(nn.Module):
@@ -164,10 +164,10 @@ class XLNetClassifier(nn.Module):
         layers: PositiveInt = 2,
         heads: PositiveInt = 4,
         width: PositiveInt = 128,
-        dropout: BelowOne = 0.1,
+        dropout: ProperFraction = 0.1,
     ) -> None:
         super().__init__()
-        self.encoder = Encoder(vocab_size, context, layers, heads, width, dropout)
+        self.encoder = TwoStreamEncoder(vocab_size, context, layers, heads, width, dropout)
         self.encoder.query_C.requires_grad_(False)  # nothing is asked
         self.dropout = nn.Dropout(dropout)
         self.classify = nn.Linear(width, num_classes)
@@ -175,7 +175,7 @@ class XLNetClassifier(nn.Module):
     def forward(self, tokens_NT: Tensor) -> Tensor:
         none_N0 = tokens_NT.new_zeros(tokens_NT.shape[0], 0)
         x_NTC = self.encoder(tokens_NT, torch.zeros_like(tokens_NT), none_N0)[:, 1:]
-        return self.classify(self.dropout(mean_of_tokens(x_NTC, tokens_NT)))  # type: ignore[no-any-return]
+        return self.classify(self.dropout(masked_mean(x_NTC, tokens_NT)))  # type: ignore[no-any-return]
 
 
 class _Block(nn.Module):
@@ -187,11 +187,13 @@ class _Block(nn.Module):
         self.attention, self.mlp = CrossAttention(width, heads, dropout), SwiGLU(width)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x_NXC: Tensor, turn_2N1XD: Tensor, seen_N1XS: Tensor, layer: int, cache: Cache | None) -> Tensor:
+    def forward(
+        self, x_NXC: Tensor, turn_2N1XD: Tensor, seen_N1XS: Tensor, layer: int, cache: KVCache | None
+    ) -> Tensor:
         y_NXC = self.before_attention(x_NXC)
         new = seen_N1XS.shape[3] - (0 if cache is None else cache.length)
         kept_2NHSD = self.attention.kept(y_NXC[:, :new], turn_2N1XD[:, :, :, :new])
         if cache is not None:
-            kept_2NHSD = torch.stack(cache.extended(layer, *kept_2NHSD))
+            kept_2NHSD = torch.stack(cache.append(layer, *kept_2NHSD))
         x_NXC = x_NXC + self.dropout(self.attention(y_NXC, turn_2N1XD, kept_2NHSD, seen_N1XS))
         return x_NXC + self.dropout(self.mlp(self.before_mlp(x_NXC)))  # type: ignore[no-any-return]

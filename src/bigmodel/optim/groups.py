@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from bigmodel.models.weights.name_patterns import chosen
+from bigmodel.models.weights.name_patterns import match_names
 
 
-def decay_groups(model: nn.Module, weight_decay: float, decay_all: bool) -> list[dict[str, Any]]:
+def weight_decay_groups(model: nn.Module, weight_decay: float, decay_all: bool) -> list[dict[str, Any]]:
     """One or two parameter groups in the model's order; what has fewer than two dimensions is a norm or a bias, and
     does not decay unless asked.
     """
@@ -25,7 +25,7 @@ def decay_groups(model: nn.Module, weight_decay: float, decay_all: bool) -> list
     return [part for part in parts if part["params"]]
 
 
-def scale_rates(optimizers: Sequence[torch.optim.Optimizer], model: nn.Module, factors: Mapping[str, float]) -> str:
+def scale_lrs(optimizers: Sequence[torch.optim.Optimizer], model: nn.Module, factors: Mapping[str, float]) -> str:
     """Train the parameters that a pattern matches at its factor times the rate of their group; in words.
 
     Where several match, the last one counts. They become groups of their own behind the others, which keep what else
@@ -37,7 +37,7 @@ def scale_rates(optimizers: Sequence[torch.optim.Optimizer], model: nn.Module, f
     """
     trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     pattern_of = {
-        id(trained[name]): pattern for pattern in factors for name in chosen(pattern, trained, "trained parameter")
+        id(trained[name]): pattern for pattern in factors for name in match_names(pattern, trained, "trained parameter")
     }
     for optimizer in optimizers:
         for group in [*optimizer.param_groups]:

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bigmodel.constraints import BelowOne, NonNegative, Positive, PositiveInt
-from bigmodel.optim.groups import decay_groups
+from bigmodel.constraints import NonNegative, Positive, PositiveInt, ProperFraction
+from bigmodel.optim.groups import weight_decay_groups
 
 __all__ = ["Muon", "muon"]
 
@@ -38,7 +38,7 @@ class Muon(torch.optim.Optimizer):
         self,
         params: Iterable[Any],
         lr: Positive = 0.02,
-        momentum: BelowOne = 0.95,
+        momentum: ProperFraction = 0.95,
         nesterov: bool = True,
         weight_decay: NonNegative = 0.0,
         iterations: PositiveInt = 5,
@@ -46,7 +46,7 @@ class Muon(torch.optim.Optimizer):
     ) -> None:
         defaults = {"lr": lr, "momentum": momentum, "nesterov": nesterov, "weight_decay": weight_decay}
         super().__init__(params, defaults | {"iterations": iterations, "unit": unit})
-        self.orthogonalise = orthogonalised  # or the same, compiled
+        self.orthogonalise = newton_schulz  # or the same, compiled
         if any(parameter.ndim < 2 for group in self.param_groups for parameter in group["params"]):
             raise ValueError("muon takes matrices and filters, not vectors")
 
@@ -61,10 +61,10 @@ class Muon(torch.optim.Optimizer):
             for (rows, columns), parameters in by_shape.items():
                 updates = self._updates(parameters, group)
                 stacked_BRC = torch.stack([update.reshape(rows, columns) for update in updates])
-                orthogonal_BRC = self._or_else(0.0, self.orthogonalise(stacked_BRC, group["iterations"]))
+                orthogonal_BRC = self._unless_found_inf(0.0, self.orthogonalise(stacked_BRC, group["iterations"]))
                 if group["unit"]:
                     norms_B = torch.stack(torch._foreach_norm(parameters))
-                    torch._foreach_mul_(parameters, self._or_else(1.0, math.sqrt(rows) / norms_B).unbind())
+                    torch._foreach_mul_(parameters, self._unless_found_inf(1.0, math.sqrt(rows) / norms_B).unbind())
                 elif group["weight_decay"]:
                     torch._foreach_mul_(parameters, self._number_or_else(1.0, 1 - group["lr"] * group["weight_decay"]))
                 rate = group["lr"] * math.sqrt(max(1.0, rows / columns))  # the same size of update for every shape
@@ -83,22 +83,22 @@ class Muon(torch.optim.Optimizer):
                 state["momentum_buffer"] = torch.zeros_like(parameter)
             buffers.append(state["momentum_buffer"])
         if self.found_inf is not None:
-            gradients = [self._or_else(0.0, gradient) for gradient in gradients]
+            gradients = [self._unless_found_inf(0.0, gradient) for gradient in gradients]
         torch._foreach_mul_(buffers, self._number_or_else(1.0, group["momentum"]))
         torch._foreach_add_(buffers, gradients)
         if not group["nesterov"]:
             return buffers
         return torch._foreach_add(gradients, buffers, alpha=group["momentum"])
 
-    def _or_else(self, idle: float, usual: Tensor) -> Tensor:
+    def _unless_found_inf(self, idle: float, usual: Tensor) -> Tensor:
         """The usual values, or `idle` where nothing is to change."""
         return usual if self.found_inf is None else usual.masked_fill(self.found_inf == 1, idle)
 
     def _number_or_else(self, idle: float, usual: float) -> Tensor | float:
-        return usual if self.found_inf is None else self._or_else(idle, torch.full_like(self.found_inf, usual))
+        return usual if self.found_inf is None else self._unless_found_inf(idle, torch.full_like(self.found_inf, usual))
 
 
-def orthogonalised(matrices_BRC: Tensor, iterations: int) -> Tensor:
+def newton_schulz(matrices_BRC: Tensor, iterations: int) -> Tensor:
     """For each matrix U S V' nearly U V', all singular values between about 0.7 and 1.2 after five iterations.
 
     Newton-Schulz iteration of degree five on the whole stack, in bf16 on a GPU, whose matrix units are made for it.
@@ -117,9 +117,9 @@ def orthogonalised(matrices_BRC: Tensor, iterations: int) -> Tensor:
 def muon(
     model: nn.Module,
     lr: Positive = 0.02,
-    momentum: BelowOne = 0.95,
+    momentum: ProperFraction = 0.95,
     adamw_lr: Positive = 0.001,
-    betas: tuple[BelowOne, BelowOne] = (0.9, 0.999),
+    betas: tuple[ProperFraction, ProperFraction] = (0.9, 0.999),
     weight_decay: NonNegative = 0.01,
     decay_all: bool = False,
     filters: bool = False,
@@ -144,7 +144,7 @@ def muon(
     chosen = {id(matrix) for matrix in matrices}
     rest = [
         group | {"params": [p for p in group["params"] if id(p) not in chosen]}
-        for group in decay_groups(model, weight_decay, decay_all)
+        for group in weight_decay_groups(model, weight_decay, decay_all)
     ]
     return [
         Muon(matrices, lr=lr, momentum=momentum, weight_decay=weight_decay),

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from bigmodel.constraints import BelowOne, Fraction, NonNegative, Positive, PositiveInt
+from bigmodel.constraints import Fraction, NonNegative, Positive, PositiveInt, ProperFraction
 from bigmodel.optim.muon import Muon
 
 __all__ = ["muon_sgd"]
@@ -17,11 +17,11 @@ __all__ = ["muon_sgd"]
 def muon_sgd(
     model: nn.Module,
     lr: Positive = 0.24,
-    momentum: BelowOne = 0.6,
+    momentum: ProperFraction = 0.6,
     iterations: PositiveInt = 3,
     bias_lr: Positive = 106.0,
     head_lr: Positive = 0.0204,
-    sgd_momentum: BelowOne = 0.85,
+    sgd_momentum: ProperFraction = 0.85,
     decay: NonNegative = 0.004,
     early: Sequence[str] = (),
     early_until: Fraction = 1.0,

@@ -10,16 +10,16 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bigmodel.constraints import BelowOne, Fraction, NonNegative
+from bigmodel.constraints import Fraction, NonNegative, ProperFraction
 
-__all__ = ["Constant", "Cosine", "Linear", "OneCycle", "Step"]
+__all__ = ["Constant", "Cosine", "Linear", "MultiStep", "OneCycle"]
 
 
 @dataclass(frozen=True)
 class Constant:
     """The base rate throughout, after the warm-up."""
 
-    warmup: BelowOne = 0.0
+    warmup: ProperFraction = 0.0
 
     def __call__(self, progress: float) -> float:
         """Factor of the base rate at `progress` in [0, 1]."""
@@ -35,7 +35,7 @@ class Constant:
 class Linear(Constant):
     """A straight line from the base rate down to `final` times it."""
 
-    warmup: BelowOne = 0.0
+    warmup: ProperFraction = 0.0
     final: Fraction = 0.0
 
     def after_warmup(self, progress: float) -> float:
@@ -46,7 +46,7 @@ class Linear(Constant):
 class Cosine(Constant):
     """Half a cosine from the base rate down to `final` times it (Loshchilov & Hutter 2017, SGDR, without restarts)."""
 
-    warmup: BelowOne = 0.0
+    warmup: ProperFraction = 0.0
     final: Fraction = 0.0
 
     def after_warmup(self, progress: float) -> float:
@@ -57,7 +57,7 @@ class Cosine(Constant):
 class OneCycle(Cosine):
     """Up from `initial` to the base rate during the warm-up, then down to `final`, both as cosines (Smith 2018)."""
 
-    warmup: BelowOne = 0.3
+    warmup: ProperFraction = 0.3
     initial: Fraction = 0.04
     final: Fraction = 0.0
 
@@ -68,10 +68,10 @@ class OneCycle(Cosine):
 
 
 @dataclass(frozen=True)
-class Step(Constant):
+class MultiStep(Constant):
     """Multiplied by `gamma` at each milestone, a fraction of the whole run (He et al. 2015: 0.5 and 0.75, by 0.1)."""
 
-    warmup: BelowOne = 0.0
+    warmup: ProperFraction = 0.0
     milestones: Sequence[Fraction] = (0.5, 0.75)
     gamma: NonNegative = 0.1
 
@@ -80,6 +80,6 @@ class Step(Constant):
         return float(rise * self.gamma ** sum(progress >= milestone for milestone in self.milestones))
 
 
-def midpoint(step: int, steps: int) -> float:
+def step_midpoint(step: int, steps: int) -> float:
     """The middle of the step's interval: neither the first nor the last update is spent on a rate of zero."""
     return (step + 0.5) / steps

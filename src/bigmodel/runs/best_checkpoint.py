@@ -11,7 +11,7 @@ from bigmodel.runs.checkpoint import Checkpoint
 from bigmodel.safe_files import read_text
 
 
-def best_checkpoint(path: Path, given: str) -> tuple[Checkpoint, list[str]]:
+def load_best_checkpoint(path: Path, given: str) -> tuple[Checkpoint, list[str]]:
     """That of a run directory, else the newest that verifies, with what is to be said of it; or the one given itself.
 
     Raises:
@@ -36,7 +36,7 @@ def best_checkpoint(path: Path, given: str) -> tuple[Checkpoint, list[str]]:
         warnings.append(f"{root / 'best.json'}: cannot be read ({error}); using the newest checkpoint")
     except StorageError as error:
         warnings.append(f"{error}; this was the best checkpoint, using the newest that verifies")
-    newest, passed_over = checkpoint.newest(root)
+    newest, passed_over = checkpoint.load_newest(root)
     if newest is None:
         raise StorageError(f"{given}: has no checkpoint that can be used", *passed_over)
     return newest, warnings + passed_over

@@ -22,17 +22,17 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from bigmodel.errors import StorageError
-from bigmodel.runs.checkpoint_state import refuse_odd_state
+from bigmodel.runs.checkpoint_state import check_state
 from bigmodel.safe_files import (
-    TEMPORARY,
+    TEMP_PREFIX,
     errno_in,
+    fsync_directory,
+    fsync_path,
     open_regular,
     own_folder,
     read_text,
     refuse_foreign_folder,
     refuse_large,
-    sync_directory,
-    sync_file,
     try_remove,
     write_json,
 )
@@ -74,11 +74,11 @@ def commit(
         OSError: as `save`.
     """
     path = save(root, step, tensors, state, passing)
-    settle(root, step, state["best"], keep)
+    update_pointers_and_prune(root, step, state["best"], keep)
     return path
 
 
-def settle(root: Path, step: int, best: Mapping[str, Any], keep: int) -> None:
+def update_pointers_and_prune(root: Path, step: int, best: Mapping[str, Any], keep: int) -> None:
     """Do what follows the commit of `step`, or what a kill left undone of it: pointers first, then the removals."""
     pointers = {"last.json": {"step": step}}
     if best:
@@ -110,36 +110,36 @@ def save(
     """
     own_folder(root)
     target = root / f"step-{step:08d}"
-    scratch, replaced = (root / f"{TEMPORARY}{uuid.uuid4().hex}" for _ in range(2))
+    scratch, replaced = (root / f"{TEMP_PREFIX}{uuid.uuid4().hex}" for _ in range(2))
     try:
         scratch.mkdir()
         files = {}
         for name, group in tensors.items():
             path = scratch / f"{name}.safetensors"
-            save_file(_once_each(group), path)
-            files[path.name] = _seal(path)
+            save_file(_untie_weights(group), path)
+            files[path.name] = _fsync_and_hash(path)
         path = scratch / "state.json"
         path.write_text(json.dumps(state), encoding="utf-8")
-        files[path.name] = _seal(path)
+        files[path.name] = _fsync_and_hash(path)
         mark = {"passing": True} if passing else {}
         write_json(scratch / _MANIFEST, {"schema": SCHEMA, "step": step, "files": files, **mark})
-        sync_directory(scratch)
+        fsync_directory(scratch)
         if os.path.lexists(target):  # the same step again, after falling back to an older one
             os.rename(target, replaced)
         os.rename(scratch, target)
-        sync_directory(root)
+        fsync_directory(root)
         try_remove(replaced)
     except SafetensorError as error:  # it wraps the system's error in text
-        _tidy(scratch, replaced, target)
+        _roll_back(scratch, replaced, target)
         number = errno_in(str(error))
         raise OSError(number, os.strerror(number)) from error
     except BaseException:
-        _tidy(scratch, replaced, target)
+        _roll_back(scratch, replaced, target)
         raise
     return target
 
 
-def _tidy(scratch: Path, replaced: Path, target: Path) -> None:
+def _roll_back(scratch: Path, replaced: Path, target: Path) -> None:
     with contextlib.suppress(OSError):
         if os.path.lexists(replaced) and not os.path.lexists(target):
             os.rename(replaced, target)
@@ -159,7 +159,7 @@ def load(path: Path) -> Checkpoint:
         state = json.loads(read_text(path / "state.json"))
     except (SafetensorError, ValueError, KeyError, OSError, RecursionError) as error:
         raise StorageError(f"{path}: cannot be read: {error}") from error
-    refuse_odd_state(path, state, manifest["step"])
+    check_state(path, state, manifest["step"])
     return Checkpoint(path, tensors, state)
 
 
@@ -202,16 +202,16 @@ def verify(path: Path) -> dict[str, Any]:
     return manifest
 
 
-def steps(root: Path) -> list[Path]:
+def list_checkpoints(root: Path) -> list[Path]:
     """Committed checkpoints, newest first. A link is none: what it points at is not this run's to remove."""
     found = [p for p in root.glob("step-*") if _is_step(p) and not p.is_symlink()] if root.is_dir() else []
     return sorted(found, key=lambda p: int(p.name[5:]), reverse=True)
 
 
-def newest(root: Path) -> tuple[Checkpoint | None, list[str]]:
+def load_newest(root: Path) -> tuple[Checkpoint | None, list[str]]:
     """The newest checkpoint that verifies, and a line for each newer one that does not."""
     passed_over: list[str] = []
-    for path in steps(root):
+    for path in list_checkpoints(root):
         try:
             return load(path), passed_over
         except StorageError as error:
@@ -222,12 +222,12 @@ def newest(root: Path) -> tuple[Checkpoint | None, list[str]]:
 
 def newest_state(root: Path) -> Mapping[str, Any] | None:
     """The JSON state of the newest checkpoint whose state verifies, without a look at its tensors; None without one."""
-    for path in steps(root):
+    for path in list_checkpoints(root):
         try:
             manifest = json.loads(read_text(path / _MANIFEST, _LARGEST_MANIFEST))
             if _sha256(path / "state.json") == manifest["files"]["state.json"]["sha256"]:
                 state = json.loads(read_text(path / "state.json"))
-                refuse_odd_state(path, state, manifest["step"])
+                check_state(path, state, manifest["step"])
                 if isinstance(state, dict):
                     return state
         except (OSError, ValueError, LookupError, TypeError, RecursionError, StorageError):
@@ -235,19 +235,19 @@ def newest_state(root: Path) -> Mapping[str, Any] | None:
     return None
 
 
-def prune(root: Path, keep: int, also: int | None, upto: int | None = None) -> None:
+def prune(root: Path, keep: int, keep_step: int | None, newest_step: int | None = None) -> None:
     """Remove all but the newest `keep` (two at least) and the step `also`; stale temporaries go too.
 
     With `upto`, newer steps do not count and stay: they were passed over, being damaged, and will be replaced. What a
     stopped run has saved out of turn does not count either, and stays while it is the newest.
     """
     refuse_foreign_folder(root)
-    known = [path for path in steps(root) if upto is None or int(path.name[5:]) <= upto]
+    known = [path for path in list_checkpoints(root) if newest_step is None or int(path.name[5:]) <= newest_step]
     counted = [path for path in known if not _is_passing(path)]
     kept = {*known[:1], *counted[: max(keep, 2)]}
     for path in known:
-        if path not in kept and int(path.name[5:]) != also:
-            doomed = root / f"{TEMPORARY}{uuid.uuid4().hex}"
+        if path not in kept and int(path.name[5:]) != keep_step:
+            doomed = root / f"{TEMP_PREFIX}{uuid.uuid4().hex}"
             try:
                 os.rename(path, doomed)  # first out of sight: a half-removed checkpoint must not look like one
             except OSError as error:
@@ -255,7 +255,7 @@ def prune(root: Path, keep: int, also: int | None, upto: int | None = None) -> N
                     raise
                 continue  # the next save tries again
             try_remove(doomed)
-    sweep(root)
+    remove_stale_temporaries(root)
 
 
 def _is_passing(path: Path) -> bool:
@@ -266,9 +266,9 @@ def _is_passing(path: Path) -> bool:
         return False
 
 
-def sweep(root: Path) -> None:
+def remove_stale_temporaries(root: Path) -> None:
     """Remove what an interrupted save or removal left behind. Only for whoever holds the run's lock."""
-    for path in root.glob(f"{TEMPORARY}*"):
+    for path in root.glob(f"{TEMP_PREFIX}*"):
         try_remove(path)
 
 
@@ -276,8 +276,8 @@ def _is_step(path: Path) -> bool:
     return path.is_dir() and path.name[5:].isascii() and path.name[5:].isdigit()
 
 
-def _seal(path: Path) -> dict[str, Any]:
-    sync_file(path)
+def _fsync_and_hash(path: Path) -> dict[str, Any]:
+    fsync_path(path)
     return {"size": path.stat().st_size, "sha256": _sha256(path)}
 
 
@@ -286,7 +286,7 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _once_each(group: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _untie_weights(group: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Contiguous, and with storage of its own where two names share one (tied weights): the format asks for both."""
     seen: set[int] = set()
     result = {}

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from bigmodel.errors import StorageError
-from bigmodel.formatting import clip
+from bigmodel.formatting import truncate
 
 _MOST_STEPS = 2**63
 _MOST_SUMS = 10_000
 
 
-def refuse_odd_state(path: Path, state: Any, step: Any) -> None:
+def check_state(path: Path, state: Any, step: Any) -> None:
     """Hold the numbers that a resume goes on with, as far as they are there.
 
     Raises:
@@ -28,21 +28,21 @@ def refuse_odd_state(path: Path, state: Any, step: Any) -> None:
 
 def _problem(state: dict[str, Any], step: Any) -> str | None:
     if not _is_count(state.get("step", 0)) or state.get("step", step) != step:
-        return f"step is {clip(state['step'], 40)}, where the manifest has {clip(step, 40)}"
+        return f"step is {truncate(state['step'], 40)}, where the manifest has {truncate(step, 40)}"
     if not _is_count(state.get("steps", 0)):
-        return f"steps is {clip(state['steps'], 40)}, no number of steps"
+        return f"steps is {truncate(state['steps'], 40)}, no number of steps"
     tally = state.get("tally")
     if tally is not None and not (isinstance(tally, list) and len(tally) < _MOST_SUMS and all(map(_is_finite, tally))):
-        return f"tally is {clip(tally, 40)}, no list of finite numbers"
+        return f"tally is {truncate(tally, 40)}, no list of finite numbers"
     best = state.get("best", {})
     if best in ({}, None):
         return None
     if not isinstance(best, dict) or not {"value", "step"} <= best.keys():
-        return f"best is {clip(best, 40)}, and lacks value or step"
+        return f"best is {truncate(best, 40)}, and lacks value or step"
     if not _is_finite(best["value"]):
-        return f"best.value is {clip(best['value'], 40)}, no finite number"
+        return f"best.value is {truncate(best['value'], 40)}, no finite number"
     if not _is_count(best["step"]) or not _is_count(best.get("since", 0)):
-        return f"best is {clip(best, 80)}, at no step of a run"
+        return f"best is {truncate(best, 80)}, at no step of a run"
     return None
 
 

@@ -12,7 +12,7 @@ from bigmodel.config.location import conf_directory
 from bigmodel.config.renamed import current_target
 
 
-def choice(group: str, node: Mapping[str, Any]) -> str:
+def choice_name(group: str, node: Mapping[str, Any]) -> str:
     """The built-in choice of `group` with the node's target, and of several the one that agrees with most of its keys.
 
     Without one: the name of what is built, or the full target where it is not of this package. Two targets never get

@@ -12,16 +12,16 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from bigmodel.config.seal import sealed
+from bigmodel.config.seal import seal
 from bigmodel.errors import StorageError
 from bigmodel.safe_files import (
-    sync_directory,
+    fsync_directory,
     write_json,
     write_text,
 )
 
 
-def make(output_dir: Path) -> Path:
+def create_run_directory(output_dir: Path) -> Path:
     """A new directory `<date>/<time>-<suffix>`; two starts in the same second get two directories.
 
     Raises:
@@ -30,10 +30,10 @@ def make(output_dir: Path) -> Path:
     while True:
         now = datetime.now()
         with contextlib.suppress(FileExistsError):
-            return make_below(output_dir, f"{now:%Y-%m-%d}", f"{now:%H-%M-%S}-{secrets.token_hex(2)}")
+            return create_below(output_dir, f"{now:%Y-%m-%d}", f"{now:%H-%M-%S}-{secrets.token_hex(2)}")
 
 
-def make_below(output_dir: Path, folder: str, name: str) -> Path:
+def create_below(output_dir: Path, folder: str, name: str) -> Path:
     """Make `folder/name`, or `folder-USER/name` where the folder belongs to another user of `output_dir`.
 
     Raises:
@@ -41,12 +41,12 @@ def make_below(output_dir: Path, folder: str, name: str) -> Path:
         StorageError: nothing can be written there.
     """
     try:
-        return make_exactly(output_dir / folder / name)
+        return create_exclusive(output_dir / folder / name)
     except StorageError as error:
         another = isinstance(error.__cause__, PermissionError) and not os.access(output_dir / folder, os.W_OK)
         if not another or not os.access(output_dir, os.W_OK):
             raise
-        return make_exactly(output_dir / f"{folder}-{user_name()}" / name)
+        return create_exclusive(output_dir / f"{folder}-{user_name()}" / name)
 
 
 def user_name() -> str:
@@ -57,7 +57,7 @@ def user_name() -> str:
         return str(os.geteuid())
 
 
-def make_exactly(path: Path) -> Path:
+def create_exclusive(path: Path) -> Path:
     """Make this directory, which must be new.
 
     Raises:
@@ -69,7 +69,7 @@ def make_exactly(path: Path) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.mkdir()
         for made in new:  # or what is synced inside could be lost with its name
-            sync_directory(made.parent)
+            fsync_directory(made.parent)
     except FileExistsError:
         if path.is_dir():
             raise
@@ -81,8 +81,8 @@ def make_exactly(path: Path) -> Path:
     return path
 
 
-def describe(directory: Path, config_yaml: str, environment: Mapping[str, Any] | None = None) -> None:
+def write_description(directory: Path, config_yaml: str, environment: Mapping[str, Any] | None = None) -> None:
     """Write `config.yaml` and, for a new run, `environment.json`; each is whole or as it was."""
     if environment is not None:
         write_json(directory / "environment.json", environment)
-    write_text(directory / "config.yaml", sealed(config_yaml))  # last: what has it can be resumed
+    write_text(directory / "config.yaml", seal(config_yaml))  # last: what has it can be resumed

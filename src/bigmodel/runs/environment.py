@@ -14,7 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from bigmodel.formatting import clip
+from bigmodel.formatting import truncate
 from bigmodel.safe_files import (
     read_text,
     write_json,
@@ -26,11 +26,11 @@ _MEANS = {"dataset": "what follows is trained on other data"}
 _SECRET = re.compile(r"(token|secret|password|passwd|api_?key|credential)", re.IGNORECASE)
 
 
-def environment(versions: Mapping[str, str], device: str, fingerprint: str) -> dict[str, Any]:
+def collect_environment(versions: Mapping[str, str], device: str, fingerprint: str) -> dict[str, Any]:
     """Where a run took place: code, versions, hardware, data and command line, without secrets."""
     return {
         "time": datetime.now().astimezone().isoformat(timespec="seconds"),
-        "command": redacted(sys.argv),
+        "command": redact_arguments(sys.argv),
         "directory": os.getcwd(),
         "git": _git(),
         "python": platform.python_version(),
@@ -42,7 +42,7 @@ def environment(versions: Mapping[str, str], device: str, fingerprint: str) -> d
     }
 
 
-def redacted(arguments: Sequence[str]) -> list[str]:
+def redact_arguments(arguments: Sequence[str]) -> list[str]:
     """The command line with the values of secret-looking keys starred out."""
     shown = []
     for argument in arguments:
@@ -64,7 +64,7 @@ def _git() -> dict[str, str] | None:
     return {"commit": commit, "diff_sha256": hashlib.sha256(diff).hexdigest() if diff else ""}
 
 
-def moved(directory: Path, now: Mapping[str, Any]) -> list[str]:
+def describe_changes(directory: Path, now: Mapping[str, Any]) -> list[str]:
     """How the surroundings of a run that is resumed differ from those it began in, a line each.
 
     A damaged `environment.json` is written anew, with those of `now`.
@@ -81,7 +81,7 @@ def moved(directory: Path, now: Mapping[str, Any]) -> list[str]:
         state = "missing" if isinstance(error, FileNotFoundError) else "damaged"
         return [f"{file}: {state}; written anew, with the surroundings of this start instead of the first"]
     return [
-        f"the {name} was {clip(old)}, is now {clip(new)}: {_MEANS.get(name, _OTHER_BITS)}"
+        f"the {name} was {truncate(old)}, is now {truncate(new)}: {_MEANS.get(name, _OTHER_BITS)}"
         for name, old, new in pairs
         if _DEVICE_NUMBER.sub("", old) != _DEVICE_NUMBER.sub("", new)
     ]

@@ -18,7 +18,7 @@ from bigmodel.safe_files import (
 _PATIENCE = 50  # looks for the number of a lock's holder
 
 
-class Lock:
+class RunLock:
     """Held while a process writes a run; the kernel lets go of it when the holder dies, however it dies."""
 
     def __init__(self, directory: Path) -> None:

@@ -14,7 +14,7 @@ from bigmodel.safe_files import (
 )
 
 
-def cut_after(metrics: Path, step: int) -> tuple[list[dict[str, Any]], list[int]]:
+def truncate_metrics(metrics: Path, step: int) -> tuple[list[dict[str, Any]], list[int]]:
     """Rewrite a metrics file without what a run that is resumed at `step` will write again.
 
     Returns the records that stay, and the numbers of the lines, from 1, that are damaged and are left out. A last line
@@ -49,7 +49,7 @@ def _record(line: bytes) -> dict[str, Any] | None:
     return record if sound else None
 
 
-def worked(directory: Path) -> float:
+def read_elapsed_seconds(directory: Path) -> float:
     """Seconds that a run has been worked on before, by its summary; 0 where that has none.
 
     Raises:

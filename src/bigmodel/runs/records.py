@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from bigmodel.errors import ConfigError
-from bigmodel.formatting import clip, first_line
+from bigmodel.formatting import first_line, truncate
 from bigmodel.metric_spec import OF_THE_RUN, STANDARD, MetricSpec, from_summary
-from bigmodel.runs.run_files import config_of, json_of, text_of
+from bigmodel.runs.run_files import read_config, read_json, read_text_file
 
 FINISHED = ("done", "early_stopped")
 STATES = (*FINISHED, "failed", "interrupted", "running", "pruned")
@@ -25,7 +25,7 @@ _OF_EVENTS = ("step", "epoch", "best", "seconds", "data_s", "step_s")  # no metr
 
 
 @dataclass(frozen=True)
-class Run:
+class RunRecord:
     """A run directory. `started` is in seconds since 1970; the keys of `config` and `metrics` are flat.
 
     `metrics` holds finite numbers: of each split as `test/accuracy`, and `best` (of `monitor`), `step`, `steps`,
@@ -53,7 +53,7 @@ class Run:
         return (self.specs.get(name) if sign else None) or OF_THE_RUN.get(name if sign else split)
 
 
-def expand(path: Path, warnings: list[str]) -> list[Run]:
+def read_run_or_sweep(path: Path, warnings: list[str]) -> list[RunRecord]:
     """A run, or the runs of a sweep by number.
 
     Raises:
@@ -64,31 +64,33 @@ def expand(path: Path, warnings: list[str]) -> list[Run]:
     except OSError as error:
         raise ConfigError(f"'{path}': cannot be looked into: {error.strerror or error}") from error
     if is_run:
-        return [read(path, warnings)]
-    jobs = jobs_of(path, warnings)
+        return [read_run(path, warnings)]
+    jobs = sweep_runs(path, warnings)
     if not jobs:
         raise ConfigError(f"'{path}': there is no run or sweep; bigmodel-runs lists what there is")
-    return [read(job, warnings) for job in jobs]
+    return [read_run(job, warnings) for job in jobs]
 
 
-def jobs_of(sweep: Path, warnings: list[str] | None = None) -> list[Path]:
+def sweep_runs(sweep: Path, warnings: list[str] | None = None) -> list[Path]:
     """The run directories of a sweep by number; none where it is no sweep. What cannot be looked into is warned of."""
     told = [] if warnings is None else warnings
     jobs = [path for path in _directories(sweep, told) if path.name.isdecimal() and _is_run(path, told)]
     return sorted(jobs, key=lambda path: int(path.name))
 
 
-def under(output_dir: Path, warnings: list[str]) -> list[Run]:
+def find_runs(output_dir: Path, warnings: list[str]) -> list[RunRecord]:
     """All runs below `output_dir`, those of sweeps included."""
     folders = _directories(output_dir, warnings)  # each also as NAME-USER, where several users share `output_dir`
     shelves = [place for place in folders if place.name.partition("-")[0] == "sweeps"]
     days = [day for day in folders if day not in shelves]
     paths = [path for day in days for path in _directories(day, warnings) if _is_run(path, warnings)]
-    paths += [job for shelf in shelves for sweep in _directories(shelf, warnings) for job in jobs_of(sweep, warnings)]
-    return [read(path, warnings) for path in paths]
+    paths += [
+        job for shelf in shelves for sweep in _directories(shelf, warnings) for job in sweep_runs(sweep, warnings)
+    ]
+    return [read_run(path, warnings) for path in paths]
 
 
-def read(path: Path, warnings: list[str]) -> Run:
+def read_run(path: Path, warnings: list[str]) -> RunRecord:
     """One run directory; what cannot be read of it is left out, with a line in `warnings`. No run ends the reading of
     others: what nobody has foreseen costs a line too.
     """
@@ -96,16 +98,16 @@ def read(path: Path, warnings: list[str]) -> Run:
         return _read(path, warnings)
     except Exception as error:
         warnings.append(f"{path}: cannot be read: {type(error).__name__}: {first_line(error)}")
-        return Run(path, "interrupted", {}, {}, "", 0.0, {})
+        return RunRecord(path, "interrupted", {}, {}, "", 0.0, {})
 
 
-def _read(path: Path, warnings: list[str]) -> Run:
-    summary = json_of(path / "summary.json", warnings)
-    environment = json_of(path / "environment.json", warnings)
-    config = config_of(path / "config.yaml", warnings)
-    monitor = clip(_text_of(summary.get("monitor", config.get("monitor", ""))))
-    state = clip(_text_of(summary.get("state", "interrupted")), 40)  # no summary and no holder: the process died
-    if held(path):
+def _read(path: Path, warnings: list[str]) -> RunRecord:
+    summary = read_json(path / "summary.json", warnings)
+    environment = read_json(path / "environment.json", warnings)
+    config = read_config(path / "config.yaml", warnings)
+    monitor = truncate(_text_of(summary.get("monitor", config.get("monitor", ""))))
+    state = truncate(_text_of(summary.get("state", "interrupted")), 40)  # no summary and no holder: the process died
+    if is_locked(path):
         state = "running"
     elif state not in STATES:
         warnings.append(f"{path / 'summary.json'}: '{state}' is no state")
@@ -113,10 +115,10 @@ def _read(path: Path, warnings: list[str]) -> Run:
     metrics = dict(_reached(path, monitor)) if state == "running" or not summary else dict(_totals(summary))
     surroundings, sizes = _surroundings(environment), dict(_numbers("", summary.get("splits")))
     specs = from_summary(summary)
-    return Run(path, state, config, metrics, monitor, _started(path, environment), surroundings, specs, sizes)
+    return RunRecord(path, state, config, metrics, monitor, _started(path, environment), surroundings, specs, sizes)
 
 
-def held(path: Path) -> bool:
+def is_locked(path: Path) -> bool:
     """Whether a process is writing this run: its lock is tried with a shared one, which is let go of at once."""
     try:
         descriptor = os.open(path / ".lock", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
@@ -133,10 +135,10 @@ def held(path: Path) -> bool:
     return False
 
 
-def course(path: Path) -> Iterator[dict[str, Any]]:
+def iter_metric_events(path: Path) -> Iterator[dict[str, Any]]:
     """The events of `metrics.jsonl` that can be read, in order."""
     with suppress(OSError):
-        for line in text_of(path / "metrics.jsonl", whole=False).splitlines():
+        for line in read_text_file(path / "metrics.jsonl", whole=False).splitlines():
             with suppress(ValueError, RecursionError):
                 event = json.loads(line) if len(line) < _LONGEST_LINE else None
                 if isinstance(event, dict) and isinstance(event.get("split"), str):
@@ -178,7 +180,7 @@ def _directories(path: Path, warnings: list[str]) -> list[Path]:
 def _reached(path: Path, monitor: str) -> Iterator[tuple[str, float]]:
     """Of a run that has no summary yet: what its last events say."""
     split, _, name = monitor.partition("/")
-    for event in course(path):
+    for event in iter_metric_events(path):
         yield from _numbers(event["split"], {key: event[key] for key in event if key not in _OF_EVENTS})
         yield from _numbers("", {"step": event.get("step")})
         if event["split"] == split and event.get("best") is True and name:

@@ -10,10 +10,10 @@ from typing import Any
 
 import yaml
 
-from bigmodel.config.yaml_limits import refuse_strange
+from bigmodel.config.yaml_limits import check_yaml_limits
 from bigmodel.errors import ConfigError
-from bigmodel.formatting import clip, first_line
-from bigmodel.runs.choice_names import choice
+from bigmodel.formatting import first_line, truncate
+from bigmodel.runs.choice_names import choice_name
 from bigmodel.safe_files import open_regular
 
 _LARGEST = 16 << 20  # bytes of a JSON file, and of what is read of metrics.jsonl
@@ -23,10 +23,10 @@ _OWN_FACTS = {"state", "age", "path", "step", "steps", "best", "seconds", "sampl
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
-def config_of(file: Path, warnings: list[str]) -> dict[str, Any]:
+def read_config(file: Path, warnings: list[str]) -> dict[str, Any]:
     try:
-        text = text_of(file)
-        refuse_strange(file)
+        text = read_text_file(file)
+        check_yaml_limits(file)
         loaded = yaml.load(text, _Loader)
     except ConfigError as error:
         warnings += error.lines
@@ -39,8 +39,8 @@ def config_of(file: Path, warnings: list[str]) -> dict[str, Any]:
         return {}
     config, odd = {}, []
     for key, value in _flat("", loaded):
-        config[clip(key)] = _tamed(value)
-        odd += [] if config[clip(key)] is value else [clip(key)]
+        config[truncate(key)] = _tamed(value)
+        odd += [] if config[truncate(key)] is value else [truncate(key)]
     for key in _OWN_FACTS & config.keys():  # a run's own facts are not what its config calls so
         odd.append(key)
         del config[key]
@@ -59,13 +59,13 @@ def _tamed(value: Any) -> Any:
     if isinstance(value, float):
         return value
     if isinstance(value, str):
-        return value if len(value) < _LONGEST_LINE and value.isprintable() else clip(value)
+        return value if len(value) < _LONGEST_LINE and value.isprintable() else truncate(value)
     if isinstance(value, list):
         tamed = [_tamed(item) for item in value]
         return value if all(map(operator.is_, tamed, value)) else tamed
     if isinstance(value, dict) and not value:
         return value
-    return clip(repr(value)) if not isinstance(value, (set, bytes)) else type(value).__name__
+    return truncate(repr(value)) if not isinstance(value, (set, bytes)) else type(value).__name__
 
 
 def _flat(path: str, node: Any) -> Iterator[tuple[str, Any]]:
@@ -75,14 +75,14 @@ def _flat(path: str, node: Any) -> Iterator[tuple[str, Any]]:
         return
     for key, value in node.items():
         if key == "_target_":
-            yield path, choice(path, node)
+            yield path, choice_name(path, node)
         else:
             yield from _flat(f"{path}.{key}" if path else str(key), value)
 
 
-def json_of(file: Path, warnings: list[str]) -> dict[str, Any]:
+def read_json(file: Path, warnings: list[str]) -> dict[str, Any]:
     try:
-        loaded = json.loads(text_of(file))
+        loaded = json.loads(read_text_file(file))
         if isinstance(loaded, dict):
             return loaded
         warnings.append(f"{file}: holds no keys")
@@ -93,7 +93,7 @@ def json_of(file: Path, warnings: list[str]) -> dict[str, Any]:
     return {}
 
 
-def text_of(file: Path, whole: bool = True) -> str:
+def read_text_file(file: Path, whole: bool = True) -> str:
     """A regular file's text; OSError for anything else, ValueError for one that is too large, unless a part will do."""
     with open_regular(file) as stream:
         content = stream.read(_LARGEST + 1)

@@ -14,7 +14,7 @@ from bigmodel.safe_files import open_regular, read_text
 _TAIL = 8192  # bytes of a file that are looked through for its last lines
 
 
-def json_of(path: Path) -> dict[str, Any]:
+def read_json_or_empty(path: Path) -> dict[str, Any]:
     """A file's keys; none where it is missing or holds something else."""
     with contextlib.suppress(OSError, ValueError, RecursionError):
         value = json.loads(read_text(path))
@@ -23,13 +23,13 @@ def json_of(path: Path) -> dict[str, Any]:
     return {}
 
 
-def tail(path: Path) -> Iterator[dict[str, Any]]:
+def tail_jsonl(path: Path) -> Iterator[dict[str, Any]]:
     """The last records of a file of JSON lines."""
     with contextlib.suppress(OSError):
-        yield from records(last_bytes(path))
+        yield from parse_jsonl(last_bytes(path))
 
 
-def records(text: bytes) -> Iterator[dict[str, Any]]:
+def parse_jsonl(text: bytes) -> Iterator[dict[str, Any]]:
     """Of each line that is whole its keys."""
     for line in text.splitlines():
         with contextlib.suppress(ValueError, RecursionError):
@@ -45,6 +45,6 @@ def last_bytes(path: Path) -> bytes:
         return file.read()
 
 
-def ends_whole(descriptor: int, size: int) -> bool:
+def ends_with_newline(descriptor: int, size: int) -> bool:
     """Whether the last line of an open file of this size has its end."""
     return os.pread(descriptor, 1, size - 1) == b"\n"

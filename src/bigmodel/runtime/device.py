@@ -13,14 +13,16 @@ import torch
 from bigmodel.constraints import NonNegativeInt, PositiveInt
 from bigmodel.errors import ConfigError
 from bigmodel.runtime.allocator import keep_freed_memory
-from bigmodel.runtime.lazy_compiler import deterministic_algorithms, spare_the_compiler
+from bigmodel.runtime.lazy_compiler import avoid_dynamo_import, set_deterministic_algorithms
 from bigmodel.runtime.selection import select_device
 from bigmodel.seeds import derive
 
 __all__ = ["Device"]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
-_SHAPES = 64  # of one compiled function's inputs: a network has so many kinds of matrices that Muon orthogonalises
+MAX_COMPILED_SHAPES = (
+    64  # of one compiled function's inputs: a network has so many kinds of matrices that Muon orthogonalises
+)
 
 
 class Device:
@@ -43,11 +45,11 @@ class Device:
         cudnn_benchmark: bool = False,
     ) -> None:
         self.torch_device = select_device(kind, index)
-        self.why = "as asked"
+        self.precision_reason = "as asked"
         if deterministic and "auto" in (precision, channels_last):  # measurements may come out otherwise the next time
             precision = "fp32" if precision == "auto" else precision
             channels_last = False if channels_last == "auto" else channels_last
-            self.why = "the plain choice: deterministic=true measures nothing"
+            self.precision_reason = "the plain choice: deterministic=true measures nothing"
         self.precision: str | None = precision
         self.channels_last: bool | str | None = channels_last
         self.measured = self.departs = False
@@ -65,7 +67,7 @@ class Device:
             )
 
     @property
-    def sum_dtype(self) -> torch.dtype:
+    def accumulator_dtype(self) -> torch.dtype:
         """What metrics are added up in: counts stay exact up to 2**53; Apple's GPUs have float32 only."""
         return torch.float32 if self.torch_device.type == "mps" else torch.float64
 
@@ -76,12 +78,12 @@ class Device:
         return f"{self.torch_device.type} ({platform.processor() or platform.machine()}, {self.threads} threads)"
 
     @property
-    def queues(self) -> bool:
+    def is_async(self) -> bool:
         """Whether it works through a queue while the host goes on, so that to read a number is to wait for it."""
         return self.torch_device.type == "cuda"
 
     @property
-    def repeats(self) -> str:
+    def reproducibility(self) -> str:
         """What is promised of another run of the same config on this machine."""
         if self.torch_device.type == "cpu" or self._deterministic:
             return f"bitwise, with the same versions{' and threads' if self.torch_device.type == 'cpu' else ''}"
@@ -90,7 +92,7 @@ class Device:
             hint += "; device.cudnn_benchmark=true times kernels at each start"
         return f"nearly: {self.torch_device.type} does not promise the last bits{hint}"
 
-    def prepare(self) -> None:
+    def configure_torch(self) -> None:
         """Set torch's global switches. Once a process, before the model is built."""
         torch.set_num_threads(self.threads)
         self._switch_tf32()
@@ -100,32 +102,37 @@ class Device:
         if self._compile:
             import torch._dynamo.config as compiler  # 2 s, which only a compiled run pays
 
-            compiler.recompile_limit = max(_SHAPES, compiler.recompile_limit)  # what comes after stays slow
+            compiler.recompile_limit = max(MAX_COMPILED_SHAPES, compiler.recompile_limit)  # what comes after stays slow
             torch.use_deterministic_algorithms(self._deterministic)
         else:
-            deterministic_algorithms(self._deterministic)
-            spare_the_compiler()
+            set_deterministic_algorithms(self._deterministic)
+            avoid_dynamo_import()
         if self.torch_device.type == "cuda":
             torch.cuda.set_device(self.torch_device)
         elif self.torch_device.type == "cpu":
             keep_freed_memory(everything=self._keep_memory)
 
     @property
-    def undecided(self) -> bool:
+    def has_auto(self) -> bool:
         """Whether precision or layout are still to be chosen for the model."""
         return not {"auto", None}.isdisjoint((self.precision, self.channels_last))
 
     @property
     def choice(self) -> str:
         """Precision and layout, and why these, in words."""
-        return f"{self.precision}, {'channels-last' if self.channels_last else 'contiguous'}; {self.why}"
+        return f"{self.precision}, {'channels-last' if self.channels_last else 'contiguous'}; {self.precision_reason}"
 
-    def choose(self, precision: str, channels_last: bool, why: str, measured: bool = False) -> None:
+    def set_precision(self, precision: str, channels_last: bool, why: str, measured: bool = False) -> None:
         """Settle what was open; `why` is for the plan, and `measured` that another start may choose otherwise.
 
         `departs` is then whether a person should be told: the choice was measured, or is not fp32 and contiguous.
         """
-        self.precision, self.channels_last, self.why, self.measured = precision, channels_last, why, measured
+        self.precision, self.channels_last, self.precision_reason, self.measured = (
+            precision,
+            channels_last,
+            why,
+            measured,
+        )
         self.departs = measured or precision != "fp32" or channels_last
         self._switch_tf32()
 
@@ -139,7 +146,7 @@ class Device:
             return contextlib.nullcontext()
         return torch.autocast(self.torch_device.type, torch.bfloat16)
 
-    def compiled(self, function: _F, same_shapes: bool = False) -> _F:
+    def maybe_compile(self, function: _F, same_shapes: bool = False) -> _F:
         """The function or module to call: compiled if asked. With `same_shapes` each shape has code of its own, and
         where graphs are asked for the whole of its kernels is launched at once (CUDA graphs).
         """
@@ -149,12 +156,12 @@ class Device:
             return cast(_F, torch.compile(function))
         return cast(_F, torch.compile(function, dynamic=False, mode="reduce-overhead" if self._graphs else None))
 
-    def begin_step(self) -> None:
+    def mark_step_begin(self) -> None:
         """Results of the step before are no longer needed: graphs write the new ones over them."""
         if self._graphs:
             torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
 
-    def seed(self, seed: int, *purpose: int | str) -> None:
+    def seed_rng(self, seed: int, *purpose: int | str) -> None:
         """Key dropout and every other global draw to (seed, purpose): nothing carries over from before."""
         key = derive(seed, *purpose)
         torch.default_generator.manual_seed(key)

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import torch
 
 
-def spare_the_compiler() -> None:
+def avoid_dynamo_import() -> None:
     """Mark the optimizer's methods with themselves, where torch looks for the mark that it would import to make."""
     for name in ("add_param_group", "state_dict", "load_state_dict", "zero_grad"):
         method = getattr(getattr(torch.optim.Optimizer, name), "__wrapped__", None)
@@ -21,12 +21,12 @@ def spare_the_compiler() -> None:
             method.__dict__.setdefault("__dynamo_disable", method)
 
 
-def deterministic_algorithms(only: bool) -> None:
+def set_deterministic_algorithms(only: bool) -> None:
     """`torch.use_deterministic_algorithms` without the word it leaves for the compiler, which it imports to do so."""
     torch._C._set_deterministic_algorithms(only, warn_only=False)
 
 
-def bare_step(optimizer: torch.optim.Optimizer) -> Callable[[], object]:
+def unwrapped_step(optimizer: torch.optim.Optimizer) -> Callable[[], object]:
     """An optimizer's step without the wrappers that import the compiler, for torch's and our own; else its step.
 
     The wrappers do no arithmetic: they switch gradients off, which the caller does, and run hooks, which nobody set.

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from bigmodel.errors import ConfigError
-from bigmodel.formatting import clip
+from bigmodel.formatting import truncate
 
 _WHERE = {  # which argument of an event says where to
     "socket.connect": 1,
@@ -73,7 +73,7 @@ def _hook(event: str, arguments: tuple[Any, ...]) -> None:
     where = arguments[place] if len(arguments) > place else ""
     if event.startswith("socket.") and place and not isinstance(where, tuple):
         return  # a socket of this machine, as data workers have
-    shown = clip(where[0] if isinstance(where, tuple) and where else where, 80)
+    shown = truncate(where[0] if isinstance(where, tuple) and where else where, 80)
     raise NetworkRefused(
         f"would reach the network ({shown}), which nothing that is built from a run's files may{_hints[-1]}"
     )

@@ -13,17 +13,17 @@ import torch
 from torch import nn
 
 from bigmodel.errors import ConfigError, OutOfMemoryError
-from bigmodel.formatting import clip, first_line
+from bigmodel.formatting import first_line, truncate
 from bigmodel.interfaces import Batch, Task
 from bigmodel.runtime.device import Device
-from bigmodel.runtime.timing import now
+from bigmodel.runtime.timing import synchronized_time
 
 _SAMPLES = {"cpu": 16, "cuda": 256}  # enough to fill the machine; fewer where they take too long
-_GUESSES = {"cpu": 1, "cuda": 3}  # at how many those are: a GPU takes many in the time of two
+SIZING_ROUNDS = {"cpu": 1, "cuda": 3}  # at how many those are: a GPU takes many in the time of two
 _STEP_S = 0.15  # of a measured step, about
-_TURNS = 3
-_PAYS = 1.1  # a gain below it is not told from noise
-_PAYS_FOR_BITS = 1.25  # nor is one below this worth fewer of them
+ROUNDS = 3
+MIN_SPEEDUP = 1.1  # a gain below it is not told from noise
+MIN_SPEEDUP_LOW_PRECISION = 1.25  # nor is one below this worth fewer of them
 _SWITCHED = (nn.Conv2d, nn.Conv3d)  # what channels-last is for
 _BF16_IS_USUAL = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Embedding)
 _BATCH_NORMS = (nn.BatchNorm2d, nn.BatchNorm3d)
@@ -32,7 +32,7 @@ _BLOCK = 16  # channels that oneDNN takes at once with AVX-512, 8 with AVX2
 _WORDS = {False: "contiguous", True: "channels-last"}
 
 
-def settle(device: Device, model: nn.Module, task: Task, example: Callable[[int], Batch]) -> None:
+def choose_precision(device: Device, model: nn.Module, task: Task, example: Callable[[int], Batch]) -> None:
     """Replace what is null or `auto` in the device's settings by a choice for this model, and have the device say why.
 
     The model's weights and buffers are as before, its layout is the chosen one. Null is settled by rule; `auto` by
@@ -44,7 +44,7 @@ def settle(device: Device, model: nn.Module, task: Task, example: Callable[[int]
         ConfigError: channels-last is asked for, and would corrupt memory.
         OutOfMemoryError: a GPU has room for no candidate.
     """
-    narrow = _narrow(device, model)
+    narrow = _unsafe_channels_last_conv(device, model)
     if device.channels_last is True and narrow:
         raise ConfigError(
             f"device.channels_last: {narrow}, a strided 1x1 convolution of fewer than {_BLOCK} channels, would corrupt "
@@ -52,29 +52,29 @@ def settle(device: Device, model: nn.Module, task: Task, example: Callable[[int]
         )
     if None in (device.precision, device.channels_last):
         _settle_by_rule(device, model, narrow)
-    candidates = list(_candidates(device, model)) if device.undecided else []
+    candidates = list(_candidates(device, model)) if device.has_auto else []
     if len(candidates) > 1:
         kind = device.torch_device.type
         made = example(_SAMPLES.get(kind, 16))
         sample = Batch(made.inputs.to(device.torch_device), made.targets.to(device.torch_device))
         plain, count, fits, taken = candidates[0], 2, 2, 0.0
-        for _ in range(_GUESSES.get(kind, 1)):
-            found = _measured(device, model, task, _first(count, sample), [plain], 1, {})
+        for _ in range(SIZING_ROUNDS.get(kind, 1)):
+            found = _measure(device, model, task, _first(count, sample), [plain], 1, {})
             if plain not in found:  # too many for its memory
                 break
             fits, taken = count, found[plain]
             count = min(len(sample.targets), max(2, int(_STEP_S * count / taken)))
         count = fits if kind == "cuda" else count
         sample = _first(count, sample)
-        turns = _TURNS if taken < 2 * _STEP_S else 2
+        turns = ROUNDS if taken < 2 * _STEP_S else 2
         failed: dict[tuple[str, bool], str] = {}
-        seconds = _measured(device, model, task, sample, candidates, turns, failed)
+        seconds = _measure(device, model, task, sample, candidates, turns, failed)
         if not seconds:
             raise OutOfMemoryError(f"device: {count} samples do not fit in any precision; lower batch_size")
         chosen = plain = next(iter(seconds))
         for pays, rivals in (
-            (_PAYS, [each for each in seconds if each[0] == plain[0]]),
-            (_PAYS_FOR_BITS, [each for each in seconds if each[0] != plain[0]]),
+            (MIN_SPEEDUP, [each for each in seconds if each[0] == plain[0]]),
+            (MIN_SPEEDUP_LOW_PRECISION, [each for each in seconds if each[0] != plain[0]]),
         ):
             best = min(rivals, key=lambda each: seconds[each], default=chosen)
             chosen = best if seconds[chosen] / seconds[best] >= pays else chosen
@@ -82,9 +82,11 @@ def settle(device: Device, model: nn.Module, task: Task, example: Callable[[int]
             f"{precision} {_WORDS[last]} {count / taken:.3g}" for (precision, last), taken in seconds.items()
         )
         fails = "".join(f"; {precision} {_WORDS[last]} fails: {text}" for (precision, last), text in failed.items())
-        device.choose(*chosen, f"measured, samples/s: {compared}{fails}; another start may choose otherwise", True)
-    elif device.undecided:
-        device.choose(*candidates[0], "the only choice here for this model")
+        device.set_precision(
+            *chosen, f"measured, samples/s: {compared}{fails}; another start may choose otherwise", True
+        )
+    elif device.has_auto:
+        device.set_precision(*candidates[0], "the only choice here for this model")
     if device.channels_last:
         model.to(memory_format=torch.channels_last)
 
@@ -110,7 +112,7 @@ def _settle_by_rule(device: Device, model: nn.Module, narrow: str | None) -> Non
         on_cpu = device.torch_device.type == "cpu" and normalizes and narrow is None
         last = convolves and (on_cpu or (gpu and precision == "bf16"))
     measures = "device=fastest measures"
-    device.choose(precision, last, f"by rule for this kind of device and model; {measures}")  # type: ignore[arg-type]
+    device.set_precision(precision, last, f"by rule for this kind of device and model; {measures}")  # type: ignore[arg-type]
 
 
 def _has_bf16_cores(there: torch.device) -> bool:
@@ -124,14 +126,14 @@ def _first(count: int, sample: Batch) -> Batch:
 def _candidates(device: Device, model: nn.Module) -> Iterator[tuple[str, bool]]:
     """The plain choice first."""
     convolves = any(isinstance(module, _SWITCHED) for module in model.modules())
-    layouts = (False, True) if convolves and not _narrow(device, model) else (False,)
+    layouts = (False, True) if convolves and not _unsafe_channels_last_conv(device, model) else (False,)
     fixed = device.channels_last
     for precision in _precisions(device):
         for last in layouts if fixed == "auto" else (bool(fixed),):
             yield precision, last
 
 
-def _narrow(device: Device, model: nn.Module) -> str | None:
+def _unsafe_channels_last_conv(device: Device, model: nn.Module) -> str | None:
     """The name of a convolution whose backward pass writes past its memory in the channels-last layout, if any.
 
     Seen with torch 2.14 (oneDNN issue 6035): crashes with one thread, wrong gradients with more.
@@ -165,7 +167,7 @@ def _cpu_has_bf16() -> bool:
     return bool({"avx512_bf16", "amx_bf16", "bf16"} & set(flags))
 
 
-def _measured(
+def _measure(
     device: Device,
     model: nn.Module,
     task: Task,
@@ -183,11 +185,11 @@ def _measured(
     model.train()
     for turn in range(turns + 1):
         for precision, last in [candidate for candidate in candidates if candidate not in failed]:
-            device.choose(precision, last, "")
+            device.set_precision(precision, last, "")
             layout = torch.channels_last if last else torch.contiguous_format
             model.to(memory_format=layout)
             inputs = sample.inputs.to(memory_format=layout) if sample.inputs.ndim == 4 else sample.inputs
-            began = now(device.torch_device)
+            began = synchronized_time(device.torch_device)
             try:
                 with device.autocast():
                     loss, _ = task.loss(model, Batch(inputs, sample.targets))
@@ -195,11 +197,11 @@ def _measured(
             except Exception as error:  # as of an operation without a bf16 form
                 if (precision, last) == candidates[0] and not isinstance(error, torch.OutOfMemoryError):
                     raise
-                failed[precision, last] = clip(first_line(error))
+                failed[precision, last] = truncate(first_line(error))
                 model.zero_grad()
                 continue
             if turn:  # the first fills the libraries' caches
-                taken[precision, last].append(now(device.torch_device) - began)
+                taken[precision, last].append(synchronized_time(device.torch_device) - began)
             model.zero_grad()
     model.to(memory_format=torch.contiguous_format)
     with torch.no_grad():

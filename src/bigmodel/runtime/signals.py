@@ -11,7 +11,7 @@ from bigmodel.errors import Interrupted
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 
 
-class Stop:
+class StopRequest:
     """Whether somebody asked this process to stop.
 
     Before `defer`, a signal raises Interrupted where it falls: there is nothing to save yet. After it, the signal is
@@ -23,7 +23,7 @@ class Stop:
         self._seen: str | None = None
         self._early: Interrupted | None = None
 
-    def install(self) -> Stop:
+    def install(self) -> StopRequest:
         for number in _SIGNALS:
             if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
                 signal.signal(number, self._handle)

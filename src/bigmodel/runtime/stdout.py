@@ -6,7 +6,7 @@ import os
 import sys
 
 
-def say(text: str) -> None:
+def print_line(text: str) -> None:
     """Print a line that a command goes on without: to nowhere, if stdout is closed or full."""
     try:
         print(text, flush=True)

@@ -7,7 +7,7 @@ from time import perf_counter
 import torch
 
 
-def now(device: torch.device) -> float:
+def synchronized_time(device: torch.device) -> float:
     """Seconds, once all that was given to the device is done. Synchronises: for measuring, not for training."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

@@ -15,29 +15,31 @@ from typing import Any
 
 from bigmodel.config import override_parser as grammar
 from bigmodel.config.composition import (
-    Source,
-    by_hydra,
+    ConfigSource,
     chosen_of_hydra,
     compose,
     compose_with_hydra,
     config_loader,
-    refuse_long,
+    reject_long_overrides,
+    run_hydra_cli,
 )
 from bigmodel.config.config import Config
-from bigmodel.config.hydra_keys import is_hydras, refused_words
+from bigmodel.config.hydra_keys import check_hydra_overrides, is_hydra_key
 from bigmodel.errors import ConfigError, Interrupted, StorageError
-from bigmodel.quoting import quoted
+from bigmodel.quoting import quote
 from bigmodel.runs.records import is_sweep
-from bigmodel.runtime.signals import Stop
+from bigmodel.runtime.signals import StopRequest
 from bigmodel.sweeps.hydra_task import HydraTask
-from bigmodel.sweeps.seed_axis import with_seeds
-from bigmodel.sweeps.state.staging import free, staged
+from bigmodel.sweeps.seed_axis import add_seed_override
+from bigmodel.sweeps.state.staging import staging_path, unused_path
 
 _VARIANTS_CHECKED = 50
 _USUAL_PLACES = (None, "${output_dir}/sweeps", "multirun/${now:%Y-%m-%d}/${now:%H-%M-%S}")
 
 
-def sweep(overrides: Sequence[str], source: Source, trust: Sequence[str], stop: Stop, seeds: str | None = None) -> int:
+def run_hydra_sweep(
+    overrides: Sequence[str], source: ConfigSource, trust: Sequence[str], stop: StopRequest, seeds: str | None = None
+) -> int:
     """Freeze and run every combination of the values, each with `seeds` seeds if that is given. Returns 0, or the exit
     code of the first job that failed.
 
@@ -47,35 +49,35 @@ def sweep(overrides: Sequence[str], source: Source, trust: Sequence[str], stop: 
     """
     stop.defer()  # composing goes through other people's `except`; whether to stop is asked between two jobs
     try:
-        refuse_long(overrides)
-        alone = [text for text in overrides if is_hydras(text)]
+        reject_long_overrides(overrides)
+        alone = [text for text in overrides if is_hydra_key(text)]
         choices = _choices(overrides, source, trust)
         first, hydra = _first(choices, alone, source, trust)
         _refuse_two_sweeps(hydra, choices, alone, source, trust)
         overrides = [*overrides, *chosen_of_hydra(overrides), *_ours(hydra, overrides)]
-        dry_run = bool(first.tree["dry_run"])
+        dry_run = bool(first.values["dry_run"])
         if seeds is not None:
-            overrides = with_seeds(int(seeds), overrides, int(first.tree["seed"]))
+            overrides = add_seed_override(int(seeds), overrides, int(first.values["seed"]))
         own = hydra.get("sweep", {}).get("dir") not in _USUAL_PLACES
         if own and not dry_run:
             _refuse_link(Path(str(hydra["sweep"]["dir"])) / "multirun.yaml")
-        with _directory(Path(first.tree["output_dir"]), dry_run, own) as directory:
-            where = [] if own and not dry_run else [f"hydra.sweep.dir={quoted(str(directory))}"]
+        with _directory(Path(first.values["output_dir"]), dry_run, own) as directory:
+            where = [] if own and not dry_run else [f"hydra.sweep.dir={quote(str(directory))}"]
             kept = [text for text in overrides if not text.startswith("hydra.sweep.dir=") or not dry_run]
             with contextlib.closing(HydraTask(tuple(trust), stop, dry_run, seeds is not None)) as task:
                 try:
-                    by_hydra(source, ["--multirun", *kept, *where], trust, task)
+                    run_hydra_cli(source, ["--multirun", *kept, *where], trust, task)
                 except Interrupted:
-                    task.end()
+                    task.finish()
                     raise
-                return task.end()
+                return task.finish()
     except ConfigError:
-        check(overrides, source, trust)  # Hydra stops at the first mistake: find them all
+        check_values(overrides, source, trust)  # Hydra stops at the first mistake: find them all
         raise
 
 
 def _first(
-    choices: Sequence[Sequence[str]], alone: Sequence[str], source: Source, trust: Sequence[str]
+    choices: Sequence[Sequence[str]], alone: Sequence[str], source: ConfigSource, trust: Sequence[str]
 ) -> tuple[Config, Any]:
     """The config of the first values, for what all jobs share, and Hydra's own. A search's key may go with another
     choice of a group than the first: it is left out, and checked with its own.
@@ -90,7 +92,7 @@ def _first(
         return compose_with_hydra("train", [*kept, *alone], source, trust, multirun=True)
 
 
-def check(overrides: Sequence[str], source: Source, trust: Sequence[str] = ()) -> None:
+def check_values(overrides: Sequence[str], source: ConfigSource, trust: Sequence[str] = ()) -> None:
     """Check every value of a sweep by itself, with the first value of the others.
 
     Raises:
@@ -116,21 +118,21 @@ def check(overrides: Sequence[str], source: Source, trust: Sequence[str] = ()) -
         raise ConfigError(*dict.fromkeys(problems))
 
 
-def _choices(overrides: Sequence[str], source: Source, trust: Sequence[str]) -> list[list[str]]:
+def _choices(overrides: Sequence[str], source: ConfigSource, trust: Sequence[str]) -> list[list[str]]:
     """The values that each override stands for; Hydra's own keys are left out. Raises ConfigError for those that cannot
     be read, and for Hydra's own where they mean nothing.
     """
     choices: list[list[str]] = []
-    problems = refused_words(overrides, multirun=True)
+    problems = check_hydra_overrides(overrides, multirun=True)
     with config_loader(source, trust) as loader:
         for text in overrides:
             try:
-                override = grammar.parse(text, loader)
-                found = grammar.values(override, _VARIANTS_CHECKED)
+                override = grammar.parse_override(text, loader)
+                found = grammar.swept_values(override, _VARIANTS_CHECKED)
             except ConfigError as error:
                 problems += error.lines
                 continue
-            if not is_hydras(text):
+            if not is_hydra_key(text):
                 choices.append(found)
             elif override.is_sweep_override():
                 problems.append(f"{text}: a sweep has one value of Hydra's own keys")
@@ -149,7 +151,7 @@ def _refuse_two_sweeps(
     first: Mapping[str, Any],
     choices: Sequence[Sequence[str]],
     alone: Sequence[str],
-    source: Source,
+    source: ConfigSource,
     trust: Sequence[str],
 ) -> None:
     """ConfigError where experiments in one sweep ask for different ones: the first would decide for all of them."""
@@ -180,11 +182,11 @@ def _directory(output_dir: Path, dry_run: bool, given: bool) -> Iterator[Path]:
         with tempfile.TemporaryDirectory() as scratch:
             yield Path(scratch)
         return
-    path = free(output_dir)
+    path = unused_path(output_dir)
     try:
         yield path
     except BaseException:
-        shutil.rmtree(staged(path), ignore_errors=True)
+        shutil.rmtree(staging_path(path), ignore_errors=True)
         if not is_sweep(path) and not any(place.name.isdecimal() for place in path.glob("*/")):  # no job has begun
             shutil.rmtree(path, ignore_errors=True)
             for made in (path.parent, output_dir):

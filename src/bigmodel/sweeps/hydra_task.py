@@ -10,25 +10,25 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from bigmodel.commands.exit_codes import complain
-from bigmodel.config.config import Config, checked
+from bigmodel.commands.exit_codes import print_errors
+from bigmodel.config.config import Config, check_composed
 from bigmodel.errors import BigmodelError, ConfigError, Interrupted
 from bigmodel.runs.records import is_sweep
 from bigmodel.runtime import gpus
-from bigmodel.runtime.signals import Stop
-from bigmodel.sweeps.engines.launch import opened
-from bigmodel.sweeps.engines.options import OWN, on_this_machine
-from bigmodel.sweeps.engines.options import checked as checked_options
-from bigmodel.sweeps.run import ending, run
-from bigmodel.sweeps.search.plan import count
-from bigmodel.sweeps.search.start import Bases, prepared
-from bigmodel.sweeps.search.study import Search
-from bigmodel.sweeps.state.directory import Entry, Sweep, entry, shared
-from bigmodel.sweeps.state.settings import settings, settled
-from bigmodel.sweeps.state.staging import new
-from bigmodel.sweeps.table import listing, say
+from bigmodel.runtime.signals import StopRequest
+from bigmodel.sweeps.engines.launch import open_engine
+from bigmodel.sweeps.engines.options import LOCAL, is_local
+from bigmodel.sweeps.engines.options import validate_options as checked_options
+from bigmodel.sweeps.run import report_outcome, run_sweep
+from bigmodel.sweeps.search.plan import parse_n_trials
+from bigmodel.sweeps.search.start import Bases, prepare_search
+from bigmodel.sweeps.search.study import OptunaSearch
+from bigmodel.sweeps.state.directory import JobSpec, SweepDirectory, common_overrides, job_spec
+from bigmodel.sweeps.state.settings import parse_sweep_options, resolve_parallelism
+from bigmodel.sweeps.state.staging import create_sweep_directory
+from bigmodel.sweeps.table import dry_run_lines, print_line
 
-Composed = tuple[int, Sequence[str], DictConfig]  # number, overrides, config
+ComposedJob = tuple[int, Sequence[str], DictConfig]  # number, overrides, config
 
 
 @dataclass
@@ -36,11 +36,11 @@ class HydraTask:
     """What Hydra's launchers are given."""
 
     trust: tuple[str, ...]
-    stop: Stop
+    stop: StopRequest
     dry_run: bool
     seeds: bool = False
     code: int = 0  # of the first job that failed
-    _sweep: Sweep | None = None
+    _sweep: SweepDirectory | None = None
 
     def __call__(self, composed: DictConfig) -> None:
         """One job in this process, as Hydra's own launchers want it; that it fails stops no other."""
@@ -48,51 +48,55 @@ class HydraTask:
 
         hydra = HydraConfig.get()
         try:
-            train.run(checked(composed, "train", self.trust)[0], self.stop, Path(hydra.sweep.dir) / str(hydra.job.num))
+            train.run(
+                check_composed(composed, "train", self.trust)[0], self.stop, Path(hydra.sweep.dir) / str(hydra.job.num)
+            )
         except Interrupted as error:
-            complain(error.lines)
+            print_errors(error.lines)
             raise SystemExit(error.exit_code) from None
         except BigmodelError as error:
-            complain([*error.lines, f"job {hydra.job.num} failed"])
+            print_errors([*error.lines, f"job {hydra.job.num} failed"])
             self.code = self.code or error.exit_code
         except Exception as error:  # a bug, ours or a user's model's: the other jobs are worth their results
-            complain([f"job {hydra.job.num} failed: {type(error).__name__}: {error}"])
+            print_errors([f"job {hydra.job.num} failed: {type(error).__name__}: {error}"])
             self.code = self.code or 1
 
-    def together(self, path: Path, jobs: Iterator[Composed], chosen: Mapping[str, Any]) -> list[float | None]:
+    def launch(self, path: Path, jobs: Iterator[ComposedJob], chosen: Mapping[str, Any]) -> list[float | None]:
         """All jobs, or those of one batch of a sweeper that asks in batches: frozen, run, and the best of each, which
         is None for one that failed.
         """
         engine, options = _engine(chosen)
-        chosen = settings(chosen)
+        chosen = parse_sweep_options(chosen)
         if self.dry_run:
             composed = [(number, [*words], _own(tree)) for number, words, tree in jobs]
             overrides = {number: words for number, words, _ in composed}
-            common = shared(overrides.values())
-            for line in listing({number: [w for w in words if w not in common] for number, words in overrides.items()}):
+            common = common_overrides(overrides.values())
+            for line in dry_run_lines(
+                {number: [w for w in words if w not in common] for number, words in overrides.items()}
+            ):
                 print(line)  # the command's answer, which must not be lost
             _tell_repeats((number, text) for number, _, text in composed)
             return [None] * len(overrides)
         if self._sweep is None:
-            self._sweep = new(path, engine == OWN)
+            self._sweep = create_sweep_directory(path, engine == LOCAL)
         sweep = self._sweep
         before = sweep.states()
-        if chosen["on_failure"] == "stop" and any(state.word != "done" for state in before.values()):
+        if chosen["on_failure"] == "stop" and any(state.status != "done" for state in before.values()):
             return [None for _ in jobs]  # of a batch before this one
-        with opened(
+        with open_engine(
             sweep.path, sweep.lock.fileno(), engine, options
         ) as workers:  # ours loads torch while the configs are composed here
-            frozen = self._frozen(jobs)
+            frozen = self._snapshot_configs(jobs)
             entries, wanted = [job for job, _ in frozen], len(before) + len(frozen)
             kinds = {job.device for job in entries}
-            how = settled(
+            how = resolve_parallelism(
                 chosen["jobs"], chosen["on_failure"], kinds, wanted, len(gpus.visible_gpus()), engine, options
             )
-            sweep.freeze(frozen, how, self.trust)
+            sweep.snapshot_configs(frozen, how, self.trust)
             numbers = [job.number for job in entries]
-            run(sweep, workers, numbers, self.trust, self.stop)
+            run_sweep(sweep, workers, numbers, self.trust, self.stop)
         states = sweep.states(numbers)
-        return [state.value if state.word == "done" else None for state in states.values()]
+        return [state.value if state.status == "done" else None for state in states.values()]
 
     def search(
         self,
@@ -105,32 +109,34 @@ class HydraTask:
     ) -> None:
         """A search, of what `prepared` takes: frozen, then run. Raises as `prepared`; nothing was made then."""
         engine, options = _engine(chosen)
-        chosen = settings(chosen)
-        here = on_this_machine(engine, options)
-        plan, configs, doubts = prepared(given, overrides, groups, bases, self.trust, self.seeds, here)
+        chosen = parse_sweep_options(chosen)
+        here = is_local(engine, options)
+        plan, configs, doubts = prepare_search(given, overrides, groups, bases, self.trust, self.seeds, here)
         for config in configs:
             self._grant(config)
-        texts = [config.open_yaml() for config in configs]
-        trials = plan.trials(count(given["n_trials"]))
-        for line in plan.listing(trials) if self.dry_run else ():
+        texts = [config.to_template_yaml() for config in configs]
+        trials = plan.trials(parse_n_trials(given["n_trials"]))
+        for line in plan.describe_search(trials) if self.dry_run else ():
             print(line)  # the command's answer, which must not be lost
-        for line in (*plan.fewer(count(given["n_trials"])), *(f"warning: {doubt}" for doubt in doubts)):
-            say(line)
+        for line in (*plan.fewer(parse_n_trials(given["n_trials"])), *(f"warning: {doubt}" for doubt in doubts)):
+            print_line(line)
         if self.dry_run:
             return
-        self._sweep = sweep = new(path, engine == OWN)
-        with opened(sweep.path, sweep.lock.fileno(), engine, options) as workers:
+        self._sweep = sweep = create_sweep_directory(path, engine == LOCAL)
+        with open_engine(sweep.path, sweep.lock.fileno(), engine, options) as workers:
             plan.write(sweep.path, texts)
-            kinds = {str(config.tree["device"].get("kind", "cpu")) for config in configs}
+            kinds = {str(config.values["device"].get("kind", "cpu")) for config in configs}
             sweep.trials = jobs = trials * plan.width
-            how = settled(chosen["jobs"], chosen["on_failure"], kinds, jobs, len(gpus.visible_gpus()), engine, options)
-            sweep.freeze([], how, self.trust)
-            run(sweep, workers, [], self.trust, self.stop, Search(sweep, plan, self.trust))
+            how = resolve_parallelism(
+                chosen["jobs"], chosen["on_failure"], kinds, jobs, len(gpus.visible_gpus()), engine, options
+            )
+            sweep.snapshot_configs([], how, self.trust)
+            run_sweep(sweep, workers, [], self.trust, self.stop, OptunaSearch(sweep, plan, self.trust))
 
-    def end(self) -> int:
+    def finish(self) -> int:
         """Once Hydra is through: tell what has become of all jobs, and return the exit code. Raises as `ending`."""
         if self._sweep is not None and is_sweep(self._sweep.path):
-            self.code = ending(self._sweep, self.stop, self.trust)
+            self.code = report_outcome(self._sweep, self.stop, self.trust)
         return self.code
 
     def close(self) -> None:
@@ -140,19 +146,19 @@ class HydraTask:
 
     def _grant(self, config: Config) -> None:
         """Let the jobs read what their configs, which are the user's own, refer to in the environment."""
-        self.trust = tuple(dict.fromkeys((*self.trust, *config.grants)))
+        self.trust = tuple(dict.fromkeys((*self.trust, *config.trust_for_resume)))
 
-    def _frozen(self, jobs: Iterator[Composed]) -> list[tuple[Entry, str]]:
+    def _snapshot_configs(self, jobs: Iterator[ComposedJob]) -> list[tuple[JobSpec, str]]:
         """ConfigError unless every job's config is right."""
         frozen, problems = [], list[str]()
         for number, words, composed in jobs:
             if self.stop():
                 raise Interrupted(f"stopped by {self.stop.name}; nothing more was started")
-            config, wrong = checked(composed, "train", self.trust)
+            config, wrong = check_composed(composed, "train", self.trust)
             problems += wrong
             if not problems:
                 self._grant(config)
-                frozen.append((entry(number, words, config.tree), config.job_yaml()))
+                frozen.append((job_spec(number, words, config.values), config.to_job_yaml()))
         if problems:
             raise ConfigError(*dict.fromkeys(problems))
         _tell_repeats((job.number, text) for job, text in frozen)
@@ -168,9 +174,9 @@ def _tell_repeats(jobs: Iterable[tuple[int, str]]) -> None:
     first: dict[str, int] = {}
     for number, text in jobs:
         if first.setdefault(text, number) != number:
-            say(f"job {number} is the same configuration as job {first[text]}")
+            print_line(f"job {number} is the same configuration as job {first[text]}")
 
 
 def _engine(chosen: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    engine = str(chosen.get("engine", OWN))
+    engine = str(chosen.get("engine", LOCAL))
     return engine, checked_options(engine, chosen.get("options", {}))

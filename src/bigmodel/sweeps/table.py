@@ -9,34 +9,34 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from time import monotonic
 from typing import Any
 
-from bigmodel.listeners.lines import in_words as metric_in_words
+from bigmodel.listeners.lines import format_metric as metric_in_words
 from bigmodel.metric_spec import from_summary
-from bigmodel.redaction import hidden
+from bigmodel.redaction import redact
 from bigmodel.runtime.signals import in_words as code_in_words
-from bigmodel.sweeps.state.directory import State, Sweep
+from bigmodel.sweeps.state.directory import JobProgress, SweepDirectory
 
 _REFRESH_S = 0.5
 _ORDER = ("running", "failed", "interrupted", "queued", "pruned", "done")  # which rows are shown where not all fit
 
 
-class Watch:
+class SweepDisplay:
     """Shows the jobs while they run. A closed stdout silences it, and never stops the sweep."""
 
-    def __init__(self, sweep: Sweep, states: dict[int, State], to_run: int) -> None:
+    def __init__(self, sweep: SweepDirectory, states: dict[int, JobProgress], to_run: int) -> None:
         self._sweep, self._states, self._to_run = sweep, states, to_run
         self._left: dict[int, float] = {}
         self._began: dict[int, float] = {}
         self._live: Any = None
         self._drawn = 0.0
 
-    def __enter__(self) -> Watch:
+    def __enter__(self) -> SweepDisplay:
         settings, trials = self._sweep.settings, self._sweep.trials
         total, ended = trials or len(self._states), len(self._states) - self._to_run
         done = f", {ended} of them {'done' if trials is None else 'ended'}" if ended else ""
         threads = f"{settings.threads} thread{'s' * (settings.threads > 1)} each"
         width = self._sweep.width
         kind = "jobs" if trials is None else "trials" if width == 1 else f"jobs, {width} seeds a trial"
-        say(f"{total} {kind}{done}, {settings.jobs} at a time with {threads}, in {self._sweep.path}")
+        print_line(f"{total} {kind}{done}, {settings.jobs} at a time with {threads}, in {self._sweep.path}")
         with contextlib.suppress(OSError, ValueError):
             if sys.stdout.isatty():
                 from rich.live import Live
@@ -54,13 +54,13 @@ class Watch:
         self._left.pop(number, None)
         self._began.pop(number, None)
         if self._live is None:
-            say(f"job {number} starts: {_overrides(self._sweep, number)}")
+            print_line(f"job {number} starts: {_overrides(self._sweep, number)}")
 
     def told(self, lines: Sequence[str]) -> None:
         """Say something besides the table."""
         for text in lines:
             if self._live is None:
-                say(text)
+                print_line(text)
             else:
                 self._live.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
@@ -68,10 +68,10 @@ class Watch:
         if self._live is None:
             state = self._states[number]
             value = f", {state_value(self._sweep, number, state)}" if state.value is not None else ""
-            word = f"failed, {code_in_words(state.code or 0)}" if state.word == "failed" else state.word
-            say(f"job {number} {word} after {seconds:.1f} s{value}{'; it is tried once more' if again else ''}")
+            word = f"failed, {code_in_words(state.code or 0)}" if state.status == "failed" else state.status
+            print_line(f"job {number} {word} after {seconds:.1f} s{value}{'; it is tried once more' if again else ''}")
 
-    def look(self, running: Collection[int], started: Mapping[int, float]) -> None:
+    def refresh(self, running: Collection[int], started: Mapping[int, float]) -> None:
         """Redraw, where there is a terminal and it is time."""
         now = monotonic()
         if self._live is None or now - self._drawn < _REFRESH_S:
@@ -79,7 +79,7 @@ class Watch:
         self._drawn = now
         for number in running:
             state = self._states[number]
-            self._sweep.look(number, state)
+            self._sweep.refresh_progress(number, state)
             if state.progress:
                 before = self._began.setdefault(number, state.progress)  # it may have been resumed half way
                 gone = state.progress - before
@@ -92,20 +92,20 @@ class Watch:
     def _table(self) -> Any:
         from rich.table import Table
 
-        counts = {word: sum(state.word == word for state in self._states.values()) for word in _ORDER}
+        counts = {word: sum(state.status == word for state in self._states.values()) for word in _ORDER}
         caption = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
         table = Table("job", "overrides", "state", "step", "metric", "time left", caption=caption)
         room = max(3, self._live.console.height - 6)
-        by_need = sorted(self._states, key=lambda number: _ORDER.index(self._states[number].word))
+        by_need = sorted(self._states, key=lambda number: _ORDER.index(self._states[number].status))
         for number in sorted(by_need[:room]):
             state = self._states[number]
-            left = f"{self._left[number]:.0f} s" if state.word == "running" and number in self._left else ""
+            left = f"{self._left[number]:.0f} s" if state.status == "running" and number in self._left else ""
             cells = (_overrides(self._sweep, number), _word(state), f"{state.step or ''}")
             table.add_row(str(number), *cells, state_value(self._sweep, number, state), left)
         return table
 
 
-def plain(sweep: Sweep) -> None:
+def print_job_table(sweep: SweepDirectory) -> None:
     """The table of all jobs, without a terminal's help."""
     states = sweep.states()
     rows = [("job", "overrides", "state", "best", "time")]
@@ -115,20 +115,20 @@ def plain(sweep: Sweep) -> None:
         rows.append((str(number), _overrides(sweep, number), _word(state), value, time))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
-        say("  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
+        print_line("  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
-def say(text: str) -> None:
+def print_line(text: str) -> None:
     """Print; to nowhere, if stdout is closed."""
     try:
-        print(hidden(text), flush=True)
+        print(redact(text), flush=True)
     except UnicodeEncodeError:
-        print(hidden(text).encode("ascii", "backslashreplace").decode(), flush=True)
+        print(redact(text).encode("ascii", "backslashreplace").decode(), flush=True)
     except OSError:
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - for the rest of the process
 
 
-def state_value(sweep: Sweep, number: int, state: State) -> str:
+def state_value(sweep: SweepDirectory, number: int, state: JobProgress) -> str:
     """The monitored metric in words."""
     if state.value is None:
         return ""
@@ -137,7 +137,7 @@ def state_value(sweep: Sweep, number: int, state: State) -> str:
     return f"{name} {metric_in_words(state.value, spec)}"
 
 
-def listing(sweep_jobs: Mapping[int, list[str]]) -> Iterator[str]:
+def dry_run_lines(sweep_jobs: Mapping[int, list[str]]) -> Iterator[str]:
     """Lines of a dry run: how many jobs, and what each has of its own."""
     yield f"{len(sweep_jobs)} jobs; nothing was started"
     width = len(str(max(sweep_jobs, default=0)))
@@ -145,9 +145,9 @@ def listing(sweep_jobs: Mapping[int, list[str]]) -> Iterator[str]:
         yield f"{number:>{width}}  {' '.join(overrides)}"
 
 
-def _overrides(sweep: Sweep, number: int) -> str:
-    return " ".join(sweep.differing(number))
+def _overrides(sweep: SweepDirectory, number: int) -> str:
+    return " ".join(sweep.distinct_overrides(number))
 
 
-def _word(state: State) -> str:
-    return f"failed ({code_in_words(state.code or 0)})" if state.word == "failed" else state.word
+def _word(state: JobProgress) -> str:
+    return f"failed ({code_in_words(state.code or 0)})" if state.status == "failed" else state.status

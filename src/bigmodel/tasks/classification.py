@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from bigmodel.constraints import PositiveInt
 from bigmodel.interfaces import Batch
-from bigmodel.metric_spec import LowerIsBetter, standard, without
+from bigmodel.metric_spec import LowerIsBetter, omit, standard_specs
 from bigmodel.tasks.metrics import auc
 
 __all__ = ["Classification"]
@@ -25,7 +25,7 @@ class Classification:
         ValueError: there are fewer than two classes.
     """
 
-    metric_specs = standard("loss", "accuracy", "top5", "auc")
+    metric_specs = standard_specs("loss", "accuracy", "top5", "auc")
     lower_is_better = LowerIsBetter()
 
     def __init__(self, loss: Callable[[Tensor, Tensor], Tensor], num_classes: PositiveInt | None) -> None:
@@ -36,24 +36,24 @@ class Classification:
         self._top5 = num_classes > 5
         self._binary = num_classes == 2
         self.metric_names = ("loss", "accuracy", *(("top5",) if self._top5 else ("auc",) if self._binary else ()))
-        self.metric_specs = without(self.metric_specs, {"top5", "auc"} - {*self.metric_names})
+        self.metric_specs = omit(self.metric_specs, {"top5", "auc"} - {*self.metric_names})
 
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
         outputs_NC = model(batch.inputs)
         return self.criterion(outputs_NC.float(), batch.targets), outputs_NC
 
-    def tally(self, loss: Tensor, outputs: Tensor, batch: Batch) -> Tensor:
+    def train_sums(self, loss: Tensor, outputs: Tensor, batch: Batch) -> Tensor:
         """[samples, sum of losses, correct]."""
         count = len(batch.targets)
         classes_N = batch.targets if batch.targets.ndim == 1 else batch.targets.argmax(1)
         correct = (outputs.argmax(1) == classes_N).sum()
         return torch.stack([torch.full_like(loss, count), loss.detach() * count, correct.to(loss.dtype)])
 
-    def metrics(self, tally: Sequence[float]) -> dict[str, float]:
+    def train_metrics(self, tally: Sequence[float]) -> dict[str, float]:
         count, loss, correct = tally
         return {"loss": loss / count, "accuracy": correct / count}
 
-    def examination(self, loss: Tensor, outputs: Tensor, batch: Batch) -> Tensor:
+    def eval_sums(self, loss: Tensor, outputs: Tensor, batch: Batch) -> Tensor:
         """[sum of losses, top-5 hits, the confusion matrix (true, predicted) row by row, two classes' histograms]."""
         hits = torch.zeros_like(loss)
         if self._top5:
@@ -65,7 +65,7 @@ class Classification:
         )
         return torch.cat([torch.stack([loss * len(batch.targets), hits]), *(part.to(loss.dtype) for part in counts)])
 
-    def report(self, examination: Sequence[float]) -> dict[str, Any]:
+    def eval_metrics(self, examination: Sequence[float]) -> dict[str, Any]:
         """loss, accuracy, top5 or auc, per_class_accuracy (null for a class without samples), and confusion."""
         loss, hits, *sums = examination
         flat, scores = sums[: self._classes**2], sums[self._classes**2 :]
@@ -76,7 +76,7 @@ class Classification:
             "loss": loss / count,
             "accuracy": sum(diagonal) / count,
             **({"top5": hits / count} if self._top5 else {}),
-            **({"auc": auc.area(scores)} if self._binary else {}),
+            **({"auc": auc.auc_from_histograms(scores)} if self._binary else {}),
             "per_class_accuracy": [
                 d / sum(row) if any(row) else None for d, row in zip(diagonal, confusion, strict=True)
             ],

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from bigmodel.constraints import PositiveInt
 from bigmodel.interfaces import Batch
-from bigmodel.metric_spec import LowerIsBetter, standard, without
-from bigmodel.models.decoding.ctc import beam_search, greedy
-from bigmodel.padding import lengths, padded
+from bigmodel.metric_spec import LowerIsBetter, omit, standard_specs
+from bigmodel.models.decoding.ctc import beam_search, greedy_decode
+from bigmodel.padding import lengths, pad
 from bigmodel.tasks.metrics.edit_distance import edit_distances
 
 __all__ = ["CTC"]
@@ -29,13 +29,13 @@ class CTC:
     """
 
     metric_names = ("loss", "character_error", "word_error")
-    metric_specs = standard(*metric_names, "beam_word_error")
+    metric_specs = standard_specs(*metric_names, "beam_word_error")
     lower_is_better = LowerIsBetter()
 
     def __init__(self, characters: str, beam: PositiveInt | None = None) -> None:
         self._characters, self._beam = characters, beam
         self.metric_names = (*self.metric_names, *(("beam_word_error",) if beam else ()))
-        self.metric_specs = without(self.metric_specs, () if beam else ("beam_word_error",))
+        self.metric_specs = omit(self.metric_specs, () if beam else ("beam_word_error",))
 
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
         """A clip with too few frames for its text has an infinite loss, which ends the run with its name. torch reads
@@ -49,34 +49,36 @@ class CTC:
         characters_N = lengths(batch.targets)
         return F.ctc_loss(log_odds_TNC, batch.targets.clamp(min=1), frames_N, characters_N), logits_NTC
 
-    def tally(self, loss: Tensor, outputs: Tensor, batch: Batch) -> Tensor:
+    def train_sums(self, loss: Tensor, outputs: Tensor, batch: Batch) -> Tensor:
         """[clips, sum of losses, characters, wrong ones]."""
-        wrong = edit_distances(greedy(outputs), batch.targets).sum()
+        wrong = edit_distances(greedy_decode(outputs), batch.targets).sum()
         count = len(batch.targets)
         sums = (torch.full_like(loss, count), loss.detach() * count, lengths(batch.targets).sum(), wrong)
         return torch.stack([value.to(loss.dtype) for value in sums])
 
-    def metrics(self, tally: Sequence[float]) -> dict[str, float]:
+    def train_metrics(self, tally: Sequence[float]) -> dict[str, float]:
         clips, loss, characters, wrong = tally
         return {"loss": loss / clips, "character_error": wrong / characters}
 
-    def examination(self, loss: Tensor, outputs: Tensor, batch: Batch) -> Tensor:
+    def eval_sums(self, loss: Tensor, outputs: Tensor, batch: Batch) -> Tensor:
         """[tally, words, wrong ones, wrong ones by beam search]. Words are compared on the CPU."""
-        true = [spelt(row, self._characters).split() for row in batch.targets.tolist()]
-        found = [spelt(row, self._characters).split() for row in greedy(outputs).tolist()]
+        true = [to_text(row, self._characters).split() for row in batch.targets.tolist()]
+        found = [to_text(row, self._characters).split() for row in greedy_decode(outputs).tolist()]
         counts = [sum(map(len, true)), _word_errors(found, true)]
         if self._beam:
             texts = (beam_search(clip_TC, self._beam)[0][0] for clip_TC in outputs.log_softmax(2).cpu())
-            counts.append(_word_errors([spelt(row, self._characters).split() for row in texts], true))
-        return torch.cat([self.tally(loss, outputs, batch), torch.tensor(counts, dtype=loss.dtype, device=loss.device)])
+            counts.append(_word_errors([to_text(row, self._characters).split() for row in texts], true))
+        return torch.cat(
+            [self.train_sums(loss, outputs, batch), torch.tensor(counts, dtype=loss.dtype, device=loss.device)]
+        )
 
-    def report(self, examination: Sequence[float]) -> dict[str, Any]:
+    def eval_metrics(self, examination: Sequence[float]) -> dict[str, Any]:
         *tally, words, wrong = examination[:6]
         beam = {"beam_word_error": examination[6] / words} if self._beam else {}
-        return self.metrics(tally) | {"word_error": wrong / words} | beam
+        return self.train_metrics(tally) | {"word_error": wrong / words} | beam
 
 
-def spelt(row: Sequence[int], characters: str) -> str:
+def to_text(row: Sequence[int], characters: str) -> str:
     """The text of class numbers, as `transcripts` returns them."""
     return "".join(characters[number - 1] for number in row if number > 0)
 
@@ -84,7 +86,7 @@ def spelt(row: Sequence[int], characters: str) -> str:
 def _word_errors(found: Sequence[Sequence[str]], true: Sequence[Sequence[str]]) -> int:
     numbers: dict[str, int] = {}
     rows = [
-        padded([torch.tensor([numbers.setdefault(word, len(numbers)) for word in words] or [-1]) for words in texts])
+        pad([torch.tensor([numbers.setdefault(word, len(numbers)) for word in words] or [-1]) for words in texts])
         for texts in (found, true)
     ]
     return int(edit_distances(*rows).sum())

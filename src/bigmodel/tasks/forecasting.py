@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 
 from bigmodel.constraints import Positive, PositiveInt
-from bigmodel.datasets.tables.standardizer import Scale
+from bigmodel.datasets.tables.standardizer import Standardizer
 from bigmodel.interfaces import Batch
-from bigmodel.metric_spec import MetricSpec, standard
+from bigmodel.metric_spec import MetricSpec, standard_specs
 from bigmodel.tasks.regression import Regression
 
 __all__ = ["Forecasting"]
 
-_RIVALS = ("", "naive_", "seasonal_")
+BASELINES = ("", "naive_", "seasonal_")
 
 
 class Forecasting(Regression):
@@ -31,7 +31,7 @@ class Forecasting(Regression):
     """
 
     metric_names = ("loss", "mse", "mae")
-    metric_specs = standard(*(f"{rival}{error}" for rival in _RIVALS for error in ("mse", "mae"))) | {
+    metric_specs = standard_specs(*(f"{rival}{error}" for rival in BASELINES for error in ("mse", "mae"))) | {
         "loss": MetricSpec("min")
     }
 
@@ -44,23 +44,23 @@ class Forecasting(Regression):
         log: bool = False,
     ) -> None:
         super().__init__(loss, std=1.0)
-        self._season, self._scale = season, Scale(mean, std, log)
+        self._season, self._scale = season, Standardizer(mean, std, log)
 
-    def examination(self, loss: Tensor, outputs: Tensor, batch: Batch) -> Tensor:
+    def eval_sums(self, loss: Tensor, outputs: Tensor, batch: Batch) -> Tensor:
         """[samples, sum of losses, forecasts of one series], then for the model and both rivals squared and absolute
         errors, scaled, and absolute ones in the series' units (3 x 3 x C).
         """
         inputs, targets = batch.inputs, batch.targets
         count, length, _ = targets.shape
         sums = [torch.stack([torch.full_like(loss, count), loss * count, torch.full_like(loss, count * length)])]
-        true = self._scale.undone(targets)
-        for forecast in (outputs, repeated(inputs, 1, length), repeated(inputs, self._season, length)):
-            units_MC = (self._scale.undone(forecast) - true).flatten(0, 1)
+        true = self._scale.inverse_transform(targets)
+        for forecast in (outputs, repeat_season(inputs, 1, length), repeat_season(inputs, self._season, length)):
+            units_MC = (self._scale.inverse_transform(forecast) - true).flatten(0, 1)
             error_MC = (forecast - targets).flatten(0, 1).to(units_MC.dtype)
             sums += [error_MC.square().sum(0), error_MC.abs().sum(0), units_MC.abs().sum(0)]
         return torch.cat([part.to(sums[-1].dtype) for part in sums])
 
-    def report(self, examination: Sequence[float]) -> dict[str, Any]:
+    def eval_metrics(self, examination: Sequence[float]) -> dict[str, Any]:
         """loss; mse and mae, also of `naive_` and `seasonal_`; and mae_units, naive_mae_units, seasonal_mae_units: a
         list with one number a series, in its own units.
         """
@@ -69,14 +69,14 @@ class Forecasting(Regression):
         rows = [[error / values for error in errors[start : start + count]] for start in range(0, len(errors), count)]
         report: dict[str, Any] = {"loss": loss / samples}
         tables: dict[str, Any] = {}
-        for place, name in enumerate(_RIVALS):
+        for place, name in enumerate(BASELINES):
             squares, absolutes, units = rows[3 * place : 3 * place + 3]
             report |= {f"{name}mse": sum(squares) / count, f"{name}mae": sum(absolutes) / count}
             tables[f"{name}mae_units"] = units
         return report | tables
 
 
-def repeated(inputs_NTC: Tensor, season: int, length: int) -> Tensor:
+def repeat_season(inputs_NTC: Tensor, season: int, length: int) -> Tensor:
     """(N, length, C): the last `season` steps again and again, or all of them where there are fewer."""
     steps = torch.arange(length, device=inputs_NTC.device) % min(season, inputs_NTC.shape[1])
     return inputs_NTC[:, -season:][:, steps]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from bigmodel.constraints import Positive
 from bigmodel.interfaces import Batch
-from bigmodel.metric_spec import LowerIsBetter, MetricSpec, standard, without
+from bigmodel.metric_spec import LowerIsBetter, MetricSpec, omit, standard_specs
 
 __all__ = ["LanguageModelling"]
 
@@ -25,7 +25,7 @@ class LanguageModelling:
     The loss is the mean cross-entropy of a token, in nats; perplexity is its exponential.
     """
 
-    metric_specs = standard("bits_per_byte") | {
+    metric_specs = standard_specs("bits_per_byte") | {
         "loss": MetricSpec("min", "nats/token"),
         "perplexity": MetricSpec("min", "per token"),
     }
@@ -34,27 +34,27 @@ class LanguageModelling:
     def __init__(self, bytes_per_token: Positive | None = None) -> None:
         self._bytes = bytes_per_token
         self.metric_names = ("loss", "perplexity", *(() if bytes_per_token is None else ("bits_per_byte",)))
-        self.metric_specs = without(self.metric_specs, ("bits_per_byte",) if bytes_per_token is None else ())
+        self.metric_specs = omit(self.metric_specs, ("bits_per_byte",) if bytes_per_token is None else ())
 
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
         outputs_NTV = model(batch.inputs)
         loss = F.cross_entropy(outputs_NTV.flatten(0, 1).float(), batch.targets.flatten().long(), ignore_index=-1)
         return loss, outputs_NTV
 
-    def tally(self, loss: Tensor, outputs: Tensor, batch: Batch) -> Tensor:
+    def train_sums(self, loss: Tensor, outputs: Tensor, batch: Batch) -> Tensor:
         """[tokens, sum of losses]."""
         count = (batch.targets >= 0).sum().to(torch.float64 if loss.device.type != "mps" else loss.dtype)
         total = torch.where(count > 0, loss.detach() * count, 0)  # the mean over no token is not a number
         return torch.stack([count, total])
 
-    def metrics(self, tally: Sequence[float]) -> dict[str, float]:
+    def train_metrics(self, tally: Sequence[float]) -> dict[str, float]:
         count, total = tally
         loss = total / max(1.0, count)
         metrics = {"loss": loss, "perplexity": math.exp(min(loss, _LARGEST))}
         return metrics if self._bytes is None else metrics | {"bits_per_byte": loss / math.log(2) / self._bytes}
 
-    def examination(self, loss: Tensor, outputs: Tensor, batch: Batch) -> Tensor:
-        return self.tally(loss, outputs, batch)
+    def eval_sums(self, loss: Tensor, outputs: Tensor, batch: Batch) -> Tensor:
+        return self.train_sums(loss, outputs, batch)
 
-    def report(self, examination: Sequence[float]) -> dict[str, Any]:
-        return self.metrics(examination)
+    def eval_metrics(self, examination: Sequence[float]) -> dict[str, Any]:
+        return self.train_metrics(examination)

@@ -11,41 +11,41 @@ from torch import Tensor, nn
 
 from bigmodel.constraints import Fraction, PositiveInt
 from bigmodel.interfaces import Batch
-from bigmodel.metric_spec import LowerIsBetter, MetricSpec, standard
+from bigmodel.metric_spec import LowerIsBetter, MetricSpec, standard_specs
 
 __all__ = ["MaskedLanguageModelling"]
 
 _DRAWS = 8191  # in evaluation, more than a text is long; a prime
 
 
-class Guesses:
+class MaskedPrediction:
     """A task whose `loss` returns [guesses, right ones] in place of the outputs."""
 
     metric_names = ("loss", "accuracy")
-    metric_specs = standard() | {
+    metric_specs = standard_specs() | {
         "loss": MetricSpec("min", "nats/token"),
         "accuracy": MetricSpec("max", "of tokens", ".2%"),
     }
     lower_is_better = LowerIsBetter()
 
-    def tally(self, loss: Tensor, outputs: Tensor, batch: Batch) -> Tensor:
+    def train_sums(self, loss: Tensor, outputs: Tensor, batch: Batch) -> Tensor:
         """[guesses, sum of losses, right ones]."""
         count, right = outputs
         return torch.stack([count, loss.detach() * count, right])
 
-    def metrics(self, tally: Sequence[float]) -> dict[str, float]:
+    def train_metrics(self, tally: Sequence[float]) -> dict[str, float]:
         """Of no guesses at all, as a batch of short texts may ask for, both are 0."""
         count, total, right = tally
         return {"loss": total / max(1.0, count), "accuracy": right / max(1.0, count)}
 
-    def examination(self, loss: Tensor, outputs: Tensor, batch: Batch) -> Tensor:
-        return self.tally(loss, outputs, batch)
+    def eval_sums(self, loss: Tensor, outputs: Tensor, batch: Batch) -> Tensor:
+        return self.train_sums(loss, outputs, batch)
 
-    def report(self, examination: Sequence[float]) -> dict[str, Any]:
-        return self.metrics(examination)
+    def eval_metrics(self, examination: Sequence[float]) -> dict[str, Any]:
+        return self.train_metrics(examination)
 
 
-class MaskedLanguageModelling(Guesses):
+class MaskedLanguageModelling(MaskedPrediction):
     """Inputs (N, T) int64, -1 for padding; the model's outputs (N, T, V). The batch's own targets are not looked at.
 
     A `share` of the tokens is to be guessed: of those 80 % are hidden (token V), 10 % are another token, 10 % are left.
@@ -58,7 +58,7 @@ class MaskedLanguageModelling(Guesses):
 
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
         """The mean loss of the guesses, and in place of the outputs [guesses, right ones]: none but this batch's."""
-        shown_NT, asked_NT = self.hidden(batch.inputs, model.training)
+        shown_NT, asked_NT = self.mask_tokens(batch.inputs, model.training)
         outputs_NTV = model(shown_NT)
         targets_NT = batch.inputs.masked_fill(~asked_NT, -1)
         count = asked_NT.sum()
@@ -68,16 +68,16 @@ class MaskedLanguageModelling(Guesses):
         right = (outputs_NTV.argmax(2) == targets_NT).sum()
         return total / count.clamp(min=1), torch.stack([count, right]).to(total.dtype)
 
-    def hidden(self, tokens_NT: Tensor, training: bool) -> tuple[Tensor, Tensor]:
+    def mask_tokens(self, tokens_NT: Tensor, training: bool) -> tuple[Tensor, Tensor]:
         """The tokens as the model is to see them, and bool (N, T): which of them it is to guess."""
-        draws_3NT = draws(3, tokens_NT, training)
+        draws_3NT = draw_uniform(3, tokens_NT, training)
         asked_NT = (draws_3NT[0] < self._share) & (tokens_NT >= 0)
         others_NT = (draws_3NT[1] * self._size).long().clamp(max=self._size - 1)
         shown_NT = torch.where(draws_3NT[2] < 0.8, self._size, others_NT.where(draws_3NT[2] < 0.9, tokens_NT))
         return shown_NT.where(asked_NT, tokens_NT), asked_NT
 
 
-def draws(count: int, tokens_NT: Tensor, training: bool) -> Tensor:
+def draw_uniform(count: int, tokens_NT: Tensor, training: bool) -> Tensor:
     """Numbers (count, N, T) from 0 to 1: in training the step's, as those of dropout are; in evaluation each text's."""
     if training:
         return torch.rand(count, *tokens_NT.shape, device=tokens_NT.device)

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bigmodel.interfaces import Batch
-from bigmodel.metric_spec import LowerIsBetter, standard
+from bigmodel.metric_spec import LowerIsBetter, standard_specs
 from bigmodel.tasks.metrics import auc
 
 __all__ = ["MultiLabel"]
@@ -27,7 +27,7 @@ class MultiLabel:
     """
 
     metric_names = ("loss", "auc")
-    metric_specs = standard(*metric_names)
+    metric_specs = standard_specs(*metric_names)
     lower_is_better = LowerIsBetter()
 
     def __init__(self, labels: Sequence[str] | None) -> None:
@@ -44,28 +44,31 @@ class MultiLabel:
         )
         return losses_NK.sum() / known_NK.sum().clamp(min=1), outputs_NK
 
-    def tally(self, loss: Tensor, outputs: Tensor, batch: Batch) -> Tensor:
+    def train_sums(self, loss: Tensor, outputs: Tensor, batch: Batch) -> Tensor:
         """[known labels, sum of their losses]."""
         count = (~batch.targets.isnan()).sum().to(loss.dtype)
         return torch.stack([count, loss.detach() * count])
 
-    def metrics(self, tally: Sequence[float]) -> dict[str, float]:
+    def train_metrics(self, tally: Sequence[float]) -> dict[str, float]:
         count, total = tally
         return {"loss": total / max(1.0, count)}
 
-    def examination(self, loss: Tensor, outputs: Tensor, batch: Batch) -> Tensor:
+    def eval_sums(self, loss: Tensor, outputs: Tensor, batch: Batch) -> Tensor:
         """The tally, and for each label the histograms of its samples without and with it."""
-        parts = [self.tally(loss, outputs, batch)]
+        parts = [self.train_sums(loss, outputs, batch)]
         for odds_N, truth_N in zip(outputs.T, batch.targets.T, strict=True):
             known_N = ~truth_N.isnan()
             parts.append(auc.histograms(odds_N[known_N], truth_N[known_N].long()).to(loss.dtype))
         return torch.cat(parts)
 
-    def report(self, examination: Sequence[float]) -> dict[str, Any]:
+    def eval_metrics(self, examination: Sequence[float]) -> dict[str, Any]:
         """loss, auc (0.5 if no label has one), and per_label_auc, null for a label without samples of either kind."""
         counts, each = examination[2:], 2 * auc.BINS
         scores = [counts[start : start + each] for start in range(0, len(counts), each)]
-        areas = [auc.area(part) if any(part[: auc.BINS]) and any(part[auc.BINS :]) else None for part in scores]
+        areas = [
+            auc.auc_from_histograms(part) if any(part[: auc.BINS]) and any(part[auc.BINS :]) else None
+            for part in scores
+        ]
         there = [area for area in areas if area is not None]
         mean = sum(there) / len(there) if there else 0.5
-        return {**self.metrics(examination[:2]), "auc": mean, "per_label_auc": areas}
+        return {**self.train_metrics(examination[:2]), "auc": mean, "per_label_auc": areas}

@@ -9,12 +9,12 @@ from torch import Tensor, nn
 from bigmodel.constraints import Fraction
 from bigmodel.interfaces import Batch
 from bigmodel.padding import lengths
-from bigmodel.tasks.masked_language_modelling import Guesses, draws
+from bigmodel.tasks.masked_language_modelling import MaskedPrediction, draw_uniform
 
 __all__ = ["PermutedLanguageModelling"]
 
 
-class PermutedLanguageModelling(Guesses):
+class PermutedLanguageModelling(MaskedPrediction):
     """Inputs (N, T) int64, -1 for padding; the model is asked as `XLNet` says. The batch's targets are not looked at.
 
     Of a random order of each text's tokens the last, a `share` of them (the paper's 1/K) and at least one, are
@@ -26,7 +26,7 @@ class PermutedLanguageModelling(Guesses):
 
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
         """The mean loss of the predictions, and in place of the outputs [predictions, right ones]."""
-        ranks_NT, asked_NM, targets_NM = self.ordered(batch.inputs, model.training)
+        ranks_NT, asked_NM, targets_NM = self.permute_order(batch.inputs, model.training)
         logits_NMV = model(batch.inputs, ranks_NT, asked_NM)
         count = (targets_NM >= 0).sum()
         total = F.cross_entropy(
@@ -35,11 +35,11 @@ class PermutedLanguageModelling(Guesses):
         right = (logits_NMV.argmax(2) == targets_NM).sum()
         return total / count.clamp(min=1), torch.stack([count, right]).to(total.dtype)
 
-    def ordered(self, tokens_NT: Tensor, training: bool) -> tuple[Tensor, Tensor, Tensor]:
+    def permute_order(self, tokens_NT: Tensor, training: bool) -> tuple[Tensor, Tensor, Tensor]:
         """Ranks (N, T), 0 where a token is shown and from 1 on in the order of prediction; the places (N, M) that are
         asked, the last in the order first; and the tokens there (N, M), -1 for a place of a text that is asked less.
         """
-        drawn_NT = draws(1, tokens_NT, training)[0].masked_fill(tokens_NT < 0, -1)
+        drawn_NT = draw_uniform(1, tokens_NT, training)[0].masked_fill(tokens_NT < 0, -1)
         most = max(1, int(self._share * tokens_NT.shape[1]))
         asked_NM = drawn_NT.topk(most, 1).indices
         counts_N1 = (self._share * lengths(tokens_NT)).long().clamp(min=1)[:, None]

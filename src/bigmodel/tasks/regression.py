@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from bigmodel.constraints import Positive
 from bigmodel.interfaces import Batch
-from bigmodel.metric_spec import LowerIsBetter, MetricSpec, standard
+from bigmodel.metric_spec import LowerIsBetter, MetricSpec, standard_specs
 from bigmodel.tasks.losses import CrossEntropy
 
 __all__ = ["Regression"]
@@ -26,7 +26,7 @@ class Regression:
     """
 
     metric_names: tuple[str, ...] = ("loss", "mse", "mae", "r2")
-    metric_specs = standard("mse", "mae", "r2", "rmse_units", "mae_units") | {"loss": MetricSpec("min")}
+    metric_specs = standard_specs("mse", "mae", "r2", "rmse_units", "mae_units") | {"loss": MetricSpec("min")}
     lower_is_better = LowerIsBetter()
 
     def __init__(self, loss: Callable[[Tensor, Tensor], Tensor], std: Positive | None) -> None:
@@ -42,25 +42,25 @@ class Regression:
         outputs = model(batch.inputs)
         return self._loss(outputs.float(), batch.targets), outputs
 
-    def tally(self, loss: Tensor, outputs: Tensor, batch: Batch) -> Tensor:
+    def train_sums(self, loss: Tensor, outputs: Tensor, batch: Batch) -> Tensor:
         """[samples, sum of losses, values, sums of squared and absolute errors]."""
         error, count = outputs.float() - batch.targets, len(batch.targets)
         sums = [torch.full_like(loss, count), loss.detach() * count, torch.full_like(loss, error.numel())]
         return torch.stack([*sums, error.square().sum(), error.abs().sum()])
 
-    def metrics(self, tally: Sequence[float]) -> dict[str, float]:
+    def train_metrics(self, tally: Sequence[float]) -> dict[str, float]:
         samples, loss, values, squares, absolutes = tally
         return {"loss": loss / samples, "mse": squares / values, "mae": absolutes / values}
 
-    def examination(self, loss: Tensor, outputs: Tensor, batch: Batch) -> Tensor:
+    def eval_sums(self, loss: Tensor, outputs: Tensor, batch: Batch) -> Tensor:
         """The tally, and the sums of the targets and of their squares."""
         moments = torch.stack([batch.targets.sum(), batch.targets.square().sum()])
-        return torch.cat([self.tally(loss, outputs, batch), moments])
+        return torch.cat([self.train_sums(loss, outputs, batch), moments])
 
-    def report(self, examination: Sequence[float]) -> dict[str, Any]:
+    def eval_metrics(self, examination: Sequence[float]) -> dict[str, Any]:
         """loss, mse, mae and r2 (0 where the targets are all equal); rmse_units and mae_units, in the data's units."""
         *tally, total, squares = examination
-        values, metrics = tally[2], self.metrics(tally)
+        values, metrics = tally[2], self.train_metrics(tally)
         variance = squares / values - (total / values) ** 2
         units = {"rmse_units": metrics["mse"] ** 0.5 * self._std, "mae_units": metrics["mae"] * self._std}
         return metrics | {"r2": 1 - metrics["mse"] / variance if variance > 0 else 0.0} | units

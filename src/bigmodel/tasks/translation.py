@@ -9,11 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bigmodel.datasets.text.tokenizers import chosen
+from bigmodel.datasets.text.tokenizers import make_tokenizer
 from bigmodel.interfaces import Batch
-from bigmodel.metric_spec import LowerIsBetter, MetricSpec, standard
-from bigmodel.models.decoding.seq2seq_search import EncoderDecoder, search
-from bigmodel.tasks.metrics.chrf import chrf, counts
+from bigmodel.metric_spec import LowerIsBetter, MetricSpec, standard_specs
+from bigmodel.models.decoding.seq2seq_search import EncoderDecoder, beam_search
+from bigmodel.tasks.metrics.chrf import chrf, count_ngrams
 
 __all__ = ["Translation"]
 
@@ -27,7 +27,7 @@ class Translation:
     """
 
     metric_names = ("loss", "token_accuracy", "exact_match", "chrf")
-    metric_specs = standard(*metric_names) | {"loss": MetricSpec("min", "nats/token")}
+    metric_specs = standard_specs(*metric_names) | {"loss": MetricSpec("min", "nats/token")}
     lower_is_better = LowerIsBetter()
 
     def __init__(
@@ -36,7 +36,7 @@ class Translation:
         vocabulary: str | None = None,
         characters: str | None = None,
     ) -> None:
-        self._tokenizer = chosen(tokenizer, vocabulary, characters)
+        self._tokenizer = make_tokenizer(tokenizer, vocabulary, characters)
 
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
         """In place of the outputs the tokens they say (N, 1, T), and in evaluation what is decoded too (N, 2, T)."""
@@ -47,30 +47,30 @@ class Translation:
         said = [logits_NTV.argmax(2)]
         if not model.training:
             decoder = cast(EncoderDecoder, model)
-            found_NT = search(decoder, batch.inputs[:, : decoder.context], 1)[0][:, 0]
+            found_NT = beam_search(decoder, batch.inputs[:, : decoder.context], 1)[0][:, 0]
             said.append(F.pad(found_NT, (0, batch.targets.shape[1] - found_NT.shape[1]), value=-1))
         return loss, torch.stack(said, dim=1)
 
-    def tally(self, loss: Tensor, outputs: Tensor, batch: Batch) -> Tensor:
+    def train_sums(self, loss: Tensor, outputs: Tensor, batch: Batch) -> Tensor:
         """[tokens, sum of losses, right ones]."""
         count = (batch.targets >= 0).sum().to(loss.dtype)
         total = torch.where(count > 0, loss.detach() * count, 0)  # the mean over no token is not a number
         return torch.stack([count, total, (outputs[:, 0] == batch.targets).sum().to(loss.dtype)])
 
-    def metrics(self, tally: Sequence[float]) -> dict[str, float]:
+    def train_metrics(self, tally: Sequence[float]) -> dict[str, float]:
         count, loss, right = tally
         return {"loss": loss / max(1.0, count), "token_accuracy": right / max(1.0, count)}
 
-    def examination(self, loss: Tensor, outputs: Tensor, batch: Batch) -> Tensor:
+    def eval_sums(self, loss: Tensor, outputs: Tensor, batch: Batch) -> Tensor:
         """[tally, texts, those without a mistake, the sums of chrF]. Texts are compared on the CPU."""
         found, true = self._texts(outputs[:, 1]), self._texts(batch.targets)
         exact = sum(one == other for one, other in zip(found, true, strict=True))
-        sums = loss.new_tensor([len(true), exact, *counts(found, true)])
-        return torch.cat([self.tally(loss, outputs, batch), sums])
+        sums = loss.new_tensor([len(true), exact, *count_ngrams(found, true)])
+        return torch.cat([self.train_sums(loss, outputs, batch), sums])
 
-    def report(self, examination: Sequence[float]) -> dict[str, Any]:
+    def eval_metrics(self, examination: Sequence[float]) -> dict[str, Any]:
         texts, exact, *sums = examination[3:]
-        return {**self.metrics(examination[:3]), "exact_match": exact / texts, "chrf": chrf(sums)}
+        return {**self.train_metrics(examination[:3]), "exact_match": exact / texts, "chrf": chrf(sums)}
 
     def _texts(self, tokens_NT: Tensor) -> list[str]:
         size = self._tokenizer.size  # the token after the last is the end

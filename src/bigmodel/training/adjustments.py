@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from bigmodel.config.config import Config
 from bigmodel.errors import ConfigError
-from bigmodel.formatting import clip
-from bigmodel.interfaces import Counting, Data, Dataset
+from bigmodel.formatting import truncate
+from bigmodel.interfaces import CountsClasses, Dataset, Loader
 from bigmodel.tasks.losses import balanced
 from bigmodel.tasks.number_defaults import number_defaults
 from bigmodel.training.state import warmed_up
@@ -14,15 +14,15 @@ _SPAN = 0.5  # of a run's updates
 DEFAULT_BATCH_SIZE = 64
 
 
-def with_defaults(config: Config) -> tuple[Config, list[str]]:
+def fill_defaults(config: Config) -> tuple[Config, list[str]]:
     """The config with the defaults that depend on others, and lines about them."""
-    changed, lines = number_defaults(config.tree)
-    if config.tree["batch_size"] is None:
+    changed, lines = number_defaults(config.values)
+    if config.values["batch_size"] is None:
         changed["batch_size"] = DEFAULT_BATCH_SIZE
-    return (config.with_facts(changed) if changed else config), lines
+    return (config.with_values(changed) if changed else config), lines
 
 
-def slow_average(decay: float | None, steps: int) -> list[str]:
+def warn_slow_ema(decay: float | None, steps: int) -> list[str]:
     """A warning where an average spans so many updates that it is short of the run's end."""
     if not decay or not steps or 1 / (1 - decay) < _SPAN * steps:
         return []
@@ -33,24 +33,29 @@ def slow_average(decay: float | None, steps: int) -> list[str]:
     ]
 
 
-def with_outputs(config: Config, dataset: Dataset) -> tuple[Config, list[str]]:
+def set_num_outputs(config: Config, dataset: Dataset) -> tuple[Config, list[str]]:
     """For data without classes: the model has as many outputs as there are numbers or labels to tell."""
-    outputs, key = dataset.facts.get("outputs"), "model.num_classes"
-    if outputs is None or dataset.facts.get("num_classes") is not None:
+    outputs, key = dataset.properties.get("outputs"), "model.num_classes"
+    if outputs is None or dataset.properties.get("num_classes") is not None:
         return config, []
-    if config.tree["model"].get("num_classes", 0) is not None or config.reference(key) != "dataset.num_classes":
+    if (
+        config.values["model"].get("num_classes", 0) is not None
+        or config.interpolated_from(key) != "dataset.num_classes"
+    ):
         return config, []
-    return config.with_facts({key: outputs}), [f"{key}={outputs}: the data has no classes, and so many outputs to tell"]
+    return config.with_values({key: outputs}), [
+        f"{key}={outputs}: the data has no classes, and so many outputs to tell"
+    ]
 
 
-def with_weights(config: Config, dataset: Dataset, data: Data) -> tuple[Config, list[str]]:
+def set_class_weights(config: Config, dataset: Dataset, data: Loader) -> tuple[Config, list[str]]:
     """The weights of the classes in place of `loss.weight=balanced`, and a line that says so."""
-    loss = config.tree.get("loss") or {}
+    loss = config.values.get("loss") or {}
     if loss.get("weight") != "balanced":
         return config, []
-    counts_C = data.class_counts() if isinstance(data, Counting) else None
+    counts_C = data.class_counts() if isinstance(data, CountsClasses) else None
     if counts_C is None:
         raise ConfigError("loss.weight: balanced is for data with one class a sample; set loss.weight=null")
-    missing = max(0, int(dataset.facts.get("num_classes") or 0) - len(counts_C))
+    missing = max(0, int(dataset.properties.get("num_classes") or 0) - len(counts_C))
     weights = [float(f"{weight:.6g}") for weight in balanced(counts_C)] + [0.0] * missing
-    return config.with_facts({"loss.weight": weights}), [f"loss.weight=balanced: {clip(weights, 200)}"]
+    return config.with_values({"loss.weight": weights}), [f"loss.weight=balanced: {truncate(weights, 200)}"]

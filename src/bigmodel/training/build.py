@@ -11,43 +11,49 @@ import torch
 from torch import nn
 
 from bigmodel.config.config import Config
-from bigmodel.config.instantiate import build, without_weights
+from bigmodel.config.instantiate import instantiate, without_pretrained
 from bigmodel.config.schema import Train
-from bigmodel.datasets.files.locations import settled
+from bigmodel.datasets.files.locations import resolve_paths
 from bigmodel.errors import BigmodelError, ConfigError
-from bigmodel.formatting import first_line, printable
-from bigmodel.interfaces import Batch, Counting, Data, Dataset, FromData, Mixing, Reading, Task
-from bigmodel.metric_spec import declared
-from bigmodel.optim.groups import scale_rates
+from bigmodel.formatting import escape_control, first_line
+from bigmodel.interfaces import Batch, CountsClasses, Dataset, InitsFromData, Loader, LoaderOptions, MixesSamples, Task
+from bigmodel.metric_spec import declared_specs
+from bigmodel.optim.groups import scale_lrs
 from bigmodel.runtime.device import Device
-from bigmodel.runtime.precision import settle
+from bigmodel.runtime.precision import choose_precision
 from bigmodel.tasks.number_defaults import unfit_target
-from bigmodel.training.adjustments import DEFAULT_BATCH_SIZE, slow_average, with_defaults, with_outputs, with_weights
-from bigmodel.training.error_translation import out_of_memory_in_words, unrepeatable_in_words
-from bigmodel.training.loop import Plan
-from bigmodel.training.state import Job
+from bigmodel.training.adjustments import (
+    DEFAULT_BATCH_SIZE,
+    fill_defaults,
+    set_class_weights,
+    set_num_outputs,
+    warn_slow_ema,
+)
+from bigmodel.training.error_translation import translate_nondeterminism_errors, translate_oom
+from bigmodel.training.loop import LoopOptions
+from bigmodel.training.state import TrainState
 
-_MOST_STEPS = 1e15
-_STATELESS = {"bigmodel", "torch", "torchvision"}  # but for their buffers
+MAX_STEPS = 1e15
+STATELESS_PACKAGES = {"bigmodel", "torch", "torchvision"}  # but for their buffers
 
 
 @dataclass
-class Parts:
+class TrainingRun:
     """All that a run is made of, built but not yet trained."""
 
     config: Config
     settings: Train
     device: Device
     dataset: Dataset
-    data: Data
-    job: Job
-    plan: Plan
-    initial: Sequence[str]  # where the first weights came from, in words
+    data: Loader
+    job: TrainState
+    plan: LoopOptions
+    init_report: Sequence[str]  # where the first weights came from, in words
     warnings: Sequence[str] = ()
     notes: Sequence[str] = ()  # what settings nobody made became, and what the dataset guessed, dropped or changed
 
 
-def assemble(config: Config, fresh: bool = True) -> Parts:
+def build_run(config: Config, load_initial_weights: bool = True) -> TrainingRun:
     """Build device, data, model, task and optimizer from the config, and settle what only the data can tell.
 
     A run that is not `fresh` takes its weights from a checkpoint, not from the file of pretrained ones, which may be
@@ -57,27 +63,27 @@ def assemble(config: Config, fresh: bool = True) -> Parts:
         ConfigError: parts do not fit together; all reasons at once.
         DataError: the data is missing or damaged.
     """
-    nobody_set_it = config.tree["batch_size"] is None
-    config, adjusted = with_defaults(config)
-    tree, trust = config.tree, config.trust
-    device: Device = build("device", tree["device"], trust)
-    device.prepare()
-    if moved := settled(tree["dataset"], tree["data_dir"]):
-        config = config.with_facts(moved)
+    nobody_set_it = config.values["batch_size"] is None
+    config, adjusted = fill_defaults(config)
+    tree, trust = config.values, config.trust
+    device: Device = instantiate("device", tree["device"], trust)
+    device.configure_torch()
+    if moved := resolve_paths(tree["dataset"], tree["data_dir"]):
+        config = config.with_values(moved)
         adjusted += [f"{key}={value}, in data_dir" for key, value in moved.items()]
-        tree = config.tree
-    dataset: Dataset = build("dataset", tree["dataset"], trust)
-    if (unfit := unfit_target(tree, dataset.facts)) is not None:
+        tree = config.values
+    dataset: Dataset = instantiate("dataset", tree["dataset"], trust)
+    if (unfit := unfit_target(tree, dataset.properties)) is not None:
         raise ConfigError(unfit)
-    facts = {f"dataset.{key}": value for key, value in dataset.facts.items() if key in tree["dataset"]}
-    config = config.with_facts({**facts, "device.threads": device.threads})
-    config, told = with_outputs(config, dataset)
-    tree, settings = config.tree, Train(**config.tree)
+    facts = {f"dataset.{key}": value for key, value in dataset.properties.items() if key in tree["dataset"]}
+    config = config.with_values({**facts, "device.threads": device.threads})
+    config, told = set_num_outputs(config, dataset)
+    tree, settings = config.values, Train(**config.values)
     batch_size = settings.batch_size or DEFAULT_BATCH_SIZE
     if settings.accumulate > batch_size:
         raise ConfigError(f"accumulate: a batch of {batch_size} has no {settings.accumulate} pieces")
-    _agree(config, dataset)
-    how = Reading(
+    _check_model_matches_data(config, dataset)
+    how = LoaderOptions(
         device.torch_device,
         batch_size,
         settings.seed,
@@ -87,53 +93,53 @@ def assemble(config: Config, fresh: bool = True) -> Parts:
         overfit_batch=settings.overfit_batch,
         balanced=settings.sampler == "balanced",
     )
-    data = dataset.open(how)
+    data = dataset.loader(how)
     size = data.splits["train"]
     if nobody_set_it and settings.accumulate <= size < batch_size:
         adjusted.append(f"batch_size={size}, not {batch_size}: there are no more training samples")
-        config = config.with_facts({"batch_size": size})
-        tree, settings, batch_size = config.tree, Train(**config.tree), size
+        config = config.with_values({"batch_size": size})
+        tree, settings, batch_size = config.values, Train(**config.values), size
         how = replace(how, batch_size=size)
-        data = dataset.open(how)
-    if how.balanced and not isinstance(data, Counting):
+        data = dataset.loader(how)
+    if how.balanced and not isinstance(data, CountsClasses):
         raise ConfigError("sampler: this data cannot be balanced; set sampler=shuffled")
-    config, weighed = with_weights(config, dataset, data)
-    tree = config.tree
-    task: Task = build("task", tree["task"], trust)
-    _hold_monitor(settings.monitor, task)
-    _hold_mixing(dataset, task)
+    config, weighed = set_class_weights(config, dataset, data)
+    tree = config.values
+    task: Task = instantiate("task", tree["task"], trust)
+    _check_monitor(settings.monitor, task)
+    _check_soft_targets(dataset, task)
     if batch_size > size:
         raise ConfigError(f"batch_size: {batch_size} is more than the {size} training samples")
-    if settings.epochs * data.steps_per_epoch > _MOST_STEPS:
-        raise ConfigError(f"epochs: {settings.epochs:g} epochs are more than {_MOST_STEPS:g} steps")
-    device.seed(settings.seed, "initialisation")
-    node = dict(tree["model"]) if fresh else without_weights(tree["model"])
-    model = build("model", node, trust).to(device.torch_device)
-    if fresh and not settings.epochs:
-        _refuse_untrained(model, settings)
-    if fresh:
-        _hold_model(model, task, dataset.example(min(2, batch_size)), device)
-    settle(device, model, task, dataset.example)
+    if settings.epochs * data.steps_per_epoch > MAX_STEPS:
+        raise ConfigError(f"epochs: {settings.epochs:g} epochs are more than {MAX_STEPS:g} steps")
+    device.seed_rng(settings.seed, "initialisation")
+    node = dict(tree["model"]) if load_initial_weights else without_pretrained(tree["model"])
+    model = instantiate("model", node, trust).to(device.torch_device)
+    if load_initial_weights and not settings.epochs:
+        _check_all_trained(model, settings)
+    if load_initial_weights:
+        _check_forward(model, task, dataset.sample_batch(min(2, batch_size)), device)
+    choose_precision(device, model, task, dataset.sample_batch)
     if device.channels_last is True:
-        data = dataset.open(replace(how, channels_last=True))  # opening reads nothing yet
-    config = config.with_facts({"device.precision": device.precision, "device.channels_last": device.channels_last})
-    if fresh and isinstance(model, FromData):
-        device.seed(settings.seed, "from data")
+        data = dataset.loader(replace(how, channels_last=True))  # opening reads nothing yet
+    config = config.with_values({"device.precision": device.precision, "device.channels_last": device.channels_last})
+    if load_initial_weights and isinstance(model, InitsFromData):
+        device.seed_rng(settings.seed, "from data")
         with torch.no_grad():
-            model.initialise(next(data.train(0, 1)).inputs)
-    device.seed(settings.seed, "init")
+            model.init_from_batch(next(data.train_batches(0, 1)).inputs)
+    device.seed_rng(settings.seed, "init")
     notes = (
         []
         if settings.init is None
-        else build("init", settings.init, trust, model=model, fresh=fresh, epochs=settings.epochs)
+        else instantiate("init", settings.init, trust, model=model, fresh=load_initial_weights, epochs=settings.epochs)
     )
-    optimizers, scaled = optimizers_of(config, model)
+    optimizers, scaled = build_optimizers(config, model)
     steps = max(1, round(settings.epochs * data.steps_per_epoch)) if settings.epochs else 0
-    job = Job(
+    job = TrainState(
         model=model,
         task=task,
         optimizers=optimizers,
-        schedule=build("schedule", tree["schedule"], trust),
+        schedule=instantiate("schedule", tree["schedule"], trust),
         device=device,
         seed=settings.seed,
         steps=steps,
@@ -141,29 +147,29 @@ def assemble(config: Config, fresh: bool = True) -> Parts:
         clip_norm=settings.clip_norm,
         ema=settings.ema,
     )
-    plan = _plan(settings, data)
-    told = [*map(printable, (*adjusted, *getattr(dataset, "notes", ()))), *told, *weighed]
-    slow = slow_average(settings.ema, steps)
-    return Parts(config, settings, device, dataset, data, job, plan, [*notes, *scaled], slow, told)
+    plan = _loop_options(settings, data)
+    told = [*map(escape_control, (*adjusted, *getattr(dataset, "notes", ()))), *told, *weighed]
+    slow = warn_slow_ema(settings.ema, steps)
+    return TrainingRun(config, settings, device, dataset, data, job, plan, [*notes, *scaled], slow, told)
 
 
-def optimizers_of(config: Config, model: nn.Module, **changed: Any) -> tuple[list[torch.optim.Optimizer], list[str]]:
+def build_optimizers(config: Config, model: nn.Module, **changed: Any) -> tuple[list[torch.optim.Optimizer], list[str]]:
     """The optimizers of what is trained, but for what is `changed` in the node, and lines about their rates.
 
     Raises:
         ConfigError: optimizer and model do not fit together, or a pattern of `lr_scale` matches nothing.
     """
-    node = {**config.tree["optim"], **changed}
-    built = build("optim", node, config.trust, model=model, params=model.parameters())
+    node = {**config.values["optim"], **changed}
+    built = instantiate("optim", node, config.trust, model=model, params=model.parameters())
     optimizers = built if isinstance(built, list) else [built]
-    factors = config.tree.get("lr_scale")
+    factors = config.values.get("lr_scale")
     try:
-        return optimizers, [f"lr_scale: {scale_rates(optimizers, model, factors)}"] if factors else []
+        return optimizers, [f"lr_scale: {scale_lrs(optimizers, model, factors)}"] if factors else []
     except ValueError as error:
         raise ConfigError(f"lr_scale: {error}") from error
 
 
-def _refuse_untrained(model: nn.Module, settings: Train) -> None:
+def _check_all_trained(model: nn.Module, settings: Train) -> None:
     """ConfigError where nothing is to be trained and `model.pretrained` lacks tensors, unless that is asked for."""
     untrained, init = getattr(model, "untrained", None), settings.init or {}
     if untrained and not init.get("from") and init.get("incomplete", "refuse") == "refuse":
@@ -173,23 +179,23 @@ def _refuse_untrained(model: nn.Module, settings: Train) -> None:
         )
 
 
-def _agree(config: Config, dataset: Dataset) -> None:
+def _check_model_matches_data(config: Config, dataset: Dataset) -> None:
     """ConfigError if the model is told something of the data that the data is not, or is told nothing."""
-    model: Mapping[str, Any] = config.tree["model"]
+    model: Mapping[str, Any] = config.values["model"]
     for key, value in model.items():
-        source = config.reference(f"model.{key}") or ""
+        source = config.interpolated_from(f"model.{key}") or ""
         if value is None and source.startswith("dataset."):
             raise ConfigError(f"model.{key}: takes {source}, and this data has none; set model.{key}=...")
-    for key, value in dataset.facts.items():
+    for key, value in dataset.properties.items():
         fact = tuple(value) if isinstance(value, (list, tuple)) else value
         if value is not None and model.get(key, fact) != fact:
             raise ConfigError(f"model.{key}: the data has {value}, not {model[key]}; leave it ${{dataset.{key}}}")
 
 
-def _hold_monitor(monitor: str, task: Task) -> None:
+def _check_monitor(monitor: str, task: Task) -> None:
     """ConfigError unless the task has the monitored metric, and says whether low or high values of it are better."""
     try:
-        specs = declared(task)
+        specs = declared_specs(task)
     except (ValueError, TypeError, AttributeError) as error:
         raise ConfigError(f"task: {error}") from error
     split, _, metric = monitor.partition("/")
@@ -200,11 +206,11 @@ def _hold_monitor(monitor: str, task: Task) -> None:
         raise ConfigError(f"monitor: {type(task).__name__} declares no better direction of {monitor}; name another")
 
 
-def _hold_mixing(dataset: Dataset, task: Task) -> None:
+def _check_soft_targets(dataset: Dataset, task: Task) -> None:
     """ConfigError where samples are mixed and the loss cannot take their odds."""
-    if not isinstance(dataset, Mixing) or not dataset.mixing:
+    if not isinstance(dataset, MixesSamples) or not dataset.mixing:
         return
-    classes, mixing = int(dataset.facts["num_classes"]), dataset.mixing
+    classes, mixing = int(dataset.properties["num_classes"]), dataset.mixing
     odds_NC = torch.full((2, classes), 1 / classes)
     try:
         task.loss(nn.Identity(), Batch(odds_NC, odds_NC))
@@ -215,19 +221,19 @@ def _hold_mixing(dataset: Dataset, task: Task) -> None:
         ) from error
 
 
-def _hold_model(model: nn.Module, task: Task, example: Batch, device: Device) -> None:
+def _check_forward(model: nn.Module, task: Task, example: Batch, device: Device) -> None:
     """ConfigError if no loss can be had of samples such as the data's. Costs a forward pass of them.
 
     Code of one's own is not called before the run begins, for it may remember, write or wait; `train.log` has where it
     fails.
     """
-    if any(type(part).__module__.partition(".")[0] not in _STATELESS for part in (model, task)):
+    if any(type(part).__module__.partition(".")[0] not in STATELESS_PACKAGES for part in (model, task)):
         return
     buffers = [buffer.clone() for buffer in model.buffers()]
     batch = Batch(example.inputs.to(device.torch_device), example.targets.to(device.torch_device))
     model.train()
     try:
-        with torch.no_grad(), device.autocast(), unrepeatable_in_words(), out_of_memory_in_words("for two samples"):
+        with torch.no_grad(), device.autocast(), translate_nondeterminism_errors(), translate_oom("for two samples"):
             task.loss(model, batch)
     except BigmodelError:
         raise
@@ -241,18 +247,18 @@ def _hold_model(model: nn.Module, task: Task, example: Batch, device: Device) ->
             buffer.copy_(before)
 
 
-def _plan(settings: Train, data: Data) -> Plan:
+def _loop_options(settings: Train, data: Loader) -> LoopOptions:
     if "val" not in data.splits and settings.patience is not None:
         raise ConfigError("patience: needs validation data; set dataset.val_fraction")
-    return Plan(
-        log_every=_steps(settings.log_every, data.steps_per_epoch),
-        evaluate_every=_steps(settings.evaluate_every, data.steps_per_epoch),
-        save_every=_steps(settings.save_every, data.steps_per_epoch),
+    return LoopOptions(
+        log_every=_interval_in_steps(settings.log_every, data.steps_per_epoch),
+        evaluate_every=_interval_in_steps(settings.evaluate_every, data.steps_per_epoch),
+        save_every=_interval_in_steps(settings.save_every, data.steps_per_epoch),
         monitor=settings.monitor.partition("/")[2] if "val" in data.splits else None,
         patience=settings.patience,
     )
 
 
-def _steps(interval: str, steps_per_epoch: int) -> int:
+def _interval_in_steps(interval: str, steps_per_epoch: int) -> int:
     number = float(interval.rstrip("stepoch "))
     return max(1, math.ceil(number * (steps_per_epoch if "epoch" in interval else 1)))

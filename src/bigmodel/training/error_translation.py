@@ -11,18 +11,18 @@ from pathlib import Path
 import torch
 
 from bigmodel.errors import ConfigError, OutOfMemoryError, StorageError
-from bigmodel.formatting import amount, first_line
+from bigmodel.formatting import first_line, format_si
 from bigmodel.quoting import resume_command
 from bigmodel.runs import checkpoint
-from bigmodel.safe_files import STORAGE_ERRORS, TEMPORARY
-from bigmodel.training.state import Job
+from bigmodel.safe_files import STORAGE_ERRORS, TEMP_PREFIX
+from bigmodel.training.state import TrainState
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _ADVICE = {errno.EMFILE: ", raise the limit with ulimit -n"}
 
 
 @contextlib.contextmanager
-def failures_in_words(directory: Path, job: Job, trust: Sequence[str] = ()) -> Iterator[None]:
+def translate_run_errors(directory: Path, job: TrainState, trust: Sequence[str] = ()) -> Iterator[None]:
     """While a run is in its directory. `trust` is what its resume must be granted.
 
     Raises:
@@ -33,17 +33,17 @@ def failures_in_words(directory: Path, job: Job, trust: Sequence[str] = ()) -> I
     try:
         advice = "set accumulate=2 (the same updates in less memory) or lower batch_size"
         with (
-            unrepeatable_in_words(),
-            compiler_in_words(),
-            out_of_memory_in_words(lambda: f"at step {job.step}; {advice}"),
+            translate_nondeterminism_errors(),
+            translate_compile_errors(),
+            translate_oom(lambda: f"at step {job.step}; {advice}"),
         ):
             yield
     except OSError as error:
         if error.errno not in STORAGE_ERRORS:
             raise
-        good = checkpoint.steps(directory / "checkpoints")
+        good = checkpoint.list_checkpoints(directory / "checkpoints")
         last = f"the last good step is {int(good[0].name[5:])}" if good else "no step was saved"
-        why = f"{_named(error)}{_room(directory, job, error)}{_ADVICE.get(error.errno or 0, '')}"
+        why = f"{_named(error)}{_describe_free_space(directory, job, error)}{_ADVICE.get(error.errno or 0, '')}"
         raise StorageError(f"{directory}: {why}; {last}; then {resume_command(directory, trust)}") from error
 
 
@@ -51,24 +51,24 @@ def _named(error: OSError) -> str:
     """What the system says, and of which file, unless that is one of ours that is not whole yet."""
     text = error.strerror or str(error)
     name = Path(os.fsdecode(error.filename)).name if isinstance(error.filename, (str, bytes)) else ""
-    return text if not name or name in text or name.startswith(TEMPORARY) else f"{name}: {text}"
+    return text if not name or name in text or name.startswith(TEMP_PREFIX) else f"{name}: {text}"
 
 
-def _room(directory: Path, job: Job, error: OSError) -> str:
+def _describe_free_space(directory: Path, job: TrainState, error: OSError) -> str:
     """Needed and free, where space is what lacks; what a quota leaves cannot be asked for."""
     if error.errno not in _FULL:
         return ""
-    needed = sum(tensor.nbytes for group in job.tensors().values() for tensor in group.values())
-    words = f"{amount(needed, 'B')} needed for a checkpoint"
+    needed = sum(tensor.nbytes for group in job.state_tensors().values() for tensor in group.values())
+    words = f"{format_si(needed, 'B')} needed for a checkpoint"
     if error.errno == errno.ENOSPC:
         disk = os.statvfs(directory)
         free = disk.f_bavail * disk.f_frsize
-        words += f", {amount(free, 'B')} free" + (f" in {disk.f_favail} files" if free > needed else "")
+        words += f", {format_si(free, 'B')} free" + (f" in {disk.f_favail} files" if free > needed else "")
     return f" ({words})"
 
 
 @contextlib.contextmanager
-def out_of_memory_in_words(where: str | Callable[[], str]) -> Iterator[None]:
+def translate_oom(where: str | Callable[[], str]) -> Iterator[None]:
     """OutOfMemoryError with what `where` says, for what Python, torch on a GPU and torch on a CPU raise."""
     try:
         yield
@@ -80,7 +80,7 @@ def out_of_memory_in_words(where: str | Callable[[], str]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def compiler_in_words() -> Iterator[None]:
+def translate_compile_errors() -> Iterator[None]:
     """ConfigError for what torch's compiler raises where it compiles: at a first call."""
     try:
         yield
@@ -92,7 +92,7 @@ def compiler_in_words() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def unrepeatable_in_words() -> Iterator[None]:
+def translate_nondeterminism_errors() -> Iterator[None]:
     """ConfigError for what torch raises where a run demands bitwise repetition and an operation has none."""
     try:
         yield

@@ -25,8 +25,8 @@ def evaluate(model: nn.Module, task: Task, batches: Iterable[Batch], device: Dev
         for batch in batches:
             with device.autocast():
                 loss, outputs = task.loss(model, batch)
-            added = task.examination(loss, outputs.float(), batch).to(device.sum_dtype)
+            added = task.eval_sums(loss, outputs.float(), batch).to(device.accumulator_dtype)
             sums = added if sums is None else sums + added
     if sums is None:
         raise DataError("there is nothing to evaluate on: the split has no samples")
-    return task.report(sums.tolist())
+    return task.eval_metrics(sums.tolist())

@@ -9,15 +9,15 @@ from typing import Literal
 from torch import Tensor, nn
 
 from bigmodel.errors import ConfigError
-from bigmodel.formatting import printable
+from bigmodel.formatting import escape_control
 from bigmodel.models.frozen_norms import keep_in_eval
-from bigmodel.models.weights.foreign_weights import Report, fit, read_weights
+from bigmodel.models.weights.foreign_weights import Report, load_matching, read_weights
 from bigmodel.models.weights.lora import LoRA
-from bigmodel.models.weights.name_patterns import chosen
-from bigmodel.runs.best_checkpoint import best_checkpoint
+from bigmodel.models.weights.name_patterns import match_names
+from bigmodel.runs.best_checkpoint import load_best_checkpoint
 
 
-def initial(
+def init_weights(
     model: nn.Module,
     fresh: bool,
     from_: str | None = None,
@@ -45,50 +45,52 @@ def initial(
     """
     lines: list[str] = []
     if fresh and from_ is not None:
-        report, lines = _loaded(model, from_, strip or "", skip)
+        report, lines = _load(model, from_, strip or "", skip)
         if not epochs and report.new and incomplete == "refuse":
             raise ConfigError(
                 f"epochs: 0 would test {len(report.new)} tensors that nobody has trained, {', '.join(report.new[:4])}"
                 f"{' ...' if len(report.new) > 4 else ''}; train them, or set init.incomplete=test"
             )
     if lora is not None and lora.rank:
-        lines.append(_adapted(model, lora, began=not fresh))
+        lines.append(_apply_lora(model, lora, began=not fresh))
     elif lora not in (None, LoRA()):
         raise ConfigError("init.lora.rank: with 0 no layer is adapted and all are trained; set init.lora.rank=8")
     if freeze:
-        lines.append(_frozen(model, freeze, adapted=lora is not None and lora.rank > 0 and fresh))
+        lines.append(_freeze(model, freeze, adapted=lora is not None and lora.rank > 0 and fresh))
     if frozen_norms == "eval" and (kept := keep_in_eval(model)):
         lines.append(f"init.frozen_norms=eval: {len(kept)} norms keep their running statistics, as {kept[0]}")
     return lines
 
 
-def _loaded(model: nn.Module, source: str, strip: str, skip: str | Sequence[str] | None) -> tuple[Report, list[str]]:
+def _load(model: nn.Module, source: str, strip: str, skip: str | Sequence[str] | None) -> tuple[Report, list[str]]:
     warnings: list[str] = []
     try:
         if Path(source).is_dir():
-            found, warnings = best_checkpoint(Path(source), source)
+            found, warnings = load_best_checkpoint(Path(source), source)
             tensors: Mapping[str, Tensor] = found.weights
         else:
             tensors = read_weights(source)
-        report = fit(model, {name.removeprefix(strip): t for name, t in tensors.items()}, source, skip, "init.")
+        report = load_matching(
+            model, {name.removeprefix(strip): t for name, t in tensors.items()}, source, skip, "init."
+        )
     except ValueError as error:
         raise ConfigError(f"init.from: {error}") from error
     except ConfigError as error:
         raise ConfigError(*(f"init.from: {line.removeprefix('run: ')}" for line in error.lines)) from error
-    return report, [printable(line) for line in (*warnings, f"init.from={source}: {report}")]
+    return report, [escape_control(line) for line in (*warnings, f"init.from={source}: {report}")]
 
 
-def _adapted(model: nn.Module, lora: LoRA, began: bool) -> str:
+def _apply_lora(model: nn.Module, lora: LoRA, began: bool) -> str:
     try:
         return f"init.lora: {lora.adapt(model, began)}"
     except ValueError as error:
         raise ConfigError(f"init.lora.{error}") from error
 
 
-def _frozen(model: nn.Module, patterns: str | Sequence[str], adapted: bool) -> str:
+def _freeze(model: nn.Module, patterns: str | Sequence[str], adapted: bool) -> str:
     named = dict(model.named_parameters())
     try:
-        names = chosen(patterns, named, "parameter")
+        names = match_names(patterns, named, "parameter")
     except ValueError as error:
         raise ConfigError(f"init.freeze: {error}") from error
     both = [name for name in names if named[name].requires_grad] if adapted else []

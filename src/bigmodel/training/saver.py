@@ -19,12 +19,12 @@ from torch import Tensor
 from bigmodel.errors import StorageError
 from bigmodel.events import Saved
 from bigmodel.runs import checkpoint
-from bigmodel.training.state import Job, Tensors
+from bigmodel.training.state import Tensors, TrainState
 
-_COPIED_AT_MOST = 256e6  # bytes; on a CPU the copy takes from the memory that training needs
+MAX_COPY_BYTES = 256e6  # bytes; on a CPU the copy takes from the memory that training needs
 
 
-class Saves:
+class AsyncCheckpointer:
     """A run's checkpoints under `root`. `about` is what inference needs besides."""
 
     def __init__(self, root: Path, about: dict[str, Any], keep: int) -> None:
@@ -34,7 +34,7 @@ class Saves:
         self._pending: futures.Future[Saved] | None = None
         self._buffers: dict[tuple[str, str], Tensor] = {}
 
-    def save(self, job: Job, passing: bool = False) -> Saved | None:
+    def save(self, job: TrainState, passing: bool = False) -> Saved | None:
         """Begin to commit the job's state as it is now. Returns the save before it, unless `news` has told of it.
 
         `passing` says that the save was not due, and is made because the run stops.
@@ -45,17 +45,17 @@ class Saves:
             OSError: the save before this one failed.
         """
         before = self.wait()
-        tensors, state = job.tensors(), job.state() | self._about
+        tensors, state = job.state_tensors(), job.state_scalars() | self._about
         if self.metrics is not None:
             state["metrics"] = self.metrics()
-        small = _bytes_on_cpu(tensors) <= _COPIED_AT_MOST
-        kept = self._copied(tensors) if small else tensors
+        small = _bytes_on_cpu(tensors) <= MAX_COPY_BYTES
+        kept = self._copy_to_host(tensors) if small else tensors
         self._writer = futures.ThreadPoolExecutor(1, "save")  # one a save: none is idle when a data worker is forked
         self._pending = self._writer.submit(self._commit, job.step, kept, state, passing)
         self._writer.shutdown(wait=not small)
         return before
 
-    def news(self) -> Saved | None:
+    def poll(self) -> Saved | None:
         """The save that has been committed since the last call, if one has.
 
         Raises:
@@ -73,28 +73,30 @@ class Saves:
         self._writer.shutdown()
         return pending.result()
 
-    def restore(self, job: Job) -> list[str]:
+    def restore(self, job: TrainState) -> list[str]:
         """Bring the newest checkpoint that verifies into the job; what was passed over is returned as warnings.
 
         Raises:
             StorageError: there are checkpoints, and none verifies.
         """
-        checkpoint.sweep(self._root.parent)
-        checkpoint.sweep(self._root)
-        found, warnings = checkpoint.newest(self._root)
+        checkpoint.remove_stale_temporaries(self._root.parent)
+        checkpoint.remove_stale_temporaries(self._root)
+        found, warnings = checkpoint.load_newest(self._root)
         if found is not None:
-            job.restore(found.tensors, found.state)
+            job.load_state(found.tensors, found.state)
             self.restored = found.state
-            checkpoint.settle(self._root, job.step, job.best, self._keep)  # the kill may have come before all was done
+            checkpoint.update_pointers_and_prune(
+                self._root, job.step, job.best, self._keep
+            )  # the kill may have come before all was done
         elif warnings:
             raise StorageError(*warnings)
         return warnings
 
-    def best(self, job: Job) -> checkpoint.Checkpoint:
+    def load_best(self, job: TrainState) -> checkpoint.Checkpoint:
         """The checkpoint with the best evaluation. Raises StorageError if it does not verify."""
         return checkpoint.load(self._root / f"step-{int(job.best['step']):08d}")
 
-    def _copied(self, tensors: Tensors) -> Tensors:
+    def _copy_to_host(self, tensors: Tensors) -> Tensors:
         copies: Tensors = {}
         for file, group in tensors.items():
             copies[file] = {name: self._buffer(file, name, tensor) for name, tensor in group.items()}

@@ -16,17 +16,17 @@ from torch import Tensor, nn
 
 from bigmodel.errors import ConfigError, DivergedError
 from bigmodel.interfaces import Batch, Task
-from bigmodel.metric_spec import declared
+from bigmodel.metric_spec import declared_specs
 from bigmodel.optim.muon import Muon
-from bigmodel.optim.schedules import midpoint
+from bigmodel.optim.schedules import step_midpoint
 from bigmodel.runtime.device import Device
-from bigmodel.runtime.lazy_compiler import bare_step
-from bigmodel.training.nonfinite import Update, Watch
+from bigmodel.runtime.lazy_compiler import unwrapped_step
+from bigmodel.training.nonfinite import NonFiniteGuard, StepRecord
 
 Tensors = dict[str, dict[str, Tensor]]  # file name to tensors
 
 
-class Job:
+class TrainState:
     """A model in training. `best` is the best evaluation so far: value, step, and how many have come since."""
 
     def __init__(
@@ -44,52 +44,52 @@ class Job:
         ema: float | None = None,
     ) -> None:
         self.model, self.task, self.steps, self.step = model, task, steps, 0
-        self.specs = declared(task)
+        self.specs = declared_specs(task)
         self.best: dict[str, float] = {}
-        self._callable = device.compiled(model)
-        self._loss = device.compiled(task.loss, same_shapes=True)
+        self._callable = device.maybe_compile(model)
+        self._loss = device.maybe_compile(task.loss, same_shapes=True)
         for optimizer in optimizers:
             if isinstance(optimizer, Muon):  # torch's fused ones are one kernel as they are
-                optimizer.orthogonalise = device.compiled(optimizer.orthogonalise, same_shapes=True)
+                optimizer.orthogonalise = device.maybe_compile(optimizer.orthogonalise, same_shapes=True)
         self.optimizers, self._schedule, self.device, self.seed = optimizers, schedule, device, seed
         self.accumulate, self.clip_norm, self._ema_decay = accumulate, clip_norm, ema
-        self._parameters = [p for group in self.groups for p in group["params"]]
+        self._parameters = [p for group in self.param_groups for p in group["params"]]
         buffers = [b for b in model.buffers() if b.is_floating_point() and b.isfinite().all()]  # a mask may be -inf
         self._watched = [*model.parameters(), *buffers]
-        for group in self.groups:
+        for group in self.param_groups:
             group.setdefault("initial_lr", float(group["lr"]))  # an optimizer that another job had keeps its own rate
         self._ema = copy.deepcopy(model).requires_grad_(False) if ema is not None else None
-        self._steps = [bare_step(optimizer) for optimizer in optimizers]
-        self._watch = Watch(optimizers, device)
-        self.tally: Tensor | None = None
+        self._steps = [unwrapped_step(optimizer) for optimizer in optimizers]
+        self._watch = NonFiniteGuard(optimizers, device)
+        self.running_sums: Tensor | None = None
         self.grad_norm: Tensor = torch.zeros(())
 
     @property
-    def evaluated(self) -> nn.Module:
+    def eval_model(self) -> nn.Module:
         """The weights that count as the result: the average if there is one."""
         return self._callable if self._ema is None else self._ema
 
     @property
-    def averages(self) -> bool:
+    def has_ema(self) -> bool:
         """Whether the result is an average of the weights."""
         return self._ema is not None
 
     @property
-    def groups(self) -> list[dict[str, Any]]:
+    def param_groups(self) -> list[dict[str, Any]]:
         """The optimizers' parameter groups."""
         return [group for optimizer in self.optimizers for group in optimizer.param_groups]  # loading replaces them
 
     @property
-    def result(self) -> nn.Module:
+    def result_module(self) -> nn.Module:
         """The module whose weights `evaluated` computes with, never compiled: to load weights into."""
         return self.model if self._ema is None else self._ema
 
     @property
     def last_lr(self) -> float:
         """Learning rate of the first parameter group in the last update."""
-        return float(self.groups[0]["lr"])
+        return float(self.param_groups[0]["lr"])
 
-    def note(self, value: float, lower: bool) -> bool:
+    def record_monitored(self, value: float, lower: bool) -> bool:
         """Take note of the monitored metric after an evaluation; whether these weights are now the best.
 
         Of equals the later is best, having seen the lower learning rate; only a better one resets the patience.
@@ -106,34 +106,34 @@ class Job:
         self.best = {"value": value, "step": self.step, "since": since} if best else self.best | {"since": since}
         return best
 
-    def update(self, batch: Batch) -> None:
+    def train_step(self, batch: Batch) -> None:
         """One optimizer step on one batch.
 
         Raises:
             DivergedError: loss or gradient is not finite, here or on a GPU up to four steps ago; weights, optimizer
                 state and `step` are as they were before that step.
         """
-        loss, tally = self.gradients(batch)
+        loss, tally = self.forward_backward(batch)
         self.grad_norm = self._clip()
-        self._refuse(self._watch.see(self.step, self.last_lr, batch.samples, loss, self.grad_norm))
-        self.descend()
-        if self.tally is not None and self.tally.shape != tally.shape:
+        self._raise_if_nonfinite(self._watch.observe(self.step, self.last_lr, batch.sample_ids, loss, self.grad_norm))
+        self.optimizer_step()
+        if self.running_sums is not None and self.running_sums.shape != tally.shape:
             raise ConfigError(
-                f"resume: the checkpoint has running sums of {len(self.tally)} numbers, and this task of {len(tally)}; "
+                f"resume: the checkpoint has running sums of {len(self.running_sums)} numbers, and this task of {len(tally)}; "
                 "it is of another task or damaged"
             )
-        self.tally = tally if self.tally is None else self.tally + tally
-        self.end_step()
+        self.running_sums = tally if self.running_sums is None else self.running_sums + tally
+        self.finish_step()
 
-    def gradients(self, batch: Batch) -> tuple[Tensor, Tensor]:
+    def forward_backward(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Leave the gradients of this step in the parameters. Returns the last piece's loss, and the batch's tally."""
-        self.begin_step()
-        self.device.seed(self.seed, "step", self.step)
-        pieces = batch.pieces(self.accumulate)
+        self.prepare_step()
+        self.device.seed_rng(self.seed, "step", self.step)
+        pieces = batch.microbatches(self.accumulate)
         tally: Tensor | None = None
         for piece in pieces:
             loss, outputs = self.loss(piece)
-            added = self.task.tally(loss, outputs.detach(), piece).to(self.device.sum_dtype)
+            added = self.task.train_sums(loss, outputs.detach(), piece).to(self.device.accumulator_dtype)
             (loss if len(pieces) == 1 else loss * added[0].to(loss.dtype)).backward()  # type: ignore[no-untyped-call]
             tally = added if tally is None else tally + added
         assert tally is not None
@@ -146,27 +146,27 @@ class Job:
         with self.device.autocast():
             return self._loss(self.model, batch)
 
-    def begin_step(self) -> None:
+    def prepare_step(self) -> None:
         """The model in training mode, and the rates of this step in the optimizers.
 
         A group with `until`, a fraction of the run, has the whole schedule before that, and costs no gradient
         afterwards.
         """
         self.model.train()
-        self.device.begin_step()
-        for group in self.groups:
+        self.device.mark_step_begin()
+        for group in self.param_groups:
             group["lr"] = self.rate(group, self.step, self.steps)
             if "until" in group:
-                trains = midpoint(self.step, self.steps) < group["until"]
+                trains = step_midpoint(self.step, self.steps) < group["until"]
                 for parameter in group["params"]:
                     parameter.requires_grad_(trains)
 
     def rate(self, group: Mapping[str, Any], step: int, steps: int) -> float:
         """The learning rate of a parameter group in an update, by its number from 0, of a run of `steps` updates."""
-        progress, until = midpoint(step, steps), group.get("until", 1.0)
+        progress, until = step_midpoint(step, steps), group.get("until", 1.0)
         return float(group["initial_lr"] * self._schedule(progress / until)) if progress < until else 0.0
 
-    def descend(self) -> None:
+    def optimizer_step(self) -> None:
         """Let the optimizers take the gradients, and drop these."""
         with torch.no_grad():
             for take_step in self._steps:
@@ -174,33 +174,33 @@ class Job:
         for parameter in self._parameters:
             parameter.grad = None
 
-    def end_step(self) -> None:
+    def finish_step(self) -> None:
         """Once the weights are new: their average, and the count."""
-        self._average()
+        self._update_ema()
         self.step += 1
 
-    def refuse_unsound(self) -> None:
+    def check_finite(self) -> None:
         """Before a save: a finite gradient can still throw the weights beyond what a float holds.
 
         Raises:
             DivergedError: a weight is not finite, or the gradient of an update that was not heard of yet.
         """
-        self._refuse(self._watch.wait())
+        self._raise_if_nonfinite(self._watch.drain())
         if not torch.isfinite(torch.nn.utils.get_total_norm(self._watched)):
             raise DivergedError(f"diverged by step {self.step}: weights are no longer finite; lower optim.lr")
 
-    def read_tally(self) -> dict[str, float]:
+    def pop_train_metrics(self) -> dict[str, float]:
         """Metrics over the samples since the last call. Synchronises with the device.
 
         Raises:
             DivergedError: one of these updates was not sound.
         """
-        self._refuse(self._watch.wait())
-        assert self.tally is not None, "no update since the last reading"
-        metrics, self.tally = self.task.metrics(self.tally.tolist()), None
+        self._raise_if_nonfinite(self._watch.drain())
+        assert self.running_sums is not None, "no update since the last reading"
+        metrics, self.running_sums = self.task.train_metrics(self.running_sums.tolist()), None
         return metrics
 
-    def tensors(self) -> Tensors:
+    def state_tensors(self) -> Tensors:
         """All tensors of a checkpoint, by file; they are the live ones, not copies."""
         files = {"model": dict(self.model.state_dict()), "optimizer": {}}
         for number, optimizer in enumerate(self.optimizers):
@@ -210,12 +210,12 @@ class Job:
             files["ema"] = dict(self._ema.state_dict())
         return files
 
-    def state(self) -> dict[str, Any]:
+    def state_scalars(self) -> dict[str, Any]:
         """The rest of a checkpoint, as JSON keeps it exactly."""
-        tally = None if self.tally is None else self.tally.tolist()
+        tally = None if self.running_sums is None else self.running_sums.tolist()
         return {"step": self.step, "steps": self.steps, "best": self.best, "tally": tally}
 
-    def restore(self, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any]) -> None:
+    def load_state(self, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any]) -> None:
         """Become what `tensors` and `state` describe.
 
         Raises:
@@ -233,22 +233,22 @@ class Job:
                         per_parameter.setdefault(int(index), {})[key] = value
                 groups = optimizer.state_dict()["param_groups"]
                 optimizer.load_state_dict({"state": per_parameter, "param_groups": groups})
-                _lay_out_as_parameters(optimizer)
+                _match_memory_formats(optimizer)
             self.step = int(state["step"])
             kinds = {"value": float, "step": int, "since": int}
             self.best = {key: kind(state["best"][key]) for key, kind in kinds.items() if state["best"]}
             if self.best and self.best["step"] > self.step:
                 raise ValueError(f"its best step is {self.best['step']}, after its own {self.step}")
-            device, dtype = self.device.torch_device, self.device.sum_dtype
+            device, dtype = self.device.torch_device, self.device.accumulator_dtype
             sums = None if state["tally"] is None else [float(value) for value in state["tally"]]
-            self.tally = None if sums is None else torch.tensor(sums, dtype=dtype, device=device)
+            self.running_sums = None if sums is None else torch.tensor(sums, dtype=dtype, device=device)
         except (KeyError, ValueError, TypeError, AttributeError, OverflowError, RuntimeError) as error:
             raise ConfigError(f"resume: the checkpoint does not fit this model and optimizer: {error}") from error
 
-    def _refuse(self, unsound: Update | None) -> None:
+    def _raise_if_nonfinite(self, unsound: StepRecord | None) -> None:
         if unsound is not None:
             self.step = unsound.step  # it was left out, and with it all that came after
-            raise DivergedError(unsound.words())
+            raise DivergedError(unsound.message())
 
     def _gradients(self) -> list[Tensor]:
         return [p.grad for p in self._parameters if p.grad is not None]
@@ -260,7 +260,7 @@ class Job:
             torch._foreach_mul_(gradients, (self.clip_norm / (norm + 1e-6)).clamp(max=1.0))
         return norm
 
-    def _average(self) -> None:
+    def _update_ema(self) -> None:
         if self._ema is None or self._ema_decay is None:
             return
         live, averages = self.model.state_dict(), self._ema.state_dict()
@@ -281,7 +281,7 @@ def warmed_up(decay: float, step: int) -> float:
     return min(decay, (1 + step) / (10 + step))
 
 
-def _lay_out_as_parameters(optimizer: torch.optim.Optimizer) -> None:
+def _match_memory_formats(optimizer: torch.optim.Optimizer) -> None:
     """Fused optimizers take memory as it lies: a momentum in another layout would be that of other weights."""
     for parameter, state in optimizer.state.items():
         for key, value in state.items():

@@ -25,7 +25,7 @@ class BigmodelLauncher(Launcher):
     """`jobs` at a time, each in a process of its own; after a failure `continue`, `stop`, or `retry` that job once."""
 
     def __init__(self, engine: str, jobs: Any, on_failure: Any, **options: Any) -> None:
-        self.chosen = {"engine": engine, "jobs": jobs, "on_failure": on_failure, "options": options}
+        self.launcher_options = {"engine": engine, "jobs": jobs, "on_failure": on_failure, "options": options}
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self._context, self._task, self._config = hydra_context, task_function, config
@@ -38,7 +38,7 @@ class BigmodelLauncher(Launcher):
         if together is None:
             raise HydraException("this launcher runs bigmodel-train only")
         jobs = self.composed(job_overrides, initial_job_idx)
-        values = together(Path(self._config.hydra.sweep.dir), jobs, self.chosen)
+        values = together(Path(self._config.hydra.sweep.dir), jobs, self.launcher_options)
         return [
             JobReturn(overrides=overrides, status=JobStatus.COMPLETED, _return_value=value)
             for overrides, value in zip(job_overrides, values, strict=True)

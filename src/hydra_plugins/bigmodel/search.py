@@ -16,7 +16,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from bigmodel.config.override_parser import parser
+from bigmodel.config.override_parser import make_parser
 from hydra_plugins.bigmodel.launcher import BigmodelLauncher
 
 
@@ -38,7 +38,9 @@ class OptunaSweeper(Sweeper):
         if search is None or not isinstance(launcher, BigmodelLauncher):
             raise HydraException("hydra/sweeper=optuna goes with bigmodel-train and its own launchers only")
         loader = self._context.config_loader
-        parsed = parser(loader).parse_overrides([*(f"{key}={text}" for key, text in self._params.items()), *arguments])
+        parsed = make_parser(loader).parse_overrides(
+            [*(f"{key}={text}" for key, text in self._params.items()), *arguments]
+        )
         overrides = {override.get_key_element(): override for override in parsed}  # the command line comes last
         groups = {name for name, override in overrides.items() if loader.get_group_options(override.key_or_group)}
 
@@ -47,4 +49,4 @@ class OptunaSweeper(Sweeper):
             combinations = [[*words, *combination] for combination in itertools.product(*alternatives)]
             return (composed for _, _, composed in launcher.composed(combinations, 0))
 
-        search(Path(self._config.hydra.sweep.dir), launcher.chosen, self._given, overrides, groups, bases)
+        search(Path(self._config.hydra.sweep.dir), launcher.launcher_options, self._given, overrides, groups, bases)

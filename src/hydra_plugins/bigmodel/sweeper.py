@@ -11,7 +11,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
-from bigmodel.config.override_parser import parser, values
+from bigmodel.config.override_parser import make_parser, swept_values
 from hydra_plugins.bigmodel.launcher import BigmodelLauncher
 
 
@@ -29,7 +29,7 @@ class BigmodelSweeper(BasicSweeper):
     @staticmethod
     def split_arguments(overrides: list[Override], max_batch_size: int | None) -> list[list[list[str]]]:
         """The overrides of each job in batches. Hydra's own would lose the quotes of `choice('a b', ...)`."""
-        words = {override.get_key_element(): values(override, None) for override in overrides}
+        words = {override.get_key_element(): swept_values(override, None) for override in overrides}
         jobs = [list(job) for job in itertools.product(*words.values())]
         return [list(batch) for batch in BasicSweeper.split_overrides_to_chunks(jobs, max_batch_size or len(jobs))]
 
@@ -37,7 +37,7 @@ class BigmodelSweeper(BasicSweeper):
         for key in self._unknown:
             raise HydraException(f"hydra.sweeper.{key}: belongs to a search; add hydra/sweeper=optuna")
         assert self.hydra_context is not None
-        for override in parser(self.hydra_context.config_loader).parse_overrides(arguments):
+        for override in make_parser(self.hydra_context.config_loader).parse_overrides(arguments):
             if override.is_interval_sweep():
                 raise HydraException(f"{override.get_key_element()}: an interval is searched: add hydra/sweeper=optuna")
         if not isinstance(self.launcher, BigmodelLauncher):
@@ -49,7 +49,7 @@ class BigmodelSweeper(BasicSweeper):
         assert self.hydra_context is not None
         assert self.launcher is not None
         loader = self.hydra_context.config_loader
-        overrides = parser(loader).parse_overrides([*self._parse_config(), *arguments])
+        overrides = make_parser(loader).parse_overrides([*self._parse_config(), *arguments])
         returns, first = [], 0
         for batch in self.split_arguments(overrides, self.max_batch_size):
             returns.append(self.launcher.launch(batch, initial_job_idx=first))

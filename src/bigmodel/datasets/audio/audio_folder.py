@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from bigmodel.constraints import BelowOne, PositiveInt
+from bigmodel.constraints import PositiveInt, ProperFraction
 from bigmodel.datasets.audio.mel import LogMel
-from bigmodel.datasets.audio.sound_classes import sound_classes
+from bigmodel.datasets.audio.sound_classes import spectrogram_dataset
 from bigmodel.datasets.audio.spec_augment import SpecAugment
 from bigmodel.datasets.audio.wav import SUFFIXES
-from bigmodel.datasets.files.class_folders import class_folders
+from bigmodel.datasets.files.class_folders import find_class_folders
 from bigmodel.datasets.loading.tensors import TensorDataset
 
 
@@ -17,9 +17,9 @@ def audio_folder(
     root: str,
     frames: PositiveInt,
     features: LogMel,
-    val_fraction: BelowOne,
+    val_fraction: ProperFraction,
     augment: SpecAugment,
-    test_fraction: BelowOne = 0.0,
+    test_fraction: ProperFraction = 0.0,
     num_classes: PositiveInt | None = None,
     input_shape: tuple[PositiveInt, PositiveInt, PositiveInt] | None = None,
 ) -> TensorDataset:
@@ -32,8 +32,8 @@ def audio_folder(
         DataError: a folder is missing or holds no sound files, one is damaged, or a class is unknown in training.
         ValueError: the number of classes or the shape is not the data's.
     """
-    found = class_folders(root, SUFFIXES, "sound files", test_fraction)
-    made = sound_classes(
+    found = find_class_folders(root, SUFFIXES, "sound files", test_fraction)
+    made = spectrogram_dataset(
         found.classes,
         found.splits,
         frames,

@@ -12,7 +12,7 @@ CODED = frozenset({".aif", ".aiff", ".au", ".flac", ".mp3", ".oga", ".ogg", ".op
 _UNKNOWN = (1 << 63) - 1  # the frames of a stream; libsndfile cannot go on after the first block of one
 
 
-def decoded(
+def decode_sound(
     file: BinaryIO, coding: str, hold: Callable[[int, int], None], block: int
 ) -> tuple[NDArray[np.float32], int, int]:
     """Decode a sound file: float32 (T), the mean of its channels, with its rate and the number of channels.

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import torch
 from torch import Tensor
 
-from bigmodel.constraints import NonNegative, Positive, PositiveInt, Range
+from bigmodel.constraints import Bounds, NonNegative, Positive, PositiveInt
 
 _LEAST_ENERGY = 1e-6  # of digital silence, which has none; rounding to 16 bits alone gives about 1e-8
 _LEAST_DEVIATION = 1e-3  # digital silence has none
@@ -27,7 +27,7 @@ class LogMel:
         ValueError: the bands do not lie between 0 and half the rate, or are too narrow for the window.
     """
 
-    rate: Annotated[int, Range(at_least=1_000, at_most=1_000_000)] = 8000
+    rate: Annotated[int, Bounds(at_least=1_000, at_most=1_000_000)] = 8000
     window: PositiveInt = 256
     hop: PositiveInt = 80
     mels: PositiveInt = 40
@@ -78,7 +78,7 @@ class LogMel:
         return {"_target_": "bigmodel.datasets.audio.mel.LogMel", **asdict(self)}
 
 
-def fitted(frames_FM: Tensor, count: int) -> Tensor:
+def pad_or_trim(frames_FM: Tensor, count: int) -> Tensor:
     """Cut at the end, or filled up there with the least value of the clip, which is its silence."""
     missing = count - len(frames_FM)
     if missing <= 0:

@@ -9,15 +9,15 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from bigmodel.datasets.audio.mel import LogMel, fitted
+from bigmodel.datasets.audio.mel import LogMel, pad_or_trim
 from bigmodel.datasets.audio.spec_augment import SpecAugment
-from bigmodel.datasets.audio.wav import read_sound, resampled
+from bigmodel.datasets.audio.wav import read_sound, resample
 from bigmodel.datasets.loading.tensors import TensorDataset
 
 Files = Sequence[str | os.PathLike[str]]
 
 
-def sound_classes(
+def spectrogram_dataset(
     classes: Sequence[str],
     splits: Mapping[str, tuple[Files, Sequence[int]]],
     frames: int,
@@ -43,9 +43,9 @@ def sound_classes(
             name: (_spectrograms(paths, frames, features, heard), torch.tensor(labels))
             for name, (paths, labels) in splits.items()
         },
-        facts={"num_classes": len(classes), "input_shape": shape},
-        summary="; ".join([f"{len(classes)} classes, {frames} frames of {features.mels} mels", *_changes(heard)]),
-        carried={
+        properties={"num_classes": len(classes), "input_shape": shape},
+        description="; ".join([f"{len(classes)} classes, {frames} frames of {features.mels} mels", *_changes(heard)]),
+        spec={
             "kind": "bigmodel.inference.processors.sounds.Sounds",
             "classes": list(classes),
             "frames": frames,
@@ -62,8 +62,8 @@ def _spectrograms(paths: Files, frames: int, features: LogMel, heard: Counter[st
     found = []
     for path in paths:
         sound = read_sound(path)
-        whole_FM = features(resampled(sound.wave_T, sound.rate, features.rate))
-        found.append(fitted(whole_FM, frames))
+        whole_FM = features(resample(sound.wave_T, sound.rate, features.rate))
+        found.append(pad_or_trim(whole_FM, frames))
         heard[f"brought from {sound.rate} to {features.rate} Hz"] += sound.rate != features.rate
         heard["of several channels, averaged"] += sound.channels > 1
         heard[f"cut after {frames * features.hop / features.rate:.3g} s"] += len(whole_FM) > frames

@@ -6,11 +6,11 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from bigmodel.datasets.files.published import fingerprint
+from bigmodel.datasets.files.published import fingerprint_files
 from bigmodel.errors import DataError
 
 
-def located(data_dir: str, folders: Sequence[str], how: str) -> Path:
+def find_folder(data_dir: str, folders: Sequence[str], how: str) -> Path:
     """The first of `folders` under `data_dir`, or `data_dir` itself where it has the name of one of them.
 
     Raises:
@@ -25,7 +25,7 @@ def located(data_dir: str, folders: Sequence[str], how: str) -> Path:
     raise DataError(f"dataset.data_dir: looked for {' or '.join(map(str, candidates))}; {how}")
 
 
-def named(folder: Path, pattern: str, form: str) -> list[tuple[Path, re.Match[str]]]:
+def list_wavs(folder: Path, pattern: str, form: str) -> list[tuple[Path, re.Match[str]]]:
     """The wav files of a folder, sorted by name, each with what the pattern finds in its name.
 
     Raises:
@@ -43,6 +43,6 @@ def named(folder: Path, pattern: str, form: str) -> list[tuple[Path, re.Match[st
     return found
 
 
-def fingerprint_of(paths: Sequence[Path]) -> str:
+def fingerprint_sounds(paths: Sequence[Path]) -> str:
     """A text that changes with names and sizes."""
-    return fingerprint((path.name, path.stat().st_size) for path in paths)
+    return fingerprint_files((path.name, path.stat().st_size) for path in paths)

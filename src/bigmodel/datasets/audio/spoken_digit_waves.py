@@ -7,19 +7,19 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bigmodel.constraints import BelowOne, NonNegativeInt, Positive, PositiveInt
-from bigmodel.datasets.audio.mu_law import CODES, encoded
-from bigmodel.datasets.audio.sound_files import fingerprint_of
+from bigmodel.constraints import NonNegativeInt, Positive, PositiveInt, ProperFraction
+from bigmodel.datasets.audio.mu_law import CODES, mu_law_encode
+from bigmodel.datasets.audio.sound_files import fingerprint_sounds
 from bigmodel.datasets.audio.spoken_digits import DIGITS, split_files
 from bigmodel.datasets.audio.wav import read_wav
 from bigmodel.datasets.loading.tensors import TensorDataset
 from bigmodel.interfaces import Batch
-from bigmodel.padding import lengths, padded
+from bigmodel.padding import lengths, pad
 from bigmodel.seeds import derive
 
 
 @dataclass(frozen=True)
-class Windows:
+class RandomWaveCrop:
     """From each clip of a training batch `length` samples in a row, which ones is a function of (seed, step).
 
     Where they do not begin with the clip, the first `context` are heard but not predicted: a model that hears so far
@@ -45,15 +45,15 @@ class Windows:
         window_NT = codes_NT.gather(1, first_N1 + position_T)
         unheard_NT = (first_N1 > 0) & (position_T < self.context)
         inputs_NT = torch.cat([batch.inputs[:, :1], window_NT[:, :-1]], dim=1)
-        return Batch(inputs_NT, window_NT.masked_fill(unheard_NT, -1), batch.samples)
+        return Batch(inputs_NT, window_NT.masked_fill(unheard_NT, -1), batch.sample_ids)
 
 
 def spoken_digit_waves(
     data_dir: str,
     rate: PositiveInt,
     seconds: Positive,
-    val_fraction: BelowOne,
-    augment: Windows,
+    val_fraction: ProperFraction,
+    augment: RandomWaveCrop,
     num_classes: PositiveInt | None = None,
     num_codes: PositiveInt | None = None,
     bytes_per_token: Positive | None = None,
@@ -70,21 +70,21 @@ def spoken_digit_waves(
     files, most = split_files(data_dir), max(1, round(rate * seconds))
     splits: dict[str, tuple[Tensor, Tensor]] = {}
     for name, entries in files.items():
-        codes_NT = padded([encoded(read_wav(path, rate)[:most]) for path, _ in entries])
+        codes_NT = pad([mu_law_encode(read_wav(path, rate)[:most]) for path, _ in entries])
         digits_N1 = torch.tensor([[digit] for _, digit in entries], dtype=torch.int16)
         splits[name] = torch.cat([digits_N1, codes_NT[:, :-1]], dim=1), codes_NT
     length = round(lengths(splits["train"][1]).float().mean().item())
     return TensorDataset(
         splits=splits,
-        facts={"num_classes": len(DIGITS), "num_codes": CODES, "bytes_per_token": 1.0},
-        summary=f"10 digits, waves of {length / rate:.2f} s on average, {CODES} codes",
-        carried={
+        properties={"num_classes": len(DIGITS), "num_codes": CODES, "bytes_per_token": 1.0},
+        description=f"10 digits, waves of {length / rate:.2f} s on average, {CODES} codes",
+        spec={
             "kind": "bigmodel.inference.processors.spoken.Spoken",
             "classes": DIGITS,
             "rate": rate,
             "length": length,
         },
-        fingerprint=fingerprint_of([path for entries in files.values() for path, _ in entries]),
+        fingerprint=fingerprint_sounds([path for entries in files.values() for path, _ in entries]),
         val_fraction=val_fraction,
         augment=augment,
     )

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bigmodel.constraints import BelowOne, PositiveInt
+from bigmodel.constraints import PositiveInt, ProperFraction
 from bigmodel.datasets.audio.mel import LogMel
-from bigmodel.datasets.audio.sound_classes import sound_classes
-from bigmodel.datasets.audio.sound_files import fingerprint_of, located, named
+from bigmodel.datasets.audio.sound_classes import spectrogram_dataset
+from bigmodel.datasets.audio.sound_files import find_folder, fingerprint_sounds, list_wavs
 from bigmodel.datasets.audio.spec_augment import SpecAugment
 from bigmodel.datasets.loading.tensors import TensorDataset
 from bigmodel.errors import DataError
@@ -25,7 +25,7 @@ def spoken_digits(
     data_dir: str,
     frames: PositiveInt,
     features: LogMel,
-    val_fraction: BelowOne,
+    val_fraction: ProperFraction,
     augment: SpecAugment,
     num_classes: PositiveInt | None = None,
     input_shape: tuple[PositiveInt, PositiveInt, PositiveInt] | None = None,
@@ -37,14 +37,14 @@ def spoken_digits(
         ValueError: the number of classes or the shape is not the data's.
     """
     files = split_files(data_dir)
-    return sound_classes(
+    return spectrogram_dataset(
         DIGITS,
         {name: ([path for path, _ in entries], [digit for _, digit in entries]) for name, entries in files.items()},
         frames,
         features,
         val_fraction,
         augment,
-        fingerprint_of([path for entries in files.values() for path, _ in entries]),
+        fingerprint_sounds([path for entries in files.values() for path, _ in entries]),
         num_classes,
         input_shape,
     )
@@ -56,9 +56,9 @@ def split_files(data_dir: str) -> dict[str, list[tuple[Path, int]]]:
     Raises:
         DataError: they are missing.
     """
-    folder = located(data_dir, _FOLDERS, _HOW)
+    folder = find_folder(data_dir, _FOLDERS, _HOW)
     splits: dict[str, list[tuple[Path, int]]] = {"train": [], "test": []}
-    for path, match in named(folder, r"([0-9])_\w+?_([0-9]+)\.wav", "{digit}_{speaker}_{number}.wav"):
+    for path, match in list_wavs(folder, r"([0-9])_\w+?_([0-9]+)\.wav", "{digit}_{speaker}_{number}.wav"):
         splits["test" if int(match[2]) < _TESTED else "train"].append((path, int(match[1])))
     for name, entries in splits.items():
         if not entries:

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bigmodel.datasets.audio.coded_sounds import CODED, decoded
+from bigmodel.datasets.audio.coded_sounds import CODED, decode_sound
 from bigmodel.errors import DataError
 from bigmodel.safe_files import open_regular
 
@@ -48,7 +48,7 @@ def read_wav(path: str | os.PathLike[str], rate: int) -> Tensor:
         DataError: as `read_sound`.
     """
     sound = read_sound(path)
-    return resampled(sound.wave_T, sound.rate, rate)
+    return resample(sound.wave_T, sound.rate, rate)
 
 
 def read_sound(path: str | os.PathLike[str]) -> Sound:
@@ -84,7 +84,7 @@ def write_wav(path: str | os.PathLike[str], wave_T: Tensor, rate: int) -> None:
         file.writeframes(codes_T.numpy().astype("<i2").tobytes())
 
 
-def resampled(wave_T: Tensor, old_rate: int, new_rate: int) -> Tensor:
+def resample(wave_T: Tensor, old_rate: int, new_rate: int) -> Tensor:
     """The wave with its spectrum cut or filled up with zeros, so that nothing is folded back."""
     if old_rate == new_rate:
         return wave_T
@@ -175,7 +175,7 @@ def _plain(file: BufferedReader, form: bytes, size: int) -> Sound:
 
 def _by_soundfile(file: BufferedReader, coding: str) -> tuple[Tensor, int, int]:
     file.seek(0)
-    samples, rate, channels = decoded(file, coding, _hold, _BLOCK)
+    samples, rate, channels = decode_sound(file, coding, _hold, _BLOCK)
     if not _LOWEST_HZ <= rate <= _HIGHEST_HZ:
         raise ValueError(f"{channels} channels at {rate} Hz")
     return torch.from_numpy(samples), rate, channels

@@ -9,14 +9,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from bigmodel.constraints import BelowOne, PositiveInt
+from bigmodel.constraints import PositiveInt, ProperFraction
 from bigmodel.datasets.audio.mel import LogMel
-from bigmodel.datasets.audio.sound_files import fingerprint_of, located, named
+from bigmodel.datasets.audio.sound_files import find_folder, fingerprint_sounds, list_wavs
 from bigmodel.datasets.audio.spec_augment import SpecAugment
 from bigmodel.datasets.audio.wav import read_wav
 from bigmodel.datasets.loading.tensors import TensorDataset
 from bigmodel.errors import DataError
-from bigmodel.padding import padded
+from bigmodel.padding import pad
 
 _TRAINING = 31
 _WORDS = {"0": "no", "1": "yes"}
@@ -27,7 +27,7 @@ _HOW = "get it from http://www.openslr.org/resources/1/waves_yesno.tar.gz and un
 def yesno(
     data_dir: str,
     features: LogMel,
-    val_fraction: BelowOne,
+    val_fraction: ProperFraction,
     augment: SpecAugment,
     num_classes: PositiveInt | None = None,
     input_shape: tuple[PositiveInt, PositiveInt] | None = None,
@@ -40,14 +40,14 @@ def yesno(
         DataError: the files are missing or damaged.
         ValueError: the claims are not true of the data.
     """
-    folder = located(data_dir, _FOLDERS, _HOW)
-    found = named(folder, r"([01](?:_[01]){7})\.wav", "1_0_0_1_1_1_0_1.wav, 1 for yes and 0 for no")
+    folder = find_folder(data_dir, _FOLDERS, _HOW)
+    found = list_wavs(folder, r"([01](?:_[01]){7})\.wav", "1_0_0_1_1_1_0_1.wav, 1 for yes and 0 for no")
     if len(found) <= _TRAINING:
         raise DataError(f"{folder}: holds {len(found)} of 60 files; {_HOW}")
     texts = [" ".join(_WORDS[digit] for digit in match[1].split("_")) for _, match in found]
     alphabet = "".join(sorted(set("".join(_WORDS.values())) | {" "}))
-    inputs_NTM = padded([features(read_wav(path, features.rate)) for path, _ in found])
-    targets_NU = padded([encoded(text, alphabet) for text in texts])
+    inputs_NTM = pad([features(read_wav(path, features.rate)) for path, _ in found])
+    targets_NU = pad([encode_characters(text, alphabet) for text in texts])
     facts = {
         "num_classes": 1 + len(alphabet),
         "input_shape": list(inputs_NTM.shape[1:]),
@@ -62,19 +62,19 @@ def yesno(
             "train": (inputs_NTM[:_TRAINING], targets_NU[:_TRAINING]),
             "test": (inputs_NTM[_TRAINING:], targets_NU[_TRAINING:]),
         },
-        facts=facts,
-        summary=f"texts of up to {targets_NU.shape[1]} characters, up to {inputs_NTM.shape[1]} frames",
-        carried={
+        properties=facts,
+        description=f"texts of up to {targets_NU.shape[1]} characters, up to {inputs_NTM.shape[1]} frames",
+        spec={
             "kind": "bigmodel.inference.processors.speech.Speech",
             "characters": alphabet,
             "features": features.node(),
         },
-        fingerprint=fingerprint_of([path for path, _ in found]),
+        fingerprint=fingerprint_sounds([path for path, _ in found]),
         val_fraction=val_fraction,
         augment=augment,
     )
 
 
-def encoded(text: str, characters: str) -> Tensor:
+def encode_characters(text: str, characters: str) -> Tensor:
     """int64 (U,): class numbers of a text's characters, counted from 1."""
     return torch.tensor([1 + characters.index(character) for character in text])

@@ -35,7 +35,7 @@ def extract(archive: Path, folder: Path, *, max_bytes: int = 2 << 30, max_member
     try:
         scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
         try:
-            with _damage(archive), tarfile.open(archive, "r:*") as tar:
+            with _translate_read_errors(archive), tarfile.open(archive, "r:*") as tar:
                 _unpack(archive, tar, scratch, max_bytes, max_members)
             unpacked = scratch / folder.name
             if not unpacked.is_dir():
@@ -48,11 +48,11 @@ def extract(archive: Path, folder: Path, *, max_bytes: int = 2 << 30, max_member
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
     except OSError as error:
-        room = _room(archive, folder) if error.errno == errno.ENOSPC else ""
+        room = _space_hint(archive, folder) if error.errno == errno.ENOSPC else ""
         raise StorageError(f"{folder.absolute()}: cannot be written: {error.strerror or error}{room}") from error
 
 
-def _room(archive: Path, folder: Path) -> str:
+def _space_hint(archive: Path, folder: Path) -> str:
     """Needed and free, in words, once what was unpacked is gone again. Reads the archive once more."""
     try:
         with tarfile.open(archive, "r:*") as tar:
@@ -63,25 +63,25 @@ def _room(archive: Path, folder: Path) -> str:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[BinaryIO]:
+def open_maybe_gzipped(path: Path) -> Iterator[BinaryIO]:
     """A file's content as bytes, decompressed where its name ends in .gz.
 
     Raises:
         DataError: the file cannot be read, or what is read inside the block turns out to be damaged.
     """
-    with _damage(path), open_regular(path) as raw:
+    with _translate_read_errors(path), open_regular(path) as raw:
         yield cast(BinaryIO, gzip.GzipFile(fileobj=raw) if path.suffix == ".gz" else raw)
 
 
-def plain_size(path: Path) -> int:
+def uncompressed_size(path: Path) -> int:
     """Bytes in the file once decompressed; counted by decompressing where its name ends in .gz."""
     if path.suffix != ".gz":
         return path.stat().st_size
-    with opened(path) as file:
+    with open_maybe_gzipped(path) as file:
         return sum(len(block) for block in iter(lambda: file.read(_BLOCK), b""))
 
 
-def load_arrays(stream: BinaryIO, path: Path) -> Any:
+def load_numpy_pickle(stream: BinaryIO, path: Path) -> Any:
     """A pickle of plain values and numpy arrays, texts of Python 2 as bytes; `path` names it in errors.
 
     Raises:
@@ -113,7 +113,7 @@ def _number(kind: bytes | str, align: int = 0, copy: int = 0) -> np.dtype[Any]:
 
 
 @contextmanager
-def _damage(path: Path) -> Iterator[None]:
+def _translate_read_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
@@ -136,7 +136,7 @@ class _WriteError(Exception):
 def _unpack(archive: Path, tar: tarfile.TarFile, scratch: Path, max_bytes: int, max_members: int) -> None:
     room = max_bytes
     for count, member in enumerate(tar, 1):
-        path = _inside(archive, member)
+        path = _safe_member_path(archive, member)
         room -= member.size
         if room < 0 or count > max_members:
             raise DataError(f"{archive.absolute()}: unpacks to more than {max_bytes} bytes or {max_members} files")
@@ -152,7 +152,7 @@ def _unpack(archive: Path, tar: tarfile.TarFile, scratch: Path, max_bytes: int, 
             raise DataError(f"{archive.absolute()}: unpacks to more than {max_bytes} bytes")
 
 
-def _inside(archive: Path, member: tarfile.TarInfo) -> PurePosixPath:
+def _safe_member_path(archive: Path, member: tarfile.TarInfo) -> PurePosixPath:
     """The member's path; DataError unless it is a plain file or a folder below the archive's root."""
     path = PurePosixPath(member.name)
     if path.is_absolute() or ".." in path.parts or "\\" in member.name or "\0" in member.name:

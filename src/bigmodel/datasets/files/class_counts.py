@@ -6,14 +6,14 @@ import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from bigmodel.datasets.loading.splits import held_out
-from bigmodel.formatting import printable
+from bigmodel.datasets.loading.splits import holdout_split
+from bigmodel.formatting import escape_control
 
 HANDFUL = 5  # samples; a class with fewer can hardly be learned, and may lie in one split alone
 _SHOWN = 12  # classes in one line
 
 
-def in_words(what: str, classes: Sequence[str], labels: Mapping[str, Sequence[int]]) -> list[str]:
+def describe_counts(what: str, classes: Sequence[str], labels: Mapping[str, Sequence[int]]) -> list[str]:
     """A line for each split, `train: 40 pictures: cat 30, dog 10`, and warnings of small and missing classes."""
     lines = []
     for split, numbers in labels.items():
@@ -24,28 +24,28 @@ def in_words(what: str, classes: Sequence[str], labels: Mapping[str, Sequence[in
             small = {name: size for name, size in sizes.items() if 0 < size < HANDFUL}
             if small:
                 lines.append(f"warning: fewer than {HANDFUL} training {what}{_each(small)}")
-        missing = [printable(name) for name, size in sizes.items() if not size]
+        missing = [escape_control(name) for name, size in sizes.items() if not size]
         if missing:
             more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
             lines.append(f"warning: {split} has no {what} of {', '.join(missing[:_SHOWN])}{more}")
     return lines
 
 
-def held_out_whole(classes: Sequence[str], labels: Sequence[int], val_fraction: float) -> list[str]:
+def warn_held_out_classes(classes: Sequence[str], labels: Sequence[int], val_fraction: float) -> list[str]:
     """A warning of classes of which every training sample is held out for validation."""
-    kept, held = held_out(len(labels), val_fraction)
+    kept, held = holdout_split(len(labels), val_fraction)
     left = {labels[number] for number in kept.tolist()}
     lost = sorted({labels[number] for number in held.tolist()} - left)
-    names = ", ".join(printable(classes[number]) for number in lost[:_SHOWN])
+    names = ", ".join(escape_control(classes[number]) for number in lost[:_SHOWN])
     return [f"warning: dataset.val_fraction holds out every sample of {names}"] if lost else []
 
 
-def alike(classes: Sequence[str]) -> list[str]:
+def warn_similar_names(classes: Sequence[str]) -> list[str]:
     """A warning of classes that differ in spelling only, as `1` and `1.0`, `yes` and `YES`, or in kinds of blanks."""
     same: dict[str, list[str]] = {}
     for name in classes:
         same.setdefault(_plain(name), []).append(name)
-    groups = [" and ".join(f"'{printable(name)}'" for name in names) for names in same.values() if len(names) > 1]
+    groups = [" and ".join(f"'{escape_control(name)}'" for name in names) for names in same.values() if len(names) > 1]
     return [f"warning: these are separate classes: {', '.join(groups[:_SHOWN])}"] if groups else []
 
 
@@ -60,7 +60,7 @@ def _plain(name: str) -> str:
 def _each(sizes: Mapping[str, int]) -> str:
     """`: cat 30, dog 10`; of many classes their number, and the smallest."""
     if len(sizes) <= _SHOWN:
-        return ": " + ", ".join(f"{printable(name)} {size:,}" for name, size in sizes.items())
+        return ": " + ", ".join(f"{escape_control(name)} {size:,}" for name, size in sizes.items())
     smallest = sorted(sizes.items(), key=lambda item: item[1])[:3]
-    shown = ", ".join(f"{printable(name)} {size:,}" for name, size in smallest)
+    shown = ", ".join(f"{escape_control(name)} {size:,}" for name, size in smallest)
     return f" in {len(sizes):,} classes of {min(sizes.values()):,} to {max(sizes.values()):,}; the smallest: {shown}"

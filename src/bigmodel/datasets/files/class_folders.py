@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from bigmodel.datasets.files.class_counts import in_words
-from bigmodel.datasets.files.folder_walk import passed_over, walk
-from bigmodel.datasets.files.published import fingerprint
+from bigmodel.datasets.files.class_counts import describe_counts
+from bigmodel.datasets.files.folder_walk import describe_skipped, walk_files
+from bigmodel.datasets.files.published import fingerprint_files
 from bigmodel.datasets.files.split_names import folder_names, split_folders
-from bigmodel.datasets.loading.splits import held_out
+from bigmodel.datasets.loading.splits import holdout_split
 from bigmodel.errors import DataError
 
 _SHOWN = 10  # broken files in one report
@@ -34,7 +34,7 @@ class ClassFolders:
     notes: Sequence[str] = field(default=())
 
 
-def class_folders(
+def find_class_folders(
     root: str,
     suffixes: Set[str],
     what: str,
@@ -69,7 +69,7 @@ def class_folders(
     for folder in folders.values():  # what lies beside the class folders
         passed["outside of the class folders"] += sum(not entry.is_dir() for entry in folder.iterdir())
     passed += Counter()  # drop what is zero
-    notes += passed_over(passed)
+    notes += describe_skipped(passed)
     kept, skipped = _without_broken(splits, what, check, broken)
     notes += skipped
     entries = [
@@ -81,11 +81,11 @@ def class_folders(
     splits = kept
     if "test" not in splits and test_fraction:
         paths, labels = splits["train"]
-        for split, numbers in zip(("train", "test"), held_out(len(paths), test_fraction), strict=True):
+        for split, numbers in zip(("train", "test"), holdout_split(len(paths), test_fraction), strict=True):
             if len(numbers):  # of a few files the fraction may be none
                 splits[split] = [paths[n] for n in numbers.tolist()], [labels[n] for n in numbers.tolist()]
-    notes += in_words(what, classes, {split: labels for split, (_, labels) in splits.items()})
-    return ClassFolders(classes, splits, fingerprint(entries), notes)
+    notes += describe_counts(what, classes, {split: labels for split, (_, labels) in splits.items()})
+    return ClassFolders(classes, splits, fingerprint_files(entries), notes)
 
 
 _Split = tuple[list[str], list[int]]
@@ -112,9 +112,9 @@ class _Lister:
             if name not in present:
                 continue
             before = self.passed.copy()
-            found = list(walk(folder / name, self.suffixes, self.passed, self.is_one))
+            found = list(walk_files(folder / name, self.suffixes, self.passed, self.is_one))
             if not found:
-                there = "; ".join(passed_over(self.passed - before))
+                there = "; ".join(describe_skipped(self.passed - before))
                 told = there or "it is empty"
                 raise DataError(f"{folder / name}: holds no {self.what} ({told}); add some or remove the folder")
             paths += found
@@ -133,7 +133,7 @@ def _without_broken(
     problems = check([path for paths, _ in splits.values() for path in paths])
     if not problems:
         return splits, []
-    lines = broken_in_words(problems, what)
+    lines = describe_broken(problems, what)
     if broken == "refuse":
         raise DataError(*lines, f"{len(problems):,} broken {what}; mend or remove them, or set dataset.broken=skip")
     kept = {}
@@ -145,7 +145,7 @@ def _without_broken(
     return kept, [f"warning: {len(problems):,} broken {what} skipped", *(f"skipped: {line}" for line in lines)]
 
 
-def broken_in_words(problems: Mapping[str, str], what: str) -> list[str]:
+def describe_broken(problems: Mapping[str, str], what: str) -> list[str]:
     """A line for each of the first broken files, and one that counts the others."""
     lines = [f"{path}: {problem}" for path, problem in [*problems.items()][:_SHOWN]]
     return [*lines, *([f"and {len(problems) - _SHOWN:,} more broken {what}"] if len(problems) > _SHOWN else [])]

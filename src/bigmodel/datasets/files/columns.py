@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bigmodel.datasets.files.table_format import Format, Parsed
+from bigmodel.datasets.files.table_format import Parsed, TableFormat
 from bigmodel.errors import DataError
-from bigmodel.formatting import clip
+from bigmodel.formatting import truncate
 
 if TYPE_CHECKING:
     import pyarrow
@@ -30,7 +30,7 @@ class Table(Sequence["Row"]):
         file: str,
         names: Sequence[str],
         columns: Sequence[pyarrow.ChunkedArray],
-        form: Format,
+        form: TableFormat,
         parsed: Parsed,
         notes: Sequence[str] = (),
     ) -> None:
@@ -52,7 +52,7 @@ class Table(Sequence["Row"]):
     def __iter__(self) -> Iterator[Row]:
         return (Row(self, row) for row in range(self._count))
 
-    def last(self, count: int) -> Table:
+    def last_rows(self, count: int) -> Table:
         """A table of its last rows."""
         first = max(0, self._count - count)
         parsed = replace(
@@ -64,7 +64,7 @@ class Table(Sequence["Row"]):
         columns = [column.slice(first) for column in self._columns]
         return Table(self.file, [*self.columns], columns, self.format, parsed, self.notes)
 
-    def place(self, row: int) -> str:
+    def location(self, row: int) -> str:
         """`file:line`, or `file:row` where the file has no lines."""
         return f"{self.file}:{self._parsed.line(row)}"
 
@@ -92,32 +92,32 @@ class Table(Sequence["Row"]):
                     problems[row] = str(error)
         return numbers, problems
 
-    def fault(self, row: int, column: str) -> DataError | None:
+    def width_problem(self, row: int, column: str) -> DataError | None:
         """What is wrong with the number of fields of a row, for one who asks for this column."""
         if row in self._parsed.bad:
-            return DataError(f"{self.place(row)}: {self._parsed.bad[row]}")
+            return DataError(f"{self.location(row)}: {self._parsed.bad[row]}")
         length = self._parsed.short.get(row)
         if length is not None and self.columns[column] >= length:
-            return self.wrong(row, column, f"not there: the row ends after {length}")
+            return self.error_at(row, column, f"not there: the row ends after {length}")
         return None
 
-    def faults(self, columns: Sequence[str]) -> dict[int, str]:
+    def width_problems(self, columns: Sequence[str]) -> dict[int, str]:
         """The same of all rows, for all of these columns."""
         found = {}
         for row in sorted({*self._parsed.bad, *self._parsed.short}):
-            error = next((e for e in (self.fault(row, column) for column in columns) if e is not None), None)
+            error = next((e for e in (self.width_problem(row, column) for column in columns) if e is not None), None)
             if error is not None:
                 found[row] = str(error)
         return found
 
-    def written(self, row: int, column: str) -> str:
+    def as_written(self, row: int, column: str) -> str:
         """A value as the file has it, even where it stands for none."""
         value = self._columns[self.columns[column]][row].as_py()
         return "" if value is None else str(value).strip()
 
-    def wrong(self, row: int, column: str, what: str) -> DataError:
+    def error_at(self, row: int, column: str, what: str) -> DataError:
         """What is wrong with a value, as an error that names the place."""
-        return DataError(f"{self.place(row)}: column '{column}': {what}")
+        return DataError(f"{self.location(row)}: column '{column}': {what}")
 
     def _stripped(self, column: pyarrow.ChunkedArray) -> pyarrow.ChunkedArray:
         import pyarrow
@@ -165,17 +165,17 @@ class Row:
     index: int
 
     @property
-    def place(self) -> str:
+    def location(self) -> str:
         """`file:line`, or `file:row` where the file has no lines."""
-        return self.table.place(self.index)
+        return self.table.location(self.index)
 
     @property
     def columns(self) -> Mapping[str, int]:
         return self.table.columns
 
-    def fault(self, columns: Sequence[str]) -> DataError | None:
+    def width_problem(self, columns: Sequence[str]) -> DataError | None:
         """What is wrong with the number of its fields, for one who asks for these columns."""
-        return next((error for column in columns if (error := self.table.fault(self.index, column))), None)
+        return next((error for column in columns if (error := self.table.width_problem(self.index, column))), None)
 
     def text(self, column: str) -> str:
         """The value of a column, empty where it is missing.
@@ -183,7 +183,7 @@ class Row:
         Raises:
             DataError: the row has too few fields or too many.
         """
-        error = self.table.fault(self.index, column)
+        error = self.table.width_problem(self.index, column)
         if error is not None:
             raise error
         return self.table.texts(column)[self.index]
@@ -198,9 +198,9 @@ class Row:
         try:
             return number(value, self.table.format.decimal) if value else math.nan
         except ValueError as error:
-            raise self.wrong(column, str(error)) from None
+            raise self.error_at(column, str(error)) from None
 
-    def moment(self, column: str) -> tuple[float, str]:
+    def sort_key(self, column: str) -> tuple[float, str]:
         """Its value as something to sort by: numbers in their order, then texts, as dates written 2026-11-24 sort."""
         value = self.text(column)
         try:
@@ -208,9 +208,9 @@ class Row:
         except ValueError:
             return math.inf, value
 
-    def wrong(self, column: str, what: str) -> DataError:
+    def error_at(self, column: str, what: str) -> DataError:
         """What is wrong with the value of a column, as an error that names the place."""
-        return self.table.wrong(self.index, column, what)
+        return self.table.error_at(self.index, column, what)
 
 
 def number(text: str, decimal: str = ".") -> float:
@@ -219,7 +219,7 @@ def number(text: str, decimal: str = ".") -> float:
     Raises:
         ValueError: it is none; with a decimal comma, thousands may not be marked by points.
     """
-    shown = clip(text, 40)
+    shown = truncate(text, 40)
     try:
         value = float(text) if decimal == "." else float("x" if "." in text else text.replace(",", "."))
     except ValueError:

@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bigmodel.datasets.files.table_bytes import text_bytes
-from bigmodel.datasets.files.table_format import MAX_COLUMNS, SHOWN, Format, Parsed, delimiter
+from bigmodel.datasets.files.table_format import MAX_COLUMNS, SHOWN, Parsed, TableFormat, delimiter
 from bigmodel.datasets.files.table_header import Header, read_header
 from bigmodel.errors import DataError
-from bigmodel.formatting import clip
+from bigmodel.formatting import truncate
 
 if TYPE_CHECKING:
     import pyarrow
@@ -31,7 +31,7 @@ _LARGEST_BLOCK = (1 << 31) - 1
 csv.field_size_limit(_LARGEST_BLOCK)  # the default refuses cells of more than 131,072 characters
 
 
-def parse(file: str, form: Format, wanted: Sequence[str]) -> Parsed:
+def parse(file: str, form: TableFormat, wanted: Sequence[str]) -> Parsed:
     """The columns of a text file, all as strings.
 
     Raises:
@@ -158,7 +158,7 @@ def _parsed(
             if "Empty CSV" in str(error):
                 return [pyarrow.chunked_array([], pyarrow.string()) for _ in names], {}, 0
             if block != _BLOCK:
-                raise DataError(f"{file}: not CSV: {clip(error)}") from error
+                raise DataError(f"{file}: not CSV: {truncate(error)}") from error
         else:
             return table.columns, ragged, len(table) + len(ragged)
     raise AssertionError

@@ -25,12 +25,12 @@ _BLOCK = 1 << 20
 _TIMEOUT_S = 30.0
 
 
-def mirrored(url: str, mirror: str | None) -> str:
+def mirror_url(url: str, mirror: str | None) -> str:
     """`url` with everything before the file name replaced by `mirror`."""
     return url if mirror is None else f"{mirror.rstrip('/')}/{url.rpartition('/')[2]}"
 
 
-def digest(path: Path, algorithm: str) -> str:
+def file_hash(path: Path, algorithm: str) -> str:
     """The file's hash in hexadecimal, read a block at a time."""
     state = hashlib.new(algorithm, usedforsecurity=False)
     with open_regular(path) as file:
@@ -39,23 +39,23 @@ def digest(path: Path, algorithm: str) -> str:
     return state.hexdigest()
 
 
-def obtain(url: str, target: Path, md5: str, download: bool, mirror: str | None, sought: str) -> None:
+def ensure_file(url: str, target: Path, md5: str, download: bool, mirror: str | None, sought: str) -> None:
     """Download what was `sought` (what, and where) in vain.
 
     Raises:
         DataError: it is not to be downloaded, or cannot be; says how else to get it.
     """
-    source = mirrored(url, mirror)
+    source = mirror_url(url, mirror)
     advice = f"dataset: found no {sought}; get {source} and put it there, or set data_dir="
     if not download:
         raise DataError(f"{advice}, or set dataset.download=true")
     try:
-        fetch(source, target, md5=md5)
+        download_file(source, target, md5=md5)
     except DataError as error:
         raise DataError(f"{'; '.join(error.lines)}; {advice}") from error
 
 
-def fetch(
+def download_file(
     url: str, target: Path, *, md5: str | None = None, sha256: str | None = None, progress: Progress | None = None
 ) -> None:
     """Download `url` to `target`. What arrives is kept in `<target>.part` until it is whole and verified.
@@ -78,8 +78,10 @@ def fetch(
                 part.unlink(missing_ok=True)
                 return
             if not part.exists() or not os.path.samestat(os.fstat(file.fileno()), part.stat()):
-                return fetch(url, target, md5=md5, sha256=sha256, progress=progress)  # who held the lock gave up
-            _fill(url, file, part, progress or percentage(target.name))
+                return download_file(
+                    url, target, md5=md5, sha256=sha256, progress=progress
+                )  # who held the lock gave up
+            _fill(url, file, part, progress or stderr_progress(target.name))
             os.fsync(file.fileno())
             _verify(url, part, md5, sha256)
             os.replace(part, target)
@@ -87,7 +89,7 @@ def fetch(
         raise StorageError(_refused(part, error)) from error
 
 
-def percentage(name: str, stream: TextIO | None = None) -> Progress:
+def stderr_progress(name: str, stream: TextIO | None = None) -> Progress:
     """A progress line on stderr: overwritten on a terminal, elsewhere a new line every 10 %."""
     out = sys.stderr if stream is None else stream
     step = 1 if out.isatty() else 10
@@ -160,7 +162,7 @@ def _verify(url: str, part: Path, md5: str | None, sha256: str | None) -> None:
     for algorithm, expected in (("md5", md5), ("sha256", sha256)):
         if expected is None:
             continue
-        actual = digest(part, algorithm)
+        actual = file_hash(part, algorithm)
         if actual != expected.lower():
             part.unlink()
             raise DataError(

@@ -24,7 +24,7 @@ def is_hidden(name: str) -> bool:
     return name.startswith(".") or name.lower() in _LEFT_BEHIND
 
 
-def walk(
+def walk_files(
     folder: str | os.PathLike[str],
     suffixes: Set[str],
     passed: Counter[str],
@@ -63,7 +63,7 @@ def walk(
         left += reversed(below)
 
 
-def passed_over(passed: Counter[str], where: str = "") -> list[str]:
+def describe_skipped(passed: Counter[str], where: str = "") -> list[str]:
     """No line, or one: `40 files passed over: 38 .avif, 2 hidden`."""
     if not passed:
         return []

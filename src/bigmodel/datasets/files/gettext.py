@@ -15,7 +15,7 @@ _MAGIC = 0x950412DE
 _WORD = 4  # bytes
 
 
-def located(folder: str, language: str, name: str, package: str | None) -> Path:
+def find_catalogue(folder: str, language: str, name: str, package: str | None) -> Path:
     """The file of a catalogue.
 
     Raises:
@@ -28,7 +28,7 @@ def located(folder: str, language: str, name: str, package: str | None) -> Path:
     return path
 
 
-def translations(file: Path) -> list[tuple[str, str]]:
+def read_catalogue(file: Path) -> list[tuple[str, str]]:
     """Messages and their translations, in the file's order: those of one line, without plurals.
 
     Raises:

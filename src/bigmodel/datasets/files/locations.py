@@ -17,7 +17,7 @@ _KEYS = ("root", "file", "path")  # of datasets that know no `data_dir`
 _BELOW = ("", "*/", "*/*/")  # folders of `data_dir`
 
 
-def find(root: str, name: str, key: str, source: str | None, folders: Sequence[str] = _BELOW) -> Path:
+def find_file(root: str, name: str, key: str, source: str | None, folders: Sequence[str] = _BELOW) -> Path:
     """The file of this name in the folder `root`, or in one up to two below it, or in the current directory.
 
     Raises:
@@ -39,7 +39,7 @@ def find(root: str, name: str, key: str, source: str | None, folders: Sequence[s
     return found
 
 
-def settled(dataset: Mapping[str, Any], data_dir: str) -> dict[str, str]:
+def resolve_paths(dataset: Mapping[str, Any], data_dir: str) -> dict[str, str]:
     """Paths of a dataset's node that lie in `data_dir`, by dotted key; those in the current directory stay as they are.
 
     Raises:

@@ -7,14 +7,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from bigmodel.datasets.files.archive import opened
+from bigmodel.datasets.files.archive import open_maybe_gzipped
 from bigmodel.errors import DataError
 
 _GZIP_RATIO = 1032  # deflate cannot do better
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishedFile:
     """A file as its authors publish it; `md5` None where they publish none. Without a size, only that file will do."""
 
     name: str
@@ -33,7 +33,7 @@ class Published:
             DataError: the file is damaged, or has the published size (or none is known) but not the published hash.
         """
         state, size = hashlib.md5(usedforsecurity=False), 0
-        with opened(path) as file:
+        with open_maybe_gzipped(path) as file:
             while block := file.read(block_bytes):
                 state.update(block)
                 size += len(block)
@@ -57,7 +57,7 @@ def check_size(path: Path, expected: int) -> None:
         raise DataError(f"{path.absolute()}: {size} bytes, where its header promises {expected}; get it again")
 
 
-def fingerprint(entries: Iterable[tuple[str, int]]) -> str:
+def fingerprint_files(entries: Iterable[tuple[str, int]]) -> str:
     """A short text that changes with the names and sizes of a data set's files."""
     state = hashlib.md5(usedforsecurity=False)
     for name, size in entries:

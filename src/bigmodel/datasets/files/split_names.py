@@ -25,7 +25,7 @@ _EITHER = ("eval", "evaluation")  # validation to some, the test to others
 _SHOWN = 8
 
 
-def split_of(name: str) -> str | None:
+def split_named(name: str) -> str | None:
     """`train`, `val` or `test` for the usual names in any case, as `Training` or `valid_set`; `eval` for one of the
     last two; None for others.
     """
@@ -46,7 +46,7 @@ def split_folders(top: Path) -> tuple[dict[str, Path], list[str]]:
         DataError: two folders could be the same split, or it is not clear whether the folders are splits or classes.
     """
     names = folder_names(top)
-    splits = {name: split for name in names if (split := split_of(name)) is not None}
+    splits = {name: split for name in names if (split := split_named(name)) is not None}
     training = [name for name, split in splits.items() if split == "train"]
     if not training or (len(splits) < len(names) and not any(folder_names(top / name) for name in training)):
         return {"train": top}, _refuse_unclear(top, names, splits)
@@ -102,7 +102,7 @@ def _refuse_unclear(top: Path, names: Sequence[str], splits: dict[str, str]) -> 
                 "move these into train/"
             )
     for name in names:
-        inside = {split_of(below) for below in folder_names(top / name)} - {None}
+        inside = {split_named(below) for below in folder_names(top / name)} - {None}
         if len(inside) > 1:
             place = top / name
             if len(names) == 1:

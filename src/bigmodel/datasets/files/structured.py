@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bigmodel.datasets.files.table_bytes import bare_name, check_readable, memory, text_bytes, too_large
-from bigmodel.datasets.files.table_format import MAX_COLUMNS, SHOWN, Format, Parsed
+from bigmodel.datasets.files.table_bytes import bare_name, check_readable, text_bytes, too_large_error, total_memory
+from bigmodel.datasets.files.table_format import MAX_COLUMNS, SHOWN, Parsed, TableFormat
 from bigmodel.errors import DataError
-from bigmodel.formatting import clip
+from bigmodel.formatting import truncate
 
 if TYPE_CHECKING:
     import pyarrow
@@ -19,18 +19,18 @@ PARQUET, ARROW = frozenset({".parquet", ".pq"}), frozenset({".arrow", ".feather"
 JSON, JSON_LINES = frozenset({".json"}), frozenset({".jsonl", ".ndjson"})
 
 
-def kind(file: str) -> str:
+def file_format(file: str) -> str:
     """The ending that says how a file is written, without that of a compression."""
     return Path(bare_name(file)).suffix
 
 
-def parse(file: str, form: Format) -> Parsed | None:
+def parse_structured(file: str, form: TableFormat) -> Parsed | None:
     """The columns of such a file; None where it is none by its name.
 
     Raises:
         DataError: it is damaged, too large, or not a table; the place is named.
     """
-    ending = kind(file)
+    ending = file_format(file)
     if ending in PARQUET | ARROW:
         return _arrow(file, ending)
     if ending in JSON_LINES:
@@ -50,8 +50,8 @@ def _arrow(file: str, ending: str) -> Parsed:
                 groups = opened.metadata.num_row_groups
                 size = sum(opened.metadata.row_group(n).total_byte_size for n in range(groups))
                 _check_width(opened.metadata.num_columns, file)
-                if size > memory():
-                    raise too_large(file, size)
+                if size > total_memory():
+                    raise too_large_error(file, size)
                 table = opened.read()
             else:
                 table = _ipc(source, ipc)
@@ -60,7 +60,7 @@ def _arrow(file: str, ending: str) -> Parsed:
         if isinstance(error, FileNotFoundError):
             raise
         form = "Parquet" if ending in PARQUET else "Arrow"
-        raise DataError(f"{file}: cannot be read as {form}: {clip(error)}") from error
+        raise DataError(f"{file}: cannot be read as {form}: {truncate(error)}") from error
     return Parsed(table.column_names, [_as_strings(column) for column in table.columns], lambda row: row + 1)
 
 
@@ -94,7 +94,7 @@ def _as_strings(column: pyarrow.ChunkedArray) -> pyarrow.ChunkedArray:
     return pyarrow.chunked_array([pyarrow.array(texts, pyarrow.string())])
 
 
-def _json_lines(file: str, form: Format) -> Parsed:
+def _json_lines(file: str, form: TableFormat) -> Parsed:
     rows, lines, mistakes = [], [], []
     for number, line in enumerate(text_bytes(file, form.encoding).decode("utf-8").split("\n"), 1):
         if not line.strip():
@@ -106,7 +106,7 @@ def _json_lines(file: str, form: Format) -> Parsed:
         except json.JSONDecodeError as error:
             mistakes.append(f"{file}:{number}: not JSON: {error.msg} at character {error.colno}")
         except (ValueError, RecursionError) as error:
-            mistakes.append(f"{file}:{number}: {clip(error)}")
+            mistakes.append(f"{file}:{number}: {truncate(error)}")
         else:
             rows.append(row)
             lines.append(number)
@@ -116,7 +116,7 @@ def _json_lines(file: str, form: Format) -> Parsed:
     return _of_objects(rows, file, lambda row: lines[row], mistakes)
 
 
-def _json(file: str, form: Format) -> Parsed:
+def _json(file: str, form: TableFormat) -> Parsed:
     """A list of objects, or such a list under the only key that holds one."""
     text = text_bytes(file, form.encoding).decode("utf-8")
     try:
@@ -126,7 +126,7 @@ def _json(file: str, form: Format) -> Parsed:
             raise DataError(f"{file}:{error.lineno}: is one object a line; name it .jsonl") from error
         raise DataError(f"{file}:{error.lineno}: not JSON: {error.msg} at character {error.colno}") from error
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{file}: not JSON: {clip(error)}") from error
+        raise DataError(f"{file}: not JSON: {truncate(error)}") from error
     if isinstance(found, dict):
         lists = [value for value in found.values() if isinstance(value, list) and value and isinstance(value[0], dict)]
         if len(lists) == 1:

@@ -14,10 +14,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from bigmodel.datasets.files.archive import opened
-from bigmodel.datasets.files.text_encoding import codec, decoded, refusal
+from bigmodel.datasets.files.archive import open_maybe_gzipped
+from bigmodel.datasets.files.text_encoding import codec_name, decode, explain_undecodable
 from bigmodel.errors import DataError
-from bigmodel.formatting import amount, clip
+from bigmodel.formatting import format_si, truncate
 
 STDIN = "-"
 COMPRESSED = (".gz", ".zst", ".bz2", ".xz")
@@ -58,24 +58,24 @@ def check_readable(path: Path) -> int:
         raise DataError(f"{path}: is {what}, not a regular file")
     if what := _CONVERT.get(Path(bare_name(str(path))).suffix) or _CONVERT.get(path.suffix.lower(), ""):
         raise DataError(f"{path}: is {what}")
-    if status.st_size > memory():
-        raise too_large(path, status.st_size)
+    if status.st_size > total_memory():
+        raise too_large_error(path, status.st_size)
     return status.st_size
 
 
-def memory() -> int:
+def total_memory() -> int:
     """Bytes of memory that this computer has."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def too_large(file: str | Path, size: int) -> DataError:
+def too_large_error(file: str | Path, size: int) -> DataError:
     return DataError(
-        f"{file}: {amount(size, 'B')} or more do not fit in this computer's memory of {_memory_in_words()}"
+        f"{file}: {format_si(size, 'B')} or more do not fit in this computer's memory of {_memory_in_words()}"
     )
 
 
 def _memory_in_words() -> str:
-    return amount(memory(), "B")
+    return format_si(total_memory(), "B")
 
 
 def text_bytes(file: str | Path, encoding: str | None) -> bytes:
@@ -85,10 +85,10 @@ def text_bytes(file: str | Path, encoding: str | None) -> bytes:
         ConfigError: there is no such encoding.
         DataError: the file is damaged, too large, or not text in this encoding.
     """
-    name = codec(encoding)
+    name = codec_name(encoding)
     content = _content(file, text=name == "utf-8-sig")
     if name != "utf-8-sig":
-        return decoded(content, str(file), encoding).encode("utf-8", "replace")
+        return decode(content, str(file), encoding).encode("utf-8", "replace")
     content = content.removeprefix(codecs.BOM_UTF8)
     decoder = codecs.getincrementaldecoder("utf-8")()
     try:
@@ -96,7 +96,7 @@ def text_bytes(file: str | Path, encoding: str | None) -> bytes:
             decoder.decode(content[start : start + _BLOCK])
         decoder.decode(b"", final=True)
     except UnicodeDecodeError as error:
-        raise refusal(content, str(file), encoding) from error
+        raise explain_undecodable(content, str(file), encoding) from error
     return content
 
 
@@ -113,13 +113,13 @@ def _content(file: str | Path, text: bool) -> bytes:
 
 def _bounded(stream: BinaryIO, file: str, text: bool) -> bytes:
     blocks: list[bytes] = []
-    size, limit = 0, memory()
+    size, limit = 0, total_memory()
     while block := stream.read(_BLOCK):
         if text and b"\0" in block:  # a sparse file is told at its first block
-            raise refusal(b"".join([*blocks, block]), file, None)
+            raise explain_undecodable(b"".join([*blocks, block]), file, None)
         size += len(block)
         if size > limit:
-            raise too_large(file, size)
+            raise too_large_error(file, size)
         blocks.append(block)
     return blocks[0] if len(blocks) == 1 else b"".join(blocks)
 
@@ -128,7 +128,7 @@ def _bounded(stream: BinaryIO, file: str, text: bool) -> bytes:
 def _decompressed(path: Path) -> Iterator[BinaryIO]:
     ending = path.suffix.lower()
     if ending not in (".zst", ".bz2", ".xz"):
-        with opened(path) as stream:
+        with open_maybe_gzipped(path) as stream:
             yield stream
         return
     try:
@@ -143,4 +143,4 @@ def _decompressed(path: Path) -> Iterator[BinaryIO]:
     except (OSError, EOFError, ValueError, lzma.LZMAError) as error:
         if isinstance(error, FileNotFoundError):
             raise
-        raise DataError(f"{path}: damaged or cut off ({clip(error)}); delete it and get it again") from error
+        raise DataError(f"{path}: damaged or cut off ({truncate(error)}); delete it and get it again") from error

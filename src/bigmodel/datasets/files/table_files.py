@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 from bigmodel.datasets.files import structured
 from bigmodel.datasets.files.columns import Row, Table
-from bigmodel.datasets.files.locations import find
+from bigmodel.datasets.files.locations import find_file
 from bigmodel.datasets.files.table_bytes import STDIN
-from bigmodel.datasets.files.table_format import SHOWN, Format, Parsed
+from bigmodel.datasets.files.table_format import SHOWN, Parsed, TableFormat
 from bigmodel.errors import DataError
-from bigmodel.formatting import clip
+from bigmodel.formatting import truncate
 
 if TYPE_CHECKING:
     import pyarrow
@@ -22,14 +22,14 @@ __all__ = [
     "SHOWN",
     "STDIN",
     "SUFFIXES",
-    "Format",
     "Row",
     "Table",
-    "find",
-    "read",
-    "refuse",
+    "TableFormat",
+    "find_file",
+    "raise_row_errors",
+    "read_rows",
     "sorted_labels",
-    "table_of",
+    "table_from_values",
 ]
 
 _TYPED = structured.PARQUET | structured.ARROW | structured.JSON | structured.JSON_LINES
@@ -37,7 +37,7 @@ _SEPARATORS = {";": "semicolon", "\t": "tab", "|": "pipe", ",": "comma"}
 SUFFIXES = frozenset({".csv", ".data", ".test", ".tsv", ".txt"}) | _TYPED
 
 
-def read(file: str | Path, form: Format, needed: Iterable[str] = ()) -> Table:
+def read_rows(file: str | Path, form: TableFormat, needed: Iterable[str] = ()) -> Table:
     """All rows of a file, or of the standard input for `-`. The columns that are `needed` must be there.
 
     The name says how the file is written: .parquet, .arrow, .feather, .ipc, .json (a list of objects), .jsonl, or else
@@ -49,7 +49,7 @@ def read(file: str | Path, form: Format, needed: Iterable[str] = ()) -> Table:
     """
     wanted = list(needed)
     try:
-        parsed = structured.parse(str(file), form)
+        parsed = structured.parse_structured(str(file), form)
         if parsed is None:
             from bigmodel.datasets.files import delimited
 
@@ -60,7 +60,7 @@ def read(file: str | Path, form: Format, needed: Iterable[str] = ()) -> Table:
         raise DataError(f"{file}: tables need pyarrow; pip install pyarrow") from error
     place = f"{file}:{parsed.header_line}" if parsed.header_line else str(file)
     if len(parsed.names) == 1 and (other := _other_separator(parsed.names[0])) is not None and not form.columns:
-        shown = clip(parsed.names[0], 100)
+        shown = truncate(parsed.names[0], 100)
         raise DataError(f"{place}: is one column, '{shown}'; are fields separated otherwise? dataset.separator={other}")
     names, columns, notes = _distinct(parsed, place, wanted)
     lacking = [name for name in wanted if name not in names]
@@ -69,7 +69,7 @@ def read(file: str | Path, form: Format, needed: Iterable[str] = ()) -> Table:
     return Table(str(file), names, columns, form, parsed, notes)
 
 
-def table_of(columns: Mapping[str, Sequence[str]], place: str, form: Format) -> Table:
+def table_from_values(columns: Mapping[str, Sequence[str]], place: str, form: TableFormat) -> Table:
     """A table of values that are at hand; `place` stands in errors for its file."""
     import pyarrow
 
@@ -116,7 +116,7 @@ def _distinct(
     if dropped:
         notes.append(f"{place}: {dropped} columns without a name or a value are left out")
     if renamed:
-        notes.append(f"{place}: columns have the same name: {clip('; '.join(renamed), 200)}")
+        notes.append(f"{place}: columns have the same name: {truncate('; '.join(renamed), 200)}")
     return names, columns, notes
 
 
@@ -129,9 +129,9 @@ def _is_empty(column: pyarrow.ChunkedArray) -> bool:
     return not bool(compute.any(compute.not_equal(column, "")).as_py())
 
 
-def _known(names: Sequence[str], form: Format, lacking: Sequence[str]) -> str:
+def _known(names: Sequence[str], form: TableFormat, lacking: Sequence[str]) -> str:
     """The columns that there are, and what may be the reason that another is not among them."""
-    shown = f"the columns are: {clip(', '.join(names), 300) or 'none'}"
+    shown = f"the columns are: {truncate(', '.join(names), 300) or 'none'}"
     alike = [name for name in names if name.strip().lower() == lacking[0].strip().lower()]
     if alike:
         return f"{shown}; did you mean '{alike[0]}'?"
@@ -145,7 +145,7 @@ def _other_separator(name: str) -> str | None:
     return next((spelled for one, spelled in _SEPARATORS.items() if one in name), None)
 
 
-def refuse(problems: Sequence[str], file: str | Path) -> None:
+def raise_row_errors(problems: Sequence[str], file: str | Path) -> None:
     """DataError with the first few of these lines, if there are any."""
     if problems:
         more = [f"{file}: {len(problems) - SHOWN} more bad rows"] if len(problems) > SHOWN else []

@@ -16,7 +16,7 @@ _SPELLED = {"semicolon": ";", "comma": ",", "space": " ", "pipe": "|"}
 
 
 @dataclass(frozen=True)
-class Format:
+class TableFormat:
     r"""How a table's file is written. Only `strip` and `missing` concern files that are not text.
 
     `columns` name the columns of a file without a header, or with `header=True` replace the names in it. With `header`

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
-from bigmodel.datasets.files.table_format import MAX_COLUMNS, Format
+from bigmodel.datasets.files.table_format import MAX_COLUMNS, TableFormat
 from bigmodel.datasets.files.timestamps import looks_like_dates
 from bigmodel.errors import DataError
-from bigmodel.formatting import clip
+from bigmodel.formatting import truncate
 
 _LONGEST = 1 << 26  # bytes of the first line
 
@@ -30,7 +30,9 @@ class Header:
     notes: list[str] = field(default_factory=list)
 
 
-def read_header(content: bytes, file: str, form: Format, dialect: Mapping[str, Any], wanted: Sequence[str]) -> Header:
+def read_header(
+    content: bytes, file: str, form: TableFormat, dialect: Mapping[str, Any], wanted: Sequence[str]
+) -> Header:
     """The first line, behind empty ones and comments, where it is a header, or else the names that `form` gives.
 
     Raises:
@@ -64,7 +66,7 @@ def read_header(content: bytes, file: str, form: Format, dialect: Mapping[str, A
     return Header(names, ends[after], after, before + 1)
 
 
-def _names(fields: list[str], place: str, form: Format, wanted: Sequence[str]) -> tuple[list[str], bool]:
+def _names(fields: list[str], place: str, form: TableFormat, wanted: Sequence[str]) -> tuple[list[str], bool]:
     """The names of the columns, and whether these fields are a header."""
     if form.header is False:
         return list(form.columns or (f"column{n}" for n in range(1, len(fields) + 1))), False
@@ -75,7 +77,7 @@ def _names(fields: list[str], place: str, form: Format, wanted: Sequence[str]) -
             raise DataError(f"{place}: has {len(fields)} columns, and dataset.columns names {len(form.columns)}")
         return list(form.columns), True
     if form.header is None and form.columns is None and _looks_like_a_row(fields):
-        shown = clip(", ".join(fields), 60)
+        shown = truncate(", ".join(fields), 60)
         raise DataError(
             f"{place}: the first line holds numbers ({shown}), no names; if it is a row set dataset.header=false, "
             "else dataset.header=true"

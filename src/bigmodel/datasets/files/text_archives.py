@@ -18,7 +18,7 @@ def is_archive(path: Path) -> bool:
     return path.name.lower().endswith(SUFFIXES)
 
 
-def samples(archive: Path) -> Iterator[tuple[str, Mapping[str, bytes]]]:
+def iter_samples(archive: Path) -> Iterator[tuple[str, Mapping[str, bytes]]]:
     """Each key with its parts by suffix without the dot, as `txt`; nothing is unpacked to disk.
 
     Raises:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import BinaryIO
 
 from bigmodel.errors import ConfigError, DataError
-from bigmodel.formatting import clip
+from bigmodel.formatting import truncate
 
 _SAMPLE = 1 << 16  # bytes that candidates are judged by
 _SHOWN = 24  # letters of how a candidate reads
@@ -33,7 +33,7 @@ _BINARY = {
 _MARKS = {codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 
 
-def codec(encoding: str | None) -> str:
+def codec_name(encoding: str | None) -> str:
     """Python's name of an encoding; a byte order mark is no part of the text. None: UTF-8.
 
     Raises:
@@ -45,12 +45,12 @@ def codec(encoding: str | None) -> str:
         found = None
     if found is None or not found._is_text_encoding:
         raise ConfigError(
-            f"dataset.encoding: there is no '{clip(encoding)}'; as utf-8, gb18030, big5, shift_jis, cp949, cp1252"
+            f"dataset.encoding: there is no '{truncate(encoding)}'; as utf-8, gb18030, big5, shift_jis, cp949, cp1252"
         )
     return "utf-8-sig" if found.name == "utf-8" else found.name
 
 
-def decoded(content: bytes, place: str, encoding: str | None = None, key: str = "dataset.encoding") -> str:
+def decode(content: bytes, place: str, encoding: str | None = None, key: str = "dataset.encoding") -> str:
     """The text of these bytes; `place` names them, and `key` the setting, in errors.
 
     Raises:
@@ -58,15 +58,15 @@ def decoded(content: bytes, place: str, encoding: str | None = None, key: str = 
         DataError: they are not text in it.
     """
     try:
-        text = content.decode(codec(encoding))
+        text = content.decode(codec_name(encoding))
     except UnicodeError as error:
-        raise refusal(content, place, encoding, key) from error
+        raise explain_undecodable(content, place, encoding, key) from error
     if "\0" in text or content.startswith((b"PK\x03\x04", b"%PDF-")):
-        raise refusal(content, place, encoding, key)
+        raise explain_undecodable(content, place, encoding, key)
     return text
 
 
-def refusal(
+def explain_undecodable(
     content: bytes, place: str, encoding: str | None, key: str = "dataset.encoding", lines_before: int = 0
 ) -> DataError:
     """What is wrong with bytes that are no text in this encoding, and which settings would read them; so many lines of
@@ -75,8 +75,8 @@ def refusal(
     for start, what in _BINARY.items():
         if content.startswith(start):
             return DataError(f"{place}: not text but {what}")
-    name = codec(encoding).removesuffix("-sig").upper()
-    found = candidates(content)
+    name = codec_name(encoding).removesuffix("-sig").upper()
+    found = likely_encodings(content)
     what = f"{place}: not text in {name}{_where(content, lines_before)}"
     if not found:
         return DataError(f"{what}, nor in an encoding known here; save it as UTF-8")
@@ -92,7 +92,7 @@ def _where(content: bytes, before: int) -> str:
     return " (it holds zero bytes)" if b"\0" in content else ""
 
 
-def candidates(content: bytes) -> dict[str, str]:
+def likely_encodings(content: bytes) -> dict[str, str]:
     """The likeliest encodings of bytes that are not UTF-8, at most three, each with the first words not in ASCII."""
     for mark, name in _MARKS.items():
         if content.startswith(mark):
@@ -132,7 +132,7 @@ def _head(content: bytes, encoding: str) -> str | None:
 def _first_words(text: str) -> str:
     """From the first letter outside ASCII on, or from the first."""
     first = next((place for place, letter in enumerate(text) if ord(letter) > 127 and letter.isalpha()), 0)
-    return clip(" ".join(text[max(0, first - 4) : first + _SHOWN].split()), _SHOWN + 8)
+    return truncate(" ".join(text[max(0, first - 4) : first + _SHOWN].split()), _SHOWN + 8)
 
 
 def _of_lead(encoding: str, first: int, last: int) -> Callable[[str], bool]:
@@ -171,4 +171,4 @@ _LIKELY: dict[str, Callable[[str], float]] = {  # how likely a letter outside AS
 
 def open_text(raw: BinaryIO, encoding: str | None) -> io.TextIOWrapper:
     """A stream of text with its ends of lines as they are; it raises UnicodeError where it is none."""
-    return io.TextIOWrapper(raw, encoding=codec(encoding), newline="")
+    return io.TextIOWrapper(raw, encoding=codec_name(encoding), newline="")

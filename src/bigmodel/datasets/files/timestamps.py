@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bigmodel.datasets.files.columns import Row
-from bigmodel.formatting import clip
+from bigmodel.formatting import truncate
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DATES = (
@@ -31,7 +31,9 @@ _TRIED = 2000  # values that a suggested format must read
 DATE_PARTS = ("days", "day_of_year", "weekday", "hour")
 
 
-def moments(texts: Sequence[str], time_format: str | None = None) -> tuple[NDArray[np.float64], dict[int, str]]:
+def parse_timestamps(
+    texts: Sequence[str], time_format: str | None = None
+) -> tuple[NDArray[np.float64], dict[int, str]]:
     """Seconds since 1970 (UTC where no zone is written), or the numbers themselves where all are numbers.
 
     NaN where a text is empty, or is neither, which is told by its index. Numbers and dates in one column do not mix.
@@ -56,7 +58,7 @@ def moments(texts: Sequence[str], time_format: str | None = None) -> tuple[NDArr
         else:
             values[row] = found
     if problems and time_format is None:
-        likely = suggested([text for text in texts if text])
+        likely = suggest_formats([text for text in texts if text])
         hint = (
             f"; set dataset.time_format={' or '.join(repr(one) for one in likely)}"
             if likely
@@ -66,15 +68,15 @@ def moments(texts: Sequence[str], time_format: str | None = None) -> tuple[NDArr
     return values, problems
 
 
-def moments_of(
+def timestamps_of_rows(
     rows: Sequence[Row], columns: Sequence[str], time_format: str | None
 ) -> tuple[NDArray[np.float64], list[str]]:
     """The same of rows, where date and time may be columns of their own; problems name their places."""
     texts = [" ".join(filter(None, (row.text(column) for column in columns))) for row in rows]
-    values, problems = moments(texts, time_format)
+    values, problems = parse_timestamps(texts, time_format)
     named = " ".join(columns)
     told = problems | {row: "missing" for row, text in enumerate(texts) if not text}
-    return values, [f"{rows[row].place}: column '{named}': {what}" for row, what in sorted(told.items())]
+    return values, [f"{rows[row].location}: column '{named}': {what}" for row, what in sorted(told.items())]
 
 
 def _is_number(text: str) -> bool:
@@ -101,15 +103,13 @@ def _doubtful(texts: Sequence[str]) -> str | None:
         return None
     padded = next((text for text in distinct if re.fullmatch(r"0[0-9]+\.[0-9]+", text)), None)
     if padded is not None:
-        return (
-            f"'{clip(padded, 40)}' looks like a date without a year, and would be sorted as a number; write ISO dates"
-        )
+        return f"'{truncate(padded, 40)}' looks like a date without a year, and would be sorted as a number; write ISO dates"
     before: dict[tuple[float | str, bool], str] = {}
     for text in distinct:
         other = before.setdefault((_number(text), "." in text), text)
         if other != text:
             return (
-                f"'{clip(other, 40)}' and '{clip(text, 40)}' are the same number; if they are dates set "
+                f"'{truncate(other, 40)}' and '{truncate(text, 40)}' are the same number; if they are dates set "
                 "dataset.time_format, as '%Y.%m'"
             )
     return None
@@ -119,8 +119,8 @@ def _number(text: str) -> float | str:
     try:
         value = float(text)
     except ValueError:
-        return f"'{clip(text, 40)}' is no number, as the first value is"
-    return value if math.isfinite(value) else f"'{clip(text, 40)}' is not a finite number"
+        return f"'{truncate(text, 40)}' is no number, as the first value is"
+    return value if math.isfinite(value) else f"'{truncate(text, 40)}' is not a finite number"
 
 
 def _seconds(text: str, time_format: str | None) -> float | str:
@@ -133,11 +133,11 @@ def _seconds(text: str, time_format: str | None) -> float | str:
         how = (
             "an ISO date, as 2026-11-24" if time_format is None else f"of the form dataset.time_format={time_format!r}"
         )
-        return f"'{clip(text, 40)}' is not {how}"
+        return f"'{truncate(text, 40)}' is not {how}"
     return ((found if found.tzinfo else found.replace(tzinfo=UTC)) - _EPOCH).total_seconds()
 
 
-def suggested(texts: Sequence[str]) -> list[str]:
+def suggest_formats(texts: Sequence[str]) -> list[str]:
     """Formats that read all of these texts, most usual first; two where day and month cannot be told apart."""
     tried = list(dict.fromkeys(texts))[:_TRIED]
     return [
@@ -150,7 +150,7 @@ def suggested(texts: Sequence[str]) -> list[str]:
 
 def date_parts(texts: Sequence[str], time_format: str | None) -> tuple[NDArray[np.float64], dict[int, str]]:
     """float64 (N, 4): days since 1970, day of the year, weekday from Monday 0, hour; NaN where missing."""
-    seconds, problems = moments(texts, time_format)
+    seconds, problems = parse_timestamps(texts, time_format)
     parts = np.full((len(texts), len(DATE_PARTS)), math.nan)
     seen: dict[float, tuple[float, ...]] = {}
     for row, value in enumerate(seconds.tolist()):
@@ -172,6 +172,6 @@ def looks_like_dates(texts: Sequence[str]) -> bool:
     )
 
 
-def names_of(dates: Mapping[str, str | None]) -> list[str]:
+def date_feature_names(dates: Mapping[str, str | None]) -> list[str]:
     """The features that columns of dates become."""
     return [f"{column}.{part}" for column in dates for part in DATE_PARTS]

@@ -20,7 +20,7 @@ from bigmodel.seeds import derive
 
 
 @dataclass(frozen=True)
-class Augment:
+class ImageAugment:
     """What is off is 0 or false.
 
     `flip`: mirror left to right half the images of each step, or `alternating` (Jordan 2024): half the images in the
@@ -48,7 +48,7 @@ class Augment:
         """Which of `mixup` and `cutmix` are on: targets are odds then."""
         return [name for name in ("mixup", "cutmix") if getattr(self, name)]
 
-    def misfits(self, input_shape: Sequence[int], num_classes: int) -> list[str]:
+    def problems(self, input_shape: Sequence[int], num_classes: int) -> list[str]:
         """What cannot be done to such images, a line each that begins with the setting."""
         shape, side = "x".join(map(str, input_shape)), min(input_shape[1:])
         problems = []
@@ -60,7 +60,7 @@ class Augment:
             problems += [f"{name}: the data has no second class to mix with; set it to 0" for name in self.mixing]
         return problems
 
-    def on_pixels(self, pixels_NCHW: Tensor, seed: int, step: int, epoch: int, samples_N: Tensor) -> Tensor:
+    def augment_pixels(self, pixels_NCHW: Tensor, seed: int, step: int, epoch: int, samples_N: Tensor) -> Tensor:
         """Before normalisation: uint8 of the same shape, in new memory where anything changed.
 
         `samples_N` are the numbers of the samples, int64 on the CPU.
@@ -78,7 +78,7 @@ class Augment:
             pixels_NCHW = augmentations.colour(pixels_NCHW, self.colour, generator)
         return pixels_NCHW
 
-    def on_inputs(
+    def augment_inputs(
         self, inputs_NCHW: Tensor, labels_N: Tensor, num_classes: int, seed: int, step: int
     ) -> tuple[Tensor, Tensor]:
         """After normalisation, in place: inputs, and labels (N,) or, where samples are mixed, their odds (N, C)."""
@@ -96,7 +96,7 @@ class Augment:
 
     def _flipped(self, pixels_NCHW: Tensor, seed: int, step: int, epoch: int, samples_N: Tensor) -> Tensor:
         if self.flip == "alternating":
-            coins = augmentations.coins(samples_N, derive(seed, "flip"))
+            coins = augmentations.hash_coin_flips(samples_N, derive(seed, "flip"))
             return (coins ^ (epoch % 2 == 1)).to(pixels_NCHW.device, non_blocking=True)
         generator = _generator(pixels_NCHW, seed, "flip", step)
         return torch.rand(len(pixels_NCHW), device=pixels_NCHW.device, generator=generator) < 0.5

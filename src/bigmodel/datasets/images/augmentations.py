@@ -22,7 +22,7 @@ def channels_last(images_NCHW: Tensor) -> bool:
     return images_NCHW.is_contiguous(memory_format=torch.channels_last) and not images_NCHW.is_contiguous()
 
 
-def gathered(images_NCHW: Tensor, indices_N: Tensor) -> Tensor:
+def select_images(images_NCHW: Tensor, indices_N: Tensor) -> Tensor:
     """The images with these numbers, copied."""
     if channels_last(images_NCHW):
         return images_NCHW.permute(0, 2, 3, 1).index_select(0, indices_N).permute(0, 3, 1, 2)
@@ -33,10 +33,10 @@ def flip(images_NCHW: Tensor, flipped_N: Tensor) -> Tensor:
     """Those images mirrored left to right for which `flipped_N` is true."""
     count = len(images_NCHW)
     both = torch.cat([images_NCHW, images_NCHW.flip(3)])
-    return gathered(both, torch.arange(count, device=images_NCHW.device) + count * flipped_N)
+    return select_images(both, torch.arange(count, device=images_NCHW.device) + count * flipped_N)
 
 
-def coins(samples_N: Tensor, key: int) -> Tensor:
+def hash_coin_flips(samples_N: Tensor, key: int) -> Tensor:
     """A fair coin for each sample number, bool (N,): a hash of (key, number) by splitmix64 (Steele et al. 2014)."""
     mixed = samples_N * _GOLDEN + key
     for shift, factor in ((30, _FIRST), (27, _SECOND), (31, 1)):
@@ -51,7 +51,7 @@ def crop(
     count, channels, height, width = images_NCHW.shape
     device = images_NCHW.device
     top_N, left_N = torch.randint(2 * pad + 1, (2, count), device=device, generator=generator)
-    padded = padded_by(images_NCHW, pad, padding)
+    padded = pad_images(images_NCHW, pad, padding)
     if channels_last(images_NCHW):  # a row of an image is one piece of memory, channels and all
         planes, depth = padded.permute(0, 2, 3, 1), channels
     else:
@@ -67,7 +67,7 @@ def crop(
     return rows.view(count, height, width, channels).permute(0, 3, 1, 2)
 
 
-def padded_by(images_NCHW: Tensor, pad: int, padding: Literal["zero", "reflect"]) -> Tensor:
+def pad_images(images_NCHW: Tensor, pad: int, padding: Literal["zero", "reflect"]) -> Tensor:
     """(N, C, H + 2 pad, W + 2 pad): black around the image, or the image mirrored at its edge (pad < H, W)."""
     padded = F.pad(images_NCHW, (pad,) * 4)
     if padding == "reflect":  # torch's own takes no uint8

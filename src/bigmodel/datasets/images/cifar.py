@@ -16,12 +16,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bigmodel.constraints import BelowOne, Positive, PositiveInt
-from bigmodel.datasets.files.archive import extract, load_arrays, opened, plain_size
-from bigmodel.datasets.files.download import digest, obtain
-from bigmodel.datasets.files.published import Published, fingerprint
-from bigmodel.datasets.images.augment import Augment
-from bigmodel.datasets.images.dataset import Arrays, ImageDataset
+from bigmodel.constraints import Positive, PositiveInt, ProperFraction
+from bigmodel.datasets.files.archive import extract, load_numpy_pickle, open_maybe_gzipped, uncompressed_size
+from bigmodel.datasets.files.download import ensure_file, file_hash
+from bigmodel.datasets.files.published import PublishedFile, fingerprint_files
+from bigmodel.datasets.images.augment import ImageAugment
+from bigmodel.datasets.images.dataset import ImageDataset, InMemoryImages
 from bigmodel.datasets.images.picture_files import check_labels, check_shape
 from bigmodel.errors import DataError
 from bigmodel.safe_files import read_bytes
@@ -36,9 +36,9 @@ class _Layout:
     """One way in which the authors publish a set. `label_bytes` precede an image, the class last; 0: pickles."""
 
     folder: str
-    archive: Published
-    train: Sequence[Published]
-    test: Sequence[Published]
+    archive: PublishedFile
+    train: Sequence[PublishedFile]
+    test: Sequence[PublishedFile]
     names: str | None
     label_bytes: int
 
@@ -54,8 +54,8 @@ def cifar10(
     input_shape: tuple[PositiveInt, PositiveInt, PositiveInt],
     mean: Sequence[float],
     std: Sequence[Positive],
-    val_fraction: BelowOne,
-    augment: Augment,
+    val_fraction: ProperFraction,
+    augment: ImageAugment,
 ) -> ImageDataset:
     """Images (3, 32, 32); ten classes.
 
@@ -77,8 +77,8 @@ def cifar100(
     input_shape: tuple[PositiveInt, PositiveInt, PositiveInt],
     mean: Sequence[float],
     std: Sequence[Positive],
-    val_fraction: BelowOne,
-    augment: Augment,
+    val_fraction: ProperFraction,
+    augment: ImageAugment,
 ) -> ImageDataset:
     """Images (3, 32, 32); a hundred classes, the fine labels.
 
@@ -111,7 +111,7 @@ def _open(
             split: partial(_read, layout, found, counts[split], len(classes)) for split, found in paths.items()
         },
         "sizes": {split: sum(each) for split, each in counts.items()},
-        "fingerprint": fingerprint(
+        "fingerprint": fingerprint_files(
             (file.name, count)
             for split, found in paths.items()
             for (file, _), count in zip(found, counts[split], strict=True)
@@ -141,12 +141,12 @@ def _located(layouts: Sequence[_Layout], data_dir: Path, download: bool, mirror:
     wanted = ", ".join(f"{layout.folder}/ or {layout.archive.name}" for layout in layouts)
     archive = data_dir / first.archive.name
     assert first.archive.md5 is not None
-    obtain(_URL + archive.name, archive, first.archive.md5, download, mirror, f"{wanted} in {data_dir}")
+    ensure_file(_URL + archive.name, archive, first.archive.md5, download, mirror, f"{wanted} in {data_dir}")
     return _unpacked(first, archive)
 
 
 def _unpacked(layout: _Layout, archive: Path) -> tuple[_Layout, Path]:
-    if archive.stat().st_size == layout.archive.size and digest(archive, "md5") != layout.archive.md5:
+    if archive.stat().st_size == layout.archive.size and file_hash(archive, "md5") != layout.archive.md5:
         raise DataError(f"{archive}: damaged: its md5 is not the published {layout.archive.md5}; get it again")
     folder = archive.with_name(layout.folder)
     extract(archive, folder)
@@ -156,17 +156,19 @@ def _unpacked(layout: _Layout, archive: Path) -> tuple[_Layout, Path]:
     return layout, folder
 
 
-def _count(layout: _Layout, file: Published, path: Path) -> int:
+def _count(layout: _Layout, file: PublishedFile, path: Path) -> int:
     """Images in a file, by its size."""
     if not layout.label_bytes:
         return _PICKLED[file.name]
-    size, record = plain_size(path), layout.label_bytes + _PIXELS
+    size, record = uncompressed_size(path), layout.label_bytes + _PIXELS
     if size == 0 or size % record:
         raise DataError(f"{path}: {size} bytes are not a whole number of {record}-byte records; get it again")
     return size // record
 
 
-def _read(layout: _Layout, found: Sequence[tuple[Published, Path]], counts: Sequence[int], num_classes: int) -> Arrays:
+def _read(
+    layout: _Layout, found: Sequence[tuple[PublishedFile, Path]], counts: Sequence[int], num_classes: int
+) -> InMemoryImages:
     """A split as pixels (N, 3, 32, 32) and labels (N,), filled in place: a file is never held beside its copy."""
     pixels_NCHW = torch.empty((sum(counts), 3, 32, 32), dtype=torch.uint8)
     labels_N = torch.empty(sum(counts), dtype=torch.int64)
@@ -184,10 +186,10 @@ def _read(layout: _Layout, found: Sequence[tuple[Published, Path]], counts: Sequ
         if end != start + count:
             raise DataError(f"{path}: holds {end - start} images, not {count}; get it again")
         start = end
-    return Arrays(pixels_NCHW, labels_N)
+    return InMemoryImages(pixels_NCHW, labels_N)
 
 
-def _records(layout: _Layout, file: Published, path: Path) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
+def _records(layout: _Layout, file: PublishedFile, path: Path) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
     record = layout.label_bytes + _PIXELS
     for block in file.blocks(path, record * _RECORDS_AT_ONCE):
         if len(block) % record:
@@ -196,10 +198,10 @@ def _records(layout: _Layout, file: Published, path: Path) -> Iterator[tuple[NDA
         yield rows[:, layout.label_bytes :], rows[:, layout.label_bytes - 1]
 
 
-def _unpickled(file: Published, path: Path) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
+def _unpickled(file: PublishedFile, path: Path) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
     file.verify(path)
-    with opened(path) as stream:
-        batch = load_arrays(stream, path)
+    with open_maybe_gzipped(path) as stream:
+        batch = load_numpy_pickle(stream, path)
         try:
             pixels, labels = batch[b"data"], batch.get(b"fine_labels", batch.get(b"labels"))
             yield pixels.reshape(-1, _PIXELS), np.asarray(labels, np.int64).reshape(-1)
@@ -207,9 +209,9 @@ def _unpickled(file: Published, path: Path) -> Iterator[tuple[NDArray[Any], NDAr
             raise DataError(f"{path}: not a batch of CIFAR images: {error}") from error
 
 
-def _batches(suffix: str, hashes: str) -> list[Published]:
+def _batches(suffix: str, hashes: str) -> list[PublishedFile]:
     size = 10_000 * (1 + _PIXELS) if suffix else None
-    return [Published(f"data_batch_{i}{suffix}", md5, size) for i, md5 in enumerate(hashes.split(), 1)]
+    return [PublishedFile(f"data_batch_{i}{suffix}", md5, size) for i, md5 in enumerate(hashes.split(), 1)]
 
 
 _PICKLED = {f"data_batch_{i}": 10_000 for i in range(1, 6)} | {"test_batch": 10_000, "train": 50_000, "test": 10_000}
@@ -217,25 +219,25 @@ _PICKLED = {f"data_batch_{i}": 10_000 for i in range(1, 6)} | {"test_batch": 10_
 _CIFAR10 = (
     _Layout(
         "cifar-10-batches-bin",
-        Published("cifar-10-binary.tar.gz", "c32a1d4ab5d03f1284b67883e8d87530", 170_052_171),
+        PublishedFile("cifar-10-binary.tar.gz", "c32a1d4ab5d03f1284b67883e8d87530", 170_052_171),
         _batches(
             ".bin",
             "5dd7e06a14cb22eb9f671a540d1b7c25 5ea93a67294ea407fff1d09f752e9692 942cd6a4bcdd0dd3c604fbe906cb4421 "
             "ae636b3ba5c66a11e91e8cb52e771fcb 53f37980c15c3d472c316c40844f3f0d",
         ),
-        [Published("test_batch.bin", "803d5f7f4d78ea53de84dbe85f74fb6d", 10_000 * (1 + _PIXELS))],
+        [PublishedFile("test_batch.bin", "803d5f7f4d78ea53de84dbe85f74fb6d", 10_000 * (1 + _PIXELS))],
         "batches.meta.txt",
         label_bytes=1,
     ),
     _Layout(
         "cifar-10-batches-py",
-        Published("cifar-10-python.tar.gz", "c58f30108f718f92721af3b95e74349a", 170_498_071),
+        PublishedFile("cifar-10-python.tar.gz", "c58f30108f718f92721af3b95e74349a", 170_498_071),
         _batches(
             "",
             "c99cafc152244af753f735de768cd75f d4bba439e000b95fd0a9bffe97cbabec 54ebc095f3ab1f0389bbae665268c751 "
             "634d18415352ddfa80567beed471001a 482c414d41f54cd18b22e5b47cb7c3cb",
         ),
-        [Published("test_batch", "40351d587109b95175f43aff81a1287e")],
+        [PublishedFile("test_batch", "40351d587109b95175f43aff81a1287e")],
         None,
         label_bytes=0,
     ),
@@ -244,17 +246,17 @@ _CIFAR10 = (
 _CIFAR100 = (
     _Layout(
         "cifar-100-binary",
-        Published("cifar-100-binary.tar.gz", "03b5dce01913d631647c71ecec9e9cb8", 168_513_733),
-        [Published("train.bin", None, 50_000 * (2 + _PIXELS))],
-        [Published("test.bin", None, 10_000 * (2 + _PIXELS))],
+        PublishedFile("cifar-100-binary.tar.gz", "03b5dce01913d631647c71ecec9e9cb8", 168_513_733),
+        [PublishedFile("train.bin", None, 50_000 * (2 + _PIXELS))],
+        [PublishedFile("test.bin", None, 10_000 * (2 + _PIXELS))],
         "fine_label_names.txt",
         label_bytes=2,
     ),
     _Layout(
         "cifar-100-python",
-        Published("cifar-100-python.tar.gz", "eb9058c3a382ffc7106e4002c42a8d85", 169_001_437),
-        [Published("train", "16019d7e3df5f24257cddd939b257f8d")],
-        [Published("test", "f0ef6b0ae62326f3e7ffdfab6717acfc")],
+        PublishedFile("cifar-100-python.tar.gz", "eb9058c3a382ffc7106e4002c42a8d85", 169_001_437),
+        [PublishedFile("train", "16019d7e3df5f24257cddd939b257f8d")],
+        [PublishedFile("test", "f0ef6b0ae62326f3e7ffdfab6717acfc")],
         None,
         label_bytes=0,
     ),

@@ -12,28 +12,28 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from bigmodel.constraints import BelowOne, Positive, PositiveInt
+from bigmodel.constraints import Positive, PositiveInt, ProperFraction
 from bigmodel.datasets.files import class_counts
-from bigmodel.datasets.files.class_folders import broken_in_words
-from bigmodel.datasets.files.published import fingerprint
-from bigmodel.datasets.files.split_names import SPLITS, split_of
-from bigmodel.datasets.files.table_files import Format, read, refuse, sorted_labels
-from bigmodel.datasets.images.augment import Augment
+from bigmodel.datasets.files.class_folders import describe_broken
+from bigmodel.datasets.files.published import fingerprint_files
+from bigmodel.datasets.files.split_names import SPLITS, split_named
+from bigmodel.datasets.files.table_files import TableFormat, raise_row_errors, read_rows, sorted_labels
+from bigmodel.datasets.images.augment import ImageAugment
 from bigmodel.datasets.images.dataset import ImageDataset
-from bigmodel.datasets.images.picture_check import broken_pictures, looks, settled
-from bigmodel.datasets.images.picture_files import ImageFiles, check_channels
+from bigmodel.datasets.images.picture_check import find_broken, resolve_value_range, warn_uniform_pictures
+from bigmodel.datasets.images.picture_files import PictureFiles, check_channels
 from bigmodel.datasets.images.picture_targets import (
-    Labels,
-    Number,
+    LabelsTarget,
+    NumberTarget,
     Target,
-    balance,
-    names_in,
-    no_number,
-    no_rows,
-    refuse_measurements,
+    describe_label_counts,
+    no_rows_error,
+    number_problem,
+    reject_measurements,
+    split_names,
 )
 from bigmodel.datasets.images.pixels import PixelRules
-from bigmodel.datasets.loading.splits import held_out
+from bigmodel.datasets.loading.splits import holdout_split
 from bigmodel.errors import ConfigError, DataError
 
 
@@ -52,8 +52,8 @@ def csv_images(
     input_shape: tuple[PositiveInt, PositiveInt, PositiveInt],
     mean: Sequence[float],
     std: Sequence[Positive],
-    val_fraction: BelowOne,
-    augment: Augment,
+    val_fraction: ProperFraction,
+    augment: ImageAugment,
     root: str | None = None,
     split_column: str | None = None,
     num_classes: PositiveInt | None = None,
@@ -91,32 +91,32 @@ def csv_images(
     listed = list(_rows(table, folder, image_column, columns, split_column, several, encoding, problems))
     if broken == "refuse":
         problems += [f"{row.place}: column '{image_column}': no file {row.path}" for row in listed if not _there(row)]
-    refuse(problems, table)
+    raise_row_errors(problems, table)
     rows, skipped, notes = _without_broken(listed, broken)
     training = [row for row in rows if row.split == "train"]
     if not training:
-        raise no_rows(table)
+        raise no_rows_error(table)
     if target_is == "auto":
-        refuse_measurements(columns[0], [row.cells[0] for row in training])
+        reject_measurements(columns[0], [row.cells[0] for row in training])
     if target_is == "number":
-        wrong = ((row, no_number(row.cells[0])) for row in rows)
-        refuse([f"{row.place}: column '{columns[0]}': {line}" for row, line in wrong if line], table)
-    kept = [training[n] for n in held_out(len(training), 0.0 if _has(rows, "val") else val_fraction)[0].tolist()]
+        wrong = ((row, number_problem(row.cells[0])) for row in rows)
+        raise_row_errors([f"{row.place}: column '{columns[0]}': {line}" for row, line in wrong if line], table)
+    kept = [training[n] for n in holdout_split(len(training), 0.0 if _has(rows, "val") else val_fraction)[0].tolist()]
     target = _target(columns, kept if target_is == "number" else training, target_is, label_separator)
     classes = [] if target is not None else sorted_labels(row.cells[0] for row in training)
-    refuse(_misfits(rows, columns, classes, target), table)
+    raise_row_errors(_misfits(rows, columns, classes, target), table)
     encoded = {split: _encoded([row for row in rows if row.split == split], classes, target) for split in SPLITS}
     paths = {split: [row.path for row in rows if row.split == split] for split in SPLITS if _has(rows, split)}
-    chosen, told = settled(value_range, paths["train"])
+    chosen, told = resolve_value_range(value_range, paths["train"])
     rules = PixelRules(chosen, background)
     numbers = {split: encoded[split].tolist() if target is None else [0] * len(paths[split]) for split in paths}
     pairs = {split: (paths[split], numbers[split]) for split in paths}
     notes += told
-    notes += class_counts.in_words("pictures", classes, numbers) if target is None else []
-    notes += class_counts.alike(classes)
+    notes += class_counts.describe_counts("pictures", classes, numbers) if target is None else []
+    notes += class_counts.warn_similar_names(classes)
     if target is None and "val" not in paths:
-        notes += class_counts.held_out_whole(classes, numbers["train"], val_fraction)
-    notes += balance(target.names, encoded["train"]) if isinstance(target, Labels) else []
+        notes += class_counts.warn_held_out_classes(classes, numbers["train"], val_fraction)
+    notes += describe_label_counts(target.names, encoded["train"]) if isinstance(target, LabelsTarget) else []
     return ImageDataset(
         classes=classes,
         input_shape=input_shape,
@@ -124,15 +124,15 @@ def csv_images(
         std=std,
         val_fraction=val_fraction,
         augment=augment,
-        sources={split: partial(ImageFiles, paths[split], encoded[split], input_shape, rules) for split in paths},
+        sources={split: partial(PictureFiles, paths[split], encoded[split], input_shape, rules) for split in paths},
         sizes={split: len(paths[split]) for split in paths},
-        fingerprint=fingerprint(
+        fingerprint=fingerprint_files(
             (f"{row.split} {' '.join(row.cells)} {os.path.relpath(row.path, folder)}", _size(row, skipped))
             for row in listed
         ),
         rules=rules,
         target=target,
-        notes=[*notes, *looks(pairs, classes or ["this"], input_shape, rules)],
+        notes=[*notes, *warn_uniform_pictures(pairs, classes or ["this"], input_shape, rules)],
     ).verify(num_classes)
 
 
@@ -169,20 +169,22 @@ def _has(rows: Sequence[_Row], split: str) -> bool:
 def _target(columns: Sequence[str], training: Sequence[_Row], target_is: str, separator: str | None) -> Target | None:
     """Fit the target encoder to the training rows; None for a class."""
     if target_is == "number":
-        return Number.learned(columns[0], [row.cells[0] for row in training])
+        return NumberTarget.fit(columns[0], [row.cells[0] for row in training])
     if target_is != "labels":
         return None
     if separator is None:
-        return Labels(columns)
-    return Labels(sorted_labels(name for row in training for name in names_in(row.cells[0], separator)), separator)
+        return LabelsTarget(columns)
+    return LabelsTarget(
+        sorted_labels(name for row in training for name in split_names(row.cells[0], separator)), separator
+    )
 
 
 def _misfits(rows: Sequence[_Row], columns: Sequence[str], classes: Sequence[str], target: Target | None) -> list[str]:
     known = set(classes)
     problems = []
     for row in rows:
-        if isinstance(target, Labels):
-            wrong = target.wrong(row.cells)
+        if isinstance(target, LabelsTarget):
+            wrong = target.problem(row.cells)
         else:
             wrong = None if target or row.cells[0] in known else f"no training row has the label '{row.cells[0]}'"
         if wrong:
@@ -191,21 +193,21 @@ def _misfits(rows: Sequence[_Row], columns: Sequence[str], classes: Sequence[str
 
 
 def _encoded(rows: Sequence[_Row], classes: Sequence[str], target: Target | None) -> Tensor:
-    if isinstance(target, Number):
-        return target.encoded([row.cells[0] for row in rows])
-    if isinstance(target, Labels):
-        return target.encoded([row.cells for row in rows])
+    if isinstance(target, NumberTarget):
+        return target.encode([row.cells[0] for row in rows])
+    if isinstance(target, LabelsTarget):
+        return target.encode([row.cells for row in rows])
     numbers = {label: number for number, label in enumerate(classes)}
     return torch.tensor([numbers[row.cells[0]] for row in rows], dtype=torch.int64)
 
 
 def _without_broken(rows: list[_Row], broken: str) -> tuple[list[_Row], Set[str], list[str]]:
     """The rows of sound pictures, the paths of the others, and lines about these."""
-    problems = broken_pictures(list(dict.fromkeys(row.path for row in rows)), decode=broken == "skip")
+    problems = find_broken(list(dict.fromkeys(row.path for row in rows)), decode=broken == "skip")
     if not problems:
         return rows, set(), []
     places = {row.path: row.place for row in reversed(rows)}
-    lines = broken_in_words({f"{places[path]}: {path}": problem for path, problem in problems.items()}, "pictures")
+    lines = describe_broken({f"{places[path]}: {path}": problem for path, problem in problems.items()}, "pictures")
     if broken == "refuse":
         raise DataError(*lines, f"{len(problems):,} broken pictures; mend or remove them, or set dataset.broken=skip")
     kept = [row for row in rows if row.path not in problems]
@@ -226,22 +228,22 @@ def _rows(
 ) -> Iterator[_Row]:
     """The sound rows; what is wrong with the others is added to `problems`."""
     wanted = [column for column in (image_column, *label_columns, split_column) if column is not None]
-    for row in read(table, Format(strip=" \t", encoding=encoding), wanted):
+    for row in read_rows(table, TableFormat(strip=" \t", encoding=encoding), wanted):
         try:
             cells = {column: row.text(column) for column in wanted}
         except DataError as error:
             problems += error.lines
             continue
         path = os.path.join(folder, cells[image_column])
-        split = "train" if split_column is None else split_of(cells[split_column])
+        split = "train" if split_column is None else split_named(cells[split_column])
         empty = next((c for c, cell in cells.items() if not cell and not (several and c in label_columns)), None)
         if empty is not None:
-            problems.append(f"{row.place}: column '{empty}': empty")
+            problems.append(f"{row.location}: column '{empty}': empty")
         elif split not in SPLITS:
             problems.append(
-                f"{row.place}: column '{split_column}': '{cells[split_column or '']}' is none of {', '.join(SPLITS)}"
+                f"{row.location}: column '{split_column}': '{cells[split_column or '']}' is none of {', '.join(SPLITS)}"
             )
         elif "\0" in path:
-            problems.append(f"{row.place}: column '{image_column}': no file {path}")
+            problems.append(f"{row.location}: column '{image_column}': no file {path}")
         else:
-            yield _Row(row.place, path, [cells[column] for column in label_columns], split)
+            yield _Row(row.location, path, [cells[column] for column in label_columns], split)

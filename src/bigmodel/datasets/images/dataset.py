@@ -9,15 +9,15 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from bigmodel.datasets.images.augment import Augment
-from bigmodel.datasets.images.augmentations import channels_last, gathered
+from bigmodel.datasets.images.augment import ImageAugment
+from bigmodel.datasets.images.augmentations import channels_last, select_images
 from bigmodel.datasets.images.picture_targets import Target
 from bigmodel.datasets.images.pixels import AS_BEFORE, PixelRules
 from bigmodel.errors import ConfigError
-from bigmodel.interfaces import Batch, Data, Reading
+from bigmodel.interfaces import Batch, Loader, LoaderOptions
 
 
-class Source(Protocol):
+class ImageSource(Protocol):
     """One split's samples: labels at hand, pixels on demand. Picklable, so that worker processes can decode."""
 
     @property
@@ -29,18 +29,18 @@ class Source(Protocol):
 
 
 @dataclass(frozen=True)
-class Arrays:
+class InMemoryImages:
     """A split that lies in memory: uint8 pixels (N, C, H, W) and int64 labels (N,)."""
 
     pixels_NCHW: Tensor
     labels_N: Tensor
 
-    def __call__(self) -> Arrays:
+    def __call__(self) -> InMemoryImages:
         """Itself, which is open already: where `ImageDataset` asks for what opens a split."""
         return self
 
     def pixels(self, indices: Tensor | None = None) -> Tensor:
-        return self.pixels_NCHW if indices is None else gathered(self.pixels_NCHW, indices)
+        return self.pixels_NCHW if indices is None else select_images(self.pixels_NCHW, indices)
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,8 @@ class ImageDataset:
     mean: Sequence[float]
     std: Sequence[float]
     val_fraction: float
-    augment: Augment
-    sources: Mapping[str, Callable[[], Source]]
+    augment: ImageAugment
+    sources: Mapping[str, Callable[[], ImageSource]]
     sizes: Mapping[str, int]
     fingerprint: str
     rules: PixelRules = AS_BEFORE
@@ -66,41 +66,41 @@ class ImageDataset:
     target: Target | None = None
 
     @property
-    def facts(self) -> Mapping[str, Any]:
+    def properties(self) -> Mapping[str, Any]:
         count = len(self.classes)
-        told = {"num_classes": count, "outputs": count} if self.target is None else self.target.facts
+        told = {"num_classes": count, "outputs": count} if self.target is None else self.target.properties
         facts = {**told, "input_shape": list(self.input_shape)}
         return facts | {key: value for key, value in self.rules.about().items() if key == "value_range"}
 
     @property
-    def summary(self) -> str:
-        what = f"{len(self.classes)} classes" if self.target is None else self.target.summary
+    def description(self) -> str:
+        what = f"{len(self.classes)} classes" if self.target is None else self.target.description
         return f"{what}, {'x'.join(map(str, self.input_shape))}"
 
     @property
     def mixing(self) -> Sequence[str]:
         return self.augment.mixing
 
-    def about(self) -> Mapping[str, Any]:
+    def processor_spec(self) -> Mapping[str, Any]:
         classes = {"kind": "bigmodel.inference.processors.images.Images", "classes": list(self.classes)}
         return {
-            **(classes if self.target is None else self.target.about()),
+            **(classes if self.target is None else self.target.processor_spec()),
             "input_shape": list(self.input_shape),
             "mean": list(self.mean),
             "std": list(self.std),
             **self.rules.about(),
         }
 
-    def example(self, count: int) -> Batch:
+    def sample_batch(self, count: int) -> Batch:
         inputs = torch.rand(count, *self.input_shape, generator=torch.Generator().manual_seed(0))
         if self.target is None:
             return Batch(inputs, torch.zeros(count, dtype=torch.int64))
-        return Batch(inputs, torch.zeros(count, self.target.facts["outputs"]))
+        return Batch(inputs, torch.zeros(count, self.target.properties["outputs"]))
 
-    def open(self, how: Reading) -> Data:
-        from bigmodel.datasets.images.loader import ImageData  # which knows this file
+    def loader(self, how: LoaderOptions) -> Loader:
+        from bigmodel.datasets.images.loader import ImageLoader  # which knows this file
 
-        return ImageData(self, how)
+        return ImageLoader(self, how)
 
     def verify(self, num_classes: int | None) -> ImageDataset:
         """Hold what the YAML claims against the data.
@@ -115,13 +115,13 @@ class ImageDataset:
         for name, values in (("mean", self.mean), ("std", self.std)):
             if len(values) != channels:
                 problems.append(f"dataset.{name}: needs {channels} values, one a channel, not {len(values)}")
-        problems += [f"dataset.augment.{line}" for line in self.augment.misfits(self.input_shape, len(self.classes))]
+        problems += [f"dataset.augment.{line}" for line in self.augment.problems(self.input_shape, len(self.classes))]
         if problems:
             raise ConfigError(*problems)
         return self
 
 
-def normalised(pixels_NCHW: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+def normalize(pixels_NCHW: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     """uint8 to float32: scaled to [0, 1], less the mean, over the deviation; mean and std are (C, 1, 1)."""
     scale, shift = 1 / (255 * std), mean / std
     if not channels_last(pixels_NCHW):

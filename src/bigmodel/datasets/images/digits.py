@@ -12,9 +12,9 @@ from pathlib import Path
 
 from safetensors.torch import load_file
 
-from bigmodel.constraints import BelowOne, Positive, PositiveInt
-from bigmodel.datasets.images.augment import Augment
-from bigmodel.datasets.images.dataset import Arrays, ImageDataset
+from bigmodel.constraints import Positive, PositiveInt, ProperFraction
+from bigmodel.datasets.images.augment import ImageAugment
+from bigmodel.datasets.images.dataset import ImageDataset, InMemoryImages
 
 _FILE = Path(__file__).with_name("digits.safetensors")
 
@@ -24,8 +24,8 @@ def digits(
     input_shape: tuple[PositiveInt, PositiveInt, PositiveInt],
     mean: Sequence[float],
     std: Sequence[Positive],
-    val_fraction: BelowOne,
-    augment: Augment,
+    val_fraction: ProperFraction,
+    augment: ImageAugment,
 ) -> ImageDataset:
     """Images (1, 8, 8); ten classes.
 
@@ -35,7 +35,9 @@ def digits(
     if tuple(input_shape) != (1, 8, 8):
         raise ValueError(f"input_shape: the digits are 1x8x8, not {'x'.join(map(str, input_shape))}")
     tensors = load_file(_FILE)
-    splits = {name: Arrays(tensors[f"{name}_pixels"], tensors[f"{name}_labels"].long()) for name in ("train", "test")}
+    splits = {
+        name: InMemoryImages(tensors[f"{name}_pixels"], tensors[f"{name}_labels"].long()) for name in ("train", "test")
+    }
     return ImageDataset(
         classes=[str(digit) for digit in range(10)],
         input_shape=input_shape,

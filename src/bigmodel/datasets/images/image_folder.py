@@ -8,13 +8,19 @@ from typing import Literal
 
 import torch
 
-from bigmodel.constraints import BelowOne, Positive, PositiveInt
-from bigmodel.datasets.files.class_counts import held_out_whole
-from bigmodel.datasets.files.class_folders import class_folders
-from bigmodel.datasets.images.augment import Augment
+from bigmodel.constraints import Positive, PositiveInt, ProperFraction
+from bigmodel.datasets.files.class_counts import warn_held_out_classes
+from bigmodel.datasets.files.class_folders import find_class_folders
+from bigmodel.datasets.images.augment import ImageAugment
 from bigmodel.datasets.images.dataset import ImageDataset
-from bigmodel.datasets.images.picture_check import broken_pictures, is_picture, looks, settled, suffixes
-from bigmodel.datasets.images.picture_files import ImageFiles, check_channels
+from bigmodel.datasets.images.picture_check import (
+    find_broken,
+    is_picture,
+    readable_suffixes,
+    resolve_value_range,
+    warn_uniform_pictures,
+)
+from bigmodel.datasets.images.picture_files import PictureFiles, check_channels
 from bigmodel.datasets.images.pixels import PixelRules
 
 
@@ -23,9 +29,9 @@ def image_folder(
     input_shape: tuple[PositiveInt, PositiveInt, PositiveInt],
     mean: Sequence[float],
     std: Sequence[Positive],
-    val_fraction: BelowOne,
-    augment: Augment,
-    test_fraction: BelowOne = 0.0,
+    val_fraction: ProperFraction,
+    augment: ImageAugment,
+    test_fraction: ProperFraction = 0.0,
     num_classes: PositiveInt | None = None,
     value_range: Literal["auto", "type"] | tuple[float, float] | None = None,
     background: Literal["white", "black"] | tuple[int, int, int] | None = None,
@@ -41,12 +47,12 @@ def image_folder(
         DataError: a folder is missing or holds no pictures, a class is unknown in training, or pictures are broken.
     """
     check_channels(input_shape)
-    check = partial(broken_pictures, decode=broken == "skip")
-    found = class_folders(root, suffixes(), "pictures", test_fraction, is_picture, check, broken)
-    chosen, notes = settled(value_range, found.splits["train"][0])
+    check = partial(find_broken, decode=broken == "skip")
+    found = find_class_folders(root, readable_suffixes(), "pictures", test_fraction, is_picture, check, broken)
+    chosen, notes = resolve_value_range(value_range, found.splits["train"][0])
     rules = PixelRules(chosen, background)
     if "val" not in found.splits:
-        notes += held_out_whole(found.classes, found.splits["train"][1], val_fraction)
+        notes += warn_held_out_classes(found.classes, found.splits["train"][1], val_fraction)
     return ImageDataset(
         classes=found.classes,
         input_shape=input_shape,
@@ -55,11 +61,11 @@ def image_folder(
         val_fraction=val_fraction,
         augment=augment,
         sources={
-            split: partial(ImageFiles, paths, torch.tensor(labels), input_shape, rules)
+            split: partial(PictureFiles, paths, torch.tensor(labels), input_shape, rules)
             for split, (paths, labels) in found.splits.items()
         },
         sizes={split: len(paths) for split, (paths, _) in found.splits.items()},
         fingerprint=found.fingerprint,
         rules=rules,
-        notes=[*found.notes, *notes, *looks(found.splits, found.classes, input_shape, rules)],
+        notes=[*found.notes, *notes, *warn_uniform_pictures(found.splits, found.classes, input_shape, rules)],
     ).verify(num_classes)

@@ -21,12 +21,12 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from bigmodel.datasets.images.augmentations import gathered
-from bigmodel.datasets.images.dataset import ImageDataset, Source, normalised
+from bigmodel.datasets.images.augmentations import select_images
+from bigmodel.datasets.images.dataset import ImageDataset, ImageSource, normalize
 from bigmodel.datasets.loading.splits import Splits
 from bigmodel.errors import BigmodelError, DataError, OutOfMemoryError
-from bigmodel.formatting import amount
-from bigmodel.interfaces import Batch, Reading
+from bigmodel.formatting import format_si
+from bigmodel.interfaces import Batch, LoaderOptions
 
 _SHARED = "/dev/shm"  # where Linux keeps what processes share
 _PR_SET_PDEATHSIG = 1  # prctl.h
@@ -34,14 +34,14 @@ _LOOK_S = 1.0  # without a batch, before the workers are looked at
 _Item = tuple[Tensor, Tensor] | BigmodelError
 
 
-class ImageData:
+class ImageLoader:
     """The `Data` of an image dataset. A split that takes more than `resident_bytes` is streamed by `workers`."""
 
-    def __init__(self, dataset: ImageDataset, how: Reading) -> None:
+    def __init__(self, dataset: ImageDataset, how: LoaderOptions) -> None:
         self._dataset, self._device, self._seed = dataset, how.device, how.seed
         self._workers, self._resident_bytes = how.workers, how.resident_bytes
         self._format = torch.channels_last if how.channels_last else torch.contiguous_format
-        self._opened: dict[str, _Fetch] = {}
+        self._opened: dict[str, _SplitReader] = {}
         self._labels_N: Tensor | None = None
         self._mean, self._std = (
             torch.tensor(values, device=how.device).view(-1, 1, 1) for values in (dataset.mean, dataset.std)
@@ -55,12 +55,12 @@ class ImageData:
         return self.bytes <= self._resident_bytes
 
     @property
-    def streamed(self) -> bool:
+    def uses_workers(self) -> bool:
         return not self.resident and self._workers > 0
 
     @property
-    def placement(self) -> str:
-        size, bound, workers = amount(self.bytes, "B"), self._resident_bytes / 1e9, self._workers
+    def describe_placement(self) -> str:
+        size, bound, workers = format_si(self.bytes, "B"), self._resident_bytes / 1e9, self._workers
         if self.resident:
             return f"in the device's memory ({size}, not above resident_gb={bound:g})"
         by = f"streamed by {workers} worker{'s' if workers > 1 else ''}" if workers else "streamed without workers"
@@ -74,28 +74,30 @@ class ImageData:
     def class_counts(self) -> Tensor | None:
         return self._cut.class_counts()
 
-    def train(self, first: int, last: int) -> Iterator[Batch]:
+    def train_batches(self, first: int, last: int) -> Iterator[Batch]:
         """Batches of steps first to last - 1, augmented; `samples` are numbers within the data's training images."""
         augment, classes = self._dataset.augment, len(self._dataset.classes)
-        asked, chosen_again = itertools.tee(self._cut.training(first, last))  # workers are asked some batches ahead
+        asked, chosen_again = itertools.tee(
+            self._cut.train_indices(first, last)
+        )  # workers are asked some batches ahead
         batches = zip(self._fetch("train").batches(asked), chosen_again, strict=False)
         for step, ((pixels, labels), samples) in enumerate(batches, first):
-            changed = augment.on_pixels(pixels, self._seed, step, step // self.steps_per_epoch, samples)
-            inputs = normalised(changed, self._mean, self._std)
-            yield Batch(*augment.on_inputs(inputs, labels, classes, self._seed, step), samples)
+            changed = augment.augment_pixels(pixels, self._seed, step, step // self.steps_per_epoch, samples)
+            inputs = normalize(changed, self._mean, self._std)
+            yield Batch(*augment.augment_inputs(inputs, labels, classes, self._seed, step), samples)
 
-    def evaluation(self, split: str) -> Iterator[Batch]:
+    def eval_batches(self, split: str) -> Iterator[Batch]:
         """Every sample of a split once, in order; the first `limit_batches` of them where a limit is set."""
-        source, chosen = self._cut.evaluation(split)
+        source, chosen = self._cut.eval_indices(split)
         for pixels, labels in self._fetch(source).batches(chosen):
-            yield Batch(normalised(pixels, self._mean, self._std), labels)
+            yield Batch(normalize(pixels, self._mean, self._std), labels)
 
     def _targets(self) -> Tensor:
         if self._labels_N is None:
             self._labels_N = self._dataset.sources["train"]().labels_N.cpu()
         return self._labels_N
 
-    def _fetch(self, name: str) -> _Fetch:
+    def _fetch(self, name: str) -> _SplitReader:
         if name in self._opened:
             return self._opened[name]
         fetch = self._open(name)
@@ -104,7 +106,7 @@ class ImageData:
             self._opened[name] = fetch
         return fetch
 
-    def _open(self, name: str) -> _Fetch:
+    def _open(self, name: str) -> _SplitReader:
         source = self._dataset.sources[name]()
         if len(source.labels_N) != self._dataset.sizes[name]:
             raise DataError(f"dataset: {name} has {len(source.labels_N)} samples, not {self._dataset.sizes[name]}")
@@ -120,7 +122,7 @@ class ImageData:
 class _Resident:
     """A split as one uint8 tensor on the device."""
 
-    def __init__(self, source: Source, device: torch.device, memory_format: torch.memory_format) -> None:
+    def __init__(self, source: ImageSource, device: torch.device, memory_format: torch.memory_format) -> None:
         self._pixels_NCHW = source.pixels().to(device, memory_format=memory_format)
         self._labels_N = source.labels_N.to(device)
         self._device = device
@@ -129,13 +131,15 @@ class _Resident:
         pinned = self._device.type == "cuda"  # what is not may be waited for
         for indices in chosen:
             there = (indices.pin_memory() if pinned else indices).to(self._device, non_blocking=True)
-            yield gathered(self._pixels_NCHW, there), self._labels_N[there]
+            yield select_images(self._pixels_NCHW, there), self._labels_N[there]
 
 
 class _Streamed:
     """A split decoded by worker processes, a batch each, handed over in order."""
 
-    def __init__(self, source: Source, device: torch.device, memory_format: torch.memory_format, workers: int) -> None:
+    def __init__(
+        self, source: ImageSource, device: torch.device, memory_format: torch.memory_format, workers: int
+    ) -> None:
         self._source, self._device, self._format, self._workers = source, device, memory_format, workers
 
     def batches(self, chosen: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
@@ -147,14 +151,14 @@ class _Streamed:
             loader: Iterable[_Item] = DataLoader(
                 _Decoded(self._source),  # type: ignore[arg-type]
                 batch_size=None,
-                sampler=_Listed(chosen),
+                sampler=_IterableSampler(chosen),
                 num_workers=self._workers,
                 pin_memory=self._device.type == "cuda",
                 timeout=_LOOK_S if self._workers else 0,
                 generator=torch.Generator(),  # else the loader draws from the global generator
-                worker_init_fn=partial(_end_with, os.getpid()),
+                worker_init_fn=partial(_exit_with_parent, os.getpid()),
             )
-        for decoded in _watched(loader) if self._workers else loader:
+        for decoded in _iterate_while_alive(loader) if self._workers else loader:
             if isinstance(decoded, BigmodelError):
                 raise decoded
             pixels, labels = decoded
@@ -162,7 +166,7 @@ class _Streamed:
             yield there, labels.to(self._device, non_blocking=True)
 
 
-def _watched(loader: Iterable[_Item]) -> Iterator[_Item]:
+def _iterate_while_alive(loader: Iterable[_Item]) -> Iterator[_Item]:
     """What the workers hand over, however long they take, while all of them live.
 
     torch would raise from a signal handler, wherever the program is when a worker dies: even where nobody hears it, and
@@ -171,7 +175,7 @@ def _watched(loader: Iterable[_Item]) -> Iterator[_Item]:
     Raises:
         OutOfMemoryError: one has died, which is what the system does where memory runs out.
     """
-    with _signal_kept(), _as_many_as_asked():
+    with _keep_sigchld_handler(), _as_many_as_asked():
         iterator = iter(loader)
     while True:
         try:
@@ -190,7 +194,7 @@ def _watched(loader: Iterable[_Item]) -> Iterator[_Item]:
         yield item
 
 
-def _end_with(parent: int, _: int) -> None:
+def _exit_with_parent(parent: int, _: int) -> None:
     """Have Linux end this worker when its parent dies; torch's own watch takes five seconds, or much longer."""
     prctl = getattr(ctypes.CDLL(None), "prctl", None)
     if prctl is not None:
@@ -200,7 +204,7 @@ def _end_with(parent: int, _: int) -> None:
 
 
 @contextlib.contextmanager
-def _signal_kept() -> Iterator[None]:
+def _keep_sigchld_handler() -> Iterator[None]:
     """Leave the handler for children that end as it is."""
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -223,7 +227,7 @@ def _as_many_as_asked() -> Iterator[None]:
 class _Decoded:
     """What a worker holds: indices in, pixels and labels out, or the error, which raised would drag its traceback."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: ImageSource) -> None:
         self._source = source
 
     def __getitem__(self, indices: Tensor) -> tuple[Tensor, Tensor] | BigmodelError:
@@ -261,7 +265,7 @@ def _too_little_shared() -> OutOfMemoryError:
     return OutOfMemoryError(f"out of shared memory ({_SHARED}) for the data workers; set workers=0, or give it more")
 
 
-class _Listed:
+class _IterableSampler:
     """An iterator in a sampler's clothes."""
 
     def __init__(self, chosen: Iterable[Tensor]) -> None:
@@ -271,4 +275,4 @@ class _Listed:
         return iter(self._chosen)
 
 
-_Fetch = _Resident | _Streamed
+_SplitReader = _Resident | _Streamed

@@ -15,9 +15,9 @@ import torch
 from numpy.typing import NDArray
 
 from bigmodel.constraints import Positive, PositiveInt
-from bigmodel.datasets.files.published import fingerprint
-from bigmodel.datasets.images.augment import Augment
-from bigmodel.datasets.images.dataset import Arrays, ImageDataset
+from bigmodel.datasets.files.published import fingerprint_files
+from bigmodel.datasets.images.augment import ImageAugment
+from bigmodel.datasets.images.dataset import ImageDataset, InMemoryImages
 from bigmodel.datasets.images.picture_files import check_labels, check_shape
 from bigmodel.errors import DataError
 
@@ -37,7 +37,7 @@ def medmnist(
     input_shape: tuple[PositiveInt, PositiveInt, PositiveInt],
     mean: Sequence[float],
     std: Sequence[Positive],
-    augment: Augment,
+    augment: ImageAugment,
 ) -> ImageDataset:
     """Images with one label each, in the official splits; `path` is the file, else `name`.npz is looked for.
 
@@ -57,7 +57,7 @@ def medmnist(
         augment=augment,
         sources=splits,
         sizes={split: len(arrays.labels_N) for split, arrays in splits.items()},
-        fingerprint=fingerprint([(name, file.stat().st_size)]),
+        fingerprint=fingerprint_files([(name, file.stat().st_size)]),
     ).verify(num_classes)
 
 
@@ -72,7 +72,7 @@ def _found(data_dir: Path, name: str) -> Path:
     return found
 
 
-def _read(file: Path, num_classes: int) -> dict[str, Arrays]:
+def _read(file: Path, num_classes: int) -> dict[str, InMemoryImages]:
     try:
         with zipfile.ZipFile(file) as archive:
             arrays = {key: _array(archive, f"{key}.npy") for s in _SPLITS for key in (f"{s}_images", f"{s}_labels")}
@@ -99,11 +99,11 @@ def _array(archive: zipfile.ZipFile, name: str) -> NDArray[np.uint8]:
     return values.reshape(shape)
 
 
-def _arrays(file: Path, images: NDArray[np.uint8], labels: NDArray[np.uint8], num_classes: int) -> Arrays:
+def _arrays(file: Path, images: NDArray[np.uint8], labels: NDArray[np.uint8], num_classes: int) -> InMemoryImages:
     pixels = images[..., None] if images.ndim == 3 else images
     if pixels.ndim != 4 or not len(pixels) or labels.shape != (len(pixels), 1):
         shapes = f"images {images.shape} and labels {labels.shape}"
         raise DataError(f"{file.absolute()}: holds {shapes}; it needs grey or colour images with one label each")
     check_labels(file, labels[:, 0], 0, num_classes)
     pixels_NCHW = torch.from_numpy(pixels.transpose(0, 3, 1, 2).copy())
-    return Arrays(pixels_NCHW, torch.from_numpy(labels[:, 0].astype(np.int64)))
+    return InMemoryImages(pixels_NCHW, torch.from_numpy(labels[:, 0].astype(np.int64)))

@@ -16,12 +16,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bigmodel.constraints import BelowOne, Positive, PositiveInt
-from bigmodel.datasets.files.archive import opened
-from bigmodel.datasets.files.download import obtain
-from bigmodel.datasets.files.published import Published, check_size, fingerprint
-from bigmodel.datasets.images.augment import Augment
-from bigmodel.datasets.images.dataset import Arrays, ImageDataset
+from bigmodel.constraints import Positive, PositiveInt, ProperFraction
+from bigmodel.datasets.files.archive import open_maybe_gzipped
+from bigmodel.datasets.files.download import ensure_file
+from bigmodel.datasets.files.published import PublishedFile, check_size, fingerprint_files
+from bigmodel.datasets.images.augment import ImageAugment
+from bigmodel.datasets.images.dataset import ImageDataset, InMemoryImages
 from bigmodel.datasets.images.picture_files import check_labels, check_shape
 from bigmodel.errors import DataError
 
@@ -34,7 +34,7 @@ class _Set:
 
     url: str
     folders: Sequence[str]  # below data_dir; the first is where downloads go
-    files: Sequence[Published]
+    files: Sequence[PublishedFile]
     gzip_md5: Sequence[str]
     classes: Sequence[str]
 
@@ -47,8 +47,8 @@ def mnist(
     input_shape: tuple[PositiveInt, PositiveInt, PositiveInt],
     mean: Sequence[float],
     std: Sequence[Positive],
-    val_fraction: BelowOne,
-    augment: Augment,
+    val_fraction: ProperFraction,
+    augment: ImageAugment,
 ) -> ImageDataset:
     """Images (1, 28, 28); ten digits.
 
@@ -70,8 +70,8 @@ def fashion_mnist(
     input_shape: tuple[PositiveInt, PositiveInt, PositiveInt],
     mean: Sequence[float],
     std: Sequence[Positive],
-    val_fraction: BelowOne,
-    augment: Augment,
+    val_fraction: ProperFraction,
+    augment: ImageAugment,
 ) -> ImageDataset:
     """Images (1, 28, 28); ten kinds of clothing.
 
@@ -101,7 +101,7 @@ def _open(known: _Set, data_dir: Path, download: bool, mirror: str | None) -> Ma
         "classes": known.classes,
         "sources": sources,
         "sizes": sizes,
-        "fingerprint": fingerprint((f"{known.folders[0]}/{split}", size) for split, size in sizes.items()),
+        "fingerprint": fingerprint_files((f"{known.folders[0]}/{split}", size) for split, size in sizes.items()),
     }
 
 
@@ -114,14 +114,14 @@ def _located(known: _Set, data_dir: Path, download: bool, mirror: str | None) ->
     for file, md5 in zip(known.files, known.gzip_md5, strict=True):
         if file.find(folder) is None:
             target = folder / f"{file.name}.gz"
-            obtain(known.url + target.name, target, md5, download, mirror, f"{file.name} (or .gz) in {sought}")
+            ensure_file(known.url + target.name, target, md5, download, mirror, f"{file.name} (or .gz) in {sought}")
     return [path for file in known.files if (path := file.find(folder))]
 
 
 def _shape(path: Path, dimensions: int) -> tuple[int, ...]:
     """The dimensions that the header states, held against the file's size."""
     header_bytes = 4 + 4 * dimensions
-    with opened(path) as file:
+    with open_maybe_gzipped(path) as file:
         header = file.read(header_bytes)
     magic = bytes((0, 0, 8, dimensions))
     if len(header) < header_bytes or header[:4] != magic:
@@ -133,14 +133,14 @@ def _shape(path: Path, dimensions: int) -> tuple[int, ...]:
     return shape
 
 
-def _read(files: Sequence[Published], images: Path, labels: Path, count: int) -> Arrays:
+def _read(files: Sequence[PublishedFile], images: Path, labels: Path, count: int) -> InMemoryImages:
     """A split as pixels (N, 1, 28, 28) and labels (N,)."""
     labels_N = _values(files[1], labels, (count,))
     check_labels(labels, labels_N.numpy(), 0, 10)
-    return Arrays(_values(files[0], images, (count, 28, 28)).unsqueeze(1), labels_N.long())
+    return InMemoryImages(_values(files[0], images, (count, 28, 28)).unsqueeze(1), labels_N.long())
 
 
-def _values(file: Published, path: Path, shape: tuple[int, ...]) -> Tensor:
+def _values(file: PublishedFile, path: Path, shape: tuple[int, ...]) -> Tensor:
     values = torch.empty(shape, dtype=torch.uint8)
     flat = values.view(-1).numpy()
     end = -(4 + 4 * len(shape))  # the header comes first
@@ -154,10 +154,10 @@ def _values(file: Published, path: Path, shape: tuple[int, ...]) -> Tensor:
     return values
 
 
-def _idx(*md5s: str) -> list[Published]:
+def _idx(*md5s: str) -> list[PublishedFile]:
     names = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
     sizes = (16 + 60_000 * 784, 8 + 60_000, 16 + 10_000 * 784, 8 + 10_000)
-    return [Published(*one) for one in zip(names, md5s, sizes, strict=True)]
+    return [PublishedFile(*one) for one in zip(names, md5s, sizes, strict=True)]
 
 
 _MNIST = _Set(

@@ -19,7 +19,7 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
-from bigmodel.datasets.images.picture_files import formats, open_image, reason
+from bigmodel.datasets.images.picture_files import open_image, pillow_reason, readable_formats
 from bigmodel.datasets.images.pixels import PixelRules, is_deep, values_of
 from bigmodel.errors import DataError
 
@@ -34,7 +34,7 @@ _MANY_FRAMES = ("GIF", "TIFF", "WEBP", "PNG")
 
 
 @dataclass(frozen=True)
-class Header:
+class PictureHeader:
     """What a look at a file found: what is wrong with it, if anything, else its mode, and whether it has one frame."""
 
     problem: str | None = None
@@ -45,38 +45,40 @@ class Header:
 
 
 @cache
-def suffixes() -> frozenset[str]:
+def readable_suffixes() -> frozenset[str]:
     """Of all files that can be read, in lower case."""
     known = Image.registered_extensions()
-    return frozenset(suffix for suffix, form in known.items() if form in {*formats(), "MPO"})
+    return frozenset(suffix for suffix, form in known.items() if form in {*readable_formats(), "MPO"})
 
 
 def is_picture(path: str) -> bool:
     """Whether a file, whatever its name, begins like a picture."""
     try:
-        with Image.open(path, formats=formats()[:-2]):
+        with Image.open(path, formats=readable_formats()[:-2]):
             return True
     except Exception:  # Pillow raises nearly anything
         return False
 
 
-def header(path: str) -> Header:
+def read_header(path: str) -> PictureHeader:
     """The look at one file; costs about 0.1 ms, more for formats whose damage only decoding shows."""
     try:
         found = os.stat(path)
     except OSError as error:
-        return Header("a link to no file" if os.path.islink(path) else f"cannot be read ({error.strerror or error})")
+        return PictureHeader(
+            "a link to no file" if os.path.islink(path) else f"cannot be read ({error.strerror or error})"
+        )
     if not stat.S_ISREG(found.st_mode):
-        return Header("is no regular file")
+        return PictureHeader("is no regular file")
     return _header(path, found.st_size, found.st_mtime_ns, found.st_ino)
 
 
 @lru_cache(maxsize=1 << 17)  # several runs of one process look once
-def _header(path: str, size: int, modified: int, inode: int) -> Header:
+def _header(path: str, size: int, modified: int, inode: int) -> PictureHeader:
     if not size:
-        return Header("is empty")
+        return PictureHeader("is empty")
     try:
-        with Image.open(path, formats=formats()) as image:
+        with Image.open(path, formats=readable_formats()) as image:
             # Pillow says of the raw mode only where the tiles lie
             deep_colour = any(";16" in str(tile[3]) and not is_deep(image.mode) for tile in getattr(image, "tile", ()))
             mode, form = image.mode, image.format
@@ -90,11 +92,11 @@ def _header(path: str, size: int, modified: int, inode: int) -> Header:
                 _decode_unless_ended(image, path)
             elif size <= _CHEAP_BYTES:
                 image.load()
-        return Header(None, mode, deep_colour, frames, pixels)
+        return PictureHeader(None, mode, deep_colour, frames, pixels)
     except MemoryError:
         raise
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
-        return Header(f"not a readable picture ({reason(error)})")
+        return PictureHeader(f"not a readable picture ({pillow_reason(error)})")
 
 
 def _decode_unless_ended(image: Image.Image, path: str) -> None:
@@ -107,11 +109,11 @@ def _decode_unless_ended(image: Image.Image, path: str) -> None:
         image.load()
 
 
-def broken_pictures(paths: Sequence[str], decode: bool = False) -> dict[str, str]:
+def find_broken(paths: Sequence[str], decode: bool = False) -> dict[str, str]:
     """What is wrong with each broken one of the files, by path. With `decode` every file is decoded once."""
-    chosen = evenly(paths, len(paths) if decode else LOOKED_AT)
+    chosen = take_evenly(paths, len(paths) if decode else LOOKED_AT)
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        problems = {path: h.problem for path, h in zip(chosen, pool.map(header, chosen), strict=True) if h.problem}
+        problems = {path: h.problem for path, h in zip(chosen, pool.map(read_header, chosen), strict=True) if h.problem}
         if decode:
             sound = [path for path in chosen if path not in problems]
             problems |= {p: line for p, line in zip(sound, pool.map(_undecodable, sound), strict=True) if line}
@@ -126,25 +128,25 @@ def _undecodable(path: str) -> str | None:
     return None
 
 
-def evenly(items: Sequence[Any], most: int) -> list[Any]:
+def take_evenly(items: Sequence[Any], most: int) -> list[Any]:
     """At most so many of them, evenly spaced, in order."""
     return [items[number * len(items) // most] for number in range(most)] if len(items) > most else list(items)
 
 
 def _few(paths: Sequence[str], most: int, pixels: float) -> list[str]:
     """At most so many, evenly spaced, fewer where they are large, but eight at least."""
-    few = evenly(paths, most)
-    mean = sum(header(path).pixels for path in few) / max(1, len(few))
-    return evenly(few, max(8, int(pixels / max(1.0, mean))))
+    few = take_evenly(paths, most)
+    mean = sum(read_header(path).pixels for path in few) / max(1, len(few))
+    return take_evenly(few, max(8, int(pixels / max(1.0, mean))))
 
 
-def settled(
+def resolve_value_range(
     wanted: Literal["auto", "type"] | Sequence[float] | None, training: Sequence[str]
 ) -> tuple[Literal["type"] | list[float] | None, list[str]]:
     """The value range for pictures with more than 8 bits, and lines that say so. "auto" measures the training pictures:
     whole numbers have the fewest usual bits that hold them, floats are 0 to 1, -1 to 1, or 0 to 255, or as measured.
     """
-    found = {path: header(path) for path in evenly(training, LOOKED_AT)}
+    found = {path: read_header(path) for path in take_evenly(training, LOOKED_AT)}
     notes = [f"warning: {line}" for line in _lost(found)]
     deep = [path for path, h in found.items() if is_deep(h.mode)]
     explicit = None if wanted in ("auto", None) else wanted
@@ -166,7 +168,7 @@ def settled(
     return chosen, [*notes, f"{told}=[low,high] for other values"]
 
 
-def _lost(found: Mapping[str, Header]) -> list[str]:
+def _lost(found: Mapping[str, PictureHeader]) -> list[str]:
     deep_colour = [path for path, h in found.items() if h.deep_colour]
     frames = [path for path, h in found.items() if h.frames > 1]
     lines = []
@@ -183,7 +185,7 @@ def _lost(found: Mapping[str, Header]) -> list[str]:
 def _extremes(path: str) -> tuple[float, float, bool] | None:
     """Smallest and largest finite value, and whether they are whole numbers by their type; None of a broken picture."""
     try:
-        with Image.open(path, formats=formats()) as image:
+        with Image.open(path, formats=readable_formats()) as image:
             values = values_of(image)
             whole = image.mode != "F"
     except MemoryError:
@@ -203,7 +205,7 @@ def _usual_range(low: float, high: float, whole: bool) -> list[float]:
     return fitting or ([low, high] if low < high else [low, math.nextafter(low + 1, math.inf)])
 
 
-def looks(
+def warn_uniform_pictures(
     splits: Mapping[str, tuple[Sequence[str], Sequence[int]]],
     classes: Sequence[str],
     input_shape: Sequence[int],

@@ -68,7 +68,7 @@ def check_channels(input_shape: Sequence[int]) -> None:
 
 
 @dataclass(frozen=True)
-class ImageFiles:
+class PictureFiles:
     """A split whose pixels are decoded on demand from one picture file a sample. A `Source`."""
 
     paths: Sequence[str]
@@ -114,13 +114,13 @@ def open_image(path: str | os.PathLike[str], input_shape: Sequence[int], rules: 
     """
     channels, height, width = input_shape
     try:
-        with open_regular(path) as file, Image.open(file, formats=formats()) as image:
+        with open_regular(path) as file, Image.open(file, formats=readable_formats()) as image:
             image.draft("L" if channels == 1 else "RGB", (2 * width, 2 * height))  # JPEG: decode no larger than of use
             return fit_picture(image, input_shape, rules)
     except MemoryError:
         raise
     except Exception as error:  # PIL's decoders raise nearly anything on damaged files
-        what = f"not a readable picture ({reason(error)})"
+        what = f"not a readable picture ({pillow_reason(error)})"
         raise DataError(f"{Path(path).absolute()}: {what}; mend or remove it") from error
 
 
@@ -133,13 +133,13 @@ def fit_picture(image: Image.Image, input_shape: Sequence[int], rules: PixelRule
 
 
 @cache
-def formats() -> tuple[str, ...]:
+def readable_formats() -> tuple[str, ...]:
     """What this Pillow can read, the usual ones first; the last two have nothing in a file that tells them."""
     Image.init()
     return tuple(name for name in _FORMATS if name in Image.OPEN)
 
 
-def reason(error: Exception) -> str:
+def pillow_reason(error: Exception) -> str:
     """What Pillow says of a file, without the file's name."""
     text = error.strerror if isinstance(error, OSError) and error.strerror else first_line(error)
     return re.sub(r"^cannot identify image file .*", "of no format that Pillow knows", text)

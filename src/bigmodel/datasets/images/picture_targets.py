@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bigmodel.datasets.tables.encoding import standard
+from bigmodel.datasets.tables.encoding import mean_std
 from bigmodel.errors import ConfigError, DataError
-from bigmodel.formatting import clip
+from bigmodel.formatting import truncate
 
 _YES, _NO = frozenset({"1", "1.0", "true", "yes"}), frozenset({"0", "0.0", "false", "no"})
 # with a decimal comma, a currency before or a unit behind, too
@@ -23,7 +23,7 @@ _MANY = 20  # different numbers that are rather measured than names of classes
 
 
 @dataclass(frozen=True)
-class Number:
+class NumberTarget:
     """One number, standardised by the mean and the deviation of the training samples."""
 
     name: str
@@ -31,88 +31,88 @@ class Number:
     std: float
 
     @classmethod
-    def learned(cls, name: str, training: Sequence[str]) -> Number:
+    def fit(cls, name: str, training: Sequence[str]) -> NumberTarget:
         """Mean and deviation of these values.
 
         Raises:
             DataError: they are all the same.
         """
-        mean, std = standard([float(value) for value in training])
+        mean, std = mean_std([float(value) for value in training])
         return cls(name, mean, std)
 
     @property
-    def facts(self) -> dict[str, Any]:
+    def properties(self) -> dict[str, Any]:
         return {"num_classes": None, "outputs": 1, "target_std": self.std, "labels": None}
 
-    def about(self) -> dict[str, Any]:
+    def processor_spec(self) -> dict[str, Any]:
         kind = "bigmodel.inference.processors.image_values.ImageNumber"
         return {"kind": kind, "target": self.name, "target_mean": self.mean, "target_std": self.std}
 
     @property
-    def summary(self) -> str:
+    def description(self) -> str:
         return f"one number ({self.name}, {self.mean:.4g} ± {self.std:.4g} in training)"
 
-    def encoded(self, values: Sequence[str]) -> Tensor:
+    def encode(self, values: Sequence[str]) -> Tensor:
         """float32 (N, 1)."""
         raw = torch.tensor([[float(value)] for value in values], dtype=torch.float64)
         return ((raw - self.mean) / self.std).float().view(len(values), 1)
 
 
 @dataclass(frozen=True)
-class Labels:
+class LabelsTarget:
     """Several labels: a column each of 1, 0 or nothing where it is not known, or names in one cell, as `cat|dog`."""
 
     names: Sequence[str]
     separator: str | None = None  # of the names in one cell; None: a cell for each label
 
     @property
-    def facts(self) -> dict[str, Any]:
+    def properties(self) -> dict[str, Any]:
         return {"num_classes": None, "outputs": len(self.names), "target_std": None, "labels": list(self.names)}
 
-    def about(self) -> dict[str, Any]:
+    def processor_spec(self) -> dict[str, Any]:
         return {"kind": "bigmodel.inference.processors.image_values.ImageLabels", "labels": list(self.names)}
 
     @property
-    def summary(self) -> str:
+    def description(self) -> str:
         return f"{len(self.names)} labels"
 
-    def encoded(self, values: Sequence[Sequence[str]]) -> Tensor:
+    def encode(self, values: Sequence[Sequence[str]]) -> Tensor:
         """float32 (N, K): 1, 0 or NaN."""
         return torch.tensor([self._row(cells) for cells in values], dtype=torch.float32).view(-1, len(self.names))
 
     def _row(self, cells: Sequence[str]) -> list[float]:
         if self.separator is not None:
-            there = set(names_in(cells[0], self.separator))
+            there = set(split_names(cells[0], self.separator))
             return [float(name in there) for name in self.names]
         return [math.nan if not cell else float(cell.lower() in _YES) for cell in cells]
 
-    def wrong(self, cells: Sequence[str]) -> str | None:
+    def problem(self, cells: Sequence[str]) -> str | None:
         """What is wrong with the cells of a row, if anything."""
         if self.separator is not None:
-            unknown = [name for name in names_in(cells[0], self.separator) if name not in self.names]
-            return f"no training row has the label '{clip(unknown[0], 40)}'" if unknown else None
+            unknown = [name for name in split_names(cells[0], self.separator) if name not in self.names]
+            return f"no training row has the label '{truncate(unknown[0], 40)}'" if unknown else None
         bad = [cell for cell in cells if cell and cell.lower() not in _YES | _NO]
-        return f"'{clip(bad[0], 40)}' is none of 1, 0 and nothing" if bad else None
+        return f"'{truncate(bad[0], 40)}' is none of 1, 0 and nothing" if bad else None
 
 
-Target = Number | Labels
+Target = NumberTarget | LabelsTarget
 
 
-def no_number(value: str) -> str | None:
+def number_problem(value: str) -> str | None:
     """What is wrong with a cell that is to be a number, if anything."""
     try:
         fine = math.isfinite(float(value))
     except ValueError:
         fine = False
-    return None if fine else f"'{clip(value, 40)}' is not a finite number"
+    return None if fine else f"'{truncate(value, 40)}' is not a finite number"
 
 
-def names_in(cell: str, separator: str) -> list[str]:
+def split_names(cell: str, separator: str) -> list[str]:
     """The names in a cell, each once."""
     return list(dict.fromkeys(name.strip() for name in cell.split(separator) if name.strip()))
 
 
-def refuse_measurements(column: str, values: Sequence[str]) -> None:
+def reject_measurements(column: str, values: Sequence[str]) -> None:
     """ConfigError if what would become classes are rather numbers that were measured."""
     numbers = [match[1] for value in values if (match := _NUMBER.fullmatch(value.strip()))]
     if len(numbers) < _MOSTLY * len(values):
@@ -135,11 +135,11 @@ def _is_decimal(number: str) -> bool:
 
 
 def _not_plain(values: Sequence[str]) -> str:
-    odd = next((value for value in values if no_number(value)), None)
-    return "" if odd is None else f"; a number must be plain, as 1.5, not '{clip(odd, 40)}'"
+    odd = next((value for value in values if number_problem(value)), None)
+    return "" if odd is None else f"; a number must be plain, as 1.5, not '{truncate(odd, 40)}'"
 
 
-def balance(names: Sequence[str], targets_NK: Tensor) -> list[str]:
+def describe_label_counts(names: Sequence[str], targets_NK: Tensor) -> list[str]:
     """A line of how many training samples have each label, and a warning of those that none or all have."""
     yes, no = (targets_NK == 1).sum(0).tolist(), (targets_NK == 0).sum(0).tolist()
     counts: Mapping[str, tuple[int, int]] = {name: pair for name, *pair in zip(names, yes, no, strict=True)}  # type: ignore[misc]
@@ -151,6 +151,6 @@ def balance(names: Sequence[str], targets_NK: Tensor) -> list[str]:
     return lines
 
 
-def no_rows(file: object) -> DataError:
+def no_rows_error(file: object) -> DataError:
     """Where nothing is left to train on."""
     return DataError(f"{file}: holds no training rows")

@@ -17,7 +17,7 @@ from bigmodel.seeds import derive
 
 
 @dataclass
-class Order:
+class SampleOrder:
     """The order of `size` samples. `limit` keeps the first batches of each epoch; `only_first` repeats batch 0.
 
     With `classes`, which makes the class number (N,) of each sample, the order is balanced.
@@ -33,7 +33,7 @@ class Order:
 
     @property
     def steps_per_epoch(self) -> int:
-        batches = len(bounds(self.size, self.batch_size))
+        batches = len(batch_starts(self.size, self.batch_size))
         return batches if self.limit is None else min(batches, self.limit)
 
     def indices(self, step: int) -> Tensor:
@@ -49,7 +49,7 @@ class Order:
                 order = balanced(self.classes(), generator)
             self._cached = (epoch, order)
         start = batch * self.batch_size
-        last = batch == len(bounds(self.size, self.batch_size)) - 1
+        last = batch == len(batch_starts(self.size, self.batch_size)) - 1
         return self._cached[1][start:] if last else self._cached[1][start : start + self.batch_size]
 
 
@@ -71,7 +71,7 @@ def balanced(classes_N: Tensor, generator: torch.Generator) -> Tensor:
     return order[torch.randperm(len(order), generator=generator)]
 
 
-def bounds(size: int, batch_size: int) -> range:
+def batch_starts(size: int, batch_size: int) -> range:
     """Where each batch of an epoch starts."""
     starts = range(0, size, batch_size)
     return starts[:-1] if len(starts) > 1 and size - starts[-1] == 1 else starts

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from bigmodel.datasets.loading.order import Order, bounds
+from bigmodel.datasets.loading.order import SampleOrder, batch_starts
 from bigmodel.errors import ConfigError, DataError
-from bigmodel.interfaces import Reading
+from bigmodel.interfaces import LoaderOptions
 
 
 class Splits:
@@ -22,10 +22,10 @@ class Splits:
         self,
         sizes: Mapping[str, int],
         val_fraction: float,
-        how: Reading,
+        how: LoaderOptions,
         targets: Callable[[], Tensor] | None = None,
     ) -> None:
-        train, val = held_out(sizes["train"], 0.0 if "val" in sizes else val_fraction)
+        train, val = holdout_split(sizes["train"], 0.0 if "val" in sizes else val_fraction)
         self._indices = {"train": train} | ({"val": val} if len(val) else {})
         self.counts = {name: len(indices) for name, indices in self._indices.items()}
         self.counts |= {name: sizes[name] for name in ("val", "test") if name in sizes}
@@ -33,7 +33,7 @@ class Splits:
         classes = self._classes if how.balanced else None
         if classes is not None and targets is None:
             raise ConfigError("sampler: this data has no classes to balance; set sampler=shuffled")
-        self._order = Order(len(train), how.batch_size, how.seed, how.limit_batches, how.overfit_batch, classes)
+        self._order = SampleOrder(len(train), how.batch_size, how.seed, how.limit_batches, how.overfit_batch, classes)
         self._batch_size, self._limit = how.batch_size, how.limit_batches
         self.steps_per_epoch = self._order.steps_per_epoch
 
@@ -48,17 +48,17 @@ class Splits:
             raise ConfigError("sampler: balanced needs one class for each sample; set sampler=shuffled")
         return targets[self._indices["train"]]
 
-    def training(self, first: int, last: int) -> Iterator[Tensor]:
+    def train_indices(self, first: int, last: int) -> Iterator[Tensor]:
         """For steps first to last - 1 the numbers (N,) of the samples, within the data's own training samples."""
         return (self._indices["train"][self._order.indices(step)] for step in range(first, last))
 
-    def evaluation(self, split: str) -> tuple[str, Iterator[Tensor]]:
+    def eval_indices(self, split: str) -> tuple[str, Iterator[Tensor]]:
         """The name of the source that holds the split, and numbers within it: every sample once, in order, or the first
         `limit_batches` batches.
         """
         own = split in self._indices
         indices = self._indices[split] if own else torch.arange(self.counts[split])
-        starts = bounds(len(indices), self._batch_size)[: self._limit]
+        starts = batch_starts(len(indices), self._batch_size)[: self._limit]
         ends = [*starts[1:], len(indices)] if self._limit is None else [start + self._batch_size for start in starts]
         return "train" if own else split, (indices[start:end] for start, end in zip(starts, ends, strict=True))
 
@@ -67,7 +67,7 @@ def _are_classes(targets: Tensor) -> bool:
     return targets.ndim == 1 and not targets.is_floating_point()
 
 
-def held_out(size: int, fraction: float) -> tuple[Tensor, Tensor]:
+def holdout_split(size: int, fraction: float) -> tuple[Tensor, Tensor]:
     """Sorted sample numbers for training and validation; the same split for every seed of a run.
 
     Raises:
@@ -86,7 +86,7 @@ def stratified(labels: Sequence[str], fraction: float) -> tuple[Tensor, Tensor]:
     Raises:
         DataError: nothing would be left to train on.
     """
-    held_out(len(labels), fraction)
+    holdout_split(len(labels), fraction)
     shuffled = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0)).tolist()
     members: dict[str, list[int]] = {label: [] for label in sorted(set(labels))}
     for number in shuffled:

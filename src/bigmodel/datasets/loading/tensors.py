@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 from bigmodel.datasets.loading.splits import Splits
-from bigmodel.formatting import amount
-from bigmodel.interfaces import Batch, Reading
+from bigmodel.formatting import format_si
+from bigmodel.interfaces import Batch, LoaderOptions
 from bigmodel.padding import lengths
 
 _MULTIPLE = 8  # of which trimmed batches are long: few shapes for what compiles each
 
 
-class Samples(Protocol):
+class IndexableSamples(Protocol):
     """A tensor (N, ...), or what makes one when it is indexed by sample numbers, as `windows.Windows` does."""
 
     @property
@@ -31,7 +31,7 @@ class Samples(Protocol):
 
     def __getitem__(self, numbers_N: Tensor, /) -> Tensor: ...
 
-    def to(self, device: torch.device, /) -> Samples: ...
+    def to(self, device: torch.device, /) -> IndexableSamples: ...
 
 
 @dataclass(frozen=True)
@@ -45,57 +45,57 @@ class TensorDataset:
     `notes` are lines about what was guessed, dropped or changed.
     """
 
-    splits: Mapping[str, tuple[Samples, Samples]]
-    facts: Mapping[str, Any]
-    summary: str
-    carried: Mapping[str, Any]
+    splits: Mapping[str, tuple[IndexableSamples, IndexableSamples]]
+    properties: Mapping[str, Any]
+    description: str
+    spec: Mapping[str, Any]
     fingerprint: str
     val_fraction: float = 0.0
     augment: Callable[[Batch, int, int], Batch] | None = None
-    trimmed: bool = False
+    trim_padding: bool = False
     notes: Sequence[str] = ()
 
-    def about(self) -> Mapping[str, Any]:
-        return self.carried
+    def processor_spec(self) -> Mapping[str, Any]:
+        return self.spec
 
-    def example(self, count: int) -> Batch:
+    def sample_batch(self, count: int) -> Batch:
         inputs, targets = self.splits["train"]
         chosen = torch.arange(count) % len(targets)
         return Batch(inputs[chosen], targets[chosen])
 
-    def open(self, how: Reading) -> TensorData:
-        return TensorData(self, how)
+    def loader(self, how: LoaderOptions) -> TensorLoader:
+        return TensorLoader(self, how)
 
 
-class TensorData:
+class TensorLoader:
     """The `Data` of a `TensorDataset`: on the device, or in the computer's memory where it takes too much there."""
 
-    streamed = False
+    uses_workers = False
 
-    def __init__(self, dataset: TensorDataset, how: Reading) -> None:
+    def __init__(self, dataset: TensorDataset, how: LoaderOptions) -> None:
         sizes, targets = {name: len(x) for name, (_, x) in dataset.splits.items()}, dataset.splits["train"][1]
         held = (lambda: targets.cpu()) if isinstance(targets, Tensor) else None
         self._cut = Splits(sizes, dataset.val_fraction, how, held)
         self.splits, self.steps_per_epoch = self._cut.counts, self._cut.steps_per_epoch
         self._device, self._seed, self._augment = how.device, how.seed, dataset.augment
-        splits = dataset.splits.items() if dataset.trimmed else ()  # on the CPU: no batch waits for the device
+        splits = dataset.splits.items() if dataset.trim_padding else ()  # on the CPU: no batch waits for the device
         self._lengths = {name: lengths(x) for name, (x, _) in splits if isinstance(x, Tensor)}
         size = sum(tensor.nbytes for tensor in dataset.splits["train"])
         place = how.device if size <= how.resident_bytes else torch.device("cpu")
         self._splits = {name: [x.to(place) for x in pair] for name, pair in dataset.splits.items()}
         where = "the device's" if place == how.device else "the computer's"
-        self.placement = f"in {where} memory ({amount(size, 'B')})"
+        self.describe_placement = f"in {where} memory ({format_si(size, 'B')})"
 
     def class_counts(self) -> Tensor | None:
         return self._cut.class_counts()
 
-    def train(self, first: int, last: int) -> Iterator[Batch]:
-        for step, samples in enumerate(self._cut.training(first, last), first):
+    def train_batches(self, first: int, last: int) -> Iterator[Batch]:
+        for step, samples in enumerate(self._cut.train_indices(first, last), first):
             batch = self._batch("train", samples)
             yield batch if self._augment is None else self._augment(batch, self._seed, step)
 
-    def evaluation(self, split: str) -> Iterator[Batch]:
-        source, chosen = self._cut.evaluation(split)
+    def eval_batches(self, split: str) -> Iterator[Batch]:
+        source, chosen = self._cut.eval_indices(split)
         for samples in chosen:
             yield self._batch(source, samples)._replace(samples=None)
 
@@ -108,7 +108,7 @@ class TensorData:
         return Batch(inputs[there].to(self._device), targets[there].to(self._device), samples)
 
 
-def fingerprint(tensors: Sequence[Tensor]) -> str:
+def fingerprint_tensors(tensors: Sequence[Tensor]) -> str:
     """A hash of the tensors' values, for data of which no file's hash is known."""
     state = hashlib.md5(usedforsecurity=False)
     for tensor in tensors:

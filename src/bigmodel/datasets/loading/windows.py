@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Windows:
+class SlidingWindows:
     """`count` windows of `length` steps over `series_TC`. A `Samples`.
 
     Number i begins at step `first` + i, or, where windows are left out, at `first` + `starts_N`[i].
@@ -38,7 +38,7 @@ class Windows:
         begins_N = numbers_N if self.starts_N is None else self.starts_N[numbers_N]
         return self.series_TC[(begins_N + self.first)[:, None] + steps_L]
 
-    def to(self, device: torch.device) -> Windows:
+    def to(self, device: torch.device) -> SlidingWindows:
         """The same on another device."""
         starts_N = None if self.starts_N is None else self.starts_N.to(device)
         return replace(self, series_TC=self.series_TC.to(device), starts_N=starts_N)

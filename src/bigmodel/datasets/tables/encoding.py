@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bigmodel.constraints import Positive
-from bigmodel.datasets.files.table_files import Row, refuse, sorted_labels
-from bigmodel.datasets.files.timestamps import date_parts, names_of
+from bigmodel.datasets.files.table_files import Row, raise_row_errors, sorted_labels
+from bigmodel.datasets.files.timestamps import date_feature_names, date_parts
 
 
 @dataclass(frozen=True)
-class Encoding:
+class FeatureEncoder:
     """Rows as float32 (F,): the numbers and the parts of dates, less their mean and over their deviation, then the
     categories' numbers. `dates` has the format of each column of dates, None for ISO.
 
@@ -47,17 +47,17 @@ class Encoding:
                 raise ValueError(f"categories: must be a list of texts for column '{column}'")
 
     @classmethod
-    def learned(
+    def fit(
         cls,
         rows: Sequence[Row],
         numbers: Sequence[str],
         categories: Sequence[str],
         dates: Mapping[str, str | None] | None = None,
-    ) -> Encoding:
+    ) -> FeatureEncoder:
         """Learn means, deviations and categories from rows that are known to be sound."""
         parts = [date_parts(_texts(rows, name), form)[0].T for name, form in (dates or {}).items()]
         values = [*(_numbers(rows, name) for name in numbers), *(part for date in parts for part in date)]
-        columns = [standard(column.tolist()) for column in values]
+        columns = [mean_std(column.tolist()) for column in values]
         seen = {name: sorted_labels(_texts(rows, name)) for name in categories}
         return cls(list(numbers), [mean for mean, _ in columns], [std for _, std in columns], seen, dict(dates or {}))
 
@@ -68,7 +68,7 @@ class Encoding:
     @property
     def features(self) -> list[str]:
         """The inputs that are numbers: columns of numbers, and parts of dates."""
-        return [*self.numbers, *names_of(self.dates)]
+        return [*self.numbers, *date_feature_names(self.dates)]
 
     @property
     def cardinalities(self) -> list[int]:
@@ -85,10 +85,12 @@ class Encoding:
         Raises:
             DataError: something in a row is no number, or the row has not as many fields as there are columns.
         """
-        refuse([str(error) for row in rows for error in [row.fault(self.columns)] if error is not None], "input")
+        raise_row_errors(
+            [str(error) for row in rows for error in [row.width_problem(self.columns)] if error is not None], "input"
+        )
         dates = [date_parts(_texts(rows, name), form) for name, form in self.dates.items()]
         for (_, problems), name in zip(dates, self.dates, strict=True):
-            refuse([str(rows[n].wrong(name, what)) for n, what in problems.items()], "input")
+            raise_row_errors([str(rows[n].error_at(name, what)) for n, what in problems.items()], "input")
         columns = [*(_numbers(rows, name) for name in self.numbers), *(part for date, _ in dates for part in date.T)]
         columns += [
             np.array([code.get(text, 0) for text in _texts(rows, name)], dtype=np.float64)
@@ -116,7 +118,9 @@ def _numbers(rows: Sequence[Row], column: str) -> NDArray[np.float64]:
         return np.array([row.number(column) for row in rows], dtype=np.float64)
     values, problems = rows[0].table.numbers(column)
     if problems:
-        refuse([str(row.wrong(column, problems[row.index])) for row in rows if row.index in problems], "input")
+        raise_row_errors(
+            [str(row.error_at(column, problems[row.index])) for row in rows if row.index in problems], "input"
+        )
     return values[[row.index for row in rows]]
 
 
@@ -131,7 +135,7 @@ def _of_one_table(rows: Sequence[Row]) -> bool:
     return bool(rows) and all(row.table is rows[0].table for row in rows)
 
 
-def standard(values: Sequence[float]) -> tuple[float, float]:
+def mean_std(values: Sequence[float]) -> tuple[float, float]:
     """Mean and deviation (1 if all are equal) of what is there, rounded so that every machine finds the same."""
     there = [value for value in values if not math.isnan(value)]
     mean = math.fsum(there) / max(1, len(there))

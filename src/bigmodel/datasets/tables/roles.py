@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from bigmodel.datasets.files.columns import Table
-from bigmodel.datasets.files.timestamps import looks_like_dates, suggested
-from bigmodel.formatting import clip
+from bigmodel.datasets.files.timestamps import looks_like_dates, suggest_formats
+from bigmodel.formatting import truncate
 
 _FEW = 20  # values that can be categories whatever the number of rows
 _SMALL = 5  # rows, of which nothing can be said
@@ -22,7 +22,7 @@ _SAMPLE = 5000  # values by which a column is judged, besides its numbers
 
 
 @dataclass
-class Roles:
+class ColumnRoles:
     """Columns by role; `ignored` has the reason of each. `notes` are for the plan."""
 
     numbers: list[str] = field(default_factory=list)
@@ -44,13 +44,17 @@ class Roles:
             if names
         ]
         why = "; ".join(f"{name or repr(name)} ({reason})" for name, reason in self.ignored.items())
-        ignored = [f"not used: {clip(why, 400)}"] if why else []
+        ignored = [f"not used: {truncate(why, 400)}"] if why else []
         return [f"columns by role, inferred: {line}" for line in [*lines, *ignored]]
 
 
-def inferred(table: Table, given: Mapping[str, Sequence[str]], taken: Sequence[str], time_format: str | None) -> Roles:
+def infer_roles(
+    table: Table, given: Mapping[str, Sequence[str]], taken: Sequence[str], time_format: str | None
+) -> ColumnRoles:
     """The roles of all columns: those in `given` (numbers, categories, ignored) keep them, `taken` are no features."""
-    roles = Roles(list(given["numbers"]), list(given["categories"]), {}, [], dict.fromkeys(given["ignored"], "as set"))
+    roles = ColumnRoles(
+        list(given["numbers"]), list(given["categories"]), {}, [], dict.fromkeys(given["ignored"], "as set")
+    )
     known = {*roles.numbers, *roles.categories, *roles.ignored, *taken}
     for name in table.columns:
         if name not in known:
@@ -58,7 +62,7 @@ def inferred(table: Table, given: Mapping[str, Sequence[str]], taken: Sequence[s
     return roles
 
 
-def _place(table: Table, name: str, roles: Roles, time_format: str | None) -> None:
+def _place(table: Table, name: str, roles: ColumnRoles, time_format: str | None) -> None:
     values, problems = table.numbers(name)
     texts = table.texts(name)
     there = [text for text in texts if text]
@@ -78,7 +82,7 @@ def _place(table: Table, name: str, roles: Roles, time_format: str | None) -> No
         roles.booleans.append(name)
     elif looks_like_dates([*distinct][:_SAMPLE]):
         roles.dates[name] = None
-    elif (forms := suggested([*distinct][:_SAMPLE])) and time_format in forms:
+    elif (forms := suggest_formats([*distinct][:_SAMPLE])) and time_format in forms:
         roles.dates[name] = time_format
     elif forms:
         roles.ignored[name] = f"dates that are not ISO; dataset.time_format={forms[0]!r} reads them"
@@ -94,7 +98,7 @@ def _marks(texts: Sequence[str], decimal: str) -> str | None:
     """Why texts are numbers in disguise, which are neither categories nor words; None where they are not."""
     if sum(_MARKED.fullmatch(text) is not None for text in texts) < _MOSTLY * len(texts):
         return None
-    shown = clip(next((text for text in texts if not text.isalnum()), texts[0]), 20)
+    shown = truncate(next((text for text in texts if not text.isalnum()), texts[0]), 20)
     plain = _COMMA if decimal == "." else _POINT
     if sum(plain.fullmatch(text) is not None or text.isdigit() for text in texts) >= _MOSTLY * len(texts):
         other = "," if decimal == "." else "."
@@ -130,4 +134,4 @@ def target_kind(table: Table, target: str) -> tuple[str, str]:
 
 
 def _listed(names: Sequence[str]) -> str:
-    return f"{clip(', '.join(names), 300)} ({len(names)})"
+    return f"{truncate(', '.join(names), 300)} ({len(names)})"

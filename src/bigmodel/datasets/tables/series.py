@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from bigmodel.constraints import Positive, PositiveInt
-from bigmodel.datasets.files.table_files import Format, find, read
-from bigmodel.datasets.loading.tensors import Samples, TensorDataset, fingerprint
-from bigmodel.datasets.loading.windows import Windows
-from bigmodel.datasets.tables.encoding import standard
-from bigmodel.datasets.tables.series_steps import Steps, read_steps
-from bigmodel.datasets.tables.standardizer import Scale
+from bigmodel.datasets.files.table_files import TableFormat, find_file, read_rows
+from bigmodel.datasets.loading.tensors import IndexableSamples, TensorDataset, fingerprint_tensors
+from bigmodel.datasets.loading.windows import SlidingWindows
+from bigmodel.datasets.tables.encoding import mean_std
+from bigmodel.datasets.tables.series_steps import TimeSteps, read_steps
+from bigmodel.datasets.tables.standardizer import Standardizer
 from bigmodel.errors import ConfigError, DataError
 
 __all__ = ["series"]
@@ -62,9 +62,11 @@ def series(
         DataError: the file is missing, or rows are bad; each is named by file, line and column.
     """
     times = [time] if isinstance(time, str) else list(time or ())
-    form = Format(None, separator, missing=missing, encoding=encoding, decimal=decimal, header=header, broken=broken)
-    path = find(root, file, "file", source)
-    rows = read(path, form, [*(columns or ()), *times])
+    form = TableFormat(
+        None, separator, missing=missing, encoding=encoding, decimal=decimal, header=header, broken=broken
+    )
+    path = find_file(root, file, "file", source)
+    rows = read_rows(path, form, [*(columns or ()), *times])
     if not rows:
         raise DataError(f"{path}: holds no rows")
     names = [name for name in rows.columns if name not in times] if columns is None else list(columns)
@@ -75,13 +77,13 @@ def series(
         raise ConfigError(f"dataset.split: {counts} rows do not hold a window of {window} + {horizon} steps in each")
     training = values_TC[: counts[0]].T.tolist()
     learned = [
-        standard([math.log(value) for value in column if value == value] if log else column) for column in training
+        mean_std([math.log(value) for value in column if value == value] if log else column) for column in training
     ]
     mean = [one for one, _ in learned] if mean is None else mean
     std = [one for _, one in learned] if std is None else std
     if len(mean) != len(names):
         raise ConfigError(f"dataset.mean and dataset.std: need {len(names)} numbers each, one a series")
-    series_TC = Scale(mean, std, log).scaled(torch.from_numpy(values_TC))
+    series_TC = Standardizer(mean, std, log).transform(torch.from_numpy(values_TC))
     written: dict[str, Any] = {
         "time_format": time_format,
         "header": header,
@@ -92,7 +94,7 @@ def series(
         "fill": fill,
         "gaps": gaps,
     }
-    splits: dict[str, tuple[Samples, Samples]] = {}
+    splits: dict[str, tuple[IndexableSamples, IndexableSamples]] = {}
     begins = 0  # the first step that is a target
     for name, count in zip(("train", "val", "test"), counts, strict=True):
         first = max(begins, window)
@@ -104,15 +106,15 @@ def series(
                 f"dataset.gaps: every window of {window} + {horizon} steps of the {name} split runs over a gap or "
                 "holds a missing value; set dataset.gaps=fill and dataset.fill=linear, or dataset.gaps=cross"
             )
-        before = Windows(series_TC, first - window, number, window, starts_N)
-        splits[name] = (before, Windows(series_TC, first, number, horizon, starts_N))
+        before = SlidingWindows(series_TC, first - window, number, window, starts_N)
+        splits[name] = (before, SlidingWindows(series_TC, first, number, horizon, starts_N))
         begins += count
     return TensorDataset(
         splits=splits,
-        facts={"channels": len(names), "mean": list(mean), "std": list(std)},
+        properties={"channels": len(names), "mean": list(mean), "std": list(std)},
         notes=found.notes,
-        summary=f"{len(names)} series, {horizon} steps from {window}",
-        carried={
+        description=f"{len(names)} series, {horizon} steps from {window}",
+        spec={
             "kind": "bigmodel.inference.processors.series.Series",
             "columns": names,
             "time": time if time is None or isinstance(time, str) else times,
@@ -123,7 +125,7 @@ def series(
             "std": list(std),
             **{key: value for key, value in written.items() if value != _AS_BEFORE[key]},
         },
-        fingerprint=fingerprint([series_TC, *_starts(splits)]),
+        fingerprint=fingerprint_tensors([series_TC, *_starts(splits)]),
     )
 
 
@@ -139,14 +141,14 @@ _AS_BEFORE: dict[str, Any] = {
 }
 
 
-def _usable(found: Steps, first: int, count: int, length: int) -> Tensor | None:
+def _usable(found: TimeSteps, first: int, count: int, length: int) -> Tensor | None:
     """Which of `count` windows from `first` on hold no gap and no missing value; None for all of them."""
-    usable = found.usable(length)[first : first + count]
+    usable = found.usable_starts(length)[first : first + count]
     return None if usable.all() else torch.from_numpy(np.flatnonzero(usable))
 
 
-def _starts(splits: Mapping[str, tuple[Samples, Samples]]) -> list[Tensor]:
-    return [one.starts_N for one, _ in splits.values() if isinstance(one, Windows) and one.starts_N is not None]
+def _starts(splits: Mapping[str, tuple[IndexableSamples, IndexableSamples]]) -> list[Tensor]:
+    return [one.starts_N for one, _ in splits.values() if isinstance(one, SlidingWindows) and one.starts_N is not None]
 
 
 def _counts(split: Sequence[float], rows: int) -> list[int]:

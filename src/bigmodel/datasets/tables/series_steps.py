@@ -10,9 +10,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from bigmodel.datasets.files.table_files import Row, Table, refuse
-from bigmodel.datasets.files.timestamps import looks_like_dates, moments, suggested
-from bigmodel.datasets.tables.table_checks import likely_sentinels, usable
+from bigmodel.datasets.files.table_files import Row, Table, raise_row_errors
+from bigmodel.datasets.files.timestamps import looks_like_dates, parse_timestamps, suggest_formats
+from bigmodel.datasets.tables.table_checks import likely_sentinels, rows_without_problem
 from bigmodel.errors import ConfigError, DataError
 
 Missing = Literal["refuse", "linear", "forward", "skip"]
@@ -22,14 +22,14 @@ _MOST_FILLED = 1 << 24  # steps
 
 
 @dataclass
-class Steps:
+class TimeSteps:
     """`values_TC` float64, NaN where missing and not filled; `breaks_T` whether time was passed over before a step."""
 
     values_TC: NDArray[np.float64]
     breaks_T: NDArray[np.bool_]
     notes: list[str]
 
-    def usable(self, length: int) -> NDArray[np.bool_]:
+    def usable_starts(self, length: int) -> NDArray[np.bool_]:
         """For each step whether the `length` steps from it on have all values and no gap."""
         bad_T = np.asarray(np.isnan(self.values_TC).any(axis=1), dtype=np.bool_).reshape(-1)
         missing = np.concatenate([[0], np.cumsum(bad_T)])
@@ -50,7 +50,7 @@ def read_steps(
     missing: Missing,
     gaps: Gaps,
     log: bool,
-) -> Steps:
+) -> TimeSteps:
     """The values of these columns, step by step.
 
     Raises:
@@ -60,7 +60,7 @@ def read_steps(
     found: dict[int, tuple[str, str]] = {}
     every_TC = _values(table, columns, sentinels, missing, log, found)
     every_T = _times(table, time, time_format, found)
-    rows, notes = usable(table, found)
+    rows, notes = rows_without_problem(table, found)
     kept = [row.index for row in rows]
     values_TC, times_T = every_TC[kept], every_T[kept]
     notes = [*table.notes, *notes]
@@ -72,7 +72,7 @@ def read_steps(
         passed = _passed_over(times_T)
         count = int((passed > 0).sum())
         if count:
-            first = rows[int(np.flatnonzero(passed > 0)[0])].place
+            first = rows[int(np.flatnonzero(passed > 0)[0])].location
             what = f"{count:,} gaps in time, {int(passed.sum()):,} steps long in all, the first before {first}"
             if gaps == "cross":
                 notes.append(f"warning: {what}; windows run over them (dataset.gaps=skip or fill)")
@@ -89,7 +89,7 @@ def read_steps(
     if absent:
         how = {"linear": "filled along a line between their neighbours", "forward": "filled with the value before"}
         notes.append(f"{absent:,} values missing: {how.get(missing, 'no window holds one')} (dataset.fill={missing})")
-    return Steps(_filled(values_TC, missing, log), breaks_T, notes)
+    return TimeSteps(_filled(values_TC, missing, log), breaks_T, notes)
 
 
 def _values(
@@ -101,17 +101,17 @@ def _values(
     found: dict[int, tuple[str, str]],
 ) -> NDArray[np.float64]:
     """The values of all rows; `found` takes what is wrong with rows."""
-    found |= {row: ("", what) for row, what in table.faults(columns).items()}
+    found |= {row: ("", what) for row, what in table.width_problems(columns).items()}
 
     def add(row: int, column: str, what: str) -> None:
-        found.setdefault(row, (column, str(table.wrong(row, column, what))))
+        found.setdefault(row, (column, str(table.error_at(row, column, what))))
 
     parts = []
     for name in columns:
         values, wrong = table.numbers(name)
         values = np.where(np.isin(values, list(sentinels)), math.nan, values)
         first = table.texts(name)[:1] if wrong else []
-        dates = looks_like_dates(first) or bool(suggested(first))
+        dates = looks_like_dates(first) or bool(suggest_formats(first))
         for row, what in wrong.items():
             add(row, name, f"{what}{'; a column of dates is named as dataset.time' if dates else ''}")
         if missing == "refuse":
@@ -137,9 +137,9 @@ def _times(
     named = " ".join(time)
     parts = [table.texts(column) for column in time]
     texts = [" ".join(filter(None, cells)) for cells in zip(*parts, strict=True)]
-    values, problems = moments(texts, time_format)
+    values, problems = parse_timestamps(texts, time_format)
     for row, what in (problems | {row: "missing" for row, text in enumerate(texts) if not text}).items():
-        found.setdefault(row, (named, f"{table.place(row)}: column '{named}': {what}"))
+        found.setdefault(row, (named, f"{table.location(row)}: column '{named}': {what}"))
     return values
 
 
@@ -151,9 +151,9 @@ def _refuse_disorder(rows: Sequence[Row], times_T: NDArray[np.float64], time: Se
 
     late = (np.flatnonzero(np.diff(times_T) <= 0) + 1).tolist()
     hint = "; all rows are in the opposite order: sort them" if len(late) == len(rows) - 1 > 1 else ""
-    refuse(
+    raise_row_errors(
         [
-            f"{rows[n].place}: column '{named}': '{written(n)}' does not come after '{written(n - 1)}'{hint}"
+            f"{rows[n].location}: column '{named}': '{written(n)}' does not come after '{written(n - 1)}'{hint}"
             for n in late
         ],
         rows[0].table.file if rows else "",

@@ -12,7 +12,7 @@ from bigmodel.constraints import Positive
 
 
 @dataclass(frozen=True)
-class Scale:
+class Standardizer:
     """Values (..., C), or with `log` their logarithms, less each series' mean and over its deviation.
 
     Raises:
@@ -27,13 +27,13 @@ class Scale:
         if len(self.mean) != len(self.std) or not self.mean:
             raise ValueError(f"mean and std: {len(self.mean)} and {len(self.std)} numbers; each needs one a series")
 
-    def scaled(self, values: Tensor) -> Tensor:
+    def transform(self, values: Tensor) -> Tensor:
         """float32 of values (..., C)."""
         mean_C, std_C = self._moments(values)
         values = values.to(mean_C.dtype)
         return (((values.log() if self.log else values) - mean_C) / std_C).float()
 
-    def undone(self, scaled: Tensor) -> Tensor:
+    def inverse_transform(self, scaled: Tensor) -> Tensor:
         """The values (..., C) of what `scaled` made."""
         mean_C, std_C = self._moments(scaled)
         values = scaled.to(mean_C.dtype) * std_C + mean_C

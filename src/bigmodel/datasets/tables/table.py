@@ -7,16 +7,16 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from bigmodel.constraints import BelowOne, NonNegativeInt, Positive, PositiveInt
+from bigmodel.constraints import NonNegativeInt, Positive, PositiveInt, ProperFraction
 from bigmodel.datasets.files import class_counts
-from bigmodel.datasets.files.table_files import Format, Table, find, read
-from bigmodel.datasets.loading.tensors import TensorDataset, fingerprint
-from bigmodel.datasets.tables.encoding import Encoding
-from bigmodel.datasets.tables.roles import Roles, inferred, target_kind, why_identifier
-from bigmodel.datasets.tables.table_checks import likely_sentinels, sound_rows
-from bigmodel.datasets.tables.targets import Answer, cut, hold
+from bigmodel.datasets.files.table_files import Table, TableFormat, find_file, read_rows
+from bigmodel.datasets.loading.tensors import TensorDataset, fingerprint_tensors
+from bigmodel.datasets.tables.encoding import FeatureEncoder
+from bigmodel.datasets.tables.roles import ColumnRoles, infer_roles, target_kind, why_identifier
+from bigmodel.datasets.tables.table_checks import likely_sentinels, valid_rows
+from bigmodel.datasets.tables.targets import TargetEncoder, check_claims, split_rows
 from bigmodel.errors import ConfigError, DataError
-from bigmodel.formatting import clip
+from bigmodel.formatting import truncate
 
 __all__ = ["table"]
 
@@ -31,8 +31,8 @@ def table(
     categories: Sequence[str],
     numbers: Sequence[str] | None,
     ignored: Sequence[str],
-    val_fraction: BelowOne,
-    test_fraction: BelowOne,
+    val_fraction: ProperFraction,
+    test_fraction: ProperFraction,
     test: str | None = None,
     time: str | None = None,
     time_format: str | None = None,
@@ -69,15 +69,15 @@ def table(
         ConfigError: a column has two roles, or a value is not the data's.
         DataError: a file is missing, or rows are bad; each is named by file, line and column.
     """
-    form = Format(columns, separator, comment, strip, missing, True, encoding, decimal, header, broken)
+    form = TableFormat(columns, separator, comment, strip, missing, True, encoding, decimal, header, broken)
     times = [] if time is None else [time]
     taken = [target, *categories, *(numbers or ()), *ignored, *times]
     twice = next((name for name in taken if taken.count(name) > 1), None)
     if twice is not None:
         raise ConfigError(f"dataset: the column '{twice}' has two roles; it may have one")
-    file = find(root, train, "train", source)
+    file = find_file(root, train, "train", source)
     given = [target, *categories, *(numbers or ()), *times]
-    rows = read(file, form, given)
+    rows = read_rows(file, form, given)
     if not rows:
         raise DataError(f"{file}: holds no rows")
     kind: str = target_is
@@ -87,22 +87,22 @@ def table(
         notes.append(f"target '{target}': a {kind}, for {why} (dataset.target_is)")
     settled = _roles(rows, numbers, categories, ignored, [target, *times], time_format, roles)
     notes += settled.notes() if roles == "infer" else _index_warning(rows, settled.numbers)
-    sound, told = sound_rows(rows, settled, target, kind, time, time_format)
+    sound, told = valid_rows(rows, settled, target, kind, time, time_format)
     if not (settled.numbers or settled.categories or settled.dates):
         why = "; ".join(f"'{name}': {reason}" for name, reason in settled.ignored.items())
-        raise DataError(f"{file}: no column is left to tell '{target}' from{f' ({clip(why, 300)})' if why else ''}")
+        raise DataError(f"{file}: no column is left to tell '{target}' from{f' ({truncate(why, 300)})' if why else ''}")
     for name in [*settled.numbers, *([target] if kind == "number" else [])]:
         notes += likely_sentinels(name, rows.numbers(name)[0], "missing=[...], a list of texts")
     own = 0.0 if test is not None else test_fraction
     groups = target if stratify and kind == "class" and time is None else None
-    splits = cut(sound, time, val_fraction, own, time_format, groups)
+    splits = split_rows(sound, time, val_fraction, own, time_format, groups)
     if test is not None:
-        other = find(root, test, "test", source)
-        tested = read(other, form, given)
-        splits["test"], more = sound_rows(tested, settled, target, kind, None, time_format)
+        other = find_file(root, test, "test", source)
+        tested = read_rows(other, form, given)
+        splits["test"], more = valid_rows(tested, settled, target, kind, None, time_format)
         notes, told = [*notes, *tested.notes], [*told, *more]
-    features = Encoding.learned(splits["train"], settled.numbers, settled.categories, settled.dates)
-    answer = Answer(splits["train"], target, kind)
+    features = FeatureEncoder.fit(splits["train"], settled.numbers, settled.categories, settled.dates)
+    answer = TargetEncoder(splits["train"], target, kind)
     tensors: dict[str, _Split] = {name: (features(part), answer(part)) for name, part in splits.items()}
     facts = {
         "num_numbers": len(features.features),
@@ -111,11 +111,14 @@ def table(
         "num_classes": len(answer.classes) or None,
         "target_std": None if answer.classes else answer.std,
     }
-    hold(facts, {"num_numbers": num_numbers, "cardinalities": cardinalities, "outputs": outputs})
-    hold(facts, {"num_classes": num_classes, "target_std": target_std})
+    check_claims(facts, {"num_numbers": num_numbers, "cardinalities": cardinalities, "outputs": outputs})
+    check_claims(facts, {"num_classes": num_classes, "target_std": target_std})
     if answer.classes:
         labels = {name: part[1].tolist() for name, part in tensors.items()}
-        notes += [*class_counts.in_words("rows", answer.classes, labels), *class_counts.alike(answer.classes)]
+        notes += [
+            *class_counts.describe_counts("rows", answer.classes, labels),
+            *class_counts.warn_similar_names(answer.classes),
+        ]
     what = f"{len(answer.classes)} classes" if answer.classes else f"one number ({target})"
     written: dict[str, Any] = {
         "columns": columns,
@@ -125,18 +128,18 @@ def table(
         "missing": list(missing),
     }
     more_written = {"encoding": encoding, "decimal": decimal, "header": header}
-    written |= {key: value for key, value in more_written.items() if value != getattr(Format(), key)}
+    written |= {key: value for key, value in more_written.items() if value != getattr(TableFormat(), key)}
     return TensorDataset(
         splits=tensors,
-        facts=facts | ({"target_is": kind} if target_is == "auto" else {}),
-        summary=f"{what}, {len(features.features)} columns of numbers and {len(settled.categories)} of categories",
-        carried={
+        properties=facts | ({"target_is": kind} if target_is == "auto" else {}),
+        description=f"{what}, {len(features.features)} columns of numbers and {len(settled.categories)} of categories",
+        spec={
             "kind": "bigmodel.inference.processors.tables.Tables",
             **features.about(),
             **answer.about(),
             **written,
         },
-        fingerprint=fingerprint([tensor for pair in tensors.values() for tensor in pair]),
+        fingerprint=fingerprint_tensors([tensor for pair in tensors.values() for tensor in pair]),
         notes=[*notes, *told],
     )
 
@@ -149,16 +152,18 @@ def _roles(
     taken: Sequence[str],
     time_format: str | None,
     how: str,
-) -> Roles:
+) -> ColumnRoles:
     if how == "infer":
         given: Mapping[str, Sequence[str]] = {
             "numbers": numbers or (),
             "categories": categories,
             "ignored": [name for name in ignored if name in rows.columns],
         }
-        return inferred(rows, given, taken, time_format)
+        return infer_roles(rows, given, taken, time_format)
     known = {*categories, *ignored, *taken}
-    return Roles([name for name in rows.columns if name not in known] if numbers is None else [*numbers], [*categories])
+    return ColumnRoles(
+        [name for name in rows.columns if name not in known] if numbers is None else [*numbers], [*categories]
+    )
 
 
 def _index_warning(rows: Table, numbers: Sequence[str]) -> list[str]:

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bigmodel.datasets.files.table_files import SHOWN, Row, Table
-from bigmodel.datasets.files.timestamps import date_parts, moments
-from bigmodel.datasets.tables.roles import Roles
+from bigmodel.datasets.files.timestamps import date_parts, parse_timestamps
+from bigmodel.datasets.tables.roles import ColumnRoles
 from bigmodel.errors import DataError
 
 WAY_OUT = "dataset.broken=skip leaves such rows out"
@@ -20,8 +20,8 @@ _TIMES = 3  # that a number stands for none, at least, to be told
 _COLUMNS = 20  # of which a report shows a problem each
 
 
-def sound_rows(
-    table: Table, roles: Roles, target: str, target_is: str, time: str | None, time_format: str | None
+def valid_rows(
+    table: Table, roles: ColumnRoles, target: str, target_is: str, time: str | None, time_format: str | None
 ) -> tuple[list[Row], list[str]]:
     """The rows that have all that is needed, and notes of those that were left out.
 
@@ -29,11 +29,11 @@ def sound_rows(
         DataError: some are bad, and none may be left out, or none is left.
     """
     needed = [*roles.numbers, *roles.dates, *roles.categories, target, *([] if time is None else [time])]
-    found: dict[int, tuple[str, str]] = {row: ("", what) for row, what in table.faults(needed).items()}
+    found: dict[int, tuple[str, str]] = {row: ("", what) for row, what in table.width_problems(needed).items()}
 
     def add(column: str, problems: Mapping[int, str]) -> None:
         for row, what in problems.items():
-            found.setdefault(row, (column, str(table.wrong(row, column, what))))
+            found.setdefault(row, (column, str(table.error_at(row, column, what))))
 
     for name in roles.numbers:
         add(name, table.numbers(name)[1])
@@ -43,8 +43,8 @@ def sound_rows(
     if time is not None:
         texts = table.texts(time)
         add(time, {row: "missing" for row, text in enumerate(texts) if not text})
-        add(time, moments(texts, time_format)[1])
-    return usable(table, found)
+        add(time, parse_timestamps(texts, time_format)[1])
+    return rows_without_problem(table, found)
 
 
 def _target_problems(table: Table, target: str, target_is: str) -> dict[int, str]:
@@ -56,7 +56,7 @@ def _target_problems(table: Table, target: str, target_is: str) -> dict[int, str
     else:
         empty = [row for row, text in enumerate(texts) if not text]
     for row in empty:
-        written = table.written(row, target)
+        written = table.as_written(row, target)
         way_out = f"'{written}' stands for none by dataset.missing: take it out of there if it is a class"
         problems[row] = f"the target is missing; {way_out if written else 'fill it or remove the row'}"
     return problems
@@ -85,7 +85,7 @@ def _is_round(number: float) -> bool:
     return number in (-1.0, -100.0, -200.0, -500.0, -1000.0) or (set(f"{size:g}") == {"9"} and size > 9)
 
 
-def usable(table: Table, found: Mapping[int, tuple[str, str]]) -> tuple[list[Row], list[str]]:
+def rows_without_problem(table: Table, found: Mapping[int, tuple[str, str]]) -> tuple[list[Row], list[str]]:
     """The rows without a problem, of which `found` has the column and the words; skipped ones are counted.
 
     Raises:
@@ -93,9 +93,11 @@ def usable(table: Table, found: Mapping[int, tuple[str, str]]) -> tuple[list[Row
     """
     problems = [found[row] for row in sorted(found)]
     if problems and table.format.broken == "refuse":
-        raise DataError(*report(problems, table.file, WAY_OUT))
+        raise DataError(*format_problems(problems, table.file, WAY_OUT))
     if len(problems) > _MOSTLY * len(table):
-        raise DataError(*report(problems, table.file, f"{len(problems):,} of {len(table):,} rows are too many to skip"))
+        raise DataError(
+            *format_problems(problems, table.file, f"{len(problems):,} of {len(table):,} rows are too many to skip")
+        )
     rows = [row for row in table if row.index not in found]
     skipped = [*table.skipped, *(what for _, what in problems)]
     if not rows:
@@ -106,7 +108,7 @@ def usable(table: Table, found: Mapping[int, tuple[str, str]]) -> tuple[list[Row
     ] if skipped else []
 
 
-def report(problems: Sequence[tuple[str, str]], file: str, hint: str) -> list[str]:
+def format_problems(problems: Sequence[tuple[str, str]], file: str, hint: str) -> list[str]:
     """Lines for the first few problems, one of each column at least, and how many more there are."""
     counts = Counter(column for column, _ in problems)
     firsts = {column: place for place, (column, _) in reversed([*enumerate(problems)])}

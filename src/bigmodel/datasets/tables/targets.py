@@ -10,14 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bigmodel.datasets.files.table_files import Row, refuse, sorted_labels
-from bigmodel.datasets.files.timestamps import moments_of
-from bigmodel.datasets.loading.splits import held_out, stratified
-from bigmodel.datasets.tables.encoding import standard
+from bigmodel.datasets.files.table_files import Row, raise_row_errors, sorted_labels
+from bigmodel.datasets.files.timestamps import timestamps_of_rows
+from bigmodel.datasets.loading.splits import holdout_split, stratified
+from bigmodel.datasets.tables.encoding import mean_std
 from bigmodel.errors import ConfigError
 
 
-class Answer:
+class TargetEncoder:
     """Encoder of one target column: class indices (N,) int64, or standardized values (N, 1) float32.
 
     Classes, mean and deviation are those of the training rows.
@@ -26,7 +26,7 @@ class Answer:
     def __init__(self, rows: Sequence[Row], column: str, kind: str) -> None:
         self.column, self.classes = column, sorted_labels(row.text(column) for row in rows) if kind == "class" else []
         self._numbers = {name: number for number, name in enumerate(self.classes)}
-        self.mean, self.std = (0.0, 1.0) if self.classes else standard([row.number(column) for row in rows])
+        self.mean, self.std = (0.0, 1.0) if self.classes else mean_std([row.number(column) for row in rows])
 
     def about(self) -> dict[str, Any]:
         if self.classes:
@@ -39,11 +39,13 @@ class Answer:
             return ((values - self.mean) / self.std).float().view(len(rows), 1)
         labels = [row.text(self.column) for row in rows]
         unknown = [(row, label) for row, label in zip(rows, labels, strict=True) if label not in self._numbers]
-        refuse([str(row.wrong(self.column, f"no training row has '{label}'")) for row, label in unknown], "dataset")
+        raise_row_errors(
+            [str(row.error_at(self.column, f"no training row has '{label}'")) for row, label in unknown], "dataset"
+        )
         return torch.tensor([self._numbers[label] for label in labels], dtype=torch.int64)
 
 
-class Labels:
+class MultiLabelTargets:
     """Encoder of several yes-or-no columns: float32 (N, K), 1 or 0, NaN where the label is missing.
 
     Raises:
@@ -53,7 +55,7 @@ class Labels:
     def __init__(self, rows: Sequence[Row], columns: Sequence[str]) -> None:
         self._columns = list(columns)
         silent = [column for column in columns if not any(row.text(column) for row in rows)]
-        refuse(
+        raise_row_errors(
             [f"dataset.targets: no training row has a value for '{name}'; leave it out" for name in silent], "dataset"
         )
 
@@ -65,7 +67,7 @@ class Labels:
         return torch.tensor([[row.number(column) for column in self._columns] for row in rows])
 
 
-def cut(
+def split_rows(
     rows: Sequence[Row],
     time: str | None,
     val_fraction: float,
@@ -75,13 +77,13 @@ def cut(
 ) -> dict[str, Sequence[Row]]:
     """The rows of each split, by time or at random, of each class in the column `stratify` its share."""
     if time is not None:
-        values, problems = moments_of(rows, [time], time_format)
-        refuse(problems, "dataset")
+        values, problems = timestamps_of_rows(rows, [time], time_format)
+        raise_row_errors(problems, "dataset")
         rows = [rows[n] for n in np.argsort(values, kind="stable").tolist()]
     splits: dict[str, Sequence[Row]] = {}
     for name, fraction in (("test", test_fraction), ("val", val_fraction)):
         if stratify is None:
-            kept, out = held_out(len(rows), fraction)
+            kept, out = holdout_split(len(rows), fraction)
         else:
             kept, out = stratified([row.text(stratify) for row in rows], fraction)
         if time is not None:
@@ -92,7 +94,7 @@ def cut(
     return splits | {"train": rows}
 
 
-def hold(facts: Mapping[str, Any], claims: Mapping[str, Any]) -> None:
+def check_claims(facts: Mapping[str, Any], claims: Mapping[str, Any]) -> None:
     """ConfigError unless what the config claims is what the data tells."""
     problems = []
     for key, claim in claims.items():

@@ -17,14 +17,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bigmodel.constraints import BelowOne, Positive, PositiveInt
+from bigmodel.constraints import Positive, PositiveInt, ProperFraction
 from bigmodel.datasets.loading.splits import Splits
 from bigmodel.datasets.text.text_sources import TextSource
-from bigmodel.datasets.text.token_files import cache_name, fingerprint, packed
-from bigmodel.datasets.text.tokenizers import Characters, Tokenizer, chosen
+from bigmodel.datasets.text.token_files import cache_name, fingerprint_text, tokenize_cached
+from bigmodel.datasets.text.tokenizers import CharTokenizer, Tokenizer, make_tokenizer
 from bigmodel.errors import DataError
-from bigmodel.formatting import amount
-from bigmodel.interfaces import Batch, Reading
+from bigmodel.formatting import format_si
+from bigmodel.interfaces import Batch, LoaderOptions
 from bigmodel.seeds import derive
 
 __all__ = ["TextDataset", "names", "text", "tinyshakespeare"]
@@ -50,45 +50,45 @@ class TextDataset:
     encoding: str | None = None  # of the files
 
     @cached_property
-    def parts(self) -> Mapping[str, NDArray[Any]]:
+    def split_tokens(self) -> Mapping[str, NDArray[Any]]:
         """The tokens of each split."""
         first = int(len(self.tokens_N) * (1 - self.val_fraction))
         parts = {"train": self.tokens_N[:first], "val": self.tokens_N[first:]}
         return {name: part for name, part in parts.items() if name == "train" or len(part) > 1}
 
     @cached_property
-    def facts(self) -> Mapping[str, Any]:
+    def properties(self) -> Mapping[str, Any]:
         """`bytes_per_token` is that of the validation text."""
-        counted = list(self.parts.values())[-1][:_COUNTED]
+        counted = list(self.split_tokens.values())[-1][:_COUNTED]
         size = len(self.tokenizer.decode(counted.tolist()).encode("utf-8", "surrogatepass"))
         return {"vocab_size": self.tokenizer.size, "bytes_per_token": size / max(1, len(counted))}
 
     @property
-    def summary(self) -> str:
+    def description(self) -> str:
         return f"{len(self.tokens_N):,} tokens of {self.tokenizer.size:,}, {self.context} a sample"
 
-    def about(self) -> Mapping[str, Any]:
+    def processor_spec(self) -> Mapping[str, Any]:
         kind = "bigmodel.inference.processors.continuation.Continuation"
-        return {"kind": kind, "tokenizer": dict(self.tokenizer.carried), "context": self.context} | (
+        return {"kind": kind, "tokenizer": dict(self.tokenizer.spec), "context": self.context} | (
             {"encoding": self.encoding} if self.encoding else {}
         )
 
-    def example(self, count: int) -> Batch:
-        starts_N = torch.arange(count) % max(1, len(self.parts["train"]) - self.context)
-        return _windows(_tensor(self.parts["train"]), starts_N, self.context)
+    def sample_batch(self, count: int) -> Batch:
+        starts_N = torch.arange(count) % max(1, len(self.split_tokens["train"]) - self.context)
+        return _windows(_tensor(self.split_tokens["train"]), starts_N, self.context)
 
-    def open(self, how: Reading) -> TextData:
-        return TextData(self, how)
+    def loader(self, how: LoaderOptions) -> TextLoader:
+        return TextLoader(self, how)
 
 
-class TextData:
+class TextLoader:
     """The `Data` of a `TextDataset`. `samples` are numbers of windows, which the epoch shifts by less than a window."""
 
-    streamed = False
+    uses_workers = False
 
-    def __init__(self, dataset: TextDataset, how: Reading) -> None:
+    def __init__(self, dataset: TextDataset, how: LoaderOptions) -> None:
         self._context, self._device, self._how = dataset.context, how.device, how
-        self._parts = {name: _tensor(part) for name, part in dataset.parts.items()}
+        self._parts = {name: _tensor(part) for name, part in dataset.split_tokens.items()}
         tokens = len(self._parts["train"])
         windows = (tokens - 1) // self._context
         if windows < 1:
@@ -104,17 +104,17 @@ class TextData:
             self._parts = {name: part.to(how.device) for name, part in self._parts.items()}
         mapped = isinstance(dataset.tokens_N, np.memmap) and not (resident and how.device.type != "cpu")
         where = "mapped from disk" if mapped else f"in the {'device' if resident else 'computer'}'s memory"
-        self.placement = f"{where} ({amount(size, 'B')})"
+        self.describe_placement = f"{where} ({format_si(size, 'B')})"
 
-    def train(self, first: int, last: int) -> Iterator[Batch]:
-        for step, samples in enumerate(self._cut.training(first, last), first):
+    def train_batches(self, first: int, last: int) -> Iterator[Batch]:
+        for step, samples in enumerate(self._cut.train_indices(first, last), first):
             epoch = 0 if self._how.overfit_batch else step // self.steps_per_epoch
             shift = derive(self._how.seed, "shift", epoch) % self._shifts
             yield self._batch("train", samples * self._context + shift)._replace(samples=samples)
 
-    def evaluation(self, split: str) -> Iterator[Batch]:
+    def eval_batches(self, split: str) -> Iterator[Batch]:
         """Every token after the first is a target once; what is missing in the last window is -1."""
-        source, chosen = self._cut.evaluation(split)
+        source, chosen = self._cut.eval_indices(split)
         for samples in chosen:
             yield self._batch(source, samples * self._context)
 
@@ -142,7 +142,7 @@ def text(
     vocabulary: str,
     cache_dir: str,
     context: PositiveInt,
-    val_fraction: BelowOne,
+    val_fraction: ProperFraction,
     vocab_size: PositiveInt | None = None,
     bytes_per_token: Positive | None = None,
     text_column: str | None = None,
@@ -158,13 +158,13 @@ def text(
         ValueError: the number of tokens is not the tokenizer's.
     """
     source = TextSource(Path(path), text_column, encoding, separator)
-    marked, size, characters = fingerprint(source.pieces())
+    marked, size, characters = fingerprint_text(source.read_chunks())
     if not size:
         raise DataError(f"{path}: holds no text")
-    made = chosen(tokenizer, vocabulary, characters)
+    made = make_tokenizer(tokenizer, vocabulary, characters)
     if vocab_size not in (None, made.size):
         raise ValueError(f"vocab_size: this tokenizer has {made.size} tokens, not {vocab_size}; leave it null")
-    tokens_N = packed(source.pieces, made, size, Path(cache_dir) / cache_name(marked, made))
+    tokens_N = tokenize_cached(source.read_chunks, made, size, Path(cache_dir) / cache_name(marked, made))
     return TextDataset(tokens_N, made, context, val_fraction, marked, source.notes, encoding)
 
 
@@ -174,7 +174,7 @@ def tinyshakespeare(
     vocabulary: str,
     cache_dir: str,
     context: PositiveInt,
-    val_fraction: BelowOne,
+    val_fraction: ProperFraction,
     vocab_size: PositiveInt | None = None,
     bytes_per_token: Positive | None = None,
 ) -> TextDataset:
@@ -187,7 +187,7 @@ def names(
     path: str | None,
     data_dir: str,
     context: PositiveInt,
-    val_fraction: BelowOne,
+    val_fraction: ProperFraction,
     vocab_size: PositiveInt | None = None,
     bytes_per_token: Positive | None = None,
     text_column: str | None = None,
@@ -201,11 +201,11 @@ def names(
     """
     file = _found(data_dir, "names.txt") if path is None else Path(path)
     source = TextSource(file, text_column, encoding)
-    lines = sorted(line.strip() for line in "".join(source.pieces()).splitlines() if line.strip())
+    lines = sorted(line.strip() for line in "".join(source.read_chunks()).splitlines() if line.strip())
     order = torch.randperm(len(lines), generator=torch.Generator().manual_seed(0)).tolist()
     joined = "\n".join(["", *(lines[number] for number in order), ""])
-    marked, _, characters = fingerprint([joined])
-    made = Characters(characters)
+    marked, _, characters = fingerprint_text([joined])
+    made = CharTokenizer(characters)
     if vocab_size not in (None, made.size):
         raise ValueError(f"vocab_size: these names have {made.size} characters, not {vocab_size}; leave it null")
     return TextDataset(

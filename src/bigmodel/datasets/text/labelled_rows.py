@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Literal
 
 from bigmodel.datasets.files import text_archives
-from bigmodel.datasets.files.class_folders import class_folders
+from bigmodel.datasets.files.class_folders import find_class_folders
 from bigmodel.datasets.files.structured import ARROW, JSON, JSON_LINES, PARQUET
 from bigmodel.datasets.files.table_bytes import bare_name
-from bigmodel.datasets.files.table_files import SHOWN, Format, read, refuse
-from bigmodel.datasets.files.text_encoding import codec, decoded
+from bigmodel.datasets.files.table_files import SHOWN, TableFormat, raise_row_errors, read_rows
+from bigmodel.datasets.files.text_encoding import codec_name, decode
 from bigmodel.errors import DataError
 from bigmodel.safe_files import read_bytes
 
@@ -24,7 +24,7 @@ _LARGEST = 64 << 20  # bytes of one text
 
 
 @dataclass(frozen=True)
-class Row:
+class LabelledText:
     """`place` is file and line."""
 
     place: str
@@ -33,7 +33,7 @@ class Row:
 
 
 @dataclass
-class Reader:
+class LabelledTextReader:
     """How files of texts are read. `text_columns` are the names that the texts' column may have.
 
     Of bad rows `refuse` reports the first few and the number of all; `skip` leaves them out, counted in `notes`.
@@ -48,14 +48,14 @@ class Reader:
     columns: Sequence[str] | None = None  # where the file has no header
     notes: list[str] = field(default_factory=list)  # what was left out or renamed
 
-    def splits(self, path: Path, name: str) -> dict[str, list[Row]]:
+    def splits(self, path: Path, name: str) -> dict[str, list[LabelledText]]:
         """The rows of a file, or of a folder's splits, under their names, with `name` for that of the file.
 
         Raises:
             ConfigError: there is no such encoding.
             DataError: the file cannot be read, holds nothing, or has bad rows; each is named by file and line.
         """
-        codec(self.encoding)
+        codec_name(self.encoding)
         if path.is_dir():
             return self._folder(path, name)
         if path.suffix.lower() == ".label":
@@ -64,38 +64,38 @@ class Reader:
             return {name: self._sound(path, self._archive(path))}
         return {name: self.table(path)}
 
-    def table(self, file: Path) -> list[Row]:
+    def table(self, file: Path) -> list[LabelledText]:
         """The rows of a table; fields of `.tsv` are parted by tabs, and its quotes are letters.
 
         Raises:
             DataError: the file cannot be read, holds nothing, or has bad rows; each is named by file, line and column.
         """
         form = _format(file, self.separator, self.encoding, self.columns, self.broken)
-        found = read(file, form, [self.label_column])
+        found = read_rows(file, form, [self.label_column])
         column = _column(file, self.text_columns, list(found.columns))
         self.notes += found.notes
-        faults = found.faults([column, self.label_column])
+        faults = found.width_problems([column, self.label_column])
 
-        def rows() -> Iterator[Row | str]:
+        def rows() -> Iterator[LabelledText | str]:
             cells = zip(found.texts(column), found.texts(self.label_column), strict=True)
             for number, (text, label) in enumerate(cells):
                 if number in faults:
                     yield faults[number]
                 elif text and label:
-                    yield Row(found.place(number), text, label)
+                    yield LabelledText(found.location(number), text, label)
                 else:
-                    yield f"{found.place(number)}: column '{self.label_column if text else column}': empty"
+                    yield f"{found.location(number)}: column '{self.label_column if text else column}': empty"
 
         return self._sound(file, rows(), found.skipped)
 
-    def _questions(self, file: Path) -> Iterator[Row | str]:
+    def _questions(self, file: Path) -> Iterator[LabelledText | str]:
         """Lines as `NUM:dist How far is it ?`: of the label what is before the colon, then a blank, then the text.
 
         Where the file is not UTF-8 and no encoding is stated, it is Latin-1, as TREC's own.
         """
         content = _content(file)
         try:
-            text = decoded(content, str(file), self.encoding)
+            text = decode(content, str(file), self.encoding)
         except DataError:
             if self.encoding is not None:
                 raise
@@ -103,50 +103,52 @@ class Reader:
         for number, line in enumerate(text.split("\n"), 1):
             label, _, question = line.strip().partition(" ")
             if label and question:
-                yield Row(f"{file}:{number}", question.strip(), label.partition(":")[0])
+                yield LabelledText(f"{file}:{number}", question.strip(), label.partition(":")[0])
             elif label:
                 yield f"{file}:{number}: column 'text': empty; a line is a label, a blank and a question"
 
-    def _archive(self, file: Path) -> Iterator[Row | str]:
-        for key, parts in text_archives.samples(file):
+    def _archive(self, file: Path) -> Iterator[LabelledText | str]:
+        for key, parts in text_archives.iter_samples(file):
             place = f"{file}:{key}"
             if not {"txt", "cls"} <= parts.keys():
                 yield f"{place}: needs KEY.txt with its label in KEY.cls; has {', '.join(sorted(parts))}"
                 continue
-            text, label = (decoded(parts[part], f"{place}.{part}", self.encoding).strip() for part in ("txt", "cls"))
-            yield Row(place, text, label) if text and label else f"{place}: empty"
+            text, label = (decode(parts[part], f"{place}.{part}", self.encoding).strip() for part in ("txt", "cls"))
+            yield LabelledText(place, text, label) if text and label else f"{place}: empty"
 
-    def _folder(self, folder: Path, name: str) -> dict[str, list[Row]]:
-        found = class_folders(str(folder), frozenset({".txt"}), "texts")
+    def _folder(self, folder: Path, name: str) -> dict[str, list[LabelledText]]:
+        found = find_class_folders(str(folder), frozenset({".txt"}), "texts")
         self.notes += getattr(found, "notes", ())
 
-        def rows(paths: Sequence[str], labels: Sequence[int]) -> Iterator[Row | str]:
+        def rows(paths: Sequence[str], labels: Sequence[int]) -> Iterator[LabelledText | str]:
             for path, label in zip(paths, labels, strict=True):
                 try:
-                    text = decoded(_content(Path(path)), path, self.encoding).strip()
+                    text = decode(_content(Path(path)), path, self.encoding).strip()
                 except DataError as error:
                     yield from error.lines
                     continue
-                yield Row(path, text, found.classes[label]) if text else f"{path}: empty"
+                yield LabelledText(path, text, found.classes[label]) if text else f"{path}: empty"
 
         return {
             name if split == "train" else split: self._sound(folder, rows(*files))
             for split, files in found.splits.items()
         }
 
-    def _sound(self, path: Path, found: Iterator[Row | str], skipped: Sequence[str] = ()) -> list[Row]:
+    def _sound(
+        self, path: Path, found: Iterator[LabelledText | str], skipped: Sequence[str] = ()
+    ) -> list[LabelledText]:
         """The rows, if none is bad or bad ones are skipped, and there are any; some were `skipped` before."""
-        rows: list[Row] = []
+        rows: list[LabelledText] = []
         problems = list(skipped)
         for one in found:
-            if isinstance(one, Row):
+            if isinstance(one, LabelledText):
                 rows.append(one)
             else:
                 problems.append(one)
         if self.broken == "refuse" and problems:
             place = min(len(problems), SHOWN) - 1
             problems[place] += "; dataset.broken=skip leaves such rows out"
-            refuse(problems, path)
+            raise_row_errors(problems, path)
         elif problems:
             self.notes.append(
                 f"{path}: {len(problems):,} bad rows left out (dataset.broken=skip), the first: {problems[0]}"
@@ -161,7 +163,7 @@ def is_table(path: Path) -> bool:
     return Path(bare_name(str(path))).suffix in _TABLES
 
 
-def texts_of(
+def read_texts(
     file: Path,
     columns: Sequence[str],
     separator: str | None,
@@ -175,17 +177,17 @@ def texts_of(
         DataError: the file cannot be read, or has none of the `columns`.
     """
     wanted = [name for name in columns if name in names][:1] if names else []
-    found = read(file, _format(file, separator, encoding, names), wanted)
+    found = read_rows(file, _format(file, separator, encoding, names), wanted)
     column = _column(file, columns, list(found.columns))
-    refuse([*found.faults([column]).values()], file)
+    raise_row_errors([*found.width_problems([column]).values()], file)
     if not found:
         raise DataError(f"{file}: holds no texts")
     return found.texts(column), [name for name in found.columns if name != column]
 
 
-def columns_of(file: Path, separator: str | None, encoding: str | None) -> list[str]:
+def column_names(file: Path, separator: str | None, encoding: str | None) -> list[str]:
     """The names of a table's columns. DataError where it cannot be read."""
-    return list(read(file, _format(file, separator, encoding)).columns)
+    return list(read_rows(file, _format(file, separator, encoding)).columns)
 
 
 def _column(file: Path, wanted: Sequence[str], known: Sequence[str]) -> str:
@@ -201,10 +203,10 @@ def _format(
     encoding: str | None,
     columns: Sequence[str] | None = None,
     broken: Literal["refuse", "skip"] = "refuse",
-) -> Format:
+) -> TableFormat:
     """Quotes are letters in `.tsv`, unless a separator is stated."""
     tabs = separator is None and bare_name(str(file)).endswith(".tsv")
-    return Format(columns, separator, quoted=not tabs, strip=_BLANK, encoding=encoding, broken=broken)
+    return TableFormat(columns, separator, quoted=not tabs, strip=_BLANK, encoding=encoding, broken=broken)
 
 
 def _content(file: Path) -> bytes:

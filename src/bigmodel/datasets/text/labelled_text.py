@@ -11,15 +11,15 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from bigmodel.constraints import BelowOne, PositiveInt
-from bigmodel.datasets.files.table_files import find, refuse, sorted_labels
-from bigmodel.datasets.loading.splits import held_out
-from bigmodel.datasets.loading.tensors import TensorDataset, fingerprint
-from bigmodel.datasets.text.labelled_rows import Reader, Row
-from bigmodel.datasets.text.tokenizers import Bytes, Tokenizer
-from bigmodel.datasets.text.word_tokenizer import LearnedTokens, learned_characters, learned_words
+from bigmodel.constraints import PositiveInt, ProperFraction
+from bigmodel.datasets.files.table_files import find_file, raise_row_errors, sorted_labels
+from bigmodel.datasets.loading.splits import holdout_split
+from bigmodel.datasets.loading.tensors import TensorDataset, fingerprint_tensors
+from bigmodel.datasets.text.labelled_rows import LabelledText, LabelledTextReader
+from bigmodel.datasets.text.tokenizers import ByteTokenizer, Tokenizer
+from bigmodel.datasets.text.word_tokenizer import FittedTokenizer, fit_char_tokenizer, fit_word_tokenizer
 from bigmodel.errors import ConfigError, DataError
-from bigmodel.padding import padded
+from bigmodel.padding import pad
 
 __all__ = ["labelled_text"]
 
@@ -31,7 +31,7 @@ _KINDS = {
 _HANDFUL = 5  # texts of a class
 _NAMED = 5  # labels in one note
 
-_Rows = dict[str, list[Row]]
+_Rows = dict[str, list[LabelledText]]
 
 
 def labelled_text(
@@ -42,8 +42,8 @@ def labelled_text(
     tokenizer: Literal["word", "char", "byte"],
     min_count: PositiveInt,
     context: PositiveInt,
-    val_fraction: BelowOne,
-    test_fraction: BelowOne = 0.0,
+    val_fraction: ProperFraction,
+    test_fraction: ProperFraction = 0.0,
     val: str | None = None,
     test: str | None = None,
     source: str | None = None,
@@ -74,7 +74,7 @@ def labelled_text(
         ValueError: the number of classes or tokens is not the data's.
     """
     text_columns = [text_column] if isinstance(text_column, str) else list(text_column)
-    reader = Reader(text_columns, label_column, separator, encoding, broken, columns=columns)
+    reader = LabelledTextReader(text_columns, label_column, separator, encoding, broken, columns=columns)
     named = {"train": train, "val": val, "test": test}
     files = {split: _found(data_dir, split, file, source) for split, file in named.items() if file is not None}
     rows: _Rows = {}
@@ -95,41 +95,41 @@ def labelled_text(
     numbers = {label: number for number, label in enumerate(known)}
     for split, part in rows.items():
         strange = [row for row in part if row.label not in numbers]
-        refuse(
+        raise_row_errors(
             [f"{row.place}: column '{label_column}': no training text is of '{row.label}'" for row in strange],
             files.get(split, files["train"]),
         )
     notes += _rare(rows, known)
-    trained, _ = held_out(len(rows["train"]), 0.0 if "val" in rows else val_fraction)
+    trained, _ = holdout_split(len(rows["train"]), 0.0 if "val" in rows else val_fraction)
     texts = [rows["train"][number].text for number in trained.tolist()]
     made: Tokenizer
     match tokenizer:
         case "byte":
-            made = Bytes()
+            made = ByteTokenizer()
         case "char":
-            made = learned_characters(texts, min_count)
+            made = fit_char_tokenizer(texts, min_count)
         case "word":
-            made = learned_words(texts, min_count, word_rule)
+            made = fit_word_tokenizer(texts, min_count, word_rule)
     facts = {"num_classes": len(known), "vocab_size": made.size}
     for name, claim in (("num_classes", num_classes), ("vocab_size", vocab_size)):
         if claim not in (None, facts[name]):
             raise ValueError(f"{name}: the data has {facts[name]}, not {claim}; leave it null")
     encoded = {split: [torch.from_numpy(made.encode(row.text)) for row in part] for split, part in rows.items()}
-    if isinstance(made, LearnedTokens):
+    if isinstance(made, FittedTokenizer):
         notes += _unknown(encoded, made, tokenizer, min_count)
     longer = sum(len(tokens) > context for part in encoded.values() for tokens in part)
     splits = {
-        split: (padded(encoded[split], context), torch.tensor([numbers[row.label] for row in part]))
+        split: (pad(encoded[split], context), torch.tensor([numbers[row.label] for row in part]))
         for split, part in rows.items()
     }
     of_classes = {"classes": known} if predicts == "class" else {}
     written = {"text_column": text_columns, "label_column": label_column, "columns": columns, "separator": separator}
     return TensorDataset(
         splits,
-        facts=facts,
-        summary=f"{len(known)} classes, {made.size:,} tokens, up to {context} a sample"
+        properties=facts,
+        description=f"{len(known)} classes, {made.size:,} tokens, up to {context} a sample"
         + (f" ({longer:,} longer ones cut)" if longer else ""),
-        carried={
+        spec={
             "kind": _KINDS[predicts],
             **of_classes,
             "tokenizer": dict(made.carried),
@@ -138,9 +138,9 @@ def labelled_text(
             "encoding": encoding,
             "by_file": files["train"].is_dir(),
         },
-        fingerprint=fingerprint([tensor for pair in splits.values() for tensor in pair]),
+        fingerprint=fingerprint_tensors([tensor for pair in splits.values() for tensor in pair]),
         val_fraction=val_fraction,
-        trimmed=True,
+        trim_padding=True,
         notes=notes,
     )
 
@@ -160,7 +160,7 @@ def _only(rows: _Rows, classes: Sequence[str]) -> tuple[_Rows, list[str]]:
 def _with_test(rows: _Rows, fraction: float) -> tuple[_Rows, list[str]]:
     """A share of the training rows as a test split, but for classes that would have none left to be learned from."""
     train = rows["train"]
-    kept, tested = (part.tolist() for part in held_out(len(train), fraction))
+    kept, tested = (part.tolist() for part in holdout_split(len(train), fraction))
     learned = {train[n].label for n in kept}
     back = {label: n for n in reversed(tested) if (label := train[n].label) not in learned}
     kept, tested = sorted([*kept, *back.values()]), [n for n in tested if n not in back.values()]
@@ -179,7 +179,9 @@ def _rare(rows: _Rows, classes: Sequence[str]) -> list[str]:
     return notes + ([f"labels that no test text has: {_named(never)}"] if never else [])
 
 
-def _unknown(encoded: Mapping[str, Sequence[Tensor]], made: LearnedTokens, tokenizer: str, min_count: int) -> list[str]:
+def _unknown(
+    encoded: Mapping[str, Sequence[Tensor]], made: FittedTokenizer, tokenizer: str, min_count: int
+) -> list[str]:
     """Notes of splits most words or letters of which training does not know; signs are not counted.
 
     Raises:
@@ -213,4 +215,4 @@ def _found(data_dir: str, key: str, name: str, source: str | None) -> Path:
     base = Path(data_dir).expanduser().absolute()
     places = [base / folder / Path(name).expanduser() for folder in _FOLDERS] + [Path(name).expanduser().absolute()]
     folder = next((place for place in places if place.is_dir()), None)
-    return folder if folder is not None else find(data_dir, name, key, source, _FOLDERS)
+    return folder if folder is not None else find_file(data_dir, name, key, source, _FOLDERS)

@@ -8,16 +8,16 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from bigmodel.constraints import BelowOne, Positive, PositiveInt
-from bigmodel.datasets.files.table_files import Format, Row, Table, find, read
-from bigmodel.datasets.loading.tensors import TensorDataset, fingerprint
-from bigmodel.datasets.tables.table_checks import usable
-from bigmodel.datasets.tables.targets import Answer, Labels, cut, hold
-from bigmodel.datasets.text.smiles import Smiles
+from bigmodel.constraints import Positive, PositiveInt, ProperFraction
+from bigmodel.datasets.files.table_files import Row, Table, TableFormat, find_file, read_rows
+from bigmodel.datasets.loading.tensors import TensorDataset, fingerprint_tensors
+from bigmodel.datasets.tables.table_checks import rows_without_problem
+from bigmodel.datasets.tables.targets import MultiLabelTargets, TargetEncoder, check_claims, split_rows
+from bigmodel.datasets.text.smiles import SmilesTokenizer
 from bigmodel.errors import ConfigError, DataError
-from bigmodel.padding import padded
+from bigmodel.padding import pad
 
-__all__ = ["molecules", "strings"]
+__all__ = ["molecules", "smiles_strings"]
 
 _KINDS = {
     "class": "bigmodel.inference.processors.sentences.Sentences",
@@ -26,7 +26,7 @@ _KINDS = {
 }
 _HIDDEN = "bigmodel.inference.processors.hidden_tokens.HiddenTokens"
 _BLANK = " \t\r\n"
-_TOKENIZER = Smiles()
+_TOKENIZER = SmilesTokenizer()
 
 
 def molecules(
@@ -36,8 +36,8 @@ def molecules(
     targets: Sequence[str],
     target_is: Literal["class", "number", "labels"],
     context: PositiveInt,
-    val_fraction: BelowOne,
-    test_fraction: BelowOne = 0.0,
+    val_fraction: ProperFraction,
+    test_fraction: ProperFraction = 0.0,
     test: str | None = None,
     separator: str | None = ",",
     encoding: str | None = None,
@@ -67,57 +67,57 @@ def molecules(
         raise ConfigError(f"dataset.targets: target_is={target_is} needs one column, or labels one or more")
     if len(set(targets)) < len(targets):
         raise ConfigError(f"dataset.targets: names a column twice: {', '.join(targets)}")
-    form = Format(separator=separator, missing=missing, strip=_BLANK, encoding=encoding, broken=broken)
-    file = find(root, train, "train", source)
+    form = TableFormat(separator=separator, missing=missing, strip=_BLANK, encoding=encoding, broken=broken)
+    file = find_file(root, train, "train", source)
     notes: list[str] = []
-    rows = _sound(read(file, form, [smiles, *targets]), smiles, notes, targets, target_is)
+    rows = _validate_rows(read_rows(file, form, [smiles, *targets]), smiles, notes, targets, target_is)
     splits = _splits(rows, smiles, val_fraction, 0.0 if test else test_fraction)
     if test is not None:
-        other = find(root, test, "test", source)
-        splits["test"] = _sound(read(other, form, [smiles, *targets]), smiles, notes, targets, target_is)
+        other = find_file(root, test, "test", source)
+        splits["test"] = _validate_rows(read_rows(other, form, [smiles, *targets]), smiles, notes, targets, target_is)
     known = splits["train"]
-    answer = Labels(known, targets) if target_is == "labels" else Answer(known, targets[0], target_is)
+    answer = MultiLabelTargets(known, targets) if target_is == "labels" else TargetEncoder(known, targets[0], target_is)
     tensors = {
         name: (_tokens([row.text(smiles) for row in part], context), answer(part)) for name, part in splits.items()
     }
     about = {key: value for key, value in answer.about().items() if key != "target" or target_is == "number"}
     facts = {
-        "vocab_size": Smiles.size,
+        "vocab_size": SmilesTokenizer.size,
         "outputs": len(about.get("classes", targets)),
         "num_classes": len(about["classes"]) if "classes" in about else None,
         "target_std": about.get("target_std"),
         "labels": about.get("labels"),
     }
     claims = {"vocab_size": vocab_size, "outputs": outputs, "num_classes": num_classes, "target_std": target_std}
-    hold(facts, claims | {"labels": labels})
+    check_claims(facts, claims | {"labels": labels})
     counted = f"{facts['outputs']} {'classes' if target_is == 'class' else 'labels'}"
     what = f"one number ({targets[0]})" if target_is == "number" else counted
     return TensorDataset(
         tensors,
-        facts={key: value for key, value in facts.items() if value is not None},  # models are held to each of them
-        summary=f"{what}, {_size(context)}",
-        carried={
+        properties={key: value for key, value in facts.items() if value is not None},  # models are held to each of them
+        description=f"{what}, {_size(context)}",
+        spec={
             "kind": _KINDS[target_is],
             **about,
-            "tokenizer": dict(Smiles.carried),
+            "tokenizer": dict(SmilesTokenizer.carried),
             "context": context,
             "text_column": [smiles],
             "separator": separator,
             "encoding": encoding,
         },
-        fingerprint=fingerprint([tensor for pair in tensors.values() for tensor in pair]),
-        trimmed=True,
+        fingerprint=fingerprint_tensors([tensor for pair in tensors.values() for tensor in pair]),
+        trim_padding=True,
         notes=notes,
     )
 
 
-def strings(
+def smiles_strings(
     root: str,
     files: Sequence[str],
     smiles: Sequence[str],
     context: PositiveInt,
-    val_fraction: BelowOne,
-    test_fraction: BelowOne,
+    val_fraction: ProperFraction,
+    test_fraction: ProperFraction,
     source: str | None = None,
     vocab_size: PositiveInt | None = None,
 ) -> TensorDataset:
@@ -131,16 +131,16 @@ def strings(
         ConfigError: the number of tokens is not the tokenizer's.
         DataError: a file is missing, or rows are bad; each is named by file, line and column.
     """
-    hold({"vocab_size": Smiles.size}, {"vocab_size": vocab_size})
+    check_claims({"vocab_size": SmilesTokenizer.size}, {"vocab_size": vocab_size})
     notes: list[str] = []
     found: dict[str, dict[str, None]] = {"test": {}, "val": {}, "train": {}}
     for name in files:
-        file = find(root, name, "files", source)
-        rows = read(file, Format(strip=_BLANK))
+        file = find_file(root, name, "files", source)
+        rows = read_rows(file, TableFormat(strip=_BLANK))
         column = next((known for known in smiles if rows and known in rows[0].columns), None)
         if column is None:
             raise DataError(f"{file}: holds no rows with a column '{smiles[0]}'")
-        for split, part in _splits(_sound(rows, column, notes), column, val_fraction, test_fraction).items():
+        for split, part in _splits(_validate_rows(rows, column, notes), column, val_fraction, test_fraction).items():
             found[split] |= dict.fromkeys(row.text(column) for row in part)
     seen: set[str] = set()
     tensors: dict[str, tuple[Tensor, Tensor]] = {}
@@ -153,21 +153,21 @@ def strings(
         raise DataError("dataset.files: every string is held out by one of them; none is left to train on")
     return TensorDataset(
         tensors,
-        facts={"vocab_size": Smiles.size},
-        summary=_size(context),
-        carried={
+        properties={"vocab_size": SmilesTokenizer.size},
+        description=_size(context),
+        spec={
             "kind": _HIDDEN,
-            "tokenizer": dict(Smiles.carried),
+            "tokenizer": dict(SmilesTokenizer.carried),
             "context": context,
             "text_column": list(smiles),
         },
-        fingerprint=fingerprint([tokens for tokens, _ in tensors.values()]),
-        trimmed=True,
+        fingerprint=fingerprint_tensors([tokens for tokens, _ in tensors.values()]),
+        trim_padding=True,
         notes=notes,
     )
 
 
-def _sound(
+def _validate_rows(
     rows: Table, smiles: str, notes: list[str], targets: Sequence[str] = (), target_is: str | None = None
 ) -> Sequence[Row]:
     """The rows of a file, if none is bad, or those that are not; `notes` takes what was left out."""
@@ -179,7 +179,7 @@ def _sound(
             _check(row, smiles, targets, target_is)
         except DataError as error:
             problems[row.index] = ("", "; ".join(error.lines))
-    found, told = usable(rows, problems)
+    found, told = rows_without_problem(rows, problems)
     notes += [*rows.notes, *told]
     return found
 
@@ -188,30 +188,30 @@ def _check(row: Row, smiles: str, targets: Sequence[str], target_is: str | None)
     """Raises DataError: a string or target is missing, or is none."""
     text = row.text(smiles)
     if not text:
-        raise row.wrong(smiles, "empty")
+        raise row.error_at(smiles, "empty")
     try:
         _TOKENIZER.encode(text)
     except DataError as error:
-        raise row.wrong(smiles, str(error)) from None
+        raise row.error_at(smiles, str(error)) from None
     for target in targets:
         if target_is != "labels" and not row.text(target):
-            raise row.wrong(target, "the target is missing; fill it or remove the row")
+            raise row.error_at(target, "the target is missing; fill it or remove the row")
         value = row.number(target) if target_is != "class" else 0.0
         if target_is == "labels" and value not in (0.0, 1.0) and row.text(target):
-            raise row.wrong(target, f"'{row.text(target)}' is neither 0 nor 1")
+            raise row.error_at(target, f"'{row.text(target)}' is neither 0 nor 1")
 
 
 def _splits(rows: Sequence[Row], smiles: str, val_fraction: float, test_fraction: float) -> dict[str, Sequence[Row]]:
     """The rows of each split, those of one string together."""
     texts = [row.text(smiles) for row in rows]
-    parts = cut([*dict(zip(texts, rows, strict=True)).values()], None, val_fraction, test_fraction)
+    parts = split_rows([*dict(zip(texts, rows, strict=True)).values()], None, val_fraction, test_fraction)
     place = {row.text(smiles): name for name, part in parts.items() for row in part}
     return {name: [row for row, text in zip(rows, texts, strict=True) if place[text] == name] for name in parts}
 
 
 def _tokens(texts: Sequence[str], context: int) -> Tensor:
-    return padded([torch.from_numpy(_TOKENIZER.encode(text)) for text in texts], context)
+    return pad([torch.from_numpy(_TOKENIZER.encode(text)) for text in texts], context)
 
 
 def _size(context: int) -> str:
-    return f"{Smiles.size} tokens, up to {context} a molecule"
+    return f"{SmilesTokenizer.size} tokens, up to {context} a molecule"

@@ -9,17 +9,17 @@ from typing import Literal
 
 import torch
 
-from bigmodel.constraints import BelowOne, PositiveInt
-from bigmodel.datasets.files.gettext import located, translations
-from bigmodel.datasets.files.table_files import find
-from bigmodel.datasets.loading.splits import held_out
-from bigmodel.datasets.loading.tensors import TensorDataset, fingerprint
-from bigmodel.datasets.text.labelled_rows import Reader
-from bigmodel.datasets.text.tokenizers import chosen
+from bigmodel.constraints import PositiveInt, ProperFraction
+from bigmodel.datasets.files.gettext import find_catalogue, read_catalogue
+from bigmodel.datasets.files.table_files import find_file
+from bigmodel.datasets.loading.splits import holdout_split
+from bigmodel.datasets.loading.tensors import TensorDataset, fingerprint_tensors
+from bigmodel.datasets.text.labelled_rows import LabelledTextReader
+from bigmodel.datasets.text.tokenizers import make_tokenizer
 from bigmodel.errors import DataError
-from bigmodel.padding import padded
+from bigmodel.padding import pad
 
-__all__ = ["catalogues", "parallel_text"]
+__all__ = ["gettext_pairs", "parallel_text"]
 
 _Pairs = Sequence[tuple[str, str]]
 
@@ -32,8 +32,8 @@ def parallel_text(
     tokenizer: Literal["byte", "char", "bpe"],
     vocabulary: str,
     context: PositiveInt,
-    val_fraction: BelowOne,
-    test_fraction: BelowOne = 0.0,
+    val_fraction: ProperFraction,
+    test_fraction: ProperFraction = 0.0,
     val: str | None = None,
     test: str | None = None,
     columns: Sequence[str] | None = None,
@@ -56,20 +56,20 @@ def parallel_text(
         DataError: a file is missing or has bad rows; each is named by file, line and column.
         ValueError: the number of tokens, or the characters, are not the data's.
     """
-    reader = Reader([source_column], target_column, separator, encoding, broken, "pairs", columns)
+    reader = LabelledTextReader([source_column], target_column, separator, encoding, broken, "pairs", columns)
     named = {"train": train, "val": val, "test": test}
     splits: dict[str, _Pairs] = {}
     for split, name in named.items():
         if name is not None:
-            file = find(data_dir, name, split, None)
+            file = find_file(data_dir, name, split, None)
             splits[split] = [(row.text, row.label) for row in reader.table(file)]
     notes = [*reader.notes]
     made = _dataset(splits, val_fraction, test_fraction, tokenizer, vocabulary, context, vocab_size, characters)
     written = {"text_column": [source_column], "columns": columns, "separator": separator, "encoding": encoding}
-    return replace(made, carried={**made.carried, **written}, notes=notes)
+    return replace(made, carried={**made.spec, **written}, notes=notes)
 
 
-def catalogues(
+def gettext_pairs(
     folder: str,
     language: str,
     names: Sequence[str],
@@ -77,8 +77,8 @@ def catalogues(
     tokenizer: Literal["byte", "char", "bpe"],
     vocabulary: str,
     context: PositiveInt,
-    val_fraction: BelowOne,
-    test_fraction: BelowOne,
+    val_fraction: ProperFraction,
+    test_fraction: ProperFraction,
     vocab_size: PositiveInt | None = None,
     characters: str | None = None,
 ) -> TensorDataset:
@@ -91,7 +91,7 @@ def catalogues(
     """
     pairs: dict[str, str] = {}
     for name in names:
-        pairs = dict(translations(located(folder, language, name, package))) | pairs
+        pairs = dict(read_catalogue(find_catalogue(folder, language, name, package))) | pairs
     splits = {"train": sorted(pairs.items())}
     return _dataset(splits, val_fraction, test_fraction, tokenizer, vocabulary, context, vocab_size, characters)
 
@@ -111,7 +111,7 @@ def _dataset(
         kept, out = _cut(splits["train"], 0.0 if split in splits else fraction)
         splits |= {"train": kept, split: out} if out else {}
     letters = "".join(sorted({letter for part in splits.values() for pair in part for letter in "".join(pair)}))
-    made = chosen(tokenizer, vocabulary, letters)
+    made = make_tokenizer(tokenizer, vocabulary, letters)
     facts = {"vocab_size": made.size, "characters": letters if tokenizer == "char" else None}
     for key, claim in {"vocab_size": vocab_size, "characters": characters}.items():
         if claim not in (None, facts[key]):
@@ -124,19 +124,19 @@ def _dataset(
         if not fitting:
             raise DataError(f"dataset: no pair of the {split} split has at most context={context} tokens on each side")
         end = torch.tensor([made.size])
-        begun_NT = padded([torch.cat([end, target]) for _, target in fitting], context + 1)
-        targets_NT = padded([torch.cat([target, end]) for _, target in fitting], context + 1)
-        tensors[split] = torch.cat([padded([source for source, _ in fitting], context), begun_NT], dim=1), targets_NT
+        begun_NT = pad([torch.cat([end, target]) for _, target in fitting], context + 1)
+        targets_NT = pad([torch.cat([target, end]) for _, target in fitting], context + 1)
+        tensors[split] = torch.cat([pad([source for source, _ in fitting], context), begun_NT], dim=1), targets_NT
     return TensorDataset(
         tensors,
-        facts=facts,
-        summary=f"pairs of up to {context} tokens of {made.size:,} ({left_out:,} longer ones left out)",
-        carried={
+        properties=facts,
+        description=f"pairs of up to {context} tokens of {made.size:,} ({left_out:,} longer ones left out)",
+        spec={
             "kind": "bigmodel.inference.processors.translations.Translations",
-            "tokenizer": dict(made.carried),
+            "tokenizer": dict(made.spec),
             "context": context,
         },
-        fingerprint=fingerprint([tensor for pair in tensors.values() for tensor in pair]),
+        fingerprint=fingerprint_tensors([tensor for pair in tensors.values() for tensor in pair]),
     )
 
 
@@ -144,6 +144,6 @@ def _cut(pairs: _Pairs, fraction: float) -> tuple[_Pairs, _Pairs]:
     """Pairs to keep and pairs to hold out, by the words of their sources."""
     words = [" ".join(sorted(re.findall(r"\w+", source.lower()))) for source, _ in pairs]
     groups = sorted(set(words))
-    held = {groups[number] for number in held_out(len(groups), fraction)[1].tolist()}
+    held = {groups[number] for number in holdout_split(len(groups), fraction)[1].tolist()}
     both = list(zip(pairs, words, strict=True))
     return [pair for pair, key in both if key not in held], [pair for pair, key in both if key in held]

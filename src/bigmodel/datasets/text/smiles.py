@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bigmodel.errors import DataError
-from bigmodel.formatting import clip
+from bigmodel.formatting import truncate
 
 _ELEMENTS = re.findall(  # the periodic table
     "[A-Z][a-z]?",
@@ -27,7 +27,7 @@ _TOKENS = list(dict.fromkeys([*_COMMON, "[", "]", *_IN_BRACKETS, *r".=#$/\()%"])
 _NUMBERS = {token: number for number, token in enumerate(_TOKENS)}
 
 
-class Smiles:
+class SmilesTokenizer:
     """A `Tokenizer` whose tokens are the same for any data, so that what one data set taught serves another.
 
     An atom outside of brackets is a token, and so are the commonest bracket atoms; others are a token for each of their
@@ -42,7 +42,9 @@ class Smiles:
         if (known := "".join(parts)) != text:
             pairs = enumerate(zip(known, text, strict=False))
             place = next((n for n, (one, other) in pairs if one != other), len(known))
-            raise DataError(f"'{clip(text)}' is no SMILES string: see '{clip(text[place])}', character {place + 1}")
+            raise DataError(
+                f"'{truncate(text)}' is no SMILES string: see '{truncate(text[place])}', character {place + 1}"
+            )
         return np.array([_NUMBERS[part] for part in parts], dtype=np.int64)
 
     def decode(self, tokens: Sequence[int]) -> str:

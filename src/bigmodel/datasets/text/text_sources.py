@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from bigmodel.datasets.files import text_archives
-from bigmodel.datasets.files.archive import opened
-from bigmodel.datasets.files.text_encoding import codec, decoded, open_text, refusal
-from bigmodel.datasets.text.labelled_rows import columns_of, is_table, texts_of
+from bigmodel.datasets.files.archive import open_maybe_gzipped
+from bigmodel.datasets.files.text_encoding import codec_name, decode, explain_undecodable, open_text
+from bigmodel.datasets.text.labelled_rows import column_names, is_table, read_texts
 from bigmodel.errors import DataError
-from bigmodel.formatting import clip
+from bigmodel.formatting import truncate
 
 _PIECE = 1 << 20  # characters that are read at once
 _HEAD = 1 << 16  # bytes that show what a file is
@@ -45,7 +45,7 @@ class TextSource:
     notes: list[str] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:
-        codec(self.encoding)
+        codec_name(self.encoding)
         self.files = self._of_folder() if self.path.is_dir() else [self.path]
         if not self.files[0].is_file():
             raise DataError(f"dataset.path: there is no text at '{self.path}'; name a text file, or a folder of them")
@@ -71,7 +71,7 @@ class TextSource:
         self.notes += [f"{self.path}: files passed over: {shown}"] if shown else []
         return found
 
-    def pieces(self) -> Iterator[str]:
+    def read_chunks(self) -> Iterator[str]:
         """The text, some lines at a time; one line or more for each row of a table.
 
         Raises:
@@ -79,20 +79,20 @@ class TextSource:
         """
         for file in self.files:
             if self.column is not None:
-                yield from _joined(iter(texts_of(file, [self.column], self.separator, self.encoding)[0]))
+                yield from _joined(iter(read_texts(file, [self.column], self.separator, self.encoding)[0]))
             elif text_archives.is_archive(file):
                 yield from _joined(self._members(file))
             else:
                 yield from self._plain(file)
 
     def _members(self, file: Path) -> Iterator[str]:
-        for key, parts in text_archives.samples(file):
+        for key, parts in text_archives.iter_samples(file):
             if "txt" in parts:
-                yield decoded(parts["txt"], f"{file}:{key}.txt", self.encoding)
+                yield decode(parts["txt"], f"{file}:{key}.txt", self.encoding)
 
     def _plain(self, file: Path) -> Iterator[str]:
         try:
-            with opened(file) as raw, open_text(raw, self.encoding) as lines:
+            with open_maybe_gzipped(file) as raw, open_text(raw, self.encoding) as lines:
                 while piece := lines.readlines(_PIECE):
                     text = "".join(piece)
                     if "\0" in text:
@@ -126,8 +126,8 @@ def _is_text(file: Path) -> bool:
 
 def _wrong_bytes(file: Path, encoding: str | None) -> DataError:
     """The refusal that the block with the first wrong byte leads to."""
-    decoder, lines, block = codecs.getincrementaldecoder(codec(encoding))(), 0, b""
-    with opened(file) as raw:
+    decoder, lines, block = codecs.getincrementaldecoder(codec_name(encoding))(), 0, b""
+    with open_maybe_gzipped(file) as raw:
         while block := raw.read(_PIECE):
             try:
                 if "\0" in decoder.decode(block):
@@ -136,7 +136,7 @@ def _wrong_bytes(file: Path, encoding: str | None) -> DataError:
                 break
             lines += block.count(b"\n")
     begin = block.find(b"\n") + 1 if lines else 0  # a later block may begin within a character
-    return refusal(block[begin:], str(file.absolute()), encoding, lines_before=lines + bool(begin))
+    return explain_undecodable(block[begin:], str(file.absolute()), encoding, lines_before=lines + bool(begin))
 
 
 def _looks_strange(file: Path, column: str | None, encoding: str | None) -> list[str]:
@@ -146,12 +146,12 @@ def _looks_strange(file: Path, column: str | None, encoding: str | None) -> list
     if _suffix(file) in _MARKUP:
         return [f"{file}: its {_suffix(file)} markup is learned as it stands; convert it to plain text to learn that"]
     try:
-        with opened(file) as raw:
+        with open_maybe_gzipped(file) as raw:
             head = raw.read(_HEAD)
     except DataError:
         return []  # said when it is read
-    if b"\0" in head and codec(encoding) == "utf-8-sig":  # in a sparse file the first line might never end
-        raise refusal(head, str(file.absolute()), encoding)
+    if b"\0" in head and codec_name(encoding) == "utf-8-sig":  # in a sparse file the first line might never end
+        raise explain_undecodable(head, str(file.absolute()), encoding)
     first = next((line for line in head.splitlines() if line.strip()), b"").strip()
     if first[:1] in (b"{", b"[") and (isinstance(_parsed(first), (dict, list)) or first in (b"{", b"[")):
         return [
@@ -171,10 +171,10 @@ def _parsed(line: bytes | str) -> Any:
 def _table_as_text(file: Path, separator: str | None, encoding: str | None) -> DataError:
     """What to set so that a table's texts are learned and not its commas or brackets."""
     try:
-        columns = columns_of(file, separator, encoding)
+        columns = column_names(file, separator, encoding)
     except DataError:
         columns = []
-    known = f", one of: {clip(', '.join(columns), 200)}" if columns else ""
+    known = f", one of: {truncate(', '.join(columns), 200)}" if columns else ""
     return DataError(
         f"{file}: is a table, and a model of it would learn its syntax; set dataset.text_column{known}, or name the "
         "file .txt to learn it as it stands"

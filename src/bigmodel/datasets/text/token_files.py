@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bigmodel.datasets.text.tokenizers import Tokenizer
-from bigmodel.safe_files import TEMPORARY, sync_file
+from bigmodel.safe_files import TEMP_PREFIX, fsync_path
 
 _KEPT_FROM = 16 << 20  # bytes of text: less is encoded again as fast as it is read, but for byte pairs
 
 
-def fingerprint(parts: Iterable[str]) -> tuple[str, int, str]:
+def fingerprint_text(parts: Iterable[str]) -> tuple[str, int, str]:
     """A hash of the text, its bytes in UTF-8, and its characters, sorted."""
     state, size, characters = hashlib.md5(usedforsecurity=False), 0, set[str]()
     for part in parts:
@@ -30,7 +30,7 @@ def fingerprint(parts: Iterable[str]) -> tuple[str, int, str]:
     return f"md5:{state.hexdigest()}", size, "".join(sorted(characters))
 
 
-def packed(parts: Callable[[], Iterable[str]], tokenizer: Tokenizer, size: int, cache: Path) -> NDArray[Any]:
+def tokenize_cached(parts: Callable[[], Iterable[str]], tokenizer: Tokenizer, size: int, cache: Path) -> NDArray[Any]:
     """The tokens (N,) of a text of `size` bytes, which `parts` reads from its start, in as few bytes each as will do.
 
     Where encoding takes long they are kept in the file `cache`, which is whole or not there; where that cannot be
@@ -38,17 +38,17 @@ def packed(parts: Callable[[], Iterable[str]], tokenizer: Tokenizer, size: int, 
     """
     kind = np.uint8 if tokenizer.size <= 1 << 8 else np.uint16 if tokenizer.size <= 1 << 16 else np.uint32
     encoded = (tokenizer.encode(part).astype(kind) for part in parts())
-    if size < _KEPT_FROM and tokenizer.carried["name"] != "bpe":
+    if size < _KEPT_FROM and tokenizer.spec["name"] != "bpe":
         return np.concatenate([np.zeros(0, kind), *encoded])
     if not cache.is_file():
-        scratch = cache.with_name(f"{TEMPORARY}{uuid.uuid4().hex}")
+        scratch = cache.with_name(f"{TEMP_PREFIX}{uuid.uuid4().hex}")
         try:
             cache.parent.mkdir(parents=True, exist_ok=True)
             try:
                 with scratch.open("xb") as file:
                     for tokens in encoded:
                         file.write(tokens.tobytes())
-                sync_file(scratch)
+                fsync_path(scratch)
                 os.replace(scratch, cache)
             finally:
                 scratch.unlink(missing_ok=True)
@@ -59,5 +59,5 @@ def packed(parts: Callable[[], Iterable[str]], tokenizer: Tokenizer, size: int, 
 
 def cache_name(text: str, tokenizer: Tokenizer) -> str:
     """A file name that differs for another text, by its fingerprint, and for another tokenizer."""
-    key = json.dumps([text, tokenizer.carried], sort_keys=True).encode()
+    key = json.dumps([text, tokenizer.spec], sort_keys=True).encode()
     return f"tokens-{hashlib.md5(key, usedforsecurity=False).hexdigest()}.bin"

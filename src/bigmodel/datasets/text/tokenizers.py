@@ -14,8 +14,8 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from bigmodel.datasets.text.smiles import Smiles
-from bigmodel.datasets.text.word_tokenizer import KnownCharacters, Words
+from bigmodel.datasets.text.smiles import SmilesTokenizer
+from bigmodel.datasets.text.word_tokenizer import KnownCharTokenizer, WordTokenizer
 from bigmodel.errors import ConfigError, DataError
 from bigmodel.safe_files import read_bytes
 
@@ -29,14 +29,14 @@ class Tokenizer(Protocol):
     def size(self) -> int: ...
 
     @property
-    def carried(self) -> Mapping[str, Any]: ...
+    def spec(self) -> Mapping[str, Any]: ...
 
     def encode(self, text: str) -> NDArray[np.int64]: ...
 
     def decode(self, tokens: Sequence[int]) -> str: ...
 
 
-class Bytes:
+class ByteTokenizer:
     """UTF-8: 256 tokens for any text."""
 
     size = 256
@@ -49,7 +49,7 @@ class Bytes:
         return bytes(tokens).decode("utf-8", "replace")
 
 
-class Characters:
+class CharTokenizer:
     """One token for each of these characters, all that the training text has."""
 
     def __init__(self, characters: str) -> None:
@@ -70,7 +70,7 @@ class Characters:
         return "".join(chr(code) for code in self._codes[list(tokens)])
 
 
-class BytePairs:
+class BPETokenizer:
     """Byte-level byte pairs (Sennrich et al. 2016; Radford et al. 2019), by the `tokenizers` library's own JSON."""
 
     def __init__(self, definition: str) -> None:
@@ -92,7 +92,7 @@ class BytePairs:
         return str(self._library.decode(list(tokens)))
 
 
-def byte_pairs(folder: Path) -> BytePairs:
+def byte_pairs(folder: Path) -> BPETokenizer:
     """The vocabulary of a folder that holds encoder.json and vocab.bpe, as GPT-2's authors publish it.
 
     Raises:
@@ -110,10 +110,10 @@ def byte_pairs(folder: Path) -> BytePairs:
     merges = [line.split(" ") for line in lines if line and not line.startswith("#version")]
     level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
     model = {"type": "BPE", "vocab": vocabulary, "merges": merges}
-    return BytePairs(json.dumps({"version": "1.0", "pre_tokenizer": level, "decoder": level, "model": model}))
+    return BPETokenizer(json.dumps({"version": "1.0", "pre_tokenizer": level, "decoder": level, "model": model}))
 
 
-def chosen(
+def make_tokenizer(
     name: Literal["byte", "char", "bpe"], vocabulary: str | None = None, characters: str | None = None
 ) -> Tokenizer:
     """The tokenizer of this name, of these characters or from the folder of a vocabulary.
@@ -123,28 +123,28 @@ def chosen(
     """
     match name:
         case "byte":
-            return Bytes()
+            return ByteTokenizer()
         case "char":
-            return Characters(characters or "")
+            return CharTokenizer(characters or "")
         case "bpe":
             return byte_pairs(Path(vocabulary or "."))
 
 
-def restored(carried: Mapping[str, Any]) -> Tokenizer:
+def tokenizer_from_spec(carried: Mapping[str, Any]) -> Tokenizer:
     """The tokenizer that a checkpoint carries. ValueError if it is none."""
     match dict(carried):
         case {"name": "byte"}:
-            return Bytes()
+            return ByteTokenizer()
         case {"name": "char", "characters": str(characters)}:
-            return Characters(characters)
+            return CharTokenizer(characters)
         case {"name": "word", "words": list(words), "rule": 2} if all(isinstance(word, str) for word in words):
-            return Words(words, 2)
+            return WordTokenizer(words, 2)
         case {"name": "word", "words": list(words), **rest} if not rest and all(isinstance(w, str) for w in words):
-            return Words(words)
+            return WordTokenizer(words)
         case {"name": "known_char", "characters": str(characters)}:
-            return KnownCharacters(characters)
+            return KnownCharTokenizer(characters)
         case {"name": "bpe", "definition": str(definition)}:
-            return BytePairs(definition)
+            return BPETokenizer(definition)
         case {"name": "smiles"}:
-            return Smiles()
+            return SmilesTokenizer()
     raise ValueError("tokenizer: must be byte, char, known_char, word, bpe or smiles, with what each is made of")

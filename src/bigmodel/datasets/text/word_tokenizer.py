@@ -62,7 +62,7 @@ def _split_characters(text: str) -> list[str]:
     return list(unicodedata.normalize("NFC", text))
 
 
-class LearnedTokens:
+class FittedTokenizer:
     """Tokens from a list of what was learned, the commonest first; token 0 is any other."""
 
     joint = ""
@@ -85,7 +85,7 @@ class LearnedTokens:
         return self.joint.join(self._known[token] for token in tokens)
 
 
-class Words(LearnedTokens):
+class WordTokenizer(FittedTokenizer):
     """Words and signs in lower case, the commonest of a text; token 0 is any other. Blanks are not kept.
 
     Raises:
@@ -99,7 +99,7 @@ class Words(LearnedTokens):
         self.carried: Mapping[str, Any] = {"name": "word", "words": list(words)} | ({"rule": rule} if rule > 1 else {})
 
 
-class KnownCharacters(LearnedTokens):
+class KnownCharTokenizer(FittedTokenizer):
     """The characters of a text on NFC, blanks included; token 0 is any other.
 
     Raises:
@@ -113,14 +113,14 @@ class KnownCharacters(LearnedTokens):
         self.carried: Mapping[str, Any] = {"name": "known_char", "characters": "".join(characters)}
 
 
-def learned_words(texts: Iterable[str], min_count: int = 1, rule: WordRule = 1) -> Words:
+def fit_word_tokenizer(texts: Iterable[str], min_count: int = 1, rule: WordRule = 1) -> WordTokenizer:
     """The words that these texts hold at least `min_count` times, the commonest first."""
-    return Words(_common((split_words(text, rule) for text in texts), min_count), rule)
+    return WordTokenizer(_common((split_words(text, rule) for text in texts), min_count), rule)
 
 
-def learned_characters(texts: Iterable[str], min_count: int = 1) -> KnownCharacters:
+def fit_char_tokenizer(texts: Iterable[str], min_count: int = 1) -> KnownCharTokenizer:
     """The same of characters."""
-    return KnownCharacters(_common(map(_split_characters, texts), min_count))
+    return KnownCharTokenizer(_common(map(_split_characters, texts), min_count))
 
 
 def _common(parts: Iterable[Sequence[str]], min_count: int) -> list[str]:

@@ -11,17 +11,17 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Set
 from pathlib import Path
 
-from bigmodel.datasets.files.folder_walk import passed_over, walk
-from bigmodel.datasets.files.text_encoding import decoded
+from bigmodel.datasets.files.folder_walk import describe_skipped, walk_files
+from bigmodel.datasets.files.text_encoding import decode
 from bigmodel.errors import DataError
-from bigmodel.formatting import clip, printable
+from bigmodel.formatting import escape_control, truncate
 from bigmodel.safe_files import open_regular
 
 _SHOWN = 12  # suffixes in a message
 _LARGEST = 1 << 30  # bytes of text
 
 
-def files(given: str, suffixes: Set[str], what: str, is_one: Callable[[str], bool] | None = None) -> Iterable[str]:
+def list_files(given: str, suffixes: Set[str], what: str, is_one: Callable[[str], bool] | None = None) -> Iterable[str]:
     """One file, a folder's files with these suffixes and those below it, or the matches of a pattern; for `-` the files
     that standard input names, each as soon as its line has come. In a folder, those without a suffix are asked of
     `is_one`, and what is passed over is told on standard error.
@@ -36,8 +36,8 @@ def files(given: str, suffixes: Set[str], what: str, is_one: Callable[[str], boo
     path = Path(given)
     if os.path.isdir(path):
         passed: Counter[str] = Counter()
-        found = list(walk(path, suffixes, passed, is_one))
-        for line in passed_over(passed):
+        found = list(walk_files(path, suffixes, passed, is_one))
+        for line in describe_skipped(passed):
             print(f"warning: {given}: {line}", file=sys.stderr)
         if not found:
             shown = sorted(suffixes)
@@ -50,7 +50,7 @@ def files(given: str, suffixes: Set[str], what: str, is_one: Callable[[str], boo
         return [given]
     found = [file for file in glob.glob(given, recursive=True) if os.path.isfile(file)]
     if not found:
-        raise DataError(f"input: there is no {what}, folder or match for '{clip(given)}'")
+        raise DataError(f"input: there is no {what}, folder or match for '{truncate(given)}'")
     return sorted(found)
 
 
@@ -64,7 +64,7 @@ def _named(what: str) -> Iterator[str]:
         raise DataError(f"input: standard input names no {what}; give the name of one in each line")
 
 
-def content(file: str, encoding: str | None = None) -> str:
+def read_text(file: str, encoding: str | None = None) -> str:
     """The text of a file in UTF-8, or else in this encoding.
 
     Raises:
@@ -74,9 +74,9 @@ def content(file: str, encoding: str | None = None) -> str:
         with open_regular(file) as stream:
             found = stream.read(_LARGEST + 1)
     except (OSError, ValueError) as error:
-        raise DataError(f"input: '{printable(file)}' cannot be read: {error}") from error
+        raise DataError(f"input: '{escape_control(file)}' cannot be read: {error}") from error
     if len(found) > _LARGEST:
-        raise DataError(f"input: '{printable(file)}': more than {_LARGEST >> 20} MiB of text; split it")
+        raise DataError(f"input: '{escape_control(file)}': more than {_LARGEST >> 20} MiB of text; split it")
     return _text(found, file, encoding)
 
 
@@ -95,5 +95,5 @@ def standard_input(encoding: str | None = None) -> str:
 def _text(found: bytes, place: str, encoding: str | None) -> str:
     if encoding is not None:
         with contextlib.suppress(DataError):  # text in another encoding is hardly ever UTF-8
-            return decoded(found, place)
-    return decoded(found, f"input: {printable(place)}", encoding, key="encoding")
+            return decode(found, place)
+    return decode(found, f"input: {escape_control(place)}", encoding, key="encoding")

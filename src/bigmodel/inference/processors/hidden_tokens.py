@@ -9,18 +9,18 @@ import torch
 from torch import Tensor, nn
 
 from bigmodel.constraints import PositiveInt
-from bigmodel.datasets.text.tokenizers import restored
+from bigmodel.datasets.text.tokenizers import tokenizer_from_spec
 from bigmodel.errors import DataError
 from bigmodel.inference.processors import ranking
-from bigmodel.inference.processors.sentences import Sentences
+from bigmodel.inference.processors.sentences import TextClassificationProcessor
 from bigmodel.inference.processors.steps import Step, class_steps, token_steps
 
-__all__ = ["HiddenTokens"]
+__all__ = ["MaskedTokenProcessor"]
 
 _HIDDEN = "<mask>"
 
 
-class HiddenTokens(Sentences):
+class MaskedTokenProcessor(TextClassificationProcessor):
     """The `Kind` of models that guess hidden tokens: `input` as for `Sentences`, each text with one `<mask>` in it. The
     tokens of the vocabulary stand where a classifier's classes would.
 
@@ -39,11 +39,11 @@ class HiddenTokens(Sentences):
         by_file: bool = False,
         columns: Sequence[str] | None = None,
     ) -> None:
-        tokens = restored(tokenizer)
+        tokens = tokenizer_from_spec(tokenizer)
         classes = [tokens.decode([number]) for number in range(tokens.size)]
         super().__init__(classes, tokenizer, context, text_column, label_column, separator, encoding, by_file, columns)
 
-    def read(self, source: str) -> Tensor:
+    def load(self, source: str) -> Tensor:
         """int64 (T,); the hidden token is the number after the vocabulary's last.
 
         Raises:
@@ -59,10 +59,10 @@ class HiddenTokens(Sentences):
     def steps(self) -> Mapping[str, Sequence[Step]]:
         split = {"op": "replace_mask", "text": _HIDDEN, "token": self._tokenizer.size}
         found = {"op": "select_position", "axis": 1, "where_input_is": self._tokenizer.size}
-        read = token_steps(self._tokenizer.carried, self._context, strip=False)
+        read = token_steps(self._tokenizer.spec, self._context, strip=False)
         return {"preprocess": [split, *read], "postprocess": [found, *class_steps(self._classes)]}
 
-    def answers(self, model: nn.Module, inputs: Tensor, top: int | None = None, **_: Any) -> list[dict[str, Any]]:
+    def predict(self, model: nn.Module, inputs: Tensor, top: int | None = None, **_: Any) -> list[dict[str, Any]]:
         places_N = (inputs == self._tokenizer.size).int().argmax(1)
         samples_N = torch.arange(len(inputs), device=inputs.device)
-        return ranking.ranked(model(inputs)[samples_N, places_N], self._classes, top)
+        return ranking.top_classes(model(inputs)[samples_N, places_N], self._classes, top)

@@ -8,14 +8,14 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from bigmodel.constraints import Positive, PositiveInt
-from bigmodel.inference.processors.images import Images
+from bigmodel.inference.processors.images import ImageClassificationProcessor
 from bigmodel.inference.processors.steps import Step, label_steps, number_steps
-from bigmodel.inference.processors.values import label_probabilities, label_table, value_table, values
+from bigmodel.inference.processors.values import format_labels, format_values, label_probabilities, output_values
 
-__all__ = ["ImageLabels", "ImageNumber"]
+__all__ = ["ImageMultiLabelProcessor", "ImageRegressionProcessor"]
 
 
-class ImageNumber(Images):
+class ImageRegressionProcessor(ImageClassificationProcessor):
     """The `Kind` of models that predict a standardized number for a picture.
 
     Raises:
@@ -40,14 +40,14 @@ class ImageNumber(Images):
         said = number_steps(self._classes, [self._target_mean], [self._target_std])
         return {**super().steps(), "postprocess": said}
 
-    def answers(self, model: nn.Module, inputs: Tensor, top: int | None = None, **_: Any) -> list[dict[str, Any]]:
-        return values(model(inputs), self._target_mean, self._target_std)
+    def predict(self, model: nn.Module, inputs: Tensor, top: int | None = None, **_: Any) -> list[dict[str, Any]]:
+        return output_values(model(inputs), self._target_mean, self._target_std)
 
-    def table(self, sources: Sequence[str], answered: Iterable[tuple[str, Mapping[str, Any]]]) -> Iterator[str]:
-        return value_table("file", sources, self._classes[0], answered)
+    def format_rows(self, sources: Sequence[str], answered: Iterable[tuple[str, Mapping[str, Any]]]) -> Iterator[str]:
+        return format_values("file", sources, self._classes[0], answered)
 
 
-class ImageLabels(Images):
+class ImageMultiLabelProcessor(ImageClassificationProcessor):
     """The `Kind` of models that predict the probability of each label for a picture.
 
     Raises:
@@ -68,8 +68,8 @@ class ImageLabels(Images):
     def steps(self) -> Mapping[str, Sequence[Step]]:
         return {**super().steps(), "postprocess": label_steps(self._classes)}
 
-    def answers(self, model: nn.Module, inputs: Tensor, top: int | None = None, **_: Any) -> list[dict[str, Any]]:
+    def predict(self, model: nn.Module, inputs: Tensor, top: int | None = None, **_: Any) -> list[dict[str, Any]]:
         return label_probabilities(model(inputs), self._classes)
 
-    def table(self, sources: Sequence[str], answered: Iterable[tuple[str, Mapping[str, Any]]]) -> Iterator[str]:
-        return label_table("file", sources, self._classes, answered)
+    def format_rows(self, sources: Sequence[str], answered: Iterable[tuple[str, Mapping[str, Any]]]) -> Iterator[str]:
+        return format_labels("file", sources, self._classes, answered)

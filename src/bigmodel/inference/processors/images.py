@@ -10,23 +10,23 @@ import torch
 from torch import Tensor, nn
 
 from bigmodel.constraints import Positive, PositiveInt
-from bigmodel.datasets.images.dataset import normalised
-from bigmodel.datasets.images.picture_check import is_picture, suffixes
+from bigmodel.datasets.images.dataset import normalize
+from bigmodel.datasets.images.picture_check import is_picture, readable_suffixes
 from bigmodel.datasets.images.picture_files import fit_picture, open_image
 from bigmodel.datasets.images.pixels import PixelRules
 from bigmodel.errors import DataError
 from bigmodel.inference.inputs import as_picture
 from bigmodel.inference.processors import ranking
-from bigmodel.inference.processors.files import files
+from bigmodel.inference.processors.files import list_files
 from bigmodel.inference.processors.steps import Step, class_steps
 from bigmodel.interfaces import Axis
 
-__all__ = ["Images"]
+__all__ = ["ImageClassificationProcessor"]
 
 _LARGEST = 1 << 26  # values in one image
 
 
-class Images:
+class ImageClassificationProcessor:
     """The `Kind` of image classifiers: mean and std are per channel, of values from 0 to 1. Pictures are read by the
     rules of `PixelRules` that the run was trained with.
 
@@ -52,10 +52,10 @@ class Images:
         self._rules = PixelRules(value_range, background)
         self._classes, self._shape, self._mean, self._std = classes, tuple(input_shape), mean, std
 
-    def find(self, given: str) -> Iterable[str]:
-        return files(given, suffixes(), "image", is_picture)
+    def list_inputs(self, given: str) -> Iterable[str]:
+        return list_files(given, readable_suffixes(), "image", is_picture)
 
-    def read(self, source: str) -> Tensor:
+    def load(self, source: str) -> Tensor:
         """uint8 (C, H, W)."""
         return open_image(source, self._shape, self._rules)
 
@@ -68,16 +68,16 @@ class Images:
         except (OSError, ValueError) as error:
             raise DataError(f"input: not a readable picture ({error})") from error
 
-    def prepared(self, samples: Sequence[Tensor], device: torch.device) -> Tensor:
+    def collate(self, samples: Sequence[Tensor], device: torch.device) -> Tensor:
         """float32 (N, C, H, W), normalised."""
         mean, std = (torch.tensor(values, device=device).view(-1, 1, 1) for values in (self._mean, self._std))
-        return normalised(torch.stack([*samples]).to(device), mean, std)
+        return normalize(torch.stack([*samples]).to(device), mean, std)
 
-    def answers(self, model: nn.Module, inputs: Tensor, top: int | None = None, **_: Any) -> list[dict[str, Any]]:
-        return ranking.ranked(model(inputs), self._classes, top)
+    def predict(self, model: nn.Module, inputs: Tensor, top: int | None = None, **_: Any) -> list[dict[str, Any]]:
+        return ranking.top_classes(model(inputs), self._classes, top)
 
-    def table(self, sources: Sequence[str], answered: Iterable[tuple[str, Mapping[str, Any]]]) -> Iterator[str]:
-        return ranking.table("file", sources, self._classes, answered)
+    def format_rows(self, sources: Sequence[str], answered: Iterable[tuple[str, Mapping[str, Any]]]) -> Iterator[str]:
+        return ranking.format_ranking("file", sources, self._classes, answered)
 
     def axes(self) -> Mapping[int, Axis]:
         return {2: Axis("height", self._shape[1]), 3: Axis("width", self._shape[2])}
@@ -101,5 +101,5 @@ class Images:
             "postprocess": class_steps(self._classes),
         }
 
-    def example(self, count: int, generator: torch.Generator) -> Tensor:
+    def random_inputs(self, count: int, generator: torch.Generator) -> Tensor:
         return torch.randn(count, *self._shape, generator=generator)

@@ -9,20 +9,20 @@ import torch
 from torch import Tensor, nn
 
 from bigmodel.constraints import PositiveInt
-from bigmodel.datasets.text.tokenizers import restored
+from bigmodel.datasets.text.tokenizers import tokenizer_from_spec
 from bigmodel.errors import DataError
 from bigmodel.inference.processors import ranking
 from bigmodel.inference.processors.steps import Step, class_steps, token_steps
-from bigmodel.inference.processors.texts import Texts
+from bigmodel.inference.processors.texts import TextInputs
 from bigmodel.interfaces import Axis
-from bigmodel.padding import padded
+from bigmodel.padding import pad
 
-__all__ = ["Sentences"]
+__all__ = ["TextClassificationProcessor"]
 
 _LONGEST = 1 << 20  # tokens
 
 
-class Sentences:
+class TextClassificationProcessor:
     """The `Kind` of text classifiers. `input` is a text, a file, a folder, a pattern, or `-` for standard input; each
     line is a text, each row of a table whose column of texts has one of the names in `text_column`, or, where training
     read it `by_file`, each file. The label's column is not looked at.
@@ -47,45 +47,45 @@ class Sentences:
             raise ValueError("classes: there are none")
         if context > _LONGEST:
             raise ValueError(f"context: no model reads {context} tokens at once")
-        self._classes, self._tokenizer, self._context = classes, restored(tokenizer), context
-        self.texts = Texts(text_column, separator, encoding, by_file, columns)
+        self._classes, self._tokenizer, self._context = classes, tokenizer_from_spec(tokenizer), context
+        self.texts = TextInputs(text_column, separator, encoding, by_file, columns)
 
     reads_texts = True  # for Python, a `str` that names no file is one text
 
-    def find(self, given: str) -> Sequence[str]:
+    def list_inputs(self, given: str) -> Sequence[str]:
         """Empty lines are passed over."""
-        return self.texts.find(given)
+        return self.texts.list_inputs(given)
 
     @property
     def notes(self) -> Sequence[str]:
         """What of the last input was not looked at."""
         return self.texts.notes
 
-    def read(self, source: str) -> Tensor:
+    def load(self, source: str) -> Tensor:
         """int64 (T,), at most `context` of them. DataError if there is no token."""
         tokens = self._tokenizer.encode(source.strip())[: self._context]
         if not len(tokens):
             raise DataError("input: the text is empty")
         return torch.from_numpy(tokens)
 
-    def prepared(self, samples: Sequence[Tensor], device: torch.device) -> Tensor:
+    def collate(self, samples: Sequence[Tensor], device: torch.device) -> Tensor:
         """int64 (N, T), filled up with -1 to the longest."""
-        return padded(samples).to(device)
+        return pad(samples).to(device)
 
-    def answers(self, model: nn.Module, inputs: Tensor, top: int | None = None, **_: Any) -> list[dict[str, Any]]:
-        return ranking.ranked(model(inputs), self._classes, top)
+    def predict(self, model: nn.Module, inputs: Tensor, top: int | None = None, **_: Any) -> list[dict[str, Any]]:
+        return ranking.top_classes(model(inputs), self._classes, top)
 
-    def table(self, sources: Sequence[str], answered: Iterable[tuple[str, Mapping[str, Any]]]) -> Iterator[str]:
-        return ranking.table("text", sources, self._classes, answered)
+    def format_rows(self, sources: Sequence[str], answered: Iterable[tuple[str, Mapping[str, Any]]]) -> Iterator[str]:
+        return ranking.format_ranking("text", sources, self._classes, answered)
 
     def axes(self) -> Mapping[int, Axis]:
         return {1: Axis("time", self._context, at_most=self._context)}
 
     def steps(self) -> Mapping[str, Sequence[Step]]:
-        read = token_steps(self._tokenizer.carried, self._context, strip=True)
+        read = token_steps(self._tokenizer.spec, self._context, strip=True)
         return {"preprocess": read, "postprocess": class_steps(self._classes)}
 
-    def example(self, count: int, generator: torch.Generator) -> Tensor:
+    def random_inputs(self, count: int, generator: torch.Generator) -> Tensor:
         """Texts of unequal length."""
         tokens_NT = torch.randint(self._tokenizer.size, (count, self._context), generator=generator)
         lengths_N = torch.randint(1, self._context + 1, (count,), generator=generator)

@@ -8,19 +8,19 @@ from typing import Annotated, Any
 import torch
 from torch import Tensor, nn
 
-from bigmodel.constraints import Range
-from bigmodel.datasets.audio.mel import LogMel, fitted
+from bigmodel.constraints import Bounds
+from bigmodel.datasets.audio.mel import LogMel, pad_or_trim
 from bigmodel.datasets.audio.wav import SUFFIXES, read_wav
 from bigmodel.inference.processors import ranking
-from bigmodel.inference.processors.files import files
+from bigmodel.inference.processors.files import list_files
 from bigmodel.inference.processors.steps import Step, class_steps, sound_steps
-from bigmodel.inference.processors.waves import as_wave
+from bigmodel.inference.processors.waves import to_wave
 from bigmodel.interfaces import Axis
 
-__all__ = ["Sounds"]
+__all__ = ["AudioClassificationProcessor"]
 
 
-class Sounds:
+class AudioClassificationProcessor:
     """The `Kind` of sound classifiers: spectrograms of `frames` frames, as `spoken_digits` makes them.
 
     Raises:
@@ -28,31 +28,31 @@ class Sounds:
     """
 
     def __init__(
-        self, classes: Sequence[str], frames: Annotated[int, Range(at_least=1, at_most=100_000)], features: LogMel
+        self, classes: Sequence[str], frames: Annotated[int, Bounds(at_least=1, at_most=100_000)], features: LogMel
     ) -> None:
         if not classes:
             raise ValueError("classes: there are none")
         self._classes, self._frames, self._features = classes, frames, features
 
-    def find(self, given: str) -> Iterable[str]:
-        return files(given, SUFFIXES, "sound file")
+    def list_inputs(self, given: str) -> Iterable[str]:
+        return list_files(given, SUFFIXES, "sound file")
 
-    def read(self, source: str) -> Tensor:
+    def load(self, source: str) -> Tensor:
         """float32 (1, frames, mels)."""
-        return fitted(self._features(read_wav(source, self._features.rate)), self._frames)[None]
+        return pad_or_trim(self._features(read_wav(source, self._features.rate)), self._frames)[None]
 
     def convert(self, value: object) -> Tensor:
         """The same of a pair (samples, rate): see `as_wave`."""
-        return fitted(self._features(as_wave(value, self._features.rate)), self._frames)[None]
+        return pad_or_trim(self._features(to_wave(value, self._features.rate)), self._frames)[None]
 
-    def prepared(self, samples: Sequence[Tensor], device: torch.device) -> Tensor:
+    def collate(self, samples: Sequence[Tensor], device: torch.device) -> Tensor:
         return torch.stack([*samples]).to(device)
 
-    def answers(self, model: nn.Module, inputs: Tensor, top: int | None = None, **_: Any) -> list[dict[str, Any]]:
-        return ranking.ranked(model(inputs), self._classes, top)
+    def predict(self, model: nn.Module, inputs: Tensor, top: int | None = None, **_: Any) -> list[dict[str, Any]]:
+        return ranking.top_classes(model(inputs), self._classes, top)
 
-    def table(self, sources: Sequence[str], answered: Iterable[tuple[str, Mapping[str, Any]]]) -> Iterator[str]:
-        return ranking.table("file", sources, self._classes, answered)
+    def format_rows(self, sources: Sequence[str], answered: Iterable[tuple[str, Mapping[str, Any]]]) -> Iterator[str]:
+        return ranking.format_ranking("file", sources, self._classes, answered)
 
     def axes(self) -> Mapping[int, Axis]:
         return {2: Axis("time", self._frames)}
@@ -65,5 +65,5 @@ class Sounds:
             "postprocess": class_steps(self._classes),
         }
 
-    def example(self, count: int, generator: torch.Generator) -> Tensor:
+    def random_inputs(self, count: int, generator: torch.Generator) -> Tensor:
         return torch.randn(count, 1, self._frames, self._features.mels, generator=generator)

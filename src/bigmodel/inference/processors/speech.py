@@ -11,21 +11,21 @@ from torch import Tensor, nn
 
 from bigmodel.datasets.audio.mel import LogMel
 from bigmodel.datasets.audio.wav import SUFFIXES, read_wav
-from bigmodel.formatting import columns_of, left, printable
-from bigmodel.inference.processors.files import files
+from bigmodel.formatting import columns_of, escape_control, left
+from bigmodel.inference.processors.files import list_files
 from bigmodel.inference.processors.steps import Step, sound_steps
-from bigmodel.inference.processors.waves import as_wave
+from bigmodel.inference.processors.waves import to_wave
 from bigmodel.interfaces import Axis
-from bigmodel.models.decoding.ctc import beam_search, greedy
-from bigmodel.padding import padded
-from bigmodel.tasks.ctc import spelt
+from bigmodel.models.decoding.ctc import beam_search, greedy_decode
+from bigmodel.padding import pad
+from bigmodel.tasks.ctc import to_text
 
-__all__ = ["Speech"]
+__all__ = ["SpeechRecognitionProcessor"]
 
 _EXAMPLE_FRAMES = 100
 
 
-class Speech:
+class SpeechRecognitionProcessor:
     """The `Kind` of models that transcribe: the answer to a clip is its likeliest text by prefix beam search over
     `characters`, that of greedy decoding, and the `top` likeliest texts with their probabilities.
 
@@ -38,38 +38,38 @@ class Speech:
             raise ValueError("characters: there are none")
         self._characters, self._features = characters, features
 
-    def find(self, given: str) -> Iterable[str]:
-        return files(given, SUFFIXES, "sound file")
+    def list_inputs(self, given: str) -> Iterable[str]:
+        return list_files(given, SUFFIXES, "sound file")
 
-    def read(self, source: str) -> Tensor:
+    def load(self, source: str) -> Tensor:
         """float32 (T, mels)."""
         return self._features(read_wav(source, self._features.rate))
 
     def convert(self, value: object) -> Tensor:
         """The same of a pair (samples, rate): see `as_wave`."""
-        return self._features(as_wave(value, self._features.rate))
+        return self._features(to_wave(value, self._features.rate))
 
-    def prepared(self, samples: Sequence[Tensor], device: torch.device) -> Tensor:
-        return padded(samples).to(device)
+    def collate(self, samples: Sequence[Tensor], device: torch.device) -> Tensor:
+        return pad(samples).to(device)
 
-    def answers(
+    def predict(
         self, model: nn.Module, inputs: Tensor, top: int | None = None, beam: int = 8, **_: Any
     ) -> list[dict[str, Any]]:
         logits_NTC = model(inputs).float()
-        plain = [spelt(row, self._characters) for row in greedy(logits_NTC).tolist()]
+        plain = [to_text(row, self._characters) for row in greedy_decode(logits_NTC).tolist()]
         answers = []
         for clip_TC, text in zip(logits_NTC.log_softmax(2).cpu(), plain, strict=True):
             found = beam_search(clip_TC, max(beam, top or 0))
-            best = [{"text": spelt(row, self._characters), "probability": math.exp(odds)} for row, odds in found]
+            best = [{"text": to_text(row, self._characters), "probability": math.exp(odds)} for row, odds in found]
             answers.append({**best[0], "greedy": text, "top": best[:top]})
         return answers
 
-    def table(self, sources: Sequence[str], answered: Iterable[tuple[str, Mapping[str, Any]]]) -> Iterator[str]:
-        first = max(columns_of(printable(text)) for text in ("file", *sources))
+    def format_rows(self, sources: Sequence[str], answered: Iterable[tuple[str, Mapping[str, Any]]]) -> Iterator[str]:
+        first = max(columns_of(escape_control(text)) for text in ("file", *sources))
         for number, (source, answer) in enumerate(answered):
             if number == 0:
                 yield f"{'file':<{first}}  probability  text"
-            yield f"{left(printable(source), first)}  {answer['probability']:>11.4f}  {printable(answer['text'])}"
+            yield f"{left(escape_control(source), first)}  {answer['probability']:>11.4f}  {escape_control(answer['text'])}"
 
     def axes(self) -> Mapping[int, Axis]:
         return {1: Axis("time", None)}
@@ -79,5 +79,5 @@ class Speech:
         spell: Step = {"op": "ctc_greedy", "axis": 2, "blank": 0, "characters": self._characters}
         return {"preprocess": [*sound_steps(self._features), batch], "postprocess": [spell]}
 
-    def example(self, count: int, generator: torch.Generator) -> Tensor:
+    def random_inputs(self, count: int, generator: torch.Generator) -> Tensor:
         return torch.randn(count, _EXAMPLE_FRAMES, self._features.mels, generator=generator)

@@ -9,23 +9,23 @@ from typing import Annotated, Any, cast
 import torch
 from torch import Tensor, nn
 
-from bigmodel.constraints import Range
-from bigmodel.datasets.audio.mu_law import CODES, decoded
+from bigmodel.constraints import Bounds
+from bigmodel.datasets.audio.mu_law import CODES, mu_law_decode
 from bigmodel.datasets.audio.wav import write_wav
 from bigmodel.errors import DataError, StorageError
-from bigmodel.formatting import printable
+from bigmodel.formatting import escape_control
 from bigmodel.inference.processors.steps import Step
 from bigmodel.interfaces import Axis
 from bigmodel.models.decoding.generation import Decoder, generate
 from bigmodel.models.decoding.sampling import Sampling
 from bigmodel.safe_files import replacing
 
-__all__ = ["Spoken"]
+__all__ = ["SpeechSynthesisProcessor"]
 
 _EXAMPLE = 64  # samples
 
 
-class Spoken:
+class SpeechSynthesisProcessor:
     """The `Kind` of models that speak: input is one of `classes`, or several as `3 7`; the answer is a wav file of
     `length` samples, `rate` a second, in the folder `output` of predict.yaml, named by class and seed.
 
@@ -36,28 +36,30 @@ class Spoken:
     def __init__(
         self,
         classes: Sequence[str],
-        rate: Annotated[int, Range(at_least=1_000, at_most=1_000_000)],
-        length: Annotated[int, Range(at_least=1, at_most=10_000_000)],
+        rate: Annotated[int, Bounds(at_least=1_000, at_most=1_000_000)],
+        length: Annotated[int, Bounds(at_least=1, at_most=10_000_000)],
     ) -> None:
         if not classes:
             raise ValueError("classes: there are none")
         self._classes, self._rate, self._length = list(classes), rate, length
 
-    def find(self, given: str) -> Sequence[str]:
+    def list_inputs(self, given: str) -> Sequence[str]:
         wanted = [given] if given in self._classes else given.split()
         unknown = [name for name in wanted if name not in self._classes]
         if unknown or not wanted:
-            raise DataError(f"input: '{printable(given)}' is none of what this model says: {', '.join(self._classes)}")
+            raise DataError(
+                f"input: '{escape_control(given)}' is none of what this model says: {', '.join(self._classes)}"
+            )
         return wanted
 
-    def read(self, source: str) -> Tensor:
+    def load(self, source: str) -> Tensor:
         """int64 (1,): the number of the class."""
-        return torch.tensor([self._classes.index(self.find(source)[0])])
+        return torch.tensor([self._classes.index(self.list_inputs(source)[0])])
 
-    def prepared(self, samples: Sequence[Tensor], device: torch.device) -> Tensor:
+    def collate(self, samples: Sequence[Tensor], device: torch.device) -> Tensor:
         return torch.stack([*samples]).to(device)
 
-    def answers(
+    def predict(
         self,
         model: nn.Module,
         inputs: Tensor,
@@ -73,15 +75,15 @@ class Spoken:
             try:
                 file.parent.mkdir(parents=True, exist_ok=True)
                 with replacing(file) as scratch:
-                    write_wav(scratch, decoded(codes_T), self._rate)
+                    write_wav(scratch, mu_law_decode(codes_T), self._rate)
             except OSError as error:
                 raise StorageError(f"{file}: cannot be written: {error.strerror or error}; set output=...") from error
             answers.append({"file": str(file), "seconds": self._length / self._rate})
         return answers
 
-    def table(self, sources: Sequence[str], answered: Iterable[tuple[str, Mapping[str, Any]]]) -> Iterator[str]:
+    def format_rows(self, sources: Sequence[str], answered: Iterable[tuple[str, Mapping[str, Any]]]) -> Iterator[str]:
         for source, answer in answered:
-            yield f"{printable(source)}  {answer['seconds']:.2f} s in {printable(answer['file'])}"
+            yield f"{escape_control(source)}  {answer['seconds']:.2f} s in {escape_control(answer['file'])}"
 
     def axes(self) -> Mapping[int, Axis]:
         """The class, then the samples so far."""
@@ -93,6 +95,6 @@ class Spoken:
         first: list[Step] = [{"op": "class_index", "classes": self._classes}, {"op": "batch", "dtype": "int64"}]
         return {"preprocess": first, "postprocess": [again, {"op": "softmax", "axis": 2}, heard]}
 
-    def example(self, count: int, generator: torch.Generator) -> Tensor:
+    def random_inputs(self, count: int, generator: torch.Generator) -> Tensor:
         classes_N1 = torch.randint(len(self._classes), (count, 1), generator=generator)
         return torch.cat([classes_N1, torch.randint(CODES, (count, _EXAMPLE), generator=generator)], dim=1)

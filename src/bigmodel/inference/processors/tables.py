@@ -12,17 +12,17 @@ from torch import Tensor, nn
 from bigmodel.constraints import Positive
 from bigmodel.datasets.files import table_files as rows
 from bigmodel.datasets.files.timestamps import DATE_PARTS
-from bigmodel.datasets.tables.encoding import Encoding
+from bigmodel.datasets.tables.encoding import FeatureEncoder
 from bigmodel.errors import DataError
 from bigmodel.inference.processors import ranking
-from bigmodel.inference.processors.files import files
+from bigmodel.inference.processors.files import list_files
 from bigmodel.inference.processors.steps import Step, class_steps, number_steps
-from bigmodel.inference.processors.values import value_table, values
+from bigmodel.inference.processors.values import format_values, output_values
 
-__all__ = ["Tables"]
+__all__ = ["TableProcessor"]
 
 
-class Tables:
+class TableProcessor:
     """The `Kind` of tables: a source is one row, as `people.csv:2`. The column `target` need not be there.
 
     Raises:
@@ -49,18 +49,18 @@ class Tables:
         decimal: Literal[".", ","] = ".",
         header: bool | None = None,
     ) -> None:
-        self._encoding = Encoding(numbers, mean, std, categories, dates or {})
-        self._format = rows.Format(columns, separator, comment, strip, missing, True, encoding, decimal, header)
+        self._encoding = FeatureEncoder(numbers, mean, std, categories, dates or {})
+        self._format = rows.TableFormat(columns, separator, comment, strip, missing, True, encoding, decimal, header)
         self._target, self._classes, self._mean, self._std = target, classes, target_mean, target_std
         self._read: dict[str, rows.Row] = {}
         self.notes: list[str] = []  # columns that were not looked at
 
-    def find(self, given: str) -> Sequence[str]:
+    def list_inputs(self, given: str) -> Sequence[str]:
         """Every row of a file, of all files in a folder or matching a pattern, or of the standard input for `-`."""
-        found = [given] if given == rows.STDIN else files(given, rows.SUFFIXES, "table")
-        return [row.place for file in found for row in self._rows(file)]
+        found = [given] if given == rows.STDIN else list_files(given, rows.SUFFIXES, "table")
+        return [row.location for file in found for row in self._rows(file)]
 
-    def read(self, source: str) -> Tensor:
+    def load(self, source: str) -> Tensor:
         """float32 (F,)."""
         if source not in self._read:
             self._rows(source.rpartition(":")[0] or source)
@@ -76,30 +76,30 @@ class Tables:
         if missing:
             raise DataError(f"input: the row has no column {', '.join(map(repr, missing))}; None marks a missing value")
         fields = {column: [_field(value[column])] for column in self._encoding.columns}
-        return self._encoding([*rows.table_of(fields, "input", self._format)])[0]
+        return self._encoding([*rows.table_from_values(fields, "input", self._format)])[0]
 
     def _rows(self, file: str) -> Sequence[rows.Row]:
-        found = rows.read(file, self._format, self._encoding.columns)
+        found = rows.read_rows(file, self._format, self._encoding.columns)
         unused = [name for name in found.columns if name not in self._encoding.columns]
         self.notes += [f"{file}: columns not looked at: {', '.join(unused)}"] if unused else []
-        self._read |= {row.place: row for row in found}
+        self._read |= {row.location: row for row in found}
         return found
 
-    def prepared(self, samples: Sequence[Tensor], device: torch.device) -> Tensor:
+    def collate(self, samples: Sequence[Tensor], device: torch.device) -> Tensor:
         """float32 (N, F)."""
         return torch.stack([*samples]).to(device)
 
-    def answers(self, model: nn.Module, inputs: Tensor, top: int | None = None, **_: Any) -> list[dict[str, Any]]:
+    def predict(self, model: nn.Module, inputs: Tensor, top: int | None = None, **_: Any) -> list[dict[str, Any]]:
         outputs = model(inputs)
         if self._classes is not None:
-            return ranking.ranked(outputs, self._classes, top)
-        return values(outputs, self._mean, self._std)
+            return ranking.top_classes(outputs, self._classes, top)
+        return output_values(outputs, self._mean, self._std)
 
-    def table(self, sources: Sequence[str], answered: Iterable[tuple[str, Mapping[str, Any]]]) -> Iterator[str]:
+    def format_rows(self, sources: Sequence[str], answered: Iterable[tuple[str, Mapping[str, Any]]]) -> Iterator[str]:
         if self._classes is not None:
-            yield from ranking.table("row", sources, self._classes, answered)
+            yield from ranking.format_ranking("row", sources, self._classes, answered)
             return
-        yield from value_table("row", sources, self._target, answered)
+        yield from format_values("row", sources, self._target, answered)
 
     def steps(self) -> Mapping[str, Sequence[Step]]:
         coded, form = self._encoding, self._format
@@ -129,7 +129,7 @@ class Tables:
             return {"preprocess": read, "postprocess": class_steps(self._classes)}
         return {"preprocess": read, "postprocess": number_steps([self._target], [self._mean], [self._std])}
 
-    def example(self, count: int, generator: torch.Generator) -> Tensor:
+    def random_inputs(self, count: int, generator: torch.Generator) -> Tensor:
         numbers = torch.randn(count, len(self._encoding.features), generator=generator)
         codes = [torch.randint(n, (count, 1), generator=generator) for n in self._encoding.cardinalities]
         return torch.cat([numbers, *codes], 1)

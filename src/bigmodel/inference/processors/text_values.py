@@ -8,14 +8,14 @@ from typing import Any
 from torch import Tensor, nn
 
 from bigmodel.constraints import Positive, PositiveInt
-from bigmodel.inference.processors.sentences import Sentences
+from bigmodel.inference.processors.sentences import TextClassificationProcessor
 from bigmodel.inference.processors.steps import Step, label_steps, number_steps
-from bigmodel.inference.processors.values import label_probabilities, label_table, value_table, values
+from bigmodel.inference.processors.values import format_labels, format_values, label_probabilities, output_values
 
-__all__ = ["TextLabels", "TextNumber"]
+__all__ = ["TextMultiLabelProcessor", "TextRegressionProcessor"]
 
 
-class TextNumber(Sentences):
+class TextRegressionProcessor(TextClassificationProcessor):
     """The `Kind` of models that predict a standardized number for a text; `input` is as for `Sentences`.
 
     Raises:
@@ -39,14 +39,14 @@ class TextNumber(Sentences):
     def steps(self) -> Mapping[str, Sequence[Step]]:
         return {**super().steps(), "postprocess": number_steps(self._classes, [self._mean], [self._std])}
 
-    def answers(self, model: nn.Module, inputs: Tensor, top: int | None = None, **_: Any) -> list[dict[str, Any]]:
-        return values(model(inputs), self._mean, self._std)
+    def predict(self, model: nn.Module, inputs: Tensor, top: int | None = None, **_: Any) -> list[dict[str, Any]]:
+        return output_values(model(inputs), self._mean, self._std)
 
-    def table(self, sources: Sequence[str], answered: Iterable[tuple[str, Mapping[str, Any]]]) -> Iterator[str]:
-        return value_table("text", sources, self._classes[0], answered)
+    def format_rows(self, sources: Sequence[str], answered: Iterable[tuple[str, Mapping[str, Any]]]) -> Iterator[str]:
+        return format_values("text", sources, self._classes[0], answered)
 
 
-class TextLabels(Sentences):
+class TextMultiLabelProcessor(TextClassificationProcessor):
     """The `Kind` of models that predict the probability of each label for a text; `input` is as for `Sentences`.
 
     Raises:
@@ -67,8 +67,8 @@ class TextLabels(Sentences):
     def steps(self) -> Mapping[str, Sequence[Step]]:
         return {**super().steps(), "postprocess": label_steps(self._classes)}
 
-    def answers(self, model: nn.Module, inputs: Tensor, top: int | None = None, **_: Any) -> list[dict[str, Any]]:
+    def predict(self, model: nn.Module, inputs: Tensor, top: int | None = None, **_: Any) -> list[dict[str, Any]]:
         return label_probabilities(model(inputs), self._classes)
 
-    def table(self, sources: Sequence[str], answered: Iterable[tuple[str, Mapping[str, Any]]]) -> Iterator[str]:
-        return label_table("text", sources, self._classes, answered)
+    def format_rows(self, sources: Sequence[str], answered: Iterable[tuple[str, Mapping[str, Any]]]) -> Iterator[str]:
+        return format_labels("text", sources, self._classes, answered)

@@ -11,11 +11,11 @@ from typing import Protocol, runtime_checkable
 
 from bigmodel.datasets.files import text_archives
 from bigmodel.datasets.files.table_format import delimiter
-from bigmodel.datasets.files.text_encoding import codec
-from bigmodel.datasets.text.labelled_rows import is_table, texts_of
+from bigmodel.datasets.files.text_encoding import codec_name
+from bigmodel.datasets.text.labelled_rows import is_table, read_texts
 from bigmodel.errors import DataError
-from bigmodel.formatting import clip
-from bigmodel.inference.processors.files import content, files, standard_input
+from bigmodel.formatting import truncate
+from bigmodel.inference.processors.files import list_files, read_text, standard_input
 
 _FILE = re.compile(  # a name rather than a sentence
     r"\S+\.(txt|md|label|csv|tsv|jsonl?|ndjson|parquet|arrow|feather|xlsx?|tar|gz|zip)", re.IGNORECASE
@@ -24,13 +24,13 @@ _SUFFIXES = frozenset({".txt"})
 
 
 @runtime_checkable
-class OfTexts(Protocol):
+class TextInputProcessor(Protocol):
     """A `Kind` whose input is texts."""
 
-    texts: Texts
+    texts: TextInputs
 
 
-class Texts:
+class TextInputs:
     """How a model's texts are found.
 
     `columns` are the names that the texts' column may have in a table, none for a model that was trained on plain text;
@@ -52,14 +52,14 @@ class Texts:
         by_file: bool = False,
         names: Sequence[str] | None = None,
     ) -> None:
-        codec(encoding)
+        codec_name(encoding)
         if separator is not None:
             delimiter(separator)
         self.names = names
         self.columns, self.separator, self.encoding, self.by_file = columns, separator, encoding, by_file
         self.notes: list[str] = []
 
-    def find(self, given: str) -> list[str]:
+    def list_inputs(self, given: str) -> list[str]:
         """Empty lines are passed over.
 
         Raises:
@@ -71,11 +71,11 @@ class Texts:
         if os.path.isfile(given):
             return self._of_file(given)
         if os.path.isdir(given) or (re.search(r"[*\[]", given) and glob.glob(given, recursive=True)):
-            return [text for file in files(given, _SUFFIXES, "text") for text in self._of_file(file)]
+            return [text for file in list_files(given, _SUFFIXES, "text") for text in self._of_file(file)]
         _refuse_name(given)
         return [given] if self.by_file else _lines(given)
 
-    def whole(self, given: str) -> str:
+    def read_whole(self, given: str) -> str:
         """The text itself, or all of a file or of standard input.
 
         Raises:
@@ -88,44 +88,46 @@ class Texts:
             _refuse_name(given)
             return given
         if is_table(Path(given)):
-            raise DataError(f"input: '{clip(given)}' is a table, not a text to go on with; give the text of one row")
-        return content(given, self.encoding)
+            raise DataError(
+                f"input: '{truncate(given)}' is a table, not a text to go on with; give the text of one row"
+            )
+        return read_text(given, self.encoding)
 
     def _of_file(self, file: str) -> list[str]:
         path = Path(file)
         if is_table(path):
             if not self.columns:
                 raise DataError(
-                    f"input: '{clip(file)}' is a table, and this model was trained on plain text, so no column is "
+                    f"input: '{truncate(file)}' is a table, and this model was trained on plain text, so no column is "
                     "known; write the texts to a .txt file, one in each line"
                 )
             found, ignored = self._of_table(path)
             self.notes += [f"{file}: columns not looked at: {', '.join(ignored)}"] if ignored else []
             return found
         if text_archives.is_archive(path):
-            raise DataError(f"input: '{clip(file)}' is an archive; unpack it and give the folder")
+            raise DataError(f"input: '{truncate(file)}' is an archive; unpack it and give the folder")
         if path.suffix.lower() == ".label":
             self.notes.append(f"{file}: the label at the start of each line is not looked at")
-            lines = (line.strip().partition(" ")[2].strip() for line in content(file, self.encoding).splitlines())
+            lines = (line.strip().partition(" ")[2].strip() for line in read_text(file, self.encoding).splitlines())
             return [line for line in lines if line]
-        text = content(file, self.encoding)
+        text = read_text(file, self.encoding)
         return _lines(text) if not self.by_file else [text.strip()]
 
     def _of_table(self, path: Path) -> tuple[list[str], list[str]]:
         """The texts and the columns not looked at; in UTF-8 or else in the encoding of the training texts."""
         try:
-            return texts_of(path, self.columns, self.separator, None, self.names)
+            return read_texts(path, self.columns, self.separator, None, self.names)
         except DataError as error:
             if self.encoding is None:
                 raise DataError(*(line.replace("dataset.encoding", "encoding") for line in error.lines)) from error
-        return texts_of(path, self.columns, self.separator, self.encoding, self.names)
+        return read_texts(path, self.columns, self.separator, self.encoding, self.names)
 
 
 def _refuse_name(given: str) -> None:
     """DataError for what is the name of a file rather than a text, where there is no such file."""
     if _FILE.fullmatch(given):
         raise DataError(
-            f"input: there is no file '{clip(given)}'; to ask about these very words, give them on standard input"
+            f"input: there is no file '{truncate(given)}'; to ask about these very words, give them on standard input"
         )
 
 

@@ -7,12 +7,12 @@ from typing import Any
 
 from torch import Tensor
 
-from bigmodel.inference.processors.columns import columns
+from bigmodel.inference.processors.columns import format_columns
 
 _Answered = Iterable[tuple[str, Mapping[str, Any]]]
 
 
-def values(outputs_NK: Tensor, mean: float, std: float) -> list[dict[str, Any]]:
+def output_values(outputs_NK: Tensor, mean: float, std: float) -> list[dict[str, Any]]:
     """Return the first output of each sample in its own units: outputs are standardized by `mean` and `std`."""
     values_N = outputs_NK[:, 0].double().cpu() * std + mean
     return [{"value": value} for value in values_N.tolist()]
@@ -24,11 +24,13 @@ def label_probabilities(logits_NK: Tensor, labels: Sequence[str]) -> list[dict[s
     return [{"labels": dict(zip(labels, row, strict=True))} for row in rows]
 
 
-def value_table(head: str, sources: Sequence[str], target: str, answered: _Answered) -> Iterator[str]:
+def format_values(head: str, sources: Sequence[str], target: str, answered: _Answered) -> Iterator[str]:
     """Yield a line for each input with its value."""
-    return columns(head, sources, [target], ((source, [answer["value"]]) for source, answer in answered))
+    return format_columns(head, sources, [target], ((source, [answer["value"]]) for source, answer in answered))
 
 
-def label_table(head: str, sources: Sequence[str], labels: Sequence[str], answered: _Answered) -> Iterator[str]:
+def format_labels(head: str, sources: Sequence[str], labels: Sequence[str], answered: _Answered) -> Iterator[str]:
     """Yield a line for each input with a column for each label."""
-    return columns(head, sources, labels, ((source, [*answer["labels"].values()]) for source, answer in answered))
+    return format_columns(
+        head, sources, labels, ((source, [*answer["labels"].values()]) for source, answer in answered)
+    )

@@ -8,14 +8,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bigmodel.datasets.audio.wav import resampled
+from bigmodel.datasets.audio.wav import resample
 from bigmodel.errors import DataError
 from bigmodel.inference.inputs import as_array, is_sound
 
 _LOWEST_HZ, _HIGHEST_HZ = 1_000, 1_000_000
 
 
-def as_wave(value: object, rate: int) -> Tensor:
+def to_wave(value: object, rate: int) -> Tensor:
     """float32 (T) from -1 to 1 at `rate` of a pair (samples, their rate), the mean of its channels.
 
     Samples are (T) or, an array, (T, channels) or, a tensor, (channels, T). Whole numbers count as fractions of what
@@ -44,7 +44,7 @@ def as_wave(value: object, rate: int) -> Tensor:
         raise DataError("input: the sound is empty, or not all of its samples are finite")
     if own_rate != int(own_rate) or not _LOWEST_HZ <= own_rate <= _HIGHEST_HZ:
         raise DataError(f"input: the rate of a sound is {_LOWEST_HZ} to {_HIGHEST_HZ} whole hertz, got {own_rate}")
-    return resampled(torch.from_numpy(samples.astype(np.float32)), int(own_rate), rate)
+    return resample(torch.from_numpy(samples.astype(np.float32)), int(own_rate), rate)
 
 
 def _full_scale(dtype: np.dtype[Any]) -> float:

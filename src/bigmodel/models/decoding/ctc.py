@@ -15,7 +15,7 @@ _NEVER = -math.inf
 _Beams = dict[tuple[int, ...], tuple[float, float]]
 
 
-def greedy(logits_NTC: Tensor) -> Tensor:
+def greedy_decode(logits_NTC: Tensor) -> Tensor:
     """int64 (N, T): the likeliest class of each frame, repetitions taken as one and blanks left out."""
     best_NT = logits_NTC.argmax(2)
     repeated_NT = torch.zeros_like(best_NT, dtype=torch.bool)

@@ -22,16 +22,16 @@ class Decoder(Protocol):
 
 
 @runtime_checkable
-class AnyOrder(Protocol):
+class SupportsLeftToRight(Protocol):
     """A model that predicts tokens in any order."""
 
     def left_to_right(self) -> Decoder:
         """The same as a model of the next token."""
 
 
-def decoder(model: nn.Module) -> Decoder:
+def as_decoder(model: nn.Module) -> Decoder:
     """The model itself, or what it is when it goes from left to right."""
-    return model.left_to_right() if isinstance(model, AnyOrder) else cast(Decoder, model)
+    return model.left_to_right() if isinstance(model, SupportsLeftToRight) else cast(Decoder, model)
 
 
 def generate(

@@ -8,7 +8,7 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from bigmodel.constraints import NonNegative, PositiveInt, Range, Seed
+from bigmodel.constraints import Bounds, NonNegative, PositiveInt, Seed
 from bigmodel.seeds import derive
 
 __all__ = ["Sampling"]
@@ -21,7 +21,7 @@ class Sampling:
     max_new_tokens: PositiveInt = 200
     temperature: NonNegative = 1.0
     top_k: PositiveInt | None = None
-    top_p: Annotated[float, Range(above=0, at_most=1)] | None = None
+    top_p: Annotated[float, Bounds(above=0, at_most=1)] | None = None
     seed: Seed = 0
 
     def choose(self, logits_NV: Tensor, position: int) -> Tensor:

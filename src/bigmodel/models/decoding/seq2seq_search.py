@@ -24,7 +24,7 @@ class EncoderDecoder(Protocol):
         """Something that keeps what was computed of the tokens that were read, and can `reorder` the targets."""
 
 
-def search(model: EncoderDecoder, source_NS: Tensor, beam: int, *, cached: bool = True) -> tuple[Tensor, Tensor]:
+def beam_search(model: EncoderDecoder, source_NS: Tensor, beam: int, *, cached: bool = True) -> tuple[Tensor, Tensor]:
     """The likeliest targets (N, B, T) of each source, best first, and their log probabilities (N, B).
 
     Token by token the `beam` likeliest beginnings are followed (Graves 2012, arXiv:1211.3711; Sutskever et al. 2014,

@@ -8,13 +8,13 @@ from collections.abc import Mapping
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["adapted"]
+__all__ = ["adapt_tensor"]
 
 _POSITIONS = ("positions", "pos_embedding", "pos_embed", "position_embedding", "position_embeddings")
 _PREFIXES = (1, 0, 2, 5)  # tokens before the patches: a class, none, a distilled one as well, registers as well
 
 
-def adapted(name: str, theirs: Tensor, own: Tensor, model: nn.Module) -> tuple[Tensor, str] | None:
+def adapt_tensor(name: str, theirs: Tensor, own: Tensor, model: nn.Module) -> tuple[Tensor, str] | None:
     """A tensor in the shape of the model's own of that name, with words for what was done; None where nothing can be.
 
     The first convolution takes grey pictures as it did colours that are all the same, and the other way round. The

@@ -14,13 +14,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from bigmodel.interfaces import Translating
-from bigmodel.models.weights.adapted_weights import adapted, prefix_to_strip
-from bigmodel.models.weights.lora import merged
-from bigmodel.models.weights.name_patterns import chosen
+from bigmodel.interfaces import AdaptsStateDict
+from bigmodel.models.weights.adapted_weights import adapt_tensor, prefix_to_strip
+from bigmodel.models.weights.lora import merge_lora
+from bigmodel.models.weights.name_patterns import match_names
 from bigmodel.safe_files import refuse_many_tensors
 
-__all__ = ["Report", "fit", "load_weights", "read_weights"]
+__all__ = ["Report", "load_matching", "load_weights", "read_weights"]
 
 _PICKLES = (".pth", ".pt", ".th")
 _SECONDS = 600  # to read one file in the child process
@@ -50,7 +50,7 @@ def load_weights(model: nn.Module, file: str) -> str:
     """
     try:
         tensors = {name.removeprefix("module."): tensor for name, tensor in read_weights(file).items()}
-        report = fit(model, tensors, file)
+        report = load_matching(model, tensors, file)
     except ValueError as error:
         raise ValueError(f"pretrained: {error}") from error
     model.untrained = list(report.new)  # type: ignore[assignment]
@@ -79,7 +79,7 @@ def read_weights(file: str) -> dict[str, Tensor]:
     return tensors
 
 
-def fit(
+def load_matching(
     model: nn.Module,
     tensors: Mapping[str, Tensor],
     file: str,
@@ -97,15 +97,15 @@ def fit(
         ValueError: no tensor is of this model, or shapes differ; the model is as it was. `file` names them.
     """
     try:
-        tensors = merged(tensors)
-        if isinstance(model, Translating):
-            tensors = model.translated(tensors)
-        left_out = set(chosen(skip, tensors, "tensor of the file"))
+        tensors = merge_lora(tensors)
+        if isinstance(model, AdaptsStateDict):
+            tensors = model.adapt_state_dict(tensors)
+        left_out = set(match_names(skip, tensors, "tensor of the file"))
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from error
     own = model.state_dict()
     there = {name: tensor for name, tensor in tensors.items() if name in own and name not in left_out}
-    changed = {name: adapted(name, there[name], own[name], model) for name in _misfits(there, own)}
+    changed = {name: adapt_tensor(name, there[name], own[name], model) for name in _misfits(there, own)}
     words = {name: f"{name}: {made[1]}" for name, made in changed.items() if made is not None}
     there |= {name: made[0] for name, made in changed.items() if made is not None}
     other = _misfits(there, own)

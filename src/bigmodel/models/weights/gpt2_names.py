@@ -28,7 +28,7 @@ def is_gpt2(tensors: Mapping[str, Tensor]) -> bool:
     return all(name in tensors and tensors[name].ndim == 2 for name in ("wte.weight", "wpe.weight"))
 
 
-def own_names(tensors: Mapping[str, Tensor], context: int, tied: bool) -> dict[str, Tensor]:
+def from_gpt2(tensors: Mapping[str, Tensor], context: int, tied: bool) -> dict[str, Tensor]:
     """GPT-2's weights by our names and in our layout. Of more positions the first `context` are taken.
 
     Raises:

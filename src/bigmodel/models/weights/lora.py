@@ -13,9 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bigmodel.constraints import NonNegativeInt, Positive
-from bigmodel.models.weights.name_patterns import chosen
+from bigmodel.models.weights.name_patterns import match_names
 
-__all__ = ["LoRA", "merged"]
+__all__ = ["LoRA", "merge_lora"]
 
 
 @dataclass(frozen=True)
@@ -39,12 +39,14 @@ class LoRA:
             ValueError: a pattern matches nothing, or leaves nothing to adapt, or the rank is above a layer's width.
         """
         try:
-            besides = chosen(self.train, [name for name, _ in model.named_parameters()], "parameter")
+            besides = match_names(self.train, [name for name, _ in model.named_parameters()], "parameter")
         except ValueError as error:
             raise ValueError(f"train: {error}") from error
         linear = {name: module for name, module in model.named_modules() if type(module).forward is nn.Linear.forward}
         try:
-            adapted = [name for name in chosen(self.layers, linear, "linear layer") if f"{name}.weight" not in besides]
+            adapted = [
+                name for name in match_names(self.layers, linear, "linear layer") if f"{name}.weight" not in besides
+            ]
         except ValueError as error:
             raise ValueError(f"layers: {error}") from error
         if not adapted:
@@ -67,7 +69,7 @@ class LoRA:
         return f"{layers} with matrices of rank {self.rank}; {sum(sizes):,} weights are trained"
 
 
-class _Adapted(nn.Linear):
+class LoRALinear(nn.Linear):
     """A linear layer while it is adapted. Its own tensors keep their names; `weight` is the sum, for modules that read
     it without a call.
     """
@@ -98,10 +100,10 @@ def _adapt(layer: nn.Linear, rank: int, alpha: float) -> None:
     layer.lora_b = nn.Parameter(weight.new_zeros(layer.out_features, rank))  # at first the layer computes what it did
     layer.register_buffer("lora_scale", weight.new_tensor(alpha / rank))
     nn.init.normal_(layer.lora_a, std=layer.in_features**-0.5)
-    layer.__class__ = _Adapted
+    layer.__class__ = LoRALinear
 
 
-def merged(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def merge_lora(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The weights of a model of which some layers are adapted, as those of the plain model; others are as they are.
 
     Raises:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from fnmatch import fnmatchcase
 
 
-def chosen(patterns: str | Sequence[str] | None, names: Collection[str], what: str) -> list[str]:
+def match_names(patterns: str | Sequence[str] | None, names: Collection[str], what: str) -> list[str]:
     """The names that one of the patterns matches, in their own order; none where there is no pattern.
 
     Raises:

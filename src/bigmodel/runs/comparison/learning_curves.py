@@ -7,9 +7,9 @@ from typing import Any
 
 from bigmodel.metric_spec import MetricSpec
 from bigmodel.runs.comparison.lettering import Lettering
-from bigmodel.runs.comparison.seed_groups import Point, shown
+from bigmodel.runs.comparison.seed_groups import SeedGroup, shown
 from bigmodel.runs.comparison.verdicts import ranking
-from bigmodel.runs.records import Run, course, number
+from bigmodel.runs.records import RunRecord, iter_metric_events, number
 
 _COLOURS = 10  # that can be told apart: so many of the best points have one
 _WIDE = 40  # letters of a label, up to which two stand side by side
@@ -18,7 +18,7 @@ _LONGEST = 90
 
 def draw_curves(
     axes: Any,
-    points: Sequence[Point],
+    points: Sequence[SeedGroup],
     keys: Sequence[str],
     monitor: str,
     spec: MetricSpec | None,
@@ -72,7 +72,7 @@ def draw_curves(
     return heights
 
 
-def _best(named: dict[str, Point], spec: MetricSpec | None) -> list[str]:
+def _best(named: dict[str, SeedGroup], spec: MetricSpec | None) -> list[str]:
     """The points that get colours: all of a few, of many those that reached most, the best first; the first ones where
     nobody says what is better.
     """
@@ -88,10 +88,10 @@ def _short(keys: Sequence[str]) -> dict[str, str]:
     return {key: leaf if leaves.count(leaf) == 1 else key for key, leaf in zip(keys, leaves, strict=True)}
 
 
-def _curve(run: Run, monitor: str) -> tuple[list[float], list[float]]:
+def _curve(run: RunRecord, monitor: str) -> tuple[list[float], list[float]]:
     """Epochs, and the metric after each evaluation."""
     split, _, name = monitor.partition("/")
-    events = [event for event in course(run.path) if event["split"] == split]
+    events = [event for event in iter_metric_events(run.path) if event["split"] == split]
     pairs = [(number(event.get("epoch")), number(event.get(name))) for event in events]
     whole = [(epoch, value) for epoch, value in pairs if epoch is not None and value is not None]
     return [epoch for epoch, _ in whole], [value for _, value in whole]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from bigmodel.metric_spec import MetricSpec
-from bigmodel.runs.comparison.seed_groups import Point, differing, shown
-from bigmodel.runs.records import Run
+from bigmodel.runs.comparison.seed_groups import SeedGroup, differing_keys, shown
+from bigmodel.runs.records import RunRecord
 
 UNKNOWN = "-"
 DATA = "environment.dataset"
@@ -20,7 +20,7 @@ _CUT = ("context", "window", *_IN_TOKENS)  # keys by which the same data becomes
 _SAME_MEASURE = ("loss", "beam")  # a task's keys that leave its metrics what they are; for the loss, see `decides`
 
 
-def agreed(runs: Iterable[Run], metric: str) -> MetricSpec | None:
+def common_spec(runs: Iterable[RunRecord], metric: str) -> MetricSpec | None:
     """What the runs declare of the metric; None where no run does.
 
     Raises:
@@ -35,7 +35,7 @@ def agreed(runs: Iterable[Run], metric: str) -> MetricSpec | None:
     return having[0][1] if having else None
 
 
-def decides(key: str, metric: str, spec: MetricSpec | None = None) -> bool:
+def changes_the_measure(key: str, metric: str, spec: MetricSpec | None = None) -> bool:
     """Whether another value of this key makes the metric another measure: other data, another task, another loss."""
     split, _, name = metric.partition("/")
     group, _, rest = key.partition(".")
@@ -50,7 +50,7 @@ def decides(key: str, metric: str, spec: MetricSpec | None = None) -> bool:
     return key == "monitor" and metric == "best"
 
 
-def obstacles(points: Sequence[Point], metric: str) -> dict[str, list[str]]:
+def differing_facts(points: Sequence[SeedGroup], metric: str) -> dict[str, list[str]]:
     """What keeps the metric from being one measure: facts that are not the same for all points, with each one's value.
 
     Where a point does not know a fact, as older runs do not know how many samples were evaluated, and the others agree,
@@ -60,14 +60,16 @@ def obstacles(points: Sequence[Point], metric: str) -> dict[str, list[str]]:
     monitors = {run.monitor for run in runs}
     real = monitors.pop() if metric == "best" and len(monitors) == 1 else metric
     specs = [spec for run in runs if (spec := run.spec(real)) is not None]
-    keys = differing([point.config for point in points])
+    keys = differing_keys([point.config for point in points])
     found: dict[str, list[str]] = {}
     data = _column(points, lambda run: run.environment.get(DATA))
     if data:
         found[FINGERPRINT] = data
     for key in keys:
         values = [shown(point.config.get(key)) for point in points]  # an older version's config may lack a null
-        if len(set(values)) > 1 and (decides(key, real, specs[0] if specs else None) or _stops_early(key, points)):
+        if len(set(values)) > 1 and (
+            changes_the_measure(key, real, specs[0] if specs else None) or _stops_early(key, points)
+        ):
             found[key] = values
     split = real.partition("/")[0] if "/" in real else ""
     samples = _column(points, lambda run: _whole(run.sizes.get(split)))
@@ -76,22 +78,22 @@ def obstacles(points: Sequence[Point], metric: str) -> dict[str, list[str]]:
     return found
 
 
-def alike(points: Sequence[Point], metric: str) -> tuple[list[str], list[list[Point]]]:
+def comparable_groups(points: Sequence[SeedGroup], metric: str) -> tuple[list[str], list[list[SeedGroup]]]:
     """The names of the obstacles, and the points in groups without any, in the order of their first ones."""
-    found = obstacles(points, metric)
-    groups: dict[tuple[str, ...], list[Point]] = {}
+    found = differing_facts(points, metric)
+    groups: dict[tuple[str, ...], list[SeedGroup]] = {}
     for number, point in enumerate(points):
         groups.setdefault(tuple(values[number] for values in found.values()), []).append(point)
     return [*found], [*groups.values()]
 
 
-def _stops_early(key: str, points: Sequence[Point]) -> bool:
+def _stops_early(key: str, points: Sequence[SeedGroup]) -> bool:
     """Whether the key says after how many samples evaluations stop."""
     limited = any(point.config.get("limit_batches") is not None for point in points)
     return key == "limit_batches" or (key == "batch_size" and limited)
 
 
-def _column(points: Sequence[Point], fact: Callable[[Run], str | None]) -> list[str]:
+def _column(points: Sequence[SeedGroup], fact: Callable[[RunRecord], str | None]) -> list[str]:
     """What each point's runs know of a fact; nothing where all that is known is the same."""
     each = [dict.fromkeys(value for run in point.runs if (value := fact(run)) is not None) for point in points]
     if len({value for values in each for value in values}) < 2:

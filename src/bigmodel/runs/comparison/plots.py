@@ -14,7 +14,7 @@ from bigmodel.metric_spec import MetricSpec
 from bigmodel.runs.comparison import significance as statistics
 from bigmodel.runs.comparison.learning_curves import draw_curves
 from bigmodel.runs.comparison.lettering import Lettering, lettering
-from bigmodel.runs.comparison.seed_groups import Point, shown
+from bigmodel.runs.comparison.seed_groups import SeedGroup, shown
 from bigmodel.runs.records import number
 from bigmodel.safe_files import own_folder
 
@@ -28,7 +28,7 @@ _DPI = 120
 
 
 @dataclass(frozen=True)
-class Scale:
+class AxisScale:
     """Where the values of a hyperparameter lie on an axis: as numbers, or by their rank where some are none."""
 
     positions: tuple[float, ...]
@@ -45,14 +45,14 @@ class Scale:
         return [(value - low) / (high - low) for value in self.positions]
 
 
-def scale(values: Sequence[Any]) -> Scale:
+def scale(values: Sequence[Any]) -> AxisScale:
     """The axis on which these values lie."""
     numbers = [number(value) for value in values]
     present = [value for value in numbers if value is not None]
     if values and len(present) == len(values):
-        return Scale(tuple(present), min(present) > 0 and max(present) >= _WIDE * min(present), ())
+        return AxisScale(tuple(present), min(present) > 0 and max(present) >= _WIDE * min(present), ())
     labels = sorted({shown(value) for value in values})
-    return Scale(tuple(float(labels.index(shown(value))) for value in values), False, tuple(labels))
+    return AxisScale(tuple(float(labels.index(shown(value))) for value in values), False, tuple(labels))
 
 
 def file_name(key: str) -> str:
@@ -62,7 +62,7 @@ def file_name(key: str) -> str:
 
 def draw(
     directory: Path,
-    points: Sequence[Point],
+    points: Sequence[SeedGroup],
     keys: Sequence[str],
     monitor: str,
     spec: MetricSpec | None = None,
@@ -88,7 +88,7 @@ def draw(
         for key in keys if measured else ():
             figures[file_name(key)] = figure = Figure(figsize=(6, 4), layout="constrained")
             axes = figure.subplots()
-            _over(axes, key, measured, searched, letters)
+            _plot_hyperparameter(axes, key, measured, searched, letters)
             name_metric(axes, f"best {monitor}", [value for _, value in measured], spec, letters)
         if keys and measured:
             width = 2 + 1.6 * len(keys)
@@ -119,7 +119,9 @@ def name_metric(axes: Any, name: str, values: Sequence[float], spec: MetricSpec 
         axes.set_yscale("log")
 
 
-def _over(axes: Any, key: str, measured: Sequence[tuple[Point, float]], searched: bool, letters: Lettering) -> None:
+def _plot_hyperparameter(
+    axes: Any, key: str, measured: Sequence[tuple[SeedGroup, float]], searched: bool, letters: Lettering
+) -> None:
     """A dot for each run; where values of the hyperparameter come again, unless they were searched, the mean and the
     deviation of each, over all that else varies.
     """
@@ -155,7 +157,7 @@ def _over(axes: Any, key: str, measured: Sequence[tuple[Point, float]], searched
     axes.set_xlabel(letters.plain(key))
 
 
-def _have_room(along: Scale) -> bool:
+def _have_room(along: AxisScale) -> bool:
     """Whether each value can be written at its place."""
     places = sorted(set(along.unit()))
     gaps = [after - before for before, after in pairwise(places)]
@@ -173,7 +175,7 @@ def _turned(names: Sequence[str]) -> dict[str, Any]:
 def _parallel(
     figure: Any,
     keys: Sequence[str],
-    measured: Sequence[tuple[Point, float]],
+    measured: Sequence[tuple[SeedGroup, float]],
     last_name: str,
     spec: MetricSpec | None,
     letters: Lettering,
@@ -183,7 +185,7 @@ def _parallel(
 
     axes = figure.subplots()
     scales = [scale([point.config.get(key) for point, _ in measured]) for key in keys]
-    last = Scale(tuple(value for _, value in measured), False, ())
+    last = AxisScale(tuple(value for _, value in measured), False, ())
     columns = [along.unit() for along in (*scales, last)]
     for *heights, end in zip(*columns, strict=True):
         bright = 1 - end if spec is not None and spec.direction == "min" else end
@@ -202,7 +204,7 @@ def _parallel(
     axes.set_yticks([])
 
 
-def _ticks(along: Scale) -> list[tuple[str, float]]:
+def _ticks(along: AxisScale) -> list[tuple[str, float]]:
     """What stands at an upright axis: each label, or the smallest and the largest number, with its height."""
     heights = dict(zip(along.positions, along.unit(), strict=True))
     if along.labels:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bigmodel.runs.records import Run
+from bigmodel.runs.records import RunRecord
 
 _NO_INFLUENCE = (  # on what a run reaches
     *("listeners", "keep", "save_every", "log_every", "workers", "resident_gb", "dry_run"),
@@ -17,11 +17,11 @@ _ABSENT = object()
 
 
 @dataclass(frozen=True)
-class Point:
+class SeedGroup:
     """Runs of one config, one for each seed, in the order of their seeds; `config` is without the seed."""
 
     config: Mapping[str, Any]
-    runs: tuple[Run, ...]
+    runs: tuple[RunRecord, ...]
     repeated: int = 0  # runs left out, whose seed another has
 
     def values(self, metric: str) -> dict[Any, float]:
@@ -30,25 +30,25 @@ class Point:
         return {seed: value for seed, value in found.items() if value is not None}
 
 
-def group(runs: Sequence[Run]) -> list[Point]:
+def group_by_config(runs: Sequence[RunRecord]) -> list[SeedGroup]:
     """The points of these runs, in the order of their first runs.
 
     Where a seed was run twice the newest finished run counts: the other says the same again, and is no new evidence.
     """
-    points: dict[str, list[Run]] = {}
+    points: dict[str, list[RunRecord]] = {}
     for run in runs:
-        points.setdefault(_identity(_influences(run.config)), []).append(run)
+        points.setdefault(_identity(_result_keys(run.config)), []).append(run)
     return [_point(alike) for alike in points.values()]
 
 
-def _point(alike: Sequence[Run]) -> Point:
+def _point(alike: Sequence[RunRecord]) -> SeedGroup:
     oldest_first = sorted(alike, key=lambda run: (run.finished, run.started))
     by_seed = {_identity(run.config.get("seed")): run for run in oldest_first}
     chosen = sorted(by_seed.values(), key=_seed)
-    return Point(_influences(alike[0].config), tuple(chosen), len(alike) - len(chosen))
+    return SeedGroup(_result_keys(alike[0].config), tuple(chosen), len(alike) - len(chosen))
 
 
-def differing(configs: Sequence[Mapping[str, Any]]) -> list[str]:
+def differing_keys(configs: Sequence[Mapping[str, Any]]) -> list[str]:
     """The keys whose values are not the same in all configs; a fact that one key takes from another is told once."""
     keys = dict.fromkeys(key for config in configs for key in config)
     columns = {key: [_identity(config.get(key, _ABSENT)) for config in configs] for key in keys}
@@ -56,10 +56,14 @@ def differing(configs: Sequence[Mapping[str, Any]]) -> list[str]:
     return [key for key, column in found.items() if not any(found.get(origin) == column for origin in _origins(key))]
 
 
-def axes(configs: Sequence[Mapping[str, Any]]) -> list[str]:
+def varied_keys(configs: Sequence[Mapping[str, Any]]) -> list[str]:
     """Of the differing keys those that were chosen: `model.hidden` is not, where every model has one value of it."""
-    keys = differing(configs)
-    return [key for key in keys if not any(parent in keys and _follows(key, parent, configs) for parent in _above(key))]
+    keys = differing_keys(configs)
+    return [
+        key
+        for key in keys
+        if not any(parent in keys and _is_determined_by(key, parent, configs) for parent in _above(key))
+    ]
 
 
 def shown(value: Any) -> str:
@@ -71,7 +75,7 @@ def shown(value: Any) -> str:
     return str(value)
 
 
-def _influences(config: Mapping[str, Any]) -> dict[str, Any]:
+def _result_keys(config: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in config.items() if key != "seed" and not _idle(key)}
 
 
@@ -91,7 +95,7 @@ def _above(key: str) -> list[str]:
     return [".".join(parts[:i]) for i in range(1, len(parts))]
 
 
-def _follows(key: str, parent: str, configs: Sequence[Mapping[str, Any]]) -> bool:
+def _is_determined_by(key: str, parent: str, configs: Sequence[Mapping[str, Any]]) -> bool:
     """Whether the parent's value alone says what the key's is."""
     pairs = {(_identity(config.get(parent, _ABSENT)), _identity(config.get(key, _ABSENT))) for config in configs}
     return len(pairs) == len({value for value, _ in pairs})
@@ -106,6 +110,6 @@ def _hashable(value: Any) -> Any:
     return value if value is None or isinstance(value, (bool, int, float, str)) else _identity(value)
 
 
-def _seed(run: Run) -> tuple[bool, float, str]:
+def _seed(run: RunRecord) -> tuple[bool, float, str]:
     seed = run.config.get("seed")
     return (False, seed, "") if isinstance(seed, (int, float)) else (True, 0, str(seed))

@@ -31,7 +31,7 @@ class Summary:
 
 
 @dataclass(frozen=True)
-class Difference:
+class TTestResult:
     """The mean of one point less that of another, its 95 % interval, and the two-sided p-value against no difference.
 
     `p` is None where no value differs from another inside a point: a t-test has nothing to measure chance by.
@@ -56,7 +56,7 @@ def summary(values: Sequence[float]) -> Summary:
     return Summary(n, mean, std, mean - half, mean + half)
 
 
-def paired(first: Sequence[float], second: Sequence[float]) -> Difference:
+def paired_t_test(first: Sequence[float], second: Sequence[float]) -> TTestResult:
     """Student's t-test on the differences of values that belong together, as runs of one seed; two pairs or more."""
     differences = [a - b for a, b in zip(first, second, strict=True)]
     n = len(differences)
@@ -64,7 +64,7 @@ def paired(first: Sequence[float], second: Sequence[float]) -> Difference:
     return _difference(_mean(differences), error, n - 1, _scale(first, second), pairs=n)
 
 
-def welch(first: Sequence[float], second: Sequence[float]) -> Difference:
+def welch_t_test(first: Sequence[float], second: Sequence[float]) -> TTestResult:
     """Welch's t-test (Biometrika 34, 1947): two or more values each, of variances that need not be equal."""
     parts = [_variance(values) / len(values) for values in (first, second)]
     error = math.sqrt(sum(parts))
@@ -78,7 +78,7 @@ def welch(first: Sequence[float], second: Sequence[float]) -> Difference:
     return _difference(_mean(first) - _mean(second), error, freedom, _scale(first, second), values=sum(sizes))
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
+def holm_correction(p_values: Sequence[float]) -> list[float]:
     """The p-values of several tests, raised so that all verdicts together err with the chance of one (Holm 1979)."""
     order = sorted(range(len(p_values)), key=p_values.__getitem__)
     raised, highest = [0.0] * len(p_values), 0.0
@@ -88,7 +88,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return raised
 
 
-def t_tail(t: float, freedom: float) -> float:
+def t_two_sided_p(t: float, freedom: float) -> float:
     """The chance that Student's t lies further from 0 than `t`, on either side."""
     square = t * t
     if math.isinf(square):
@@ -98,10 +98,10 @@ def t_tail(t: float, freedom: float) -> float:
 
 def t_quantile(freedom: float, confidence: float = CONFIDENCE) -> float:
     """The t that Student's t lies within on both sides of 0 with this confidence."""
-    return _where(lambda t: t_tail(t, freedom) > 1 - confidence)
+    return _bisect(lambda t: t_two_sided_p(t, freedom) > 1 - confidence)
 
 
-def _where(below: Callable[[float], bool]) -> float:
+def _bisect(below: Callable[[float], bool]) -> float:
     """The positive number up to which `below` holds, by bisection to the last bit."""
     low, high = 0.0, 1.0
     while below(high):
@@ -113,13 +113,13 @@ def _where(below: Callable[[float], bool]) -> float:
 
 def _difference(
     mean: float, error: float, freedom: float, scale: float, pairs: int | None = None, values: int = 0
-) -> Difference:
+) -> TTestResult:
     if error > _ROUNDING * scale:
-        p: float | None = t_tail(mean / error, freedom)
+        p: float | None = t_two_sided_p(mean / error, freedom)
     else:
         p, error = (1.0 if abs(mean) <= _ROUNDING * scale else None), 0.0
     half = t_quantile(freedom) * error
-    return Difference(mean, mean - half, mean + half, p, freedom, pairs is not None, pairs or values)
+    return TTestResult(mean, mean - half, mean + half, p, freedom, pairs is not None, pairs or values)
 
 
 def _mean(values: Sequence[float]) -> float:

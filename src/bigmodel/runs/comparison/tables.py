@@ -6,7 +6,7 @@ import shutil
 import sys
 from collections.abc import Sequence
 
-from bigmodel.formatting import clip, columns_of, cut, left, right
+from bigmodel.formatting import columns_of, cut, left, right, truncate
 
 _GAP = "  "
 _LEAST = 6  # letters that a shortened column keeps
@@ -17,7 +17,7 @@ def terminal_width() -> int | None:
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
-def table(
+def format_table(
     head: Sequence[str], rows: Sequence[Sequence[str]], width: int | None = None, optional: Sequence[str] = ()
 ) -> list[str]:
     """Lines with aligned columns, numbers to the right.
@@ -25,7 +25,7 @@ def table(
     Where `width` is too small, the columns named in `optional` go first, one by one; then the widest are shortened,
     the last, which may hold paths to be copied, after all others.
     """
-    columns = [[clip(cell, 200) for cell in column] for column in zip(head, *rows, strict=True)]
+    columns = [[truncate(cell, 200) for cell in column] for column in zip(head, *rows, strict=True)]
     for name in optional:
         if width is None or _total(columns) <= width:
             break

@@ -9,9 +9,9 @@ from typing import Any
 from bigmodel.metric_spec import MetricSpec
 from bigmodel.runs.comparison import formatting as words
 from bigmodel.runs.comparison import significance as statistics
-from bigmodel.runs.comparison.significance import Difference
+from bigmodel.runs.comparison.significance import TTestResult
 
-LEVEL = 0.05  # of the p-value, after Holm's correction
+SIGNIFICANCE_LEVEL = 0.05  # of the p-value, after Holm's correction
 Values = Mapping[Any, float]  # of one metric, by seed
 
 
@@ -21,12 +21,12 @@ class Comparison:
 
     best: str
     other: str
-    difference: Difference | None
+    difference: TTestResult | None
     p: float | None  # after Holm's correction
     comparisons: int  # that were corrected for
 
 
-def compare(points: Mapping[str, Values], spec: MetricSpec) -> list[Comparison]:
+def compare_to_best(points: Mapping[str, Values], spec: MetricSpec) -> list[Comparison]:
     """The best point by its mean against each of the others, in the order of their means; points without values are
     left out. Runs are paired where both points have the same seeds: the luck that a seed brings to both cancels.
     """
@@ -36,7 +36,7 @@ def compare(points: Mapping[str, Values], spec: MetricSpec) -> list[Comparison]:
     best, *others = ranked
     differences = [_difference(points[best], points[other]) for other in others]
     tested = [found.p for found in differences if found is not None and found.p is not None]
-    raised = iter(statistics.holm(tested))
+    raised = iter(statistics.holm_correction(tested))
     return [
         Comparison(best, other, found, None if found is None or found.p is None else next(raised), len(tested))
         for other, found in zip(others, differences, strict=True)
@@ -49,10 +49,10 @@ def ranking(points: Mapping[str, Values], spec: MetricSpec) -> list[str]:
     return sorted(means, key=means.__getitem__, reverse=spec.direction == "max")
 
 
-def statement(found: Comparison, points: Mapping[str, Values], spec: MetricSpec) -> str:
+def describe_comparison(found: Comparison, points: Mapping[str, Values], spec: MetricSpec) -> str:
     """A line on one comparison."""
     best, other = (statistics.summary(list(points[name].values())) for name in (found.best, found.other))
-    figures = f"{words.mean(best)} against {words.mean(other)}"
+    figures = f"{words.format_mean_std(best)} against {words.format_mean_std(other)}"
     pair = f"{found.best} and {found.other}"
     if found.difference is None:
         which = "one run each" if best.n == other.n else f"{found.best if best.n == 1 else found.other} has one run"
@@ -60,22 +60,22 @@ def statement(found: Comparison, points: Mapping[str, Values], spec: MetricSpec)
     difference = found.difference
     if found.p is None:
         return f"{pair}: {figures}; no seed changed anything, so there is no chance to measure it by"
-    if found.p < LEVEL:
+    if found.p < SIGNIFICANCE_LEVEL:
         verdict = f"{found.best} is better than {found.other}"
     else:
         verdict = f"no difference shown between {pair}"
-    gap, interval = words.difference(difference, 100 if spec.is_share else 1)
+    gap, interval = words.format_difference(difference, 100 if spec.is_share else 1)
     paired = f"paired over {difference.n} seeds" if difference.paired else f"{best.n} and {other.n} runs, not paired"
     corrected = f" (Holm, {found.comparisons} comparisons)" if found.comparisons > 1 else ""
     return (
         f"{verdict}: {figures}, difference {gap}{' points' if spec.is_share else ''}, 95 % interval {interval}, "
-        f"{paired}, {words.chance(found.p)}{corrected}"
+        f"{paired}, {words.format_p_value(found.p)}{corrected}"
     )
 
 
-def _difference(first: Values, second: Values) -> Difference | None:
+def _difference(first: Values, second: Values) -> TTestResult | None:
     if min(len(first), len(second)) < 2:
         return None
     if set(first) == set(second):
-        return statistics.paired(list(first.values()), [second[seed] for seed in first])
-    return statistics.welch(list(first.values()), list(second.values()))
+        return statistics.paired_t_test(list(first.values()), [second[seed] for seed in first])
+    return statistics.welch_t_test(list(first.values()), list(second.values()))

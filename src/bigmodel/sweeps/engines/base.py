@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from typing import Self
 
 
-class Ended(NamedTuple):
+class JobEnd(NamedTuple):
     """A job that has ended. `code` is its exit code, negative for a signal; None if it is to be started again, for no
     fault of its own.
     """
@@ -19,11 +19,11 @@ class Ended(NamedTuple):
     code: int | None
 
 
-class Jobs(Protocol):
+class Engine(Protocol):
     """The jobs of a sweep as `run` sees them."""
 
     @property
-    def running(self) -> Set[int]:
+    def running_jobs(self) -> Set[int]:
         """Those that were started and have not been told as ended."""
 
     def __enter__(self) -> Self: ...
@@ -32,7 +32,7 @@ class Jobs(Protocol):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
     ) -> None: ...
 
-    def tell(self, facts: Mapping[str, Any]) -> None:
+    def configure(self, facts: Mapping[str, Any]) -> None:
         """What every job is told; before the first one starts."""
 
     def start(self, number: int) -> None:
@@ -41,5 +41,5 @@ class Jobs(Protocol):
     def signal(self, number: int, jobs: Iterable[int]) -> None:
         """Have those of the jobs that run save and end."""
 
-    def ended(self, seconds: float) -> list[Ended]:
+    def poll(self, seconds: float) -> list[JobEnd]:
         """Wait at most so long for jobs to end."""

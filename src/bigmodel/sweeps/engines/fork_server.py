@@ -25,7 +25,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 
 def main() -> None:
     """Serve the process whose number is the first argument, until its pipe ends."""
-    die_with(int(sys.argv[1]))
+    exit_with_parent(int(sys.argv[1]))
     events = os.dup(1)
     os.dup2(2, 1)  # what a library prints is no event
     import bigmodel.sweeps.engines.job_process  # noqa: F401 - and with it torch and all that every job needs
@@ -46,7 +46,7 @@ def _serve(events: int) -> None:
         if wake in ready:
             os.read(wake, 4096)
             for pid, code in _ended():
-                _tell(events, {"job": running.pop(pid), "code": code})
+                _send_event(events, {"job": running.pop(pid), "code": code})
         if 0 in ready:
             text = os.read(0, 65536)
             if not text:
@@ -55,7 +55,7 @@ def _serve(events: int) -> None:
             for command in map(json.loads, lines):
                 if "facts" in command:
                     facts = command["facts"]
-                    _prepare(facts)
+                    preload(facts)
                 elif "start" in command:
                     running[_fork(facts, command["start"], (wake, waker, events))] = command["start"]
                 else:
@@ -66,7 +66,7 @@ def _serve(events: int) -> None:
         os.kill(pid, signal.SIGKILL)  # where the kernel does not do it
 
 
-def _prepare(facts: dict[str, Any]) -> None:
+def preload(facts: dict[str, Any]) -> None:
     """Import what the jobs will, so that each need not; a module that cannot be imported is theirs to tell."""
     sys.argv, sys.path[:] = facts["command"], facts["imports"]
     for name in facts["modules"]:
@@ -85,19 +85,19 @@ def _fork(facts: dict[str, Any], number: int, ours: tuple[int, ...]) -> int:
     if pid == 0:
         code = 1
         try:
-            die_with(me)
+            exit_with_parent(me)
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             for descriptor in ours:
                 os.close(descriptor)
-            code = worker.work(facts, number)
+            code = worker.run_job(facts, number)
         finally:
             os._exit(code)
     signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return pid
 
 
-def _tell(events: int, event: Mapping[str, Any]) -> None:
+def _send_event(events: int, event: Mapping[str, Any]) -> None:
     os.write(events, (json.dumps(event) + "\n").encode())  # short enough that two processes' lines never mix
 
 
@@ -108,7 +108,7 @@ def _ended() -> Iterator[tuple[int, int]]:
             yield found[0], os.waitstatus_to_exitcode(found[1])
 
 
-def die_with(parent: int) -> None:
+def exit_with_parent(parent: int) -> None:
     """Have Linux end this process when its parent dies."""
     prctl = getattr(ctypes.CDLL(None), "prctl", None)
     if prctl is not None:

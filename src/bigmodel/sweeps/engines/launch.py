@@ -6,23 +6,23 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bigmodel.sweeps.engines.base import Jobs
+from bigmodel.sweeps.engines.base import Engine
 
 
-def opened(path: Path, lock_fd: int, engine: str, options: Mapping[str, Any]) -> Jobs:
+def open_engine(path: Path, lock_fd: int, engine: str, options: Mapping[str, Any]) -> Engine:
     """The engine, before anything of the sweep is frozen.
 
     Raises:
         ConfigError: it is not installed, or not to be found.
     """
     if engine == "slurm":
-        from bigmodel.sweeps.engines.slurm import SlurmJobs
+        from bigmodel.sweeps.engines.slurm import SlurmEngine
 
-        return SlurmJobs(path, options)
+        return SlurmEngine(path, options)
     if engine == "ray":
-        from bigmodel.sweeps.engines.ray import RayJobs
+        from bigmodel.sweeps.engines.ray import RayEngine
 
-        return RayJobs(path, options)
-    from bigmodel.sweeps.engines.processes import Workers
+        return RayEngine(path, options)
+    from bigmodel.sweeps.engines.processes import ProcessEngine
 
-    return Workers(lock_fd)
+    return ProcessEngine(lock_fd)

@@ -11,9 +11,9 @@ from bigmodel.errors import ConfigError
 if TYPE_CHECKING:
     pass
 
-OWN = "bigmodel"
+LOCAL = "bigmodel"
 DEFAULTS: Mapping[str, Mapping[str, Any]] = {
-    OWN: {},
+    LOCAL: {},
     "slurm": {
         "executor": "slurm",
         "partition": None,
@@ -35,7 +35,7 @@ _ABOVE = {"mem_gb": 0.0, "num_cpus": 0.0, "num_gpus": -1e-9}  # may be fractions
 _WORD = re.compile(r"[\w.,:|&*%+-]+")  # it ends up in a line of a shell script
 
 
-def checked(engine: str, given: Mapping[str, Any]) -> dict[str, Any]:
+def validate_options(engine: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """All options of an engine, the defaults for those that are not given.
 
     Raises:
@@ -55,12 +55,12 @@ def checked(engine: str, given: Mapping[str, Any]) -> dict[str, Any]:
     return {**known, **given}
 
 
-def on_this_machine(engine: str, options: Mapping[str, Any]) -> bool:
+def is_local(engine: str, options: Mapping[str, Any]) -> bool:
     """Whether its jobs share the cores and GPUs of this machine with each other."""
-    return engine == OWN or options.get("executor") == "local"
+    return engine == LOCAL or options.get("executor") == "local"
 
 
-def cores_each(options: Mapping[str, Any]) -> int:
+def threads_per_job(options: Mapping[str, Any]) -> int:
     """What a job is given elsewhere, as its threads."""
     return max(1, int(options.get("cpus_per_task") or options.get("num_cpus") or 1))
 

@@ -12,12 +12,12 @@ from collections.abc import Iterable, Mapping, Set
 from typing import IO, Any
 
 from bigmodel.errors import BigmodelError
-from bigmodel.sweeps.engines.base import Ended
+from bigmodel.sweeps.engines.base import JobEnd
 
-_DEATHS = 3  # of the template, in a row, after which it is not started again
+MAX_CRASHES = 3  # of the template, in a row, after which it is not started again
 
 
-class Workers:
+class ProcessEngine:
     """A template process, and the jobs forked from it. `held` is a descriptor that all of them keep open."""
 
     def __init__(self, held: int) -> None:
@@ -25,14 +25,14 @@ class Workers:
         self._held, self._facts, self._deaths, self._rest = held, dict[str, Any](), 0, b""
         self._process, self._commands, self._events = self._launch()
 
-    def __enter__(self) -> Workers:
+    def __enter__(self) -> ProcessEngine:
         return self
 
     def __exit__(self, *_: object) -> None:
         """End them all at once; whoever has to save has been signalled before."""
         if not self._facts:  # no job can have started; it may still be loading torch
             self._process.kill()
-        if not self.running:  # it may still be loading torch, for nobody
+        if not self.running_jobs:  # it may still be loading torch, for nobody
             self._process.kill()
         with contextlib.suppress(OSError):
             self._commands.close()
@@ -44,10 +44,10 @@ class Workers:
         os.close(self._events)
 
     @property
-    def running(self) -> Set[int]:
+    def running_jobs(self) -> Set[int]:
         return self._running
 
-    def tell(self, facts: Mapping[str, Any]) -> None:
+    def configure(self, facts: Mapping[str, Any]) -> None:
         """What every job is told; before the first one starts."""
         self._facts = dict(facts)
         self._send({"facts": self._facts})
@@ -60,7 +60,7 @@ class Workers:
         """Send a signal to those of the jobs that run."""
         self._send({"signal": number, "jobs": [*jobs]})
 
-    def ended(self, seconds: float) -> list[Ended]:
+    def poll(self, seconds: float) -> list[JobEnd]:
         """Wait at most so long for jobs to end. Those that died with the template, which is then started again, are to
         be started again.
 
@@ -71,23 +71,23 @@ class Workers:
             return []
         text = os.read(self._events, 65536)
         if not text:
-            return self._lost()
+            return self._restart_fork_server()
         self._deaths = 0
         *lines, self._rest = (self._rest + text).split(b"\n")
-        ended = [Ended(event["job"], event["code"]) for event in map(json.loads, lines)]
+        ended = [JobEnd(event["job"], event["code"]) for event in map(json.loads, lines)]
         self._running -= {end.number for end in ended}
         return ended
 
-    def _lost(self) -> list[Ended]:
+    def _restart_fork_server(self) -> list[JobEnd]:
         code = self._process.wait()
         self._deaths += 1
-        if self._deaths >= _DEATHS:
+        if self._deaths >= MAX_CRASHES:
             raise BigmodelError(
-                f"the process that starts the jobs has died {_DEATHS} times, last with exit code {code}"
+                f"the process that starts the jobs has died {MAX_CRASHES} times, last with exit code {code}"
             )
         self._commands.close()
         os.close(self._events)
-        lost = [Ended(number, None) for number in sorted(self.running)]
+        lost = [JobEnd(number, None) for number in sorted(self.running_jobs)]
         self._running.clear()
         self._process, self._commands, self._events = self._launch()
         self._rest = b""

@@ -18,13 +18,13 @@ from typing import Any
 from bigmodel.errors import ConfigError, Interrupted
 from bigmodel.formatting import first_line
 from bigmodel.safe_files import append_to
-from bigmodel.sweeps.engines.base import Ended
-from bigmodel.sweeps.engines.remote_job import Elsewhere, Starts, facts_for_elsewhere
+from bigmodel.sweeps.engines.base import JobEnd
+from bigmodel.sweeps.engines.remote_job import RemoteJob, StartRecords, remote_context
 
 _TRIES = 3  # of a job whose machine was lost, by Ray itself
 
 
-class RayJobs:
+class RayEngine:
     """The jobs of the sweep at `path`; `running` are those that Ray has, waiting for a machine or not."""
 
     def __init__(self, path: Path, options: Mapping[str, Any]) -> None:
@@ -33,13 +33,13 @@ class RayJobs:
             import ray
         except ImportError:
             raise ConfigError("hydra/launcher=ray: ray is not installed: pip install 'bigmodel-train[ray]'") from None
-        self.running: set[int] = set()
-        self._ray, self._path, self._options, self._starts = ray, path, options, Starts(path)
+        self.running_jobs: set[int] = set()
+        self._ray, self._path, self._options, self._starts = ray, path, options, StartRecords(path)
         self._facts: dict[str, Any] = {}
         self._started: dict[int, tuple[str, Any]] = {}  # token and Ray's reference
         self._stopping = set[int]()
 
-    def __enter__(self) -> RayJobs:
+    def __enter__(self) -> RayEngine:
         """Join the cluster.
 
         Raises:
@@ -64,13 +64,13 @@ class RayJobs:
         """Leave the cluster, which ends what still runs."""
         self._ray.shutdown()
 
-    def tell(self, facts: Mapping[str, Any]) -> None:
-        self._facts = facts_for_elsewhere(facts) | {"gpus": []}  # Ray gives them out
+    def configure(self, facts: Mapping[str, Any]) -> None:
+        self._facts = remote_context(facts) | {"gpus": []}  # Ray gives them out
 
     def start(self, number: int) -> None:
         token = secrets.token_hex(8)
         self._starts.begin(number, token)
-        self.running.add(number)
+        self.running_jobs.add(number)
         self._stopping.discard(number)
         task = self._ray.remote(_run).options(
             name=f"bigmodel-{number}",
@@ -78,30 +78,30 @@ class RayJobs:
             num_gpus=self._options["num_gpus"],
             max_retries=_TRIES,
         )
-        self._started[number] = (token, task.remote(Elsewhere(self._facts, number, token)))
+        self._started[number] = (token, task.remote(RemoteJob(self._facts, number, token)))
 
     def signal(self, number: int, jobs: Iterable[int]) -> None:
         """Have the jobs save and end; those that wait leave Ray's queue."""
-        self._stopping |= self.running.intersection(jobs)
-        for job in self.running.intersection(jobs):
+        self._stopping |= self.running_jobs.intersection(jobs)
+        for job in self.running_jobs.intersection(jobs):
             self._ray.cancel(self._started[job][1], force=False)
 
-    def ended(self, seconds: float) -> list[Ended]:
+    def poll(self, seconds: float) -> list[JobEnd]:
         time.sleep(seconds)  # without the interpreter's lock, unlike a wait for Ray
-        references = [self._started[number][1] for number in self.running]
+        references = [self._started[number][1] for number in self.running_jobs]
         if not references:
             return []
         ready = set(self._ray.wait(references, num_returns=len(references), timeout=0)[0])
-        ended: list[Ended] = []
-        for number in sorted(self.running):
+        ended: list[JobEnd] = []
+        for number in sorted(self.running_jobs):
             token, reference = self._started[number]
             if reference in ready:
                 code = self._starts.code(number, token)
-                ended.append(Ended(number, self._lost(number, reference) if code is None else code))
-        self.running -= {end.number for end in ended}
+                ended.append(JobEnd(number, self._exit_code_from_ray(number, reference) if code is None else code))
+        self.running_jobs -= {end.number for end in ended}
         return ended
 
-    def _lost(self, number: int, reference: Any) -> int:
+    def _exit_code_from_ray(self, number: int, reference: Any) -> int:
         """The exit code of a job that could not tell it, by what Ray says of it."""
         errors = self._ray.exceptions
         try:
@@ -118,7 +118,7 @@ class RayJobs:
         return Interrupted.exit_code if number in self._stopping else 1
 
 
-def _run(job: Elsewhere) -> None:
+def _run(job: RemoteJob) -> None:
     # Ray cancels by what Python makes of SIGINT, which is nothing in a cluster that was started in the background
-    signal.signal(signal.SIGINT, job.asked)
+    signal.signal(signal.SIGINT, job.request_stop)
     job()

@@ -22,15 +22,15 @@ from pathlib import Path
 from typing import Any
 
 import bigmodel
-from bigmodel.runs.environment import redacted
-from bigmodel.runs.tolerant_json import json_of
+from bigmodel.runs.environment import redact_arguments
+from bigmodel.runs.tolerant_json import read_json_or_empty
 from bigmodel.safe_files import open_own, write_json
 
 _LOOK_S = 0.1
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 
 
-class Starts:
+class StartRecords:
     """Which start of each job counts, and how it ended. Each file is whole whenever it is read."""
 
     def __init__(self, sweep: Path) -> None:
@@ -41,7 +41,7 @@ class Starts:
 
     def last(self, number: int) -> dict[str, Any]:
         """What `begin` noted; empty if the job was never started."""
-        return json_of(self._jobs / f"{number}.start.json")
+        return read_json_or_empty(self._jobs / f"{number}.start.json")
 
     def end(self, number: int, token: str, code: int) -> None:
         write_json(self._jobs / f"{number}.end.json", {"token": token, "code": code})
@@ -51,11 +51,11 @@ class Starts:
 
     def code(self, number: int, token: str) -> int | None:
         """The exit code of this start, None while it has not ended."""
-        ended = json_of(self._jobs / f"{number}.end.json")
+        ended = read_json_or_empty(self._jobs / f"{number}.end.json")
         return ended["code"] if ended.get("token") == token and isinstance(ended.get("code"), int) else None
 
 
-class Elsewhere:
+class RemoteJob:
     """One start of a job. It is pickled by the engine, called on the other machine, and returns when the job ends."""
 
     def __init__(self, facts: Mapping[str, Any], number: int, token: str) -> None:
@@ -77,12 +77,12 @@ class Elsewhere:
             raise
         starts.end(self.number, self.token, code)
 
-    def asked(self, *_: object) -> None:
+    def request_stop(self, *_: object) -> None:
         """Have the job save and end; a handler for the engine's signal."""
         self.stop = True
 
-    def _starts(self) -> Starts:
-        return Starts(Path(self.facts["cwd"], self.facts["path"]))
+    def _starts(self) -> StartRecords:
+        return StartRecords(Path(self.facts["cwd"], self.facts["path"]))
 
     def _watched(self, process: subprocess.Popen[bytes]) -> int:
         """Its exit code, once it has ended."""
@@ -94,25 +94,25 @@ class Elsewhere:
         return code
 
 
-def facts_for_elsewhere(facts: Mapping[str, Any]) -> dict[str, Any]:
+def remote_context(facts: Mapping[str, Any]) -> dict[str, Any]:
     """What a job needs to know besides, on a machine that shares the files but not this process's surroundings."""
     own = {name: value for name, value in os.environ.items() if name.startswith("BIGMODEL_")}
-    return {**facts, "command": redacted(sys.argv), "cwd": os.getcwd(), "environment": own}
+    return {**facts, "command": redact_arguments(sys.argv), "cwd": os.getcwd(), "environment": own}
 
 
 def main() -> None:
     """The job's process: told on stdin what to do, it dies with the process whose number is the first argument."""
-    from bigmodel.sweeps.engines.fork_server import die_with
+    from bigmodel.sweeps.engines.fork_server import exit_with_parent
 
-    die_with(int(sys.argv[1]))
+    exit_with_parent(int(sys.argv[1]))
     told = json.loads(sys.stdin.buffer.read())
     facts = told["facts"]
     sys.argv, sys.path[:] = facts["command"], facts["imports"]
     code = 1
     try:
-        from bigmodel.sweeps.engines.job_process import work  # and with it torch
+        from bigmodel.sweeps.engines.job_process import run_job  # and with it torch
 
-        code = work(facts, told["number"])
+        code = run_job(facts, told["number"])
     except Exception as error:
         print(f"error: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
     finally:

@@ -21,8 +21,8 @@ from typing import Any, Protocol
 from bigmodel.errors import ConfigError, Interrupted
 from bigmodel.quoting import resume_command
 from bigmodel.safe_files import append_to
-from bigmodel.sweeps.engines.base import Ended
-from bigmodel.sweeps.engines.remote_job import Elsewhere, Starts, facts_for_elsewhere
+from bigmodel.sweeps.engines.base import JobEnd
+from bigmodel.sweeps.engines.remote_job import RemoteJob, StartRecords, remote_context
 
 _STOPPED = Interrupted.exit_code
 _SLURMS_OWN = ("partition", "account", "qos", "constraint", "signal_delay_s")
@@ -31,7 +31,7 @@ _KILLED_FOR_MEMORY = "OUT_OF_ME"  # sacct may cut the word short
 _FAILED = ("FAILED", "COMPLETED")  # and yet without a word of how it ended
 
 
-class SlurmJobs:
+class SlurmEngine:
     """The jobs of the sweep at `path`; `running` are those that are in Slurm's hands, waiting or not."""
 
     def __init__(self, path: Path, options: Mapping[str, Any]) -> None:
@@ -48,31 +48,35 @@ class SlurmJobs:
                 f"hydra/launcher=slurm: there is no {' and no '.join(missing)} on this machine; start the sweep on "
                 "a login node, or try it here with hydra.launcher.executor=local"
             )
-        self.running: set[int] = set()
-        self._path, self._options, self._starts = path, options, Starts(path)
+        self.running_jobs: set[int] = set()
+        self._path, self._options, self._starts = path, options, StartRecords(path)
         self._facts: dict[str, Any] = {}
-        self._named: dict[int, tuple[str, str]] = {}  # token and Slurm's name of those that have not ended
-        self._silent: dict[int, float] = {}  # since when they have been over without having told their exit code
+        self._submitted: dict[int, tuple[str, str]] = {}  # token and Slurm's name of those that have not ended
+        self._ended_without_code: dict[
+            int, float
+        ] = {}  # since when they have been over without having told their exit code
         self._stopping = set[int]()
         self._scheduler: _Scheduler = _ThisMachine() if options["executor"] == "local" else _Slurm()
 
-    def __enter__(self) -> SlurmJobs:
+    def __enter__(self) -> SlurmEngine:
         return self
 
     def __exit__(self, *_: object) -> None:
         """Whatever is still with Slurm stays there."""
 
-    def tell(self, facts: Mapping[str, Any]) -> None:
-        self._facts = facts_for_elsewhere(facts)
+    def configure(self, facts: Mapping[str, Any]) -> None:
+        self._facts = remote_context(facts)
         if self._options["executor"] == "slurm":
             self._facts["gpus"] = []  # Slurm gives them out
         for file in (self._path / "jobs").glob("*.start.json"):
             number = int(file.name.partition(".")[0])
             last = self._starts.last(number)
             if "id" in last and self._starts.code(number, last["token"]) is None:
-                self._named[number] = (last["token"], last["id"])
-        self._scheduler.look(name for _, name in self._named.values())
-        self._named = {n: (token, name) for n, (token, name) in self._named.items() if self._scheduler.runs(name)}
+                self._submitted[number] = (last["token"], last["id"])
+        self._scheduler.look(name for _, name in self._submitted.values())
+        self._submitted = {
+            n: (token, name) for n, (token, name) in self._submitted.items() if self._scheduler.runs(name)
+        }
 
     def start(self, number: int) -> None:
         """Hand a job to Slurm, unless an earlier start of the sweep has done so and it is still there.
@@ -80,39 +84,39 @@ class SlurmJobs:
         Raises:
             ConfigError: Slurm does not take it.
         """
-        self.running.add(number)
+        self.running_jobs.add(number)
         self._stopping.discard(number)
-        if number in self._named:
+        if number in self._submitted:
             return
         token = secrets.token_hex(8)
         self._starts.begin(number, token)  # whatever has an older token starts no more
         name = self._submit(number, token)
         self._starts.begin(number, token, id=name)
-        self._named[number] = (token, name)
+        self._submitted[number] = (token, name)
 
     def signal(self, number: int, jobs: Iterable[int]) -> None:
         """Have the jobs save and end; those that wait in Slurm's queue leave it."""
-        asked = self.running.intersection(jobs)
+        asked = self.running_jobs.intersection(jobs)
         self._stopping |= asked
-        self._scheduler.stop([self._named[job][1] for job in asked])
+        self._scheduler.stop([self._submitted[job][1] for job in asked])
 
-    def ended(self, seconds: float) -> list[Ended]:
+    def poll(self, seconds: float) -> list[JobEnd]:
         time.sleep(seconds)
-        self._scheduler.look((self._named[number][1] for number in self.running), often=bool(self._stopping))
-        ended: list[Ended] = []
-        for number in sorted(self.running):
-            token, name = self._named[number]
-            over = self._scheduler.over(name)
+        self._scheduler.look((self._submitted[number][1] for number in self.running_jobs), often=bool(self._stopping))
+        ended: list[JobEnd] = []
+        for number in sorted(self.running_jobs):
+            token, name = self._submitted[number]
+            over = self._scheduler.final_state(name)
             code = self._starts.code(number, token)
             if code == _STOPPED and not over and number not in self._stopping:
                 continue  # Slurm, who stopped it, may queue it again
             if code is None and over:
-                code = self._lost(number, name, over)
+                code = self._exit_code_from_scheduler(number, name, over)
             if code is not None:
-                self._silent.pop(number, None)
-                del self._named[number]
-                ended.append(Ended(number, code))
-        self.running -= {end.number for end in ended}
+                self._ended_without_code.pop(number, None)
+                del self._submitted[number]
+                ended.append(JobEnd(number, code))
+        self.running_jobs -= {end.number for end in ended}
         return ended
 
     def _submit(self, number: int, token: str) -> str:
@@ -143,10 +147,10 @@ class SlurmJobs:
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
-    def _lost(self, number: int, name: str, word: str) -> int | None:
+    def _exit_code_from_scheduler(self, number: int, name: str, word: str) -> int | None:
         """The exit code of a job that could not tell it, by Slurm's word for it; None while its file may still come."""
-        since = self._silent.setdefault(number, monotonic())
-        if monotonic() - since < self._scheduler.patience_s:
+        since = self._ended_without_code.setdefault(number, monotonic())
+        if monotonic() - since < self._scheduler.file_delay_s:
             return None
         if number in self._stopping or not word.startswith((_KILLED_FOR_MEMORY, *_FAILED)):
             return _STOPPED  # cancelled, out of time, or its machine is gone: it can go on from its checkpoint
@@ -156,13 +160,13 @@ class SlurmJobs:
         return -signal.SIGKILL if word.startswith(_KILLED_FOR_MEMORY) else 1
 
 
-class _Submitted(Elsewhere):
+class _Submitted(RemoteJob):
     """What submitit calls in the job. On its signal before a time limit or a preemption the job saves, and is queued
     again under the same name.
     """
 
     def __call__(self) -> None:
-        signal.signal(signal.SIGTERM, self.asked)
+        signal.signal(signal.SIGTERM, self.request_stop)
         try:
             super().__call__()
         except Exception:  # out of submitit's handler: it is not queued again, and has ended in `checkpoint`
@@ -182,21 +186,21 @@ class _Submitted(Elsewhere):
 class _Scheduler(Protocol):
     """Which jobs run, in the words of whoever runs them."""
 
-    patience_s: float  # that a file takes to be seen from this machine
+    file_delay_s: float  # that a file takes to be seen from this machine
 
     def look(self, names: Iterator[str], often: bool = False) -> None: ...
 
     def runs(self, name: str) -> bool:
         """Whether it is known to wait or run."""
 
-    def over(self, name: str) -> str:
+    def final_state(self, name: str) -> str:
         """The word for a job that has ended; empty while it may still run."""
 
     def stop(self, names: Collection[str]) -> None: ...
 
 
 class _Slurm:
-    patience_s = 60.0
+    file_delay_s = 60.0
     _ASK_S = (15.0, 2.0)  # as a rule, and once the jobs are to stop
 
     def __init__(self) -> None:
@@ -215,7 +219,7 @@ class _Slurm:
     def runs(self, name: str) -> bool:
         return self._word(name).startswith(_RUNS)
 
-    def over(self, name: str) -> str:
+    def final_state(self, name: str) -> str:
         word = self._word(name)
         return "" if word.startswith((*_RUNS, "UNKNOWN", "READY")) else word  # sacct hears of a new one after a while
 
@@ -232,7 +236,7 @@ class _Slurm:
 class _ThisMachine:
     """submitit's local executor, where a job's name is the number of the process that looks after it."""
 
-    patience_s = 0.0
+    file_delay_s = 0.0
 
     def look(self, names: Iterator[str], often: bool = False) -> None:
         pass
@@ -242,7 +246,7 @@ class _ThisMachine:
             return b"submitit" in Path(f"/proc/{name}/cmdline").read_bytes()
         return False
 
-    def over(self, name: str) -> str:
+    def final_state(self, name: str) -> str:
         return "" if self.runs(name) else _FAILED[0]
 
     def stop(self, names: Collection[str]) -> None:

@@ -9,16 +9,16 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from bigmodel.listeners.lines import in_words
+from bigmodel.listeners.lines import format_metric
 from bigmodel.metric_spec import from_summary
-from bigmodel.runs.records import course, number
-from bigmodel.sweeps.search.plan import Plan
-from bigmodel.sweeps.state.directory import Sweep
+from bigmodel.runs.records import iter_metric_events, number
+from bigmodel.sweeps.search.plan import SearchPlan
+from bigmodel.sweeps.state.directory import SweepDirectory
 
 Values = tuple[float, ...]
 
 
-def reached(run: Path, summary: Mapping[str, Any], plan: Plan) -> Values | None:
+def trial_values(run: Path, summary: Mapping[str, Any], plan: SearchPlan) -> Values | None:
     """What a finished run has of each metric; None if it lacks one.
 
     The monitored metric counts at its best, and others of a split as they were for those weights, which are kept.
@@ -28,9 +28,9 @@ def reached(run: Path, summary: Mapping[str, Any], plan: Plan) -> Values | None:
     return values if len(values) == len(found) else None
 
 
-def mean(sweep: Sweep, plan: Plan, jobs: Sequence[int]) -> Values | None:
+def mean_values(sweep: SweepDirectory, plan: SearchPlan, jobs: Sequence[int]) -> Values | None:
     """The mean over a trial's jobs of what each has reached; None if one lacks a metric."""
-    each = [reached(sweep.run_of(job), sweep.summary(job), plan) for job in jobs]
+    each = [trial_values(sweep.run_path(job), sweep.summary(job), plan) for job in jobs]
     values = [one for one in each if one is not None]
     return tuple(map(fmean, zip(*values, strict=True))) if len(values) == len(each) else None
 
@@ -38,11 +38,11 @@ def mean(sweep: Sweep, plan: Plan, jobs: Sequence[int]) -> Values | None:
 def evaluations(run: Path, metric: str) -> list[float]:
     """The metric after each evaluation so far."""
     split, _, name = metric.partition("/")
-    values = [number(event.get(name)) for event in course(run) if event["split"] == split]
+    values = [number(event.get(name)) for event in iter_metric_events(run) if event["split"] == split]
     return [value for value in values if value is not None]
 
 
-def front(found: dict[int, Values], directions: Sequence[str]) -> list[int]:
+def pareto_front(found: dict[int, Values], directions: Sequence[str]) -> list[int]:
     """The trials that no other beats: none is as good in every metric and better in one. Of one metric, the best."""
     signs = [-1.0 if direction == "maximize" else 1.0 for direction in directions]
     costs = {trial: [s * v for s, v in zip(signs, values, strict=True)] for trial, values in found.items()}
@@ -54,19 +54,19 @@ def front(found: dict[int, Values], directions: Sequence[str]) -> list[int]:
     return sorted(kept, key=lambda trial: costs[trial])
 
 
-def found(sweep: Sweep, plan: Plan, done: Sequence[int], granted: Sequence[str]) -> list[str]:
+def best_trial_lines(sweep: SweepDirectory, plan: SearchPlan, done: Sequence[int], granted: Sequence[str]) -> list[str]:
     """Lines on the best of the trials that are done, and how to train it again."""
     width = plan.width
     trials = {trial: range(trial * width, (trial + 1) * width) for trial in sorted({job // width for job in done})}
-    values = {trial: mean(sweep, plan, jobs) for trial, jobs in trials.items() if set(jobs) <= set(done)}
+    values = {trial: mean_values(sweep, plan, jobs) for trial, jobs in trials.items() if set(jobs) <= set(done)}
     measured = {trial: figures for trial, figures in values.items() if figures is not None}
-    best, many = front(measured, plan.directions), len(plan.metrics) > 1
+    best, many = pareto_front(measured, plan.directions), len(plan.metrics) > 1
     lines = [f"{len(best)} trials that no other beats in {' and '.join(plan.metrics)}:"] if many else []
     for trial in best if many else best[:1]:
         job = trials[trial][0]
         specs = from_summary(sweep.summary(job))
         figures = ", ".join(
-            f"{metric} {in_words(value, specs.get(metric.rpartition('/')[2]))}"
+            f"{metric} {format_metric(value, specs.get(metric.rpartition('/')[2]))}"
             for metric, value in zip(plan.metrics, measured[trial], strict=True)
         )
         chosen = " ".join(sweep.entries[job].overrides[: -1 if plan.seeds else None])
@@ -74,7 +74,7 @@ def found(sweep: Sweep, plan: Plan, done: Sequence[int], granted: Sequence[str])
         lines.append(f"{'' if many else 'best: '}trial {trial}, {figures}{averaged}: {chosen}")
     for trial in best[:1]:  # its own config, as no YAML that has changed since could give it
         job = trials[trial][0]
-        words = ["--config-path", str(sweep.frozen(job).parent), "--config-name", str(job), *granted]
+        words = ["--config-path", str(sweep.config_path(job).parent), "--config-name", str(job), *granted]
         lines.append(f"to train {'the first' if many else 'it'} again: {shlex.join(['bigmodel-train', *words])}")
     return lines
 
@@ -87,6 +87,6 @@ def _one(run: Path, summary: Mapping[str, Any], metric: str, monitor: str) -> fl
         if metric == monitor:
             return number(summary["best"]["value"])
         step = summary["best"]["step"]
-        events = [event for event in course(run) if event["split"] == split and event["step"] <= step]
+        events = [event for event in iter_metric_events(run) if event["split"] == split and event["step"] <= step]
         return number(events[-1][name])
     return None

@@ -18,14 +18,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from bigmodel.config.seal import sealed
+from bigmodel.config.seal import seal
 from bigmodel.errors import ConfigError, StorageError
-from bigmodel.formatting import clip
+from bigmodel.formatting import truncate
 from bigmodel.metric_spec import STANDARD
-from bigmodel.safe_files import own_folder, read_text, sync_directory, write_json, write_text
+from bigmodel.safe_files import fsync_directory, own_folder, read_text, write_json, write_text
 from bigmodel.seeds import derive
-from bigmodel.sweeps.search.objective import Specs, directions
-from bigmodel.sweeps.search.space import Parameter
+from bigmodel.sweeps.search.objective import Specs, resolve_directions
+from bigmodel.sweeps.search.space import Dimension
 
 _SAMPLERS = ("tpe", "random", "grid", "cmaes")
 _PRUNERS = ("none", "median", "hyperband")
@@ -36,7 +36,7 @@ _MANY = 10**9  # configurations, where they are too many to be counted
 
 
 @dataclass(frozen=True)
-class Plan:
+class SearchPlan:
     """`words` are the overrides that all trials share; `bases` are the combinations of groups, in the files' order.
     With `seeds` a trial is a job for each of them, and reaches their mean.
     """
@@ -47,7 +47,7 @@ class Plan:
     monitor: str
     metrics: tuple[str, ...]
     directions: tuple[str, ...]
-    space: tuple[Parameter, ...]
+    space: tuple[Dimension, ...]
     words: tuple[str, ...]
     bases: tuple[tuple[str, ...], ...]
     seeds: tuple[int, ...] = ()
@@ -86,13 +86,13 @@ class Plan:
         random.Random(derive(self.seed, "grid")).shuffle(points)
         return points
 
-    def base(self, given: Mapping[str, float | str]) -> int:
+    def base_index(self, given: Mapping[str, float | str]) -> int:
         """The number of the config that these values are laid over."""
         return self.bases.index(tuple(str(given[p.name]) for p in self.space if p.group))
 
     def active(self, given: Mapping[str, float | str]) -> list[str]:
         """The names of the parameters that go with the chosen groups."""
-        base = self.base(given)
+        base = self.base_index(given)
         return [one.name for one in self.space if not one.only or base in one.only]
 
     def suggest(self, trial: Any) -> dict[str, float | str]:
@@ -106,9 +106,9 @@ class Plan:
     def identity(self, given: Mapping[str, float | str]) -> str:
         """A text that is the same for the same configuration."""
         values = {one.key: one.value(given[one.name]) for one in self.space if one.name in given}
-        return json.dumps([self.base(given), values], sort_keys=True, default=str)
+        return json.dumps([self.base_index(given), values], sort_keys=True, default=str)
 
-    def listing(self, trials: int) -> Iterator[str]:
+    def describe_search(self, trials: int) -> Iterator[str]:
         """Lines of a dry run."""
         aims = ", ".join(f"{direction} {name}" for direction, name in zip(self.directions, self.metrics, strict=True))
         pruned = "" if self.pruner == "none" else f", pruned by {self.pruner}"
@@ -118,7 +118,7 @@ class Plan:
         if self.seeds:
             yield f"each trial {self.width} times, with seed={','.join(map(str, self.seeds))}: the mean is what counts"
 
-    def _condition(self, parameter: Parameter) -> str:
+    def _condition(self, parameter: Dimension) -> str:
         """Of a parameter that goes with some groups' choices only: with which."""
         groups = [one.name for one in self.space if one.group]
         combinations = [self.bases[number] for number in parameter.only]
@@ -130,19 +130,19 @@ class Plan:
     def write(self, path: Path, configs: Sequence[str]) -> None:
         own_folder(path / "bases")
         for number, text in enumerate(configs):
-            write_text(path / "bases" / f"{number}.yaml", sealed(text))
-        sync_directory(path)
+            write_text(path / "bases" / f"{number}.yaml", seal(text))
+        fsync_directory(path)
         write_json(path / "search.json", {"schema": 1} | asdict(self))
 
 
-def planned(
+def make_plan(
     given: Mapping[str, Any],
-    space: Sequence[Parameter],
+    space: Sequence[Dimension],
     words: Sequence[str],
     monitor: str,
     tasks: Sequence[Specs] = (STANDARD,),
     seeds: Sequence[int] = (),
-) -> Plan:
+) -> SearchPlan:
     """From what `hydra.sweeper` says; `tasks` are what the searched tasks declare of their metrics.
 
     Raises:
@@ -150,10 +150,10 @@ def planned(
     """
     sampler, pruner, seed = str(given["sampler"]), str(given["pruner"]), given["seed"]
     metrics = _listed(given["metrics"]) or (monitor,)
-    ways, wrong = directions(metrics, _listed(given["directions"]), tasks)
+    ways, wrong = resolve_directions(metrics, _listed(given["directions"]), tasks)
     wished = _listed(given["directions"]) or tuple(ways)
     bases = tuple(itertools.product(*(parameter.words for parameter in space if parameter.group)))
-    plan = Plan(sampler, pruner, seed, monitor, metrics, wished, tuple(space), tuple(words), bases, tuple(seeds))
+    plan = SearchPlan(sampler, pruner, seed, monitor, metrics, wished, tuple(space), tuple(words), bases, tuple(seeds))
     problems = [f"hydra.sweeper.{line}" for line in (*wrong, *_wrong(plan), *_wrong_count(given["n_trials"]))]
     if not space:
         problems.append("nothing to search: give a key an interval, a range or choices, as optim.lr=interval(0.01,0.1)")
@@ -170,7 +170,7 @@ def planned(
     return plan
 
 
-def read(path: Path) -> Plan:
+def read(path: Path) -> SearchPlan:
     """The plan of a search that was started before.
 
     Raises:
@@ -179,14 +179,14 @@ def read(path: Path) -> Plan:
     file = path / "search.json"
     try:
         known = json.loads(read_text(file))
-        plan = Plan(
+        plan = SearchPlan(
             sampler=str(known["sampler"]),
             pruner=str(known["pruner"]),
             seed=int(known["seed"]),
             monitor=str(known["monitor"]),
             metrics=_listed(known["metrics"]),
             directions=_listed(known["directions"]),
-            space=tuple(Parameter(**{key: _tuples(value) for key, value in one.items()}) for one in known["space"]),
+            space=tuple(Dimension(**{key: _tuples(value) for key, value in one.items()}) for one in known["space"]),
             words=_listed(known["words"]),
             bases=tuple(map(_listed, known["bases"])),
             seeds=tuple(map(int, known.get("seeds", ()))),
@@ -195,11 +195,11 @@ def read(path: Path) -> Plan:
     except (OSError, ValueError, TypeError, LookupError, RecursionError) as error:
         problems = [str(error)]
     if problems:
-        raise StorageError(f"{file}: damaged: {clip(problems[0])}; start the search anew")
+        raise StorageError(f"{file}: damaged: {truncate(problems[0])}; start the search anew")
     return plan
 
 
-def count(given: Any) -> int | None:
+def parse_n_trials(given: Any) -> int | None:
     """`n_trials`, checked. Raises ConfigError."""
     problems = [*_wrong_count(given)]
     if problems:
@@ -210,28 +210,28 @@ def count(given: Any) -> int | None:
 def _wrong_count(given: Any) -> Iterator[str]:
     text = str(given)
     if given is not None and not (text.isascii() and text.isdigit() and len(text) < 10 and int(text)):
-        yield f"n_trials: must be a whole number at least 1, not {clip(text)}"
+        yield f"n_trials: must be a whole number at least 1, not {truncate(text)}"
 
 
-def _wrong(plan: Plan) -> Iterator[str]:
+def _wrong(plan: SearchPlan) -> Iterator[str]:
     for name, value, choices in (("sampler", plan.sampler, _SAMPLERS), ("pruner", plan.pruner, _PRUNERS)):
         if value not in choices:
-            yield f"{name}: there is no '{clip(value)}'; choices: {', '.join(choices)}"
+            yield f"{name}: there is no '{truncate(value)}'; choices: {', '.join(choices)}"
     if type(plan.seed) is not int or plan.seed < 0:
-        yield f"seed: must be a whole number at least 0, not {clip(plan.seed)}"
+        yield f"seed: must be a whole number at least 0, not {truncate(plan.seed)}"
     if len(plan.directions) != len(plan.metrics) or not set(plan.directions) <= set(_DIRECTIONS):
         yield "directions: needs maximize or minimize for each of the metrics"
     if plan.pruner != "none" and (len(plan.metrics) > 1 or "/" not in plan.metrics[0]):
-        yield f"pruner: {clip(plan.pruner)} goes by one metric of a split, not by {clip(', '.join(plan.metrics))}"
+        yield f"pruner: {truncate(plan.pruner)} goes by one metric of a split, not by {truncate(', '.join(plan.metrics))}"
     if plan.pruner != "none" and plan.seeds:
-        yield f"pruner: {clip(plan.pruner)} stops one run, and a trial is the mean of {plan.width}; leave one out"
+        yield f"pruner: {truncate(plan.pruner)} stops one run, and a trial is the mean of {plan.width}; leave one out"
     if plan.sampler == "cmaes" and len(plan.metrics) > 1:
         yield f"sampler: cmaes seeks one metric, not {len(plan.metrics)}; use tpe"
     if plan.sampler == "cmaes" and all(parameter.kind == "choice" for parameter in plan.space):
         yield "sampler: cmaes needs an interval or a range; for choices alone use tpe"
 
 
-def _size(space: Sequence[Parameter]) -> int:
+def _size(space: Sequence[Dimension]) -> int:
     """Points of a grid; an interval counts as one."""
     return math.prod(len(parameter.points() or (0,)) for parameter in space)
 

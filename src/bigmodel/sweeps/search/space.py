@@ -16,7 +16,7 @@ from bigmodel.errors import ConfigError
 
 
 @dataclass(frozen=True)
-class Parameter:
+class Dimension:
     """Numbers from `low` to `high`, in steps or on a logarithmic scale, or one of `words`, which stand for `values`.
 
     `name` is the key as it is typed, with a `+` if it is new. The choices of a `group` are YAML files. `only` are the
@@ -62,7 +62,7 @@ class Parameter:
             return range(int(self.low), int(self.high) + 1, int(self.step or 1))
         return None if self.step is None else _stepped(Decimal(repr(self.low)), Decimal(repr(self.step)), self.high)
 
-    def ends(self) -> tuple[float | str, ...]:
+    def extremes(self) -> tuple[float | str, ...]:
         """The values that show whether the config takes them all: every choice, or the lowest and the highest."""
         return self.words if self.kind == "choice" else (self.low, self.high)
 
@@ -73,7 +73,7 @@ class Parameter:
         return f"{self.low:g} to {self.high:g}{steps}{', logarithmic' if self.log else ''}"
 
 
-def parameter(override: Any, group: bool) -> Parameter:
+def parse_dimension(override: Any, group: bool) -> Dimension:
     """From an override with several values, as Hydra has parsed it.
 
     Raises:
@@ -90,7 +90,7 @@ def parameter(override: Any, group: bool) -> Parameter:
         choices = dict(zip(override.sweep_string_iterator(), values, strict=True))
         if not choices:
             raise ConfigError(f"{name}: nothing to choose from")
-        return Parameter(name, "choice", words=tuple(choices), values=tuple(choices.values()), group=group)
+        return Dimension(name, "choice", words=tuple(choices), values=tuple(choices.values()), group=group)
     low, high, step = _interval(sweep) if override.is_interval_sweep() else _range(name, sweep)
     if low > high:
         raise ConfigError(f"{name}: nothing lies between {low:g} and {high:g}; write the lower one first")
@@ -98,7 +98,7 @@ def parameter(override: Any, group: bool) -> Parameter:
         raise ConfigError(f"{name}: a logarithmic scale begins above 0, not at {low:g}")
     if tags and step is not None and (step != 1 or isinstance(low, float)):
         raise ConfigError(f"{name}: a logarithmic scale has no steps; use interval")
-    return Parameter(name, "int" if isinstance(low, int) else "float", low, high, step, bool(tags))
+    return Dimension(name, "int" if isinstance(low, int) else "float", low, high, step, bool(tags))
 
 
 def _interval(sweep: Any) -> tuple[float, float, float | None]:

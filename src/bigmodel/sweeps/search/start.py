@@ -8,18 +8,18 @@ from dataclasses import replace
 from math import prod
 from typing import Any
 
-from bigmodel.config.config import Config, checked, problems_of
+from bigmodel.config.config import Config, check_composed, validate_config
 from bigmodel.errors import ConfigError
-from bigmodel.sweeps.search.objective import Specs, doubts, specs_of
-from bigmodel.sweeps.search.plan import Plan, planned
-from bigmodel.sweeps.search.space import Parameter, parameter
-from bigmodel.sweeps.search.study import library
+from bigmodel.sweeps.search.objective import Specs, declared_specs, warn_doubtful
+from bigmodel.sweeps.search.plan import SearchPlan, make_plan
+from bigmodel.sweeps.search.space import Dimension, parse_dimension
+from bigmodel.sweeps.search.study import import_optuna
 
 _MOST_BASES = 100
 Bases = Callable[[Sequence[str], Sequence[Sequence[str]]], Iterable[Any]]
 
 
-def prepared(
+def prepare_search(
     given: Mapping[str, Any],
     overrides: Mapping[str, Any],
     groups: set[str],
@@ -27,7 +27,7 @@ def prepared(
     trust: Sequence[str],
     seeded: bool = False,
     here: bool = True,
-) -> tuple[Plan, list[Config], list[str]]:
+) -> tuple[SearchPlan, list[Config], list[str]]:
     """The plan, a config for each combination of the searched groups, with the first values of the other keys, and
     lines on what is hardly meant.
 
@@ -47,38 +47,38 @@ def prepared(
     if prod(map(len, alternatives)) > _MOST_BASES:
         raise ConfigError(f"{prod(map(len, alternatives))} combinations of groups; at most {_MOST_BASES} are searched")
     space, configs = _laid_out(space, words, alternatives, bases, trust)
-    problems = [line for config in configs for line in problems_of(config, "train")]
+    problems = [line for config in configs for line in validate_config(config, "train")]
     if not problems:
         problems = [*_refused(configs, space)]
     if problems:
         raise ConfigError(*dict.fromkeys(problems))
     tasks = _tasks(configs, here)
-    plan = planned(given, space, words, str(configs[0].tree["monitor"]), tasks, seeds)
-    library(plan.sampler)
-    limited = configs[0].tree["limit_batches"] is not None
-    return plan, configs, [*doubts(plan.metrics, plan.directions, space, tasks, limited)]
+    plan = make_plan(given, space, words, str(configs[0].values["monitor"]), tasks, seeds)
+    import_optuna(plan.sampler)
+    limited = configs[0].values["limit_batches"] is not None
+    return plan, configs, [*warn_doubtful(plan.metrics, plan.directions, space, tasks, limited)]
 
 
 def _laid_out(
-    space: Sequence[Parameter],
+    space: Sequence[Dimension],
     words: Sequence[str],
     alternatives: Sequence[Sequence[str]],
     bases: Bases,
     trust: Sequence[str],
-) -> tuple[list[Parameter], list[Config]]:
+) -> tuple[list[Dimension], list[Config]]:
     """The parameters, each with the combinations of groups that have its key, and the configs of those combinations."""
     single = [one for one in space if not one.group]
-    first = {one.name: f"{one.name}={one.ends()[0]}" for one in single}
+    first = {one.name: f"{one.name}={one.extremes()[0]}" for one in single}
     new = [text for name, text in first.items() if name.startswith("+")]
-    bare = [checked(composed, "train", trust)[0] for composed in bases([*words, *new], alternatives)]
+    bare = [check_composed(composed, "train", trust)[0] for composed in bases([*words, *new], alternatives)]
     having = {one.name: [n for n, config in enumerate(bare) if config.has(one.key)] for one in single}
     if not all(having.values()):  # Hydra says what is wrong with a key that is nowhere
         everything = bases([*words, *first.values()], alternatives)
-        return [*space], [checked(composed, "train", trust)[0] for composed in everything]
+        return [*space], [check_composed(composed, "train", trust)[0] for composed in everything]
     configs = []
     for number, config in enumerate(bare):
-        values = {one.key: one.value(one.ends()[0]) for one in single if number in having[one.name]}
-        configs.append(config.with_facts(values))
+        values = {one.key: one.value(one.extremes()[0]) for one in single if number in having[one.name]}
+        configs.append(config.with_values(values))
     everywhere = len(bare)
     only = {name: tuple(numbers) for name, numbers in having.items() if len(numbers) < everywhere}
     return [replace(one, only=only.get(one.name, ())) for one in space], configs
@@ -88,18 +88,18 @@ def _tasks(configs: Sequence[Config], here: bool) -> list[Specs]:
     """What the task of each config declares; configs of one task and one dataset are asked once."""
     known: dict[str, Specs] = {}
     for config in configs:
-        key = json.dumps([config.plain()["dataset"], config.plain()["task"]], sort_keys=True, default=str)
+        key = json.dumps([config.to_dict()["dataset"], config.to_dict()["task"]], sort_keys=True, default=str)
         if key not in known:
-            known[key] = specs_of(config, here)
+            known[key] = declared_specs(config, here)
     return [*known.values()]
 
 
-def _space(overrides: Mapping[str, Any], groups: set[str]) -> list[Parameter]:
+def _space(overrides: Mapping[str, Any], groups: set[str]) -> list[Dimension]:
     space, problems = [], list[str]()
     for name, override in overrides.items():
         if override.is_sweep_override():
             try:
-                space.append(parameter(override, name in groups))
+                space.append(parse_dimension(override, name in groups))
             except ConfigError as error:
                 problems += error.lines
     if problems:
@@ -107,9 +107,9 @@ def _space(overrides: Mapping[str, Any], groups: set[str]) -> list[Parameter]:
     return space
 
 
-def _refused(configs: Sequence[Config], space: Sequence[Parameter]) -> Iterator[str]:
+def _refused(configs: Sequence[Config], space: Sequence[Dimension]) -> Iterator[str]:
     """What is wrong with the ends of each parameter, with the first values of the others."""
     for one in space:
         config = configs[one.only[0] if one.only else 0]
-        for end in () if one.group else one.ends():
-            yield from problems_of(config.with_facts({one.key: one.value(end)}), "train")
+        for end in () if one.group else one.extremes():
+            yield from validate_config(config.with_values({one.key: one.value(end)}), "train")

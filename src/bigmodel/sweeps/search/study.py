@@ -13,13 +13,13 @@ import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-from bigmodel.config.config import from_frozen
+from bigmodel.config.config import load_snapshot
 from bigmodel.errors import ConfigError, DivergedError
 from bigmodel.safe_files import replacing
 from bigmodel.seeds import derive
-from bigmodel.sweeps.search.outcome import evaluations, mean
-from bigmodel.sweeps.search.plan import Plan
-from bigmodel.sweeps.state.directory import State, Sweep, entry
+from bigmodel.sweeps.search.outcome import evaluations, mean_values
+from bigmodel.sweeps.search.plan import SearchPlan
+from bigmodel.sweeps.state.directory import JobProgress, SweepDirectory, job_spec
 
 STUDY = "optuna.log"
 _NAME = "search"
@@ -28,16 +28,16 @@ _DRAWS = 10
 _WORST = {"minimize": math.inf, "maximize": -math.inf}
 
 
-class Search:
+class OptunaSearch:
     """The trials of a sweep's search."""
 
-    def __init__(self, sweep: Sweep, plan: Plan, trust: Sequence[str]) -> None:
+    def __init__(self, sweep: SweepDirectory, plan: SearchPlan, trust: Sequence[str]) -> None:
         """Raises ConfigError: Optuna is not installed, or a frozen config is no longer one."""
-        self._sweep, self._plan, self._optuna = sweep, plan, library(plan.sampler)
-        self._bases = [from_frozen(sweep.path / "bases" / f"{n}.yaml", trust) for n in range(len(plan.bases))]
+        self._sweep, self._plan, self._optuna = sweep, plan, import_optuna(plan.sampler)
+        self._bases = [load_snapshot(sweep.path / "bases" / f"{n}.yaml", trust) for n in range(len(plan.bases))]
         self._trials: dict[int, Any] = {}
         self._told, self._hopeless = set[int](), set[int]()
-        self._ended: dict[int, dict[int, State]] = {}
+        self._ended: dict[int, dict[int, JobProgress]] = {}
         self._seen: dict[str, int] = {}
         self._remarks: list[str] = []
         sweep.width = plan.width
@@ -66,15 +66,17 @@ class Search:
         given, repeats = found
         space = self._plan.space
         values = {one.key: one.value(given[one.name]) for one in space if not one.group and one.name in given}
-        config = self._bases[self._plan.base(given)].with_facts(values)
+        config = self._bases[self._plan.base_index(given)].with_values(values)
         words = [f"{name}={value}" for name, value in given.items()]
         frozen = []
         for job, seed in zip(self.jobs(number), self._plan.seeds or (None,), strict=True):
-            own = config if seed is None else config.with_facts({"seed": seed})
-            frozen.append((entry(job, words if seed is None else [*words, f"seed={seed}"], own.tree), own.job_yaml()))
-        self._sweep.freeze(frozen, self._sweep.settings, self._sweep.trust)
+            own = config if seed is None else config.with_values({"seed": seed})
+            frozen.append(
+                (job_spec(job, words if seed is None else [*words, f"seed={seed}"], own.values), own.to_job_yaml())
+            )
+        self._sweep.snapshot_configs(frozen, self._sweep.settings, self._sweep.trust)
         for _ in range(repeats):
-            self._sweep.note(self.jobs(number)[0], _REPEATED)
+            self._sweep.append_journal(self.jobs(number)[0], _REPEATED)
         return number
 
     def jobs(self, number: int) -> range:
@@ -86,7 +88,7 @@ class Search:
         told, self._remarks = self._remarks, []
         return told
 
-    def look(self, running: Collection[int]) -> list[int]:
+    def trials_to_prune(self, running: Collection[int]) -> list[int]:
         """Of the jobs that run those that are to be stopped, each once: they have fallen behind."""
         found = []
         for number in sorted(running) if self._plan.pruner != "none" else ():
@@ -95,7 +97,7 @@ class Search:
                 found.append(number)
         return found
 
-    def tell(self, job: int, state: State) -> None:
+    def tell(self, job: int, state: JobProgress) -> None:
         """What has become of a job, unless a resume takes it up again. Once all jobs of a trial have ended the study is
         told. That one diverged is an answer: the worst there is, or nothing would be learnt from it.
 
@@ -112,11 +114,11 @@ class Search:
         self._told.add(number)
         self._report(number)
         states, values = self._optuna.trial.TrialState, None
-        words, kind = {each.word for each in ended.values()}, states.FAIL
+        words, kind = {each.status for each in ended.values()}, states.FAIL
         if any(each.code == DivergedError.exit_code for each in ended.values()):
             kind, values = states.COMPLETE, tuple(_WORST[way] for way in self._plan.directions)
         elif words == {"done"}:
-            kind, values = states.COMPLETE, mean(self._sweep, self._plan, [*ended])
+            kind, values = states.COMPLETE, mean_values(self._sweep, self._plan, [*ended])
             if values is None:
                 wanted = ", ".join(self._plan.metrics)
                 raise ConfigError(f"hydra.sweeper.metrics: trial {number} is done and has not all of {wanted}")
@@ -192,7 +194,7 @@ class Search:
     def _replay(self) -> None:
         """Ask and tell all that the directory knows, in the order in which it happened."""
         states, width = self._sweep.states(), self._plan.width
-        for job, event in self._sweep.history():
+        for job, event in self._sweep.journal_events():
             if event == _REPEATED:
                 self._study.tell(self._study.ask(), state=self._optuna.trial.TrialState.FAIL)  # it counts them
             elif event == "started":
@@ -220,7 +222,7 @@ class Search:
         """Tell the study of the evaluations of a trial that it has not seen yet; whether there were any."""
         if self._plan.pruner == "none":  # as with seeds: a trial is one job here
             return False
-        run = self._sweep.run_of(number)
+        run = self._sweep.run_path(number)
         with contextlib.suppress(OSError):
             size, (seen, told) = (run / "metrics.jsonl").stat().st_size, self._reported.get(number, (0, 0))
             if size != seen:
@@ -232,7 +234,7 @@ class Search:
         return False
 
 
-def library(sampler: str) -> Any:
+def import_optuna(sampler: str) -> Any:
     """Optuna, imported only where there is a search.
 
     Raises:

@@ -24,22 +24,22 @@ from time import monotonic
 from typing import Any
 
 from bigmodel import safe_files as durable
-from bigmodel.config.seal import sealed
+from bigmodel.config.seal import seal
 from bigmodel.errors import ConfigError, DivergedError, Interrupted, StorageError
-from bigmodel.runs.lock import Lock
+from bigmodel.runs.lock import RunLock
 from bigmodel.runs.records import is_sweep
-from bigmodel.runs.tolerant_json import ends_whole, json_of, last_bytes, records, tail
-from bigmodel.sweeps.engines.options import OWN
-from bigmodel.sweeps.state.settings import Settings
+from bigmodel.runs.tolerant_json import ends_with_newline, last_bytes, parse_jsonl, read_json_or_empty, tail_jsonl
+from bigmodel.sweeps.engines.options import LOCAL
+from bigmodel.sweeps.state.settings import SweepOptions
 
-FOR_GOOD = (ConfigError.exit_code, DivergedError.exit_code)  # a second try would end as the first
+PERMANENT_FAILURES = (ConfigError.exit_code, DivergedError.exit_code)  # a second try would end as the first
 _DONE = ("done", "early_stopped")
 _PATIENCE_S = 10.0
 _FORMER_ENGINE = "vectorized"  # trained several jobs in one process; sweeps that began with it go on without
 
 
 @dataclass(frozen=True)
-class Entry:
+class JobSpec:
     """What is known of a job before it starts. `monitor` is the metric that decides its best, `device` the kind it asks
     for.
     """
@@ -51,21 +51,21 @@ class Entry:
     device: str = "auto"
 
 
-def entry(number: int, words: Sequence[str], tree: Mapping[str, Any]) -> Entry:
+def job_spec(number: int, words: Sequence[str], tree: Mapping[str, Any]) -> JobSpec:
     """Of a job with this config."""
     kind = str(tree["device"].get("kind", "cpu"))
-    return Entry(number, tuple(words), tree["monitor"], float(tree["epochs"]), kind)
+    return JobSpec(number, tuple(words), tree["monitor"], float(tree["epochs"]), kind)
 
 
 @dataclass
-class State:
+class JobProgress:
     """What has become of a job: queued, running, done, failed, interrupted, or pruned by a search.
 
     `code` is its last exit code, negative for a signal; `value` its best monitored metric, or while it runs the last;
     `progress` a fraction of the whole run.
     """
 
-    word: str = "queued"
+    status: str = "queued"
     code: int | None = None
     step: int = 0
     progress: float = 0.0
@@ -73,7 +73,7 @@ class State:
     seconds: float = 0.0
 
 
-class Sweep:
+class SweepDirectory:
     """A sweep's directory, locked while this object is in use, unless it is for looking alone."""
 
     def __init__(self, path: Path, final: Path | None = None, to_write: bool = True) -> None:
@@ -88,18 +88,18 @@ class Sweep:
         for name in ("jobs", "bases", "plots") if to_write else ():
             durable.refuse_foreign_files(path / name)
         self._lock = _locked(path) if to_write else None
-        self.entries: dict[int, Entry] = {}
+        self.entries: dict[int, JobSpec] = {}
         self.trust: tuple[str, ...] = ()  # what the sweep was started with; whoever goes on with it grants it anew
         self.trials: int | None = None  # of a search: how many jobs there will be in the end
         self.width = 1  # jobs of one trial of a search
-        self._settings: Settings | None = None
+        self._settings: SweepOptions | None = None
         self._shared: set[str] = set()
         self.taken_up = is_sweep(path)  # it was begun elsewhere, maybe by a stranger
         if self.taken_up:
             self._read()
 
     @property
-    def lock(self) -> Lock:
+    def lock(self) -> RunLock:
         assert self._lock is not None, "the sweep is looked at alone"
         return self._lock
 
@@ -109,22 +109,24 @@ class Sweep:
             self._lock.release()
 
     @property
-    def settings(self) -> Settings:
+    def settings(self) -> SweepOptions:
         assert self._settings is not None, "nothing was frozen yet"
         return self._settings
 
-    def freeze(self, jobs: Iterable[tuple[Entry, str]], settings: Settings, trust: Sequence[str]) -> None:
+    def snapshot_configs(
+        self, jobs: Iterable[tuple[JobSpec, str]], settings: SweepOptions, trust: Sequence[str]
+    ) -> None:
         """Add jobs with their configs as YAML: from here on nothing that is edited elsewhere changes them."""
         durable.own_folder(self.path / "jobs")
         for job, text in jobs:
-            file = self.frozen(job.number)
-            durable.write_text(file, sealed(text))
+            file = self.config_path(job.number)
+            durable.write_text(file, seal(text))
             self.entries[job.number] = job
-        durable.sync_directory(self.path / "jobs")
+        durable.fsync_directory(self.path / "jobs")
         self.trust = tuple(trust)
-        self.settle(settings)
+        self.write_manifest(settings)
 
-    def settle(self, settings: Settings) -> None:
+    def write_manifest(self, settings: SweepOptions) -> None:
         """Note how the jobs are run."""
         self._settings = settings
         self._share()
@@ -133,127 +135,129 @@ class Sweep:
         durable.write_json(self.path / "sweep.json", known)
         if self._final is not None:
             os.rename(self.path, self._final)
-            durable.sync_directory(self._final.parent)
+            durable.fsync_directory(self._final.parent)
             self.path, self._final = self._final, None
 
     @property
     def _journal(self) -> Path:
         return self.path / "journal.jsonl"
 
-    def run_of(self, number: int) -> Path:
+    def run_path(self, number: int) -> Path:
         return self.path / str(number)
 
-    def frozen(self, number: int) -> Path:
+    def config_path(self, number: int) -> Path:
         return self.path / "jobs" / f"{number}.yaml"
 
-    def output(self, number: int) -> Path:
+    def log_path(self, number: int) -> Path:
         return self.path / "jobs" / f"{number}.txt"
 
-    def differing(self, number: int) -> list[str]:
+    def distinct_overrides(self, number: int) -> list[str]:
         """A job's overrides without those that all jobs share."""
         return [text for text in self.entries[number].overrides if text not in self._shared]
 
-    def note(self, number: int, event: str, code: int | None = None) -> None:
+    def append_journal(self, number: int, event: str, code: int | None = None) -> None:
         """Add "started", "pruned" or "ended" to the journal, on the disk when this returns."""
         record = {"time": datetime.now().astimezone().isoformat(timespec="seconds"), "job": number, "event": event}
         line = json.dumps(record if code is None else record | {"code": code}) + "\n"
         new = not self._journal.exists()
         with open(durable.open_own(self._journal, os.O_RDWR | os.O_APPEND), "ab+") as file:
-            if file.tell() and not ends_whole(file.fileno(), file.tell()):
+            if file.tell() and not ends_with_newline(file.fileno(), file.tell()):
                 line = "\n" + line  # of a line that a kill has torn, nothing is kept
             file.write(line.encode())
             file.flush()
             os.fsync(file.fileno())
         if new:
-            durable.sync_directory(self.path)
+            durable.fsync_directory(self.path)
 
-    def states(self, of: Collection[int] | None = None) -> dict[int, State]:
+    def states(self, of: Collection[int] | None = None) -> dict[int, JobProgress]:
         """Of these jobs, else of all. A job that was running when everything was killed is interrupted."""
-        states = {number: State() for number in (self.entries if of is None else of)}
+        states = {number: JobProgress() for number in (self.entries if of is None else of)}
         for record in self._events():
             state = states.get(record.get("job", -1))
             if state is not None and record.get("event") == "started":
-                state.word, state.code = "interrupted", None
+                state.status, state.code = "interrupted", None
             elif state is not None and record.get("event") == "pruned":
-                state.word = "pruned"
-            elif state is not None and state.word != "pruned" and isinstance(record.get("code"), int):
+                state.status = "pruned"
+            elif state is not None and state.status != "pruned" and isinstance(record.get("code"), int):
                 state.code = record["code"]
-                state.word = "interrupted" if state.code == Interrupted.exit_code else "failed"
+                state.status = "interrupted" if state.code == Interrupted.exit_code else "failed"
         for number, state in states.items():
             self._look(number, state)
         return states
 
-    def history(self) -> Iterator[tuple[int, str]]:
+    def journal_events(self) -> Iterator[tuple[int, str]]:
         """Jobs and what the journal says of them, in order."""
         for record in self._events():
             if record.get("job") in self.entries:
                 yield record["job"], str(record.get("event"))
 
-    def is_final(self, state: State) -> bool:
+    def is_final(self, state: JobProgress) -> bool:
         """Whether a resume leaves the job alone. That a trial of a search diverged is an answer too."""
-        if self.trials is not None and state.word == "failed":
-            return state.code in FOR_GOOD
-        return state.word in ("done", "pruned")
+        if self.trials is not None and state.status == "failed":
+            return state.code in PERMANENT_FAILURES
+        return state.status in ("done", "pruned")
 
-    def left(self, states: Mapping[int, State]) -> int:
+    def num_remaining(self, states: Mapping[int, JobProgress]) -> int:
         """How many jobs are still to be run, or run again."""
         unasked = 0 if self.trials is None else max(0, self.trials - len(states))
         return unasked + sum(not self.is_final(state) for state in states.values())
 
     def summary(self, number: int) -> dict[str, Any]:
         """A job's `summary.json`; empty where it has none."""
-        return json_of(self.run_of(number) / "summary.json")
+        return read_json_or_empty(self.run_path(number) / "summary.json")
 
     def mark_pruned(self, number: int) -> None:
         """Say so in the run, which knows only that it was stopped."""
         summary = self.summary(number)
         if summary.get("state") == "interrupted":
-            durable.write_json(self.run_of(number) / "summary.json", summary | {"state": "pruned"})
+            durable.write_json(self.run_path(number) / "summary.json", summary | {"state": "pruned"})
 
-    def look(self, number: int, state: State) -> None:
+    def refresh_progress(self, number: int, state: JobProgress) -> None:
         """Bring what a job that runs has reached into its state, from the end of its `metrics.jsonl`."""
         job = self.entries[number]
         split, _, name = job.monitor.partition("/")
         with contextlib.suppress(TypeError, ValueError, LookupError, StopIteration):
-            events = list(tail(self.run_of(number) / "metrics.jsonl"))
+            events = list(tail_jsonl(self.run_path(number) / "metrics.jsonl"))
             state.step, state.progress = int(events[-1]["step"]), min(1.0, events[-1]["epoch"] / (job.epochs or 1))
             state.value = next(float(event[name]) for event in reversed(events) if event["split"] == split)
 
-    def told(self, number: int) -> str:
+    def last_error(self, number: int) -> str:
         """The last error that a job printed; empty if it had no time to."""
         with contextlib.suppress(OSError):
-            lines = last_bytes(self.output(number)).decode("utf-8", "replace").splitlines()
+            lines = last_bytes(self.log_path(number)).decode("utf-8", "replace").splitlines()
             for line in reversed(lines):
                 if line.startswith("error: ") and "run again with -v" not in line:
                     return line.removeprefix("error: ")
         return ""
 
-    def _look(self, number: int, state: State) -> None:
+    def _look(self, number: int, state: JobProgress) -> None:
         summary = self.summary(number)
         if summary.get("state") in _DONE:
-            state.word, state.code, state.progress = "done", 0, 1.0
+            state.status, state.code, state.progress = "done", 0, 1.0
         with contextlib.suppress(TypeError, ValueError, LookupError):
             state.step, state.seconds = int(summary["step"]), float(summary["seconds"])
             state.value = float(summary["best"]["value"])
 
     def _share(self) -> None:
         """What all jobs have; of a search each override was chosen, and is told."""
-        self._shared = shared(job.overrides for job in self.entries.values()) if self.trials is None else set()
+        self._shared = (
+            common_overrides(job.overrides for job in self.entries.values()) if self.trials is None else set()
+        )
 
     def _events(self) -> Iterator[dict[str, Any]]:
         with contextlib.suppress(OSError):
-            yield from records(durable.read_bytes(self._journal, durable.LARGEST_LINES))
+            yield from parse_jsonl(durable.read_bytes(self._journal, durable.LARGEST_LINES))
 
     def _read(self) -> None:
         try:
             known = json.loads(durable.read_text(self.path / "sweep.json"))
             how = known["settings"]
             if how.get("engine") == _FORMER_ENGINE:
-                how = how | {"engine": OWN, "options": {}}
-            self._settings, self.trust = Settings(**how), tuple(map(str, known["trust"]))
+                how = how | {"engine": LOCAL, "options": {}}
+            self._settings, self.trust = SweepOptions(**how), tuple(map(str, known["trust"]))
             for job in known["jobs"]:
                 job.pop("make", None)  # of the former engine
-                self.entries[int(job["number"])] = Entry(**job | {"overrides": tuple(job["overrides"])})
+                self.entries[int(job["number"])] = JobSpec(**job | {"overrides": tuple(job["overrides"])})
             self.trials = None if known.get("trials") is None else int(known["trials"])
             self._share()
         except (OSError, ValueError, TypeError, LookupError, RecursionError) as error:
@@ -261,7 +265,7 @@ class Sweep:
             raise StorageError(f"{self.path / 'sweep.json'}: damaged: {error}; start the sweep anew") from error
 
 
-def existing(path: str) -> Path:
+def find_sweep(path: str) -> Path:
     """The directory of a sweep that was started before. Raises ConfigError if there is none."""
     if is_sweep(Path(path)):
         return Path(path)
@@ -270,18 +274,18 @@ def existing(path: str) -> Path:
     raise ConfigError(f"resume: there is no sweep at '{path}' (no sweep.json in it); sweeps lie under outputs/sweeps/")
 
 
-def shared(overrides: Iterable[Sequence[str]]) -> set[str]:
+def common_overrides(overrides: Iterable[Sequence[str]]) -> set[str]:
     """The overrides that all of several jobs have."""
     sets = [set(words) for words in overrides]
     return set.intersection(*sets) if len(sets) > 1 else set()
 
 
-def _locked(path: Path) -> Lock:
+def _locked(path: Path) -> RunLock:
     """The sweep's lock; the jobs of one that was killed are given time to die, which those on a GPU need."""
     deadline = monotonic() + _PATIENCE_S
     while True:
         try:
-            return Lock(path)
+            return RunLock(path)
         except StorageError:
             holder = durable.read_text(path / ".lock").strip()
             if monotonic() > deadline or Path(f"/proc/{holder}").exists():

@@ -9,24 +9,24 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
 from bigmodel.errors import ConfigError
-from bigmodel.sweeps.engines.options import OWN, cores_each, on_this_machine
+from bigmodel.sweeps.engines.options import LOCAL, is_local, threads_per_job
 
 OnFailure = Literal["continue", "stop", "retry"]
 _ON_FAILURE = ("continue", "stop", "retry")
 
 
 @dataclass(frozen=True)
-class Settings:
+class SweepOptions:
     """`jobs` at a time, each with `threads` of the CPU, run by `engine`."""
 
     jobs: int
     threads: int
     on_failure: OnFailure
-    engine: str = OWN
+    engine: str = LOCAL
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
-def settings(given: Mapping[str, Any]) -> dict[str, Any]:
+def parse_sweep_options(given: Mapping[str, Any]) -> dict[str, Any]:
     """`jobs` ("auto" or a number) and `on_failure`, those of the two that are given, checked.
 
     Raises:
@@ -44,15 +44,15 @@ def settings(given: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in checked.items() if key in given}
 
 
-def settled(
+def resolve_parallelism(
     jobs: int | Literal["auto"],
     on_failure: str,
     kinds: set[str],
     wanted: int,
     gpus: int,
-    engine: str = OWN,
+    engine: str = LOCAL,
     options: Mapping[str, Any] | None = None,
-) -> Settings:
+) -> SweepOptions:
     """Fix what is `auto`, for `wanted` jobs on devices of these kinds, with so many NVIDIA GPUs in sight.
 
     On a CPU a job a core, one thread each: a second thread speeds up no small model as much as a second job does. On
@@ -60,9 +60,9 @@ def settled(
     once, for the queue is its own, and each has as many threads as cores.
     """
     options = dict(options or {})
-    if not on_this_machine(engine, options):
+    if not is_local(engine, options):
         at_once = max(1, wanted if jobs == "auto" else min(jobs, wanted))
-        return Settings(at_once, cores_each(options), cast(OnFailure, on_failure), engine, options)
+        return SweepOptions(at_once, threads_per_job(options), cast(OnFailure, on_failure), engine, options)
     cores = _cores()
     if jobs == "auto":
         on_gpus = gpus or (platform.system() == "Darwin" and platform.machine() == "arm64")  # Apple's has one
@@ -72,7 +72,7 @@ def settled(
     at_once = max(1, min(most, wanted))
     asked = os.environ.get("OMP_NUM_THREADS", "")
     threads = int(asked) if asked.isdigit() and int(asked) else max(1, cores // at_once)
-    return Settings(at_once, threads, cast(OnFailure, on_failure), engine, options)
+    return SweepOptions(at_once, threads, cast(OnFailure, on_failure), engine, options)
 
 
 def _cores() -> int:

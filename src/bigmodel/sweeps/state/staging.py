@@ -14,16 +14,16 @@ from time import time
 
 from bigmodel.errors import ConfigError, StorageError
 from bigmodel.quoting import resume_command
-from bigmodel.runs.directory import make_exactly, user_name
-from bigmodel.runs.lock import Lock
+from bigmodel.runs.directory import create_exclusive, user_name
+from bigmodel.runs.lock import RunLock
 from bigmodel.runs.records import is_sweep
-from bigmodel.safe_files import TEMPORARY
-from bigmodel.sweeps.state.directory import Sweep
+from bigmodel.safe_files import TEMP_PREFIX
+from bigmodel.sweeps.state.directory import SweepDirectory
 
 _STALE_S = 60.0  # after which a directory that is being frozen has surely been locked
 
 
-def free(output_dir: Path) -> Path:
+def unused_path(output_dir: Path) -> Path:
     """A name for a new sweep, `sweeps/<date>_<time>-<suffix>`, at which nothing is yet; in `sweeps-USER` where the
     folder belongs to another user of `output_dir`.
     """
@@ -36,12 +36,12 @@ def free(output_dir: Path) -> Path:
             return path
 
 
-def staged(path: Path) -> Path:
+def staging_path(path: Path) -> Path:
     """Where the directory of a sweep lies until it is frozen."""
-    return path.with_name(f"{TEMPORARY}{path.name}")
+    return path.with_name(f"{TEMP_PREFIX}{path.name}")
 
 
-def new(path: Path, stage: bool) -> Sweep:
+def create_sweep_directory(path: Path, stage: bool) -> SweepDirectory:
     """A sweep to be frozen; with `stage` beside `path`, where it comes to lie then.
 
     Raises:
@@ -52,12 +52,12 @@ def new(path: Path, stage: bool) -> Sweep:
         again = resume_command(path, multirun=True)
         raise ConfigError(f"hydra.sweep.dir: a sweep is there already; to go on with it: {again}")
     if stage and not path.exists():
-        for stale in path.parent.glob(f"{TEMPORARY}*"):  # killed before it was frozen
+        for stale in path.parent.glob(f"{TEMP_PREFIX}*"):  # killed before it was frozen
             with contextlib.suppress(StorageError, OSError):
                 if time() - stale.stat().st_mtime > _STALE_S:
-                    Lock(stale).release()
+                    RunLock(stale).release()
                     shutil.rmtree(stale)
-        return Sweep(make_exactly(staged(path)), path)
+        return SweepDirectory(create_exclusive(staging_path(path)), path)
     if not path.is_dir():
-        make_exactly(path)
-    return Sweep(path)
+        create_exclusive(path)
+    return SweepDirectory(path)

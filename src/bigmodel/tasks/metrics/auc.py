@@ -18,7 +18,7 @@ def histograms(odds_N: Tensor, classes_N: Tensor) -> Tensor:
     return torch.bincount(classes_N * BINS + bins_N, minlength=2 * BINS)
 
 
-def area(counts: Sequence[float]) -> float:
+def auc_from_histograms(counts: Sequence[float]) -> float:
     """The chance that of two samples that of class 1 has the higher score; 0.5 where one has no samples.
 
     Two in one bin count half, so it is off by at most half the share of such pairs: of the order of 1e-4.

@@ -14,12 +14,12 @@ _BETA = 2
 SUMS = 3 * _LONGEST
 
 
-def counts(found: Sequence[str], true: Sequence[str]) -> list[int]:
+def count_ngrams(found: Sequence[str], true: Sequence[str]) -> list[int]:
     """For runs of each length those of the found texts, those of the true ones, and those in both: add up, (18,)."""
     sums = [0] * SUMS
     for one, other in zip(found, true, strict=True):
         for length in range(1, _LONGEST + 1):
-            runs, wanted = _runs(one, length), _runs(other, length)
+            runs, wanted = _char_ngrams(one, length), _char_ngrams(other, length)
             for place, number in enumerate((runs.total(), wanted.total(), (runs & wanted).total())):
                 sums[3 * (length - 1) + place] += number
     return sums
@@ -36,6 +36,6 @@ def chrf(sums: Sequence[float]) -> float:
     return (1 + _BETA**2) * precision * recall / weighted if weighted else 0.0
 
 
-def _runs(text: str, length: int) -> Counter[str]:
+def _char_ngrams(text: str, length: int) -> Counter[str]:
     letters = "".join(text.split())
     return Counter(letters[first : first + length] for first in range(len(letters) - length + 1))

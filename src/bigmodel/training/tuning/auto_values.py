@@ -12,20 +12,20 @@ from pathlib import Path
 
 import torch
 
-from bigmodel.config.config import STAND_IN_LR, Config, found_later
-from bigmodel.runtime.stdout import say
-from bigmodel.training.build import assemble
+from bigmodel.config.config import PLACEHOLDER_LR, Config, auto_keys
+from bigmodel.runtime.stdout import print_line
+from bigmodel.training.build import build_run
 from bigmodel.training.tuning import batch_size as batch_trials
-from bigmodel.training.tuning.lr_range import Curve, range_test
+from bigmodel.training.tuning.lr_range import LRRangeResult, lr_range_test
 
 
 @dataclass
-class Found:
+class ResolvedConfig:
     """A config without `auto`, what was found in words, and the curve of a range test."""
 
     config: Config
     lines: list[str] = field(default_factory=list)
-    curve: Curve | None = None
+    curve: LRRangeResult | None = None
 
     def write(self, directory: Path) -> None:
         """The curve and the trials of a rate, if there are any, as files: see `Curve.write`."""
@@ -33,7 +33,7 @@ class Found:
             self.curve.write(directory)
 
 
-def find(config: Config) -> Found:
+def resolve_auto(config: Config) -> ResolvedConfig:
     """Find what is `auto`, and print it; nothing else is kept.
 
     Raises:
@@ -41,23 +41,23 @@ def find(config: Config) -> Found:
         DataError: the data is missing or damaged.
         OutOfMemoryError: no batch fits.
     """
-    found = Found(config)
-    for key, finder in (("batch_size", _batch_size), ("optim.lr", _rate)):
-        if key in found_later(config.tree):
+    found = ResolvedConfig(config)
+    for key, finder in (("batch_size", _resolve_batch_size), ("optim.lr", _resolve_lr)):
+        if key in auto_keys(config.values):
             finder(found)
-            say(found.lines[-1])
+            print_line(found.lines[-1])
             gc.collect()  # a model and its state, before they are built again
             torch.cuda.empty_cache()
     return found
 
 
-def _batch_size(found: Found) -> None:
-    accumulate = found.config.tree["accumulate"]
-    parts = assemble(_ready(found.config, {"batch_size": max(2, accumulate)}))
-    rates = batch_trials.rates(parts)
-    size = batch_trials.chosen(rates, parts.device.torch_device)
+def _resolve_batch_size(found: ResolvedConfig) -> None:
+    accumulate = found.config.values["accumulate"]
+    parts = build_run(_probe_config(found.config, {"batch_size": max(2, accumulate)}))
+    rates = batch_trials.measure_throughput(parts)
+    size = batch_trials.pick_batch_size(rates, parts.device.torch_device)
     others = ", ".join(f"{other}: {rate:,.0f}" for other, rate in rates.items() if other != size)
-    asked = found.config.tree["device"]
+    asked = found.config.values["device"]
     settled = {
         f"device.{key}": value
         for key, value in (
@@ -66,16 +66,16 @@ def _batch_size(found: Found) -> None:
         )
         if asked.get(key) == "auto"
     }
-    found.config = found.config.with_facts({"batch_size": size, **settled})  # measured anew, they might need more room
+    found.config = found.config.with_values({"batch_size": size, **settled})  # measured anew, they might need more room
     found.lines.append(
         f"batch_size=auto: {size} ({rates[size]:,.0f} samples/s in {parts.device.precision}; "
         f"measured, so another start may find another; {others})"
     )
 
 
-def _rate(found: Found) -> None:
-    found.curve = range_test(assemble(_ready(found.config, {"ema": None})))
-    found.config = found.config.with_facts({"optim.lr": found.curve.chosen})
+def _resolve_lr(found: ResolvedConfig) -> None:
+    found.curve = lr_range_test(build_run(_probe_config(found.config, {"ema": None})))
+    found.config = found.config.with_values({"optim.lr": found.curve.chosen})
     found.lines.append(
         f"optim.lr=auto: {found.curve.chosen:g} (range test of {len(found.curve.rates)} steps, "
         f"{found.curve.rates[0]:g} to {found.curve.rates[-1]:.2g}; loss after {found.curve.trial_steps} steps: "
@@ -83,8 +83,8 @@ def _rate(found: Found) -> None:
     )
 
 
-def _ready(config: Config, facts: dict[str, object]) -> Config:
+def _probe_config(config: Config, facts: dict[str, object]) -> Config:
     """A config to try things with. Not compiled: shapes that are met here would change what the run compiles."""
-    if "optim.lr" in found_later(config.tree):
-        facts["optim.lr"] = STAND_IN_LR
-    return config.with_facts({**facts, "device.compile": False})
+    if "optim.lr" in auto_keys(config.values):
+        facts["optim.lr"] = PLACEHOLDER_LR
+    return config.with_values({**facts, "device.compile": False})

@@ -10,20 +10,20 @@ import torch
 
 from bigmodel.errors import OutOfMemoryError
 from bigmodel.interfaces import Batch
-from bigmodel.runtime.timing import now
-from bigmodel.training.build import Parts
-from bigmodel.training.error_translation import out_of_memory_in_words
-from bigmodel.training.tuning.cost import cost
+from bigmodel.runtime.timing import synchronized_time
+from bigmodel.training.build import TrainingRun
+from bigmodel.training.error_translation import translate_oom
+from bigmodel.training.tuning.cost import estimate_step_cost
 
 _SMALLEST, _LARGEST_ON_CPU = 16, 1024
 _UPDATES_AN_EPOCH = 16  # at least, where the data has as many: fewer train badly, however fast they are
-_UPDATES, _TRIAL_S, _ALL_S = 3, 0.15, 10.0  # of one size at least, one size, and all sizes where they are for speed
+MIN_UPDATES, PROBE_S, TOTAL_S = 3, 0.15, 10.0  # of one size at least, one size, and all sizes where they are for speed
 _HEADROOM = 0.9  # of a GPU's memory: evaluation and the allocator's gaps need some as well
 _SHARE = 0.5  # of a computer's free memory: other programs need some as well
 _AS_GOOD = 0.97  # of the best rate; smaller batches make more updates of the same samples
 
 
-def rates(parts: Parts) -> dict[int, float]:
+def measure_throughput(parts: TrainingRun) -> dict[int, float]:
     """Samples/s of updates, reading of data not included, for each batch size that fits. These parts are spent after.
 
     Raises:
@@ -33,24 +33,24 @@ def rates(parts: Parts) -> dict[int, float]:
     for optimizer in job.optimizers:
         for group in optimizer.param_groups:
             group["initial_lr"] = 0.0  # the full arithmetic, but nothing can diverge
-    sample = next(parts.data.train(0, 1))
+    sample = next(parts.data.train_batches(0, 1))
     free = _free_memory()
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    ends = perf_counter() + _ALL_S
+    ends = perf_counter() + TOTAL_S
     found: dict[int, float] = {}
     for size in _sizes(parts):
         speed = max(found.values(), default=float("inf"))
-        late = perf_counter() + (1 + _UPDATES) * size / speed > ends
-        if found and device.type != "cuda" and (late or _needed(parts, sample, size) > _SHARE * free):
+        late = perf_counter() + (1 + MIN_UPDATES) * size / speed > ends
+        if found and device.type != "cuda" and (late or _estimated_bytes(parts, sample, size) > _SHARE * free):
             break
         chosen = torch.arange(size, device=device) % len(sample.targets)
         try:
-            with out_of_memory_in_words(""):
+            with translate_oom(""):
                 seconds = _fastest_update(parts, Batch(sample.inputs[chosen], sample.targets[chosen]))
         except OutOfMemoryError:
             break
-        if device.type == "cuda" and _crowded(device):
+        if device.type == "cuda" and _near_memory_limit(device):
             break
         found[size] = size / seconds
     if not found:
@@ -58,14 +58,14 @@ def rates(parts: Parts) -> dict[int, float]:
     return found
 
 
-def chosen(rates: dict[int, float], device: torch.device) -> int:
+def pick_batch_size(rates: dict[int, float], device: torch.device) -> int:
     """The largest on a GPU; else the smallest that is as good as the fastest."""
     if device.type == "cuda":
         return max(rates)
     return min(size for size, rate in rates.items() if rate >= _AS_GOOD * max(rates.values()))
 
 
-def _sizes(parts: Parts) -> Iterator[int]:
+def _sizes(parts: TrainingRun) -> Iterator[int]:
     """Powers of two that leave an epoch some updates, none too small to be cut into its pieces."""
     samples = parts.data.splits["train"]
     most = max(samples // _UPDATES_AN_EPOCH, min(samples, max(_SMALLEST, parts.settings.accumulate)))
@@ -78,27 +78,27 @@ def _sizes(parts: Parts) -> Iterator[int]:
         size *= 2
 
 
-def _fastest_update(parts: Parts, batch: Batch) -> float:
+def _fastest_update(parts: TrainingRun, batch: Batch) -> float:
     """Seconds, after one to warm up."""
     device = parts.device.torch_device
-    parts.job.update(batch)
+    parts.job.train_step(batch)
     times: list[float] = []
-    while len(times) < _UPDATES or sum(times) < _TRIAL_S:
-        began = now(device)
-        parts.job.update(batch)
-        times.append(now(device) - began)
+    while len(times) < MIN_UPDATES or sum(times) < PROBE_S:
+        began = synchronized_time(device)
+        parts.job.train_step(batch)
+        times.append(synchronized_time(device) - began)
     return min(times)
 
 
-def _needed(parts: Parts, sample: Batch, size: int) -> float:
+def _estimated_bytes(parts: TrainingRun, sample: Batch, size: int) -> float:
     """Bytes of an update, where they can be told beforehand."""
     job = parts.job
     try:
-        price = cost(job.model, job.task, sample, job.optimizers, 1)
+        price = estimate_step_cost(job.model, job.task, sample, job.optimizers, 1)
     except (NotImplementedError, RuntimeError):
         return 0.0
     share = size / len(sample.targets) / parts.settings.accumulate
-    return price.memory + price.activations * (share - 1)
+    return price.memory + price.activation_bytes * (share - 1)
 
 
 def _free_memory() -> float:
@@ -116,7 +116,7 @@ def _free_memory() -> float:
     return min(free, most - used)
 
 
-def _crowded(device: torch.device) -> bool:
+def _near_memory_limit(device: torch.device) -> bool:
     """Whether the last trial has used more of the GPU than it should; counted afresh for the next."""
     free, _ = torch.cuda.mem_get_info(device)
     ours, most = torch.cuda.memory_reserved(device), torch.cuda.max_memory_allocated(device)

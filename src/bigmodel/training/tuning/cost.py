@@ -20,29 +20,29 @@ LOSS = "(loss)"
 
 
 @dataclass(frozen=True)
-class Cost:
+class StepCost:
     """Per update. `flops` counts a multiplication and an addition as two; memory is in bytes.
 
     `activations_of` divides the activations among the modules, by dotted name, that keep them; `LOSS` is outside all.
     """
 
-    parameters: int
-    trained: int
+    num_parameters: int
+    num_trainable: int
     flops: int
-    weights: int
-    gradients: int
-    optimizer: int
-    activations: int
+    weight_bytes: int
+    gradient_bytes: int
+    optimizer_bytes: int
+    activation_bytes: int
     activations_of: Mapping[str, int]
 
     @property
     def memory(self) -> int:
-        return self.weights + self.gradients + self.optimizer + self.activations
+        return self.weight_bytes + self.gradient_bytes + self.optimizer_bytes + self.activation_bytes
 
 
-def cost(
+def estimate_step_cost(
     model: nn.Module, task: Task, batch: Batch, optimizers: Sequence[torch.optim.Optimizer], accumulate: int
-) -> Cost:
+) -> StepCost:
     """What one update on `batch`, in `accumulate` pieces, costs.
 
     Raises:
@@ -51,7 +51,7 @@ def cost(
     from torch.utils.flop_counter import FlopCounterMode  # only a plan needs it
 
     ghost = copy.deepcopy(model).to("meta").train()
-    piece = batch.pieces(accumulate)[0]
+    piece = batch.microbatches(accumulate)[0]
     own = {_storage(tensor) for tensor in (*ghost.parameters(), *ghost.buffers())}
     saved: dict[int, tuple[str, int]] = {}
     inside = [LOSS]  # the modules whose forward pass is under way
@@ -74,14 +74,16 @@ def cost(
     of: dict[str, int] = {}
     for name, size in saved.values():
         of[name] = of.get(name, 0) + size
-    return Cost(
-        parameters=sum(p.numel() for p in model.parameters()),
-        trained=sum(p.numel() for p in trained),
+    return StepCost(
+        num_parameters=sum(p.numel() for p in model.parameters()),
+        num_trainable=sum(p.numel() for p in trained),
         flops=counter.get_total_flops() * len(batch.targets) // len(piece.targets),
-        weights=sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers())),
-        gradients=sum(p.nbytes for p in trained),
-        optimizer=sum(_state_bytes(group) for optimizer in optimizers for group in optimizer.param_groups),
-        activations=sum(of.values()),
+        weight_bytes=sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers())),
+        gradient_bytes=sum(p.nbytes for p in trained),
+        optimizer_bytes=sum(
+            _optimizer_state_bytes(group) for optimizer in optimizers for group in optimizer.param_groups
+        ),
+        activation_bytes=sum(of.values()),
         activations_of=of,
     )
 
@@ -94,7 +96,7 @@ def _leave(inside: list[str], *_: object) -> None:
     inside.pop()
 
 
-def _state_bytes(group: dict[str, object]) -> int:
+def _optimizer_state_bytes(group: dict[str, object]) -> int:
     """Adam and its kin keep two numbers a weight, momentum one, plain descent none."""
     copies = 2 if "betas" in group else 1 if group.get("momentum") else 0
     parameters = group["params"]

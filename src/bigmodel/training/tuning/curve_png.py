@@ -14,7 +14,9 @@ _INK, _GRID, _LINE, _MARK = "#222222", "#dddddd", "#1f5fa8", "#c0392b"
 _DIVISIONS = 5  # of the upright axis
 
 
-def plot(file: Path, xs: Sequence[float], ys: Sequence[float], *, mark: float, title: str, x: str, y: str) -> None:
+def draw_curve(
+    file: Path, xs: Sequence[float], ys: Sequence[float], *, mark: float, title: str, x: str, y: str
+) -> None:
     """Write the curve through (xs, ys), finite and with two points or more; `mark` is an x to draw a line at."""
     image = Image.new("RGB", (_WIDTH * _FINER, _HEIGHT * _FINER), "white")
     draw = ImageDraw.Draw(image)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from bigmodel.formatting import amount
-from bigmodel.training.build import Parts
-from bigmodel.training.tuning.cost import cost
+from bigmodel.formatting import format_si
+from bigmodel.training.build import TrainingRun
+from bigmodel.training.tuning.cost import estimate_step_cost
 
 
-def preview(parts: Parts) -> str:
+def describe_run(parts: TrainingRun) -> str:
     """The plan of a dry run as a table."""
     job, data, settings, dataset = parts.job, parts.data, parts.settings, parts.dataset
     splits = ", ".join(f"{size:,} {name}" for name, size in data.splits.items())
@@ -15,27 +15,29 @@ def preview(parts: Parts) -> str:
         "device": parts.device.name,
         "precision": parts.device.choice,
         "repeats": _repeats(parts),
-        "data": f"{splits}; {dataset.summary}, {data.placement}",
+        "data": f"{splits}; {dataset.description}, {data.describe_placement}",
         "steps": f"{job.steps:,} of {settings.batch_size} samples ({data.steps_per_epoch:,} in each of "
         f"{settings.epochs:g} epochs)",
     }
     try:
-        price = cost(job.model, job.task, next(data.train(0, 1)), job.optimizers, settings.accumulate)
+        price = estimate_step_cost(
+            job.model, job.task, next(data.train_batches(0, 1)), job.optimizers, settings.accumulate
+        )
     except (NotImplementedError, RuntimeError) as error:
         rows["cost"] = f"not known for this model: {str(error).splitlines()[0]}"
     else:
-        frozen = f", {price.trained:,} of them trained" if price.trained != price.parameters else ""
+        frozen = f", {price.num_trainable:,} of them trained" if price.num_trainable != price.num_parameters else ""
         parts_of_memory = ("weights", "gradients", "optimizer", "activations")
-        memory = ", ".join(f"{name} {amount(getattr(price, name), 'B')}" for name in parts_of_memory)
+        memory = ", ".join(f"{name} {format_si(getattr(price, name), 'B')}" for name in parts_of_memory)
         rows |= {
-            "parameters": f"{price.parameters:,}{frozen}",
-            "arithmetic": f"{amount(price.flops, 'FLOP')} a step, {amount(price.flops * job.steps, 'FLOP')} in all",
-            "memory": f"{amount(price.memory, 'B')} a step: {memory}",
+            "parameters": f"{price.num_parameters:,}{frozen}",
+            "arithmetic": f"{format_si(price.flops, 'FLOP')} a step, {format_si(price.flops * job.steps, 'FLOP')} in all",
+            "memory": f"{format_si(price.memory, 'B')} a step: {memory}",
         }
-    rows |= {"init": "; ".join(parts.initial)} if parts.initial else {}
+    rows |= {"init": "; ".join(parts.init_report)} if parts.init_report else {}
     rows |= {"warning": "; ".join(parts.warnings)} if parts.warnings else {}
     rows["nothing"] = "was trained or written: dry_run=true"
-    names = {name: parts.config.tree[name]["_target_"].rpartition(".")[2] for name in ("model", "optim", "schedule")}
+    names = {name: parts.config.values[name]["_target_"].rpartition(".")[2] for name in ("model", "optim", "schedule")}
     rows = names | rows
     lines = [*rows.items()]
     lines[-1:-1] = [("note", text) for text in parts.notes]
@@ -43,10 +45,10 @@ def preview(parts: Parts) -> str:
     return "\n".join(f"{name:>{width}}  {text}" for name, text in lines)
 
 
-def _repeats(parts: Parts) -> str:
+def _repeats(parts: TrainingRun) -> str:
     """What the device promises of another run, and how to hold on to a choice that was measured."""
     device = parts.device
     if not device.measured:
-        return device.repeats
+        return device.reproducibility
     layout = str(bool(device.channels_last)).lower()
-    return f"{device.repeats}, given device.precision={device.precision} device.channels_last={layout}"
+    return f"{device.reproducibility}, given device.precision={device.precision} device.channels_last={layout}"

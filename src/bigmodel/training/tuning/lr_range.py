@@ -17,13 +17,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bigmodel.config.config import STAND_IN_LR
-from bigmodel.config.instantiate import build
+from bigmodel.config.config import PLACEHOLDER_LR
+from bigmodel.config.instantiate import instantiate
 from bigmodel.errors import ConfigError, DivergedError
 from bigmodel.optim.schedules import Constant
 from bigmodel.safe_files import replacing
-from bigmodel.training.build import Parts, optimizers_of
-from bigmodel.training.state import Job
+from bigmodel.training.build import TrainingRun, build_optimizers
+from bigmodel.training.state import TrainState
 
 _LOWEST, _HIGHEST, _STEPS = 1e-6, 10.0, 100
 _KEPT = 0.9  # of the smoothed loss, in each step
@@ -37,7 +37,7 @@ Followers = Sequence[tuple[dict[str, Any], float]]  # parameter groups, each wit
 
 
 @dataclass(frozen=True)
-class Curve:
+class LRRangeResult:
     """Each step's rate and loss, the smoothed loss, the chosen rate, and the losses of trials by their rates."""
 
     rates: list[float]
@@ -49,7 +49,7 @@ class Curve:
 
     def write(self, directory: Path) -> None:
         """`lr_range.csv`, `lr_trials.csv` and `lr_range.png`."""
-        from bigmodel.training.tuning.curve_png import plot  # only a range test needs it
+        from bigmodel.training.tuning.curve_png import draw_curve  # only a range test needs it
 
         with (
             replacing(directory / "lr_range.csv") as scratch,
@@ -66,10 +66,10 @@ class Curve:
         shown = [min(loss, _EXPLODED * least) for loss in self.smoothed]  # or the last point would flatten the rest
         title = f"learning-rate range test: optim.lr={self.chosen:g}"
         with replacing(directory / "lr_range.png") as file:
-            plot(file, self.rates, shown, mark=self.chosen, title=title, x="learning rate", y="loss")
+            draw_curve(file, self.rates, shown, mark=self.chosen, title=title, x="learning rate", y="loss")
 
 
-def range_test(parts: Parts) -> Curve:
+def lr_range_test(parts: TrainingRun) -> LRRangeResult:
     """Try the rates on these parts, which are spent after it. They were built with `optim.lr` at its stand-in.
 
     Only groups whose rate follows `optim.lr` are changed: Muon's `adamw_lr` stays what it is, as in the run.
@@ -77,11 +77,11 @@ def range_test(parts: Parts) -> Curve:
     Raises:
         ConfigError: no group follows it, or the loss falls at no rate.
     """
-    built, _ = optimizers_of(parts.config, parts.job.model, lr=2 * STAND_IN_LR)
+    built, _ = build_optimizers(parts.config, parts.job.model, lr=2 * PLACEHOLDER_LR)
     twins = [group for one in built for group in one.param_groups]
     groups = [group for optimizer in parts.job.optimizers for group in optimizer.param_groups]
     followers = [
-        (group, group["initial_lr"] / STAND_IN_LR)
+        (group, group["initial_lr"] / PLACEHOLDER_LR)
         for group, twin in zip(groups, twins, strict=True)
         if twin["lr"] != group["initial_lr"]
     ]
@@ -102,7 +102,7 @@ def range_test(parts: Parts) -> Curve:
     if not math.isfinite(min(trials.values())):
         raise ConfigError("optim.lr: auto found no rate at which the loss stays finite; give a number")
     chosen = choose(trials, losses[0], _GAIN if parts.job.steps > steps else 1.0)
-    return Curve(rates, losses, smoothed, chosen, dict(sorted(trials.items())), steps)
+    return LRRangeResult(rates, losses, smoothed, chosen, dict(sorted(trials.items())), steps)
 
 
 def climb(start: float, tried: Callable[[float], float]) -> dict[float, float]:
@@ -131,11 +131,11 @@ def choose(trials: Mapping[float, float], first_loss: float, share: float) -> fl
     return min(rate for rate, loss in trials.items() if loss <= max(enough, least))
 
 
-def _job(parts: Parts, schedule: Callable[[float], float], steps: int) -> Job:
+def _job(parts: TrainingRun, schedule: Callable[[float], float], steps: int) -> TrainState:
     """A job on these parts that begins at step 0, without optimizer state."""
     for optimizer in parts.job.optimizers:
         optimizer.state.clear()
-    return Job(
+    return TrainState(
         model=parts.job.model,
         task=parts.job.task,
         optimizers=parts.job.optimizers,
@@ -148,18 +148,18 @@ def _job(parts: Parts, schedule: Callable[[float], float], steps: int) -> Job:
     )
 
 
-def _trial(parts: Parts, followers: Followers, rate: float, steps: int) -> float:
+def _trial(parts: TrainingRun, followers: Followers, rate: float, steps: int) -> float:
     """The mean loss of the last quarter of a run of so many steps, on the run's own schedule; infinite where it
     diverges. At a constant rate lower ones would seem better than they are once the rate falls.
     """
-    job = _job(parts, build("schedule", parts.settings.schedule, parts.config.trust), steps)
+    job = _job(parts, instantiate("schedule", parts.settings.schedule, parts.config.trust), steps)
     for group, share in followers:
         group["initial_lr"] = share * rate
     losses: list[float] = []
     try:
-        for batch in parts.data.train(0, steps):
-            job.update(batch)
-            losses.append(job.read_tally()["loss"])
+        for batch in parts.data.train_batches(0, steps):
+            job.train_step(batch)
+            losses.append(job.pop_train_metrics()["loss"])
     except DivergedError:
         return math.inf
     last = losses[-max(1, len(losses) // 4) :]
@@ -167,20 +167,20 @@ def _trial(parts: Parts, followers: Followers, rate: float, steps: int) -> float
     return mean if math.isfinite(mean) else math.inf
 
 
-def _rising(parts: Parts, followers: Followers) -> tuple[list[float], list[float], list[float]]:
+def _rising(parts: TrainingRun, followers: Followers) -> tuple[list[float], list[float], list[float]]:
     """Rates, losses and smoothed losses of steps whose rate grows."""
     job = _job(parts, Constant(), _STEPS)
     rates: list[float] = []
     losses: list[float] = []
     smoothed: list[float] = []
     average = 0.0
-    for batch in parts.data.train(0, _STEPS):
+    for batch in parts.data.train_batches(0, _STEPS):
         rate = _LOWEST * (_HIGHEST / _LOWEST) ** (job.step / (_STEPS - 1))
         for group, share in followers:
             group["initial_lr"] = share * rate
         try:
-            job.update(batch)
-            losses.append(job.read_tally()["loss"])
+            job.train_step(batch)
+            losses.append(job.pop_train_metrics()["loss"])
         except DivergedError:
             break
         rates.append(rate)

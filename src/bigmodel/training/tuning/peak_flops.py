@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bigmodel.runtime.device import Device
-from bigmodel.runtime.timing import now
+from bigmodel.runtime.timing import synchronized_time
 
 _TRIAL_S = 0.15  # for each of six operations
 _MATRICES = {"cpu": (1024, 2048), "cuda": (4096, 8192), "mps": (2048, 4096)}  # rows and columns
@@ -19,14 +19,14 @@ _FILTERS = {"cpu": ((32, 64, 32), (32, 256, 8)), "cuda": ((256, 256, 32), (256, 
 
 
 @dataclass(frozen=True)
-class Peak:
+class PeakFlops:
     """The fastest operation that was found, and how fast it was."""
 
     flops_per_s: float
     operation: str
 
 
-def measured_peak(device: Device) -> Peak:
+def measure_peak_flops(device: Device) -> PeakFlops:
     """The best of square matrix products and 3x3 convolutions in the device's precision, each in both memory layouts.
 
     A multiplication and an addition count as two. A convolution is counted by its definition: a library that saves
@@ -51,17 +51,17 @@ def measured_peak(device: Device) -> Peak:
             name = f"a 3x3 convolution of {samples}x{channels}x{side}x{side}"
             trials.append((name, 2 * 9 * samples * channels**2 * side**2, call))
     with torch.inference_mode():
-        rates = [Peak(flops / _fastest(call, there), name) for name, flops, call in trials]
+        rates = [PeakFlops(flops / _fastest(call, there), name) for name, flops, call in trials]
     return max(rates, key=lambda peak: peak.flops_per_s)
 
 
 def _fastest(call: Callable[[], Tensor], device: torch.device) -> float:
     """Seconds of the fastest of many calls, after one to warm up."""
     call()
-    began = now(device)
+    began = synchronized_time(device)
     end, fastest = began + _TRIAL_S, float("inf")
     while began < end:
         call()
-        done = now(device)
+        done = synchronized_time(device)
         began, fastest = done, min(fastest, done - began)
     return fastest

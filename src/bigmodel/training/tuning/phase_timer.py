@@ -15,14 +15,14 @@ import torch
 from torch.autograd.profiler import profile, record_function  # torch.profiler imports the compiler, 3 s
 
 from bigmodel.interfaces import Batch
-from bigmodel.runtime.timing import now
-from bigmodel.training.loop import Checkpoints
-from bigmodel.training.state import Job
+from bigmodel.runtime.timing import synchronized_time
+from bigmodel.training.loop import Checkpointer
+from bigmodel.training.state import TrainState
 
 PHASES = ("data", "forward", "backward", "optimizer", "evaluation", "saving", "waiting", "tracing", "other")
 
 
-class Phases:
+class PhaseTimer:
     """Watches `job`, `data` and `saves` from `start` to `stop`. `seconds` has the time of each phase.
 
     While a trace is made, all time counts as tracing, since that costs much; the trace shows the phases by name.
@@ -33,33 +33,33 @@ class Phases:
         self.seconds = dict.fromkeys(PHASES, 0.0)
         self.updates: list[float] = []
         self.batch: Batch | None = None  # the first, without its content
-        self._device, self._phase, self._since = device, "other", now(device)
+        self._device, self._phase, self._since = device, "other", synchronized_time(device)
         self._trace: profile | None = None
         self._mark = record_function("other")
         self._wrapped: list[tuple[Any, str]] = []
 
-    def start(self, job: Job, data: Any, saves: Checkpoints, workers: bool) -> None:
+    def start(self, job: TrainState, data: Any, saves: Checkpointer, workers: bool) -> None:
         """Begin. With `workers`, time in which the data has this thread stand still is time spent waiting for them."""
-        update, train, evaluation = job.update, data.train, data.evaluation
+        update, train, evaluation = job.train_step, data.train, data.evaluation
 
         def timed_update(batch: Batch) -> None:
             if self.batch is None:
                 self.batch = Batch(batch.inputs.to("meta"), batch.targets.to("meta"))
-            self.enter("forward")
+            self.switch_to("forward")
             began = self._since
             update(batch)
-            self.enter("other")
+            self.switch_to("other")
             if self._trace is None:
                 self.updates.append(self._since - began)
 
         def timed_train(first: int, last: int) -> Iterator[Batch]:
             batches = train(first, last)
             while True:
-                self.enter("data")
+                self.switch_to("data")
                 began, busy = self._since, thread_time()
                 batch = next(batches, None)
                 busy = thread_time() - busy
-                self.enter("other")
+                self.switch_to("other")
                 if workers and self._trace is None:
                     stood = max(0.0, self._since - began - busy)
                     self.seconds["data"] -= stood
@@ -69,36 +69,36 @@ class Phases:
                 yield batch
 
         def timed_evaluation(split: str) -> Iterator[Batch]:
-            self.enter("evaluation")
+            self.switch_to("evaluation")
             batches: Iterator[Batch] = evaluation(split)
             return batches
 
         self._wrap(job, "update", timed_update)
         self._wrap(data, "train", timed_train)
         self._wrap(data, "evaluation", timed_evaluation)
-        self._wrap(job, "loss", self._within("forward", job.loss, then="forward"))
-        self._wrap(job.task, "tally", self._within("forward", job.task.tally, then="backward"))
-        self._wrap(job, "gradients", self._within("forward", job.gradients, then="optimizer"))
-        self._wrap(saves, "save", self._within("saving", saves.save))
-        self._wrap(saves, "wait", self._within("waiting", saves.wait))  # type: ignore[attr-defined]
-        self._since = now(self._device)
+        self._wrap(job, "loss", self._timed_as("forward", job.loss, then="forward"))
+        self._wrap(job.task, "tally", self._timed_as("forward", job.task.train_sums, then="backward"))
+        self._wrap(job, "gradients", self._timed_as("forward", job.forward_backward, then="optimizer"))
+        self._wrap(saves, "save", self._timed_as("saving", saves.save))
+        self._wrap(saves, "wait", self._timed_as("waiting", saves.wait))  # type: ignore[attr-defined]
+        self._since = synchronized_time(self._device)
 
-    def enter(self, phase: str) -> str:
+    def switch_to(self, phase: str) -> str:
         """The run is in `phase` from now on. Returns the one before."""
-        before, moment = self._phase, now(self._device)
+        before, moment = self._phase, synchronized_time(self._device)
         self.seconds["tracing" if self._trace else before] += moment - self._since
         if self._trace and phase != before:
             self._mark.__exit__(None, None, None)
-            self._mark = _marked(phase)
+            self._mark = _begin_trace_span(phase)
         self._phase, self._since = phase, moment
         return before
 
     def begin_trace(self) -> None:
         """What follows is recorded, operation by operation."""
-        self.enter(self._phase)
+        self.switch_to(self._phase)
         self._trace = profile(use_device="cuda" if self._device.type == "cuda" else None, use_kineto=True)
         self._trace.__enter__()  # type: ignore[no-untyped-call]
-        self._mark = _marked(self._phase)
+        self._mark = _begin_trace_span(self._phase)
 
     def end_trace(self, file: Path | None) -> None:
         """Write the trace in Chrome's format, if it is wanted."""
@@ -108,28 +108,28 @@ class Phases:
         self._trace.__exit__(None, None, None)  # type: ignore[no-untyped-call]
         if file is not None:
             self._trace.export_chrome_trace(str(file))  # type: ignore[no-untyped-call]
-        moment = now(self._device)
+        moment = synchronized_time(self._device)
         self.seconds["tracing"] += moment - self._since
         self._trace, self._since = None, moment
 
     def stop(self) -> None:
         """The end: the watched objects are as they were."""
-        self.enter("other")
+        self.switch_to("other")
         for owner, method in self._wrapped:
             delattr(owner, method)
         self._wrapped.clear()
 
-    def _within(self, phase: str, call: Callable[..., Any], then: str | None = None) -> Callable[..., Any]:
+    def _timed_as(self, phase: str, call: Callable[..., Any], then: str | None = None) -> Callable[..., Any]:
         """`call`, timed as `phase`, but inside an evaluation, which is one phase. `then` is the phase after it."""
 
         def timed(*arguments: Any, **named: Any) -> Any:
             if self._phase == "evaluation":
                 return call(*arguments, **named)
-            before = self.enter(phase)
+            before = self.switch_to(phase)
             try:
                 return call(*arguments, **named)
             finally:
-                self.enter(then or before)
+                self.switch_to(then or before)
 
         return timed
 
@@ -138,7 +138,7 @@ class Phases:
         self._wrapped.append((owner, method))
 
 
-def _marked(phase: str) -> record_function:
+def _begin_trace_span(phase: str) -> record_function:
     """A stretch of the trace with this name, begun."""
     mark = record_function(phase)
     mark.__enter__()  # type: ignore[no-untyped-call]

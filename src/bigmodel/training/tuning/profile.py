@@ -13,27 +13,27 @@ import torch
 from torch import nn
 
 from bigmodel.events import Evaluated, Finished, Started, Stepped
-from bigmodel.formatting import amount, clip
+from bigmodel.formatting import format_si, truncate
 from bigmodel.safe_files import replacing, write_text
-from bigmodel.training.build import Parts
-from bigmodel.training.saver import Saves
-from bigmodel.training.tuning.cost import Cost, cost
-from bigmodel.training.tuning.peak_flops import measured_peak
-from bigmodel.training.tuning.phase_timer import Phases
+from bigmodel.training.build import TrainingRun
+from bigmodel.training.saver import AsyncCheckpointer
+from bigmodel.training.tuning.cost import StepCost, estimate_step_cost
+from bigmodel.training.tuning.peak_flops import measure_peak_flops
+from bigmodel.training.tuning.phase_timer import PhaseTimer
 
 _WARM_UP, _TRACED, _MODULES = 5, 5, 8
 _EACH_STEP = ("data", "forward", "backward", "optimizer")
 
 
-class Profile:
+class Profiler:
     """A listener that also watches the parts of the run. The arithmetic stays the same, to the last bit.
 
     Leaves `trace.json` (Chrome's format) once a few steps are traced, and at the end `profile.txt`, which it prints.
     """
 
-    def __init__(self, parts: Parts, saves: Saves, directory: Path) -> None:
+    def __init__(self, parts: TrainingRun, saves: AsyncCheckpointer, directory: Path) -> None:
         self._parts, self._saves, self._directory = parts, saves, directory
-        self._phases = Phases(parts.device.torch_device)
+        self._phases = PhaseTimer(parts.device.torch_device)
         left = parts.job.steps - parts.job.step
         self._first = parts.job.step + min(_WARM_UP, left // 3)  # the last step before the traced ones
         self._last = min(self._first + min(_TRACED, max(1, left // 3)), parts.job.steps)
@@ -41,7 +41,7 @@ class Profile:
     def __call__(self, event: object) -> None:
         match event:
             case Started():
-                self._phases.start(self._parts.job, self._parts.data, self._saves, self._parts.data.streamed)
+                self._phases.start(self._parts.job, self._parts.data, self._saves, self._parts.data.uses_workers)
                 self._trace_from(event.step)
             case Stepped():
                 if event.step == self._last:
@@ -49,7 +49,7 @@ class Profile:
                         self._phases.end_trace(file)
                 self._trace_from(event.step)
             case Evaluated():
-                self._phases.enter("other")
+                self._phases.switch_to("other")
             case Finished():
                 self._phases.stop()
                 text = "\n".join(self._report())
@@ -76,9 +76,11 @@ class Profile:
         try:
             assert self._phases.batch is not None
             job = parts.job
-            price = cost(job.model, job.task, self._phases.batch, job.optimizers, parts.settings.accumulate)
+            price = estimate_step_cost(
+                job.model, job.task, self._phases.batch, job.optimizers, parts.settings.accumulate
+            )
         except (NotImplementedError, RuntimeError) as error:
-            yield f"arithmetic and memory are not known here: {clip(str(error).splitlines()[0])}"
+            yield f"arithmetic and memory are not known here: {truncate(str(error).splitlines()[0])}"
         else:
             yield from self._arithmetic(price)
             yield from _memory(price, parts.job.model)
@@ -101,21 +103,21 @@ class Profile:
         yield f"{'other':>12}  the loop itself, and what listens to it"
         yield ""
 
-    def _arithmetic(self, price: Cost) -> Iterator[str]:
-        peak = measured_peak(self._parts.device)
-        yield f"{'arithmetic':>12}  {amount(price.flops, 'FLOP')} a step"
+    def _arithmetic(self, price: StepCost) -> Iterator[str]:
+        peak = measure_peak_flops(self._parts.device)
+        yield f"{'arithmetic':>12}  {format_si(price.flops, 'FLOP')} a step"
         if self._phases.updates:
             took = median(self._phases.updates)
             rate = price.flops / took
             yield f"{'median step':>12}  {1000 * took:.4g} ms for forward, backward and optimizer"
-            yield f"{'achieved':>12}  {amount(rate, 'FLOP/s')}, {rate / peak.flops_per_s:.1%} of the peak"
-        yield f"{'peak here':>12}  {amount(peak.flops_per_s, 'FLOP/s')}, {peak.operation}"
+            yield f"{'achieved':>12}  {format_si(rate, 'FLOP/s')}, {rate / peak.flops_per_s:.1%} of the peak"
+        yield f"{'peak here':>12}  {format_si(peak.flops_per_s, 'FLOP/s')}, {peak.operation}"
         yield ""
 
 
-def _memory(price: Cost, model: nn.Module) -> Iterator[str]:
+def _memory(price: StepCost, model: nn.Module) -> Iterator[str]:
     for name in ("weights", "gradients", "optimizer", "activations"):
-        yield f"{name:>12}  {amount(getattr(price, name), 'B')}"
+        yield f"{name:>12}  {format_si(getattr(price, name), 'B')}"
     weights = {name: sum(p.nbytes for p in module.parameters(recurse=False)) for name, module in model.named_modules()}
     kinds = {name: type(module).__name__ for name, module in model.named_modules()}
     kept = dict(price.activations_of)
@@ -124,12 +126,12 @@ def _memory(price: Cost, model: nn.Module) -> Iterator[str]:
     yield f"{'largest':>36} {'weights':>10} {'activations':>12}"
     for name in names[:_MODULES]:
         shown = f"{kinds.get(name, '')} {name}".strip()
-        yield f"{shown[-36:]:>36} {amount(weights.get(name, 0), 'B'):>10} {amount(kept.get(name, 0), 'B'):>12}"
+        yield f"{shown[-36:]:>36} {format_si(weights.get(name, 0), 'B'):>10} {format_si(kept.get(name, 0), 'B'):>12}"
     yield ""
 
 
 def _peak_memory(device: torch.device) -> str:
     if device.type == "cuda":
-        return f"{amount(torch.cuda.max_memory_allocated(device), 'B')} allocated on the GPU"
+        return f"{format_si(torch.cuda.max_memory_allocated(device), 'B')} allocated on the GPU"
     unit = 1 if sys.platform == "darwin" else 1024
-    return f"{amount(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit, 'B')} resident in this process"
+    return f"{format_si(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit, 'B')} resident in this process"
