@@ -23,7 +23,7 @@ from bigmodel.errors import ConfigError
 
 SHAPE = (1, 8, 8)
 FIXED: dict[str, Any] = {"input_shape": SHAPE, "num_classes": 3, "val_fraction": 0.1}
-AUGMENT = {"_target_": "bigmodel.datasets.images.augment.Augment"}
+AUGMENT = {"_target_": "bigmodel.datasets.images.augment.ImageAugment"}
 LOSS = {"_target_": "bigmodel.tasks.losses.CrossEntropy"}
 NESTED: dict[str, dict[str, Any]] = {"loss": LOSS, "augment": AUGMENT}
 
@@ -40,7 +40,7 @@ LEAVES: list[tuple[str, str]] = [
     ("loss", "bigmodel.tasks.losses.CrossEntropy"),
     ("loss", "bigmodel.tasks.losses.MeanSquaredError"),
     ("task", "bigmodel.tasks.classification.Classification"),
-    ("dataset", "bigmodel.datasets.images.augment.Augment"),
+    ("dataset", "bigmodel.datasets.images.augment.ImageAugment"),
     ("dataset", "bigmodel.datasets.images.digits.digits"),
     ("device", "bigmodel.runtime.device.Device"),
     ("model", "bigmodel.models.mlp.MLP"),

@@ -34,7 +34,7 @@ STEPS = 6
 
 @pytest.fixture
 def queued(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Device, "queues", True)
+    monkeypatch.setattr(Device, "is_async", True)
 
 
 def _job(optim: str) -> TrainState:
@@ -79,7 +79,7 @@ def test_updates_that_nobody_waits_for(optim: str, monkeypatch: pytest.MonkeyPat
     with pytest.raises(DivergedError) as at_once:
         plain.train_step(_batch(STEPS, bad=True))
 
-    monkeypatch.setattr(Device, "queues", True)
+    monkeypatch.setattr(Device, "is_async", True)
     job = _job(optim)
     with profile() as operations:
         job.train_step(_batch(0))

@@ -209,7 +209,7 @@ def test_an_experiment_says_where_its_sweep_goes(cli: Callable[..., Answer], tmp
 
 GONE = """
 import os, sys
-from bigmodel.cli import _guarded
+from bigmodel.cli import _run_guarded
 os.mkdir("gone"); os.chdir("gone"); os.rmdir(os.getcwd())
 sys.exit(_guarded(sys.argv[1], sys.argv[2:]))
 """

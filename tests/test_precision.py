@@ -63,7 +63,7 @@ def test_another_choice_must_pay(
         assert arguments[4] == list(seconds)
         return seconds
 
-    monkeypatch.setattr(precision, "_measured", lambda *a, turns=0: measured(*a))
+    monkeypatch.setattr(precision, "_measure", lambda *a, turns=0: measured(*a))
     model = _resnet()
     device = _settled(model)
     assert (device.precision, device.channels_last) == chosen
@@ -100,7 +100,7 @@ def test_what_the_model_cannot_do_is_no_choice(monkeypatch: pytest.MonkeyPatch) 
 def test_what_cannot_be_is_refused_before_anything_is_measured(
     cli: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(precision, "_measured", lambda *_, **__: pytest.fail("measured"))
+    monkeypatch.setattr(precision, "_measure", lambda *_, **__: pytest.fail("measured"))
     words = ("device=cpu", "device.channels_last=auto", "model=cnn", "model.hidden=8")
     (line,) = is_quiet(cli(*words, "batch_size=100000"), code=2)
     assert line.startswith("batch_size: 100000 is more than the ")
@@ -126,7 +126,7 @@ def test_a_run_from_before_there_were_layouts_goes_on(
 
 def test_without_a_choice_nothing_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(precision, "_cpu_has_bf16", lambda: False)
-    monkeypatch.setattr(precision, "_measured", lambda *_, **__: pytest.fail("measured"))
+    monkeypatch.setattr(precision, "_measure", lambda *_, **__: pytest.fail("measured"))
     device = _settled(MLP(SHAPE, 4, hidden=[3]))
     assert (device.precision, device.channels_last) == ("fp32", False)
     device = _settled(_resnet(), precision="fp32", channels_last=True)
@@ -143,7 +143,7 @@ def test_the_layout_that_corrupts_memory_is_refused(cli: Callable[..., Answer]) 
 
 
 def test_a_run_writes_what_was_chosen(cli: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(precision, "_measured", lambda *_, **__: {("fp32", False): 1e-3, ("fp32", True): 5e-4})
+    monkeypatch.setattr(precision, "_measure", lambda *_, **__: {("fp32", False): 1e-3, ("fp32", True): 5e-4})
     monkeypatch.setattr(precision, "_cpu_has_bf16", lambda: False)
     words = ("device=cpu", "model=cnn", "model.hidden=8", "limit_batches=3", "epochs=1", "device.channels_last=auto")
     plan = cli(*words, "dry_run=true")
@@ -155,7 +155,7 @@ def test_a_run_writes_what_was_chosen(cli: Callable[..., Answer], monkeypatch: p
     assert answer.code == 0, answer.err
     device = load_config(answer.run / "config.yaml", ()).values["device"]
     assert (device["precision"], device["channels_last"]) == ("fp32", True)
-    monkeypatch.setattr(precision, "_measured", lambda *_, **__: pytest.fail("measured again"))
+    monkeypatch.setattr(precision, "_measure", lambda *_, **__: pytest.fail("measured again"))
     assert cli(f"resume={answer.run}", "epochs=2").code == 0
 
 
@@ -182,7 +182,7 @@ NUMBERS = nn.Sequential(nn.Flatten(), nn.Linear(192, 4))
 def test_null_is_settled_by_rule(
     capability: tuple[int, int] | None, model: nn.Module, chosen: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(precision, "now", lambda *_: pytest.fail("a clock was read"))
+    monkeypatch.setattr(precision, "synchronized_time", lambda *_: pytest.fail("a clock was read"))
     device = Device("cpu", precision=None, channels_last=None)
     if capability:
         device.torch_device = torch.device("cuda", 0)
@@ -213,7 +213,7 @@ def test_only_what_is_asked_to_be_fastest_is_measured(
         seen.append(arguments)
         return {("fp32", False): 1e-3, ("fp32", True): 5e-4}
 
-    monkeypatch.setattr(precision, "_measured", measured)
+    monkeypatch.setattr(precision, "_measure", measured)
     words = ("model=cnn", "model.hidden=8", "limit_batches=1", "epochs=1")
     for device in ((), ("device=auto",), ("device=cpu",), ("device=cpu", "device.precision=null")):
         plan = cli(*words, *device, "dry_run=true")

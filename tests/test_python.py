@@ -176,7 +176,7 @@ def test_an_interrupt_saves_and_a_run_can_be_gone_on_with(tmp_path, monkeypatch)
             signal.raise_signal(signal.SIGINT)
 
     with monkeypatch.context() as patch:
-        patch.setattr(TrainState, "update", interrupted)
+        patch.setattr(TrainState, "train_step", interrupted)
         with pytest.raises(Interrupted, match="stopped by SIGINT at step 2 of 6, saved") as caught:
             bigmodel.train([*TINY, "log_every=2steps"])
     assert caught.value.code == 75

@@ -230,7 +230,7 @@ def test_a_signal_before_training_leaves_nothing(tmp_path: Path) -> None:
 
 def test_a_closed_terminal_stops_no_run_under_nohup() -> None:
     source = (
-        "import os, signal; from bigmodel.runtime.signals import Stop\n"
+        "import os, signal; from bigmodel.runtime.signals import StopRequest\n"
         "stop = Stop().install(); stop.defer(); os.kill(os.getpid(), signal.SIGHUP); print(stop())"
     )
     for words, heard in (([], "True"), (["nohup"], "False")):

@@ -88,8 +88,8 @@ def test_a_save_waits_for_the_one_before_and_tells_of_it(tmp_path: Path) -> None
 def test_what_is_too_large_to_copy_is_committed_in_place(
     tmp_path: Path, held: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(saves, "_COPIED_AT_MOST", 0)
-    monkeypatch.setattr(AsyncCheckpointer, "_copied", lambda self, tensors: pytest.fail("copied"))
+    monkeypatch.setattr(saves, "MAX_COPY_BYTES", 0)
+    monkeypatch.setattr(AsyncCheckpointer, "_copy_to_host", lambda self, tensors: pytest.fail("copied"))
     held.set()
     job, saving = _job(), AsyncCheckpointer(tmp_path / "checkpoints", {}, keep=2)
     job.train_step(BATCH)
@@ -107,7 +107,7 @@ def _full(*_: Any, **__: Any) -> Path:
 def test_a_failed_save_ends_the_run_and_names_the_last_good_step(
     cli: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch, copied_at_most: float
 ) -> None:
-    monkeypatch.setattr(saves, "_COPIED_AT_MOST", copied_at_most)
+    monkeypatch.setattr(saves, "MAX_COPY_BYTES", copied_at_most)
     commit = checkpoint.commit
     monkeypatch.setattr(
         checkpoint, "commit", lambda root, step, *a, **k: (_full if step > 2 else commit)(root, step, *a, **k)
@@ -139,7 +139,7 @@ def test_a_failed_save_is_told_even_where_training_fails_first(
             self._parameters[0].data.fill_(float("nan"))
         update(self, batch)
 
-    monkeypatch.setattr(TrainState, "update", diverging)
+    monkeypatch.setattr(TrainState, "train_step", diverging)
     answer = cli(*TINY, "save_every=1steps")
     assert answer.code == 4, answer.err
     assert "diverged at step 1" in answer.err

@@ -51,7 +51,7 @@ def table(said: str) -> list[list[str]]:
 
 @dataclass
 class _Process:
-    """As much of a Popen as `Workers` uses."""
+    """As much of a Popen as `ProcessEngine` uses."""
 
     pid: int
 

@@ -49,7 +49,7 @@ def begin(report: Path, hostile: Path, may_write: tuple[Path, ...], memory: int,
     before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, process_time()
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
-        if getattr(busy, "now", False):  # what a look itself causes
+        if getattr(busy, "synchronized_time", False):  # what a look itself causes
             return
         busy.now = True
         try:

@@ -82,7 +82,7 @@ class Loader(Protocol):
 
 @runtime_checkable
 class CountsClasses(Protocol):
-    """`Data` that can be balanced, and can tell how large the classes are."""
+    """`Loader` that can be balanced, and can tell how large the classes are."""
 
     def class_counts(self) -> Tensor | None:
         """Training samples of each class, int64 (C,) on the CPU; None where samples have no class each."""
@@ -114,7 +114,7 @@ class Dataset(Protocol):
     def processor_spec(self) -> Mapping[str, Any]:
         """What a checkpoint must carry, as JSON, to prepare raw input and to name outputs.
 
-        `kind` is the dotted name of a `Kind`, whose arguments are the other entries; `classes` are named as such.
+        `kind` is the dotted name of a `Processor`, whose arguments are the other entries; `classes` are named as such.
         """
 
     def sample_batch(self, count: int) -> Batch:
@@ -127,8 +127,8 @@ class Dataset(Protocol):
 class Processor(Protocol):
     """A kind of raw input: how it is found, read and prepared, and what a model's answer to it looks like.
 
-    It is built from what the checkpoint carries of its dataset, `about`, and may be a stranger's: its signature states
-    what each value may be, and ValueError says what does not fit together.
+    It is built from what the checkpoint carries of its dataset, `processor_spec`, and may be a stranger's: its
+    signature states what each value may be, and ValueError says what does not fit together.
     """
 
     def list_inputs(self, given: str) -> Iterable[str]:
@@ -157,7 +157,7 @@ class Processor(Protocol):
         """
 
     def random_inputs(self, count: int, generator: torch.Generator) -> Tensor:
-        """Random inputs (count, ...) such as `prepared` makes: an exported model is compared on them."""
+        """Random inputs (count, ...) such as `collate` makes: an exported model is compared on them."""
 
 
 class Axis(NamedTuple):
@@ -171,7 +171,7 @@ class Axis(NamedTuple):
 
 @runtime_checkable
 class HasAxes(Protocol):
-    """A `Kind` whose inputs may have other sizes than `example` makes, if the model can compute with them."""
+    """A `Processor` whose inputs may have other sizes than `example` makes, if the model can compute with them."""
 
     def axes(self) -> Mapping[int, Axis]:
         """Axes by dimension, the batch (dimension 0) left out."""
@@ -179,7 +179,7 @@ class HasAxes(Protocol):
 
 @runtime_checkable
 class HasPortableSteps(Protocol):
-    """A `Kind` that can write down what it does, so that an exported model can be used without this package."""
+    """A `Processor` that can write down what it does, so that an exported model can be used without this package."""
 
     def steps(self) -> Mapping[str, Sequence[Mapping[str, Any]]]:
         """`preprocess` leads from a raw input to the model's, `postprocess` from its output to the answer.
@@ -190,7 +190,7 @@ class HasPortableSteps(Protocol):
 
 @runtime_checkable
 class ConvertsObjects(Protocol):
-    """A `Kind` that takes Python objects besides files and texts."""
+    """A `Processor` that takes Python objects besides files and texts."""
 
     def convert(self, value: object) -> Tensor:
         """Convert one object to a sample, as `read` makes it. Raises DataError where the kind cannot take it."""
@@ -258,7 +258,7 @@ class Task(Protocol):
         """Named metrics of summed tallies."""
 
     def eval_sums(self, loss: Tensor, outputs: Tensor, batch: Batch) -> Tensor:
-        """Sums over the batch (M,), for evaluation: all that `report` needs."""
+        """Sums over the batch (M,), for evaluation: all that `eval_metrics` needs."""
 
     def eval_metrics(self, examination: Sequence[float]) -> dict[str, Any]:
         """Named metrics of summed examinations, with tables such as a confusion matrix as nested lists."""

@@ -36,7 +36,7 @@ def deaf(params, lr: float) -> torch.optim.Optimizer:
 
 @pytest.fixture(autouse=True)
 def quick_trials(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batch_trials, "_TRIAL_S", 0.0)
+    monkeypatch.setattr(batch_trials, "PROBE_S", 0.0)
     monkeypatch.setattr(range_test_module, "_STEPS", 50)
 
 
@@ -192,7 +192,7 @@ def test_an_optimizer_that_ignores_its_rate_has_none_to_find(cli: Callable[..., 
 
 def test_a_loss_that_never_falls_is_told(cli: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch) -> None:
     number = iter(range(1000))
-    monkeypatch.setattr(TrainState, "read_tally", lambda job: {"loss": 2.0 + next(number)})
+    monkeypatch.setattr(TrainState, "pop_train_metrics", lambda job: {"loss": 2.0 + next(number)})
     (line,) = is_quiet(cli(*TINY, "optim.lr=auto"), code=2)
     assert "no rate at which the loss falls" in line
 
@@ -208,7 +208,7 @@ def test_a_batch_that_does_not_fit_is_not_chosen(
             raise MemoryError
         update(job, batch)
 
-    monkeypatch.setattr(TrainState, "update", small)
+    monkeypatch.setattr(TrainState, "train_step", small)
     answer = cli(*TINY, "batch_size=auto")
     assert answer.code == code, answer.err
     if code:

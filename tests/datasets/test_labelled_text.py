@@ -25,7 +25,7 @@ def _made(folder: Path, train: str, **how: Any) -> Any:
 
 
 def test_words_are_learned_from_what_is_trained_on_alone(tmp_path: Path) -> None:
-    assert fit_word_tokenizer(["It's it", "it 's, IT"], 2).carried == {"name": "word", "words": ["it", "'", "s"]}
+    assert fit_word_tokenizer(["It's it", "it 's, IT"], 2).spec == {"name": "word", "words": ["it", "'", "s"]}
     rows = "".join(f"own{n} shared,{n % 2}\n" for n in range(20))
     (tmp_path / "a.csv").write_text(f"text,label\n{rows}")
     dataset = _made(tmp_path, "a.csv", val_fraction=0.25, min_count=1)

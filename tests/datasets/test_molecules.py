@@ -31,7 +31,7 @@ def texts(data: TensorDataset) -> dict[str, set[str]]:
 
 
 def test_strings_are_cut_at_atoms_and_put_together_again() -> None:
-    tokenizer = tokenizer_from_spec(SmilesTokenizer().carried)
+    tokenizer = tokenizer_from_spec(SmilesTokenizer().spec)
     counts = {"Clc1ccccc1Br": 10, "C[C@@H](N)C(=O)[O-]": 11, "[13CH4].[Na+]": 12, "CSc1[nH]cc[n+]1[O-]": 10}
     for string, count in counts.items():
         tokens = tokenizer.encode(string).tolist()

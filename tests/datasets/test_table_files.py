@@ -182,7 +182,7 @@ def test_only_regular_files_are_opened(tmp_path: Path, monkeypatch: pytest.Monke
     with pytest.raises(DataError, match="a sparse file"):
         read_rows(tmp_path / "sparse.csv", TableFormat())
     (tmp_path / "large.csv").write_text("a,b\n" + "1,2\n" * 1000)
-    monkeypatch.setattr(table_bytes, "memory", lambda: 1000)
+    monkeypatch.setattr(table_bytes, "total_memory", lambda: 1000)
     with pytest.raises(DataError, match="do not fit in this computer's memory"):
         read_rows(tmp_path / "large.csv", TableFormat())
     with pytest.raises(DataError, match=r"is an Excel workbook; save the sheet as CSV"):

@@ -32,7 +32,7 @@ def test_what_is_encoded_is_decoded(content: str) -> None:
     encodable = content.encode("utf-8", "replace").decode()
     tokenizers = [ByteTokenizer(), *([CharTokenizer("".join(sorted(set(encodable))))] if encodable else [])]
     for tokenizer in tokenizers:
-        tokens = tokenizer_from_spec(tokenizer.carried).encode(encodable)
+        tokens = tokenizer_from_spec(tokenizer.spec).encode(encodable)
         assert tokenizer.decode(tokens.tolist()) == encodable
         assert all(0 <= token < tokenizer.size for token in tokens)
 

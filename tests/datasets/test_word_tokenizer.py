@@ -48,7 +48,7 @@ def test_rule_1_is_as_it_was_and_old_checkpoints_keep_it() -> None:
     old = tokenizer_from_spec({"name": "word", "words": ["好的", "cafe"]})
     assert old.encode("好的 cafe\u0301").tolist() == [1, 2, 0]
     assert old.spec == {"name": "word", "words": ["好的", "cafe"]}
-    new = tokenizer_from_spec(json.loads(json.dumps(fit_word_tokenizer(["好的"], rule=2).carried)))
+    new = tokenizer_from_spec(json.loads(json.dumps(fit_word_tokenizer(["好的"], rule=2).spec)))
     assert new.encode("的好x").tolist() == [2, 1, 0]
     for text in ("plain English, as ever!", "naïve Straße 20 €", "ÀÉ Ωμέγα Привет"):
         assert split_words(text, 1) == split_words(text, 2)
@@ -59,7 +59,7 @@ def test_rule_1_is_as_it_was_and_old_checkpoints_keep_it() -> None:
 def test_characters_that_training_did_not_have_are_one_token() -> None:
     made = fit_char_tokenizer(["ab b", "be\u0301"], 1)
     assert made.encode("bx\u00e9e\u0301").tolist() == [1, 0, 4, 4]
-    assert tokenizer_from_spec(json.loads(json.dumps(made.carried))).decode([1, 0, 2]) == "b<unk> "
+    assert tokenizer_from_spec(json.loads(json.dumps(made.spec))).decode([1, 0, 2]) == "b<unk> "
     with pytest.raises(ValueError, match="one each"):
         KnownCharTokenizer(["ab"])
     with pytest.raises(ValueError, match="twice"):

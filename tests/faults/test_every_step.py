@@ -25,8 +25,8 @@ import hashlib, json, os, signal
 import torch
 from torch import nn
 
-from bigmodel.datasets.images.augment import Augment
-from bigmodel.datasets.images.dataset import Arrays, ImageDataset
+from bigmodel.datasets.images.augment import ImageAugment
+from bigmodel.datasets.images.dataset import InMemoryImages, ImageDataset
 
 
 def numbered(num_classes, input_shape):

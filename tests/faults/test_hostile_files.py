@@ -97,7 +97,7 @@ STATES: dict[str, tuple[str, Any]] = {
     "config that is no config": ("config", [1, 2]),
     "kind from outside": ("kind", "attacker.Model"),
     "kind that is no text": ("kind", ["os.system"]),
-    "kind of other data": ("kind", "bigmodel.inference.processors.continuation.Continuation"),
+    "kind of other data": ("kind", "bigmodel.inference.processors.continuation.TextGenerationProcessor"),
 }
 EVALUATED: dict[str, tuple[str, Any]] = {
     "workers that are no number": ("config.workers", "many"),

@@ -36,7 +36,7 @@ MODELS: dict[str, dict[str, Any]] = {
         "num_classes": 2,
     },
 }
-SOME_OTHER_KEY = {  # what `without_weights` does not know
+SOME_OTHER_KEY = {  # what `without_pretrained` does not know
     "a whole model of weights": {
         "_target_": "torchvision.models.get_model",
         "name": "squeezenet1_1",
@@ -136,7 +136,7 @@ MIRROR = {
     "mean": [0.13],
     "std": [0.31],
     "val_fraction": 0.1,
-    "augment": {"_target_": "bigmodel.datasets.images.augment.Augment"},
+    "augment": {"_target_": "bigmodel.datasets.images.augment.ImageAugment"},
 }
 
 

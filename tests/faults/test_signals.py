@@ -24,7 +24,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from dataclasses import replace
 from torch import nn
-from bigmodel.datasets.images.augment import Augment
+from bigmodel.datasets.images.augment import ImageAugment
 from bigmodel.datasets import digits as own
 from bigmodel.events import Stepped
 

@@ -26,7 +26,7 @@ def run_command(run: Callable[[StopRequest], int], verbose: bool) -> int:
 
 
 def exit_code_of(run: Callable[[], int], verbose: bool, stop: StopRequest | None = None) -> int:
-    """As `guarded`, where somebody else sees to streams and signals. `stop` tells of a signal that ended `run`."""
+    """As `run_command`, where somebody else sees to streams and signals. `stop` tells of a signal that ended `run`."""
     try:
         code = run()
         _flush()

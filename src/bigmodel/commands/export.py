@@ -200,7 +200,7 @@ def _safetensors(predictor: Predictor, path: Path, card: Mapping[str, Any]) -> F
 
 
 def _difference(predictor: Predictor, exported: Function, graph: Graph | None) -> float:
-    """The largest absolute difference of the outputs on random inputs of the sizes that `compared_inputs` lists."""
+    """The largest absolute difference of the outputs on random inputs of the sizes that `comparison_inputs` lists."""
     example = predictor.processor.random_inputs(3, torch.Generator().manual_seed(0))
     free = {} if graph is None else graph.free
     with _quiet():

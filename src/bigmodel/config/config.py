@@ -152,7 +152,7 @@ def _with_current_targets(composed: DictConfig) -> DictConfig:
 
 
 def load_config(file: Path, trust: Sequence[str] = ()) -> Config:
-    """A run's own `config.yaml`. It may be a stranger's: see `refuse_resolvers`.
+    """A run's own `config.yaml`. It may be a stranger's: see `reject_resolvers`.
 
     Raises:
         ConfigError: the file is not YAML, or not a config of this version.
@@ -168,7 +168,7 @@ def load_config(file: Path, trust: Sequence[str] = ()) -> Config:
 
 
 def load_snapshot(file: Path, trust: Sequence[str] = ()) -> Config:
-    """A config that a sweep has written, as `from_yaml`.
+    """A config that a sweep has written, as `load_config`.
 
     Raises:
         ConfigError: the file is not as it was written, or is no config.
@@ -245,7 +245,8 @@ def validate_config(config: Config, command: str) -> list[str]:
                 return [f"{key}: takes {name}, and none is chosen; set {name}=..."]
             return [f"{key}: takes {name} from the chosen {group}, which has none; the two do not go together"]
         if unset := _UNSET.match(str(error)):
-            said = f"the environment has no {truncate(unset[1])}; set it, or give a default: ${{oc.env:{truncate(unset[1])},...}}"
+            name = truncate(unset[1])
+            said = f"the environment has no {name}; set it, or give a default: ${{oc.env:{name},...}}"
             return [f"{key}: {said}" if key else said]
         return [f"{key}: {first_line(error)}" if key else first_line(error)]
     plain = [f"{path}: a secret would be written down; give it as '${{oc.env:NAME}}'" for path in _secrets(config)]

@@ -104,11 +104,35 @@ MODULES: Mapping[str, str] = {
     "bigmodel.tasks.chrf": "bigmodel.tasks.metrics.chrf",
 }
 
+NAMES: Mapping[str, str] = {  # of classes and functions within those modules, by their old full name
+    "bigmodel.augment.Augment": "ImageAugment",
+    "bigmodel.datasets.molecules.strings": "smiles_strings",
+    "bigmodel.datasets.parallel_text.catalogues": "gettext_pairs",
+    "bigmodel.datasets.spoken_digit_waves.Windows": "RandomWaveCrop",
+    "bigmodel.initial.initial": "init_weights",
+    "bigmodel.predicting.continuation.Continuation": "TextGenerationProcessor",
+    "bigmodel.predicting.hidden_tokens.HiddenTokens": "MaskedTokenProcessor",
+    "bigmodel.predicting.image_values.ImageLabels": "ImageMultiLabelProcessor",
+    "bigmodel.predicting.image_values.ImageNumber": "ImageRegressionProcessor",
+    "bigmodel.predicting.images.Images": "ImageClassificationProcessor",
+    "bigmodel.predicting.sentences.Sentences": "TextClassificationProcessor",
+    "bigmodel.predicting.series.Series": "ForecastProcessor",
+    "bigmodel.predicting.sounds.Sounds": "AudioClassificationProcessor",
+    "bigmodel.predicting.speech.Speech": "SpeechRecognitionProcessor",
+    "bigmodel.predicting.spoken.Spoken": "SpeechSynthesisProcessor",
+    "bigmodel.predicting.tables.Tables": "TableProcessor",
+    "bigmodel.predicting.text_values.TextLabels": "TextMultiLabelProcessor",
+    "bigmodel.predicting.text_values.TextNumber": "TextRegressionProcessor",
+    "bigmodel.predicting.texts.OfTexts": "TextInputProcessor",
+    "bigmodel.predicting.translations.Translations": "TranslationProcessor",
+    "bigmodel.schedules.Step": "MultiStep",
+}
+
 
 def current_target(target: str) -> str:
     """Return today's name of a `_target_`; one that has not moved, or is not this package's, unchanged."""
     module, dot, name = target.rpartition(".")
-    return f"{MODULES.get(module, module)}{dot}{name}"
+    return f"{MODULES.get(module, module)}{dot}{NAMES.get(target, name)}"
 
 
 def with_current_targets(node: Any) -> Any:

@@ -47,7 +47,8 @@ def yaml_problem(file: Path, error: yaml.YAMLError) -> str:
         return f"{file}: is not YAML: {first_line(error)}"
     where = f"{file}, line {mark.line + 1}, column {mark.column + 1}"
     if problem.startswith("found duplicate key"):
-        return f"{where}: the key '{truncate(problem.removeprefix('found duplicate key '))}' stands there twice; remove one"
+        key = truncate(problem.removeprefix("found duplicate key "))
+        return f"{where}: the key '{key}' stands there twice; remove one"
     if problem.startswith(ANOTHER):
         return f"{where}: {problem}"
     hint = "; a tab indents nothing in YAML, use spaces" if "tab" in problem or "any token" in problem else ""

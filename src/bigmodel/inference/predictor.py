@@ -53,8 +53,8 @@ class _EvaluationNodes:
 
 
 class Predictor:
-    """A checkpoint's model in evaluation mode, on its device, with the `Kind` that prepares its input and says what its
-    outputs mean. `about` is what the checkpoint carries of the data, for the kind.
+    """A checkpoint's model in evaluation mode, on its device, with the `Processor` that prepares its input and says
+    what its outputs mean. `processor_spec` is what the checkpoint carries of the data, for the kind.
 
     Raises:
         ConfigError: the checkpoint's config names a target that is not trusted.
@@ -181,7 +181,9 @@ class Predictor:
 def _processor_spec(state: Mapping[str, Any]) -> dict[str, Any]:
     """Of a checkpoint's state what its dataset said of itself. The first checkpoints, all of images, name no kind."""
     about = {key: value for key, value in state.items() if key not in _OF_THE_RUN}
-    return {"kind": "bigmodel.inference.processors.images.Images"} | dict(with_current_targets(about))
+    return {"kind": "bigmodel.inference.processors.images.ImageClassificationProcessor"} | dict(
+        with_current_targets(about)
+    )
 
 
 def open_run(run: str | os.PathLike[str], device: str, trust: Sequence[str] = ()) -> Predictor:

@@ -68,7 +68,7 @@ def _lstm_step(weight: Tensor, bias: Tensor | None) -> Callable[[State, Tensor],
 
 
 def replace_recurrent_layers(model: nn.Module) -> nn.Module:
-    """Replace, in place, each recurrent layer that `Scanned` can express; return the model."""
+    """Replace, in place, each recurrent layer that `ScannedRNN` can express; return the model."""
     for name, child in model.named_children():
         if isinstance(child, (nn.GRU, nn.LSTM)):
             if child.batch_first and not child.bidirectional and not getattr(child, "proj_size", 0):

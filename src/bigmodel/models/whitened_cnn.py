@@ -26,7 +26,7 @@ class WhitenedCNN(nn.Module):
     """(N, C, H, W), normalised, to logits (N, classes). Images need 25 pixels a side at least.
 
     A block has `depth` convolutions; of three, the last two have a residual connection around them.
-    `initialise` must see data before training. In evaluation mode the logits are a weighted mean over `views`: the
+    `init_from_batch` must see data before training. In evaluation mode the logits are a weighted mean over `views`: the
     image alone, with its mirror image, or both of these shifted by a pixel along the diagonal as well.
 
     Raises:

@@ -107,7 +107,7 @@ class HydraTask:
         groups: set[str],
         bases: Bases,
     ) -> None:
-        """A search, of what `prepared` takes: frozen, then run. Raises as `prepared`; nothing was made then."""
+        """A search, of what `collate` takes: frozen, then run. Raises as `collate`; nothing was made then."""
         engine, options = _engine(chosen)
         chosen = parse_sweep_options(chosen)
         here = is_local(engine, options)
@@ -134,7 +134,9 @@ class HydraTask:
             run_sweep(sweep, workers, [], self.trust, self.stop, OptunaSearch(sweep, plan, self.trust))
 
     def finish(self) -> int:
-        """Once Hydra is through: tell what has become of all jobs, and return the exit code. Raises as `ending`."""
+        """Once Hydra is through: tell what has become of all jobs, and return the exit code. Raises as
+        `report_outcome`.
+        """
         if self._sweep is not None and is_sweep(self._sweep.path):
             self.code = report_outcome(self._sweep, self.stop, self.trust)
         return self.code

@@ -29,7 +29,7 @@ _MAY_CHANGE = f"jobs, on_failure, dry_run, {_OPTION}* and, of a search, {_COUNT.
 def resume(
     path: str, overrides: Sequence[str], given: Mapping[str, Any], trust: Sequence[str], stop: StopRequest
 ) -> int:
-    """Take a sweep to its end. Returns as `ending`.
+    """Take a sweep to its end. Returns as `report_outcome`.
 
     Raises:
         ConfigError: there is no such sweep, or something else than `jobs`, `on_failure`, its engine's options and the

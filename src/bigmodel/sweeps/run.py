@@ -112,18 +112,18 @@ def report_outcome(sweep: SweepDirectory, stop: StopRequest, trust: Sequence[str
             for number in failed
         ]
         names = ", ".join(map(str, failed))
-        again = f"; to run what is not done: {resume_command(sweep, trust)}" if sweep.num_remaining(states) else ""
+        again = f"; to run what is not done: {sweep_command(sweep, trust)}" if sweep.num_remaining(states) else ""
         print_errors([*lines, f"{len(failed)} of {total} jobs failed: {names}{again}"])
         sys.stderr.flush()
     print_results(sweep, trust)
     if stop() and (left or len(states) < total):
         told = f"stopped by {stop.name}: {len(states) - len(failed) - len(left)} of {total} jobs are done"
-        raise Interrupted(f"{told}; go on with: {resume_command(sweep, trust)}")
+        raise Interrupted(f"{told}; go on with: {sweep_command(sweep, trust)}")
     codes = [states[number].code or 1 for number in failed] or [Interrupted.exit_code for _ in left]
     return 0 if not codes else codes[0] if codes[0] > 0 else 128 - codes[0]
 
 
-def resume_command(sweep: SweepDirectory, trust: Sequence[str]) -> str:
+def sweep_command(sweep: SweepDirectory, trust: Sequence[str]) -> str:
     """The command line that takes the sweep up again."""
     return resume_command(sweep.path, trust, multirun=True)
 

@@ -27,7 +27,7 @@ def translate_run_errors(directory: Path, job: TrainState, trust: Sequence[str] 
 
     Raises:
         ConfigError: an operation cannot be repeated bitwise, as the run demands, or torch's compiler fails.
-        OutOfMemoryError: as `out_of_memory_in_words`.
+        OutOfMemoryError: as `translate_oom`.
         StorageError: the disk refused; the last good step is named, and where it is full, what a save needs.
     """
     try:

@@ -25,7 +25,7 @@ MAX_COPY_BYTES = 256e6  # bytes; on a CPU the copy takes from the memory that tr
 
 
 class AsyncCheckpointer:
-    """A run's checkpoints under `root`. `about` is what inference needs besides."""
+    """A run's checkpoints under `root`. `processor_spec` is what inference needs besides."""
 
     def __init__(self, root: Path, about: dict[str, Any], keep: int) -> None:
         self._root, self._about, self._keep = root, about, keep
@@ -35,7 +35,7 @@ class AsyncCheckpointer:
         self._buffers: dict[tuple[str, str], Tensor] = {}
 
     def save(self, job: TrainState, passing: bool = False) -> Saved | None:
-        """Begin to commit the job's state as it is now. Returns the save before it, unless `news` has told of it.
+        """Begin to commit the job's state as it is now. Returns the save before it, unless `poll` has told of it.
 
         `passing` says that the save was not due, and is made because the run stops.
 
@@ -66,7 +66,7 @@ class AsyncCheckpointer:
         return self.wait()
 
     def wait(self) -> Saved | None:
-        """As `news`, once the save that is under way has ended."""
+        """As `poll`, once the save that is under way has ended."""
         pending, self._pending = self._pending, None
         if pending is None:
             return None

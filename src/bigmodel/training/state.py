@@ -81,7 +81,7 @@ class TrainState:
 
     @property
     def result_module(self) -> nn.Module:
-        """The module whose weights `evaluated` computes with, never compiled: to load weights into."""
+        """The module whose weights `eval_model` computes with, never compiled: to load weights into."""
         return self.model if self._ema is None else self._ema
 
     @property

@@ -46,7 +46,7 @@ def spectrogram_dataset(
         properties={"num_classes": len(classes), "input_shape": shape},
         description="; ".join([f"{len(classes)} classes, {frames} frames of {features.mels} mels", *_changes(heard)]),
         spec={
-            "kind": "bigmodel.inference.processors.sounds.Sounds",
+            "kind": "bigmodel.inference.processors.sounds.AudioClassificationProcessor",
             "classes": list(classes),
             "frames": frames,
             "features": features.node(),

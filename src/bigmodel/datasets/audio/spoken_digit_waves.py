@@ -79,7 +79,7 @@ def spoken_digit_waves(
         properties={"num_classes": len(DIGITS), "num_codes": CODES, "bytes_per_token": 1.0},
         description=f"10 digits, waves of {length / rate:.2f} s on average, {CODES} codes",
         spec={
-            "kind": "bigmodel.inference.processors.spoken.Spoken",
+            "kind": "bigmodel.inference.processors.spoken.SpeechSynthesisProcessor",
             "classes": DIGITS,
             "rate": rate,
             "length": length,

@@ -65,7 +65,7 @@ def yesno(
         properties=facts,
         description=f"texts of up to {targets_NU.shape[1]} characters, up to {inputs_NTM.shape[1]} frames",
         spec={
-            "kind": "bigmodel.inference.processors.speech.Speech",
+            "kind": "bigmodel.inference.processors.speech.SpeechRecognitionProcessor",
             "characters": alphabet,
             "features": features.node(),
         },

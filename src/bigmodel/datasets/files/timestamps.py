@@ -103,7 +103,8 @@ def _doubtful(texts: Sequence[str]) -> str | None:
         return None
     padded = next((text for text in distinct if re.fullmatch(r"0[0-9]+\.[0-9]+", text)), None)
     if padded is not None:
-        return f"'{truncate(padded, 40)}' looks like a date without a year, and would be sorted as a number; write ISO dates"
+        shown = truncate(padded, 40)
+        return f"'{shown}' looks like a date without a year, and would be sorted as a number; write ISO dates"
     before: dict[tuple[float | str, bool], str] = {}
     for text in distinct:
         other = before.setdefault((_number(text), "." in text), text)

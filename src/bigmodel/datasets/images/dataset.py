@@ -82,7 +82,10 @@ class ImageDataset:
         return self.augment.mixing
 
     def processor_spec(self) -> Mapping[str, Any]:
-        classes = {"kind": "bigmodel.inference.processors.images.Images", "classes": list(self.classes)}
+        classes = {
+            "kind": "bigmodel.inference.processors.images.ImageClassificationProcessor",
+            "classes": list(self.classes),
+        }
         return {
             **(classes if self.target is None else self.target.processor_spec()),
             "input_shape": list(self.input_shape),

@@ -35,7 +35,7 @@ _Item = tuple[Tensor, Tensor] | BigmodelError
 
 
 class ImageLoader:
-    """The `Data` of an image dataset. A split that takes more than `resident_bytes` is streamed by `workers`."""
+    """The `Loader` of an image dataset. A split that takes more than `resident_bytes` is streamed by `workers`."""
 
     def __init__(self, dataset: ImageDataset, how: LoaderOptions) -> None:
         self._dataset, self._device, self._seed = dataset, how.device, how.seed

@@ -69,7 +69,7 @@ def check_channels(input_shape: Sequence[int]) -> None:
 
 @dataclass(frozen=True)
 class PictureFiles:
-    """A split whose pixels are decoded on demand from one picture file a sample. A `Source`."""
+    """A split whose pixels are decoded on demand from one picture file a sample. An `ImageSource`."""
 
     paths: Sequence[str]
     labels_N: Tensor

@@ -45,7 +45,7 @@ class NumberTarget:
         return {"num_classes": None, "outputs": 1, "target_std": self.std, "labels": None}
 
     def processor_spec(self) -> dict[str, Any]:
-        kind = "bigmodel.inference.processors.image_values.ImageNumber"
+        kind = "bigmodel.inference.processors.image_values.ImageRegressionProcessor"
         return {"kind": kind, "target": self.name, "target_mean": self.mean, "target_std": self.std}
 
     @property
@@ -70,7 +70,10 @@ class LabelsTarget:
         return {"num_classes": None, "outputs": len(self.names), "target_std": None, "labels": list(self.names)}
 
     def processor_spec(self) -> dict[str, Any]:
-        return {"kind": "bigmodel.inference.processors.image_values.ImageLabels", "labels": list(self.names)}
+        return {
+            "kind": "bigmodel.inference.processors.image_values.ImageMultiLabelProcessor",
+            "labels": list(self.names),
+        }
 
     @property
     def description(self) -> str:

@@ -38,10 +38,10 @@ class IndexableSamples(Protocol):
 class TensorDataset:
     """A `Dataset` of tensors: for each split its inputs (N, ...) and targets (N, ...), of any type and shape.
 
-    Without a `val` split, `val_fraction` of the training samples is held out, the same for every seed. `facts`,
-    `summary` and `carried`, which is what `about` says, are the leaf's own words: see `bigmodel.interfaces.Dataset`.
-    `augment` changes training batches on the device, as a function of (batch, seed, step).
-    If `trimmed`, inputs are padded sequences, and each batch is as long as its longest asks for.
+    Without a `val` split, `val_fraction` of the training samples is held out, the same for every seed. `properties`,
+    `summary` and `spec`, which is what `processor_spec` says, are the leaf's own words: see
+    `bigmodel.interfaces.Dataset`. `augment` changes training batches on the device, as a function of (batch, seed,
+    step). If `trimmed`, inputs are padded sequences, and each batch is as long as its longest asks for.
     `notes` are lines about what was guessed, dropped or changed.
     """
 
@@ -68,7 +68,7 @@ class TensorDataset:
 
 
 class TensorLoader:
-    """The `Data` of a `TensorDataset`: on the device, or in the computer's memory where it takes too much there."""
+    """The `Loader` of a `TensorDataset`: on the device, or in the computer's memory where it takes too much there."""
 
     uses_workers = False
 
@@ -97,7 +97,7 @@ class TensorLoader:
     def eval_batches(self, split: str) -> Iterator[Batch]:
         source, chosen = self._cut.eval_indices(split)
         for samples in chosen:
-            yield self._batch(source, samples)._replace(samples=None)
+            yield self._batch(source, samples)._replace(sample_ids=None)
 
     def _batch(self, source: str, samples: Tensor) -> Batch:
         inputs, targets = self._splits[source]

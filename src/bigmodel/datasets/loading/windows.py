@@ -10,7 +10,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class SlidingWindows:
-    """`count` windows of `length` steps over `series_TC`. A `Samples`.
+    """`count` windows of `length` steps over `series_TC`. A `IndexableSamples`.
 
     Number i begins at step `first` + i, or, where windows are left out, at `first` + `starts_N`[i].
     """

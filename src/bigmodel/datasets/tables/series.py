@@ -115,7 +115,7 @@ def series(
         notes=found.notes,
         description=f"{len(names)} series, {horizon} steps from {window}",
         spec={
-            "kind": "bigmodel.inference.processors.series.Series",
+            "kind": "bigmodel.inference.processors.series.ForecastProcessor",
             "columns": names,
             "time": time if time is None or isinstance(time, str) else times,
             "window": window,

@@ -54,7 +54,8 @@ def table(
     num_classes: PositiveInt | None = None,
     target_std: Positive | None = None,
 ) -> TensorDataset:
-    """Inputs float32 (N, F) as `Encoding` makes them; targets int64 (N,) of classes, or float32 (N, 1), standardised.
+    """Inputs float32 (N, F) as `FeatureEncoder` makes them; targets int64 (N,) of classes, or float32 (N, 1),
+    standardised.
 
     `train` and `test` are files in `root`, or in a folder up to two below it. `roles` infer: columns without a role get
     one by their values; as_given: they are numbers, where `numbers` is None. `target_is` auto: by its values.
@@ -134,7 +135,7 @@ def table(
         properties=facts | ({"target_is": kind} if target_is == "auto" else {}),
         description=f"{what}, {len(features.features)} columns of numbers and {len(settled.categories)} of categories",
         spec={
-            "kind": "bigmodel.inference.processors.tables.Tables",
+            "kind": "bigmodel.inference.processors.tables.TableProcessor",
             **features.about(),
             **answer.about(),
             **written,

@@ -68,7 +68,7 @@ class TextDataset:
         return f"{len(self.tokens_N):,} tokens of {self.tokenizer.size:,}, {self.context} a sample"
 
     def processor_spec(self) -> Mapping[str, Any]:
-        kind = "bigmodel.inference.processors.continuation.Continuation"
+        kind = "bigmodel.inference.processors.continuation.TextGenerationProcessor"
         return {"kind": kind, "tokenizer": dict(self.tokenizer.spec), "context": self.context} | (
             {"encoding": self.encoding} if self.encoding else {}
         )
@@ -82,7 +82,7 @@ class TextDataset:
 
 
 class TextLoader:
-    """The `Data` of a `TextDataset`. `samples` are numbers of windows, which the epoch shifts by less than a window."""
+    """The `Loader` of a `TextDataset`. Sample ids number its windows, which each epoch shifts by less than a window."""
 
     uses_workers = False
 
@@ -110,7 +110,7 @@ class TextLoader:
         for step, samples in enumerate(self._cut.train_indices(first, last), first):
             epoch = 0 if self._how.overfit_batch else step // self.steps_per_epoch
             shift = derive(self._how.seed, "shift", epoch) % self._shifts
-            yield self._batch("train", samples * self._context + shift)._replace(samples=samples)
+            yield self._batch("train", samples * self._context + shift)._replace(sample_ids=samples)
 
     def eval_batches(self, split: str) -> Iterator[Batch]:
         """Every token after the first is a target once; what is missing in the last window is -1."""

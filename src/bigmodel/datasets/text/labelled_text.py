@@ -25,8 +25,8 @@ __all__ = ["labelled_text"]
 
 _FOLDERS = ("", "text/", "shared/text/")  # of data_dir
 _KINDS = {
-    "class": "bigmodel.inference.processors.sentences.Sentences",
-    "hidden_token": "bigmodel.inference.processors.hidden_tokens.HiddenTokens",
+    "class": "bigmodel.inference.processors.sentences.TextClassificationProcessor",
+    "hidden_token": "bigmodel.inference.processors.hidden_tokens.MaskedTokenProcessor",
 }
 _HANDFUL = 5  # texts of a class
 _NAMED = 5  # labels in one note
@@ -132,7 +132,7 @@ def labelled_text(
         spec={
             "kind": _KINDS[predicts],
             **of_classes,
-            "tokenizer": dict(made.carried),
+            "tokenizer": dict(made.spec),
             "context": context,
             **written,
             "encoding": encoding,

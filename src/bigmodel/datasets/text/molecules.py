@@ -20,11 +20,11 @@ from bigmodel.padding import pad
 __all__ = ["molecules", "smiles_strings"]
 
 _KINDS = {
-    "class": "bigmodel.inference.processors.sentences.Sentences",
-    "number": "bigmodel.inference.processors.text_values.TextNumber",
-    "labels": "bigmodel.inference.processors.text_values.TextLabels",
+    "class": "bigmodel.inference.processors.sentences.TextClassificationProcessor",
+    "number": "bigmodel.inference.processors.text_values.TextRegressionProcessor",
+    "labels": "bigmodel.inference.processors.text_values.TextMultiLabelProcessor",
 }
-_HIDDEN = "bigmodel.inference.processors.hidden_tokens.HiddenTokens"
+_HIDDEN = "bigmodel.inference.processors.hidden_tokens.MaskedTokenProcessor"
 _BLANK = " \t\r\n"
 _TOKENIZER = SmilesTokenizer()
 
@@ -99,7 +99,7 @@ def molecules(
         spec={
             "kind": _KINDS[target_is],
             **about,
-            "tokenizer": dict(SmilesTokenizer.carried),
+            "tokenizer": dict(SmilesTokenizer.spec),
             "context": context,
             "text_column": [smiles],
             "separator": separator,
@@ -157,7 +157,7 @@ def smiles_strings(
         description=_size(context),
         spec={
             "kind": _HIDDEN,
-            "tokenizer": dict(SmilesTokenizer.carried),
+            "tokenizer": dict(SmilesTokenizer.spec),
             "context": context,
             "text_column": list(smiles),
         },

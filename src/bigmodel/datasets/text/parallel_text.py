@@ -66,7 +66,7 @@ def parallel_text(
     notes = [*reader.notes]
     made = _dataset(splits, val_fraction, test_fraction, tokenizer, vocabulary, context, vocab_size, characters)
     written = {"text_column": [source_column], "columns": columns, "separator": separator, "encoding": encoding}
-    return replace(made, carried={**made.spec, **written}, notes=notes)
+    return replace(made, spec={**made.spec, **written}, notes=notes)
 
 
 def gettext_pairs(
@@ -132,7 +132,7 @@ def _dataset(
         properties=facts,
         description=f"pairs of up to {context} tokens of {made.size:,} ({left_out:,} longer ones left out)",
         spec={
-            "kind": "bigmodel.inference.processors.translations.Translations",
+            "kind": "bigmodel.inference.processors.translations.TranslationProcessor",
             "tokenizer": dict(made.spec),
             "context": context,
         },

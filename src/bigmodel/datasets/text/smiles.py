@@ -35,7 +35,7 @@ class SmilesTokenizer:
     """
 
     size = len(_TOKENS)
-    carried: Mapping[str, Any] = {"name": "smiles"}  # a checkpoint has no more of them, so the tokens may never change
+    spec: Mapping[str, Any] = {"name": "smiles"}  # a checkpoint has no more of them, so the tokens may never change
 
     def encode(self, text: str) -> NDArray[np.int64]:
         parts = [part for atom in _ATOM.findall(text) for part in _parts(atom)]

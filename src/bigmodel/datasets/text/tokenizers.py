@@ -1,7 +1,7 @@
 """From text to token numbers and back: bytes, characters, words, the parts of SMILES strings, or the byte pairs of a
 published vocabulary (extra `text`).
 
-A tokenizer's `carried` is what a checkpoint keeps of it, as JSON; `restored` makes the same one from that.
+A tokenizer's `spec` is what a checkpoint keeps of it, as JSON; `restored` makes the same one from that.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class ByteTokenizer:
     """UTF-8: 256 tokens for any text."""
 
     size = 256
-    carried: Mapping[str, Any] = {"name": "byte"}
+    spec: Mapping[str, Any] = {"name": "byte"}
 
     def encode(self, text: str) -> NDArray[np.int64]:
         return np.frombuffer(text.encode("utf-8", "surrogateescape"), dtype=np.uint8).astype(np.int64)
@@ -56,7 +56,7 @@ class CharTokenizer:
         if not characters or sorted(set(characters)) != list(characters):
             raise ValueError("tokenizer: its characters must be sorted, and none twice")
         self._codes, self.size = np.array([ord(c) for c in characters]), len(characters)
-        self.carried = {"name": "char", "characters": characters}
+        self.spec = {"name": "char", "characters": characters}
 
     def encode(self, text: str) -> NDArray[np.int64]:
         codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
@@ -83,7 +83,7 @@ class BPETokenizer:
         except Exception as error:  # the library raises nothing more special
             raise ValueError(f"tokenizer: its definition cannot be read: {error}") from error
         self.size = int(self._library.get_vocab_size())
-        self.carried = {"name": "bpe", "definition": definition}
+        self.spec = {"name": "bpe", "definition": definition}
 
     def encode(self, text: str) -> NDArray[np.int64]:
         return np.array(self._library.encode(text).ids, dtype=np.int64)
@@ -130,9 +130,9 @@ def make_tokenizer(
             return byte_pairs(Path(vocabulary or "."))
 
 
-def tokenizer_from_spec(carried: Mapping[str, Any]) -> Tokenizer:
+def tokenizer_from_spec(spec: Mapping[str, Any]) -> Tokenizer:
     """The tokenizer that a checkpoint carries. ValueError if it is none."""
-    match dict(carried):
+    match dict(spec):
         case {"name": "byte"}:
             return ByteTokenizer()
         case {"name": "char", "characters": str(characters)}:

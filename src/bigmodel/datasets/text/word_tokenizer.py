@@ -96,7 +96,7 @@ class WordTokenizer(FittedTokenizer):
 
     def __init__(self, words: Sequence[str], rule: WordRule = 1) -> None:
         super().__init__(words, lambda text: split_words(text, rule))
-        self.carried: Mapping[str, Any] = {"name": "word", "words": list(words)} | ({"rule": rule} if rule > 1 else {})
+        self.spec: Mapping[str, Any] = {"name": "word", "words": list(words)} | ({"rule": rule} if rule > 1 else {})
 
 
 class KnownCharTokenizer(FittedTokenizer):
@@ -110,7 +110,7 @@ class KnownCharTokenizer(FittedTokenizer):
         if any(len(character) != 1 for character in characters):
             raise ValueError("tokenizer: its characters must be one each")
         super().__init__(characters, _split_characters)
-        self.carried: Mapping[str, Any] = {"name": "known_char", "characters": "".join(characters)}
+        self.spec: Mapping[str, Any] = {"name": "known_char", "characters": "".join(characters)}
 
 
 def fit_word_tokenizer(texts: Iterable[str], min_count: int = 1, rule: WordRule = 1) -> WordTokenizer:

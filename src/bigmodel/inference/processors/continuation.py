@@ -25,7 +25,7 @@ _START = "\n"  # what an empty text begins with: every text dataset has it
 
 
 class TextGenerationProcessor:
-    """The `Kind` of language models. `input` is a text, a file that holds one, or `-` for standard input.
+    """The `Processor` of language models. `input` is a text, a file that holds one, or `-` for standard input.
 
     Raises:
         ValueError: the tokenizer is none, or no memory would hold so long a text.

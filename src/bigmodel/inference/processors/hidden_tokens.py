@@ -21,11 +21,11 @@ _HIDDEN = "<mask>"
 
 
 class MaskedTokenProcessor(TextClassificationProcessor):
-    """The `Kind` of models that guess hidden tokens: `input` as for `Sentences`, each text with one `<mask>` in it. The
-    tokens of the vocabulary stand where a classifier's classes would.
+    """The `Processor` of models that guess hidden tokens: `input` as for `TextClassificationProcessor`, each text with
+    one `<mask>` in it. The tokens of the vocabulary stand where a classifier's classes would.
 
     Raises:
-        ValueError: as `Sentences`.
+        ValueError: as `TextClassificationProcessor`.
     """
 
     def __init__(

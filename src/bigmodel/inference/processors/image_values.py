@@ -16,10 +16,10 @@ __all__ = ["ImageMultiLabelProcessor", "ImageRegressionProcessor"]
 
 
 class ImageRegressionProcessor(ImageClassificationProcessor):
-    """The `Kind` of models that predict a standardized number for a picture.
+    """The `Processor` of models that predict a standardized number for a picture.
 
     Raises:
-        ValueError: as `Images`.
+        ValueError: as `ImageClassificationProcessor`.
     """
 
     def __init__(
@@ -48,10 +48,10 @@ class ImageRegressionProcessor(ImageClassificationProcessor):
 
 
 class ImageMultiLabelProcessor(ImageClassificationProcessor):
-    """The `Kind` of models that predict the probability of each label for a picture.
+    """The `Processor` of models that predict the probability of each label for a picture.
 
     Raises:
-        ValueError: as `Images`; the labels are its classes.
+        ValueError: as `ImageClassificationProcessor`; the labels are its classes.
     """
 
     def __init__(

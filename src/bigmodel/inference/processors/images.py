@@ -27,8 +27,8 @@ _LARGEST = 1 << 26  # values in one image
 
 
 class ImageClassificationProcessor:
-    """The `Kind` of image classifiers: mean and std are per channel, of values from 0 to 1. Pictures are read by the
-    rules of `PixelRules` that the run was trained with.
+    """The `Processor` of image classifiers: mean and std are per channel, of values from 0 to 1. Pictures are read by
+    the rules of `PixelRules` that the run was trained with.
 
     Raises:
         ValueError: the values do not fit together, or no memory would hold an image.

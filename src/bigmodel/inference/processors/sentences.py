@@ -23,9 +23,9 @@ _LONGEST = 1 << 20  # tokens
 
 
 class TextClassificationProcessor:
-    """The `Kind` of text classifiers. `input` is a text, a file, a folder, a pattern, or `-` for standard input; each
-    line is a text, each row of a table whose column of texts has one of the names in `text_column`, or, where training
-    read it `by_file`, each file. The label's column is not looked at.
+    """The `Processor` of text classifiers. `input` is a text, a file, a folder, a pattern, or `-` for standard input;
+    each line is a text, each row of a table whose column of texts has one of the names in `text_column`, or, where
+    training read it `by_file`, each file. The label's column is not looked at.
 
     Raises:
         ValueError: there are no classes, the tokenizer is none, or no memory would hold so long a text.

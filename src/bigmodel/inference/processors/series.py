@@ -26,7 +26,8 @@ _LARGEST = 1 << 26  # values in one window
 
 
 class ForecastProcessor:
-    """The `Kind` of series: a source is a file whose last `window` rows are the window, or the standard input for `-`.
+    """The `Processor` of series: a source is a file whose last `window` rows are the window, or the standard input for
+    `-`.
 
     Raises:
         ValueError: the values do not fit together, or no memory would hold a window.

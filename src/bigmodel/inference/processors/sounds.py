@@ -21,7 +21,7 @@ __all__ = ["AudioClassificationProcessor"]
 
 
 class AudioClassificationProcessor:
-    """The `Kind` of sound classifiers: spectrograms of `frames` frames, as `spoken_digits` makes them.
+    """The `Processor` of sound classifiers: spectrograms of `frames` frames, as `spoken_digits` makes them.
 
     Raises:
         ValueError: there are no classes.
@@ -42,7 +42,7 @@ class AudioClassificationProcessor:
         return pad_or_trim(self._features(read_wav(source, self._features.rate)), self._frames)[None]
 
     def convert(self, value: object) -> Tensor:
-        """The same of a pair (samples, rate): see `as_wave`."""
+        """The same of a pair (samples, rate): see `to_wave`."""
         return pad_or_trim(self._features(to_wave(value, self._features.rate)), self._frames)[None]
 
     def collate(self, samples: Sequence[Tensor], device: torch.device) -> Tensor:

@@ -26,7 +26,7 @@ _EXAMPLE_FRAMES = 100
 
 
 class SpeechRecognitionProcessor:
-    """The `Kind` of models that transcribe: the answer to a clip is its likeliest text by prefix beam search over
+    """The `Processor` of models that transcribe: the answer to a clip is its likeliest text by prefix beam search over
     `characters`, that of greedy decoding, and the `top` likeliest texts with their probabilities.
 
     Raises:
@@ -46,7 +46,7 @@ class SpeechRecognitionProcessor:
         return self._features(read_wav(source, self._features.rate))
 
     def convert(self, value: object) -> Tensor:
-        """The same of a pair (samples, rate): see `as_wave`."""
+        """The same of a pair (samples, rate): see `to_wave`."""
         return self._features(to_wave(value, self._features.rate))
 
     def collate(self, samples: Sequence[Tensor], device: torch.device) -> Tensor:
@@ -69,7 +69,8 @@ class SpeechRecognitionProcessor:
         for number, (source, answer) in enumerate(answered):
             if number == 0:
                 yield f"{'file':<{first}}  probability  text"
-            yield f"{left(escape_control(source), first)}  {answer['probability']:>11.4f}  {escape_control(answer['text'])}"
+            shown, text = left(escape_control(source), first), escape_control(answer["text"])
+            yield f"{shown}  {answer['probability']:>11.4f}  {text}"
 
     def axes(self) -> Mapping[int, Axis]:
         return {1: Axis("time", None)}

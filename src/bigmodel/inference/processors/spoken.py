@@ -26,7 +26,7 @@ _EXAMPLE = 64  # samples
 
 
 class SpeechSynthesisProcessor:
-    """The `Kind` of models that speak: input is one of `classes`, or several as `3 7`; the answer is a wav file of
+    """The `Processor` of models that speak: input is one of `classes`, or several as `3 7`; the answer is a wav file of
     `length` samples, `rate` a second, in the folder `output` of predict.yaml, named by class and seed.
 
     Raises:

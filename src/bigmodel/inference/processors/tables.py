@@ -23,7 +23,7 @@ __all__ = ["TableProcessor"]
 
 
 class TableProcessor:
-    """The `Kind` of tables: a source is one row, as `people.csv:2`. The column `target` need not be there.
+    """The `Processor` of tables: a source is one row, as `people.csv:2`. The column `target` need not be there.
 
     Raises:
         ValueError: the values do not fit together.

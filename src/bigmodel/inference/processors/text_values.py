@@ -16,10 +16,11 @@ __all__ = ["TextMultiLabelProcessor", "TextRegressionProcessor"]
 
 
 class TextRegressionProcessor(TextClassificationProcessor):
-    """The `Kind` of models that predict a standardized number for a text; `input` is as for `Sentences`.
+    """The `Processor` of models that predict a standardized number for a text; `input` is as for
+    `TextClassificationProcessor`.
 
     Raises:
-        ValueError: as `Sentences`.
+        ValueError: as `TextClassificationProcessor`.
     """
 
     def __init__(
@@ -47,10 +48,11 @@ class TextRegressionProcessor(TextClassificationProcessor):
 
 
 class TextMultiLabelProcessor(TextClassificationProcessor):
-    """The `Kind` of models that predict the probability of each label for a text; `input` is as for `Sentences`.
+    """The `Processor` of models that predict the probability of each label for a text; `input` is as for
+    `TextClassificationProcessor`.
 
     Raises:
-        ValueError: as `Sentences`; the labels are its classes.
+        ValueError: as `TextClassificationProcessor`; the labels are its classes.
     """
 
     def __init__(

@@ -25,7 +25,7 @@ _SUFFIXES = frozenset({".txt"})
 
 @runtime_checkable
 class TextInputProcessor(Protocol):
-    """A `Kind` whose input is texts."""
+    """A `Processor` whose input is texts."""
 
     texts: TextInputs
 

@@ -25,8 +25,8 @@ _LONGEST = 1 << 16  # tokens
 
 
 class TranslationProcessor:
-    """The `Kind` of encoder-decoders. `input` is a text, a file, or `-` for standard input; each line is a text, or
-    each row of a table whose column of texts has one of the names in `text_column`.
+    """The `Processor` of encoder-decoders. `input` is a text, a file, or `-` for standard input; each line is a text,
+    or each row of a table whose column of texts has one of the names in `text_column`.
 
     Raises:
         ValueError: the tokenizer is none, or no memory would hold so long a text.
@@ -93,7 +93,8 @@ class TranslationProcessor:
         for number, (source, answer) in enumerate(answered):
             if number == 0:
                 yield f"{'text':<{first}}  probability  becomes"
-            yield f"{left(escape_control(source), first)}  {answer['probability']:>11.4f}  {escape_control(answer['text'])}"
+            shown, text = left(escape_control(source), first), escape_control(answer["text"])
+            yield f"{shown}  {answer['probability']:>11.4f}  {text}"
 
     def axes(self) -> Mapping[int, Axis]:
         """The source always takes `context` places, and the target so far all that follow."""

@@ -88,7 +88,7 @@ def load_matching(
 ) -> Report:
     """Copy the tensors that are the model's; the rest of it stays as it is.
 
-    Adapted layers (`lora`) are summed; a model may know other names for tensors (`Translating`). Those that `skip`
+    Adapted layers (`lora`) are summed; a model may know other names for tensors (`AdaptsStateDict`). Those that `skip`
     matches are left out. The first convolution may be of other channels, learned positions of another size (`adapted`).
     The final classifier may be of another number of classes and then stays new; nothing else may differ in shape.
     `settings` is where the settings of `init` are, for messages; empty where there are none.

@@ -132,7 +132,7 @@ def _process(facts: Mapping[str, Any], number: int) -> subprocess.Popen[bytes]:
             stderr=sink,
             cwd=where,
             env=os.environ | facts["environment"] | {"PYTHONPATH": path},
-            start_new_session=True,  # a signal to the engine's processes reaches it through `Elsewhere` alone
+            start_new_session=True,  # a signal to the engine's processes reaches it through `RemoteJob` alone
         )
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -18,7 +18,7 @@ _SOUGHT = ("seconds", "samples_per_s", "step")  # metrics that belong to no spli
 _WAYS = {"min": "minimize", "max": "maximize"}
 
 
-def declared_specs(config: Config, here: bool) -> Specs:
+def task_specs(config: Config, here: bool) -> Specs:
     """What the config's task declares, built as in a run of this data; by its class where the data is not `here`, or
     where code of one's own fails, which the trial will tell. Imports torch and reads what the dataset reads at first.
 

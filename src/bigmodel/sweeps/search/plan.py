@@ -222,7 +222,8 @@ def _wrong(plan: SearchPlan) -> Iterator[str]:
     if len(plan.directions) != len(plan.metrics) or not set(plan.directions) <= set(_DIRECTIONS):
         yield "directions: needs maximize or minimize for each of the metrics"
     if plan.pruner != "none" and (len(plan.metrics) > 1 or "/" not in plan.metrics[0]):
-        yield f"pruner: {truncate(plan.pruner)} goes by one metric of a split, not by {truncate(', '.join(plan.metrics))}"
+        metrics = truncate(", ".join(plan.metrics))
+        yield f"pruner: {truncate(plan.pruner)} goes by one metric of a split, not by {metrics}"
     if plan.pruner != "none" and plan.seeds:
         yield f"pruner: {truncate(plan.pruner)} stops one run, and a trial is the mean of {plan.width}; leave one out"
     if plan.sampler == "cmaes" and len(plan.metrics) > 1:

@@ -10,7 +10,7 @@ from typing import Any
 
 from bigmodel.config.config import Config, check_composed, validate_config
 from bigmodel.errors import ConfigError
-from bigmodel.sweeps.search.objective import Specs, declared_specs, warn_doubtful
+from bigmodel.sweeps.search.objective import Specs, task_specs, warn_doubtful
 from bigmodel.sweeps.search.plan import SearchPlan, make_plan
 from bigmodel.sweeps.search.space import Dimension, parse_dimension
 from bigmodel.sweeps.search.study import import_optuna
@@ -90,7 +90,7 @@ def _tasks(configs: Sequence[Config], here: bool) -> list[Specs]:
     for config in configs:
         key = json.dumps([config.to_dict()["dataset"], config.to_dict()["task"]], sort_keys=True, default=str)
         if key not in known:
-            known[key] = declared_specs(config, here)
+            known[key] = task_specs(config, here)
     return [*known.values()]
 
 

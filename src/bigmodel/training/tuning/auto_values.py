@@ -28,7 +28,7 @@ class ResolvedConfig:
     curve: LRRangeResult | None = None
 
     def write(self, directory: Path) -> None:
-        """The curve and the trials of a rate, if there are any, as files: see `Curve.write`."""
+        """The curve and the trials of a rate, if there are any, as files: see `LRRangeResult.write`."""
         if self.curve is not None:
             self.curve.write(directory)
 

@@ -31,7 +31,7 @@ def describe_run(parts: TrainingRun) -> str:
         memory = ", ".join(f"{name} {format_si(getattr(price, name), 'B')}" for name in parts_of_memory)
         rows |= {
             "parameters": f"{price.num_parameters:,}{frozen}",
-            "arithmetic": f"{format_si(price.flops, 'FLOP')} a step, {format_si(price.flops * job.steps, 'FLOP')} in all",
+            "compute": f"{format_si(price.flops, 'FLOP')} per step, {format_si(price.flops * job.steps, 'FLOP')} in total",
             "memory": f"{format_si(price.memory, 'B')} a step: {memory}",
         }
     rows |= {"init": "; ".join(parts.init_report)} if parts.init_report else {}
