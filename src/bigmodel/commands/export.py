@@ -152,8 +152,8 @@ def _card(predictor: Predictor) -> dict[str, Any]:
 
 def _is_up_to_date(kind: type) -> bool:
     """Whether a class writes down its own steps, not those of a base whose reading or answers it has replaced."""
-    owners = {name: next(base for base in kind.__mro__ if name in vars(base)) for name in ("steps", "read", "answers")}
-    return issubclass(owners["steps"], owners["read"]) and issubclass(owners["steps"], owners["answers"])
+    owners = {name: next(base for base in kind.__mro__ if name in vars(base)) for name in ("steps", "load", "predict")}
+    return issubclass(owners["steps"], owners["load"]) and issubclass(owners["steps"], owners["predict"])
 
 
 def _of_graph(graph: Graph) -> dict[str, Any]:

@@ -34,11 +34,11 @@ class BigmodelLauncher(Launcher):
         """Run the jobs. A job's return value is its best monitored metric, or None if it failed: no exception, which
         would end the sweep.
         """
-        together = getattr(self._task, "together", None)
-        if together is None:
+        launch = getattr(self._task, "launch", None)
+        if launch is None:
             raise HydraException("this launcher runs bigmodel-train only")
         jobs = self.composed(job_overrides, initial_job_idx)
-        values = together(Path(self._config.hydra.sweep.dir), jobs, self.launcher_options)
+        values = launch(Path(self._config.hydra.sweep.dir), jobs, self.launcher_options)
         return [
             JobReturn(overrides=overrides, status=JobStatus.COMPLETED, _return_value=value)
             for overrides, value in zip(job_overrides, values, strict=True)

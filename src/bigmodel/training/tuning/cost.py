@@ -36,7 +36,18 @@ class StepCost:
     activations_of: Mapping[str, int]
 
     @property
+    def memory_by_use(self) -> Mapping[str, int]:
+        """Bytes of weights, gradients, optimizer state and activations."""
+        return {
+            "weights": self.weight_bytes,
+            "gradients": self.gradient_bytes,
+            "optimizer": self.optimizer_bytes,
+            "activations": self.activation_bytes,
+        }
+
+    @property
     def memory(self) -> int:
+        """Bytes in all."""
         return self.weight_bytes + self.gradient_bytes + self.optimizer_bytes + self.activation_bytes
 
 

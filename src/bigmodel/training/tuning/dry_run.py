@@ -20,19 +20,19 @@ def describe_run(parts: TrainingRun) -> str:
         f"{settings.epochs:g} epochs)",
     }
     try:
-        price = estimate_step_cost(
+        cost = estimate_step_cost(
             job.model, job.task, next(data.train_batches(0, 1)), job.optimizers, settings.accumulate
         )
     except (NotImplementedError, RuntimeError) as error:
         rows["cost"] = f"not known for this model: {str(error).splitlines()[0]}"
     else:
-        frozen = f", {price.num_trainable:,} of them trained" if price.num_trainable != price.num_parameters else ""
-        parts_of_memory = ("weights", "gradients", "optimizer", "activations")
-        memory = ", ".join(f"{name} {format_si(getattr(price, name), 'B')}" for name in parts_of_memory)
+        frozen = f", {cost.num_trainable:,} of them trained" if cost.num_trainable != cost.num_parameters else ""
+        memory = ", ".join(f"{name} {format_si(size, 'B')}" for name, size in cost.memory_by_use.items())
+        per_step, total = format_si(cost.flops, "FLOP"), format_si(cost.flops * job.steps, "FLOP")
         rows |= {
-            "parameters": f"{price.num_parameters:,}{frozen}",
-            "compute": f"{format_si(price.flops, 'FLOP')} per step, {format_si(price.flops * job.steps, 'FLOP')} in total",
-            "memory": f"{format_si(price.memory, 'B')} a step: {memory}",
+            "parameters": f"{cost.num_parameters:,}{frozen}",
+            "compute": f"{per_step} per step, {total} in total",
+            "memory": f"{format_si(cost.memory, 'B')} a step: {memory}",
         }
     rows |= {"init": "; ".join(parts.init_report)} if parts.init_report else {}
     rows |= {"warning": "; ".join(parts.warnings)} if parts.warnings else {}

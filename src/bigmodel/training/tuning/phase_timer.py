@@ -73,12 +73,12 @@ class PhaseTimer:
             batches: Iterator[Batch] = evaluation(split)
             return batches
 
-        self._wrap(job, "update", timed_update)
-        self._wrap(data, "train", timed_train)
-        self._wrap(data, "evaluation", timed_evaluation)
+        self._wrap(job, "train_step", timed_update)
+        self._wrap(data, "train_batches", timed_train)
+        self._wrap(data, "eval_batches", timed_evaluation)
         self._wrap(job, "loss", self._timed_as("forward", job.loss, then="forward"))
-        self._wrap(job.task, "tally", self._timed_as("forward", job.task.train_sums, then="backward"))
-        self._wrap(job, "gradients", self._timed_as("forward", job.forward_backward, then="optimizer"))
+        self._wrap(job.task, "train_sums", self._timed_as("forward", job.task.train_sums, then="backward"))
+        self._wrap(job, "forward_backward", self._timed_as("forward", job.forward_backward, then="optimizer"))
         self._wrap(saves, "save", self._timed_as("saving", saves.save))
         self._wrap(saves, "wait", self._timed_as("waiting", saves.wait))  # type: ignore[attr-defined]
         self._since = synchronized_time(self._device)
