@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bigmodel.datasets.text.continuous import TextLoader, text
+from bigmodel.events import Saved
 from bigmodel.interfaces import LoaderOptions
 from bigmodel.models.gpt import GPT
 from bigmodel.models.transformer import Layout
@@ -101,11 +102,11 @@ def by_hand(steps: int, tokens: Tensor) -> float:
 
 
 class NoCheckpoints:
-    def save(self, job: TrainState) -> None:
-        return None
+    def save(self, state: TrainState, passing: bool = False) -> None:
+        """Save nothing."""
 
-    def news(self) -> None:
-        return None
+    def completed(self, wait: bool = False) -> list[Saved]:
+        return []
 
 
 def ours(steps: int, data: TextLoader, device: Device, layout: Layout) -> float:

@@ -43,7 +43,7 @@ def turn(model: torch.nn.Module, batch: int, root: Path | None) -> tuple[float, 
 
     began = perf_counter()
     train(job, data, plan, device, saves, emit, lambda: False)
-    if isinstance(saves, AsyncCheckpointer) and (saved := saves.wait()):
+    for saved in saves.completed(wait=True):
         emit(saved)
     return perf_counter() - began, commits
 

@@ -35,7 +35,7 @@ LEAVES: list[tuple[str, str]] = [
     ("optim", "bigmodel.optim.muon.muon"),
     *(
         ("schedule", f"bigmodel.optim.schedules.{name}")
-        for name in ("Constant", "Linear", "Cosine", "OneCycle", "Step")
+        for name in ("Constant", "Linear", "Cosine", "OneCycle", "MultiStep")
     ),
     ("loss", "bigmodel.tasks.losses.CrossEntropy"),
     ("loss", "bigmodel.tasks.losses.MeanSquaredError"),
@@ -157,7 +157,7 @@ def test_the_exceptions_are_documented(target: str) -> None:
     assert "Raises" in (locate(target).__doc__ or "")
 
 
-@pytest.mark.parametrize("name", ["foreign_weights.Path", "foreign_weights.load_file", "torchvision_model.nearest"])
+@pytest.mark.parametrize("name", ["weights.foreign_weights.Path", "weights.foreign_weights.load_file", "torchvision_model.suggest"])
 def test_building_holds_the_true_module(name: str) -> None:
     """A name inside this package may be that of another's function, which the check by name alone cannot tell."""
     with pytest.raises(ConfigError, match="is not trusted"):

@@ -315,7 +315,7 @@ def test_the_same_step_again_replaces_a_damaged_one(tmp_path: Path) -> None:
 ODD = {
     "step": [-1, 2, True, "1", None, 1.0, math.nan],
     "steps": [-1, "9", 2**64],
-    "tally": [5, ["a"], [math.nan], {"a": 1}, [2**70], [True]],
+    "tally": [5, ["a"], [math.nan], {"a": "1"}, [2**70], [True]],
     "best": [[1], {"value": 1.0}, {"value": math.inf, "step": 1}, {"value": 1.0, "step": -1}, "x", 5],
 }
 

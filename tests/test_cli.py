@@ -113,7 +113,7 @@ def test_cuda_where_there_is_none_says_what_there_is(cli: Callable[..., Answer])
 _IMPORTED = """
 import sys
 from bigmodel.cli import _run_guarded
-code = _guarded("train", sys.argv[1:])
+code = _run_guarded("train", sys.argv[1:])
 print("LOADED", code, *(name for name in ("torch", "hydra", "numpy") if name in sys.modules))
 """
 

@@ -277,7 +277,7 @@ def test_its_cost_is_known_beforehand(trained: tuple[Family, Answer]) -> None:
     found, _ = checkpoint.load_newest(answer.run / "checkpoints")
     assert found is not None
     assert 0 < counted <= sum(tensor.numel() for tensor in found.tensors["model"].values())
-    assert re.search(r"(?m)^arithmetic  [1-9].*FLOP a step", plan.out)
+    assert re.search(r"(?m)^   compute  [1-9].*FLOP per step", plan.out)
 
 
 def test_it_learns_one_batch_by_heart(trained: tuple[Family, Answer]) -> None:

@@ -100,7 +100,7 @@ def test_updates_that_nobody_waits_for(optim: str, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.usefixtures("queued")
-@pytest.mark.parametrize("ask", ["read_tally", "refuse_unsound"])
+@pytest.mark.parametrize("ask", ["pop_train_metrics", "check_finite"])
 def test_a_log_point_and_a_save_hear_of_it(ask: str) -> None:
     job = _job("sgd")
     job.train_step(_batch(0))

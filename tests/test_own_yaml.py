@@ -211,7 +211,7 @@ GONE = """
 import os, sys
 from bigmodel.cli import _run_guarded
 os.mkdir("gone"); os.chdir("gone"); os.rmdir(os.getcwd())
-sys.exit(_guarded(sys.argv[1], sys.argv[2:]))
+sys.exit(_run_guarded(sys.argv[1], sys.argv[2:]))
 """
 
 

@@ -58,30 +58,28 @@ def test_training_goes_on_while_the_state_of_the_step_is_committed(tmp_path: Pat
     job, saving = _job(), AsyncCheckpointer(tmp_path / "checkpoints", {}, keep=2)
     job.train_step(BATCH)
     then = _weights(job)
-    assert saving.save(job) is None
+    saving.save(job)
     for _ in range(3):
         job.train_step(BATCH)
-        assert saving.poll() is None
+        assert saving.completed() == []
     held.set()
-    saved = saving.wait()
-    assert saved is not None
+    (saved,) = saving.completed(wait=True)
     assert (saved.step, Path(saved.path).name) == (1, "step-00000001")
     loaded = checkpoint.load(Path(saved.path))
     assert loaded.state["step"] == 1
     assert all(loaded.tensors["model"][name].equal(tensor) for name, tensor in then.items())
     assert not all(tensor.equal(then[name]) for name, tensor in _weights(job).items())
-    assert saving.poll() is None
-    assert saving.wait() is None
+    assert saving.completed() == []
+    assert saving.completed(wait=True) == []
 
 
-def test_a_save_waits_for_the_one_before_and_tells_of_it(tmp_path: Path) -> None:
+def test_a_save_waits_for_the_one_before_and_each_is_told_once(tmp_path: Path) -> None:
     job, saving = _job(), AsyncCheckpointer(tmp_path / "checkpoints", {}, keep=2)
-    told = []
     for _ in range(3):
         job.train_step(BATCH)
-        told.append(saving.save(job))
-    told.append(saving.wait())
-    assert [saved and saved.step for saved in told] == [None, 1, 2, 3]
+        saving.save(job)
+    assert [saved.step for saved in saving.completed(wait=True)] == [1, 2, 3]
+    assert saving.completed(wait=True) == []
     assert not [t for t in threading.enumerate() if t.name.startswith("save")]  # none that a data worker could inherit
 
 
@@ -95,8 +93,7 @@ def test_what_is_too_large_to_copy_is_committed_in_place(
     job.train_step(BATCH)
     saving.save(job)
     assert (tmp_path / "checkpoints" / "step-00000001").is_dir()  # before save returned
-    saved = saving.poll()
-    assert saved is not None
+    assert [saved.step for saved in saving.completed()] == [1]
 
 
 def _full(*_: Any, **__: Any) -> Path:

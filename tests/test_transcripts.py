@@ -13,6 +13,7 @@ from bigmodel.models.decoding.ctc import beam_search, greedy_decode
 from bigmodel.padding import pad
 from bigmodel.tasks.ctc import CTC
 from bigmodel.tasks.metrics.edit_distance import edit_distances
+from named_sums import added
 
 
 def collapsed(path):
@@ -79,7 +80,7 @@ def test_errors_are_counted_over_all_texts_whatever_the_batches():
     task, loss = CTC(characters, beam=2), torch.tensor(1.5)
     sums = task.eval_sums(loss, logits, Batch(logits, targets))
     apart = [task.eval_sums(loss, logits[i : i + 1], Batch(logits, targets[i : i + 1])) for i in range(3)]
-    torch.testing.assert_close(sums, sum(apart))
+    torch.testing.assert_close(added([sums]), added(apart))
     errors = {"character_error": 4 / 19, "word_error": 2 / 6, "beam_word_error": 2 / 6}
-    assert task.eval_metrics(sums.tolist()) == pytest.approx({"loss": 1.5} | errors)
+    assert task.eval_metrics(sums) == pytest.approx({"loss": 1.5} | errors)
     assert set(task.metric_names) == {"loss", *errors} <= task.lower_is_better

@@ -5,7 +5,7 @@ Images, tables, waves, text: nothing outside the leaves knows which. A sample is
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -206,6 +206,14 @@ class HasNotes(Protocol):
 
 
 @runtime_checkable
+class HasKernels(Protocol):
+    """An optimizer with functions of its own to compile; the fused ones of torch are one kernel already."""
+
+    def compile_kernels(self, compile_function: Callable[[Any], Any]) -> None:
+        """Replace its functions of tensors by what `compile_function` makes of them: themselves, or compiled ones."""
+
+
+@runtime_checkable
 class MixesSamples(Protocol):
     """A dataset whose training samples may be mixed with each other, so that class numbers become odds (N, C)."""
 
@@ -235,7 +243,7 @@ class AdaptsStateDict(Protocol):
 
 
 class Task(Protocol):
-    """What a model is trained for: the loss, and the metrics as sums that add up exactly over batches.
+    """What a model is trained for: the loss, and metrics from named sums, which add up exactly over batches and ranks.
 
     `metric_names` begin with "loss"; `monitor` is `val/` and one of them.
     """
@@ -249,19 +257,21 @@ class Task(Protocol):
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
         """The mean loss (scalar) and the model's outputs."""
 
-    def train_sums(self, loss: Tensor, outputs: Tensor, batch: Batch) -> Tensor:
-        """Sums over the batch (K,), cheap enough for every training step; the first is what the loss is a mean over,
-        such as samples or tokens, by which the pieces of a batch are weighed.
+    def train_sums(self, loss: Tensor, outputs: Tensor, batch: Batch) -> Mapping[str, Tensor]:
+        """Sums over the batch by name, scalars, cheap enough for every training step.
+
+        `loss_denominator` is what the loss is a mean over, such as samples or tokens; it weighs the micro-batches of an
+        accumulated batch.
         """
 
-    def train_metrics(self, tally: Sequence[float]) -> dict[str, float]:
-        """Named metrics of summed tallies."""
+    def train_metrics(self, sums: Mapping[str, Tensor]) -> dict[str, float]:
+        """Metrics by name, from `train_sums` added up over batches (float64, on the CPU)."""
 
-    def eval_sums(self, loss: Tensor, outputs: Tensor, batch: Batch) -> Tensor:
-        """Sums over the batch (M,), for evaluation: all that `eval_metrics` needs."""
+    def eval_sums(self, loss: Tensor, outputs: Tensor, batch: Batch) -> Mapping[str, Tensor]:
+        """Sums over the batch by name, of any shape that is the same for every batch: all that `eval_metrics` needs."""
 
-    def eval_metrics(self, examination: Sequence[float]) -> dict[str, Any]:
-        """Named metrics of summed examinations, with tables such as a confusion matrix as nested lists."""
+    def eval_metrics(self, sums: Mapping[str, Tensor]) -> dict[str, Any]:
+        """Metrics by name, from `eval_sums` added up over a split; tables as nested lists."""
 
 
 @runtime_checkable

@@ -16,8 +16,8 @@ import yaml
 from PIL import Image
 
 from bigmodel.config.composition import ConfigSource, compose
-from bigmodel.config.config import PLACEHOLDER_LR
 from bigmodel.config.location import conf_directory
+from bigmodel.config.validation import PLACEHOLDER_LR
 from bigmodel.interfaces import Batch
 from bigmodel.training.build import build_run
 from bigmodel.training.state import TrainState

@@ -28,7 +28,7 @@ from conftest import TINY, Answer, fingerprint, is_quiet, records
 
 @pytest.fixture(autouse=True)
 def quick_peak(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(peak, "PROBE_S", 0.01)
+    monkeypatch.setattr(peak, "_TRIAL_S", 0.01)
     monkeypatch.setitem(peak._MATRICES, "cpu", (64, 128))
     monkeypatch.setitem(peak._FILTERS, "cpu", ((4, 8, 16),))
 
@@ -126,7 +126,7 @@ def test_time_spent_standing_still_for_workers_is_waiting() -> None:
     def nothing(*_: Any) -> None:
         return None
 
-    task = SimpleNamespace(tally=nothing)
+    task = SimpleNamespace(train_sums=nothing)
     for workers in (True, False):
         data, job = Slow(), SimpleNamespace(update=nothing, gradients=nothing, loss=nothing, task=task)
         phases = PhaseTimer(torch.device("cpu"))

@@ -144,7 +144,7 @@ def _shown(words: list[str]) -> str:
 _IMPORTED = """
 import sys
 from bigmodel.cli import _run_guarded
-code = _guarded("train", sys.argv[1:])
+code = _run_guarded("train", sys.argv[1:])
 print("LOADED", code, "torch" in sys.modules)
 """
 

@@ -16,6 +16,7 @@ from bigmodel.models.gpt import GPT
 from bigmodel.models.weights.foreign_weights import load_matching
 from bigmodel.tasks.language_modelling import LanguageModelling
 from bigmodel.training.init_weights import init_weights
+from named_sums import added
 
 LAYOUTS = pytest.mark.parametrize("layout", ["llama", "gpt2", "nanogpt"])
 
@@ -142,12 +143,12 @@ def test_perplexity_is_that_of_all_tokens_however_they_are_batched() -> None:
     torch.manual_seed(0)
     model = torch.nn.Embedding(5, 5)
 
-    def sums(batch: Batch) -> torch.Tensor:
+    def sums(batch: Batch) -> dict[str, torch.Tensor]:
         return task.eval_sums(*task.loss(model, batch), batch)
 
-    whole = task.eval_metrics(sums(Batch(inputs, targets)).tolist())
-    parts = sum(sums(piece) for piece in Batch(inputs, targets).microbatches(3))
-    assert task.eval_metrics(parts.tolist()) == pytest.approx(whole)
+    whole = task.eval_metrics(sums(Batch(inputs, targets)))
+    parts = added(sums(piece) for piece in Batch(inputs, targets).microbatches(3))
+    assert task.eval_metrics(parts) == pytest.approx(whole)
     odds = model.weight.log_softmax(1)[inputs].gather(2, targets.clamp(min=0)[..., None])[..., 0][targets >= 0]
     assert whole["loss"] == pytest.approx(-odds.mean().item())
     assert whole["perplexity"] == pytest.approx(math.exp(whole["loss"]))

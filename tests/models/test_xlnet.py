@@ -11,6 +11,7 @@ from bigmodel.models.decoding.sampling import Sampling
 from bigmodel.models.xlnet import XLNet, XLNetClassifier
 from bigmodel.padding import pad
 from bigmodel.tasks.permuted_language_modelling import PermutedLanguageModelling
+from named_sums import added
 
 SIZES = {"layers": 2, "heads": 2, "width": 16, "dropout": 0.0}
 
@@ -100,7 +101,7 @@ def test_training_follows_the_steps_seed_and_evaluation_the_text() -> None:
     sums = []
     for size in (1, 5, 12):
         batches = [Batch(part, part) for part in tokens_NT.split(size)]
-        sums.append(sum(task.eval_sums(*task.loss(model, batch), batch) for batch in batches))
+        sums.append(added(task.eval_sums(*task.loss(model, batch), batch) for batch in batches))
     torch.testing.assert_close(sums[0], sums[1])
     torch.testing.assert_close(sums[0], sums[2])
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from bigmodel.interfaces import Batch
 from bigmodel.tasks.masked_language_modelling import MaskedLanguageModelling
+from named_sums import added
 
 
 class Odds(nn.Module):
@@ -47,10 +48,10 @@ def test_training_follows_the_steps_seed_and_evaluation_the_text() -> None:
     sums = []
     for size in (1, 7, 30):
         batches = [Batch(part, part) for part in tokens_NT.split(size)]
-        sums.append(sum(task.eval_sums(*task.loss(model, batch), batch) for batch in batches))
+        sums.append(added(task.eval_sums(*task.loss(model, batch), batch) for batch in batches))
     assert torch.get_rng_state().equal(before)
     for other in sums[1:]:
         torch.testing.assert_close(sums[0], other)
     nothing = Batch(torch.full((1, 4), -1), torch.zeros(1))
     assert task.loss(model, nothing)[0] == 0
-    assert task.eval_metrics(task.eval_sums(*task.loss(model, nothing), nothing).tolist()) == {"loss": 0, "accuracy": 0}
+    assert task.eval_metrics(task.eval_sums(*task.loss(model, nothing), nothing)) == {"loss": 0, "accuracy": 0}

@@ -7,6 +7,7 @@ from torch import nn
 
 from bigmodel.interfaces import Batch
 from bigmodel.tasks.multi_label import MultiLabel
+from named_sums import added
 
 
 def test_unknown_labels_count_nowhere() -> None:
@@ -31,8 +32,8 @@ def test_unknown_labels_count_nowhere() -> None:
         areas.append((odds_N[truth_N == 1][:, None] > odds_N[truth_N == 0]).double().mean().item())
     for size in (200, 70):
         pieces = [Batch(*pair) for pair in zip(odds_NK.detach().split(size), truth_NK.split(size), strict=True)]
-        sums = sum(task.eval_sums(*task.loss(nn.Identity(), piece), piece).double() for piece in pieces)
-        report = task.eval_metrics(sums.tolist())  # type: ignore[union-attr]
+        sums = added(task.eval_sums(*task.loss(nn.Identity(), piece), piece) for piece in pieces)
+        report = task.eval_metrics(sums)
         assert report["loss"] == pytest.approx(expected.item(), rel=1e-5)
         assert report["per_label_auc"][:2] == pytest.approx(areas, abs=1e-3)
         assert report["per_label_auc"][2] is None
@@ -44,7 +45,7 @@ def test_a_batch_of_which_nothing_is_known_teaches_nothing() -> None:
     loss, outputs = task.loss(nn.Identity(), batch)
     loss.backward()  # type: ignore[no-untyped-call]
     assert (loss.item(), batch.inputs.grad is not None and batch.inputs.grad.any().item()) == (0.0, False)
-    report = task.eval_metrics(task.eval_sums(loss.detach(), outputs.detach(), batch).tolist())
+    report = task.eval_metrics(task.eval_sums(loss.detach(), outputs.detach(), batch))
     assert report == {"loss": 0.0, "auc": 0.5, "per_label_auc": [None]}
     with pytest.raises(ValueError, match="the data has none"):
         MultiLabel(None)

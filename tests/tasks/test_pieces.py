@@ -83,8 +83,8 @@ def test_the_gradient_is_that_of_the_whole(
     model, batch = made(), batches()
     gradients = []
     for count in (1, pieces):
-        _, tally = _job(task, model, count).forward_backward(batch)
-        assert all(map(math.isfinite, task.train_metrics(tally.tolist()).values()))
+        _, sums = _job(task, model, count).forward_backward(batch)
+        assert all(map(math.isfinite, task.train_metrics(sums).values()))
         gradients.append([parameter.grad for parameter in model.parameters()])
         model.zero_grad()
     for whole, summed in zip(*gradients, strict=True):

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from bigmodel.interfaces import Batch
 from bigmodel.tasks.metrics.chrf import SUMS, chrf, count_ngrams
 from bigmodel.tasks.translation import Translation
+from named_sums import added
 
 
 @pytest.mark.parametrize(
@@ -67,14 +68,12 @@ def test_an_evaluation_decodes_from_the_source_alone() -> None:
     batch, model = Batch(torch.cat([source_NS, begun_NT], dim=1), targets_NT), Echo()
     loss, outputs = task.loss(model, batch)
     assert outputs.shape == (4, 1, 5)  # in training nothing is decoded
-    assert task.train_metrics(task.train_sums(loss, outputs, batch).tolist())["token_accuracy"] == pytest.approx(
-        11 / 13
-    )
+    assert task.train_metrics(task.train_sums(loss, outputs, batch))["token_accuracy"] == pytest.approx(11 / 13)
     model.eval()
     reports = []
     for pieces in (1, 2, 4):
         sums = [task.eval_sums(*task.loss(model, part), part) for part in batch.microbatches(pieces)]
-        reports.append(task.eval_metrics(torch.stack(sums).sum(0).tolist()))
+        reports.append(task.eval_metrics(added(sums)))
     assert reports[1:] == [pytest.approx(reports[0])] * 2
     assert reports[0]["exact_match"] == 0.5
     assert reports[0]["chrf"] == pytest.approx(

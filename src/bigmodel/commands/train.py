@@ -152,7 +152,7 @@ def _trained(
             summary["state"] = train(job, parts.data, parts.plan, parts.device, saves, emit, stop)
             if job.steps == 0:  # epochs=0: weights from elsewhere are to be tested and kept
                 saves.save(job)
-            if saved := saves.wait():
+            for saved in saves.completed(wait=True):
                 emit(saved)
             if summary["state"] != "interrupted":
                 summary |= _test_best_weights(parts, saves, emit)
@@ -175,11 +175,11 @@ def _report_pending_save(saves: AsyncCheckpointer, emit: Emit) -> None:
     """What became of the save that was under way when training failed; that failure stays the one that is told."""
     with contextlib.suppress(OSError):  # of listeners, on the disk that is full
         try:
-            saved = saves.wait()
+            done = saves.completed(wait=True)
         except OSError as error:
             emit(Warned(f"the save that was under way failed as well: {error}"))
         else:
-            if saved is not None:
+            for saved in done:
                 emit(saved)
 
 

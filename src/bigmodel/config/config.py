@@ -9,35 +9,29 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from hydra.errors import HydraException
 from omegaconf import DictConfig, Node, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
-from bigmodel.config.instantiate import expected_annotation, parse_exactly, validate
 from bigmodel.config.own_yaml import read_yaml
 from bigmodel.config.renamed import current_target
 from bigmodel.config.resolvers import (
     env_variables,
     is_plain,
     iter_leaves,
-    record_env_reads,
     resolve,
     resolve_but_secrets,
     trust_for_variables,
     why_not_resolved,
 )
 from bigmodel.config.seal import is_intact
+from bigmodel.config.validation import _keys_from_data, check_composed
 from bigmodel.errors import ConfigError
-from bigmodel.formatting import first_line, truncate
+from bigmodel.formatting import truncate
 from bigmodel.quoting import escape_interpolation
-from bigmodel.redaction import is_own, is_secret_key, redact
+from bigmodel.redaction import is_own, redact
 from bigmodel.safe_files import read_text
 
 _TIME_DEPENDENT = re.compile(r"\$\{\s*(hydra|now|oc\.env)\s*:")
 _REFERS = re.compile(r"\$\{[^${}:]*\}|oc\.(select|dict)")
-_UNSET = re.compile(r".*Environment variable '(.*)' not found", re.DOTALL)
-_MISSING = re.compile(r"Interpolation key '([\w.]+)' not found")
-PLACEHOLDER_LR = 1e-3  # where `optim.lr` is still to be found: a rate that every optimizer takes
 
 
 class Config:
@@ -196,97 +190,18 @@ def reject_resolvers(file: Path, config: DictConfig, trust: Sequence[str]) -> No
         raise ConfigError(*problems)
 
 
-def check_composed(composed: DictConfig, command: str, trust: Sequence[str] = ()) -> tuple[Config, list[str]]:
-    """The config of a command, and everything wrong with it, a line each.
-
-    A text from a resolver becomes the number that its key asks for, where it says exactly that: `seed=${oc.env:SEED}`.
-    A number is no secret, and is written as it is. A text from the environment stays a reference, so it must be one.
-    """
-    config, problems = Config(composed, trust), []
-    with_resolvers = [(path, raw) for path, raw in iter_leaves("", composed) if isinstance(raw, str) and "${" in raw]
-    baked: dict[str, Any] = {}
-    tree: dict[str, Any] | None = None
-    for path, raw in with_resolvers:
-        try:
-            with record_env_reads() as names:
-                value = OmegaConf.select(composed, path)
-            value = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
-            tree = config.to_dict() if tree is None else tree
-            kind = expected_annotation(tree, f"bigmodel.config.schema.{command.capitalize()}", path, trust)
-        except (OmegaConfBaseException, HydraException, ImportError, ValueError, RecursionError):
-            continue  # told below
-        number = parse_exactly(value, kind) if isinstance(value, str) and ":" in raw else value
-        if number is not value or (names and not is_plain(raw) and not _has_text(value)):
-            baked[path] = number
-        elif names and not is_plain(raw):
-            problems.append(f"{path}: takes text from the environment in a roundabout way; write '${{oc.env:NAME}}'")
-    if problems:
-        return config, problems
-    config = config.with_values(baked) if baked else config
-    return config, validate_config(config, command)
 
 
-def _has_text(value: Any) -> bool:
-    if isinstance(value, (dict, list)):
-        return any(map(_has_text, value.values() if isinstance(value, dict) else value))
-    return isinstance(value, (str, bytes))
 
 
-def validate_config(config: Config, command: str) -> list[str]:
-    """Everything wrong with a composed config, a line each."""
-    try:
-        tree = config.to_dict()
-        tree = config.with_values(_placeholders(tree)).to_dict()
-    except (OmegaConfBaseException, HydraException) as error:
-        key = getattr(error, "full_key", None)
-        if key and (missing := _MISSING.match(first_line(error))):
-            group, _, name = missing[1].rpartition(".")
-            if not group:
-                return [f"{key}: takes {name}, and none is chosen; set {name}=..."]
-            return [f"{key}: takes {name} from the chosen {group}, which has none; the two do not go together"]
-        if unset := _UNSET.match(str(error)):
-            name = truncate(unset[1])
-            said = f"the environment has no {name}; set it, or give a default: ${{oc.env:{name},...}}"
-            return [f"{key}: {said}" if key else said]
-        return [f"{key}: {first_line(error)}" if key else first_line(error)]
-    plain = [f"{path}: a secret would be written down; give it as '${{oc.env:NAME}}'" for path in _secrets(config)]
-    told = {line.partition(": ")[0] for line in plain}
-    problems = [
-        config.redact(line)
-        for line in validate(tree, f"bigmodel.config.schema.{command.capitalize()}", config.trust)
-        if line.partition(": ")[0] not in told
-    ]
-    problems += plain
-    keys = {line.partition(": ")[0] for line in problems} | _keys_from_data(tree)
-    return [line for line in problems if config.interpolated_from(line.partition(": ")[0]) not in keys]
 
 
-def auto_keys(tree: Mapping[str, Any]) -> list[str]:
-    """Which of `batch_size` and `optim.lr` are `auto`: `finders` puts numbers in their place before a run starts."""
-    optim = tree.get("optim")
-    rate = optim.get("lr") if isinstance(optim, Mapping) else None
-    return [key for key, value in (("batch_size", tree.get("batch_size")), ("optim.lr", rate)) if value == "auto"]
 
 
-def _placeholders(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """Numbers for what is not known yet, so that all the rest can be checked."""
-    numbers = {"batch_size": 1, "optim.lr": PLACEHOLDER_LR}
-    return {key: numbers[key] for key in auto_keys(tree)}
 
 
-def _keys_from_data(tree: Mapping[str, Any]) -> set[str]:
-    """Keys of the dataset that are null: the data will tell, and what refers to them is no mistake yet."""
-    dataset = tree.get("dataset")
-    return (
-        {f"dataset.{key}" for key, value in dataset.items() if value is None} if isinstance(dataset, Mapping) else set()
-    )
 
 
-def _secrets(config: Config) -> Iterator[str]:
-    """Keys that hold a secret in plain words."""
-    for path, raw in iter_leaves("", config._composed):
-        if is_secret_key(path) and isinstance(raw, str) and raw not in ("", "???") and "oc.env" not in raw:
-            yield path
 
 
 def _env_names(composed: DictConfig) -> Iterator[str]:

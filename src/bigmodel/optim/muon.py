@@ -1,6 +1,6 @@
 """Muon (Jordan et al. 2024): momentum, then the nearest orthogonal matrix as the update; here in batches.
 
-Matrices of one shape are stacked and orthogonalised by the same few batched products: a network has many matrices and
+Matrices of one shape are stacked and orthogonalized by the same few batched products: a network has many matrices and
 few shapes, so that a step launches a handful of kernels, not hundreds.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -46,9 +46,13 @@ class Muon(torch.optim.Optimizer):
     ) -> None:
         defaults = {"lr": lr, "momentum": momentum, "nesterov": nesterov, "weight_decay": weight_decay}
         super().__init__(params, defaults | {"iterations": iterations, "unit": unit})
-        self.orthogonalise = newton_schulz  # or the same, compiled
+        self._newton_schulz = newton_schulz  # or the same, compiled
         if any(parameter.ndim < 2 for group in self.param_groups for parameter in group["params"]):
             raise ValueError("muon takes matrices and filters, not vectors")
+
+    def compile_kernels(self, compile_function: Callable[[Any], Any]) -> None:
+        """Let the orthogonalization be compiled."""
+        self._newton_schulz = compile_function(newton_schulz)
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
@@ -61,7 +65,7 @@ class Muon(torch.optim.Optimizer):
             for (rows, columns), parameters in by_shape.items():
                 updates = self._updates(parameters, group)
                 stacked_BRC = torch.stack([update.reshape(rows, columns) for update in updates])
-                orthogonal_BRC = self._unless_found_inf(0.0, self.orthogonalise(stacked_BRC, group["iterations"]))
+                orthogonal_BRC = self._unless_found_inf(0.0, self._newton_schulz(stacked_BRC, group["iterations"]))
                 if group["unit"]:
                     norms_B = torch.stack(torch._foreach_norm(parameters))
                     torch._foreach_mul_(parameters, self._unless_found_inf(1.0, math.sqrt(rows) / norms_B).unbind())

@@ -31,9 +31,10 @@ def _problem(state: dict[str, Any], step: Any) -> str | None:
         return f"step is {truncate(state['step'], 40)}, where the manifest has {truncate(step, 40)}"
     if not _is_count(state.get("steps", 0)):
         return f"steps is {truncate(state['steps'], 40)}, no number of steps"
-    tally = state.get("tally")
-    if tally is not None and not (isinstance(tally, list) and len(tally) < _MOST_SUMS and all(map(_is_finite, tally))):
-        return f"tally is {truncate(tally, 40)}, no list of finite numbers"
+    tally = state.get("tally")  # by name; versions before had a list
+    sums = list(tally.values()) if isinstance(tally, dict) else tally
+    if sums is not None and not (isinstance(sums, list) and len(sums) < _MOST_SUMS and all(map(_is_finite, sums))):
+        return f"tally is {truncate(tally, 40)}, no finite numbers by name"
     best = state.get("best", {})
     if best in ({}, None):
         return None

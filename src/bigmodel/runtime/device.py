@@ -20,9 +20,7 @@ from bigmodel.seeds import derive
 __all__ = ["Device"]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
-MAX_COMPILED_SHAPES = (
-    64  # of one compiled function's inputs: a network has so many kinds of matrices that Muon orthogonalises
-)
+MAX_COMPILED_SHAPES = 64  # per compiled function (torch's default: 8); Muon's iteration needs one per matrix shape
 
 
 class Device:

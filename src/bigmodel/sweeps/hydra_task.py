@@ -11,7 +11,8 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from bigmodel.commands.exit_codes import print_errors
-from bigmodel.config.config import Config, check_composed
+from bigmodel.config.config import Config
+from bigmodel.config.validation import check_composed
 from bigmodel.errors import BigmodelError, ConfigError, Interrupted
 from bigmodel.runs.records import is_sweep
 from bigmodel.runtime import gpus

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -19,7 +19,8 @@ __all__ = ["Classification"]
 class Classification:
     """Outputs (N, C), targets (N,) int64. Metrics come from sums over samples: exact for any batching.
 
-    In training targets may also be odds (N, C), as of mixed samples; the likeliest class is the one to be right about.
+    In training targets may also be class probabilities (N, C), as of mixed samples; accuracy then counts the likeliest
+    class as the true one.
 
     Raises:
         ValueError: there are fewer than two classes.
@@ -42,41 +43,40 @@ class Classification:
         outputs_NC = model(batch.inputs)
         return self.criterion(outputs_NC.float(), batch.targets), outputs_NC
 
-    def train_sums(self, loss: Tensor, outputs: Tensor, batch: Batch) -> Tensor:
-        """[samples, sum of losses, correct]."""
+    def train_sums(self, loss: Tensor, outputs: Tensor, batch: Batch) -> dict[str, Tensor]:
         count = len(batch.targets)
         classes_N = batch.targets if batch.targets.ndim == 1 else batch.targets.argmax(1)
-        correct = (outputs.argmax(1) == classes_N).sum()
-        return torch.stack([torch.full_like(loss, count), loss.detach() * count, correct.to(loss.dtype)])
+        return {
+            "loss_denominator": torch.full_like(loss, count),
+            "loss": loss.detach() * count,
+            "correct": (outputs.argmax(1) == classes_N).sum(),
+        }
 
-    def train_metrics(self, tally: Sequence[float]) -> dict[str, float]:
-        count, loss, correct = tally
-        return {"loss": loss / count, "accuracy": correct / count}
+    def train_metrics(self, sums: Mapping[str, Tensor]) -> dict[str, float]:
+        count = float(sums["loss_denominator"])
+        return {"loss": float(sums["loss"]) / count, "accuracy": float(sums["correct"]) / count}
 
-    def eval_sums(self, loss: Tensor, outputs: Tensor, batch: Batch) -> Tensor:
-        """[sum of losses, top-5 hits, the confusion matrix (true, predicted) row by row, two classes' histograms]."""
-        hits = torch.zeros_like(loss)
-        if self._top5:
-            hits = (outputs.topk(5).indices == batch.targets[:, None]).sum().to(loss.dtype)
+    def eval_sums(self, loss: Tensor, outputs: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """`loss`, `confusion` (C, C) as (true, predicted), `top5` hits, and the `scores` histograms of two classes."""
         pairs_N = batch.targets * self._classes + outputs.argmax(1)
-        confusion = torch.bincount(pairs_N, minlength=self._classes**2)
-        counts = (
-            [confusion, auc.histograms(outputs[:, 1] - outputs[:, 0], batch.targets)] if self._binary else [confusion]
-        )
-        return torch.cat([torch.stack([loss * len(batch.targets), hits]), *(part.to(loss.dtype) for part in counts)])
+        confusion_CC = torch.bincount(pairs_N, minlength=self._classes**2).view(self._classes, self._classes)
+        sums = {"loss": loss * len(batch.targets), "confusion": confusion_CC}
+        if self._top5:
+            sums["top5"] = (outputs.topk(5).indices == batch.targets[:, None]).sum()
+        if self._binary:
+            sums["scores"] = auc.histograms(outputs[:, 1] - outputs[:, 0], batch.targets)
+        return sums
 
-    def eval_metrics(self, examination: Sequence[float]) -> dict[str, Any]:
+    def eval_metrics(self, sums: Mapping[str, Tensor]) -> dict[str, Any]:
         """loss, accuracy, top5 or auc, per_class_accuracy (null for a class without samples), and confusion."""
-        loss, hits, *sums = examination
-        flat, scores = sums[: self._classes**2], sums[self._classes**2 :]
-        confusion = [[int(n) for n in flat[i : i + self._classes]] for i in range(0, len(flat), self._classes)]
-        count = sum(flat)
+        confusion = [[int(n) for n in row] for row in sums["confusion"].tolist()]
+        count = sum(map(sum, confusion))
         diagonal = [confusion[i][i] for i in range(self._classes)]
         return {
-            "loss": loss / count,
+            "loss": float(sums["loss"]) / count,
             "accuracy": sum(diagonal) / count,
-            **({"top5": hits / count} if self._top5 else {}),
-            **({"auc": auc.auc_from_histograms(scores)} if self._binary else {}),
+            **({"top5": float(sums["top5"]) / count} if self._top5 else {}),
+            **({"auc": auc.auc_from_histograms(sums["scores"].tolist())} if self._binary else {}),
             "per_class_accuracy": [
                 d / sum(row) if any(row) else None for d, row in zip(diagonal, confusion, strict=True)
             ],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -44,38 +44,43 @@ class CTC:
         logits_NTC = model(batch.inputs)
         if logits_NTC.is_meta:  # torch's loss looks at the values; it costs little
             return logits_NTC.sum(), logits_NTC
-        log_odds_TNC = logits_NTC.float().log_softmax(2).transpose(0, 1)
-        frames_N = torch.full_like(batch.targets[:, 0], len(log_odds_TNC))
+        log_probs_TNC = logits_NTC.float().log_softmax(2).transpose(0, 1)
+        frames_N = torch.full_like(batch.targets[:, 0], len(log_probs_TNC))
         characters_N = lengths(batch.targets)
-        return F.ctc_loss(log_odds_TNC, batch.targets.clamp(min=1), frames_N, characters_N), logits_NTC
+        return F.ctc_loss(log_probs_TNC, batch.targets.clamp(min=1), frames_N, characters_N), logits_NTC
 
-    def train_sums(self, loss: Tensor, outputs: Tensor, batch: Batch) -> Tensor:
-        """[clips, sum of losses, characters, wrong ones]."""
-        wrong = edit_distances(greedy_decode(outputs), batch.targets).sum()
+    def train_sums(self, loss: Tensor, outputs: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """`loss_denominator` counts clips; `character_errors` are edit distances of the greedy decoding."""
         count = len(batch.targets)
-        sums = (torch.full_like(loss, count), loss.detach() * count, lengths(batch.targets).sum(), wrong)
-        return torch.stack([value.to(loss.dtype) for value in sums])
+        return {
+            "loss_denominator": torch.full_like(loss, count),
+            "loss": loss.detach() * count,
+            "characters": lengths(batch.targets).sum(),
+            "character_errors": edit_distances(greedy_decode(outputs), batch.targets).sum(),
+        }
 
-    def train_metrics(self, tally: Sequence[float]) -> dict[str, float]:
-        clips, loss, characters, wrong = tally
-        return {"loss": loss / clips, "character_error": wrong / characters}
+    def train_metrics(self, sums: Mapping[str, Tensor]) -> dict[str, float]:
+        return {
+            "loss": float(sums["loss"]) / float(sums["loss_denominator"]),
+            "character_error": float(sums["character_errors"]) / float(sums["characters"]),
+        }
 
-    def eval_sums(self, loss: Tensor, outputs: Tensor, batch: Batch) -> Tensor:
-        """[tally, words, wrong ones, wrong ones by beam search]. Words are compared on the CPU."""
+    def eval_sums(self, loss: Tensor, outputs: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """`train_sums`, and `words` with their errors, also those of beam search. Words are compared on the CPU."""
         true = [to_text(row, self._characters).split() for row in batch.targets.tolist()]
         found = [to_text(row, self._characters).split() for row in greedy_decode(outputs).tolist()]
-        counts = [sum(map(len, true)), _word_errors(found, true)]
+        counts = {"words": sum(map(len, true)), "word_errors": _word_errors(found, true)}
         if self._beam:
             texts = (beam_search(clip_TC, self._beam)[0][0] for clip_TC in outputs.log_softmax(2).cpu())
-            counts.append(_word_errors([to_text(row, self._characters).split() for row in texts], true))
-        return torch.cat(
-            [self.train_sums(loss, outputs, batch), torch.tensor(counts, dtype=loss.dtype, device=loss.device)]
-        )
+            found = [to_text(row, self._characters).split() for row in texts]
+            counts["beam_word_errors"] = _word_errors(found, true)
+        words = {name: torch.tensor(count, device=loss.device) for name, count in counts.items()}
+        return self.train_sums(loss, outputs, batch) | words
 
-    def eval_metrics(self, examination: Sequence[float]) -> dict[str, Any]:
-        *tally, words, wrong = examination[:6]
-        beam = {"beam_word_error": examination[6] / words} if self._beam else {}
-        return self.train_metrics(tally) | {"word_error": wrong / words} | beam
+    def eval_metrics(self, sums: Mapping[str, Tensor]) -> dict[str, Any]:
+        words = float(sums["words"])
+        beam = {"beam_word_error": float(sums["beam_word_errors"]) / words} if self._beam else {}
+        return self.train_metrics(sums) | {"word_error": float(sums["word_errors"]) / words} | beam
 
 
 def to_text(row: Sequence[int], characters: str) -> str:

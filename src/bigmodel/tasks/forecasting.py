@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ from bigmodel.tasks.regression import Regression
 
 __all__ = ["Forecasting"]
 
-BASELINES = ("", "naive_", "seasonal_")
+BASELINES = ("", "naive_", "seasonal_")  # prefixes: the model itself, then two forecasts without a model
 
 
 class Forecasting(Regression):
@@ -46,34 +46,40 @@ class Forecasting(Regression):
         super().__init__(loss, std=1.0)
         self._season, self._scale = season, Standardizer(mean, std, log)
 
-    def eval_sums(self, loss: Tensor, outputs: Tensor, batch: Batch) -> Tensor:
-        """[samples, sum of losses, forecasts of one series], then for the model and both rivals squared and absolute
-        errors, scaled, and absolute ones in the series' units (3 x 3 x C).
+    def eval_sums(self, loss: Tensor, outputs: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """`samples`, `loss`, and the `values` of one series; then by forecast and series (C,) its squared and absolute
+        errors, standardized, and its absolute ones in the series' units.
         """
         inputs, targets = batch.inputs, batch.targets
         count, length, _ = targets.shape
-        sums = [torch.stack([torch.full_like(loss, count), loss * count, torch.full_like(loss, count * length)])]
         true = self._scale.inverse_transform(targets)
-        for forecast in (outputs, repeat_season(inputs, 1, length), repeat_season(inputs, self._season, length)):
+        sums = {"samples": torch.full_like(loss, count), "loss": loss * count}
+        sums["values"] = torch.full_like(loss, count * length)
+        forecasts = (outputs, repeat_season(inputs, 1, length), repeat_season(inputs, self._season, length))
+        for name, forecast in zip(BASELINES, forecasts, strict=True):
             units_MC = (self._scale.inverse_transform(forecast) - true).flatten(0, 1)
             error_MC = (forecast - targets).flatten(0, 1).to(units_MC.dtype)
-            sums += [error_MC.square().sum(0), error_MC.abs().sum(0), units_MC.abs().sum(0)]
-        return torch.cat([part.to(sums[-1].dtype) for part in sums])
+            sums[f"{name}squared_errors"] = error_MC.square().sum(0)
+            sums[f"{name}absolute_errors"] = error_MC.abs().sum(0)
+            sums[f"{name}absolute_errors_units"] = units_MC.abs().sum(0)
+        return sums
 
-    def eval_metrics(self, examination: Sequence[float]) -> dict[str, Any]:
+    def eval_metrics(self, sums: Mapping[str, Tensor]) -> dict[str, Any]:
         """loss; mse and mae, also of `naive_` and `seasonal_`; and mae_units, naive_mae_units, seasonal_mae_units: a
         list with one number a series, in its own units.
         """
-        samples, loss, values, *errors = examination
-        count = len(errors) // 9
-        rows = [[error / values for error in errors[start : start + count]] for start in range(0, len(errors), count)]
-        report: dict[str, Any] = {"loss": loss / samples}
+        values = float(sums["values"])
+        metrics: dict[str, Any] = {"loss": float(sums["loss"]) / float(sums["samples"])}
         tables: dict[str, Any] = {}
-        for place, name in enumerate(BASELINES):
-            squares, absolutes, units = rows[3 * place : 3 * place + 3]
-            report |= {f"{name}mse": sum(squares) / count, f"{name}mae": sum(absolutes) / count}
+        for name in BASELINES:
+            squared, absolute, units = (
+                [error / values for error in sums[f"{name}{errors}"].tolist()]
+                for errors in ("squared_errors", "absolute_errors", "absolute_errors_units")
+            )
+            metrics[f"{name}mse"] = sum(squared) / len(squared)
+            metrics[f"{name}mae"] = sum(absolute) / len(absolute)
             tables[f"{name}mae_units"] = units
-        return report | tables
+        return metrics | tables
 
 
 def repeat_season(inputs_NTC: Tensor, season: int, length: int) -> Tensor:

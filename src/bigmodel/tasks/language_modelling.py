@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -41,20 +41,19 @@ class LanguageModelling:
         loss = F.cross_entropy(outputs_NTV.flatten(0, 1).float(), batch.targets.flatten().long(), ignore_index=-1)
         return loss, outputs_NTV
 
-    def train_sums(self, loss: Tensor, outputs: Tensor, batch: Batch) -> Tensor:
-        """[tokens, sum of losses]."""
+    def train_sums(self, loss: Tensor, outputs: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """`loss_denominator` counts tokens."""
         count = (batch.targets >= 0).sum().to(torch.float64 if loss.device.type != "mps" else loss.dtype)
-        total = torch.where(count > 0, loss.detach() * count, 0)  # the mean over no token is not a number
-        return torch.stack([count, total])
+        total = torch.where(count > 0, loss.detach() * count, 0)  # the mean over no token is NaN
+        return {"loss_denominator": count, "loss": total}
 
-    def train_metrics(self, tally: Sequence[float]) -> dict[str, float]:
-        count, total = tally
-        loss = total / max(1.0, count)
+    def train_metrics(self, sums: Mapping[str, Tensor]) -> dict[str, float]:
+        loss = float(sums["loss"]) / max(1.0, float(sums["loss_denominator"]))
         metrics = {"loss": loss, "perplexity": math.exp(min(loss, _LARGEST))}
         return metrics if self._bytes is None else metrics | {"bits_per_byte": loss / math.log(2) / self._bytes}
 
-    def eval_sums(self, loss: Tensor, outputs: Tensor, batch: Batch) -> Tensor:
+    def eval_sums(self, loss: Tensor, outputs: Tensor, batch: Batch) -> dict[str, Tensor]:
         return self.train_sums(loss, outputs, batch)
 
-    def eval_metrics(self, examination: Sequence[float]) -> dict[str, Any]:
-        return self.train_metrics(examination)
+    def eval_metrics(self, sums: Mapping[str, Tensor]) -> dict[str, Any]:
+        return self.train_metrics(sums)

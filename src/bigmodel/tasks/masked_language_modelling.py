@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -28,21 +28,21 @@ class MaskedPrediction:
     }
     lower_is_better = LowerIsBetter()
 
-    def train_sums(self, loss: Tensor, outputs: Tensor, batch: Batch) -> Tensor:
-        """[guesses, sum of losses, right ones]."""
-        count, right = outputs
-        return torch.stack([count, loss.detach() * count, right])
+    def train_sums(self, loss: Tensor, outputs: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """`loss_denominator` counts predicted tokens."""
+        count, correct = outputs
+        return {"loss_denominator": count, "loss": loss.detach() * count, "correct": correct}
 
-    def train_metrics(self, tally: Sequence[float]) -> dict[str, float]:
-        """Of no guesses at all, as a batch of short texts may ask for, both are 0."""
-        count, total, right = tally
-        return {"loss": total / max(1.0, count), "accuracy": right / max(1.0, count)}
+    def train_metrics(self, sums: Mapping[str, Tensor]) -> dict[str, float]:
+        """Both are 0 where no token was predicted, as in a batch of short texts."""
+        count = max(1.0, float(sums["loss_denominator"]))
+        return {"loss": float(sums["loss"]) / count, "accuracy": float(sums["correct"]) / count}
 
-    def eval_sums(self, loss: Tensor, outputs: Tensor, batch: Batch) -> Tensor:
+    def eval_sums(self, loss: Tensor, outputs: Tensor, batch: Batch) -> dict[str, Tensor]:
         return self.train_sums(loss, outputs, batch)
 
-    def eval_metrics(self, examination: Sequence[float]) -> dict[str, Any]:
-        return self.train_metrics(examination)
+    def eval_metrics(self, sums: Mapping[str, Tensor]) -> dict[str, Any]:
+        return self.train_metrics(sums)
 
 
 class MaskedLanguageModelling(MaskedPrediction):

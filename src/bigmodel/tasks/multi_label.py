@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -17,7 +17,7 @@ __all__ = ["MultiLabel"]
 
 
 class MultiLabel:
-    """Outputs (N, K): the log-odds of each label. Targets (N, K): 1, 0, or NaN where it is not known.
+    """Outputs (N, K): the logit of each label. Targets (N, K): 1, 0, or NaN where it is not known.
 
     The loss is the mean binary cross-entropy of the known labels, in nats; unknown ones count nowhere. The AUC is the
     mean of the labels' own, over those of which there are samples with and without.
@@ -44,31 +44,28 @@ class MultiLabel:
         )
         return losses_NK.sum() / known_NK.sum().clamp(min=1), outputs_NK
 
-    def train_sums(self, loss: Tensor, outputs: Tensor, batch: Batch) -> Tensor:
-        """[known labels, sum of their losses]."""
+    def train_sums(self, loss: Tensor, outputs: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """`loss_denominator` counts known labels."""
         count = (~batch.targets.isnan()).sum().to(loss.dtype)
-        return torch.stack([count, loss.detach() * count])
+        return {"loss_denominator": count, "loss": loss.detach() * count}
 
-    def train_metrics(self, tally: Sequence[float]) -> dict[str, float]:
-        count, total = tally
-        return {"loss": total / max(1.0, count)}
+    def train_metrics(self, sums: Mapping[str, Tensor]) -> dict[str, float]:
+        return {"loss": float(sums["loss"]) / max(1.0, float(sums["loss_denominator"]))}
 
-    def eval_sums(self, loss: Tensor, outputs: Tensor, batch: Batch) -> Tensor:
-        """The tally, and for each label the histograms of its samples without and with it."""
-        parts = [self.train_sums(loss, outputs, batch)]
-        for odds_N, truth_N in zip(outputs.T, batch.targets.T, strict=True):
+    def eval_sums(self, loss: Tensor, outputs: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """`train_sums`, and `scores` (K, 2 * BINS): for each label the histograms of samples without and with it."""
+        scores = []
+        for logits_N, truth_N in zip(outputs.T, batch.targets.T, strict=True):
             known_N = ~truth_N.isnan()
-            parts.append(auc.histograms(odds_N[known_N], truth_N[known_N].long()).to(loss.dtype))
-        return torch.cat(parts)
+            scores.append(auc.histograms(logits_N[known_N], truth_N[known_N].long()))
+        return self.train_sums(loss, outputs, batch) | {"scores": torch.stack(scores)}
 
-    def eval_metrics(self, examination: Sequence[float]) -> dict[str, Any]:
+    def eval_metrics(self, sums: Mapping[str, Tensor]) -> dict[str, Any]:
         """loss, auc (0.5 if no label has one), and per_label_auc, null for a label without samples of either kind."""
-        counts, each = examination[2:], 2 * auc.BINS
-        scores = [counts[start : start + each] for start in range(0, len(counts), each)]
         areas = [
-            auc.auc_from_histograms(part) if any(part[: auc.BINS]) and any(part[auc.BINS :]) else None
-            for part in scores
+            auc.auc_from_histograms(row) if any(row[: auc.BINS]) and any(row[auc.BINS :]) else None
+            for row in sums["scores"].tolist()
         ]
-        there = [area for area in areas if area is not None]
-        mean = sum(there) / len(there) if there else 0.5
-        return {**self.train_metrics(examination[:2]), "auc": mean, "per_label_auc": areas}
+        known = [area for area in areas if area is not None]
+        mean = sum(known) / len(known) if known else 0.5
+        return {**self.train_metrics(sums), "auc": mean, "per_label_auc": areas}

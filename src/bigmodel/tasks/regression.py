@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -42,25 +42,33 @@ class Regression:
         outputs = model(batch.inputs)
         return self._loss(outputs.float(), batch.targets), outputs
 
-    def train_sums(self, loss: Tensor, outputs: Tensor, batch: Batch) -> Tensor:
-        """[samples, sum of losses, values, sums of squared and absolute errors]."""
+    def train_sums(self, loss: Tensor, outputs: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """`loss_denominator` counts samples, `values` the numbers in them."""
         error, count = outputs.float() - batch.targets, len(batch.targets)
-        sums = [torch.full_like(loss, count), loss.detach() * count, torch.full_like(loss, error.numel())]
-        return torch.stack([*sums, error.square().sum(), error.abs().sum()])
+        return {
+            "loss_denominator": torch.full_like(loss, count),
+            "loss": loss.detach() * count,
+            "values": torch.full_like(loss, error.numel()),
+            "squared_errors": error.square().sum(),
+            "absolute_errors": error.abs().sum(),
+        }
 
-    def train_metrics(self, tally: Sequence[float]) -> dict[str, float]:
-        samples, loss, values, squares, absolutes = tally
-        return {"loss": loss / samples, "mse": squares / values, "mae": absolutes / values}
+    def train_metrics(self, sums: Mapping[str, Tensor]) -> dict[str, float]:
+        values = float(sums["values"])
+        return {
+            "loss": float(sums["loss"]) / float(sums["loss_denominator"]),
+            "mse": float(sums["squared_errors"]) / values,
+            "mae": float(sums["absolute_errors"]) / values,
+        }
 
-    def eval_sums(self, loss: Tensor, outputs: Tensor, batch: Batch) -> Tensor:
-        """The tally, and the sums of the targets and of their squares."""
-        moments = torch.stack([batch.targets.sum(), batch.targets.square().sum()])
-        return torch.cat([self.train_sums(loss, outputs, batch), moments])
+    def eval_sums(self, loss: Tensor, outputs: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """`train_sums`, and the sums of the targets and of their squares."""
+        moments = {"targets": batch.targets.sum(), "squared_targets": batch.targets.square().sum()}
+        return self.train_sums(loss, outputs, batch) | moments
 
-    def eval_metrics(self, examination: Sequence[float]) -> dict[str, Any]:
+    def eval_metrics(self, sums: Mapping[str, Tensor]) -> dict[str, Any]:
         """loss, mse, mae and r2 (0 where the targets are all equal); rmse_units and mae_units, in the data's units."""
-        *tally, total, squares = examination
-        values, metrics = tally[2], self.train_metrics(tally)
-        variance = squares / values - (total / values) ** 2
+        values, metrics = float(sums["values"]), self.train_metrics(sums)
+        variance = float(sums["squared_targets"]) / values - (float(sums["targets"]) / values) ** 2
         units = {"rmse_units": metrics["mse"] ** 0.5 * self._std, "mae_units": metrics["mae"] * self._std}
         return metrics | {"r2": 1 - metrics["mse"] / variance if variance > 0 else 0.0} | units

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any, Literal, cast
 
 import torch
@@ -51,26 +51,29 @@ class Translation:
             said.append(F.pad(found_NT, (0, batch.targets.shape[1] - found_NT.shape[1]), value=-1))
         return loss, torch.stack(said, dim=1)
 
-    def train_sums(self, loss: Tensor, outputs: Tensor, batch: Batch) -> Tensor:
-        """[tokens, sum of losses, right ones]."""
+    def train_sums(self, loss: Tensor, outputs: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """`loss_denominator` counts tokens."""
         count = (batch.targets >= 0).sum().to(loss.dtype)
-        total = torch.where(count > 0, loss.detach() * count, 0)  # the mean over no token is not a number
-        return torch.stack([count, total, (outputs[:, 0] == batch.targets).sum().to(loss.dtype)])
+        total = torch.where(count > 0, loss.detach() * count, 0)  # the mean over no token is NaN
+        return {"loss_denominator": count, "loss": total, "correct": (outputs[:, 0] == batch.targets).sum()}
 
-    def train_metrics(self, tally: Sequence[float]) -> dict[str, float]:
-        count, loss, right = tally
-        return {"loss": loss / max(1.0, count), "token_accuracy": right / max(1.0, count)}
+    def train_metrics(self, sums: Mapping[str, Tensor]) -> dict[str, float]:
+        count = max(1.0, float(sums["loss_denominator"]))
+        return {"loss": float(sums["loss"]) / count, "token_accuracy": float(sums["correct"]) / count}
 
-    def eval_sums(self, loss: Tensor, outputs: Tensor, batch: Batch) -> Tensor:
-        """[tally, texts, those without a mistake, the sums of chrF]. Texts are compared on the CPU."""
+    def eval_sums(self, loss: Tensor, outputs: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """`train_sums`, `texts`, the `exact` ones, and the n-gram counts of chrF. Texts are compared on the CPU."""
         found, true = self._texts(outputs[:, 1]), self._texts(batch.targets)
         exact = sum(one == other for one, other in zip(found, true, strict=True))
-        sums = loss.new_tensor([len(true), exact, *count_ngrams(found, true)])
-        return torch.cat([self.train_sums(loss, outputs, batch), sums])
+        return self.train_sums(loss, outputs, batch) | {
+            "texts": loss.new_tensor(len(true)),
+            "exact": loss.new_tensor(exact),
+            "ngrams": loss.new_tensor(count_ngrams(found, true)),
+        }
 
-    def eval_metrics(self, examination: Sequence[float]) -> dict[str, Any]:
-        texts, exact, *sums = examination[3:]
-        return {**self.train_metrics(examination[:3]), "exact_match": exact / texts, "chrf": chrf(sums)}
+    def eval_metrics(self, sums: Mapping[str, Tensor]) -> dict[str, Any]:
+        exact = float(sums["exact"]) / float(sums["texts"])
+        return {**self.train_metrics(sums), "exact_match": exact, "chrf": chrf(sums["ngrams"].tolist())}
 
     def _texts(self, tokens_NT: Tensor) -> list[str]:
         size = self._tokenizer.size  # the token after the last is the end

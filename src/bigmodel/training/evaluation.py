@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -14,19 +14,24 @@ from bigmodel.runtime.device import Device
 
 
 def evaluate(model: nn.Module, task: Task, batches: Iterable[Batch], device: Device) -> dict[str, Any]:
-    """The task's report over all batches; the model is left in evaluation mode.
+    """Return the task's metrics over all batches; leaves the model in evaluation mode.
 
     Raises:
         DataError: there are no batches.
     """
     model.eval()
-    sums: Tensor | None = None
+    sums: dict[str, Tensor] = {}
     with torch.inference_mode():
         for batch in batches:
             with device.autocast():
                 loss, outputs = task.loss(model, batch)
-            added = task.eval_sums(loss, outputs.float(), batch).to(device.accumulator_dtype)
-            sums = added if sums is None else sums + added
-    if sums is None:
+            sums = add_sums(sums, task.eval_sums(loss, outputs.float(), batch), device.accumulator_dtype)
+    if not sums:
         raise DataError("there is nothing to evaluate on: the split has no samples")
-    return task.eval_metrics(sums.tolist())
+    return task.eval_metrics({name: total.cpu() for name, total in sums.items()})
+
+
+def add_sums(sums: Mapping[str, Tensor], added: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
+    """Add named sums in `dtype`; empty `sums` stand for zeros. Scalars on a GPU are added in one kernel."""
+    values = [value.to(dtype) for value in added.values()]
+    return dict(zip(added, torch._foreach_add(values, [sums[name] for name in added]) if sums else values, strict=True))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, Protocol
@@ -17,11 +17,11 @@ from bigmodel.training.state import TrainState
 class Checkpointer(Protocol):
     """Where the loop puts what must survive."""
 
-    def save(self, job: TrainState, passing: bool = False) -> Saved | None:
-        """Begin to commit the job's state; `passing`: it is not due. Returns the save before it, if not told yet."""
+    def save(self, state: TrainState, passing: bool = False) -> None:
+        """Start to commit the state; `passing`: no save was due. Raises what made an earlier save fail."""
 
-    def poll(self) -> Saved | None:
-        """The save that has been committed since the last call, if one has; raises what made it fail."""
+    def completed(self) -> Iterable[Saved]:
+        """Return the saves that have been committed since the last call; raise what made one fail."""
 
 
 @dataclass(frozen=True)
@@ -38,57 +38,55 @@ class LoopOptions:
 def train(
     state: TrainState,
     data: Loader,
-    plan: LoopOptions,
+    options: LoopOptions,
     device: Device,
     checkpoints: Checkpointer,
     emit: Callable[[Any], None],
     should_stop: Callable[[], bool],
 ) -> str:
-    """Take `job` to its last step. Returns "done", "early_stopped" or "interrupted"; a save may be under way then."""
-    if _out_of_patience(state, plan):  # a run that had stopped so before it was resumed
+    """Take the state to its last step. Returns "done", "early_stopped" or "interrupted"; a save may be pending then."""
+    if _out_of_patience(state, options):  # a run that had stopped early before it was resumed
         return "early_stopped"
     logged, samples, data_s, step_s = perf_counter(), 0, 0.0, 0.0
     batches = data.train_batches(state.step, state.steps)
     while state.step < state.steps:
-        asked = perf_counter()
+        began = perf_counter()
         batch = next(batches)
-        got = perf_counter()
+        fetched = perf_counter()
         state.train_step(batch)
-        done = perf_counter()
-        data_s, step_s, samples = data_s + got - asked, step_s + done - got, samples + len(batch.targets)
+        data_s += fetched - began
+        step_s += perf_counter() - fetched
+        samples += len(batch.targets)
         emit(Stepped(state.step))
-        if saved := checkpoints.poll():
+        for saved in checkpoints.completed():
             emit(saved)
 
         last, epoch = state.step == state.steps, state.step / data.steps_per_epoch
-        if last or state.step % plan.log_every == 0:
-            asked, metrics, lr = (
-                perf_counter(),
-                state.pop_train_metrics(),
-                state.last_lr,
-            )  # a GPU is waited for only here
-            step_s += perf_counter() - asked
+        if last or state.step % options.log_every == 0:
+            began = perf_counter()
+            metrics = state.pop_train_metrics()  # the only place that waits for a GPU
+            step_s += perf_counter() - began
             rate = samples / (perf_counter() - logged)
-            emit(TrainLogged(state.step, epoch, metrics, lr, float(state.grad_norm), rate, data_s, step_s, state.specs))
+            norm, lr = float(state.grad_norm), state.last_lr
+            emit(TrainLogged(state.step, epoch, metrics, lr, norm, rate, data_s, step_s, state.specs))
             logged, samples, data_s, step_s = perf_counter(), 0, 0.0, 0.0
 
         best, patience_out = False, False
-        if plan.monitor and (last or state.step % plan.evaluate_every == 0):
+        if options.monitor and (last or state.step % options.evaluate_every == 0):
             began = perf_counter()
             state.check_finite()
             report = evaluate(state.eval_model, state.task, data.eval_batches("val"), device)
-            best = state.record_monitored(report[plan.monitor], lower=state.specs[plan.monitor].direction == "min")
+            best = state.record_monitored(report[options.monitor], state.specs[options.monitor].direction == "min")
             emit(Evaluated(state.step, epoch, "val", report, best, perf_counter() - began, state.specs))
-            patience_out = _out_of_patience(state, plan)
+            patience_out = _out_of_patience(state, options)
             logged += perf_counter() - began
 
         stop = should_stop()
-        due = last or best or patience_out or state.step % plan.save_every == 0
+        due = last or best or patience_out or state.step % options.save_every == 0
         if due or stop:
             began = perf_counter()
             state.check_finite()
-            if saved := checkpoints.save(state, passing=not due):
-                emit(saved)
+            checkpoints.save(state, passing=not due)
             logged += perf_counter() - began
         if patience_out:
             return "early_stopped"
@@ -97,5 +95,5 @@ def train(
     return "done"
 
 
-def _out_of_patience(state: TrainState, plan: LoopOptions) -> bool:
-    return plan.patience is not None and bool(state.best) and state.best["since"] >= plan.patience
+def _out_of_patience(state: TrainState, options: LoopOptions) -> bool:
+    return options.patience is not None and bool(state.best) and state.best["since"] >= options.patience

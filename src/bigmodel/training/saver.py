@@ -32,46 +32,46 @@ class AsyncCheckpointer:
         self.metrics: Callable[[], Mapping[str, Any]] | None = None  # the run's records so far, kept as "metrics"
         self.restored: Mapping[str, Any] = {}  # the state that `restore` has found
         self._pending: futures.Future[Saved] | None = None
+        self._done: list[Saved] = []
         self._buffers: dict[tuple[str, str], Tensor] = {}
 
-    def save(self, job: TrainState, passing: bool = False) -> Saved | None:
-        """Begin to commit the job's state as it is now. Returns the save before it, unless `poll` has told of it.
+    def save(self, state: TrainState, passing: bool = False) -> None:
+        """Start to commit the state as it is now, after any earlier save has ended.
 
-        `passing` says that the save was not due, and is made because the run stops.
+        `passing` says that no save was due: this one is made because the run stops.
 
         What lies on a CPU and is too large to copy is committed before this returns, from where it lies.
 
         Raises:
             OSError: the save before this one failed.
         """
-        before = self.wait()
-        tensors, state = job.state_tensors(), job.state_scalars() | self._about
+        self._collect()
+        tensors, scalars = state.state_tensors(), state.state_scalars() | self._about
         if self.metrics is not None:
-            state["metrics"] = self.metrics()
+            scalars["metrics"] = self.metrics()
         small = _bytes_on_cpu(tensors) <= MAX_COPY_BYTES
         kept = self._copy_to_host(tensors) if small else tensors
         self._writer = futures.ThreadPoolExecutor(1, "save")  # one a save: none is idle when a data worker is forked
-        self._pending = self._writer.submit(self._commit, job.step, kept, state, passing)
+        self._pending = self._writer.submit(self._commit, state.step, kept, scalars, passing)
         self._writer.shutdown(wait=not small)
-        return before
 
-    def poll(self) -> Saved | None:
-        """The save that has been committed since the last call, if one has.
+    def completed(self, wait: bool = False) -> list[Saved]:
+        """Return the saves that have been committed since the last call; with `wait`, also the one that is pending.
 
         Raises:
-            OSError: it failed; nothing that was there before is lost.
+            OSError: one failed; nothing that was there before is lost.
         """
-        if self._pending is None or not self._pending.done():
-            return None
-        return self.wait()
+        if wait or (self._pending is not None and self._pending.done()):
+            self._collect()
+        done, self._done = self._done, []
+        return done
 
-    def wait(self) -> Saved | None:
-        """As `poll`, once the save that is under way has ended."""
+    def _collect(self) -> None:
+        """Wait for the pending save, if there is one."""
         pending, self._pending = self._pending, None
-        if pending is None:
-            return None
-        self._writer.shutdown()
-        return pending.result()
+        if pending is not None:
+            self._writer.shutdown()
+            self._done.append(pending.result())
 
     def restore(self, job: TrainState) -> list[str]:
         """Bring the newest checkpoint that verifies into the job; what was passed over is returned as warnings.

@@ -9,18 +9,20 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from bigmodel.errors import ConfigError, DivergedError
-from bigmodel.interfaces import Batch, Task
+from bigmodel.formatting import truncate
+from bigmodel.interfaces import Batch, HasKernels, Task
 from bigmodel.metric_spec import declared_specs
-from bigmodel.optim.muon import Muon
 from bigmodel.optim.schedules import step_midpoint
 from bigmodel.runtime.device import Device
 from bigmodel.runtime.lazy_compiler import unwrapped_step
+from bigmodel.training.evaluation import add_sums
 from bigmodel.training.nonfinite import NonFiniteGuard, StepRecord
 
 Tensors = dict[str, dict[str, Tensor]]  # file name to tensors
@@ -49,19 +51,20 @@ class TrainState:
         self._callable = device.maybe_compile(model)
         self._loss = device.maybe_compile(task.loss, same_shapes=True)
         for optimizer in optimizers:
-            if isinstance(optimizer, Muon):  # torch's fused ones are one kernel as they are
-                optimizer.orthogonalise = device.maybe_compile(optimizer.orthogonalise, same_shapes=True)
+            if isinstance(optimizer, HasKernels):
+                optimizer.compile_kernels(partial(device.maybe_compile, same_shapes=True))
         self.optimizers, self._schedule, self.device, self.seed = optimizers, schedule, device, seed
         self.accumulate, self.clip_norm, self._ema_decay = accumulate, clip_norm, ema
         self._parameters = [p for group in self.param_groups for p in group["params"]]
         buffers = [b for b in model.buffers() if b.is_floating_point() and b.isfinite().all()]  # a mask may be -inf
-        self._watched = [*model.parameters(), *buffers]
+        self._checked = [*model.parameters(), *buffers]
         for group in self.param_groups:
             group.setdefault("initial_lr", float(group["lr"]))  # an optimizer that another job had keeps its own rate
         self._ema = copy.deepcopy(model).requires_grad_(False) if ema is not None else None
         self._steps = [unwrapped_step(optimizer) for optimizer in optimizers]
-        self._watch = NonFiniteGuard(optimizers, device)
-        self.running_sums: Tensor | None = None
+        self._guard = NonFiniteGuard(optimizers, device)
+        self.running_sums: dict[str, Tensor] = {}  # scalars by name, since metrics were last taken
+        self._restored_sums: Mapping[str, float] | Sequence[float] | None = None  # a checkpoint's, until the next step
         self.grad_norm: Tensor = torch.zeros(())
 
     @property
@@ -107,39 +110,38 @@ class TrainState:
         return best
 
     def train_step(self, batch: Batch) -> None:
-        """One optimizer step on one batch.
+        """Take one optimizer step on one batch.
 
         Raises:
             DivergedError: loss or gradient is not finite, here or on a GPU up to four steps ago; weights, optimizer
                 state and `step` are as they were before that step.
         """
-        loss, tally = self.forward_backward(batch)
+        loss, sums = self.forward_backward(batch)
         self.grad_norm = self._clip()
-        self._raise_if_nonfinite(self._watch.observe(self.step, self.last_lr, batch.sample_ids, loss, self.grad_norm))
+        self._raise_if_nonfinite(self._guard.observe(self.step, self.last_lr, batch.sample_ids, loss, self.grad_norm))
         self.optimizer_step()
-        if self.running_sums is not None and self.running_sums.shape != tally.shape:
-            raise ConfigError(
-                f"resume: the checkpoint has running sums of {len(self.running_sums)} numbers, and this task of {len(tally)}; "
-                "it is of another task or damaged"
-            )
-        self.running_sums = tally if self.running_sums is None else self.running_sums + tally
+        self._add_sums(sums)
         self.finish_step()
 
-    def forward_backward(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Leave the gradients of this step in the parameters. Returns the last piece's loss, and the batch's tally."""
+    def forward_backward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Leave the gradients of this step in the parameters.
+
+        Returns the last micro-batch's loss, and the batch's sums by name.
+        """
         self.prepare_step()
         self.device.seed_rng(self.seed, "step", self.step)
-        pieces = batch.microbatches(self.accumulate)
-        tally: Tensor | None = None
-        for piece in pieces:
-            loss, outputs = self.loss(piece)
-            added = self.task.train_sums(loss, outputs.detach(), piece).to(self.device.accumulator_dtype)
-            (loss if len(pieces) == 1 else loss * added[0].to(loss.dtype)).backward()  # type: ignore[no-untyped-call]
-            tally = added if tally is None else tally + added
-        assert tally is not None
-        if len(pieces) > 1:  # how many tokens a piece has may be known only once its loss is
-            torch._foreach_div_(self._gradients(), torch.where(tally[0] > 0, tally[0], 1).to(loss.dtype))
-        return loss, tally
+        microbatches = batch.microbatches(self.accumulate)
+        sums: dict[str, Tensor] = {}
+        for microbatch in microbatches:
+            loss, outputs = self.loss(microbatch)
+            added = self.task.train_sums(loss, outputs.detach(), microbatch)
+            weight = added["loss_denominator"].to(loss.dtype)
+            (loss if len(microbatches) == 1 else loss * weight).backward()  # type: ignore[no-untyped-call]
+            sums = add_sums(sums, added, self.device.accumulator_dtype)
+        if len(microbatches) > 1:  # how many tokens a micro-batch has may be known only once its loss is
+            count = sums["loss_denominator"]
+            torch._foreach_div_(self._gradients(), torch.where(count > 0, count, 1).to(loss.dtype))
+        return loss, sums
 
     def loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """The task's loss, in the device's precision, and the model's outputs: compiled as one, if anything is."""
@@ -185,20 +187,21 @@ class TrainState:
         Raises:
             DivergedError: a weight is not finite, or the gradient of an update that was not heard of yet.
         """
-        self._raise_if_nonfinite(self._watch.drain())
-        if not torch.isfinite(torch.nn.utils.get_total_norm(self._watched)):
+        self._raise_if_nonfinite(self._guard.drain())
+        if not torch.isfinite(torch.nn.utils.get_total_norm(self._checked)):
             raise DivergedError(f"diverged by step {self.step}: weights are no longer finite; lower optim.lr")
 
     def pop_train_metrics(self) -> dict[str, float]:
-        """Metrics over the samples since the last call. Synchronises with the device.
+        """Return the metrics over the samples since the last call, and begin anew. Synchronizes with the device.
 
         Raises:
-            DivergedError: one of these updates was not sound.
+            DivergedError: one of these updates was not finite.
         """
-        self._raise_if_nonfinite(self._watch.drain())
-        assert self.running_sums is not None, "no update since the last reading"
-        metrics, self.running_sums = self.task.train_metrics(self.running_sums.tolist()), None
-        return metrics
+        self._raise_if_nonfinite(self._guard.drain())
+        assert self.running_sums, "no update since the last call"
+        sums, self.running_sums = self.running_sums, {}
+        values = torch.stack(list(sums.values())).cpu()  # one copy from the device, not one for each sum
+        return self.task.train_metrics(dict(zip(sums, values, strict=True)))
 
     def state_tensors(self) -> Tensors:
         """All tensors of a checkpoint, by file; they are the live ones, not copies."""
@@ -212,8 +215,8 @@ class TrainState:
 
     def state_scalars(self) -> dict[str, Any]:
         """The rest of a checkpoint, as JSON keeps it exactly."""
-        tally = None if self.running_sums is None else self.running_sums.tolist()
-        return {"step": self.step, "steps": self.steps, "best": self.best, "tally": tally}
+        sums = {name: value.item() for name, value in self.running_sums.items()} or self._restored_sums
+        return {"step": self.step, "steps": self.steps, "best": self.best, "tally": sums}
 
     def load_state(self, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any]) -> None:
         """Become what `tensors` and `state` describe.
@@ -239,11 +242,23 @@ class TrainState:
             self.best = {key: kind(state["best"][key]) for key, kind in kinds.items() if state["best"]}
             if self.best and self.best["step"] > self.step:
                 raise ValueError(f"its best step is {self.best['step']}, after its own {self.step}")
-            device, dtype = self.device.torch_device, self.device.accumulator_dtype
-            sums = None if state["tally"] is None else [float(value) for value in state["tally"]]
-            self.running_sums = None if sums is None else torch.tensor(sums, dtype=dtype, device=device)
+            self.running_sums, self._restored_sums = {}, state["tally"]
         except (KeyError, ValueError, TypeError, AttributeError, OverflowError, RuntimeError) as error:
             raise ConfigError(f"resume: the checkpoint does not fit this model and optimizer: {error}") from error
+
+    def _add_sums(self, added: Mapping[str, Tensor]) -> None:
+        """Add a step's sums to the running ones; older checkpoints kept them without names, in the same order."""
+        if (restored := self._restored_sums) is not None:
+            known = restored if isinstance(restored, Mapping) else dict(zip(added, restored, strict=False))
+            if known.keys() != added.keys() or len(restored) != len(added):
+                raise ConfigError(
+                    f"resume: the checkpoint has running sums of {truncate(', '.join(known))}, this task has "
+                    f"{', '.join(added)}; it is of another task or damaged"
+                )
+            dtype, device = self.device.accumulator_dtype, self.device.torch_device
+            self.running_sums = {name: torch.tensor(known[name], dtype=dtype, device=device) for name in added}
+            self._restored_sums = None
+        self.running_sums = add_sums(self.running_sums, added, self.device.accumulator_dtype)
 
     def _raise_if_nonfinite(self, unsound: StepRecord | None) -> None:
         if unsound is not None:

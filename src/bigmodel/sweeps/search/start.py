@@ -8,7 +8,8 @@ from dataclasses import replace
 from math import prod
 from typing import Any
 
-from bigmodel.config.config import Config, check_composed, validate_config
+from bigmodel.config.config import Config
+from bigmodel.config.validation import check_composed, validate_config
 from bigmodel.errors import ConfigError
 from bigmodel.sweeps.search.objective import Specs, task_specs, warn_doubtful
 from bigmodel.sweeps.search.plan import SearchPlan, make_plan

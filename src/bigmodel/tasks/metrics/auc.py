@@ -7,13 +7,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-BINS = 4096  # of which most hold something: they are evenly spread over z / (1 + |z|) for log-odds z
+BINS = 4096  # of which most hold something: they are evenly spread over z / (1 + |z|) for logits z
 
 
-def histograms(odds_N: Tensor, classes_N: Tensor) -> Tensor:
-    """int64 (2 * BINS,): how many samples of class 0, then of class 1, have log-odds of class 1 in each bin."""
-    odds_N = odds_N.double()
-    squashed_N = (odds_N / (1 + odds_N.abs()) + 1) / 2
+def histograms(logits_N: Tensor, classes_N: Tensor) -> Tensor:
+    """int64 (2 * BINS,): how many samples of class 0, then of class 1, have a logit of class 1 in each bin."""
+    logits_N = logits_N.double()
+    squashed_N = (logits_N / (1 + logits_N.abs()) + 1) / 2
     bins_N = (squashed_N * BINS).long().clamp(0, BINS - 1)
     return torch.bincount(classes_N * BINS + bins_N, minlength=2 * BINS)
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import torch
 
-from bigmodel.config.config import PLACEHOLDER_LR, Config, auto_keys
+from bigmodel.config.config import Config
+from bigmodel.config.validation import PLACEHOLDER_LR, auto_keys
 from bigmodel.runtime.stdout import print_line
 from bigmodel.training.build import build_run
 from bigmodel.training.tuning import batch_size as batch_trials

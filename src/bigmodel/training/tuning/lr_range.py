@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bigmodel.config.config import PLACEHOLDER_LR
 from bigmodel.config.instantiate import instantiate
+from bigmodel.config.validation import PLACEHOLDER_LR
 from bigmodel.errors import ConfigError, DivergedError
 from bigmodel.optim.schedules import Constant
 from bigmodel.safe_files import replacing

@@ -80,7 +80,7 @@ class PhaseTimer:
         self._wrap(job.task, "train_sums", self._timed_as("forward", job.task.train_sums, then="backward"))
         self._wrap(job, "forward_backward", self._timed_as("forward", job.forward_backward, then="optimizer"))
         self._wrap(saves, "save", self._timed_as("saving", saves.save))
-        self._wrap(saves, "wait", self._timed_as("waiting", saves.wait))  # type: ignore[attr-defined]
+        self._wrap(saves, "_collect", self._timed_as("waiting", saves._collect))  # type: ignore[attr-defined]
         self._since = synchronized_time(self._device)
 
     def switch_to(self, phase: str) -> str:
