@@ -96,6 +96,7 @@ def test_a_mistake_is_one_line_and_makes_nothing(
     assert list(answer.cwd.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_what_is_queued_is_frozen(project: Path, cli: Callable[..., Answer]) -> None:
     (project / "slow").touch()
     once = ("epochs=20", "save_every=20epoch", "evaluate_every=20epoch")
@@ -135,6 +136,7 @@ def test_what_follows_a_failure(project: Path, on_failure: str, states: list[str
     assert code == (0 if on_failure == "retry" else 1)
 
 
+@pytest.mark.slow
 def test_a_sweeper_may_ask_in_batches(project: Path) -> None:
     words = ("device=cpu", "hydra.sweeper.max_batch_size=1", "hydra.sweep.dir=here", "seed=1,2")
     code, said = swept(*JOB, *words, cwd=project)
@@ -172,6 +174,7 @@ def test_a_terminal_gets_one_table_and_files_no_control_codes(project: Path) -> 
             assert "\x1b" not in file.read_text()
 
 
+@pytest.mark.slow
 def test_two_sweeps_share_the_gpus_of_a_machine(project: Path, tmp_path: Path) -> None:
     (tmp_path / "bin").mkdir()
     smi = tmp_path / "bin" / "nvidia-smi"

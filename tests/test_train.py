@@ -486,6 +486,7 @@ def test_a_closed_stdout_stops_no_training(tmp_path: Path) -> None:
     assert _json(summary)["step"] == 90
 
 
+@pytest.mark.slow
 def test_an_ascii_terminal_stops_no_training(tmp_path: Path) -> None:
     place = tmp_path / "läufe"
     environment = {**os.environ, "PYTHONIOENCODING": "ascii", "LC_ALL": "C"}
