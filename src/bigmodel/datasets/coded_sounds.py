@@ -70,9 +70,9 @@ def decoded(
 def cut_short(file: BinaryIO) -> tuple[str | None, int]:
     """Why a file ends before its sound does, None if it does not, and how many samples it has at least, 0 if unknown.
 
-    The file is left at its start. libsndfile decodes what there is of such a file without a word. FLAC, AIFF and AU say how long they are, the last
-    page of Ogg is marked, and MP3 has frames of known lengths, and often their number before the first. MP3 without
-    that, cut exactly between two frames, cannot be told from a shorter sound.
+    The file is left at its start. libsndfile decodes what there is of such a file without a word. FLAC, AIFF and AU say
+    how long they are, the last page of Ogg is marked, and MP3 has frames of known lengths, and often their number in
+    the first. MP3 without that, cut exactly between two frames, cannot be told from a shorter sound.
     """
     file.seek(0, os.SEEK_END)
     size = file.tell()
