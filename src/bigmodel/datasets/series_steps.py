@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bigmodel.datasets.moments import looks_like_dates, moments, suggested
-from bigmodel.datasets.rows import Row, Table, refuse
+from bigmodel.datasets.rows import SHOWN, Row, Table, refuse
 from bigmodel.datasets.table_checks import likely_sentinels, usable
 from bigmodel.errors import ConfigError, DataError
 
@@ -19,6 +19,7 @@ Missing = Literal["refuse", "linear", "forward", "skip"]
 Gaps = Literal["cross", "skip", "fill"]
 _LATE = 1.5  # usual steps between two rows: more is a gap; months have 28 to 31 days
 _MOST_FILLED = 1 << 24  # steps
+_CLOCK_S = 3600.0  # that clocks are set back by in autumn
 
 
 @dataclass
@@ -149,15 +150,26 @@ def _refuse_disorder(rows: Sequence[Row], times_T: NDArray[np.float64], time: Se
     def written(row: int) -> str:
         return " ".join(rows[row].text(column) for column in time)
 
-    late = (np.flatnonzero(np.diff(times_T) <= 0) + 1).tolist()
+    between = np.diff(times_T)
+    late = (np.flatnonzero(between <= 0) + 1).tolist()
     hint = "; all rows are in the opposite order: sort them" if len(late) == len(rows) - 1 > 1 else ""
-    refuse(
-        [
-            f"{rows[n].place}: column '{named}': '{written(n)}' does not come after '{written(n - 1)}'{hint}"
-            for n in late
-        ],
-        rows[0].table.file if rows else "",
-    )
+    problems = [
+        f"{rows[n].place}: column '{named}': '{written(n)}' does not come after '{written(n - 1)}'{hint}" for n in late
+    ]
+    if problems and not hint:
+        problems[min(len(problems), SHOWN) - 1] += _way_out(between[between <= 0])
+    refuse(problems, rows[0].table.file if rows else "")
+
+
+def _way_out(back: NDArray[np.float64]) -> str:
+    """What to do about rows that come so much, in seconds or numbers, before the row above them."""
+    if (back == 0).all():
+        what = "times repeat: keep one row of each"
+    elif (back >= -_CLOCK_S).all():
+        what = "times are set back by an hour or less: remove the rows that repeat"
+    else:
+        return "; sort the rows by time, the earliest first"
+    return f"; {what}, or, where clocks were set back, write times in UTC or with an offset, as 2024-10-27T02:00+01:00"
 
 
 def _passed_over(times_T: NDArray[np.float64]) -> NDArray[np.int64]:
