@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -200,3 +201,48 @@ def test_infinite_values_are_black_and_white(tmp_path: Path) -> None:
     Image.fromarray(values).save(tmp_path / "0.tif")
     shown = open_image(tmp_path / "0.tif", (1, 16, 16), PixelRules([0, 1]))
     assert shown[0, 0, :2].tolist() == [0, 255]
+
+
+@pytest.mark.parametrize("kind", ["uint8", "uint16"])
+def test_nearly_black_pictures_are_told(kind: str, tmp_path: Path) -> None:
+    mask = saved(np.dtype(kind).type, 1)
+    data = opened(folder(tmp_path, "png", lambda path, values: mask(path, values > 0.5)))
+    (line,) = [note for note in data.notes if "pictures looked at is above 1 of 255: they are nearly black" in note]
+    assert "dataset.value_range" in line
+    ranged = [note for note in data.notes if "set dataset.value_range=[0,1]" in note]
+    assert len(ranged) == (kind == "uint16")
+    if ranged:
+        mended = opened(tmp_path, value_range=(0.0, 1.0))
+        assert not any("nearly black" in note for note in mended.notes)
+
+
+def test_an_outlier_among_floats_names_its_setting(tmp_path: Path) -> None:
+    folder(tmp_path, "tif", saved(np.float32, 1))
+    saved(np.float32, 1e6)(tmp_path / "a" / "0.tif", RAMP)
+    with pytest.raises(DataError, match=r"value range 0 to 1e\+06; set dataset\.value_range=\[low,high\] to the"):
+        opened(tmp_path)
+    saved(np.float32, 100)(tmp_path / "a" / "0.tif", RAMP)
+    assert any(
+        "no value above 1, and 255 is white: they are nearly black; set dataset.value_range=[0,1]" in note
+        for note in opened(tmp_path).notes
+    )
+
+
+@pytest.mark.parametrize(
+    ("array", "dark"),
+    [
+        (np.eye(16, dtype=np.uint8), True),
+        (np.eye(16, dtype=np.int64) * 15, True),
+        (np.eye(16, dtype=np.uint16) * 200, True),
+        (np.eye(16, dtype=np.uint8) * 200, False),
+        (np.eye(16, dtype=np.float32), False),
+        (np.eye(16, dtype=np.bool_), False),
+        (np.zeros((16, 16), np.uint8), False),
+    ],
+)
+def test_an_array_of_small_whole_numbers_is_warned_of(array: np.ndarray, dark: bool) -> None:
+    kind = Images(["a", "b"], (1, 16, 16), [0.5], [0.5], value_range="type")
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        kind.convert(array)
+    assert [f"up to {array.max()} ({array.dtype}) is read as" in str(one.message) for one in told] == [True] * dark

@@ -86,7 +86,7 @@ class PixelRules:
         if levels.size and levels.min() == levels.max() and np.nanmin(values) < np.nanmax(values):
             raise ValueError(
                 f"its values, {np.nanmin(values):g} to {np.nanmax(values):g}, become one grey level in the value range "
-                f"{low:g} to {high:g}"
+                f"{low:g} to {high:g}; set dataset.value_range=[low,high] to the values of most pictures"
             )
         hidden = image.info.get("transparency")
         if self.background is not None and isinstance(hidden, int):
