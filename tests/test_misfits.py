@@ -86,3 +86,11 @@ def test_whose_mistake_it_was(cli: Callable[..., Answer], tmp_path: Path, monkey
     assert answer.code == 1
     assert answer.err.startswith("error: internal error: TypeError: ")
     assert "this is a bug in bigmodel-train" in answer.err
+
+
+@pytest.mark.parametrize("task", ["language_modelling", "masked_language_modelling"])
+def test_a_task_brings_what_it_monitors(cli: Callable[..., Answer], texts: Path, task: str) -> None:
+    model = () if task == "language_modelling" else ("model=masked_bert",)
+    answer = cli(*QUICK, *TEXT, *model, f"task={task}", "dry_run=true", cwd=texts)
+    assert answer.code == 0, answer.err
+    assert (f"task={task}: monitor=val/loss" in answer.out) == (task == "language_modelling")

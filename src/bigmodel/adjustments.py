@@ -10,6 +10,7 @@ from bigmodel.losses import balanced
 from bigmodel.tasks.number_defaults import number_defaults
 from bigmodel.words import clip
 
+_WEIGHED = "bigmodel.losses.CrossEntropy"
 _SPAN = 0.5  # of a run's updates
 DEFAULT_BATCH_SIZE = 64
 
@@ -46,7 +47,14 @@ def with_outputs(config: Config, dataset: Dataset) -> tuple[Config, list[str]]:
 def with_weights(config: Config, dataset: Dataset, data: Data) -> tuple[Config, list[str]]:
     """The weights of the classes in place of `loss.weight=balanced`, and a line that says so."""
     loss = config.tree.get("loss") or {}
-    if loss.get("weight") != "balanced":
+    given, number = loss.get("weight"), dataset.facts.get("num_classes")
+    if isinstance(given, (list, tuple)) and loss.get("_target_") == _WEIGHED and number not in (None, len(given)):
+        names = clip(", ".join(map(str, dataset.about().get("classes", ()))), 200)
+        there = f"the data has {number} classes{f' ({names})' if names else ''}"
+        raise ConfigError(
+            f"loss.weight: got {len(given)} weights, {there}; set loss.weight=balanced or {number} numbers"
+        )
+    if given != "balanced":
         return config, []
     counts_C = data.class_counts() if isinstance(data, Counting) else None
     if counts_C is None:

@@ -14,6 +14,7 @@ from bigmodel.search.objective import Specs, doubts, specs_of
 from bigmodel.search.plan import Plan, planned
 from bigmodel.search.space import Parameter, parameter
 from bigmodel.search.study import library
+from bigmodel.tasks.number_defaults import monitor_of
 
 _MOST_BASES = 100
 Bases = Callable[[Sequence[str], Sequence[Sequence[str]]], Iterable[Any]]
@@ -53,7 +54,7 @@ def prepared(
     if problems:
         raise ConfigError(*dict.fromkeys(problems))
     tasks = _tasks(configs, here)
-    plan = planned(given, space, words, str(configs[0].tree["monitor"]), tasks, seeds)
+    plan = planned(given, space, words, monitor_of(configs[0].tree), tasks, seeds)
     library(plan.sampler)
     limited = configs[0].tree["limit_batches"] is not None
     return plan, configs, [*doubts(plan.metrics, plan.directions, space, tasks, limited)]

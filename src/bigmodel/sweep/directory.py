@@ -29,6 +29,7 @@ from bigmodel.run_directory import Lock, sealed
 from bigmodel.sweep.engines import OWN
 from bigmodel.sweep.settings import Settings
 from bigmodel.sweep.torn import ends_whole, json_of, last_bytes, records, tail
+from bigmodel.tasks.number_defaults import monitor_of
 
 FOR_GOOD = (ConfigError.exit_code, DivergedError.exit_code)  # a second try would end as the first
 _DONE = ("done", "early_stopped")
@@ -52,7 +53,7 @@ class Entry:
 def entry(number: int, words: Sequence[str], tree: Mapping[str, Any]) -> Entry:
     """Of a job with this config."""
     kind = str(tree["device"].get("kind", "cpu"))
-    return Entry(number, tuple(words), tree["monitor"], float(tree["epochs"]), kind)
+    return Entry(number, tuple(words), monitor_of(tree), float(tree["epochs"]), kind)
 
 
 @dataclass
