@@ -11,6 +11,9 @@ from bigmodel.words import printable
 
 HANDFUL = 5  # samples; a class with fewer can hardly be learned, and may lie in one split alone
 _SHOWN = 12  # classes in one line
+_NONE = frozenset(  # usual words for a missing value
+    {"n/a", "#n/a", "na", "<na>", "n.a.", "nan", "-nan", "nat", "null", "nil", "none", "missing", "-", "--", "?"}
+)
 
 
 def in_words(what: str, classes: Sequence[str], labels: Mapping[str, Sequence[int]]) -> list[str]:
@@ -47,6 +50,24 @@ def alike(classes: Sequence[str]) -> list[str]:
         same.setdefault(_plain(name), []).append(name)
     groups = [" and ".join(f"'{printable(name)}'" for name in names) for names in same.values() if len(names) > 1]
     return [f"warning: these are separate classes: {', '.join(groups[:_SHOWN])}"] if groups else []
+
+
+def stand_ins(classes: Sequence[str], missing: Sequence[str] | None = None) -> list[str]:
+    """A note of classes that may be missing labels, as `N/A`. `missing` is that of the dataset, if it has such."""
+    found = [name for name in classes if name.strip().casefold() in _NONE][:_SHOWN]
+    if not found:
+        return []
+    way = "leave their rows out"
+    if missing is not None:
+        way = f"set {quoted('dataset.missing', [*missing, *found])} dataset.broken=skip"
+    names = ", ".join(f"'{name}'" for name in found)
+    return [f"{names}: {'a class' if len(found) == 1 else 'classes'}; if this stands for a missing label, {way}"]
+
+
+def quoted(key: str, texts: Sequence[str]) -> str:
+    """A setting of a list of texts, as it can be typed in a shell."""
+    shown = ",".join("'" + text.replace("'", "\\'") + "'" for text in texts)
+    return f'"{key}=[{shown}]"'
 
 
 def _plain(name: str) -> str:

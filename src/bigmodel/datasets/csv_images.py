@@ -26,6 +26,7 @@ from bigmodel.datasets.picture_targets import (
     names_in,
     no_number,
     no_rows,
+    refuse_lists,
     refuse_measurements,
 )
 from bigmodel.datasets.pixels import PixelRules
@@ -95,6 +96,8 @@ def csv_images(
     training = [row for row in rows if row.split == "train"]
     if not training:
         raise no_rows(table)
+    if target_is in ("auto", "class"):
+        refuse_lists(((row.place, row.cells[0]) for row in rows), columns[0], table.name)
     if target_is == "auto":
         refuse_measurements(columns[0], [row.cells[0] for row in training])
     if target_is == "number":
@@ -112,7 +115,7 @@ def csv_images(
     pairs = {split: (paths[split], numbers[split]) for split in paths}
     notes += told
     notes += class_counts.in_words("pictures", classes, numbers) if target is None else []
-    notes += class_counts.alike(classes)
+    notes += [*class_counts.alike(classes), *class_counts.stand_ins(classes)]
     if target is None and "val" not in paths:
         notes += class_counts.held_out_whole(classes, numbers["train"], val_fraction)
     notes += balance(target.names, encoded["train"]) if isinstance(target, Labels) else []

@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from bigmodel.datasets import class_counts
 from bigmodel.datasets.answers import Answer, Labels, cut, hold
 from bigmodel.datasets.rows import Format, Row, Table, find, read
 from bigmodel.datasets.smiles import Smiles
@@ -80,6 +81,7 @@ def molecules(
     tensors = {
         name: (_tokens([row.text(smiles) for row in part], context), answer(part)) for name, part in splits.items()
     }
+    notes += class_counts.stand_ins(answer.classes, missing) if isinstance(answer, Answer) else []
     about = {key: value for key, value in answer.about().items() if key != "target" or target_is == "number"}
     facts = {
         "vocab_size": Smiles.size,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,8 @@ from bigmodel.words import clip
 _YES, _NO = frozenset({"1", "1.0", "true", "yes"}), frozenset({"0", "0.0", "false", "no"})
 # with a decimal comma, a currency before or a unit behind, too
 _NUMBER = re.compile(r"[$€£¥]?\s*([-+]?[.,]?\d[\d.,']*(?:e[-+]?\d+)?)(?:\s*(?:%|°?[^\W\d_]{1,5}[²³]?))?", re.IGNORECASE)
+_QUOTE = re.compile(r"'[^']*'|\"[^\"]*\"")
+_QUOTED = re.compile(rf"(?:{_QUOTE.pattern})(?:[\s,]+(?:{_QUOTE.pattern}))*,?")
 _MOSTLY = 0.9  # of the cells: others are names of what is missing
 _MANY = 20  # different numbers that are rather measured than names of classes
 
@@ -108,8 +110,35 @@ def no_number(value: str) -> str | None:
 
 
 def names_in(cell: str, separator: str) -> list[str]:
-    """The names in a cell, each once."""
-    return list(dict.fromkeys(name.strip() for name in cell.split(separator) if name.strip()))
+    """The names in a cell, each once; those of a list, as `['cat', 'dog']`, whatever the separator."""
+    listed = names_of_list(cell)
+    names = cell.split(separator) if listed is None else listed
+    return list(dict.fromkeys(name.strip() for name in names if name.strip()))
+
+
+def names_of_list(cell: str) -> list[str] | None:
+    """The names in a cell that is a list as Python, NumPy or JSON write it; None where it is none."""
+    text = cell.strip()
+    if len(text) < 2 or text[0] + text[-1] not in ("[]", "()", "{}"):
+        return None
+    inner = text[1:-1].strip()
+    if not inner:
+        return [] if text[0] == "[" else None
+    if _QUOTED.fullmatch(inner):
+        return [one[1:-1] for one in _QUOTE.findall(inner)]
+    return [one.strip() for one in inner.split(",")] if text[0] == "[" and ("," in inner or inner.isdigit()) else None
+
+
+def refuse_lists(places: Iterable[tuple[str, str]], column: str, file: object) -> None:
+    """DataError if cells that are to be one class each, with their places, are lists of labels."""
+    wrong = [(place, cell) for place, cell in places if names_of_list(cell) is not None]
+    if wrong:
+        place, cell = wrong[0]
+        raise DataError(
+            f"{place}: column '{column}': {clip(cell, 60)} is a list of labels, not one class ({len(wrong):,} such "
+            f"rows in {file}); set task=multi_label dataset.target_is=labels dataset.label_column={column} "
+            "dataset.label_separator=','"
+        )
 
 
 def refuse_measurements(column: str, values: Sequence[str]) -> None:

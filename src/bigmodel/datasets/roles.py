@@ -17,6 +17,8 @@ _BOOLEANS = ({"true", "false"}, {"yes", "no"}, {"t", "f"}, {"y", "n"}, {"on", "o
 _CLASSES = 20  # whole numbers, from 0 or 1 on, that are classes when they are the target
 _COMMA = re.compile(r"[-+]?[0-9]*,[0-9]+")  # a number with a decimal comma, or one with a mark of thousands
 _POINT = re.compile(r"[-+]?[0-9]*\.?[0-9]+")
+_PADDED = re.compile(r"0[0-9]+")  # 02139: a code, which as a number would lose its first digit
+_CODE_DIGITS, _MANY = 5, 20  # digits of whole numbers of one length, and different ones, that may be codes
 _MARKED = re.compile(r"[-+(]*[^\w\s,.()+-]?[-+]? ?[0-9][0-9,.' ]*%?[^\w\s,.()+-]?\)?")  # $1,200 or 12%
 _SAMPLE = 5000  # values by which a column is judged, besides its numbers
 
@@ -30,6 +32,7 @@ class Roles:
     dates: dict[str, str | None] = field(default_factory=dict)  # with the format, None for ISO
     booleans: list[str] = field(default_factory=list)  # which are categories, too
     ignored: dict[str, str] = field(default_factory=dict)
+    codes: dict[str, str] = field(default_factory=dict)  # numbers that may be codes, with one of each
 
     def notes(self) -> list[str]:
         flat = [name for name in self.categories if name not in self.booleans]
@@ -45,7 +48,12 @@ class Roles:
         ]
         why = "; ".join(f"{name or repr(name)} ({reason})" for name, reason in self.ignored.items())
         ignored = [f"not used: {clip(why, 400)}"] if why else []
-        return [f"columns by role, inferred: {line}" for line in [*lines, *ignored]]
+        codes = [
+            f"column '{name}': whole numbers of {len(text)} digits each, as '{text}', count as numbers; if they are "
+            f"codes set dataset.categories=['{name}'], or dataset.ignored"
+            for name, text in self.codes.items()
+        ]
+        return [*(f"columns by role, inferred: {line}" for line in [*lines, *ignored]), *codes]
 
 
 def inferred(table: Table, given: Mapping[str, Sequence[str]], taken: Sequence[str], time_format: str | None) -> Roles:
@@ -65,12 +73,23 @@ def _place(table: Table, name: str, roles: Roles, time_format: str | None) -> No
     distinct = dict.fromkeys(there)
     if len(distinct) < 2:
         roles.ignored[name] = "no values" if not distinct else "always the same"
+    elif (padded := with_leading_zero(there)) is not None:
+        if _may_be_categories(distinct, there):
+            roles.categories.append(name)
+        else:
+            roles.ignored[name] = (
+                f"digits with leading zeros, as '{clip(padded, 20)}': an identifier; name it in dataset.numbers or "
+                "dataset.categories if it is none"
+            )
     elif not problems:
         reason = why_identifier(name, values[values == values].tolist(), len(texts))
         if reason:
             roles.ignored[name] = reason
         else:
             roles.numbers.append(name)
+            if len(distinct) > _MANY and len({*map(len, distinct)}) == 1:
+                first = next(iter(distinct))
+                roles.codes |= {name: first} if len(first) >= _CODE_DIGITS and all(map(str.isdigit, distinct)) else {}
     elif len(there) - len(problems) >= _MOSTLY * len(there) and len(there) > _FEW:
         roles.numbers.append(name)  # the rest are mistakes, or values that stand for none: they are reported
     elif any({text.lower() for text in distinct} <= pair for pair in _BOOLEANS):
@@ -84,10 +103,19 @@ def _place(table: Table, name: str, roles: Roles, time_format: str | None) -> No
         roles.ignored[name] = f"dates that are not ISO; dataset.time_format={forms[0]!r} reads them"
     elif marks := _marks([*distinct], table.format.decimal):
         roles.ignored[name] = marks
-    elif len(distinct) <= max(_FEW, len(there) // 2) and (len(distinct) < len(there) or len(there) < _SMALL):
+    elif _may_be_categories(distinct, there):
         roles.categories.append(name)
     else:
         roles.ignored[name] = "texts, nearly all different"
+
+
+def _may_be_categories(distinct: Mapping[str, None], there: Sequence[str]) -> bool:
+    return len(distinct) <= max(_FEW, len(there) // 2) and (len(distinct) < len(there) or len(there) < _SMALL)
+
+
+def with_leading_zero(texts: Sequence[str]) -> str | None:
+    """The first of these texts that is digits with a zero before them, as a zip code; None where there is none."""
+    return next((text for text in texts if text[:1] == "0" and _PADDED.fullmatch(text)), None)
 
 
 def _marks(texts: Sequence[str], decimal: str) -> str | None:
@@ -118,15 +146,19 @@ def why_identifier(name: str, values: Sequence[float], rows: int) -> str | None:
 def target_kind(table: Table, target: str) -> tuple[str, str]:
     """`class` or `number`, and why: numbers are measurements where they have decimals or are many."""
     values, problems = table.numbers(target)
-    if problems:
+    texts = [text for text in table.texts(target) if text]
+    if len(problems) > (1 - _MOSTLY) * len(texts) or (problems and len(texts) <= _FEW):
         return "class", "it has texts"
+    if (padded := with_leading_zero(texts)) is not None:
+        return "class", f"it has leading zeros, as '{clip(padded, 20)}'"
+    odd = f", and '{clip(table.texts(target)[next(iter(problems))], 20)}'" if problems else ""
     distinct = {value for value in values.tolist() if value == value}
     whole = all(value == int(value) for value in distinct)
     if whole and (len(distinct) <= 2 or (len(distinct) <= _CLASSES and max(distinct) - min(distinct) < 2 * _CLASSES)):
-        return "class", f"it has {len(distinct)} whole numbers"
+        return "class", f"it has {len(distinct)} whole numbers{odd}"
     if len(distinct) <= 2:
-        return "class", f"it has {len(distinct)} values"
-    return "number", f"it has {len(distinct):,} different numbers"
+        return "class", f"it has {len(distinct)} values{odd}"
+    return "number", f"it has {len(distinct):,} different numbers{odd}"
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -10,7 +10,7 @@ from torch import Tensor
 from bigmodel.datasets import class_counts
 from bigmodel.datasets.answers import Answer, cut, hold
 from bigmodel.datasets.encoding import Encoding
-from bigmodel.datasets.roles import Roles, inferred, target_kind, why_identifier
+from bigmodel.datasets.roles import Roles, inferred, target_kind, why_identifier, with_leading_zero
 from bigmodel.datasets.rows import Format, Table, find, read
 from bigmodel.datasets.table_checks import likely_sentinels, sound_rows
 from bigmodel.datasets.tensors import TensorDataset, fingerprint
@@ -116,6 +116,7 @@ def table(
     if answer.classes:
         labels = {name: part[1].tolist() for name, part in tensors.items()}
         notes += [*class_counts.in_words("rows", answer.classes, labels), *class_counts.alike(answer.classes)]
+        notes += class_counts.stand_ins(answer.classes, missing)
     what = f"{len(answer.classes)} classes" if answer.classes else f"one number ({target})"
     written: dict[str, Any] = {
         "columns": columns,
@@ -158,7 +159,13 @@ def _roles(
 
 def _index_warning(rows: Table, numbers: Sequence[str]) -> list[str]:
     found = {name: why_identifier(name, rows.numbers(name)[0].tolist(), len(rows)) for name in numbers}
+    padded = {name: with_leading_zero(rows.texts(name)) for name in numbers}
     return [
+        f"warning: column '{name}' has leading zeros, as '{text}', and counts as a number; if it holds codes set "
+        f"dataset.categories=['{name}'], or dataset.ignored"
+        for name, text in padded.items()
+        if text is not None
+    ] + [
         f"warning: column '{name}' {'' if why.startswith('numbers') else 'is '}{why}, and is a feature; "
         f"dataset.ignored=['{name}'] leaves it out"
         for name, why in found.items()
