@@ -6,10 +6,12 @@ import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from bigmodel.datasets.picture_targets import names_of_list
 from bigmodel.datasets.splits import held_out
 from bigmodel.words import printable
 
 HANDFUL = 5  # samples; a class with fewer can hardly be learned, and may lie in one split alone
+_FEW = 3  # lists in one line
 _SHOWN = 12  # classes in one line
 _NONE = frozenset(  # usual words for a missing value
     {"n/a", "#n/a", "na", "<na>", "n.a.", "nan", "-nan", "nat", "null", "nil", "none", "missing", "-", "--", "?"}
@@ -57,11 +59,21 @@ def stand_ins(classes: Sequence[str], missing: Sequence[str] | None = None) -> l
     found = [name for name in classes if name.strip().casefold() in _NONE][:_SHOWN]
     if not found:
         return []
-    way = "leave their rows out"
+    way = "leave such rows out"
     if missing is not None:
         way = f"set {quoted('dataset.missing', [*missing, *found])} dataset.broken=skip"
     names = ", ".join(f"'{name}'" for name in found)
     return [f"{names}: {'a class' if len(found) == 1 else 'classes'}; if this stands for a missing label, {way}"]
+
+
+def lists(classes: Sequence[str]) -> list[str]:
+    """A warning of classes that are lists of labels, where each row has one class."""
+    found = [printable(name) for name in classes if names_of_list(name) is not None]
+    if not found:
+        return []
+    more = f" and {len(found) - _FEW} more" if len(found) > _FEW else ""
+    said = f"{', '.join(found[:_FEW])}{more}"
+    return [f"warning: each of these lists is a class of its own: {said}; write one label a row"]
 
 
 def quoted(key: str, texts: Sequence[str]) -> str:

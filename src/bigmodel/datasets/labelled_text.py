@@ -100,7 +100,7 @@ def labelled_text(
             [f"{row.place}: column '{label_column}': no training text is of '{row.label}'" for row in strange],
             files.get(split, files["train"]),
         )
-    notes += [*_rare(rows, known), *class_counts.stand_ins(known)]
+    notes += [*_rare(rows, known), *class_counts.stand_ins(known), *class_counts.lists(known)]
     trained, _ = held_out(len(rows["train"]), 0.0 if "val" in rows else val_fraction)
     texts = [rows["train"][number].text for number in trained.tolist()]
     made: Tokenizer

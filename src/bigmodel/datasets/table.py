@@ -116,7 +116,7 @@ def table(
     if answer.classes:
         labels = {name: part[1].tolist() for name, part in tensors.items()}
         notes += [*class_counts.in_words("rows", answer.classes, labels), *class_counts.alike(answer.classes)]
-        notes += class_counts.stand_ins(answer.classes, missing)
+        notes += [*class_counts.stand_ins(answer.classes, missing), *class_counts.lists(answer.classes)]
     what = f"{len(answer.classes)} classes" if answer.classes else f"one number ({target})"
     written: dict[str, Any] = {
         "columns": columns,
