@@ -208,9 +208,9 @@ def test_a_format_that_fits_no_row_is_told_once(tmp_path: Path) -> None:
             opened(tmp_path, hours(times), time="time", time_format="%d/%m/%Y", broken=broken)
         (line,) = told.value.lines
         assert "load.csv:2: column 'time': '2024-01-01 00:00' is not of the form dataset.time_format='%d/%m/%Y'" in line
-        assert "set dataset.time_format='%Y-%m-%d %H:%M'; so is each of the 48 rows" in line
+        assert "set dataset.time_format='%Y-%m-%d %H:%M'; the same in each of the 48 rows" in line
     zoned = [time.replace(" ", "T") + "+01:00" for time in times]
-    with pytest.raises(DataError, match=r"they are ISO dates, set dataset\.time_format=null; so is each of the 48"):
+    with pytest.raises(DataError, match=r"they are ISO dates, set dataset\.time_format=null; the same in each of the 48"):
         opened(tmp_path, hours(zoned), time="time", time_format="%d/%m/%Y")
 
 

@@ -114,7 +114,7 @@ def report(problems: Sequence[tuple[str, str]], file: str, hint: str, rows: int 
     """
     counts = Counter(column for column, _ in problems)
     if len(counts) == 1 and 1 < rows == len(problems) and problems[0][0]:
-        return [f"{problems[0][1]}; so is each of the {rows:,} rows"]
+        return [f"{problems[0][1]}; the same in each of the {rows:,} rows"]
     firsts = {column: place for place, (column, _) in reversed([*enumerate(problems)])}
     shown = set(sorted(firsts.values())[:_COLUMNS])
     rest = (place for place in range(len(problems)) if place not in shown)
