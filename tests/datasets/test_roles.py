@@ -242,11 +242,16 @@ def test_digits_with_leading_zeros_are_no_numbers(tmp_path: Path) -> None:
     assert data.carried["numbers"] == ["part", "x"]
     told = "\n".join(data.notes)
     assert "card (digits with leading zeros, as '00000007': an identifier; name it in dataset.numbers" in told
-    assert "column 'part': whole numbers of 5 digits each, as '20000', count as numbers; if they are codes set" in told
+    assert "column 'part': whole numbers of 5 digits each, as '20000', counts as a number; if it holds" in told
     assert opened(tmp_path, "t.csv", target="y", numbers=["card"]).carried["numbers"] == ["card", "part", "x"]
     given = opened(tmp_path, "t.csv", target="y", roles="as_given")
     assert any("'zip' has leading zeros, as '00000', and counts as a number" in note for note in given.notes)
     assert opened(tmp_path, "t.csv", target="zip").facts["target_is"] == "class"
+    lines = [f"{'007' if n == 5 else n * n % 97},{n % 2}" for n in range(60)]
+    (tmp_path / "u.csv").write_text("\n".join(["x,y", *lines]), encoding="utf-8")
+    data = opened(tmp_path, "u.csv", target="y")
+    assert data.carried["numbers"] == ["x"]
+    assert any("column 'x': has leading zeros, as '007', counts as a number" in note for note in data.notes)
 
 
 def test_classes_that_may_stand_for_none_are_told(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from bigmodel.datasets.columns import Table
@@ -32,7 +32,7 @@ class Roles:
     dates: dict[str, str | None] = field(default_factory=dict)  # with the format, None for ISO
     booleans: list[str] = field(default_factory=list)  # which are categories, too
     ignored: dict[str, str] = field(default_factory=dict)
-    codes: dict[str, str] = field(default_factory=dict)  # numbers that may be codes, with one of each
+    codes: dict[str, str] = field(default_factory=dict)  # numbers that may be codes, and why
 
     def notes(self) -> list[str]:
         flat = [name for name in self.categories if name not in self.booleans]
@@ -49,9 +49,9 @@ class Roles:
         why = "; ".join(f"{name or repr(name)} ({reason})" for name, reason in self.ignored.items())
         ignored = [f"not used: {clip(why, 400)}"] if why else []
         codes = [
-            f"column '{name}': whole numbers of {len(text)} digits each, as '{text}', count as numbers; if they are "
-            f"codes set dataset.categories=['{name}'], or dataset.ignored"
-            for name, text in self.codes.items()
+            f"column '{name}': {why}, counts as a number; if it holds codes set dataset.categories=['{name}'], or "
+            "dataset.ignored"
+            for name, why in self.codes.items()
         ]
         return [*(f"columns by role, inferred: {line}" for line in [*lines, *ignored]), *codes]
 
@@ -73,7 +73,7 @@ def _place(table: Table, name: str, roles: Roles, time_format: str | None) -> No
     distinct = dict.fromkeys(there)
     if len(distinct) < 2:
         roles.ignored[name] = "no values" if not distinct else "always the same"
-    elif (padded := with_leading_zero(there)) is not None:
+    elif (padded := None if problems else with_leading_zero(there)) is not None and _is_even(distinct):
         if _may_be_categories(distinct, there):
             roles.categories.append(name)
         else:
@@ -87,9 +87,11 @@ def _place(table: Table, name: str, roles: Roles, time_format: str | None) -> No
             roles.ignored[name] = reason
         else:
             roles.numbers.append(name)
-            if len(distinct) > _MANY and len({*map(len, distinct)}) == 1:
-                first = next(iter(distinct))
-                roles.codes |= {name: first} if len(first) >= _CODE_DIGITS and all(map(str.isdigit, distinct)) else {}
+            first = next(iter(distinct))
+            if padded is not None:
+                roles.codes[name] = f"has leading zeros, as '{clip(padded, 20)}'"
+            elif len(distinct) > _MANY and len(first) >= _CODE_DIGITS and first.isdigit() and _is_even(distinct):
+                roles.codes[name] = f"whole numbers of {len(first)} digits each, as '{clip(first, 20)}'"
     elif len(there) - len(problems) >= _MOSTLY * len(there) and len(there) > _FEW:
         roles.numbers.append(name)  # the rest are mistakes, or values that stand for none: they are reported
     elif any({text.lower() for text in distinct} <= pair for pair in _BOOLEANS):
@@ -111,6 +113,11 @@ def _place(table: Table, name: str, roles: Roles, time_format: str | None) -> No
 
 def _may_be_categories(distinct: Mapping[str, None], there: Sequence[str]) -> bool:
     return len(distinct) <= max(_FEW, len(there) // 2) and (len(distinct) < len(there) or len(there) < _SMALL)
+
+
+def _is_even(texts: Collection[str]) -> bool:
+    """Whether all texts are digits, and each has as many of them as the others."""
+    return len({*map(len, texts)}) == 1 and all(map(str.isdigit, texts))
 
 
 def with_leading_zero(texts: Sequence[str]) -> str | None:
@@ -149,7 +156,7 @@ def target_kind(table: Table, target: str) -> tuple[str, str]:
     texts = [text for text in table.texts(target) if text]
     if len(problems) > (1 - _MOSTLY) * len(texts) or (problems and len(texts) <= _FEW):
         return "class", "it has texts"
-    if (padded := with_leading_zero(texts)) is not None:
+    if (padded := with_leading_zero(texts)) is not None and _is_even(texts):
         return "class", f"it has leading zeros, as '{clip(padded, 20)}'"
     odd = f", and '{clip(table.texts(target)[next(iter(problems))], 20)}'" if problems else ""
     distinct = {value for value in values.tolist() if value == value}
