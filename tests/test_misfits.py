@@ -45,7 +45,7 @@ def test_parts_that_do_not_go_together(
     ("words", "fits", "others"),
     [
         (("dataset=table", "dataset.train=t.csv", "dataset.target=y"), "linear, tabular_mlp", ""),
-        (("dataset=text", "dataset.path=texts"), "gpt with task=language_modelling, masked_bert with task=masked", "cnn"),
+        (TEXT, "gpt with task=language_modelling, masked_bert with task=masked", "cnn"),
         ((*TEXT, "task=language_modelling"), "gpt", "bert"),
         (("dataset=labelled_text", "dataset.train=a.csv"), "bert, text_cnn, xlnet_classifier", "gpt"),
         (("dataset=parallel_text", "dataset.train=a.csv"), "seq2seq with task=translation", "deepspeech"),
