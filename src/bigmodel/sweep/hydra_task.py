@@ -191,7 +191,7 @@ def _refuse(wrong: Mapping[str, Sequence[int]], total: int) -> None:
         more = len(numbers) - _NUMBERS_SHOWN
         others = f" and {more} more" if more > 0 else ""
         where = f"job {shown}" if len(numbers) == 1 else f"jobs {shown}{others}"
-        lines.append(f"{where if len(numbers) < total else f'all {total} jobs'}: {line}")
+        lines.append(f"{where if len(numbers) < max(total, 2) else f'all {total} jobs'}: {line}")
     if lines:
         raise JobsRefused(*lines)
 
