@@ -66,6 +66,36 @@ def test_a_dry_run_lists_the_jobs_and_makes_nothing(cli: Callable[..., Answer]) 
     assert list(answer.cwd.iterdir()) == []
 
 
+@pytest.mark.parametrize("dry_run", ["true", "false"])
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["optim.lr=0.1,abc"], ["job 1: optim.lr: must be "]),
+        (["optim.lr=abc,0.1", "seed=1,2"], ["jobs 0, 1: optim.lr: must be "]),
+        (["epochs=-1,1", "model=mlp,cnn"], ["jobs 0, 1: epochs: must be "]),
+        (["optim.lr=x,y", "seed=1,2,-3"], ["jobs 0, 1, 2: optim.lr", "jobs 2, 5: seed", "jobs 3, 4, 5: optim.lr"]),
+    ],
+)
+def test_the_config_of_every_job_is_checked(
+    cli: Callable[..., Answer], words: list[str], told: list[str], dry_run: str
+) -> None:
+    answer = cli("-m", *words, f"dry_run={dry_run}")
+    lines = is_quiet(answer, code=2)
+    assert len(lines) == len(told), lines
+    assert all(line.startswith(begin) for line, begin in zip(lines, told, strict=True)), lines
+    assert answer.out == ""
+    assert list(answer.cwd.iterdir()) == []
+
+
+def test_a_dry_run_of_many_jobs_says_how_many_configs_it_checked(
+    cli: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bigmodel.sweep.hydra_task._CHECK_S", 1e-9)
+    answer = cli("-m", "dry_run=true", "optim.lr=0.1,0.2,abc")
+    assert answer.code == 0
+    assert "the configs of 1 of 3 jobs were checked" in answer.out
+
+
 def test_jobs_without_a_loss_of_their_own(cli: Callable[..., Answer], tmp_path: Path) -> None:
     (tmp_path / "rhyme.txt").write_text("one for sorrow, two for joy\n" * 40)
     words = ("dataset=text", "dataset.path=rhyme.txt", "task=language_modelling", "loss=null", "monitor=val/loss")

@@ -28,6 +28,8 @@ def slow_average(decay: float | None, steps: int) -> list[str]:
     if not decay or not steps or 1 / (1 - decay) < _SPAN * steps:
         return []
     fitting, reached = 1 - float(f"{1 / max(2.0, steps / 10):.1g}"), warmed_up(decay, steps - 1)
+    if fitting >= decay:  # no shorter average would help so short a run
+        return []
     return [
         f"ema: {decay:g} averages over {1 / (1 - decay):,.0f} updates, and this run has {steps:,}: its warm-up ends at "
         f"{reached:.4g}; ema={fitting:g} spans a tenth of the run"

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from bigmodel.adjustments import DEFAULT_BATCH_SIZE, slow_average, with_defaults, with_outputs, with_weights
+from bigmodel.conf_directory import fitting_models
 from bigmodel.config import Config
 from bigmodel.datasets.locations import settled
 from bigmodel.device import Device
@@ -112,7 +113,7 @@ def assemble(config: Config, fresh: bool = True) -> Parts:
     if fresh and not settings.epochs:
         _refuse_untrained(model, settings)
     if fresh:
-        _hold_model(model, task, dataset.example(min(2, batch_size)), device)
+        _hold_model(model, task, dataset.example(min(2, batch_size)), device, config)
     settle(device, model, task, dataset.example)
     if device.channels_last is True:
         data = dataset.open(replace(how, channels_last=True))  # opening reads nothing yet
@@ -215,7 +216,7 @@ def _hold_mixing(dataset: Dataset, task: Task) -> None:
         ) from error
 
 
-def _hold_model(model: nn.Module, task: Task, example: Batch, device: Device) -> None:
+def _hold_model(model: nn.Module, task: Task, example: Batch, device: Device, config: Config) -> None:
     """ConfigError if no loss can be had of samples such as the data's. Costs a forward pass of them.
 
     Code of one's own is not called before the run begins, for it may remember, write or wait; `train.log` has where it
@@ -232,9 +233,10 @@ def _hold_model(model: nn.Module, task: Task, example: Batch, device: Device) ->
     except BigmodelError:
         raise
     except Exception as error:
+        others = f"; {fitting}" if (fitting := fitting_models(config.tree)) else ""
         raise ConfigError(
             f"model: {type(model).__name__} does not go with the task {type(task).__name__} and this data: "
-            f"{type(error).__name__}: {first_line(error)}; -v shows where"
+            f"{type(error).__name__}: {first_line(error)}{others}; -v shows where"
         ) from error
     with torch.no_grad():
         for buffer, before in zip(model.buffers(), buffers, strict=True):

@@ -13,6 +13,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, Node, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from bigmodel.conf_directory import fitting_models
 from bigmodel.durable import read_text
 from bigmodel.errors import ConfigError
 from bigmodel.hidden import hidden, is_own, is_secret
@@ -218,7 +219,9 @@ def problems_of(config: Config, command: str) -> list[str]:
             group, _, name = missing[1].rpartition(".")
             if not group:
                 return [f"{key}: takes {name}, and none is chosen; set {name}=..."]
-            return [f"{key}: takes {name} from the chosen {group}, which has none; the two do not go together"]
+            fitting = fitting_models(_nodes(config._composed)) if group == "dataset" else ""
+            hint = f"; {fitting}" if fitting else ""
+            return [f"{key}: takes {name} from the chosen {group}, which has none; the two do not go together{hint}"]
         if unset := _UNSET.match(str(error)):
             said = (
                 f"the environment has no {clip(unset[1])}; set it, or give a default: ${{oc.env:{clip(unset[1])},...}}"
@@ -263,6 +266,13 @@ def _secrets(config: Config) -> Iterator[str]:
     for path, raw in leaves("", config._composed):
         if is_secret(path) and isinstance(raw, str) and raw not in ("", "???") and "oc.env" not in raw:
             yield path
+
+
+def _nodes(composed: DictConfig) -> dict[str, Any]:
+    """The groups by name, with their keys and what refers to other keys left as it is."""
+    container = OmegaConf.to_container(composed, resolve=False)
+    assert isinstance(container, dict)
+    return {str(name): node for name, node in container.items()}
 
 
 def _names(composed: DictConfig) -> Iterator[str]:

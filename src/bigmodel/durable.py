@@ -18,6 +18,8 @@ from io import BufferedReader
 from pathlib import Path
 from typing import TextIO
 
+from bigmodel.errors import StorageError
+
 TEMPORARY = ".tmp-"  # what a name begins with until the file is whole
 LARGEST_JSON = 1 << 28  # bytes; a state.json holds vocabularies
 LARGEST_LINES = 1 << 31  # bytes of a metrics.jsonl or a journal
@@ -42,7 +44,12 @@ def open_regular(path: str | os.PathLike[str], largest: int | None = None) -> Bu
     Raises:
         OSError: the file cannot be opened, is no regular file, or is larger than `largest` bytes.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno == errno.ENXIO:  # a socket cannot be opened
+            raise OSError(error.errno, "is a socket or a device, not a file", os.fspath(path)) from None
+        raise
     try:
         _hold(descriptor, path, largest)
         return open(descriptor, "rb")
@@ -222,13 +229,48 @@ def _hold(descriptor: int, path: str | os.PathLike[str], largest: int | None) ->
     found = os.fstat(descriptor)
     if not stat.S_ISREG(found.st_mode):
         code = errno.EISDIR if stat.S_ISDIR(found.st_mode) else errno.ENXIO
-        raise OSError(code, "no regular file", os.fspath(path))
+        raise OSError(code, f"is {kind_of(found.st_mode)}, not a file", os.fspath(path))
     few = found.st_size > _SPARSE_FROM and 512 * found.st_blocks < found.st_size // _SPARSE
     if few and _is_hole(descriptor, found):
         raise OSError(errno.EFBIG, f"a sparse file: {found.st_size} bytes, of which next to none are there", str(path))
     if largest is not None and found.st_size > largest:
         raise OSError(errno.EFBIG, f"{found.st_size} bytes, more than {largest}, are too many", os.fspath(path))
     return found
+
+
+def kind_of(mode: int) -> str:
+    """Name the kind of what is at a path, from its mode, as `a pipe`."""
+    kinds = {stat.S_IFREG: "a file", stat.S_IFDIR: "a directory", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
+    return kinds.get(stat.S_IFMT(mode), "a device")
+
+
+def is_there(path: Path) -> bool:
+    """Whether a name is taken, be it by a link that leads nowhere.
+
+    Raises:
+        OSError: the folder it would be in cannot be looked into, as where it belongs to another user.
+    """
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
+
+
+def entries(folder: Path) -> list[Path]:
+    """List what is in a folder, in no order; nothing where there is no folder.
+
+    `Path.glob` would find nothing in a folder that may not be read, and a run of another user would look empty.
+
+    Raises:
+        StorageError: the folder may not be read.
+    """
+    try:
+        return [folder / name for name in os.listdir(folder)]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise StorageError(f"{folder}: cannot be looked into: {error.strerror or error}") from error
 
 
 def _is_hole(descriptor: int, found: os.stat_result) -> bool:

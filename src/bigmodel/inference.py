@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from bigmodel import checkpoint
 from bigmodel.checkpoint import Checkpoint
 from bigmodel.device import Device
-from bigmodel.durable import read_text
+from bigmodel.durable import is_there, kind_of, read_text
 from bigmodel.errors import ConfigError, StorageError
 from bigmodel.failures import out_of_memory_in_words
 from bigmodel.interfaces import Kind
@@ -270,8 +270,16 @@ def best_checkpoint(path: Path, given: str) -> tuple[Checkpoint, list[str]]:
     if path.name.startswith("step-") and path.is_dir():
         return checkpoint.load(path), []
     root = path / "checkpoints"
-    if not root.is_dir():
-        raise ConfigError(f"run: there is no run at '{given}'; runs lie under outputs/, each with a folder checkpoints")
+    try:
+        if not is_there(root):
+            raise ConfigError(
+                f"run: there is no run at '{given}'; runs lie under outputs/, each with a folder checkpoints"
+            )
+        if not root.is_dir():
+            raise StorageError(f"{root}: is {kind_of(root.stat().st_mode)}, not a folder of checkpoints")
+    except OSError as error:
+        raise StorageError(f"{root}: {error.strerror or error}") from error
+    checkpoint.steps(root)  # StorageError where the folder may not be read
     warnings = []
     try:
         best = json.loads(read_text(root / "best.json"))

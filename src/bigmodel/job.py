@@ -54,8 +54,9 @@ class Job:
         self.optimizers, self._schedule, self.device, self.seed = optimizers, schedule, device, seed
         self.accumulate, self.clip_norm, self._ema_decay = accumulate, clip_norm, ema
         self._parameters = [p for group in self.groups for p in group["params"]]
-        buffers = [b for b in model.buffers() if b.is_floating_point() and b.isfinite().all()]  # a mask may be -inf
-        self._watched = [*model.parameters(), *buffers]
+        buffers = {name: b for name, b in model.named_buffers() if b.is_floating_point()}
+        self._infinite = {name for name, b in buffers.items() if not b.isfinite().all()}  # as a mask of -inf
+        self._watched = [*model.parameters(), *(b for name, b in buffers.items() if name not in self._infinite)]
         for group in self.groups:
             group.setdefault("initial_lr", float(group["lr"]))  # an optimizer that another job had keeps its own rate
         self._ema = copy.deepcopy(model).requires_grad_(False) if ema is not None else None
@@ -264,10 +265,9 @@ class Job:
         if self._ema is None or self._ema_decay is None:
             return
         live, averages = self.model.state_dict(), self._ema.state_dict()
-        for name, average in averages.items():
-            if not average.is_floating_point():
-                average.copy_(live[name])
-        moving = [name for name, average in averages.items() if average.is_floating_point()]
+        moving = [n for n, average in averages.items() if average.is_floating_point() and n not in self._infinite]
+        for name in averages.keys() - set(moving):  # of an infinite value the average would be NaN
+            averages[name].copy_(live[name])
         share = 1 - warmed_up(self._ema_decay, self.step)
         torch._foreach_lerp_([averages[name] for name in moving], [live[name] for name in moving], share)
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bigmodel.config import Config, from_yaml
-from bigmodel.durable import read_text
-from bigmodel.errors import ConfigError
+from bigmodel.durable import is_there, open_regular, read_text
+from bigmodel.errors import ConfigError, StorageError
 from bigmodel.guard import say
 from bigmodel.run_directory import intact
 from bigmodel.sweep.directory import is_sweep
@@ -46,11 +46,16 @@ def resumed(run: str, overrides: Sequence[str], source: Source, trust: Sequence[
     from bigmodel.compose import changed_by  # loads Hydra, which a job of a sweep has no need of
 
     directory = Path(run)
-    if is_sweep(directory):
-        raise ConfigError(f"resume: '{run}' is a sweep; add -m")
-    if not (directory / "config.yaml").is_file():
-        raise ConfigError(f"resume: there is no run at '{run}' (no config.yaml in it); runs lie under outputs/")
-    stored = from_yaml(directory / "config.yaml", trust)
+    file = directory / "config.yaml"
+    try:
+        if is_sweep(directory):
+            raise ConfigError(f"resume: '{run}' is a sweep; add -m")
+        if not is_there(file):
+            raise ConfigError(f"resume: there is no run at '{run}' (no config.yaml in it); runs lie under outputs/")
+        open_regular(file).close()
+    except OSError as error:
+        raise StorageError(f"resume: {error.filename or file}: {error.strerror or error}") from error
+    stored = from_yaml(file, trust)
     if not overrides:
         return directory, stored
     changed = changed_by(stored, overrides, source, trust)

@@ -71,6 +71,25 @@ def test_deep_values_keep_all_their_levels(kind: str, tmp_path: Path) -> None:
     assert kind_of_input.read(str(tmp_path / "a" / "0") + f".{ending}").equal(data.sources["train"]().pixels()[0])
 
 
+@pytest.mark.parametrize(
+    ("values", "refused"),
+    [
+        (np.linspace(0, 1, 64, dtype=np.float32), True),
+        (np.linspace(300, 90000, 64).astype(np.int32), True),
+        (np.linspace(0, 255, 64, dtype=np.float32), False),
+        (np.zeros(64, np.float32), False),
+        (np.full(64, np.nan, np.float32), False),
+    ],
+)
+def test_a_deep_picture_without_a_range_is_not_read_as_one_level(values: np.ndarray, refused: bool) -> None:
+    image = Image.fromarray(values.reshape(8, 8))
+    if refused:
+        with pytest.raises(ValueError, match="become one grey level in the value range 0 to 255"):
+            PixelRules().converted(image, 1)
+    else:
+        assert PixelRules().converted(image, 1).mode == "L"
+
+
 def test_a_stated_range_and_that_of_the_type_are_kept(tmp_path: Path) -> None:
     folder(tmp_path, "png", saved(np.uint16, 4095))
     half = opened(tmp_path, value_range=(0, 2047.5)).sources["train"]().pixels()

@@ -12,6 +12,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
+from bigmodel.durable import entries
 from bigmodel.errors import ConfigError
 from bigmodel.options import options
 from bigmodel.results import words
@@ -67,6 +68,7 @@ def run(given: Sequence[str]) -> None:
     output_dir = Path(settings["output_dir"])
     if not output_dir.is_dir():
         raise ConfigError(f"output_dir: there is no directory '{output_dir}'")
+    entries(output_dir)  # StorageError where it may not be read: none of the runs in it could be listed
     warnings: list[str] = []
     runs, now = under(output_dir, warnings), time.time()
     for line in warnings:

@@ -130,7 +130,8 @@ def _trained(
     """Train, test, and write `summary.json`, however it ends. `before` is seconds of earlier starts."""
     job = parts.job
     began = monotonic()
-    summary: dict[str, Any] = {"state": "running", "directory": str(directory), "monitor": parts.settings.monitor}
+    summary: dict[str, Any] = {"state": "running", "monitor": parts.settings.monitor}
+    summary["directory"] = str(directory.resolve())  # the same wherever a run is resumed from
     summary |= {"metrics": to_json(job.specs), "splits": dict(parts.data.splits)}
     try:
         with failures_in_words(directory, job, parts.config.grants):

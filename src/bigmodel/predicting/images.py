@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from bigmodel.datasets.files import fit_picture, open_image
+from bigmodel.datasets.files import draft_size, fit_picture, open_image
 from bigmodel.datasets.images import normalised
 from bigmodel.datasets.picture_check import is_picture, suffixes
 from bigmodel.datasets.pixels import PixelRules
@@ -111,6 +111,7 @@ class Images:
                     "op": "decode_image",
                     "orientation": "exif",
                     "mode": "L" if channels == 1 else "RGB",
+                    "jpeg_draft": list(draft_size(height, width)),
                     **{"value_range": None, "background": None, **self._rules.about()},
                 },
                 {"op": "crop_to_aspect", "height": height, "width": width, "anchor": "center"},

@@ -13,6 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from bigmodel.durable import is_there
 from bigmodel.errors import ConfigError
 from bigmodel.results.run_files import config_of, json_of, text_of
 from bigmodel.tasks.metric_spec import OF_THE_RUN, STANDARD, MetricSpec, from_summary
@@ -156,7 +157,7 @@ def _is_run(path: Path, warnings: list[str] | None = None) -> bool:
     """Raises OSError where nobody is warned instead: another user's directory may be closed to us."""
     files = ("config.yaml", "summary.json", ".lock")
     try:
-        return any((path / name).is_file() for name in files) and not (path / "sweep.json").is_file()
+        return any(is_there(path / name) for name in files) and not (path / "sweep.json").is_file()
     except OSError as error:
         if warnings is None:
             raise

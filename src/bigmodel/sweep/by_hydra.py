@@ -23,6 +23,7 @@ from bigmodel.compose import (
     config_loader,
     refuse_long,
 )
+from bigmodel.conf_directory import conf_directory
 from bigmodel.config import Config
 from bigmodel.errors import ConfigError, Interrupted, StorageError
 from bigmodel.hydra_keys import is_hydras, refused_words
@@ -30,7 +31,7 @@ from bigmodel.quoting import quoted
 from bigmodel.seed_axis import with_seeds
 from bigmodel.signals import Stop
 from bigmodel.sweep.directory import is_sweep
-from bigmodel.sweep.hydra_task import HydraTask
+from bigmodel.sweep.hydra_task import HydraTask, JobsRefused
 from bigmodel.sweep.staging import free, staged
 
 _VARIANTS_CHECKED = 50
@@ -69,6 +70,8 @@ def sweep(overrides: Sequence[str], source: Source, trust: Sequence[str], stop: 
                     task.end()
                     raise
                 return task.end()
+    except JobsRefused:  # all of them are known
+        raise
     except ConfigError:
         check(overrides, source, trust)  # Hydra stops at the first mistake: find them all
         raise
@@ -77,17 +80,23 @@ def sweep(overrides: Sequence[str], source: Source, trust: Sequence[str], stop: 
 def _first(
     choices: Sequence[Sequence[str]], alone: Sequence[str], source: Source, trust: Sequence[str]
 ) -> tuple[Config, Any]:
-    """The config of the first values, for what all jobs share, and Hydra's own. A search's key may go with another
-    choice of a group than the first: it is left out, and checked with its own.
+    """The config of the first values, for what all jobs share, and Hydra's own. Keys of several values that do not go
+    with the first choices, as a search's may, or have a wrong value, are left out: each job's config is checked later.
     """
     try:
         words = [values[0] for values in choices]
         return compose_with_hydra("train", [*words, *alone], source, trust, multirun=True)
     except ConfigError:
-        kept = [values[0] for values in choices if len(values) == 1 or "." not in values[0].partition("=")[0]]
+        kept = [values[0] for values in choices if len(values) == 1 or _is_choice(values[0])]
         if len(kept) == len(choices):
             raise
         return compose_with_hydra("train", [*kept, *alone], source, trust, multirun=True)
+
+
+def _is_choice(word: str) -> bool:
+    """Whether an override chooses from a group, as `model=cnn`."""
+    key = word.lstrip("+").partition("=")[0].partition("@")[0]
+    return "/" in key or (conf_directory() / key).is_dir()
 
 
 def check(overrides: Sequence[str], source: Source, trust: Sequence[str] = ()) -> None:
