@@ -98,10 +98,11 @@ def _refuse_one_level(levels: NDArray[Any], values: NDArray[Any], low: float, hi
     values = values[~np.isnan(values)]
     if not values.size or values.min() == values.max():
         return
-    if levels.min() == levels.max() or (levels.max() <= 1 and values.max() <= 1 < high):
+    fractions = values.max() <= 1 < high and bool((values % 1).any())  # a mask of 0 and 1 is warned of elsewhere
+    if levels.min() == levels.max() or (levels.max() <= 1 and fractions):
         raise ValueError(
             f"its values, {values.min():g} to {values.max():g}, become one grey level in the value range "
-            f"{low:g} to {high:g}"
+            f"{low:g} to {high:g}; set dataset.value_range=[low,high] to the values of most pictures"
         )
 
 
