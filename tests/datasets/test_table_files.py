@@ -51,6 +51,9 @@ def cells(table: Table) -> list[list[str]]:
         ("a;b;;\n1;2;;\n", {"separator": ";"}, [["1", "2"]]),
         ("a,b\n1,2,,\n", {}, [["1", "2"]]),
         ("a,b\n" + "x" * 200_000 + ",1\n", {}, [["x" * 200_000, "1"]]),
+        ("sep=;\r\na;b\r\n1;2\r\n", {"separator": ";"}, [["1", "2"]]),
+        ("\ufeffsep=,\na,b\n1,2\n", {}, [["1", "2"]]),
+        ("sep=,\n1,2\n", {"columns": ["x", "y"]}, [["1", "2"]]),
     ],
 )
 def test_delimited_text(tmp_path: Path, content: str, form: dict[str, Any], expected: list[list[str]]) -> None:
@@ -126,6 +129,7 @@ def test_files_that_know_types(tmp_path: Path, ending: str) -> None:
         ("a,a\n1,2\n", {}, ["a"], r"needs one column 'a', and columns 1 and 2 have this name; .*dataset\.header=true"),
         ("1.5,2\n3,4\n", {}, [], r"a\.csv:1: the first line holds numbers .*dataset\.header=false"),
         ("", {}, [], r"a\.csv: is empty"),
+        ("sep=;\na;b\n1;2\n", {}, [], r"a\.csv:1: says that fields are separated by ';'; set dataset\.separator=\";\""),
         ("a,b\n1\0,2\n", {}, [], r"it holds zero bytes"),
         (",".join(map(str, range(300_000))) + "\n", {}, [], r"has 300,000 columns; at most 50,000"),
     ],
