@@ -33,7 +33,7 @@ class Header:
 
 
 def read_header(content: bytes, file: str, form: Format, dialect: Mapping[str, Any], wanted: Sequence[str]) -> Header:
-    """The first line, behind empty ones, comments and a spreadsheet's `sep=;`, if it is a header, or else the names of `form`.
+    """The first line, behind empty ones, comments and `sep=;`, where it is a header, or else the names of `form`.
 
     Raises:
         DataError: there is no line, it is not CSV, has too many columns, or looks like a row.
