@@ -7,6 +7,7 @@ import codecs
 import csv
 import gzip
 import io
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bigmodel.datasets import table_bytes
+from bigmodel.datasets import structured, table_bytes
 from bigmodel.datasets.rows import Format, Table, read
 from bigmodel.errors import ConfigError, DataError
 from conftest import Answer
@@ -189,6 +190,35 @@ def test_only_regular_files_are_opened(tmp_path: Path, monkeypatch: pytest.Monke
         read(tmp_path / "large.csv", Format())
     with pytest.raises(DataError, match=r"is an Excel workbook; save the sheet as CSV"):
         read(written(tmp_path, b"PK", "a.xlsx"), Format())
+
+
+@pytest.mark.parametrize("ending", ["csv.gz", "csv.xz", "jsonl.gz", "parquet", "arrow", "stream.arrow"])
+def test_what_unpacks_to_more_than_memory_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str
+) -> None:
+    import lzma
+
+    import pyarrow
+    from pyarrow import ipc, parquet
+
+    file, rows, text = tmp_path / f"a.{ending}", 5000, "x" * 1000
+    if ending.endswith(("gz", "xz")):
+        line = json.dumps({"a": text}) if "json" in ending else text
+        pack = gzip.compress if ending.endswith("gz") else lzma.compress
+        file.write_bytes(pack(("a\n" * ("csv" in ending) + f"{line}\n" * rows).encode()))
+    elif ending == "parquet":
+        parquet.write_table(pyarrow.table({"a": [text] * rows}), file)
+    else:
+        make = ipc.new_stream if "stream" in ending else ipc.new_file
+        table = pyarrow.table({"a": [text] * rows})
+        with make(str(file), table.schema, options=ipc.IpcWriteOptions(compression="zstd")) as writer:
+            writer.write_table(table, max_chunksize=1000)
+    assert file.stat().st_size < 200_000
+    assert len(read(file, Format())) == rows
+    for module in (table_bytes, structured):
+        monkeypatch.setattr(module, "memory", lambda: 10_000_000)
+    with pytest.raises(DataError, match=r"do not fit in this computer's memory"):
+        read(file, Format())
 
 
 def test_standard_input_may_begin_with_a_mark(monkeypatch: pytest.MonkeyPatch) -> None:
