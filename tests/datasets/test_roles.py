@@ -231,3 +231,25 @@ def test_marks_of_thousands_are_not_advised_away_as_decimals() -> None:
             number(text, decimal)
     with pytest.raises(ValueError, match=r"not a number; dataset\.decimal=','\?$"):
         number("1,5")
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        (["00501", "10001", "02139"], "warning: column 'x' is taken for numbers, and holds '0"),
+        (["1_234", "2_345"], "categories: x (1)"),  # which Python's float takes for 1234
+        ([*map(str, range(40)), "inf"], "not used: x (numbers, of which some are not finite, as 'inf'"),
+        (["01", "02", "10"], "numbers: a, x (2)"),
+    ],
+)
+def test_codes_are_no_numbers_without_a_word(tmp_path: Path, values: Sequence[str], told: str) -> None:
+    draw = random.Random(0)
+    some = [value for _ in range(9) for value in values if value != "inf"] + [value for value in values for _ in "12"]
+    draw.shuffle(some)
+    some += ["inf"] * 99 if "inf" in values else []
+    lines = ["a,x,y", *(f"{draw.random()},{value},{draw.choice('pq')}" for value in some)]
+    (tmp_path / "表.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    notes = opened(tmp_path, "表.csv", target="y", ignored=["没有"]).notes
+    assert any(told in note for note in notes), notes
+    assert "warning: dataset.ignored: there is no column '没有'" in notes
+    assert any("warning: column" in note for note in notes) == (values[0] == "00501")

@@ -18,6 +18,7 @@ _CLASSES = 20  # whole numbers, from 0 or 1 on, that are classes when they are t
 _COMMA = re.compile(r"[-+]?[0-9]*,[0-9]+")  # a number with a decimal comma, or one with a mark of thousands
 _POINT = re.compile(r"[-+]?[0-9]*\.?[0-9]+")
 _MARKED = re.compile(r"[-+(]*[^\w\s,.()+-]?[-+]? ?[0-9][0-9,.' ]*%?[^\w\s,.()+-]?\)?")  # $1,200 or 12%
+_CODE = re.compile(r"0[0-9]{2,}")  # 00501; days and hours of two digits are numbers
 _SAMPLE = 5000  # values by which a column is judged, besides its numbers
 
 
@@ -30,6 +31,7 @@ class Roles:
     dates: dict[str, str | None] = field(default_factory=dict)  # with the format, None for ISO
     booleans: list[str] = field(default_factory=list)  # which are categories, too
     ignored: dict[str, str] = field(default_factory=dict)
+    codes: dict[str, str] = field(default_factory=dict)  # numbers that may be none, with a value that begins with 0
 
     def notes(self) -> list[str]:
         flat = [name for name in self.categories if name not in self.booleans]
@@ -45,7 +47,12 @@ class Roles:
         ]
         why = "; ".join(f"{name or repr(name)} ({reason})" for name, reason in self.ignored.items())
         ignored = [f"not used: {clip(why, 400)}"] if why else []
-        return [f"columns by role, inferred: {line}" for line in [*lines, *ignored]]
+        codes = [
+            f"warning: column '{name}' is taken for numbers, and holds '{text}'; if it is a code, as of a place or a "
+            f"product, set dataset.categories=['{name}']"
+            for name, text in self.codes.items()
+        ]
+        return [*(f"columns by role, inferred: {line}" for line in [*lines, *ignored]), *codes]
 
 
 def inferred(table: Table, given: Mapping[str, Sequence[str]], taken: Sequence[str], time_format: str | None) -> Roles:
@@ -71,6 +78,8 @@ def _place(table: Table, name: str, roles: Roles, time_format: str | None) -> No
             roles.ignored[name] = reason
         else:
             roles.numbers.append(name)
+            code = next((text for text in distinct if _CODE.fullmatch(text)), None)
+            roles.codes |= {} if code is None else {name: code}
     elif len(there) - len(problems) >= _MOSTLY * len(there) and len(there) > _FEW:
         roles.numbers.append(name)  # the rest are mistakes, or values that stand for none: they are reported
     elif any({text.lower() for text in distinct} <= pair for pair in _BOOLEANS):
@@ -92,6 +101,9 @@ def _place(table: Table, name: str, roles: Roles, time_format: str | None) -> No
 
 def _marks(texts: Sequence[str], decimal: str) -> str | None:
     """Why texts are numbers in disguise, which are neither categories nor words; None where they are not."""
+    endless = next((text for text in texts if text.lower().lstrip("+-") in ("inf", "infinity")), None)
+    if endless is not None:
+        return f"numbers, of which some are not finite, as '{endless}'; name them in dataset.missing"
     if sum(_MARKED.fullmatch(text) is not None for text in texts) < _MOSTLY * len(texts):
         return None
     shown = clip(next((text for text in texts if not text.isalnum()), texts[0]), 20)
