@@ -90,8 +90,8 @@ def read_steps(
     absent = int(np.isnan(values_TC).sum())
     if absent:
         how = {"linear": "filled along a line between their neighbours", "forward": "filled with the value before"}
-        first = int((np.cumsum(~np.isnan(values_TC), axis=0) == 0).sum()) if missing in how else 0
-        more = f"; {first:,} before the first value of a series, with that" if first else ""
+        early = int((np.cumsum(~np.isnan(values_TC), axis=0) == 0).sum()) if missing in how else 0
+        more = f"; {early:,} before the first value of a series, with that" if early else ""
         notes.append(
             f"{absent:,} values missing: {how.get(missing, 'no window holds one')} (dataset.fill={missing}){more}"
         )
