@@ -177,3 +177,21 @@ def test_a_node_inside_another_is_of_its_own_kind(path: str, target: str) -> Non
     assert any(
         line.startswith(f"{path}._target_: '{target}' is not") for line in check({group: node}, f"{__name__}._Root")
     )
+
+
+@pytest.mark.parametrize(
+    "node",
+    [
+        {"_target_": "torch.nn.MultiheadAttention", "embed_dim": 8, "num_heads": 3},  # an assertion
+        {"_target_": "torch.nn.Linear", "in_features": -1, "out_features": 2},  # a RuntimeError
+        {"_target_": "torch.nn.Linear", "in_features": 2**62, "out_features": 2},
+        {"_target_": "torch.nn.Linear", "in_features": 2, "out_features": 2, "dtype": "float64"},  # a TypeError
+        {"_target_": "torch.nn.init.zeros_", "tensor": 1},  # an AttributeError
+        {"_target_": "torch.nn.MultiheadAttention", "embed_dim": 8, "num_heads": 0},
+    ],
+)
+def test_what_torchs_own_modules_refuse_is_told_in_a_line(node: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        build("model", node)
+    assert len(caught.value.lines) == 1
+    assert caught.value.lines[0].startswith("model: ")

@@ -4,12 +4,15 @@ import errno
 import os
 import shutil
 import socket
+from concurrent.futures import Future
 
 import pytest
 
+from bigmodel.commands import train
 from bigmodel.errors import StorageError
 from bigmodel.failures import failures_in_words
-from conftest import is_quiet
+from bigmodel.guard import coded
+from conftest import TINY, call, is_quiet
 
 READ_ONLY = os.strerror(errno.EROFS)
 
@@ -117,3 +120,28 @@ def test_an_output_directory_of_another_user(cli, run, tmp_path, closed):
     closed(tmp_path)
     (line,) = is_quiet(cli("output_dir=.", cwd=tmp_path, verb="runs"), code=5)
     assert line == ".: cannot be looked into: Permission denied"
+
+
+def test_a_summary_that_cannot_be_written_is_told_and_a_resume_writes_it(tmp_path, monkeypatch):
+    def full(path, value):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(train, "write_json", full)
+        answer = call(*TINY, cwd=tmp_path)
+    assert answer.code == 5
+    assert "summary.json: cannot be written: No space left on device; the run is done and" in answer.err
+    (run,) = (tmp_path / "outputs").glob("*/*")
+    assert not (run / "summary.json").exists()
+    assert call(f"resume={run}", cwd=tmp_path).code == 0
+    assert (run / "summary.json").exists()
+
+
+@pytest.mark.parametrize(
+    "words", ["unable to open file </a> in read-only mode: Too many open files (24)", "I/O error: x (os error 28)"]
+)
+def test_what_the_system_tells_through_a_library_is_no_bug_of_ours(words, capsys):
+    failed: Future[int] = Future()
+    failed.set_exception(RuntimeError(words))
+    assert coded(failed.result, verbose=False) == 5
+    assert capsys.readouterr().err == f"error: RuntimeError: {words}\n"

@@ -26,15 +26,14 @@ LARGEST_LINES = 1 << 31  # bytes of a metrics.jsonl or a journal
 _LARGEST_HEADER = 8 << 20  # bytes of a safetensors file that name its tensors: some 50,000
 _BLOCK = 1 << 20
 _SPARSE_FROM, _SPARSE = 64 << 20, 1000  # bytes of a file, and how many times as many as there are on the disk
-STORAGE_ERRORS = frozenset(
-    {
-        *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM),
-        *(errno.ENOENT, errno.ELOOP, errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENXIO, errno.ENOTEMPTY),
-        *(errno.EMFILE, errno.ENFILE, errno.ESTALE, errno.EBUSY, errno.ETXTBSY, errno.ENOLCK, errno.ENOSYS),
-        *(errno.EOPNOTSUPP, errno.EREMOTEIO, errno.ENOTCONN, errno.EHOSTDOWN, errno.ENODEV, errno.ETIMEDOUT),
-        errno.ENAMETOOLONG,
-    }
+_STORAGE = (
+    *("ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EIO", "EACCES", "EPERM", "ENOENT", "ELOOP", "EISDIR", "ENOTDIR"),
+    *("EEXIST", "ENXIO", "ENOTEMPTY", "EMFILE", "ENFILE", "ESTALE", "EBUSY", "ETXTBSY", "ENOLCK", "ENOSYS"),
+    *("EOPNOTSUPP", "EREMOTEIO", "ENOTCONN", "EHOSTDOWN", "ENODEV", "ETIMEDOUT", "ENAMETOOLONG", "EINTR", "EXDEV"),
+    *("EUCLEAN", "EBADMSG", "EILSEQ", "EMLINK", "ENOMEDIUM", "ENOKEY", "EPROTO", "ECONNRESET", "ECONNABORTED"),
+    *("EHOSTUNREACH", "ENETUNREACH", "ENETDOWN"),
 )
+STORAGE_ERRORS = frozenset(getattr(errno, name) for name in _STORAGE if hasattr(errno, name))  # not all are macOS's
 """Numbers of OSErrors that a disk, a file system or a foreign file causes, and no program's bug."""
 
 
@@ -211,6 +210,15 @@ def errno_in(text: str) -> int:
     _, _, tail = text.partition("os error ")
     digits = tail.partition(")")[0]
     return int(digits) if digits.isdigit() else 5
+
+
+def system_error_in(error: Exception) -> OSError | None:
+    """Return the OSError that a library of another language tells in words, as `Too many open files (24)`."""
+    text = str(error)
+    for number in STORAGE_ERRORS:
+        if f"{os.strerror(number)} ({number})" in text or f"(os error {number})" in text:
+            return OSError(number, os.strerror(number))
+    return None
 
 
 def sync_file(path: Path) -> None:

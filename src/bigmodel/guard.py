@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from bigmodel.durable import STORAGE_ERRORS
+from bigmodel.durable import STORAGE_ERRORS, system_error_in
 from bigmodel.errors import BigmodelError, Interrupted, StorageError
 from bigmodel.hidden import hidden
 from bigmodel.signals import Stop
@@ -46,10 +46,12 @@ def coded(run: Callable[[], int], verbose: bool, stop: Stop | None = None) -> in
             complain(error.lines)
             return error.exit_code
         said = f"{type(error).__name__}: {first_line(error)}"
-        if isinstance(error, OSError) and error.errno in STORAGE_ERRORS and not _in_code_of_ones_own(error):
-            _silence()
-            where = error.filename or "standard output, or a file"
-            complain([f"{where}: {error.strerror}"])
+        system = error if isinstance(error, OSError) else system_error_in(error)
+        if system is not None and system.errno in STORAGE_ERRORS and not _in_code_of_ones_own(error):
+            if isinstance(error, OSError):
+                _silence()
+                said = f"{error.filename or 'standard output, or a file'}: {error.strerror}"
+            complain([said])
             return StorageError.exit_code
         if where := _in_code_of_ones_own(error):
             complain([f"{where}: {said}", "this is not code of bigmodel-train; run again with -v to see the whole way"])

@@ -243,3 +243,23 @@ def test_an_outlier_among_floats_names_its_setting(tmp_path: Path) -> None:
     saved(np.float32, 100)(tmp_path / "a" / "0.tif", RAMP)
     with pytest.raises(DataError, match=r"value range 0 to 255; set dataset\.value_range=\[low,high\] to the"):
         opened(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("array", "dark"),
+    [
+        (np.eye(16, dtype=np.uint8), True),
+        (np.eye(16, dtype=np.int64) * 15, True),
+        (np.eye(16, dtype=np.uint16) * 200, True),
+        (np.eye(16, dtype=np.uint8) * 200, False),
+        (np.eye(16, dtype=np.float32), False),
+        (np.eye(16, dtype=np.bool_), False),
+        (np.zeros((16, 16), np.uint8), False),
+    ],
+)
+def test_an_array_of_small_whole_numbers_is_warned_of(array: np.ndarray, dark: bool) -> None:
+    kind = Images(["a", "b"], (1, 16, 16), [0.5], [0.5], value_range="type")
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        kind.convert(array)
+    assert [f"up to {array.max()} ({array.dtype}) is read as" in str(one.message) for one in told] == [True] * dark

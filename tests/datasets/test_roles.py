@@ -275,3 +275,23 @@ def test_a_text_among_the_numbers_of_a_target_makes_no_classes_of_them(tmp_path:
     data = opened(tmp_path, "t.csv", target="y", broken="skip")
     assert data.facts["target_is"] == "number"
     assert "target 'y': a number, for it has 59 different numbers, and 'N/A' (dataset.target_is)" in data.notes
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        (["1_234", "2_345"], "categories: x (1)"),  # which Python's float takes for 1234
+        ([*map(str, range(40)), "inf"], "not used: x (numbers, of which some are not finite, as 'inf'"),
+        (["01", "02", "10"], "numbers: a, x (2)"),
+    ],
+)
+def test_what_only_looks_like_numbers_is_told(tmp_path: Path, values: Sequence[str], told: str) -> None:
+    draw = random.Random(0)
+    some = [value for _ in range(9) for value in values if value != "inf"] + [value for value in values for _ in "12"]
+    draw.shuffle(some)
+    some += ["inf"] * 99 if "inf" in values else []
+    lines = ["a,x,y", *(f"{draw.random()},{value},{draw.choice('pq')}" for value in some)]
+    (tmp_path / "表.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    notes = opened(tmp_path, "表.csv", target="y", ignored=["没有"]).notes
+    assert any(told in note for note in notes), notes
+    assert "warning: dataset.ignored: there is no column '没有'" in notes

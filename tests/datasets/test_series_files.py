@@ -225,3 +225,17 @@ def test_hours_that_repeat_are_refused_with_a_way_out(tmp_path: Path) -> None:
         opened(tmp_path, hours([*day[12:], *day[:12]]), time="time")
     offset = [f"{time}{'+02:00' if n < 3 else '+01:00'}" for n, time in enumerate([*day[:3], *day[2:]])]
     assert opened(tmp_path, hours(offset), time="time", gaps="skip").splits["train"]
+
+
+def test_columns_that_are_no_series_are_told(tmp_path: Path) -> None:
+    rows = ["时间,load,空", *(f"{1700000000 + 3600 * n},{n * n % 7},5" for n in range(60))]
+    told = opened(tmp_path, rows).notes
+    assert any("column '时间' grows by 3600 at every step" in note for note in told)
+    assert any("column '空' is always 5" in note for note in told)
+    assert opened(tmp_path, rows, time="时间", columns=["load"]).notes == []
+
+
+def test_values_before_the_first_are_told(tmp_path: Path) -> None:
+    rows = ["load", "NA", "NA", *(str(n * n % 7) for n in range(50)), "NA", "3"]
+    assert "3 values missing" in opened(tmp_path, rows, fill="forward").notes[-1]
+    assert "2 before the first value of a series, with that" in opened(tmp_path, rows, fill="linear").notes[-1]

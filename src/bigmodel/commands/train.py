@@ -153,8 +153,15 @@ def _trained(
     finally:
         seconds = before + monotonic() - began
         summary |= totals.summary() | {"step": job.step, "steps": job.steps, "best": job.best, "seconds": seconds}
-        with contextlib.suppress(OSError):
+        try:
             write_json(directory / "summary.json", summary)
+        except OSError as error:
+            if summary["state"] not in ("failed", "interrupted"):  # these have words of their own
+                again = resume_command(directory, parts.config.grants)
+                raise StorageError(
+                    f"{directory / 'summary.json'}: cannot be written: {error.strerror or error}; the run is "
+                    f"{summary['state']} and its checkpoints are kept; {again} writes it"
+                ) from error
     return summary
 
 

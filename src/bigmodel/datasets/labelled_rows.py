@@ -19,7 +19,7 @@ from bigmodel.durable import read_bytes
 from bigmodel.errors import DataError
 
 _BLANK = " \t\r\n"
-_TABLES = PARQUET | ARROW | JSON | JSON_LINES | {".csv", ".tsv", ".tab"}
+TABLES = PARQUET | ARROW | JSON | JSON_LINES | {".csv", ".tsv", ".tab"}
 _LARGEST = 64 << 20  # bytes of one text
 
 
@@ -158,7 +158,7 @@ class Reader:
 
 def is_table(path: Path) -> bool:
     """Whether its name is that of a table."""
-    return Path(bare_name(str(path))).suffix in _TABLES
+    return Path(bare_name(str(path))).suffix in TABLES
 
 
 def texts_of(

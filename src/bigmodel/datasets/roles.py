@@ -17,7 +17,7 @@ _BOOLEANS = ({"true", "false"}, {"yes", "no"}, {"t", "f"}, {"y", "n"}, {"on", "o
 _CLASSES = 20  # whole numbers, from 0 or 1 on, that are classes when they are the target
 _COMMA = re.compile(r"[-+]?[0-9]*,[0-9]+")  # a number with a decimal comma, or one with a mark of thousands
 _POINT = re.compile(r"[-+]?[0-9]*\.?[0-9]+")
-_PADDED = re.compile(r"0[0-9]+")  # 02139: a code, which as a number would lose its first digit
+_PADDED = re.compile(r"0[0-9]{2,}")  # 02139: a code, which as a number would lose its first digit; 08 may be an hour
 _CODE_DIGITS, _MANY = 5, 20  # digits of whole numbers of one length, and different ones, that may be codes
 _MARKED = re.compile(r"[-+(]*[^\w\s,.()+-]?[-+]? ?[0-9][0-9,.' ]*%?[^\w\s,.()+-]?\)?")  # $1,200 or 12%
 _SAMPLE = 5000  # values by which a column is judged, besides its numbers
@@ -127,6 +127,9 @@ def with_leading_zero(texts: Sequence[str]) -> str | None:
 
 def _marks(texts: Sequence[str], decimal: str) -> str | None:
     """Why texts are numbers in disguise, which are neither categories nor words; None where they are not."""
+    endless = next((text for text in texts if text.lower().lstrip("+-") in ("inf", "infinity")), None)
+    if endless is not None:
+        return f"numbers, of which some are not finite, as '{endless}'; name them in dataset.missing"
     if sum(_MARKED.fullmatch(text) is not None for text in texts) < _MOSTLY * len(texts):
         return None
     shown = clip(next((text for text in texts if not text.isalnum()), texts[0]), 20)

@@ -20,6 +20,7 @@ Gaps = Literal["cross", "skip", "fill"]
 _LATE = 1.5  # usual steps between two rows: more is a gap; months have 28 to 31 days
 _MOST_FILLED = 1 << 24  # steps
 _CLOCK_S = 3600.0  # that clocks are set back by in autumn
+_FEW = 8  # steps, which may be even by chance
 
 
 @dataclass
@@ -67,6 +68,7 @@ def read_steps(
     notes = [*table.notes, *notes]
     for place, name in enumerate(columns):
         notes += likely_sentinels(name, values_TC[:, place], "sentinels=[...]")
+        notes += _no_series(name, values_TC[:, place], named=bool(time))
     breaks_T = np.zeros(len(rows), dtype=np.bool_)
     if time:
         _refuse_disorder(rows, times_T, time)
@@ -89,8 +91,25 @@ def read_steps(
     absent = int(np.isnan(values_TC).sum())
     if absent:
         how = {"linear": "filled along a line between their neighbours", "forward": "filled with the value before"}
-        notes.append(f"{absent:,} values missing: {how.get(missing, 'no window holds one')} (dataset.fill={missing})")
+        early = int((np.cumsum(~np.isnan(values_TC), axis=0) == 0).sum()) if missing in how else 0
+        more = f"; {early:,} before the first value of a series, with that" if early else ""
+        notes.append(
+            f"{absent:,} values missing: {how.get(missing, 'no window holds one')} (dataset.fill={missing}){more}"
+        )
     return Steps(_filled(values_TC, missing, log), breaks_T, notes)
+
+
+def _no_series(name: str, values: NDArray[np.float64], named: bool) -> list[str]:
+    """A warning of a column that is always the same, or, if the time is not `named`, grows evenly as that does."""
+    steps = np.diff(values)
+    if len(steps) < _FEW or not (steps == steps[0]).all():
+        return []
+    if steps[0] == 0:
+        return [f"warning: column '{name}' is always {values[0]:g}"]
+    if named and not name.lower().startswith("unnamed"):
+        return []
+    what = f"warning: column '{name}' grows by {steps[0]:g} at every step, as a row number or a time does"
+    return [f"{what}; if it is one, leave it out of dataset.columns or name it as dataset.time"]
 
 
 def _values(

@@ -82,6 +82,8 @@ def table(
         raise DataError(f"{file}: holds no rows")
     kind: str = target_is
     notes = [*rows.notes]
+    absent = [name for name in ignored if name not in rows.columns]
+    notes += [f"warning: dataset.ignored: there is no column {', '.join(map(repr, absent))}"] if absent else []
     if target_is == "auto":
         kind, why = target_kind(rows, target)
         notes.append(f"target '{target}': a {kind}, for {why} (dataset.target_is)")

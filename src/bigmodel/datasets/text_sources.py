@@ -15,7 +15,9 @@ from typing import Any
 
 from bigmodel.archive import opened
 from bigmodel.datasets import text_archives
-from bigmodel.datasets.labelled_rows import columns_of, is_table, texts_of
+from bigmodel.datasets.folder_walk import walk
+from bigmodel.datasets.labelled_rows import TABLES, columns_of, is_table, texts_of
+from bigmodel.datasets.table_bytes import COMPRESSED
 from bigmodel.datasets.text_encoding import codec, decoded, open_text, refusal
 from bigmodel.errors import DataError
 from bigmodel.words import clip
@@ -58,13 +60,17 @@ class TextSource:
                 self.notes += _looks_strange(file, self.column, self.encoding)
 
     def _of_folder(self) -> list[Path]:
-        everything = sorted(file for file in self.path.rglob("*") if file.is_file())
-        tables = self.column is not None
-        found = [file for file in everything if (is_table(file) if tables else _is_text(file))]
-        kind = "tables" if tables else "texts (.txt)"
-        taken = set(found)
-        others = Counter(_suffix(file) or "no suffix" for file in everything if file not in taken)
-        shown = ", ".join(f"{count} {suffix}" for suffix, count in others.most_common(_SHOWN))
+        passed: Counter[str] = Counter()
+        of_tables = self.column is not None
+        walked = walk(self.path, TABLES | frozenset(COMPRESSED) if of_tables else {".txt", ".gz"}, passed)
+        kind = "tables" if of_tables else "texts (.txt)"
+        found = []
+        for file in sorted(map(Path, walked)):
+            if is_table(file) if of_tables else _is_text(file):
+                found.append(file)
+            else:
+                passed[_suffix(file)] += 1
+        shown = ", ".join(f"{count} {suffix}" for suffix, count in passed.most_common(_SHOWN))
         if not found:
             also = f"; it holds {shown}, which can be named one by one" if shown else ""
             raise DataError(f"dataset.path: there are no {kind} in the folder '{self.path}' or below it{also}")
