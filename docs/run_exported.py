@@ -29,11 +29,13 @@ def answer(model: str, given: str) -> dict:
 
 
 def decode_image(file, step):
-    image = ImageOps.exif_transpose(Image.open(file))
+    image = Image.open(file)
+    image.draft(step["mode"], tuple(step["jpeg_draft"]))
+    image = ImageOps.exif_transpose(image)
     behind, span = step["background"], step["value_range"]
     if image.mode.startswith("I;16") and span is None:
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    elif image.mode in ("I", "F") or image.mode.startswith("I;16"):
+    elif (image.mode in ("I", "F") or image.mode.startswith("I;16")) and span is not None:
         if span == "type":
             span = (0, 1) if image.mode == "F" else (0, 65535)  # of PNG and PGM; other files of 32 bits: 2**31 - 1
         levels = np.clip((np.asarray(image, np.float64) - span[0]) * (255 / (span[1] - span[0])), 0, 255)

@@ -27,6 +27,12 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # a worker for each core: more threads 
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # where a test asks for two, they wait asleep
 
 
+def slow_where(cases, is_slow):
+    """Parameters of a test, those marked slow that `is_slow` holds for."""
+    marked = [(case if isinstance(case, tuple) else (case,), is_slow(case)) for case in cases]
+    return [pytest.param(*case, marks=pytest.mark.slow if slow else ()) for case, slow in marked]
+
+
 def pytest_collection_finish() -> None:
     """What is loaded by now stays: collecting garbage among it, and as often as Python does, is a tenth of the time."""
     gc.freeze()

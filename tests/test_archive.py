@@ -12,6 +12,7 @@ import pytest
 
 from bigmodel.datasets.files import archive as module
 from bigmodel.datasets.files.archive import extract, open_maybe_gzipped, uncompressed_size
+from bigmodel.datasets.files.text_archives import samples
 from bigmodel.errors import DataError, StorageError
 
 
@@ -45,6 +46,16 @@ def test_the_folder_appears_whole(tmp_path):
     assert (tmp_path / "data/deep/a.bin").read_bytes() == b"a" * 3_000_000
     assert (tmp_path / "data/deep/a.bin").stat().st_mode & 0o7000 == 0
     assert left(tmp_path) == ["a.tar.gz", "data"]
+
+
+def test_an_archive_that_is_one_hole_is_refused_at_once(tmp_path):
+    with (tmp_path / "a.tar").open("wb") as stream:
+        stream.truncate(40 << 30)  # which xz would read to its end, as padding
+    with pytest.raises(DataError, match="a sparse file"):
+        extract(tmp_path / "a.tar", tmp_path / "data")
+    with pytest.raises(DataError, match="a sparse file"):
+        list(samples(tmp_path / "a.tar"))
+    assert left(tmp_path) == ["a.tar"]
 
 
 def test_a_folder_that_is_there_stays(tmp_path):
@@ -129,8 +140,12 @@ def test_zeros_without_end_after_the_last_file_are_refused(tmp_path):
 
 
 def test_a_full_disk_is_a_storage_error(tmp_path, monkeypatch):
-    def full(*_: object) -> int:
-        raise OSError(errno.ENOSPC, "No space left on device")
+    opened = os.open
+
+    def full(path, flags, *rest):
+        if flags & os.O_CREAT:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return opened(path, flags, *rest)
 
     packed = pack(tmp_path / "a.tar.gz", file("data/b.bin"))
     monkeypatch.setattr(module.os, "loader", full)

@@ -157,7 +157,9 @@ def test_the_exceptions_are_documented(target: str) -> None:
     assert "Raises" in (locate(target).__doc__ or "")
 
 
-@pytest.mark.parametrize("name", ["weights.foreign_weights.Path", "weights.foreign_weights.load_file", "torchvision_model.suggest"])
+@pytest.mark.parametrize(
+    "name", ["weights.foreign_weights.Path", "weights.foreign_weights.load_file", "torchvision_model.suggest"][:]
+)
 def test_building_holds_the_true_module(name: str) -> None:
     """A name inside this package may be that of another's function, which the check by name alone cannot tell."""
     with pytest.raises(ConfigError, match="is not trusted"):
@@ -180,3 +182,21 @@ def test_a_node_inside_another_is_of_its_own_kind(path: str, target: str) -> Non
     assert any(
         line.startswith(f"{path}._target_: '{target}' is not") for line in validate({group: node}, f"{__name__}._Root")
     )
+
+
+@pytest.mark.parametrize(
+    "node",
+    [
+        {"_target_": "torch.nn.MultiheadAttention", "embed_dim": 8, "num_heads": 3},  # an assertion
+        {"_target_": "torch.nn.Linear", "in_features": -1, "out_features": 2},  # a RuntimeError
+        {"_target_": "torch.nn.Linear", "in_features": 2**62, "out_features": 2},
+        {"_target_": "torch.nn.Linear", "in_features": 2, "out_features": 2, "dtype": "float64"},  # a TypeError
+        {"_target_": "torch.nn.init.zeros_", "tensor": 1},  # an AttributeError
+        {"_target_": "torch.nn.MultiheadAttention", "embed_dim": 8, "num_heads": 0},
+    ],
+)
+def test_what_torchs_own_modules_refuse_is_told_in_a_line(node: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        instantiate("model", node)
+    assert len(caught.value.lines) == 1
+    assert caught.value.lines[0].startswith("model: ")

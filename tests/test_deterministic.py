@@ -14,7 +14,7 @@ from PIL import Image
 from bigmodel.config.location import conf_directory
 from bigmodel.errors import ConfigError
 from bigmodel.runtime.device import Device
-from conftest import Answer, call, fingerprint, is_quiet, only_run, records
+from conftest import Answer, call, fingerprint, is_quiet, only_run, records, slow_where
 from datasets.test_cifar import binary10
 from datasets.test_cifar import records as cifar_records
 from datasets.test_medmnist import contents as medmnist_contents
@@ -53,7 +53,7 @@ def test_every_model_is_here_or_resumes_bitwise_by_contract() -> None:
     assert {file.stem for file in (conf_directory() / "model").glob("*.yaml")} == set(MODELS) | set(FAMILIES)
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", slow_where(MODELS, {"timm", "torchvision", "resnet18"}.__contains__))
 def test_a_model_repeats_bitwise(tmp_path: Path, model: str) -> None:
     if model == "timm" and importlib.util.find_spec("timm") is None:
         pytest.skip("timm is not installed (extra timm)")
@@ -107,7 +107,7 @@ def test_every_dataset_is_here_or_goes_with_a_family_of_the_contract() -> None:
     assert all(beside("dataset", name) for name in names - set(DATASETS))
 
 
-@pytest.mark.parametrize("dataset", DATASETS)
+@pytest.mark.parametrize("dataset", slow_where(DATASETS, {"image_folder", "csv_images", "cifar100"}.__contains__))
 def test_a_dataset_repeats_bitwise(tmp_path: Path, dataset: str) -> None:
     prepare, words = DATASETS[dataset]
     root = tmp_path / "data"

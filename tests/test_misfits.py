@@ -41,6 +41,49 @@ def test_parts_that_do_not_go_together(
     assert not (texts / "outputs").exists()
 
 
+@pytest.mark.parametrize(
+    ("words", "fits", "others"),
+    [
+        (("dataset=table", "dataset.train=t.csv", "dataset.target=y"), "linear, tabular_mlp", ""),
+        (TEXT, "gpt with task=language_modelling, masked_bert with task=masked", "cnn"),
+        ((*TEXT, "task=language_modelling"), "gpt", "bert"),
+        (("dataset=labelled_text", "dataset.train=a.csv"), "bert, text_cnn, xlnet_classifier", "gpt"),
+        (("dataset=parallel_text", "dataset.train=a.csv"), "seq2seq with task=translation", "deepspeech"),
+        (("dataset=series", "dataset.file=a.csv", "task=forecasting"), "dlinear, patch_transformer, rnn", "mlp"),
+        (("dataset=smiles",), "masked_bert with task=masked_language_modelling, xlnet with task=permuted", "gpt"),
+        (("dataset=spoken_digit_waves",), "wavenet with task=language_modelling", "gpt"),
+        (("dataset=yesno", "model=gpt"), "deepspeech with task=ctc", "audio_cnn"),
+        (("dataset=digits", "model=gpt"), "audio_cnn, cnn, inception, mlp, resnet18", "deepspeech"),
+        (("dataset=digits", "model=tabular_mlp"), "audio_cnn, cnn, inception, mlp, resnet18", "gpt"),
+        (("dataset=table", "dataset.train=t.csv", "dataset.target=y", "model=rnn"), "linear, tabular_mlp", "dlinear"),
+    ],
+)
+def test_the_models_that_fit_are_named(
+    cli: Callable[..., Answer], texts: Path, words: tuple[str, ...], fits: str, others: str
+) -> None:
+    (line,) = is_quiet(cli("device=cpu", *words, cwd=texts), code=2)
+    begin, sign, found = line.partition("; models for this data: ")
+    assert begin.startswith("model.")
+    assert sign
+    assert found.startswith(fits), found
+    assert not others or others not in found.split(", ")
+    assert not (texts / "outputs").exists()
+
+
+def test_models_are_named_where_the_model_fails_on_the_data(cli: Callable[..., Answer], texts: Path) -> None:
+    words = ("dataset=digits", "model.context=8", "model.vocab_size=9")
+    (line,) = is_quiet(cli(*QUICK, *words, cwd=texts), code=2)
+    assert "models for this data: audio_cnn, cnn" in line
+
+
+@pytest.mark.slow
+def test_the_models_named_for_pictures_fit(cli: Callable[..., Answer], tmp_path: Path) -> None:
+    (line,) = is_quiet(cli("model=gpt", "device=cpu", cwd=tmp_path), code=2)
+    for name in line.partition("models for this data: ")[2].split(", "):
+        answer = cli("device=cpu", f"model={name}", "dry_run=true", "batch_size=2", cwd=tmp_path)
+        assert answer.code == 0 or "8x8" in answer.err, answer.err  # some take larger pictures only
+
+
 def test_where_it_failed_is_shown_when_asked(cli: Callable[..., Answer], texts: Path) -> None:
     words = (*QUICK, "dataset=digits", "model.context=8", "model.vocab_size=9", "-v")
     with pytest.raises(ConfigError) as raised:
@@ -86,3 +129,11 @@ def test_whose_mistake_it_was(cli: Callable[..., Answer], tmp_path: Path, monkey
     assert answer.code == 1
     assert answer.err.startswith("error: internal error: TypeError: ")
     assert "this is a bug in bigmodel-train" in answer.err
+
+
+@pytest.mark.parametrize("task", ["language_modelling", "masked_language_modelling"])
+def test_a_task_brings_what_it_monitors(cli: Callable[..., Answer], texts: Path, task: str) -> None:
+    model = () if task == "language_modelling" else ("model=masked_bert",)
+    answer = cli(*QUICK, *TEXT, *model, f"task={task}", "dry_run=true", cwd=texts)
+    assert answer.code == 0, answer.err
+    assert (f"task={task}: monitor=val/loss" in answer.out) == (task == "language_modelling")

@@ -18,7 +18,7 @@ from PIL import Image
 from bigmodel import errors
 from bigmodel.sweeps.state.directory import JobSpec, SweepDirectory
 from bigmodel.sweeps.state.settings import SweepOptions
-from conftest import TINY, call
+from conftest import TINY, call, slow_where
 from warm import swept
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -42,6 +42,7 @@ FOLDERS = {
 RECIPES = dict.fromkeys(("cifar10_94", "article", "cifar10_resnet18"), "cifar10")
 RECIPES |= {name: name for name in ("etth1", "spoken_digits", "breastmnist", "esol")}
 RECIPES |= {"shakespeare_char": "tinyshakespeare", "resnet20_imported": "weights"}
+LONGER = re.compile(r"experiment=|image_folder|fashion_mnist|seeds=3|-m |=auto")  # to train or to import
 NEEDED_PACKAGES = {"format=onnx": "onnxruntime", "model=timm": "timm", "hydra/sweeper=optuna": "optuna"}
 
 needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="there is no make here")
@@ -72,7 +73,9 @@ def _finished_sweep(path, run):
     shutil.copytree(run, path / "0")
 
 
-@pytest.mark.parametrize("line", [line for line in COMMANDS if re.match(r"bigmodel-|python -m bigmodel ", line)])
+@pytest.mark.parametrize(
+    "line", slow_where([line for line in COMMANDS if re.match(r"bigmodel-|python -m bigmodel ", line)], LONGER.search)
+)
 def test_a_command_does_what_it_says(line, workplace):
     words = shlex.split(line.replace("python -m bigmodel ", "bigmodel-"))
     verb, words = words[0].removeprefix("bigmodel-"), words[1:]

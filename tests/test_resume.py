@@ -104,6 +104,22 @@ def test_stopped_after_every_single_step(unbroken: Path, tmp_path: Path) -> None
     assert contents(run) == contents(unbroken)
 
 
+def test_it_leaves_the_same_wherever_it_is_resumed_from(
+    cli: Callable[..., Answer], unbroken: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "elsewhere"
+    other.mkdir()
+    (tmp_path / "link").symlink_to(tmp_path)
+    for name, cwd in (("run", tmp_path), ("../run", other), (str(tmp_path / "run"), other), ("link/run", tmp_path)):
+        shutil.rmtree(tmp_path / "run", ignore_errors=True)
+        run = _interrupted(unbroken, tmp_path / "run", 5)
+        answer = cli(f"resume={name}", cwd=cwd)
+        assert answer.code == 0, answer.err
+        assert json.loads((run / "summary.json").read_text())["directory"] == str(run.resolve())
+        assert contents(run) == contents(unbroken)
+    assert json.loads((unbroken / "summary.json").read_text())["directory"] == str(unbroken.resolve())
+
+
 @pytest.mark.parametrize("optim", ["sgd", "muon"])
 def test_other_optimizers_resume_bitwise(cli: Callable[..., Answer], tmp_path: Path, optim: str) -> None:
     answer = cli(*TINY, f"optim={optim}", "model.hidden=[8,8]", "schedule=one_cycle")

@@ -66,6 +66,36 @@ def test_a_dry_run_lists_the_jobs_and_makes_nothing(cli: Callable[..., Answer]) 
     assert list(answer.cwd.iterdir()) == []
 
 
+@pytest.mark.parametrize("dry_run", ["true", "false"])
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["optim.lr=0.1,abc"], ["job 1: optim.lr: must be "]),
+        (["optim.lr=abc,0.1", "seed=1,2"], ["jobs 0, 1: optim.lr: must be "]),
+        (["epochs=-1,1", "model=mlp,cnn"], ["jobs 0, 1: epochs: must be "]),
+        (["optim.lr=x,y", "seed=1,2,-3"], ["jobs 0, 1, 2: optim.lr", "jobs 2, 5: seed", "jobs 3, 4, 5: optim.lr"]),
+    ],
+)
+def test_the_config_of_every_job_is_checked(
+    cli: Callable[..., Answer], words: list[str], told: list[str], dry_run: str
+) -> None:
+    answer = cli("-m", *words, f"dry_run={dry_run}")
+    lines = is_quiet(answer, code=2)
+    assert len(lines) == len(told), lines
+    assert all(line.startswith(begin) for line, begin in zip(lines, told, strict=True)), lines
+    assert answer.out == ""
+    assert list(answer.cwd.iterdir()) == []
+
+
+def test_a_dry_run_of_many_jobs_says_how_many_configs_it_checked(
+    cli: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bigmodel.sweeps.hydra_task._CHECK_S", 1e-9)
+    answer = cli("-m", "dry_run=true", "optim.lr=0.1,0.2,abc")
+    assert answer.code == 0
+    assert "the configs of 1 of 3 jobs were checked" in answer.out
+
+
 def test_jobs_without_a_loss_of_their_own(cli: Callable[..., Answer], tmp_path: Path) -> None:
     (tmp_path / "rhyme.txt").write_text("one for sorrow, two for joy\n" * 40)
     words = ("dataset=text", "dataset.path=rhyme.txt", "task=language_modelling", "loss=null", "monitor=val/loss")
@@ -96,6 +126,7 @@ def test_a_mistake_is_one_line_and_makes_nothing(
     assert list(answer.cwd.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_what_is_queued_is_frozen(project: Path, cli: Callable[..., Answer]) -> None:
     (project / "slow").touch()
     once = ("epochs=20", "save_every=20epoch", "evaluate_every=20epoch")
@@ -135,6 +166,7 @@ def test_what_follows_a_failure(project: Path, on_failure: str, states: list[str
     assert code == (0 if on_failure == "retry" else 1)
 
 
+@pytest.mark.slow
 def test_a_sweeper_may_ask_in_batches(project: Path) -> None:
     words = ("device=cpu", "hydra.sweeper.max_batch_size=1", "hydra.sweep.dir=here", "seed=1,2")
     code, said = swept(*JOB, *words, cwd=project)
@@ -172,6 +204,7 @@ def test_a_terminal_gets_one_table_and_files_no_control_codes(project: Path) -> 
             assert "\x1b" not in file.read_text()
 
 
+@pytest.mark.slow
 def test_two_sweeps_share_the_gpus_of_a_machine(project: Path, tmp_path: Path) -> None:
     (tmp_path / "bin").mkdir()
     smi = tmp_path / "bin" / "nvidia-smi"

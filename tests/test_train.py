@@ -206,6 +206,25 @@ def test_ema_is_saved_and_is_what_is_evaluated(cli: Callable[..., Answer], tiny_
     assert (answer.run / "checkpoints" / "best.json").is_file()
 
 
+def test_the_average_of_an_infinite_buffer_is_that_buffer(cli: Callable[..., Answer], tmp_path: Path) -> None:
+    (tmp_path / "masked.py").write_text(
+        "import torch\n\n"
+        "class Net(torch.nn.Module):\n"
+        "    def __init__(self, num_classes: int) -> None:\n"
+        "        super().__init__()\n"
+        "        self.head = torch.nn.Linear(64, num_classes)\n"
+        "        self.register_buffer('mask', torch.full((10, 10), float('-inf')).triu(1))\n\n"
+        "    def forward(self, x):\n"
+        "        return self.head(x.flatten(1)) @ self.mask.softmax(1)\n"
+    )
+    given = ("~model.channels", "~model.hidden", "~model.input_shape", "limit_batches=3", "epochs=1", "ema=0.9")
+    answer = cli("device=cpu", "trust=[masked]", "model._target_=masked.Net", *given, "listeners=[]", cwd=tmp_path)
+    assert answer.code == 0, answer.err
+    average, live = _weights(answer.run, name="ema"), _weights(answer.run)
+    assert average["mask"].equal(live["mask"])
+    assert all(math.isfinite(record["loss"]) for record in records(answer.run))
+
+
 def test_ema_soon_forgets_the_random_start(cli: Callable[..., Answer]) -> None:
     """The average after N updates, by hand: of a decay far beyond the run the warm-up alone counts."""
     words = (*TINY, "log_every=1steps", "save_every=1steps", "keep=9", "ema=0.9999")
@@ -228,6 +247,7 @@ def test_ema_soon_forgets_the_random_start(cli: Callable[..., Answer]) -> None:
         kept *= step / (9 + step)
     assert kept < 2e-4  # of the random start
     assert "warning" not in cli(*words[:-1], "ema=0.5", "dry_run=true").out
+    assert "warning" not in cli(*words[:-1], "ema=0.5", "epochs=1", "dry_run=true").out  # nothing shorter to advise
 
 
 def test_patience_stops_early_and_a_resume_stays_stopped(cli: Callable[..., Answer]) -> None:
@@ -486,6 +506,7 @@ def test_a_closed_stdout_stops_no_training(tmp_path: Path) -> None:
     assert _json(summary)["step"] == 90
 
 
+@pytest.mark.slow
 def test_an_ascii_terminal_stops_no_training(tmp_path: Path) -> None:
     place = tmp_path / "läufe"
     environment = {**os.environ, "PYTHONIOENCODING": "ascii", "LC_ALL": "C"}

@@ -32,6 +32,7 @@ def test_wheel_holds_every_yaml(unpacked):
     assert not (unpacked / "hydra_plugins/__init__.py").exists()  # other packages' plugins lie beside ours
 
 
+@pytest.mark.slow
 def test_wheel_trains_from_any_directory(unpacked, tmp_path):
     environment = os.environ | {"PYTHONPATH": str(unpacked)}
     words = [sys.executable, "-m", "bigmodel", "train", "experiment=smoke"]

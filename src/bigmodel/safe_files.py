@@ -18,21 +18,22 @@ from io import BufferedReader
 from pathlib import Path
 from typing import TextIO
 
+from bigmodel.errors import StorageError
+
 TEMP_PREFIX = ".tmp-"  # what a name begins with until the file is whole
 LARGEST_JSON = 1 << 28  # bytes; a state.json holds vocabularies
 LARGEST_LINES = 1 << 31  # bytes of a metrics.jsonl or a journal
 _LARGEST_HEADER = 8 << 20  # bytes of a safetensors file that name its tensors: some 50,000
 _BLOCK = 1 << 20
 _SPARSE_FROM, _SPARSE = 64 << 20, 1000  # bytes of a file, and how many times as many as there are on the disk
-STORAGE_ERRORS = frozenset(
-    {
-        *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM),
-        *(errno.ENOENT, errno.ELOOP, errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENXIO, errno.ENOTEMPTY),
-        *(errno.EMFILE, errno.ENFILE, errno.ESTALE, errno.EBUSY, errno.ETXTBSY, errno.ENOLCK, errno.ENOSYS),
-        *(errno.EOPNOTSUPP, errno.EREMOTEIO, errno.ENOTCONN, errno.EHOSTDOWN, errno.ENODEV, errno.ETIMEDOUT),
-        errno.ENAMETOOLONG,
-    }
+_STORAGE = (
+    *("ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EIO", "EACCES", "EPERM", "ENOENT", "ELOOP", "EISDIR", "ENOTDIR"),
+    *("EEXIST", "ENXIO", "ENOTEMPTY", "EMFILE", "ENFILE", "ESTALE", "EBUSY", "ETXTBSY", "ENOLCK", "ENOSYS"),
+    *("EOPNOTSUPP", "EREMOTEIO", "ENOTCONN", "EHOSTDOWN", "ENODEV", "ETIMEDOUT", "ENAMETOOLONG", "EINTR", "EXDEV"),
+    *("EUCLEAN", "EBADMSG", "EILSEQ", "EMLINK", "ENOMEDIUM", "ENOKEY", "EPROTO", "ECONNRESET", "ECONNABORTED"),
+    *("EHOSTUNREACH", "ENETUNREACH", "ENETDOWN"),
 )
+STORAGE_ERRORS = frozenset(getattr(errno, name) for name in _STORAGE if hasattr(errno, name))  # not all are macOS's
 """Numbers of OSErrors that a disk, a file system or a foreign file causes, and no program's bug."""
 
 
@@ -42,7 +43,12 @@ def open_regular(path: str | os.PathLike[str], largest: int | None = None) -> Bu
     Raises:
         OSError: the file cannot be opened, is no regular file, or is larger than `largest` bytes.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno == errno.ENXIO:  # a socket cannot be opened
+            raise OSError(error.errno, "is a socket or a device, not a file", os.fspath(path)) from None
+        raise
     try:
         _hold(descriptor, path, largest)
         return open(descriptor, "rb")
@@ -206,6 +212,15 @@ def errno_in(text: str) -> int:
     return int(digits) if digits.isdigit() else 5
 
 
+def system_error_in(error: Exception) -> OSError | None:
+    """Return the OSError that a library of another language tells in words, as `Too many open files (24)`."""
+    text = str(error)
+    for number in STORAGE_ERRORS:
+        if f"{os.strerror(number)} ({number})" in text or f"(os error {number})" in text:
+            return OSError(number, os.strerror(number))
+    return None
+
+
 def fsync_path(path: Path) -> None:
     """Have the kernel put a file's contents on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
@@ -222,13 +237,48 @@ def _hold(descriptor: int, path: str | os.PathLike[str], largest: int | None) ->
     found = os.fstat(descriptor)
     if not stat.S_ISREG(found.st_mode):
         code = errno.EISDIR if stat.S_ISDIR(found.st_mode) else errno.ENXIO
-        raise OSError(code, "no regular file", os.fspath(path))
+        raise OSError(code, f"is {kind_of(found.st_mode)}, not a file", os.fspath(path))
     few = found.st_size > _SPARSE_FROM and 512 * found.st_blocks < found.st_size // _SPARSE
     if few and _is_hole(descriptor, found):
         raise OSError(errno.EFBIG, f"a sparse file: {found.st_size} bytes, of which next to none are there", str(path))
     if largest is not None and found.st_size > largest:
         raise OSError(errno.EFBIG, f"{found.st_size} bytes, more than {largest}, are too many", os.fspath(path))
     return found
+
+
+def kind_of(mode: int) -> str:
+    """Name the kind of what is at a path, from its mode, as `a pipe`."""
+    kinds = {stat.S_IFREG: "a file", stat.S_IFDIR: "a directory", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
+    return kinds.get(stat.S_IFMT(mode), "a device")
+
+
+def is_there(path: Path) -> bool:
+    """Whether a name is taken, be it by a link that leads nowhere.
+
+    Raises:
+        OSError: the folder it would be in cannot be looked into, as where it belongs to another user.
+    """
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
+
+
+def entries(folder: Path) -> list[Path]:
+    """List what is in a folder, in no order; nothing where there is no folder.
+
+    `Path.glob` would find nothing in a folder that may not be read, and a run of another user would look empty.
+
+    Raises:
+        StorageError: the folder may not be read.
+    """
+    try:
+        return [folder / name for name in os.listdir(folder)]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise StorageError(f"{folder}: cannot be looked into: {error.strerror or error}") from error
 
 
 def _is_hole(descriptor: int, found: os.stat_result) -> bool:

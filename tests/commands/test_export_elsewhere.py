@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import json
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from safetensors import safe_open
 
 import bigmodel
 from bigmodel.datasets.audio.wav import write_wav
+from bigmodel.inference.processors.images import Images
 from bigmodel.models.scanned import replace_recurrent_layers
 from conftest import call, only_run
 from test_contract import ROWS, remarks, rows
@@ -79,6 +81,24 @@ def test_the_script_imports_nothing_of_ours():
     names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     names |= {str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     assert names == {"json", "re", "sys", "wave", "numpy", "onnxruntime", "PIL"}
+
+
+def test_a_large_jpeg_is_read_as_the_steps_say(tmp_path):
+    pytest.importorskip("onnxruntime")
+    spec = importlib.util.spec_from_file_location("run_exported", SCRIPT)
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    pixels = np.random.default_rng(0).integers(0, 256, (150, 233, 3), dtype=np.uint8)
+    turned = Image.Exif()
+    turned[0x112] = 6
+    Image.fromarray(pixels).save(tmp_path / "photo.jpg", exif=turned)
+    for channels in (1, 3):
+        kind = Images(["a"], (channels, 9, 7), [0.4] * channels, [0.3] * channels)
+        value = str(tmp_path / "photo.jpg")
+        for step in kind.steps()["preprocess"]:
+            value = script.PREPROCESS[step["op"]](value, step)
+        ours = kind.prepared([kind.read(str(tmp_path / "photo.jpg"))], torch.device("cpu"))
+        assert np.abs(value - ours.numpy()).max() < 1e-6
 
 
 @pytest.mark.parametrize("case", [pytest.param(n, marks=() if n == "text" else pytest.mark.slow) for n in CASES])

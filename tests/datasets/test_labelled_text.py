@@ -120,3 +120,11 @@ def test_the_published_files_are_as_they_should_be(name: str, sizes: dict[str, i
     )
     dataset = _made(Path(folder), files[name], **columns)
     assert {split: len(targets) for split, (_, targets) in dataset.splits.items()} == sizes
+
+
+def test_labels_that_are_lists_or_stand_for_none_are_told(tmp_path: Path) -> None:
+    rows = [{"text": f"text {n}", "label": (["a", "b"], "a", "N/A")[n % 3]} for n in range(30)]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    notes = _made(tmp_path, "a.jsonl").notes
+    assert 'warning: each of these lists is a class of its own: ["a", "b"]; write one label a row' in notes
+    assert "'N/A': a class; if this stands for a missing label, leave such rows out" in notes

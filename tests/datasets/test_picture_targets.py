@@ -235,3 +235,50 @@ def test_weights_of_classes_are_written_down_and_evaluated_with(lists: Path) -> 
     assert call(f"resume={run_of(lists, 'once')}", cwd=lists).code == 0
     after = load_file(first / "model.safetensors")
     assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        ("\"['cat', 'dog']\"", "['cat']"),
+        ('"[""cat"", ""dog""]"', '"[""cat""]"'),
+        ("['cat' 'dog']", "['cat']"),
+        ('"[cat, dog]"', "['cat']"),
+    ],
+)
+def test_a_list_in_a_cell_is_no_class(tmp_path: Path, cells: tuple[str, str]) -> None:
+    for name in ("a", "b"):
+        Image.fromarray(np.full((8, 8), ord(name), np.uint8)).save(tmp_path / f"{name}.png")
+    rows = [f"{'ab'[n % 2]}.png,{cells[n % 2]}" for n in range(6)]
+    (tmp_path / "list.csv").write_text("\n".join(["path,tags", *rows]) + "\n", encoding="utf-8")
+    for target_is in ("auto", "class"):
+        with pytest.raises(DataError, match=r"list\.csv:2: column 'tags': .* is a list of labels.* task=multi_label"):
+            opened(tmp_path, label_column="tags", target_is=target_is)
+    data = opened(tmp_path, label_column="tags", target_is="labels", label_separator=",", val_fraction=0.0)
+    assert data.facts["labels"] == ["cat", "dog"]
+    assert data.sources["train"]().labels_N.tolist() == [[1, 1], [1, 0]] * 3
+
+
+def test_lists_of_parquet_and_json_lines_are_labels_too(tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8)).save(tmp_path / "a.png")
+    rows = [{"path": "a.png", "tags": tags} for tags in (["cat", "dog"], ["cat"], [])] * 3
+    parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "list.parquet")
+    (tmp_path / "list.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    for name in ("list.parquet", "list.jsonl"):
+        settings = {**SETTINGS, "label_column": "tags", "val_fraction": 0.0}
+        with pytest.raises(DataError, match=rf"{name}:1: column 'tags': .* is a list of labels"):
+            csv_images(str(tmp_path / name), **settings)
+        data = csv_images(str(tmp_path / name), **settings, target_is="labels", label_separator="|")
+        assert data.sources["train"]().labels_N.tolist() == [[1, 1], [1, 0], [0, 0]] * 3
+
+
+def test_the_number_of_weights_is_told_with_the_classes(lists: Path) -> None:
+    words = ("dataset.label_column=kind", "dry_run=true")
+    answer = call(*WORDS, *words, "loss.weight=[1,2,3]", cwd=lists)
+    said = "loss.weight: got 3 weights, the data has 2 classes (a, b); set loss.weight=balanced or 2 numbers"
+    assert (answer.code, said in answer.err) == (2, True), answer.err
+    fine = call(*WORDS, *LABELS, "dry_run=true", cwd=lists)
+    assert fine.code == 0, fine.err
+    assert "task=multi_label: monitor=val/auc" in fine.out

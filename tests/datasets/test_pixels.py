@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +71,25 @@ def test_deep_values_keep_all_their_levels(kind: str, tmp_path: Path) -> None:
         **{key: value for key, value in data.processor_spec().items() if key != "kind"}
     )
     assert kind_of_input.load(str(tmp_path / "a" / "0") + f".{ending}").equal(data.sources["train"]().pixels()[0])
+
+
+@pytest.mark.parametrize(
+    ("values", "refused"),
+    [
+        (np.linspace(0, 1, 64, dtype=np.float32), True),
+        (np.linspace(300, 90000, 64).astype(np.int32), True),
+        (np.linspace(0, 255, 64, dtype=np.float32), False),
+        (np.zeros(64, np.float32), False),
+        (np.full(64, np.nan, np.float32), False),
+    ],
+)
+def test_a_deep_picture_without_a_range_is_not_read_as_one_level(values: np.ndarray, refused: bool) -> None:
+    image = Image.fromarray(values.reshape(8, 8))
+    if refused:
+        with pytest.raises(ValueError, match="become one grey level in the value range 0 to 255"):
+            PixelRules().converted(image, 1)
+    else:
+        assert PixelRules().converted(image, 1).mode == "L"
 
 
 def test_a_stated_range_and_that_of_the_type_are_kept(tmp_path: Path) -> None:
@@ -202,3 +222,46 @@ def test_infinite_values_are_black_and_white(tmp_path: Path) -> None:
     Image.fromarray(values).save(tmp_path / "0.tif")
     shown = open_image(tmp_path / "0.tif", (1, 16, 16), PixelRules([0, 1]))
     assert shown[0, 0, :2].tolist() == [0, 255]
+
+
+@pytest.mark.parametrize("kind", ["uint8", "uint16"])
+def test_nearly_black_pictures_are_told(kind: str, tmp_path: Path) -> None:
+    mask = saved(np.dtype(kind).type, 1)
+    data = opened(folder(tmp_path, "png", lambda path, values: mask(path, values > 0.5)))
+    (line,) = [note for note in data.notes if "pictures looked at is above 1 of 255: they are nearly black" in note]
+    assert "dataset.value_range" in line
+    ranged = [note for note in data.notes if "set dataset.value_range=[0,1]" in note]
+    assert len(ranged) == (kind == "uint16")
+    if ranged:
+        mended = opened(tmp_path, value_range=(0.0, 1.0))
+        assert not any("nearly black" in note for note in mended.notes)
+
+
+def test_an_outlier_among_floats_names_its_setting(tmp_path: Path) -> None:
+    folder(tmp_path, "tif", saved(np.float32, 1))
+    saved(np.float32, 1e6)(tmp_path / "a" / "0.tif", RAMP)
+    with pytest.raises(DataError, match=r"value range 0 to 1e\+06; set dataset\.value_range=\[low,high\] to the"):
+        opened(tmp_path)
+    saved(np.float32, 100)(tmp_path / "a" / "0.tif", RAMP)
+    with pytest.raises(DataError, match=r"value range 0 to 255; set dataset\.value_range=\[low,high\] to the"):
+        opened(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("array", "dark"),
+    [
+        (np.eye(16, dtype=np.uint8), True),
+        (np.eye(16, dtype=np.int64) * 15, True),
+        (np.eye(16, dtype=np.uint16) * 200, True),
+        (np.eye(16, dtype=np.uint8) * 200, False),
+        (np.eye(16, dtype=np.float32), False),
+        (np.eye(16, dtype=np.bool_), False),
+        (np.zeros((16, 16), np.uint8), False),
+    ],
+)
+def test_an_array_of_small_whole_numbers_is_warned_of(array: np.ndarray, dark: bool) -> None:
+    kind = ImageClassificationProcessor(["a", "b"], (1, 16, 16), [0.5], [0.5], value_range="type")
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        kind.convert(array)
+    assert [f"up to {array.max()} ({array.dtype}) is read as" in str(one.message) for one in told] == [True] * dark

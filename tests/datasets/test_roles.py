@@ -235,3 +235,67 @@ def test_marks_of_thousands_are_not_advised_away_as_decimals() -> None:
             number(text, decimal)
     with pytest.raises(ValueError, match=r"not a number; dataset\.decimal=','\?$"):
         number("1,5")
+
+
+def test_digits_with_leading_zeros_are_no_numbers(tmp_path: Path) -> None:
+    lines = [f"{n % 9:05d},{1000 * n + 7:08d},{20000 + 37 * n},{n % 7}.5,{n % 2}" for n in range(60)]
+    (tmp_path / "t.csv").write_text("\n".join(["zip,card,part,x,y", *lines]), encoding="utf-8")
+    data = opened(tmp_path, "t.csv", target="y")
+    assert list(data.carried["categories"]) == ["zip"]
+    assert data.carried["categories"]["zip"][1] == "00001"
+    assert data.carried["numbers"] == ["part", "x"]
+    told = "\n".join(data.notes)
+    assert "card (digits with leading zeros, as '00000007': an identifier; name it in dataset.numbers" in told
+    assert "column 'part': whole numbers of 5 digits each, as '20000', counts as a number; if it holds" in told
+    assert opened(tmp_path, "t.csv", target="y", numbers=["card"]).carried["numbers"] == ["card", "part", "x"]
+    given = opened(tmp_path, "t.csv", target="y", roles="as_given")
+    assert any("'zip' has leading zeros, as '00000', and counts as a number" in note for note in given.notes)
+    assert opened(tmp_path, "t.csv", target="zip").facts["target_is"] == "class"
+    lines = [f"{'007' if n == 5 else n * n % 97},{n % 2}" for n in range(60)]
+    (tmp_path / "u.csv").write_text("\n".join(["x,y", *lines]), encoding="utf-8")
+    data = opened(tmp_path, "u.csv", target="y")
+    assert data.carried["numbers"] == ["x"]
+    assert any("column 'x': has leading zeros, as '007', counts as a number" in note for note in data.notes)
+
+
+def test_classes_that_may_stand_for_none_are_told(tmp_path: Path) -> None:
+    labels = ("yes", "no", "yes", "no", "yes", "no", "yes", "N/A", "-", "null")
+    lines = [f"{n % 7}.5,{labels[n % 10]}" for n in range(60)]
+    (tmp_path / "t.csv").write_text("\n".join(["x,y", *lines]), encoding="utf-8")
+    (line,) = [note for note in opened(tmp_path, "t.csv", target="y").notes if "missing label" in note]
+    setting = "dataset.missing=['','?','NA','-','N/A','null']"
+    assert line == (
+        f"'-', 'N/A', 'null': classes; if this stands for a missing label, set \"{setting}\" dataset.broken=skip"
+    )
+    told = opened(tmp_path, "t.csv", target="y", missing=["", "?", "NA", "-", "N/A", "null"], broken="skip")
+    assert told.facts["num_classes"] == 2
+
+
+def test_a_text_among_the_numbers_of_a_target_makes_no_classes_of_them(tmp_path: Path) -> None:
+    lines = [f"{n % 7}.5,{'N/A' if n == 9 else n * 1.5}" for n in range(60)]
+    (tmp_path / "t.csv").write_text("\n".join(["x,y", *lines]), encoding="utf-8")
+    with pytest.raises(DataError, match=r"t\.csv:11: column 'y': 'N/A' is not a number"):
+        opened(tmp_path, "t.csv", target="y")
+    data = opened(tmp_path, "t.csv", target="y", broken="skip")
+    assert data.facts["target_is"] == "number"
+    assert "target 'y': a number, for it has 59 different numbers, and 'N/A' (dataset.target_is)" in data.notes
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        (["1_234", "2_345"], "categories: x (1)"),  # which Python's float takes for 1234
+        ([*map(str, range(40)), "inf"], "not used: x (numbers, of which some are not finite, as 'inf'"),
+        (["01", "02", "10"], "numbers: a, x (2)"),
+    ],
+)
+def test_what_only_looks_like_numbers_is_told(tmp_path: Path, values: Sequence[str], told: str) -> None:
+    draw = random.Random(0)
+    some = [value for _ in range(9) for value in values if value != "inf"] + [value for value in values for _ in "12"]
+    draw.shuffle(some)
+    some += ["inf"] * 99 if "inf" in values else []
+    lines = ["a,x,y", *(f"{draw.random()},{value},{draw.choice('pq')}" for value in some)]
+    (tmp_path / "表.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    notes = opened(tmp_path, "表.csv", target="y", ignored=["没有"]).notes
+    assert any(told in note for note in notes), notes
+    assert "warning: dataset.ignored: there is no column '没有'" in notes

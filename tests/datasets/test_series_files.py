@@ -178,3 +178,64 @@ def test_a_first_row_of_a_date_and_numbers_is_not_taken_for_names(tmp_path: Path
         opened(tmp_path, rows)
     data = opened(tmp_path, rows, header=False, time="column1", gaps="skip")
     assert data.spec["columns"] == ["column2", "column3"]
+
+
+def hours(times: list[str]) -> list[str]:
+    return ["time,load", *(f"{time},{n}" for n, time in enumerate(times))]
+
+
+@pytest.mark.parametrize(
+    ("odd", "unit", "usual"),
+    [("1700000060000", "milliseconds", "seconds"), ("1700000060", "seconds", "milliseconds")],
+)
+def test_times_of_two_units_are_refused_by_the_line_of_the_odd_one(
+    tmp_path: Path, odd: str, unit: str, usual: str
+) -> None:
+    scale = 1000 if usual == "milliseconds" else 1
+    times = [str((1_700_000_000 + 60 * n) * scale) for n in range(40)]
+    times[-1] = odd
+    with pytest.raises(DataError) as told:
+        opened(tmp_path, hours(times), time="time")
+    (line,) = told.value.lines
+    assert f"load.csv:41: column 'time': '{odd}' is {unit} since 1970, where most of the column is {usual}" in line
+    assert opened(tmp_path, hours([str(2**n) for n in range(40)]), time="time")  # a count is no time
+
+
+def test_a_format_that_fits_no_row_is_told_once(tmp_path: Path) -> None:
+    times = [f"2024-01-{1 + n // 24:02d} {n % 24:02d}:00" for n in range(48)]
+    for broken in ("refuse", "skip"):
+        with pytest.raises(DataError) as told:
+            opened(tmp_path, hours(times), time="time", time_format="%d/%m/%Y", broken=broken)
+        (line,) = told.value.lines
+        assert "load.csv:2: column 'time': '2024-01-01 00:00' is not of the form dataset.time_format='%d/%m/%Y'" in line
+        assert "set dataset.time_format='%Y-%m-%d %H:%M'; the same in each of the 48 rows" in line
+    zoned = [time.replace(" ", "T") + "+01:00" for time in times]
+    with pytest.raises(DataError, match=r"ISO dates, set dataset\.time_format=null; the same in each of the 48"):
+        opened(tmp_path, hours(zoned), time="time", time_format="%d/%m/%Y")
+
+
+def test_hours_that_repeat_are_refused_with_a_way_out(tmp_path: Path) -> None:
+    day = [f"2024-10-27T{n:02d}:00" for n in range(24)]
+    with pytest.raises(DataError, match=r"csv:5: .*times repeat: keep one row .* UTC or with an offset, as 2024"):
+        opened(tmp_path, hours([*day[:3], *day[2:]]), time="time")
+    half = [f"2024-10-27T{n // 2:02d}:{n % 2 * 30:02d}" for n in range(48)]
+    with pytest.raises(DataError, match=r"csv:8: .*set back by an hour or less: .* in UTC or with an offset"):
+        opened(tmp_path, hours([*half[:6], *half[4:]]), time="time")
+    with pytest.raises(DataError, match=r"sort the rows by time, the earliest first$"):
+        opened(tmp_path, hours([*day[12:], *day[:12]]), time="time")
+    offset = [f"{time}{'+02:00' if n < 3 else '+01:00'}" for n, time in enumerate([*day[:3], *day[2:]])]
+    assert opened(tmp_path, hours(offset), time="time", gaps="skip").splits["train"]
+
+
+def test_columns_that_are_no_series_are_told(tmp_path: Path) -> None:
+    rows = ["时间,load,空", *(f"{1700000000 + 3600 * n},{n * n % 7},5" for n in range(60))]
+    told = opened(tmp_path, rows).notes
+    assert any("column '时间' grows by 3600 at every step" in note for note in told)
+    assert any("column '空' is always 5" in note for note in told)
+    assert opened(tmp_path, rows, time="时间", columns=["load"]).notes == []
+
+
+def test_values_before_the_first_are_told(tmp_path: Path) -> None:
+    rows = ["load", "NA", "NA", *(str(n * n % 7) for n in range(50)), "NA", "3"]
+    assert "3 values missing" in opened(tmp_path, rows, fill="forward").notes[-1]
+    assert "2 before the first value of a series, with that" in opened(tmp_path, rows, fill="linear").notes[-1]

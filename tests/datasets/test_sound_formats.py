@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from bigmodel.datasets.audio import wav
+from bigmodel.datasets.audio import coded_sounds, wav
 from bigmodel.datasets.audio.audio_folder import audio_folder
 from bigmodel.datasets.audio.mel import LogMel
 from bigmodel.datasets.audio.spec_augment import SpecAugment
@@ -194,3 +194,53 @@ def test_samples_in_the_other_order_are_refused(form):
     samples = np.stack([WAVE, WAVE]) if form is np.asarray else np.stack([WAVE, WAVE], axis=1)
     with pytest.raises(DataError, match="transpose them"):
         to_wave((form(samples), RATE), RATE)
+
+
+@pytest.mark.parametrize("share", [0.4, 0.93])
+@pytest.mark.parametrize("ending", [".flac", ".ogg", ".mp3", ".aiff", ".au", ".opus", ".wav"])
+def test_a_coded_sound_that_was_cut_is_refused(tmp_path, ending, share):
+    soundfile = pytest.importorskip("soundfile")
+    path = tmp_path / f"a{ending}"
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, 48000)
+    kind = {".opus": {"format": "OGG", "subtype": "OPUS"}, ".wav": {"subtype": "ULAW"}}.get(ending, {})
+    soundfile.write(path, noise, 16000, **kind)
+    content = path.read_bytes()
+    assert len(read_sound(path).wave_T) >= 48000
+    path.write_bytes(content[: int(share * len(content))])
+    with pytest.raises(DataError, match=rf"a\{ending}: not a readable .*"):
+        read_sound(path)
+
+
+def bare_mp3(path, seconds, rate, mode="CONSTANT"):
+    """An MP3 file without the frame that counts the others; noise after a second of silence."""
+    soundfile = pytest.importorskip("soundfile")
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, seconds * rate)
+    noise[:rate] = 0
+    soundfile.write(path, noise, rate, bitrate_mode=mode, compression_level=0.5)
+    content = path.read_bytes()
+    return content[coded_sounds._frame_of_mp3(content[:4])[0] :]
+
+
+@pytest.mark.parametrize("rate", [8000, 16000, 44100])
+def test_an_mp3_without_a_count_is_refused_where_its_last_frame_is_cut(tmp_path, rate):
+    path = tmp_path / "a.mp3"
+    bare = bare_mp3(path, 2, rate)
+    path.write_bytes(b"ID3\4\0\0\0\0\0\x10" + b"\0" * 16 + bare + b"TAG" + bytes(125))
+    assert len(read_sound(path).wave_T) >= 2 * rate
+    path.write_bytes(bare[:-40])
+    with pytest.raises(DataError, match="cut short: its last frame is not whole"):
+        read_sound(path)
+
+
+def test_an_mp3_whose_length_is_estimated_is_read_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "a.mp3"
+    path.write_bytes(bare_mp3(path, 8, 16000, "VARIABLE"))
+    assert len(read_sound(path).wave_T) >= 8 * 16000  # libsndfile takes it for three times as long
+    soundfile = pytest.importorskip("soundfile")
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, 80000)
+    noise[8000:] *= 0.001
+    soundfile.write(path, noise, 8000, bitrate_mode="VARIABLE", compression_level=0.5)
+    content = path.read_bytes()
+    path.write_bytes(content[coded_sounds._frame_of_mp3(content[:4])[0] :])
+    with pytest.raises(DataError, match=r"libsndfile reads [\d,]+ of its [\d,]+ samples; convert it to flac or wav"):
+        read_sound(path)

@@ -7,6 +7,7 @@ import codecs
 import csv
 import gzip
 import io
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bigmodel.datasets.files import table_bytes
+from bigmodel.datasets.files import structured, table_bytes
 from bigmodel.datasets.files.table_files import Table, TableFormat, read_rows
 from bigmodel.errors import ConfigError, DataError
 from conftest import Answer
@@ -51,6 +52,9 @@ def cells(table: Table) -> list[list[str]]:
         ("a;b;;\n1;2;;\n", {"separator": ";"}, [["1", "2"]]),
         ("a,b\n1,2,,\n", {}, [["1", "2"]]),
         ("a,b\n" + "x" * 200_000 + ",1\n", {}, [["x" * 200_000, "1"]]),
+        ("sep=;\r\na;b\r\n1;2\r\n", {"separator": ";"}, [["1", "2"]]),
+        ("\ufeffsep=,\na,b\n1,2\n", {}, [["1", "2"]]),
+        ("sep=,\n1,2\n", {"columns": ["x", "y"]}, [["1", "2"]]),
     ],
 )
 def test_delimited_text(tmp_path: Path, content: str, form: dict[str, Any], expected: list[list[str]]) -> None:
@@ -126,6 +130,7 @@ def test_files_that_know_types(tmp_path: Path, ending: str) -> None:
         ("a,a\n1,2\n", {}, ["a"], r"needs one column 'a', and columns 1 and 2 have this name; .*dataset\.header=true"),
         ("1.5,2\n3,4\n", {}, [], r"a\.csv:1: the first line holds numbers .*dataset\.header=false"),
         ("", {}, [], r"a\.csv: is empty"),
+        ("sep=;\na;b\n1;2\n", {}, [], r"a\.csv:1: says that fields are separated by ';'; set dataset\.separator=\";\""),
         ("a,b\n1\0,2\n", {}, [], r"it holds zero bytes"),
         (",".join(map(str, range(300_000))) + "\n", {}, [], r"has 300,000 columns; at most 50,000"),
     ],
@@ -187,6 +192,35 @@ def test_only_regular_files_are_opened(tmp_path: Path, monkeypatch: pytest.Monke
         read_rows(tmp_path / "large.csv", TableFormat())
     with pytest.raises(DataError, match=r"is an Excel workbook; save the sheet as CSV"):
         read_rows(written(tmp_path, b"PK", "a.xlsx"), TableFormat())
+
+
+@pytest.mark.parametrize("ending", ["csv.gz", "csv.xz", "jsonl.gz", "parquet", "arrow", "stream.arrow"])
+def test_what_unpacks_to_more_than_memory_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str
+) -> None:
+    import lzma
+
+    import pyarrow
+    from pyarrow import ipc, parquet
+
+    file, rows, text = tmp_path / f"a.{ending}", 5000, "x" * 1000
+    if ending.endswith(("gz", "xz")):
+        line = json.dumps({"a": text}) if "json" in ending else text
+        pack = gzip.compress if ending.endswith("gz") else lzma.compress
+        file.write_bytes(pack(("a\n" * ("csv" in ending) + f"{line}\n" * rows).encode()))
+    elif ending == "parquet":
+        parquet.write_table(pyarrow.table({"a": [text] * rows}), file)
+    else:
+        make = ipc.new_stream if "stream" in ending else ipc.new_file
+        table = pyarrow.table({"a": [text] * rows})
+        with make(str(file), table.schema, options=ipc.IpcWriteOptions(compression="zstd")) as writer:
+            writer.write_table(table, max_chunksize=1000)
+    assert file.stat().st_size < 200_000
+    assert len(read_rows(file, TableFormat())) == rows
+    for module in (table_bytes, structured):
+        monkeypatch.setattr(module, "memory", lambda: 10_000_000)
+    with pytest.raises(DataError, match=r"do not fit in this computer's memory"):
+        read_rows(file, TableFormat())
 
 
 def test_standard_input_may_begin_with_a_mark(monkeypatch: pytest.MonkeyPatch) -> None:

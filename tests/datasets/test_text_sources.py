@@ -209,6 +209,20 @@ def test_plain_text_in_every_guise(tmp_path: Path) -> None:
         _text(tmp_path / "only")
 
 
+def test_a_folder_is_walked_as_those_of_classes_are(tmp_path: Path) -> None:
+    for name in ("集/b/2.txt", "集/1.txt", "集/.git/3.txt", "集/@eaDir/4.txt", "集/._1.txt", "外/5.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(f"{name[-5]}\n", encoding="utf-8")
+    (tmp_path / "集" / "c").symlink_to(tmp_path / "外")
+    (tmp_path / "集" / "d").symlink_to(tmp_path / "集" / "b")
+    dataset = _text(tmp_path / "集")
+    assert _written(dataset) == "1\n2\n5\n"
+    assert "files passed over: 3 hidden, 1 linked folder that is walked anyway" in dataset.notes[0]
+    (tmp_path / "集" / "e.txt").symlink_to("nowhere")
+    with pytest.raises(DataError, match=r"e\.txt: "):
+        _text(tmp_path / "集")
+
+
 def test_names_may_hold_blanks(tmp_path: Path) -> None:
     (tmp_path / "n.txt").write_text("\ufeffNew York\n\nRome \n", encoding="utf-8")
     dataset = names(str(tmp_path / "n.txt"), "", context=4, val_fraction=0.0)

@@ -69,6 +69,7 @@ def _accepted(root: Path, *words: str) -> None:
     assert "90 train, 10 val, 20 test" in answer.out
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_bad_archives(campaign: Callable[..., Any], bounds: None, tmp_path: Path) -> None:
     trials = campaign(

@@ -115,6 +115,7 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_from_every_step(unbroken: Path, tmp_path: Path, campaign: Callable[..., Any]) -> None:
     (whole,) = unbroken.glob("outputs/*/*")

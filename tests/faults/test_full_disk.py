@@ -83,6 +83,7 @@ def test_the_disk_fills_in_a_line(campaign: Callable, unbroken: dict, tmp_path: 
             _fills(trial, LINES, options, "size=9m", unbroken[LINES], tmp_path / str(trial.number))
 
 
+@pytest.mark.slow
 def test_the_disk_refuses_to_sync(campaign: Callable, unbroken: dict, tmp_path: Path) -> None:
     needs_strace()
     words = {"EIO": "Input/output error", "EDQUOT": "Disk quota exceeded", "EROFS": "Read-only file system"}

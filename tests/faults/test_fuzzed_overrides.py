@@ -160,6 +160,7 @@ def _by_yaml_alone(words: list[str]) -> bool:
     return False
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_fuzzed_overrides(campaign: Callable[..., Any], tmp_path: Path) -> None:
     trials = campaign(

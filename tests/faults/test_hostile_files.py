@@ -275,6 +275,7 @@ def _meet(case: Case, sound: Path, place: Path) -> None:
         assert not (place / "outputs").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_hostile_files(campaign: Callable[..., Any], sound: Path, tmp_path: Path) -> None:
     trials = campaign(

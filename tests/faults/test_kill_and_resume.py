@@ -100,6 +100,7 @@ def _left(run: Path) -> list[str]:
     return sorted(str(path.relative_to(run)) for path in run.rglob("*") if path.name != ".lock")
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(7200)
 def test_killed_once(whole: Whole, tmp_path: Path, campaign: Callable[..., Any]) -> None:
     for trial in campaign("kill -9 at a random moment, then resume", key="KILLS", quick=3, full=240):

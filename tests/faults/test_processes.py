@@ -23,7 +23,7 @@ from mounts import mounted
 PACKAGE = """
 import os, time
 from torch import nn
-from bigmodel.datasets import files
+from bigmodel.datasets.images import picture_files as files
 open_image = files.open_image
 files.open_image = lambda *rest: (time.sleep(float(os.environ.get("SLOW_DATA", 0))), open_image(*rest))[1]
 class Net(nn.Module):

@@ -53,6 +53,7 @@ def _as_nobody(*words: str, cwd: Path, verb: str = "train") -> tuple[int, str]:
     return code, said.read_text()
 
 
+@pytest.mark.slow
 def test_a_second_user_gets_a_folder_for_the_day_and_all_runs_are_found(shared: Path) -> None:
     assert call(*RUN, cwd=shared).code == 0
     (shared / "outputs").chmod(0o1777)
@@ -75,6 +76,7 @@ def test_a_second_user_gets_a_folder_for_the_day_and_all_runs_are_found(shared: 
     assert call("format=json", cwd=shared, verb="runs").out.count("\n") == 2
 
 
+@pytest.mark.slow
 def test_a_second_user_sweeps(shared: Path) -> None:
     (shared / "outputs" / "sweeps").mkdir(parents=True)
     (shared / "outputs").chmod(0o1777)
@@ -86,6 +88,7 @@ def test_a_second_user_sweeps(shared: Path) -> None:
     assert code == 0, said
 
 
+@pytest.mark.slow
 def test_where_nothing_may_be_written_it_is_said(shared: Path) -> None:
     (shared / "outputs").mkdir(mode=0o755)
     code, said = _as_nobody(*RUN, cwd=shared)

@@ -25,7 +25,7 @@ from pathlib import Path
 from dataclasses import replace
 from torch import nn
 from bigmodel.datasets.images.augment import ImageAugment
-from bigmodel.datasets import digits as own
+from bigmodel.datasets.images import digits as own
 from bigmodel.events import Stepped
 
 phase, nth, number, times, note = (os.environ.get("SIGNAL_AT") or "never 0 0 0 -").split()

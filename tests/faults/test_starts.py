@@ -51,6 +51,7 @@ def _few_names() -> None:
     secrets.token_hex = lambda _: f"{number % 4:04x}" if time.time() % 1 < 0.9 else f"{os.getpid():04x}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("names", ["", " whose chosen names collide"], ids=["free", "colliding"])
 def test_starts_in_the_same_second(campaign: Callable, tmp_path: Path, names: str) -> None:
     key = f"STARTS{'_COLLIDING' if names else ''}"

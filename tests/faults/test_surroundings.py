@@ -178,6 +178,7 @@ def clock(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place / "clock.so"
 
 
+@pytest.mark.slow
 def test_the_clock_jumps(campaign: Callable, unbroken: Path, clock: Path, tmp_path: Path) -> None:
     for trial in campaign("the clock jumps by months at each look", key="CLOCK", quick=1, full=10):
         with trial:

@@ -157,6 +157,7 @@ def _alive(directory: Path) -> bool:
     return False
 
 
+@pytest.mark.slow
 def test_the_parent_is_killed_at_random_moments(
     campaign: Callable[..., Iterator[Any]], unbroken: tuple[Path, str], tmp_path: Path
 ) -> None:
@@ -226,6 +227,7 @@ def test_a_signal_before_all_is_frozen_leaves_nothing(tmp_path: Path) -> None:
     assert not (cwd / "outputs").exists()
 
 
+@pytest.mark.slow
 def test_the_process_that_jobs_are_forked_from_dies(unbroken: tuple[Path, str], tmp_path: Path) -> None:
     directory = _as_before_its_start(unbroken[0], tmp_path / "it")
     process = sweep(*_resume(directory, tmp_path / "it"), cwd=tmp_path / "it")

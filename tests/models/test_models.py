@@ -164,6 +164,7 @@ def test_another_number_of_classes_leaves_the_classifier_new(tmp_path, small):
     assert torch.equal(model.layers[0].weight, small.layers[0].weight)
 
 
+@pytest.mark.slow
 def test_pretrained_weights_reach_a_torchvision_model(tmp_path, capsys):
     trained = torchvision_model((3, 32, 32), 10, "mobilenet_v3_small")
     file = tmp_path / "weights.pth"

@@ -31,6 +31,7 @@ def rows_of(sweep: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+@pytest.mark.slow
 def test_seeds_give_each_point_of_a_sweep_a_mean_and_an_interval(tmp_path: Path) -> None:
     code, said = swept(*QUICK, "optim.lr=0.1,0.01", "seeds=2", "seed=7", cwd=tmp_path)
     assert code == 0, said
@@ -47,6 +48,7 @@ def test_seeds_give_each_point_of_a_sweep_a_mean_and_an_interval(tmp_path: Path)
     assert first.split()[-3:] == ["2", *(["0", "1"] if first.split()[1] == "0.1" else ["2", "3"])]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "seeds"),
     [
@@ -100,6 +102,7 @@ def test_a_dry_run_with_seeds_is_a_sweep_without_a_leaderboard(cli: Callable[...
     assert "results.csv" not in answer.out
 
 
+@pytest.mark.slow
 def test_a_dry_run_tells_which_jobs_are_the_same(cli: Callable[..., Answer]) -> None:
     answer = cli("-m", "optim.lr=0.1,0.2,1e-1", "model=mlp", "dry_run=true")
     assert answer.code == 0, answer.err

@@ -15,7 +15,7 @@ from bigmodel.formatting import escape_control, first_line
 from bigmodel.redaction import redact
 from bigmodel.runtime.signals import StopRequest
 from bigmodel.runtime.stdout import silence
-from bigmodel.safe_files import STORAGE_ERRORS
+from bigmodel.safe_files import STORAGE_ERRORS, system_error_in
 
 
 def run_command(run: Callable[[StopRequest], int], verbose: bool) -> int:
@@ -47,10 +47,12 @@ def exit_code_of(run: Callable[[], int], verbose: bool, stop: StopRequest | None
             print_errors(error.lines)
             return error.exit_code
         said = f"{type(error).__name__}: {first_line(error)}"
-        if isinstance(error, OSError) and error.errno in STORAGE_ERRORS and not _user_code_location(error):
-            silence()
-            where = error.filename or "standard output, or a file"
-            print_errors([f"{where}: {error.strerror}"])
+        system = error if isinstance(error, OSError) else system_error_in(error)
+        if system is not None and system.errno in STORAGE_ERRORS and not _user_code_location(error):
+            if isinstance(error, OSError):
+                silence()
+                said = f"{error.filename or 'standard output, or a file'}: {error.strerror}"
+            print_errors([said])
             return StorageError.exit_code
         if where := _user_code_location(error):
             print_errors(

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 from bigmodel.config.config import Config, load_config
 from bigmodel.config.renamed import with_current_targets
 from bigmodel.config.seal import is_intact
-from bigmodel.errors import ConfigError
+from bigmodel.errors import ConfigError, StorageError
 from bigmodel.runs.records import is_sweep
 from bigmodel.runtime.stdout import print_line
-from bigmodel.safe_files import read_text
+from bigmodel.safe_files import is_there, open_regular, read_text
 
 if TYPE_CHECKING:
     from bigmodel.config.composition import ConfigSource
@@ -49,11 +49,16 @@ def load_for_resume(
     from bigmodel.config.composition import apply_overrides  # loads Hydra, which a job of a sweep has no need of
 
     directory = Path(run)
-    if is_sweep(directory):
-        raise ConfigError(f"resume: '{run}' is a sweep; add -m")
-    if not (directory / "config.yaml").is_file():
-        raise ConfigError(f"resume: there is no run at '{run}' (no config.yaml in it); runs lie under outputs/")
-    stored = load_config(directory / "config.yaml", trust)
+    file = directory / "config.yaml"
+    try:
+        if is_sweep(directory):
+            raise ConfigError(f"resume: '{run}' is a sweep; add -m")
+        if not is_there(file):
+            raise ConfigError(f"resume: there is no run at '{run}' (no config.yaml in it); runs lie under outputs/")
+        open_regular(file).close()
+    except OSError as error:
+        raise StorageError(f"resume: {error.filename or file}: {error.strerror or error}") from error
+    stored = load_config(file, trust)
     if not overrides:
         return directory, stored
     changed = apply_overrides(stored, overrides, source, trust)

@@ -20,6 +20,7 @@ from bigmodel.runs.comparison.measures import common_spec
 from bigmodel.runs.comparison.seed_groups import shown
 from bigmodel.runs.comparison.tables import format_table, terminal_width
 from bigmodel.runs.records import RunRecord, find_runs
+from bigmodel.safe_files import entries
 
 _DEFAULTS = {"sort": "age", "filter": "", "format": "table", "output_dir": "outputs", "limit": "null"}
 _CHOICES = {"format": ("table", "json")}
@@ -66,6 +67,7 @@ def run(given: Sequence[str]) -> None:
     output_dir = Path(settings["output_dir"])
     if not output_dir.is_dir():
         raise ConfigError(f"output_dir: there is no directory '{output_dir}'")
+    entries(output_dir)  # StorageError where it may not be read: none of the runs in it could be listed
     warnings: list[str] = []
     runs, now = find_runs(output_dir, warnings), time.time()
     for line in warnings:

@@ -144,7 +144,8 @@ def _trained(
     """Train, test, and write `summary.json`, however it ends. `before` is seconds of earlier starts."""
     job = parts.job
     began = monotonic()
-    summary: dict[str, Any] = {"state": "running", "directory": str(directory), "monitor": parts.settings.monitor}
+    summary: dict[str, Any] = {"state": "running", "monitor": parts.settings.monitor}
+    summary["directory"] = str(directory.resolve())  # the same wherever a run is resumed from
     summary |= {"metrics": to_json(job.specs), "splits": dict(parts.data.splits)}
     try:
         with translate_run_errors(directory, job, parts.config.trust_for_resume):
@@ -166,8 +167,15 @@ def _trained(
     finally:
         seconds = before + monotonic() - began
         summary |= totals.summary() | {"step": job.step, "steps": job.steps, "best": job.best, "seconds": seconds}
-        with contextlib.suppress(OSError):
+        try:
             write_json(directory / "summary.json", summary)
+        except OSError as error:
+            if summary["state"] not in ("failed", "interrupted"):  # these have words of their own
+                again = resume_command(directory, parts.config.trust_for_resume)
+                raise StorageError(
+                    f"{directory / 'summary.json'}: cannot be written: {error.strerror or error}; the run is "
+                    f"{summary['state']} and its checkpoints are kept; {again} writes it"
+                ) from error
     return summary
 
 

@@ -190,20 +190,6 @@ def reject_resolvers(file: Path, config: DictConfig, trust: Sequence[str]) -> No
         raise ConfigError(*problems)
 
 
-
-
-
-
-
-
-
-
-
-
-
-
-
-
 def _env_names(composed: DictConfig) -> Iterator[str]:
     """Variables of the environment that a config refers to, but for our own."""
     for _, raw in iter_leaves("", composed):

@@ -32,6 +32,7 @@ ALLOWED_TARGETS: Mapping[str, tuple[str, ...]] = {
     "sample": ("bigmodel.models.decoding",),
 }
 _DEEPEST = 100
+_TORCHS = ("torch", "torchvision")  # which refuse arguments with whatever comes to hand
 _FIRST_WEIGHTS = ("pretrained", "weights", "weights_backbone")
 _EXACT: Sequence[tuple[re.Pattern[str], Callable[[str], Any]]] = (  # what YAML and Python read alike
     (re.compile(r"[+-]?(0|[1-9]\d{0,30})", re.ASCII), int),
@@ -154,9 +155,16 @@ def instantiate(path: str, node: Mapping[str, Any], trust: Sequence[str] = (), *
     except (ValueError, OverflowError) as error:
         raise ConfigError(f"{path}: {error}") from error
     except TypeError as error:
-        if "verflow" not in str(error):
+        if "verflow" in str(error):
+            raise ConfigError(f"{path}: a size is larger than any tensor: {first_line(error)}") from error
+        if not _within(node["_target_"], _TORCHS):
             raise
-        raise ConfigError(f"{path}: a size is larger than any tensor: {first_line(error)}") from error
+        raise ConfigError(f"{path}: {first_line(error)}") from error
+    except (AssertionError, AttributeError, LookupError, ArithmeticError, RuntimeError) as error:
+        full = "can't allocate memory" in str(error) or type(error).__name__ == "OutOfMemoryError"
+        if full or not _within(node["_target_"], _TORCHS):
+            raise
+        raise ConfigError(f"{path}: {first_line(error) or type(error).__name__}") from error
 
 
 def without_pretrained(node: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,8 +1,16 @@
-"""Where the YAML groups lie: inside an installed wheel, or at the root of a checkout."""
+"""Where the YAML groups lie, inside an installed wheel or at the root of a checkout, and which choices fit together."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
+from typing import Any
+
+_TAKEN = re.compile(r"\$\{dataset\.(\w+)\}")
+_TASKS = re.compile(r"goes with ((?:,? ?(?:or )?task=\w+)+)")
+_TARGET = re.compile(r"^_target_: *(\S+)", re.MULTILINE)
 
 
 def conf_directory() -> Path:
@@ -10,3 +18,53 @@ def conf_directory() -> Path:
     package = Path(__file__).resolve().parents[1]
     inside, checkout = package / "conf", package.parents[1] / "conf"
     return inside if inside.is_dir() else checkout
+
+
+def fitting_models(tree: Mapping[str, Any]) -> str:
+    """The built-in models that go with a config's dataset, for a message; with their tasks where the config's own task
+    does not go with the dataset. Empty where none is known.
+
+    A model or task goes with a dataset that has each key the choice's YAML takes from it, as `${dataset.context}`; the
+    first comment of a model's or a dataset's YAML may limit the tasks, as "goes with task=ctc".
+    """
+    dataset = tree.get("dataset")
+    keys = set(dataset) if isinstance(dataset, Mapping) else set[str]()
+    ours = _of_target("dataset", dataset)
+    limits = set[str]().union(*(limit for _, _, limit in ours))
+    tasks = [name for name, taken, _ in _choices("task") if taken <= keys and (not limits or name in limits)]
+    chosen = [name for name, _, _ in _of_target("task", tree.get("task")) if name in tasks]
+    pairs = [
+        (name, task)
+        for task in chosen or tasks
+        for name, taken, limit in _choices("model")
+        if taken and taken <= keys and (task in limit if limit else task not in _own_tasks())
+    ]
+    if not pairs:
+        return ""
+    shown = dict.fromkeys(name if chosen else f"{name} with task={task}" for name, task in pairs)
+    return f"models for this data: {', '.join(shown)}"
+
+
+def _own_tasks() -> set[str]:
+    """Tasks that have models of their own."""
+    return set[str]().union(*(limit for _, _, limit in _choices("model")))
+
+
+def _of_target(group: str, node: Any) -> list[tuple[str, frozenset[str], frozenset[str]]]:
+    target = node.get("_target_") if isinstance(node, Mapping) else None
+    folder = conf_directory() / group
+    texts = ((choice, (folder / f"{choice[0]}.yaml").read_text("utf-8")) for choice in _choices(group))
+    return [choice for choice, text in texts if target is not None and target in _TARGET.findall(text)]
+
+
+@cache
+def _choices(group: str) -> tuple[tuple[str, frozenset[str], frozenset[str]], ...]:
+    """Each built-in choice of a group: its name, the dataset's keys that it takes, and the tasks it is limited to."""
+    return tuple(_read(file) for file in sorted((conf_directory() / group).glob("*.yaml")))
+
+
+def _read(file: Path) -> tuple[str, frozenset[str], frozenset[str]]:
+    text = file.read_text(encoding="utf-8")
+    named = _TASKS.search(text.partition("\n")[0])
+    tasks = re.findall(r"task=(\w+)", named[1]) if named else []
+    return file.stem, frozenset(_TAKEN.findall(text)), frozenset(tasks)

@@ -12,6 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from bigmodel.config.config import Config
 from bigmodel.config.instantiate import expected_annotation, parse_exactly, validate
+from bigmodel.config.location import fitting_models
 from bigmodel.config.resolvers import (
     is_plain,
     iter_leaves,
@@ -72,7 +73,9 @@ def validate_config(config: Config, command: str) -> list[str]:
             group, _, name = missing[1].rpartition(".")
             if not group:
                 return [f"{key}: takes {name}, and none is chosen; set {name}=..."]
-            return [f"{key}: takes {name} from the chosen {group}, which has none; the two do not go together"]
+            fitting = fitting_models(_nodes(config._composed)) if group == "dataset" else ""
+            hint = f"; {fitting}" if fitting else ""
+            return [f"{key}: takes {name} from the chosen {group}, which has none; the two do not go together{hint}"]
         if unset := _UNSET.match(str(error)):
             name = truncate(unset[1])
             said = f"the environment has no {name}; set it, or give a default: ${{oc.env:{name},...}}"
@@ -109,6 +112,13 @@ def _keys_from_data(tree: Mapping[str, Any]) -> set[str]:
     return (
         {f"dataset.{key}" for key, value in dataset.items() if value is None} if isinstance(dataset, Mapping) else set()
     )
+
+
+def _nodes(composed: DictConfig) -> dict[str, Any]:
+    """The groups by name, with their keys; references to other keys stay as they are."""
+    container = OmegaConf.to_container(composed, resolve=False)
+    assert isinstance(container, dict)
+    return {str(name): node for name, node in container.items()}
 
 
 def _secrets(config: Config) -> Iterator[str]:

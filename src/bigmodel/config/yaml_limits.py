@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import stat
 from pathlib import Path
 
 import yaml
 
 from bigmodel.errors import ConfigError
 from bigmodel.formatting import first_line, truncate
+from bigmodel.safe_files import open_regular
 
 _LARGEST_FILE, _MOST_VALUES, _DEEPEST = 1 << 20, 20_000, 50
 ANOTHER = "the number "  # begins what is said of one that would be read as another
@@ -57,13 +57,11 @@ def yaml_problem(file: Path, error: yaml.YAMLError) -> str:
 
 def _content(file: Path) -> bytes:
     """A regular file's bytes; a pipe is not waited for."""
-    with open(os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:
-        status = os.fstat(stream.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise OSError("it is no regular file")
-        content = stream.read(_LARGEST_FILE + 1) if status.st_size <= _LARGEST_FILE else b""
-    if max(status.st_size, len(content)) > _LARGEST_FILE:
-        raise ConfigError(f"{file}: {max(status.st_size, len(content))} bytes are too many for a config")
+    with open_regular(file) as stream:
+        size = os.fstat(stream.fileno()).st_size
+        content = stream.read(_LARGEST_FILE + 1) if size <= _LARGEST_FILE else b""
+    if max(size, len(content)) > _LARGEST_FILE:
+        raise ConfigError(f"{file}: {max(size, len(content))} bytes are too many for a config")
     return content
 
 

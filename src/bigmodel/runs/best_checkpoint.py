@@ -8,7 +8,7 @@ from pathlib import Path
 from bigmodel.errors import ConfigError, StorageError
 from bigmodel.runs import checkpoint
 from bigmodel.runs.checkpoint import Checkpoint
-from bigmodel.safe_files import read_text
+from bigmodel.safe_files import is_there, kind_of, read_text
 
 
 def load_best_checkpoint(path: Path, given: str) -> tuple[Checkpoint, list[str]]:
@@ -21,8 +21,16 @@ def load_best_checkpoint(path: Path, given: str) -> tuple[Checkpoint, list[str]]
     if path.name.startswith("step-") and path.is_dir():
         return checkpoint.load(path), []
     root = path / "checkpoints"
-    if not root.is_dir():
-        raise ConfigError(f"run: there is no run at '{given}'; runs lie under outputs/, each with a folder checkpoints")
+    try:
+        if not is_there(root):
+            raise ConfigError(
+                f"run: there is no run at '{given}'; runs lie under outputs/, each with a folder checkpoints"
+            )
+        if not root.is_dir():
+            raise StorageError(f"{root}: is {kind_of(root.stat().st_mode)}, not a folder of checkpoints")
+    except OSError as error:
+        raise StorageError(f"{root}: {error.strerror or error}") from error
+    checkpoint.list_checkpoints(root)  # StorageError where the folder may not be read
     warnings = []
     try:
         best = json.loads(read_text(root / "best.json"))

@@ -25,6 +25,7 @@ from bigmodel.errors import StorageError
 from bigmodel.runs.checkpoint_state import check_state
 from bigmodel.safe_files import (
     TEMP_PREFIX,
+    entries,
     errno_in,
     fsync_directory,
     fsync_path,
@@ -80,9 +81,7 @@ def commit(
 
 def update_pointers_and_prune(root: Path, step: int, best: Mapping[str, Any], keep: int) -> None:
     """Do what follows the commit of `step`, or what a kill left undone of it: pointers first, then the removals."""
-    pointers = {"last.json": {"step": step}}
-    if best:
-        pointers["best.json"] = {"step": best["step"], "value": best["value"]}
+    pointers = {"last.json": {"step": step}} | ({"best.json": {k: best[k] for k in ("step", "value")}} if best else {})
     for name, value in pointers.items():
         if not _holds(root / name, value):
             write_json(root / name, value)
@@ -175,7 +174,8 @@ def verify(path: Path) -> dict[str, Any]:
         expected = [(name, int(entry["size"]), str(entry["sha256"])) for name, entry in files.items()]
         schema = manifest["schema"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-        raise StorageError(f"{path / _MANIFEST}: missing or damaged, so this is not a whole checkpoint") from error
+        why = "cannot be read" if isinstance(error, PermissionError) else "missing or damaged"
+        raise StorageError(f"{path / _MANIFEST}: {why}, so this is not a whole checkpoint ({error!r})") from error
     if path.name.startswith("step-") and _is_step(path) and int(path.name[5:]) != manifest.get("step"):
         raise StorageError(f"{path}: holds step {manifest.get('step')}, not what its name says")
     if not {"state.json", "model.safetensors"} <= files.keys():
@@ -203,8 +203,8 @@ def verify(path: Path) -> dict[str, Any]:
 
 
 def list_checkpoints(root: Path) -> list[Path]:
-    """Committed checkpoints, newest first. A link is none: what it points at is not this run's to remove."""
-    found = [p for p in root.glob("step-*") if _is_step(p) and not p.is_symlink()] if root.is_dir() else []
+    """Committed checkpoints, newest first; StorageError where the folder may not be read. A link is none."""
+    found = [p for p in entries(root) if _is_step(p) and not p.is_symlink()]
     return sorted(found, key=lambda p: int(p.name[5:]), reverse=True)
 
 
@@ -273,7 +273,7 @@ def remove_stale_temporaries(root: Path) -> None:
 
 
 def _is_step(path: Path) -> bool:
-    return path.is_dir() and path.name[5:].isascii() and path.name[5:].isdigit()
+    return path.name[:5] == "step-" and path.name[5:].isascii() and path.name[5:].isdigit() and path.is_dir()
 
 
 def _fsync_and_hash(path: Path) -> dict[str, Any]:

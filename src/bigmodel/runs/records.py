@@ -17,6 +17,7 @@ from bigmodel.errors import ConfigError
 from bigmodel.formatting import first_line, truncate
 from bigmodel.metric_spec import OF_THE_RUN, STANDARD, MetricSpec, from_summary
 from bigmodel.runs.run_files import read_config, read_json, read_text_file
+from bigmodel.safe_files import is_there
 
 FINISHED = ("done", "early_stopped")
 STATES = (*FINISHED, "failed", "interrupted", "running", "pruned")
@@ -158,7 +159,7 @@ def _is_run(path: Path, warnings: list[str] | None = None) -> bool:
     """Raises OSError where nobody is warned instead: another user's directory may be closed to us."""
     files = ("config.yaml", "summary.json", ".lock")
     try:
-        return any((path / name).is_file() for name in files) and not (path / "sweep.json").is_file()
+        return any(is_there(path / name) for name in files) and not (path / "sweep.json").is_file()
     except OSError as error:
         if warnings is None:
             raise

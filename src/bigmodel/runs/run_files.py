@@ -32,7 +32,7 @@ def read_config(file: Path, warnings: list[str]) -> dict[str, Any]:
         warnings += error.lines
         return {}
     except Exception as error:  # a tag whose value is not of its kind, as `!!bool abc`, raises anything
-        warnings.append(f"{file}: cannot be read: {first_line(error)}")
+        warnings.append(f"{file}: cannot be read: {_reason(error)}")
         return {}
     if not isinstance(loaded, dict):
         warnings.append(f"{file}: is not a config: it holds no keys")
@@ -89,8 +89,13 @@ def read_json(file: Path, warnings: list[str]) -> dict[str, Any]:
     except FileNotFoundError:
         pass  # a run that has not got so far
     except (OSError, ValueError, RecursionError) as error:
-        warnings.append(f"{file}: cannot be read: {first_line(error)}")
+        warnings.append(f"{file}: cannot be read: {_reason(error)}")
     return {}
+
+
+def _reason(error: Exception) -> str:
+    """The first line of an error, without the number and the path that an OSError's has."""
+    return (error.strerror if isinstance(error, OSError) else None) or first_line(error)
 
 
 def read_text_file(file: Path, whole: bool = True) -> str:

@@ -25,11 +25,12 @@ from bigmodel.config.composition import (
 )
 from bigmodel.config.config import Config
 from bigmodel.config.hydra_keys import check_hydra_overrides, is_hydra_key
+from bigmodel.config.location import conf_directory
 from bigmodel.errors import ConfigError, Interrupted, StorageError
 from bigmodel.quoting import quote
 from bigmodel.runs.records import is_sweep
 from bigmodel.runtime.signals import StopRequest
-from bigmodel.sweeps.hydra_task import HydraTask
+from bigmodel.sweeps.hydra_task import HydraTask, JobsRefused
 from bigmodel.sweeps.seed_axis import add_seed_override
 from bigmodel.sweeps.state.staging import staging_path, unused_path
 
@@ -71,6 +72,8 @@ def run_hydra_sweep(
                     task.finish()
                     raise
                 return task.finish()
+    except JobsRefused:  # all of them are known
+        raise
     except ConfigError:
         check_values(overrides, source, trust)  # Hydra stops at the first mistake: find them all
         raise
@@ -79,17 +82,23 @@ def run_hydra_sweep(
 def _first(
     choices: Sequence[Sequence[str]], alone: Sequence[str], source: ConfigSource, trust: Sequence[str]
 ) -> tuple[Config, Any]:
-    """The config of the first values, for what all jobs share, and Hydra's own. A search's key may go with another
-    choice of a group than the first: it is left out, and checked with its own.
+    """The config of the first values, for what all jobs share, and Hydra's own. Keys of several values that do not go
+    with the first choices, as a search's may, or have a wrong value, are left out: each job's config is checked later.
     """
     try:
         words = [values[0] for values in choices]
         return compose_with_hydra("train", [*words, *alone], source, trust, multirun=True)
     except ConfigError:
-        kept = [values[0] for values in choices if len(values) == 1 or "." not in values[0].partition("=")[0]]
+        kept = [values[0] for values in choices if len(values) == 1 or _is_choice(values[0])]
         if len(kept) == len(choices):
             raise
         return compose_with_hydra("train", [*kept, *alone], source, trust, multirun=True)
+
+
+def _is_choice(word: str) -> bool:
+    """Whether an override chooses from a group, as `model=cnn`."""
+    key = word.lstrip("+").partition("=")[0].partition("@")[0]
+    return "/" in key or (conf_directory() / key).is_dir()
 
 
 def check_values(overrides: Sequence[str], source: ConfigSource, trust: Sequence[str] = ()) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
@@ -30,6 +32,14 @@ from bigmodel.sweeps.state.staging import create_sweep_directory
 from bigmodel.sweeps.table import dry_run_lines, print_line
 
 ComposedJob = tuple[int, Sequence[str], DictConfig]  # number, overrides, config
+
+
+_CHECK_S = 30.0  # a dry run spends on checking configs; one takes some 10 ms
+_NUMBERS_SHOWN = 3
+
+
+class JobsRefused(ConfigError):
+    """Every mistake in the configs of a sweep's jobs, each with the numbers of its jobs."""
 
 
 @dataclass
@@ -69,15 +79,7 @@ class HydraTask:
         engine, options = _engine(chosen)
         chosen = parse_sweep_options(chosen)
         if self.dry_run:
-            composed = [(number, [*words], _own(tree)) for number, words, tree in jobs]
-            overrides = {number: words for number, words, _ in composed}
-            common = common_overrides(overrides.values())
-            for line in dry_run_lines(
-                {number: [w for w in words if w not in common] for number, words in overrides.items()}
-            ):
-                print(line)  # the command's answer, which must not be lost
-            _tell_repeats((number, text) for number, _, text in composed)
-            return [None] * len(overrides)
+            return self._listed(jobs)
         if self._sweep is None:
             self._sweep = create_sweep_directory(path, engine == LOCAL)
         sweep = self._sweep
@@ -151,26 +153,70 @@ class HydraTask:
         """Let the jobs read what their configs, which are the user's own, refer to in the environment."""
         self.trust = tuple(dict.fromkeys((*self.trust, *config.trust_for_resume)))
 
+    def _listed(self, jobs: Iterator[ComposedJob]) -> list[float | None]:
+        """Check and list the jobs of a dry run. JobsRefused where a job's config is wrong."""
+        composed: list[tuple[int, list[str], str]] = []
+        wrong: dict[str, list[int]] = {}
+        found: dict[str, list[str]] = {}  # by configuration: many jobs may have the same one
+        spent, left_out = 0.0, 0
+        for number, words, tree in jobs:
+            digest = _digest(tree)
+            composed.append((number, [*words], digest))
+            if digest not in found and spent < _CHECK_S:
+                began = monotonic()
+                found[digest] = check_composed(tree, "train", self.trust)[1]
+                spent += monotonic() - began
+            left_out += digest not in found
+            for line in found.get(digest, ()):
+                wrong.setdefault(line, []).append(number)
+        _refuse(wrong, len(composed))
+        common = common_overrides(words for _, words, _ in composed)
+        for line in dry_run_lines({number: [w for w in words if w not in common] for number, words, _ in composed}):
+            print(line)  # the command's answer, which must not be lost
+        if left_out:
+            print_line(
+                f"the configs of {len(composed) - left_out} of {len(composed)} jobs were checked, in {spent:.0f} s"
+            )
+        _tell_repeats((number, digest) for number, _, digest in composed)
+        return [None] * len(composed)
+
     def _snapshot_configs(self, jobs: Iterator[ComposedJob]) -> list[tuple[JobSpec, str]]:
-        """ConfigError unless every job's config is right."""
-        frozen, problems = [], list[str]()
+        """JobsRefused unless every job's config is right."""
+        frozen: list[tuple[JobSpec, str]] = []
+        wrong: dict[str, list[int]] = {}
+        total = 0
         for number, words, composed in jobs:
             if self.stop():
                 raise Interrupted(f"stopped by {self.stop.name}; nothing more was started")
-            config, wrong = check_composed(composed, "train", self.trust)
-            problems += wrong
-            if not problems:
+            total += 1
+            config, lines = check_composed(composed, "train", self.trust)
+            for line in lines:
+                wrong.setdefault(line, []).append(number)
+            if not wrong:
                 self._grant(config)
                 frozen.append((job_spec(number, words, config.values), config.to_job_yaml()))
-        if problems:
-            raise ConfigError(*dict.fromkeys(problems))
+        _refuse(wrong, total)
         _tell_repeats((job.number, text) for job, text in frozen)
         return frozen
 
 
-def _own(composed: DictConfig) -> str:
-    """A composed config without Hydra's keys, which number the job."""
-    return repr(OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"]))
+def _refuse(wrong: Mapping[str, Sequence[int]], total: int) -> None:
+    """JobsRefused with a line for each mistake and the numbers of the jobs that have it, of `total` jobs."""
+    lines = []
+    for line, numbers in wrong.items():
+        shown = ", ".join(map(str, numbers[:_NUMBERS_SHOWN]))
+        more = len(numbers) - _NUMBERS_SHOWN
+        others = f" and {more} more" if more > 0 else ""
+        where = f"job {shown}" if len(numbers) == 1 else f"jobs {shown}{others}"
+        lines.append(f"{where if len(numbers) < max(total, 2) else f'all {total} jobs'}: {line}")
+    if lines:
+        raise JobsRefused(*lines)
+
+
+def _digest(composed: DictConfig) -> str:
+    """Hash a composed config without Hydra's keys, which number the job."""
+    own = repr(OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"]))
+    return hashlib.sha256(own.encode("utf-8", "backslashreplace")).hexdigest()
 
 
 def _tell_repeats(jobs: Iterable[tuple[int, str]]) -> None:

@@ -1,13 +1,19 @@
-"""Settings that a task of numbers needs where the shipped defaults are those of classes."""
+"""Settings that a task brings where the shipped defaults are those of classes."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-_OF_NUMBERS = {
-    "bigmodel.tasks.regression.Regression": "regression",
-    "bigmodel.tasks.forecasting.Forecasting": "forecasting",
+_OF_NUMBERS = ("regression", "forecasting")
+_MONITORED = {  # of tasks without an accuracy: the metric that decides the best checkpoint
+    "regression": "val/loss",
+    "forecasting": "val/loss",
+    "language_modelling": "val/loss",
+    "permuted_language_modelling": "val/loss",
+    "multi_label": "val/auc",
+    "translation": "val/loss",
+    "ctc": "val/loss",
 }
 _CLASSIFICATION = "bigmodel.tasks.classification.Classification"
 _OF_CLASSES = "val/accuracy"  # what conf/train.yaml monitors
@@ -15,17 +21,30 @@ _OF_CLASSES = "val/accuracy"  # what conf/train.yaml monitors
 
 def number_defaults(config: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """Settings by dotted key, and a line that says so; none where the task tells classes, or all is set already."""
-    name = _OF_NUMBERS.get(config["task"].get("_target_", ""))
-    if name is None:
+    name = _name(config["task"].get("_target_", ""))
+    if name not in _MONITORED:
         return {}, []
     changed = {}
     if config["monitor"] == _OF_CLASSES:
-        changed["monitor"] = "val/loss"
-    if config["dataset"].get("target_is") == "auto":
+        changed["monitor"] = _MONITORED[name]
+    if name in _OF_NUMBERS and config["dataset"].get("target_is") == "auto":
         changed["dataset.target_is"] = "number"
-    loss = (config.get("loss") or {}).get("_target_", "").rpartition(".")[2]
     settings = ", ".join(f"{key}={value}" for key, value in changed.items())
+    if name not in _OF_NUMBERS:
+        return changed, [f"task={name}: {settings}"] if changed else []
+    loss = (config.get("loss") or {}).get("_target_", "").rpartition(".")[2]
     return changed, [f"task={name}: {settings}; the loss is {loss or 'its own'}"] if changed else []
+
+
+def _name(target: str) -> str:
+    """The choice of `task=` that has this target; empty for a task of somebody else."""
+    parts = target.split(".")
+    return parts[2] if parts[:2] == ["bigmodel", "tasks"] and len(parts) == 4 else ""
+
+
+def monitor_of(config: Mapping[str, Any]) -> str:
+    """The metric that decides the best checkpoint of a run with this config."""
+    return str(number_defaults(config)[0].get("monitor", config["monitor"]))
 
 
 def unfit_target(config: Mapping[str, Any], facts: Mapping[str, Any]) -> str | None:

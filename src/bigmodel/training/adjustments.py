@@ -8,8 +8,9 @@ from bigmodel.formatting import truncate
 from bigmodel.interfaces import CountsClasses, Dataset, Loader
 from bigmodel.tasks.losses import balanced
 from bigmodel.tasks.number_defaults import number_defaults
-from bigmodel.training.state import warmed_up
+from bigmodel.training.ema import warmed_up
 
+_WEIGHED = "bigmodel.tasks.losses.CrossEntropy"
 _SPAN = 0.5  # of a run's updates
 DEFAULT_BATCH_SIZE = 64
 
@@ -27,6 +28,8 @@ def warn_slow_ema(decay: float | None, steps: int) -> list[str]:
     if not decay or not steps or 1 / (1 - decay) < _SPAN * steps:
         return []
     fitting, reached = 1 - float(f"{1 / max(2.0, steps / 10):.1g}"), warmed_up(decay, steps - 1)
+    if fitting >= decay:  # no shorter average would help so short a run
+        return []
     return [
         f"ema: {decay:g} averages over {1 / (1 - decay):,.0f} updates, and this run has {steps:,}: its warm-up ends at "
         f"{reached:.4g}; ema={fitting:g} spans a tenth of the run"
@@ -51,7 +54,14 @@ def set_num_outputs(config: Config, dataset: Dataset) -> tuple[Config, list[str]
 def set_class_weights(config: Config, dataset: Dataset, data: Loader) -> tuple[Config, list[str]]:
     """The weights of the classes in place of `loss.weight=balanced`, and a line that says so."""
     loss = config.values.get("loss") or {}
-    if loss.get("weight") != "balanced":
+    given, number = loss.get("weight"), dataset.properties.get("num_classes")
+    if isinstance(given, (list, tuple)) and loss.get("_target_") == _WEIGHED and number not in (None, len(given)):
+        names = truncate(", ".join(map(str, dataset.processor_spec().get("classes", ()))), 200)
+        there = f"the data has {number} classes{f' ({names})' if names else ''}"
+        raise ConfigError(
+            f"loss.weight: got {len(given)} weights, {there}; set loss.weight=balanced or {number} numbers"
+        )
+    if given != "balanced":
         return config, []
     counts_C = data.class_counts() if isinstance(data, CountsClasses) else None
     if counts_C is None:

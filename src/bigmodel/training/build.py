@@ -12,6 +12,7 @@ from torch import nn
 
 from bigmodel.config.config import Config
 from bigmodel.config.instantiate import instantiate, without_pretrained
+from bigmodel.config.location import fitting_models
 from bigmodel.config.schema import Train
 from bigmodel.datasets.files.locations import resolve_paths
 from bigmodel.errors import BigmodelError, ConfigError
@@ -118,7 +119,7 @@ def build_run(config: Config, load_initial_weights: bool = True) -> TrainingRun:
     if load_initial_weights and not settings.epochs:
         _check_all_trained(model, settings)
     if load_initial_weights:
-        _check_forward(model, task, dataset.sample_batch(min(2, batch_size)), device)
+        _check_forward(model, task, dataset.sample_batch(min(2, batch_size)), device, config)
     choose_precision(device, model, task, dataset.sample_batch)
     if device.channels_last is True:
         data = dataset.loader(replace(how, channels_last=True))  # opening reads nothing yet
@@ -221,7 +222,7 @@ def _check_soft_targets(dataset: Dataset, task: Task) -> None:
         ) from error
 
 
-def _check_forward(model: nn.Module, task: Task, example: Batch, device: Device) -> None:
+def _check_forward(model: nn.Module, task: Task, example: Batch, device: Device, config: Config) -> None:
     """ConfigError if no loss can be had of samples such as the data's. Costs a forward pass of them.
 
     Code of one's own is not called before the run begins, for it may remember, write or wait; `train.log` has where it
@@ -238,9 +239,10 @@ def _check_forward(model: nn.Module, task: Task, example: Batch, device: Device)
     except BigmodelError:
         raise
     except Exception as error:
+        others = f"; {fitting}" if (fitting := fitting_models(config.values)) else ""
         raise ConfigError(
             f"model: {type(model).__name__} does not go with the task {type(task).__name__} and this data: "
-            f"{type(error).__name__}: {first_line(error)}; -v shows where"
+            f"{type(error).__name__}: {first_line(error)}{others}; -v shows where"
         ) from error
     with torch.no_grad():
         for buffer, before in zip(model.buffers(), buffers, strict=True):

@@ -22,6 +22,7 @@ from bigmodel.metric_spec import declared_specs
 from bigmodel.optim.schedules import step_midpoint
 from bigmodel.runtime.device import Device
 from bigmodel.runtime.lazy_compiler import unwrapped_step
+from bigmodel.training.ema import update_ema, warmed_up
 from bigmodel.training.evaluation import add_sums
 from bigmodel.training.nonfinite import NonFiniteGuard, StepRecord
 
@@ -56,8 +57,9 @@ class TrainState:
         self.optimizers, self._schedule, self.device, self.seed = optimizers, schedule, device, seed
         self.accumulate, self.clip_norm, self._ema_decay = accumulate, clip_norm, ema
         self._parameters = [p for group in self.param_groups for p in group["params"]]
-        buffers = [b for b in model.buffers() if b.is_floating_point() and b.isfinite().all()]  # a mask may be -inf
-        self._checked = [*model.parameters(), *buffers]
+        buffers = {name: b for name, b in model.named_buffers() if b.is_floating_point()}
+        self._infinite = {name for name, b in buffers.items() if not b.isfinite().all()}  # as a mask of -inf
+        self._checked = [*model.parameters(), *(b for name, b in buffers.items() if name not in self._infinite)]
         for group in self.param_groups:
             group.setdefault("initial_lr", float(group["lr"]))  # an optimizer that another job had keeps its own rate
         self._ema = copy.deepcopy(model).requires_grad_(False) if ema is not None else None
@@ -178,7 +180,8 @@ class TrainState:
 
     def finish_step(self) -> None:
         """Once the weights are new: their average, and the count."""
-        self._update_ema()
+        if self._ema is not None and self._ema_decay is not None:
+            update_ema(self._ema, self.model, warmed_up(self._ema_decay, self.step), self._infinite)
         self.step += 1
 
     def check_finite(self) -> None:
@@ -274,26 +277,6 @@ class TrainState:
         if self.clip_norm is not None:
             torch._foreach_mul_(gradients, (self.clip_norm / (norm + 1e-6)).clamp(max=1.0))
         return norm
-
-    def _update_ema(self) -> None:
-        if self._ema is None or self._ema_decay is None:
-            return
-        live, averages = self.model.state_dict(), self._ema.state_dict()
-        for name, average in averages.items():
-            if not average.is_floating_point():
-                average.copy_(live[name])
-        moving = [name for name, average in averages.items() if average.is_floating_point()]
-        share = 1 - warmed_up(self._ema_decay, self.step)
-        torch._foreach_lerp_([averages[name] for name in moving], [live[name] for name in moving], share)
-
-
-def warmed_up(decay: float, step: int) -> float:
-    """The decay of the average in an update, by its number from 0: (1 + step) / (10 + step) until that is larger.
-
-    It spans the last ninth of the updates so far at most, so that the random start is soon forgotten; as TensorFlow's
-    `ExponentialMovingAverage` with `num_updates`. A function of the step alone: nothing of it is saved.
-    """
-    return min(decay, (1 + step) / (10 + step))
 
 
 def _match_memory_formats(optimizer: torch.optim.Optimizer) -> None:

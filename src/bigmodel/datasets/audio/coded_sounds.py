@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
@@ -9,6 +10,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 CODED = frozenset({".aif", ".aiff", ".au", ".flac", ".mp3", ".oga", ".ogg", ".opus"})
+_OPEN_END = 0x7FFFFF00  # bytes that the header of a pipe's output promises, and more
+_TAIL = 1 << 17  # bytes of an Ogg file that hold a page whole: it has 65,307 at most
+_MOST_FRAMES = 1 << 20  # of an MP3 file that are gone through: 7 hours
+_KBIT = {  # of MP3 by version (True: 1) and layer
+    (True, 1): (0, 32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
+    (True, 2): (0, 32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
+    (True, 3): (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
+    (False, 1): (0, 32, 48, 56, 64, 80, 96, 112, 128, 144, 160, 176, 192, 224, 256),
+    (False, 2): (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
+    (False, 3): (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
+}
+_DELAY = 8 * 1152  # samples that an encoder of MP3 adds at most, and a decoder takes away
+_HZ = (44100, 48000, 32000)
 _UNKNOWN = (1 << 63) - 1  # the frames of a stream; libsndfile cannot go on after the first block of one
 
 
@@ -22,12 +36,15 @@ def decode_sound(
 
     Raises:
         ImportError: soundfile is not installed; the text is `coding`.
-        ValueError: the file is no sound that libsndfile reads, or `hold` refuses it.
+        ValueError: the file is no sound that libsndfile reads, is cut short, or `hold` refuses it.
     """
     try:
         import soundfile
     except (ImportError, OSError) as error:  # OSError: without its library
         raise ImportError(coding) from error
+    end, known = cut_short(file)
+    if end is not None:
+        raise ValueError(f"cut short: {end}")
     parts: list[NDArray[Any]] = []
     try:
         with soundfile.SoundFile(file) as sound:
@@ -41,6 +58,107 @@ def decode_sound(
                 hold(count, channels)
                 parts.append(samples_TC.mean(1, dtype=np.float32))
             hold(count, channels)
+            if count < known - _DELAY:
+                raise ValueError(f"libsndfile reads {count:,} of its {known:,} samples; convert it to flac or wav")
+            if count < sound.frames and sound.format != "MP3":  # of which the length may be an estimate
+                raise ValueError(f"cut short: {count:,} samples, where its header promises {sound.frames:,}")
     except soundfile.SoundFileError as error:
         raise ValueError(str(error).partition(": ")[2] or str(error)) from error
     return np.concatenate(parts), rate, channels
+
+
+def cut_short(file: BinaryIO) -> tuple[str | None, int]:
+    """Why a file ends before its sound does, None if it does not, and how many samples it has at least, 0 if unknown.
+
+    The file is left at its start. libsndfile decodes what there is of such a file without a word. FLAC, AIFF and AU say
+    how long they are, the last page of Ogg is marked, and MP3 has frames of known lengths, and often their number in
+    the first. MP3 without that, cut exactly between two frames, cannot be told from a shorter sound.
+    """
+    file.seek(0, os.SEEK_END)
+    size = file.tell()
+    file.seek(0)
+    head = file.read(12)
+    found, known = None, 0
+    if head[:4] == b"OggS":
+        found = _cut_ogg(file, size)
+    elif head[:4] == b"FORM":
+        found = _promised(8 + int.from_bytes(head[4:8], "big"), size)
+    elif head[:4] == b".snd" and head[8:12] != b"\xff" * 4:
+        found = _promised(int.from_bytes(head[4:8], "big") + int.from_bytes(head[8:12], "big"), size)
+    elif head[:3] == b"ID3" or _frame_of_mp3(head[:4]) is not None:
+        found, known = _cut_mp3(file, size, head)
+    file.seek(0)
+    return found, known
+
+
+def _promised(expected: int, size: int) -> str | None:
+    if size >= expected or expected >= _OPEN_END:
+        return None
+    return f"{size:,} bytes, where its header promises {expected:,}"
+
+
+def _cut_ogg(file: BinaryIO, size: int) -> str | None:
+    file.seek(max(0, size - _TAIL))
+    tail = file.read()
+    begin = tail.rfind(b"OggS")
+    if begin < 0:
+        return None
+    page = tail[begin:]
+    sizes = page[27 : 27 + page[26]] if len(page) > 26 else b""
+    if len(page) < 27 or len(page) < 27 + page[26] + sum(sizes):
+        return "its last page is not whole"
+    return None if page[5] & 4 else "its last page is not marked as the last"
+
+
+def _frame_of_mp3(head: bytes) -> tuple[int, int, int] | None:
+    """Bytes and samples of a frame of MPEG audio, by its header, and where in it the number of all may stand."""
+    if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE0 != 0xE0:
+        return None
+    version, layer = head[1] >> 3 & 3, 4 - (head[1] >> 1 & 3)  # 3: MPEG 1, 2: MPEG 2, 0: MPEG 2.5
+    rate, padding = head[2] >> 2 & 3, head[2] >> 1 & 1
+    if version == 1 or layer == 4 or rate == 3 or head[2] >> 4 in (0, 15):
+        return None
+    bits = 1000 * _KBIT[version == 3, layer][head[2] >> 4]
+    hertz = _HZ[rate] // {3: 1, 2: 2, 0: 4}[version]
+    mono = head[3] >> 6 == 3
+    if layer == 1:
+        return 4 * (12 * bits // hertz + padding), 384, 0
+    samples = 576 if layer == 3 and version != 3 else 1152
+    return (
+        samples // 8 * bits // hertz + padding,
+        samples,
+        4 + ((17 if mono else 32) if version == 3 else (9 if mono else 17)),
+    )
+
+
+def _cut_mp3(file: BinaryIO, size: int, head: bytes) -> tuple[str | None, int]:
+    place = 0
+    if head[:3] == b"ID3":  # seven bits a byte
+        place = 10 + sum((byte & 127) << 7 * (3 - n) for n, byte in enumerate(head[6:10])) + (10 if head[5] & 16 else 0)
+    first, known = place, 0
+    for _ in range(_MOST_FRAMES):
+        file.seek(place)
+        frame = _frame_of_mp3(file.read(4))
+        if frame is None:
+            break  # the end, tags behind the sound, or what only a decoder can read
+        length, samples, offset = frame
+        promised = _bytes_of_mp3(file, first, offset) if place == first and offset else 0
+        if size - first < promised:
+            return f"{size - first:,} bytes of sound, where its header promises {promised:,}", 0
+        place += length
+        if place > size:
+            return "its last frame is not whole", 0
+        known += samples
+    return None, known
+
+
+def _bytes_of_mp3(file: BinaryIO, first: int, offset: int) -> int:
+    """The bytes of all frames, as the first of them tells where it is one of LAME's or Fraunhofer's; else 0."""
+    file.seek(first + offset)
+    found = file.read(16)
+    if found[:4] in (b"Xing", b"Info") and found[7] & 2:
+        begin = 12 if found[7] & 1 else 8
+        return int.from_bytes(found[begin : begin + 4], "big")
+    file.seek(first + 36)
+    found = file.read(14)
+    return int.from_bytes(found[10:14], "big") if found[:4] == b"VBRI" else 0

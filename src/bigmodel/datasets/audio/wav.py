@@ -153,17 +153,20 @@ def _plain(file: BufferedReader, form: bytes, size: int) -> Sound:
         coding = int.from_bytes(form[24:26], "little")  # the first bytes of its GUID
     if not channels or not _LOWEST_HZ <= rate <= _HIGHEST_HZ:
         raise ValueError(f"{channels} channels at {rate} Hz")
+    there = os.fstat(file.fileno()).st_size - file.tell()
+    cut = f"cut short: {there} bytes of sound, where its header promises {size}"
     if coding not in (_PCM, _FLOAT):
+        if there < size < _OPEN_END:
+            raise ValueError(cut)
         return Sound(*_by_soundfile(file, f"coding {coding} of wav"))
     width = frame // channels
     if frame % channels or width not in ((1, 2, 3, 4) if coding == _PCM else (4, 8)):
         raise ValueError(f"{8 * frame / channels:g} bits {'as floats ' if coding == _FLOAT else ''}at {rate} Hz")
     if bits > 8 * width:
         raise ValueError(f"{bits} bits a sample, for which its header has room for {8 * width}")
-    there = os.fstat(file.fileno()).st_size - file.tell()
     count = (there if size >= _OPEN_END else size) // frame
     if count * frame > there:
-        raise ValueError(f"cut short: {there} bytes of sound, where its header promises {size}")
+        raise ValueError(cut)
     _hold(count, channels)
     wave_T = torch.empty(count)
     for begin in range(0, count, _BLOCK):

@@ -35,7 +35,7 @@ def extract(archive: Path, folder: Path, *, max_bytes: int = 2 << 30, max_member
     try:
         scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
         try:
-            with _translate_read_errors(archive), tarfile.open(archive, "r:*") as tar:
+            with _translate_read_errors(archive), opened_tar(archive) as tar:
                 _unpack(archive, tar, scratch, max_bytes, max_members)
             unpacked = scratch / folder.name
             if not unpacked.is_dir():
@@ -55,11 +55,23 @@ def extract(archive: Path, folder: Path, *, max_bytes: int = 2 << 30, max_member
 def _space_hint(archive: Path, folder: Path) -> str:
     """Needed and free, in words, once what was unpacked is gone again. Reads the archive once more."""
     try:
-        with tarfile.open(archive, "r:*") as tar:
+        with opened_tar(archive) as tar:
             needed = sum(member.size for member in tar)
     except (OSError, EOFError, tarfile.TarError, zlib.error):  # it is damaged further on, too
         return ""
     return f" ({needed / 1e6:.1f} MB needed, {shutil.disk_usage(folder.parent).free / 1e6:.1f} MB free)"
+
+
+@contextmanager
+def opened_tar(path: Path) -> Iterator[tarfile.TarFile]:
+    """An archive, however it is compressed. What is one hole, which xz would read to its end, is refused.
+
+    Raises:
+        OSError: it cannot be opened, or is no regular file.
+        TarError: it is no archive.
+    """
+    with open_regular(path) as raw, tarfile.open(fileobj=raw, mode="r:*") as tar:
+        yield tar
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -9,8 +10,15 @@ from collections.abc import Mapping, Sequence
 from bigmodel.datasets.loading.splits import holdout_split
 from bigmodel.formatting import escape_control
 
+_QUOTE = re.compile(r"'[^']*'|\"[^\"]*\"")
+_QUOTED = re.compile(rf"(?:{_QUOTE.pattern})(?:[\s,]+(?:{_QUOTE.pattern}))*,?")
+
 HANDFUL = 5  # samples; a class with fewer can hardly be learned, and may lie in one split alone
+_FEW = 3  # lists in one line
 _SHOWN = 12  # classes in one line
+_NONE = frozenset(  # usual words for a missing value
+    {"n/a", "#n/a", "na", "<na>", "n.a.", "nan", "-nan", "nat", "null", "nil", "none", "missing", "-", "--", "?"}
+)
 
 
 def describe_counts(what: str, classes: Sequence[str], labels: Mapping[str, Sequence[int]]) -> list[str]:
@@ -49,6 +57,34 @@ def warn_similar_names(classes: Sequence[str]) -> list[str]:
     return [f"warning: these are separate classes: {', '.join(groups[:_SHOWN])}"] if groups else []
 
 
+def stand_ins(classes: Sequence[str], missing: Sequence[str] | None = None) -> list[str]:
+    """A note of classes that may be missing labels, as `N/A`. `missing` is that of the dataset, if it has such."""
+    found = [name for name in classes if name.strip().casefold() in _NONE][:_SHOWN]
+    if not found:
+        return []
+    way = "leave such rows out"
+    if missing is not None:
+        way = f"set {quoted('dataset.missing', [*missing, *found])} dataset.broken=skip"
+    names = ", ".join(f"'{name}'" for name in found)
+    return [f"{names}: {'a class' if len(found) == 1 else 'classes'}; if this stands for a missing label, {way}"]
+
+
+def lists(classes: Sequence[str]) -> list[str]:
+    """A warning of classes that are lists of labels, where each row has one class."""
+    found = [escape_control(name) for name in classes if names_of_list(name) is not None]
+    if not found:
+        return []
+    more = f" and {len(found) - _FEW} more" if len(found) > _FEW else ""
+    said = f"{', '.join(found[:_FEW])}{more}"
+    return [f"warning: each of these lists is a class of its own: {said}; write one label a row"]
+
+
+def quoted(key: str, texts: Sequence[str]) -> str:
+    """A setting of a list of texts, as it can be typed in a shell."""
+    shown = ",".join("'" + text.replace("'", "\\'") + "'" for text in texts)
+    return f'"{key}=[{shown}]"'
+
+
 def _plain(name: str) -> str:
     text = " ".join(unicodedata.normalize("NFKC", name).split()).casefold()
     try:
@@ -64,3 +100,16 @@ def _each(sizes: Mapping[str, int]) -> str:
     smallest = sorted(sizes.items(), key=lambda item: item[1])[:3]
     shown = ", ".join(f"{escape_control(name)} {size:,}" for name, size in smallest)
     return f" in {len(sizes):,} classes of {min(sizes.values()):,} to {max(sizes.values()):,}; the smallest: {shown}"
+
+
+def names_of_list(cell: str) -> list[str] | None:
+    """The names in a cell that is a list as Python, NumPy or JSON write it; None where it is none."""
+    text = cell.strip()
+    if len(text) < 2 or text[0] + text[-1] not in ("[]", "()", "{}"):
+        return None
+    inner = text[1:-1].strip()
+    if not inner:
+        return [] if text[0] == "[" else None
+    if _QUOTED.fullmatch(inner):
+        return [one[1:-1] for one in _QUOTE.findall(inner)]
+    return [one.strip() for one in inner.split(",")] if text[0] == "[" and ("," in inner or inner.isdigit()) else None

@@ -220,8 +220,9 @@ def number(text: str, decimal: str = ".") -> float:
         ValueError: it is none; with a decimal comma, thousands may not be marked by points.
     """
     shown = truncate(text, 40)
+    foreign = "_" if decimal == "." else "._"  # Python reads 12_345 as a number; in a file it is a name
     try:
-        value = float(text) if decimal == "." else float("x" if "." in text else text.replace(",", "."))
+        value = float("x" if any(mark in text for mark in foreign) else text.replace(decimal, "."))
     except ValueError:
         other = "," if decimal == "." else "."
         hint = f"; dataset.decimal='{other}'?" if _reads(text, other) else ""

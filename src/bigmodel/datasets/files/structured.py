@@ -7,7 +7,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bigmodel.datasets.files.table_bytes import bare_name, check_readable, text_bytes, too_large_error, total_memory
+from bigmodel.datasets.files.table_bytes import (
+    COPIES,
+    bare_name,
+    check_readable,
+    text_bytes,
+    too_large_error,
+    total_memory,
+)
 from bigmodel.datasets.files.table_format import MAX_COLUMNS, SHOWN, Parsed, TableFormat
 from bigmodel.errors import DataError
 from bigmodel.formatting import truncate
@@ -17,6 +24,7 @@ if TYPE_CHECKING:
 
 PARQUET, ARROW = frozenset({".parquet", ".pq"}), frozenset({".arrow", ".feather", ".ipc"})
 JSON, JSON_LINES = frozenset({".json"}), frozenset({".jsonl", ".ndjson"})
+_ROWS = 1024  # of Parquet that are decoded at once
 
 
 def file_format(file: str) -> str:
@@ -52,10 +60,9 @@ def _arrow(file: str, ending: str) -> Parsed:
                 _check_width(opened.metadata.num_columns, file)
                 if size > total_memory():
                     raise too_large_error(file, size)
-                table = opened.read()
+                table = _bounded(opened.schema_arrow, opened.iter_batches(_ROWS), file)
             else:
-                table = _ipc(source, ipc)
-                _check_width(table.num_columns, file)
+                table = _ipc(source, ipc, file)
     except (pyarrow.ArrowException, OSError) as error:
         if isinstance(error, FileNotFoundError):
             raise
@@ -64,15 +71,36 @@ def _arrow(file: str, ending: str) -> Parsed:
     return Parsed(table.column_names, [_as_strings(column) for column in table.columns], lambda row: row + 1)
 
 
-def _ipc(source: Any, ipc: Any) -> pyarrow.Table:
+def _ipc(source: Any, ipc: Any, file: str) -> pyarrow.Table:
     """The file format of Arrow, or a stream, which carries the same name."""
     import pyarrow
 
     try:
-        return ipc.open_file(source).read_all()
+        reader = ipc.open_file(source)
     except pyarrow.ArrowInvalid:
         source.seek(0)
-        return ipc.open_stream(source).read_all()
+        stream = ipc.open_stream(source)
+        _check_width(len(stream.schema), file)
+        return _bounded(stream.schema, stream, file)
+    _check_width(len(reader.schema), file)
+    return _bounded(reader.schema, map(reader.get_batch, range(reader.num_record_batches)), file)
+
+
+def _bounded(schema: pyarrow.Schema, batches: Iterable[pyarrow.RecordBatch], file: str) -> pyarrow.Table:
+    """The batches as a table, as long as memory holds them: a value that is repeated takes next to no room in a file.
+
+    Raises:
+        DataError: it does not.
+    """
+    import pyarrow
+
+    kept, size = [], 0
+    for batch in batches:
+        size += batch.nbytes
+        if size > total_memory() // COPIES:
+            raise too_large_error(file, size)
+        kept.append(batch)
+    return pyarrow.Table.from_batches(kept, schema).combine_chunks()
 
 
 def _check_width(columns: int, place: str) -> None:

@@ -22,6 +22,7 @@ from bigmodel.formatting import format_si, truncate
 STDIN = "-"
 COMPRESSED = (".gz", ".zst", ".bz2", ".xz")
 _BLOCK = 1 << 24  # bytes
+COPIES = 3  # of a table that are in memory while it is read: in pieces, whole, and as columns
 _CONVERT = {
     ".xlsx": "an Excel workbook; save the sheet as CSV (UTF-8)",
     ".xls": "an Excel workbook; save the sheet as CSV (UTF-8)",
@@ -70,7 +71,8 @@ def total_memory() -> int:
 
 def too_large_error(file: str | Path, size: int) -> DataError:
     return DataError(
-        f"{file}: {format_si(size, 'B')} or more do not fit in this computer's memory of {_memory_in_words()}"
+        f"{file}: {format_si(size, 'B')} or more do not fit in this computer's memory of {_memory_in_words()}, "
+        f"which reading a table takes {COPIES} times; split it"
     )
 
 
@@ -113,7 +115,7 @@ def _content(file: str | Path, text: bool) -> bytes:
 
 def _bounded(stream: BinaryIO, file: str, text: bool) -> bytes:
     blocks: list[bytes] = []
-    size, limit = 0, total_memory()
+    size, limit = 0, total_memory() // COPIES
     while block := stream.read(_BLOCK):
         if text and b"\0" in block:  # a sparse file is told at its first block
             raise explain_undecodable(b"".join([*blocks, block]), file, None)

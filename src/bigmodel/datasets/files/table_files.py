@@ -94,6 +94,7 @@ def _distinct(
             f"{len(parsed.names)} columns names of their own: dataset.header=true dataset.columns=[...]"
         )
     names: list[str] = []
+    known: set[str] = set()  # the same
     columns: list[pyarrow.ChunkedArray] = []
     renamed: list[str] = []
     dropped = 0
@@ -105,12 +106,13 @@ def _distinct(
                 continue
             own = name if counts[name] == 1 else f"column{number}"
         for again in range(1, len(parsed.names) + 1):
-            if own not in names and (own == name or own not in counts):
+            if own not in known and (own == name or own not in counts):
                 break
             own = f"{name or f'column{number}'}.{again}"
         if own != name:
             renamed.append(f"'{name}' in column {number} is '{own}'")
         names.append(own)
+        known.add(own)
         columns.append(column)
     notes = [*parsed.notes]
     if dropped:

@@ -53,15 +53,15 @@ def delimiter(separator: str | None, file: str = "") -> str:
     """The character between two fields.
 
     Raises:
-        ValueError: it is not one character.
+        ValueError: it is not one character of ASCII, which is all that pyarrow takes.
     """
     if separator is None:
         return "\t" if file.lower().removesuffix(".gz").removesuffix(".zst").endswith((".tsv", ".tab")) else ","
     if separator.lower() in _TABS:
         return "\t"
     found = _SPELLED.get(separator.lower(), separator)
-    if len(found) != 1 or found in '"\r\n':
-        raise ValueError(f"separator: must be one character, or tab, not '{separator}'")
+    if len(found) != 1 or not found.isascii() or found in '"\r\n\0':
+        raise ValueError(f"separator: must be one ASCII character, or tab, not '{separator}'")
     return found
 
 

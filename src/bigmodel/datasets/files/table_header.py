@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from bigmodel.errors import DataError
 from bigmodel.formatting import truncate
 
 _LONGEST = 1 << 26  # bytes of the first line
+_SPREADSHEETS = re.compile(rb"\"?sep=([^\r\n])\"?[\r\n]", re.IGNORECASE)  # a first line that tells them the separator
 
 
 @dataclass
@@ -33,13 +35,17 @@ class Header:
 def read_header(
     content: bytes, file: str, form: TableFormat, dialect: Mapping[str, Any], wanted: Sequence[str]
 ) -> Header:
-    """The first line, behind empty ones and comments, where it is a header, or else the names that `form` gives.
+    """The first line, behind empty ones, comments and `sep=;`, where it is a header, or else the names of `form`.
 
     Raises:
         DataError: there is no line, it is not CSV, has too many columns, or looks like a row.
     """
     if content.find(b"\n", 0, _LONGEST) < 0 and content.find(b"\r", 0, _LONGEST) < 0 and len(content) > _LONGEST:
         raise DataError(f"{file}:1: the first line is longer than {_LONGEST:,} bytes; is it a table?")
+    told = _SPREADSHEETS.match(content)
+    if told is not None and (said := told[1].decode("ascii", "replace")) != dialect["delimiter"]:
+        typed = "tab" if said == "\t" else f'"{said}"'
+        raise DataError(f"{file}:1: says that fields are separated by '{said}'; set dataset.separator={typed}")
     ends = [0]  # byte after each line that was read
 
     def lines() -> Iterator[str]:
@@ -51,7 +57,8 @@ def read_header(
     before, fields = 0, None
     try:
         for found in reader:
-            if found and not (form.comment is not None and found[0].startswith(form.comment)):
+            passed_over = before == 0 and told is not None
+            if found and not passed_over and not (form.comment is not None and found[0].startswith(form.comment)):
                 fields = found
                 break
             before = reader.line_num

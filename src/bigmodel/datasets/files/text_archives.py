@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
+from bigmodel.datasets.files.archive import opened_tar
 from bigmodel.errors import DataError
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz")
@@ -26,7 +27,7 @@ def iter_samples(archive: Path) -> Iterator[tuple[str, Mapping[str, bytes]]]:
     """
     key, parts, room = "", dict[str, bytes](), _MOST
     try:
-        with tarfile.open(archive, "r:*") as tar:
+        with opened_tar(archive) as tar:
             for member in tar:
                 path = PurePosixPath(member.name)
                 stem, _, suffix = path.name.partition(".")

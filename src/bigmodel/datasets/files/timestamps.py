@@ -28,6 +28,8 @@ _DATES = (
 )
 _TIMES = ("", " %H:%M", " %H:%M:%S", " %H.%M.%S", " %H.%M", " %I:%M %p", "T%H:%M:%S")
 _TRIED = 2000  # values that a suggested format must read
+_UNITS = ("seconds", "milliseconds", "microseconds", "nanoseconds")  # since 1970, each a thousand times the one before
+_FIRST_S, _LAST_S = 3e8, 5e9  # 1979 to 2128: numbers of one unit cannot be taken for those of another
 DATE_PARTS = ("days", "day_of_year", "weekday", "hour")
 
 
@@ -57,6 +59,9 @@ def parse_timestamps(
             problems[row] = found
         else:
             values[row] = found
+    if problems and time_format is not None and len(problems) == sum(map(bool, texts)):
+        hint = _other_format([*seen])
+        problems = {row: f"{text}{hint}" for row, text in problems.items()}
     if problems and time_format is None:
         likely = suggest_formats([text for text in texts if text])
         hint = (
@@ -65,7 +70,7 @@ def parse_timestamps(
             else ("; set dataset.time_format, as '%d/%m/%Y %H:%M'")
         )
         problems = {row: f"{text}{hint}" for row, text in problems.items()}
-    return values, problems
+    return values, problems | (_other_units(texts, values) if numeric else {})
 
 
 def timestamps_of_rows(
@@ -114,6 +119,34 @@ def _doubtful(texts: Sequence[str]) -> str | None:
                 "dataset.time_format, as '%Y.%m'"
             )
     return None
+
+
+def _other_units(texts: Sequence[str], values: NDArray[np.float64]) -> dict[int, str]:
+    """Times since 1970 in another unit than most of the column, by row: sorted as numbers they would all come last."""
+    present = values >= _FIRST_S
+    if not present.any():
+        return {}
+    unit_N = np.full(len(values), -1)
+    for unit in range(len(_UNITS)):
+        unit_N[(values >= _FIRST_S * 1000.0**unit) & (values < _LAST_S * 1000.0**unit)] = unit
+    counts = np.bincount(unit_N[present & (unit_N >= 0)], minlength=len(_UNITS))
+    if (unit_N[present] < 0).any() or (counts > 0).sum() < 2:
+        return {}
+    usual = int(counts.argmax())
+    example = truncate(texts[int(np.flatnonzero(unit_N == usual)[0])], 40)
+    return {
+        row: f"'{truncate(texts[row], 40)}' is {_UNITS[unit_N[row]]} since 1970, where most of the column is "
+        f"{_UNITS[usual]}, as '{example}'; write all times in one unit"
+        for row in np.flatnonzero(present & (unit_N != usual)).tolist()
+    }
+
+
+def _other_format(texts: Sequence[str]) -> str:
+    """The setting that reads texts of which `dataset.time_format` reads none."""
+    likely = suggest_formats(texts)
+    if likely:
+        return f"; set dataset.time_format={' or '.join(repr(one) for one in likely)}"
+    return "; they are ISO dates, set dataset.time_format=null" if looks_like_dates(texts[:_TRIED]) else ""
 
 
 def _number(text: str) -> float | str:

@@ -29,6 +29,7 @@ from bigmodel.datasets.images.picture_targets import (
     describe_label_counts,
     no_rows_error,
     number_problem,
+    refuse_lists,
     reject_measurements,
     split_names,
 )
@@ -96,6 +97,8 @@ def csv_images(
     training = [row for row in rows if row.split == "train"]
     if not training:
         raise no_rows_error(table)
+    if target_is in ("auto", "class"):
+        refuse_lists(((row.place, row.cells[0]) for row in rows), columns[0], table.name)
     if target_is == "auto":
         reject_measurements(columns[0], [row.cells[0] for row in training])
     if target_is == "number":
@@ -113,7 +116,7 @@ def csv_images(
     pairs = {split: (paths[split], numbers[split]) for split in paths}
     notes += told
     notes += class_counts.describe_counts("pictures", classes, numbers) if target is None else []
-    notes += class_counts.warn_similar_names(classes)
+    notes += [*class_counts.warn_similar_names(classes), *class_counts.stand_ins(classes)]
     if target is None and "val" not in paths:
         notes += class_counts.warn_held_out_classes(classes, numbers["train"], val_fraction)
     notes += describe_label_counts(target.names, encoded["train"]) if isinstance(target, LabelsTarget) else []

@@ -28,6 +28,8 @@ _CHEAP_BYTES = 4 << 20  # of a file that is read whole for its damage alone
 _SHOWN = 10  # broken files in one report
 _DECODED, _DECODED_PIXELS = 256, 1e8  # pictures that are decoded as in training, and pixels in all of them
 _MEASURED, _MEASURED_PIXELS = 2_000, 5e8  # deep pictures whose values are measured
+_OUTLIER = 0.06  # of the value range: pictures that stay below this are nearly black
+_DARK = 15  # of 255: the same of pictures with 8 bits
 _BITS = (8, 10, 12, 14, 16)
 _ENDS = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}
 _MANY_FRAMES = ("GIF", "TIFF", "WEBP", "PNG")
@@ -164,6 +166,13 @@ def resolve_value_range(
         told = f"{count}, values {low:g} to {high:g}, read by dataset.value_range={explicit}"
         return explicit, [*notes, told]  # type: ignore[return-value]
     chosen = _usual_range(low, high, whole)
+    tops = sorted(m[1] for m in measured)
+    usual = tops[len(tops) // 2] if tops else high
+    if usual - chosen[0] < _OUTLIER * (chosen[1] - chosen[0]):
+        notes.append(
+            f"warning: half of the pictures with more than 8 bits have no value above {usual:g}, and {chosen[1]:g} is "
+            f"white: they are nearly black; set dataset.value_range=[{low:g},{usual:g}]"
+        )
     told = f"{count}, values {low:g} to {high:g}: {chosen[0]:g} is black, {chosen[1]:g} white; set dataset.value_range"
     return chosen, [*notes, f"{told}=[low,high] for other values"]
 
@@ -218,24 +227,27 @@ def warn_uniform_pictures(
     """
     label_of = {path: label for paths, labels in splits.values() for path, label in zip(paths, labels, strict=True)}
     flat: list[str] = []
+    brightest = 0
     problems: list[str] = []
     same: dict[bytes, list[tuple[str, int]]] = defaultdict(list)
     chosen = _few(list(label_of), _DECODED, _DECODED_PIXELS)
 
-    def decoded(path: str) -> tuple[bool, bytes] | DataError:
+    def decoded(path: str) -> tuple[int, int, bytes] | DataError:
         try:
             pixels = open_image(path, input_shape, rules).numpy()
         except DataError as error:
             return error
-        return bool(pixels.min() == pixels.max()), hashlib.md5(pixels.tobytes(), usedforsecurity=False).digest()
+        digest = hashlib.md5(pixels.tobytes(), usedforsecurity=False).digest()
+        return int(pixels.min()), int(pixels.max()), digest
 
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         for path, found in zip(chosen, pool.map(decoded, chosen), strict=True):
             if isinstance(found, DataError):
                 problems += found.lines
                 continue
-            is_flat, digest = found
-            flat += [path] if is_flat else []
+            darkest, lightest, digest = found
+            flat += [path] if darkest == lightest else []
+            brightest = max(brightest, lightest)
             same[digest].append((path, label_of[path]))
     if problems:
         raise DataError(*problems[:_SHOWN])
@@ -243,6 +255,12 @@ def warn_uniform_pictures(
     looked = f"of {len(chosen):,} pictures looked at"
     if flat:
         lines.append(f"warning: {len(flat):,} {looked} are of one colour once decoded, as {flat[0]}")
+    if 0 < brightest <= _DARK:
+        lines.append(
+            f"warning: no value {looked} is above {brightest} of 255: they are nearly black; save them with values up "
+            "to 255 (those of more than 8 bits: set dataset.value_range=[low,high]), or set dataset.mean and "
+            "dataset.std to theirs, as parts of 255"
+        )
     crossing = [group for group in same.values() if len({label for _, label in group}) > 1]
     if crossing:
         path, label = crossing[0][0]

@@ -115,13 +115,20 @@ def open_image(path: str | os.PathLike[str], input_shape: Sequence[int], rules: 
     channels, height, width = input_shape
     try:
         with open_regular(path) as file, Image.open(file, formats=readable_formats()) as image:
-            image.draft("L" if channels == 1 else "RGB", (2 * width, 2 * height))  # JPEG: decode no larger than of use
+            image.draft("L" if channels == 1 else "RGB", draft_size(height, width))
             return fit_picture(image, input_shape, rules)
     except MemoryError:
         raise
     except Exception as error:  # PIL's decoders raise nearly anything on damaged files
         what = f"not a readable picture ({pillow_reason(error)})"
         raise DataError(f"{Path(path).absolute()}: {what}; mend or remove it") from error
+
+
+def draft_size(height: int, width: int) -> tuple[int, int]:
+    """Width and height that a JPEG is decoded to at least, at a half, quarter or eighth of its size: no larger is of
+    use for a picture of `height` and `width`.
+    """
+    return 2 * width, 2 * height
 
 
 def fit_picture(image: Image.Image, input_shape: Sequence[int], rules: PixelRules = AS_BEFORE) -> Tensor:

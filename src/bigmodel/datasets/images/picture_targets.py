@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from bigmodel.datasets.files.class_counts import names_of_list
 from bigmodel.datasets.tables.encoding import mean_std
 from bigmodel.errors import ConfigError, DataError
 from bigmodel.formatting import truncate
@@ -111,8 +112,22 @@ def number_problem(value: str) -> str | None:
 
 
 def split_names(cell: str, separator: str) -> list[str]:
-    """The names in a cell, each once."""
-    return list(dict.fromkeys(name.strip() for name in cell.split(separator) if name.strip()))
+    """The names in a cell, each once; those of a list, as `['cat', 'dog']`, whatever the separator."""
+    listed = names_of_list(cell)
+    names = cell.split(separator) if listed is None else listed
+    return list(dict.fromkeys(name.strip() for name in names if name.strip()))
+
+
+def refuse_lists(places: Iterable[tuple[str, str]], column: str, file: object) -> None:
+    """DataError if cells that are to be one class each, with their places, are lists of labels."""
+    wrong = [(place, cell) for place, cell in places if names_of_list(cell) is not None]
+    if wrong:
+        place, cell = wrong[0]
+        raise DataError(
+            f"{place}: column '{column}': {truncate(cell, 60)} is a list of labels, not one class ({len(wrong):,} such "
+            f"rows in {file}); set task=multi_label dataset.target_is=labels dataset.label_column={column} "
+            "dataset.label_separator=','"
+        )
 
 
 def reject_measurements(column: str, values: Sequence[str]) -> None:

@@ -77,21 +77,33 @@ class PixelRules:
 
     def _bytes_of_deep(self, image: Image.Image, opened: Image.Image) -> Image.Image:
         if self.value_range is None:
-            narrow = image.mode.startswith("I;16")
-            return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)) if narrow else image
+            if image.mode.startswith("I;16"):
+                return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+            values = np.asarray(image)
+            _refuse_one_level(np.clip(np.nan_to_num(values), 0, 255).astype(np.uint8), values, 0, 255)
+            return image
         values = values_of(image, opened)
         low, high = _range_of_type(opened) if self.value_range == "type" else map(float, self.value_range)
         held = np.clip(np.nan_to_num(values, nan=low), low, high)
         levels = np.rint((held - low) * (255 / (high - low))).astype(np.uint8)
-        if levels.size and levels.min() == levels.max() and np.nanmin(values) < np.nanmax(values):
-            raise ValueError(
-                f"its values, {np.nanmin(values):g} to {np.nanmax(values):g}, become one grey level in the value range "
-                f"{low:g} to {high:g}"
-            )
+        _refuse_one_level(levels, values, low, high)
         hidden = image.info.get("transparency")
         if self.background is not None and isinstance(hidden, int):
             levels[values == hidden] = round(sum(self._colour) / 3)
         return Image.fromarray(levels)
+
+
+def _refuse_one_level(levels: NDArray[Any], values: NDArray[Any], low: float, high: float) -> None:
+    """ValueError where a picture of several values would be read as one grey level, or as its two darkest."""
+    values = values[~np.isnan(values)]
+    if not values.size or values.min() == values.max():
+        return
+    fractions = values.max() <= 1 < high and bool((values % 1).any())  # a mask of 0 and 1 is warned of elsewhere
+    if levels.min() == levels.max() or (levels.max() <= 1 and fractions):
+        raise ValueError(
+            f"its values, {values.min():g} to {values.max():g}, become one grey level in the value range "
+            f"{low:g} to {high:g}; set dataset.value_range=[low,high] to the values of most pictures"
+        )
 
 
 AS_BEFORE = PixelRules()  # of runs whose config knows no such rules

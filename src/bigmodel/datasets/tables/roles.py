@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from bigmodel.datasets.files.columns import Table
@@ -17,6 +17,8 @@ _BOOLEANS = ({"true", "false"}, {"yes", "no"}, {"t", "f"}, {"y", "n"}, {"on", "o
 _CLASSES = 20  # whole numbers, from 0 or 1 on, that are classes when they are the target
 _COMMA = re.compile(r"[-+]?[0-9]*,[0-9]+")  # a number with a decimal comma, or one with a mark of thousands
 _POINT = re.compile(r"[-+]?[0-9]*\.?[0-9]+")
+_PADDED = re.compile(r"0[0-9]{2,}")  # 02139: a code, which as a number would lose its first digit; 08 may be an hour
+_CODE_DIGITS, _MANY = 5, 20  # digits of whole numbers of one length, and different ones, that may be codes
 _MARKED = re.compile(r"[-+(]*[^\w\s,.()+-]?[-+]? ?[0-9][0-9,.' ]*%?[^\w\s,.()+-]?\)?")  # $1,200 or 12%
 _SAMPLE = 5000  # values by which a column is judged, besides its numbers
 
@@ -30,6 +32,7 @@ class ColumnRoles:
     dates: dict[str, str | None] = field(default_factory=dict)  # with the format, None for ISO
     booleans: list[str] = field(default_factory=list)  # which are categories, too
     ignored: dict[str, str] = field(default_factory=dict)
+    codes: dict[str, str] = field(default_factory=dict)  # numbers that may be codes, and why
 
     def notes(self) -> list[str]:
         flat = [name for name in self.categories if name not in self.booleans]
@@ -45,7 +48,12 @@ class ColumnRoles:
         ]
         why = "; ".join(f"{name or repr(name)} ({reason})" for name, reason in self.ignored.items())
         ignored = [f"not used: {truncate(why, 400)}"] if why else []
-        return [f"columns by role, inferred: {line}" for line in [*lines, *ignored]]
+        codes = [
+            f"column '{name}': {why}, counts as a number; if it holds codes set dataset.categories=['{name}'], or "
+            "dataset.ignored"
+            for name, why in self.codes.items()
+        ]
+        return [*(f"columns by role, inferred: {line}" for line in [*lines, *ignored]), *codes]
 
 
 def infer_roles(
@@ -69,12 +77,25 @@ def _place(table: Table, name: str, roles: ColumnRoles, time_format: str | None)
     distinct = dict.fromkeys(there)
     if len(distinct) < 2:
         roles.ignored[name] = "no values" if not distinct else "always the same"
+    elif (padded := None if problems else with_leading_zero(there)) is not None and _is_even(distinct):
+        if _may_be_categories(distinct, there):
+            roles.categories.append(name)
+        else:
+            roles.ignored[name] = (
+                f"digits with leading zeros, as '{truncate(padded, 20)}': an identifier; name it in dataset.numbers or "
+                "dataset.categories if it is none"
+            )
     elif not problems:
         reason = why_identifier(name, values[values == values].tolist(), len(texts))
         if reason:
             roles.ignored[name] = reason
         else:
             roles.numbers.append(name)
+            first = next(iter(distinct))
+            if padded is not None:
+                roles.codes[name] = f"has leading zeros, as '{truncate(padded, 20)}'"
+            elif len(distinct) > _MANY and len(first) >= _CODE_DIGITS and first.isdigit() and _is_even(distinct):
+                roles.codes[name] = f"whole numbers of {len(first)} digits each, as '{truncate(first, 20)}'"
     elif len(there) - len(problems) >= _MOSTLY * len(there) and len(there) > _FEW:
         roles.numbers.append(name)  # the rest are mistakes, or values that stand for none: they are reported
     elif any({text.lower() for text in distinct} <= pair for pair in _BOOLEANS):
@@ -88,14 +109,31 @@ def _place(table: Table, name: str, roles: ColumnRoles, time_format: str | None)
         roles.ignored[name] = f"dates that are not ISO; dataset.time_format={forms[0]!r} reads them"
     elif marks := _marks([*distinct], table.format.decimal):
         roles.ignored[name] = marks
-    elif len(distinct) <= max(_FEW, len(there) // 2) and (len(distinct) < len(there) or len(there) < _SMALL):
+    elif _may_be_categories(distinct, there):
         roles.categories.append(name)
     else:
         roles.ignored[name] = "texts, nearly all different"
 
 
+def _may_be_categories(distinct: Mapping[str, None], there: Sequence[str]) -> bool:
+    return len(distinct) <= max(_FEW, len(there) // 2) and (len(distinct) < len(there) or len(there) < _SMALL)
+
+
+def _is_even(texts: Collection[str]) -> bool:
+    """Whether all texts are digits, and each has as many of them as the others."""
+    return len({*map(len, texts)}) == 1 and all(map(str.isdigit, texts))
+
+
+def with_leading_zero(texts: Sequence[str]) -> str | None:
+    """The first of these texts that is digits with a zero before them, as a zip code; None where there is none."""
+    return next((text for text in texts if text[:1] == "0" and _PADDED.fullmatch(text)), None)
+
+
 def _marks(texts: Sequence[str], decimal: str) -> str | None:
     """Why texts are numbers in disguise, which are neither categories nor words; None where they are not."""
+    endless = next((text for text in texts if text.lower().lstrip("+-") in ("inf", "infinity")), None)
+    if endless is not None:
+        return f"numbers, of which some are not finite, as '{endless}'; name them in dataset.missing"
     if sum(_MARKED.fullmatch(text) is not None for text in texts) < _MOSTLY * len(texts):
         return None
     shown = truncate(next((text for text in texts if not text.isalnum()), texts[0]), 20)
@@ -122,15 +160,19 @@ def why_identifier(name: str, values: Sequence[float], rows: int) -> str | None:
 def target_kind(table: Table, target: str) -> tuple[str, str]:
     """`class` or `number`, and why: numbers are measurements where they have decimals or are many."""
     values, problems = table.numbers(target)
-    if problems:
+    texts = [text for text in table.texts(target) if text]
+    if len(problems) > (1 - _MOSTLY) * len(texts) or (problems and len(texts) <= _FEW):
         return "class", "it has texts"
+    if (padded := with_leading_zero(texts)) is not None and _is_even(texts):
+        return "class", f"it has leading zeros, as '{truncate(padded, 20)}'"
+    odd = f", and '{truncate(table.texts(target)[next(iter(problems))], 20)}'" if problems else ""
     distinct = {value for value in values.tolist() if value == value}
     whole = all(value == int(value) for value in distinct)
     if whole and (len(distinct) <= 2 or (len(distinct) <= _CLASSES and max(distinct) - min(distinct) < 2 * _CLASSES)):
-        return "class", f"it has {len(distinct)} whole numbers"
+        return "class", f"it has {len(distinct)} whole numbers{odd}"
     if len(distinct) <= 2:
-        return "class", f"it has {len(distinct)} values"
-    return "number", f"it has {len(distinct):,} different numbers"
+        return "class", f"it has {len(distinct)} values{odd}"
+    return "number", f"it has {len(distinct):,} different numbers{odd}"
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from bigmodel.datasets.files.table_files import Row, Table, raise_row_errors
+from bigmodel.datasets.files.table_files import SHOWN, Row, Table, raise_row_errors
 from bigmodel.datasets.files.timestamps import looks_like_dates, parse_timestamps, suggest_formats
 from bigmodel.datasets.tables.table_checks import likely_sentinels, rows_without_problem
 from bigmodel.errors import ConfigError, DataError
@@ -19,6 +19,8 @@ Missing = Literal["refuse", "linear", "forward", "skip"]
 Gaps = Literal["cross", "skip", "fill"]
 _LATE = 1.5  # usual steps between two rows: more is a gap; months have 28 to 31 days
 _MOST_FILLED = 1 << 24  # steps
+_CLOCK_S = 3600.0  # that clocks are set back by in autumn
+_FEW = 8  # steps, which may be even by chance
 
 
 @dataclass
@@ -66,6 +68,7 @@ def read_steps(
     notes = [*table.notes, *notes]
     for place, name in enumerate(columns):
         notes += likely_sentinels(name, values_TC[:, place], "sentinels=[...]")
+        notes += _no_series(name, values_TC[:, place], named=bool(time))
     breaks_T = np.zeros(len(rows), dtype=np.bool_)
     if time:
         _refuse_disorder(rows, times_T, time)
@@ -88,8 +91,25 @@ def read_steps(
     absent = int(np.isnan(values_TC).sum())
     if absent:
         how = {"linear": "filled along a line between their neighbours", "forward": "filled with the value before"}
-        notes.append(f"{absent:,} values missing: {how.get(missing, 'no window holds one')} (dataset.fill={missing})")
+        early = int((np.cumsum(~np.isnan(values_TC), axis=0) == 0).sum()) if missing in how else 0
+        more = f"; {early:,} before the first value of a series, with that" if early else ""
+        notes.append(
+            f"{absent:,} values missing: {how.get(missing, 'no window holds one')} (dataset.fill={missing}){more}"
+        )
     return TimeSteps(_filled(values_TC, missing, log), breaks_T, notes)
+
+
+def _no_series(name: str, values: NDArray[np.float64], named: bool) -> list[str]:
+    """A warning of a column that is always the same, or, if the time is not `named`, grows evenly as that does."""
+    steps = np.diff(values)
+    if len(steps) < _FEW or not (steps == steps[0]).all():
+        return []
+    if steps[0] == 0:
+        return [f"warning: column '{name}' is always {values[0]:g}"]
+    if named and not name.lower().startswith("unnamed"):
+        return []
+    what = f"warning: column '{name}' grows by {steps[0]:g} at every step, as a row number or a time does"
+    return [f"{what}; if it is one, leave it out of dataset.columns or name it as dataset.time"]
 
 
 def _values(
@@ -149,15 +169,27 @@ def _refuse_disorder(rows: Sequence[Row], times_T: NDArray[np.float64], time: Se
     def written(row: int) -> str:
         return " ".join(rows[row].text(column) for column in time)
 
-    late = (np.flatnonzero(np.diff(times_T) <= 0) + 1).tolist()
+    between = np.diff(times_T)
+    late = (np.flatnonzero(between <= 0) + 1).tolist()
     hint = "; all rows are in the opposite order: sort them" if len(late) == len(rows) - 1 > 1 else ""
-    raise_row_errors(
-        [
-            f"{rows[n].location}: column '{named}': '{written(n)}' does not come after '{written(n - 1)}'{hint}"
-            for n in late
-        ],
-        rows[0].table.file if rows else "",
-    )
+    problems = [
+        f"{rows[n].location}: column '{named}': '{written(n)}' does not come after '{written(n - 1)}'{hint}"
+        for n in late
+    ]
+    if problems and not hint:
+        problems[min(len(problems), SHOWN) - 1] += _way_out(between[between <= 0])
+    raise_row_errors(problems, rows[0].table.file if rows else "")
+
+
+def _way_out(back: NDArray[np.float64]) -> str:
+    """What to do about rows that come so much, in seconds or numbers, before the row above them."""
+    if (back == 0).all():
+        what = "times repeat: keep one row of each"
+    elif (back >= -_CLOCK_S).all():
+        what = "times are set back by an hour or less: remove the rows that repeat"
+    else:
+        return "; sort the rows by time, the earliest first"
+    return f"; {what}, or, where clocks were set back, write times in UTC or with an offset, as 2024-10-27T02:00+01:00"
 
 
 def _passed_over(times_T: NDArray[np.float64]) -> NDArray[np.int64]:

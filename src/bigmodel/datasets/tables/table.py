@@ -12,7 +12,7 @@ from bigmodel.datasets.files import class_counts
 from bigmodel.datasets.files.table_files import Table, TableFormat, find_file, read_rows
 from bigmodel.datasets.loading.tensors import TensorDataset, fingerprint_tensors
 from bigmodel.datasets.tables.encoding import FeatureEncoder
-from bigmodel.datasets.tables.roles import ColumnRoles, infer_roles, target_kind, why_identifier
+from bigmodel.datasets.tables.roles import ColumnRoles, infer_roles, target_kind, why_identifier, with_leading_zero
 from bigmodel.datasets.tables.table_checks import likely_sentinels, valid_rows
 from bigmodel.datasets.tables.targets import TargetEncoder, check_claims, split_rows
 from bigmodel.errors import ConfigError, DataError
@@ -83,6 +83,8 @@ def table(
         raise DataError(f"{file}: holds no rows")
     kind: str = target_is
     notes = [*rows.notes]
+    absent = [name for name in ignored if name not in rows.columns]
+    notes += [f"warning: dataset.ignored: there is no column {', '.join(map(repr, absent))}"] if absent else []
     if target_is == "auto":
         kind, why = target_kind(rows, target)
         notes.append(f"target '{target}': a {kind}, for {why} (dataset.target_is)")
@@ -120,6 +122,7 @@ def table(
             *class_counts.describe_counts("rows", answer.classes, labels),
             *class_counts.warn_similar_names(answer.classes),
         ]
+        notes += [*class_counts.stand_ins(answer.classes, missing), *class_counts.lists(answer.classes)]
     what = f"{len(answer.classes)} classes" if answer.classes else f"one number ({target})"
     written: dict[str, Any] = {
         "columns": columns,
@@ -169,7 +172,13 @@ def _roles(
 
 def _index_warning(rows: Table, numbers: Sequence[str]) -> list[str]:
     found = {name: why_identifier(name, rows.numbers(name)[0].tolist(), len(rows)) for name in numbers}
+    padded = {name: with_leading_zero(rows.texts(name)) for name in numbers}
     return [
+        f"warning: column '{name}' has leading zeros, as '{text}', and counts as a number; if it holds codes set "
+        f"dataset.categories=['{name}'], or dataset.ignored"
+        for name, text in padded.items()
+        if text is not None
+    ] + [
         f"warning: column '{name}' {'' if why.startswith('numbers') else 'is '}{why}, and is a feature; "
         f"dataset.ignored=['{name}'] leaves it out"
         for name, why in found.items()

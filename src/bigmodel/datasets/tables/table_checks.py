@@ -93,11 +93,10 @@ def rows_without_problem(table: Table, found: Mapping[int, tuple[str, str]]) -> 
     """
     problems = [found[row] for row in sorted(found)]
     if problems and table.format.broken == "refuse":
-        raise DataError(*format_problems(problems, table.file, WAY_OUT))
+        raise DataError(*format_problems(problems, table.file, WAY_OUT, len(table)))
     if len(problems) > _MOSTLY * len(table):
-        raise DataError(
-            *format_problems(problems, table.file, f"{len(problems):,} of {len(table):,} rows are too many to skip")
-        )
+        hint = f"{len(problems):,} of {len(table):,} rows are too many to skip"
+        raise DataError(*format_problems(problems, table.file, hint, len(table)))
     rows = [row for row in table if row.index not in found]
     skipped = [*table.skipped, *(what for _, what in problems)]
     if not rows:
@@ -108,9 +107,14 @@ def rows_without_problem(table: Table, found: Mapping[int, tuple[str, str]]) -> 
     ] if skipped else []
 
 
-def format_problems(problems: Sequence[tuple[str, str]], file: str, hint: str) -> list[str]:
-    """Lines for the first few problems, one of each column at least, and how many more there are."""
+def format_problems(problems: Sequence[tuple[str, str]], file: str, hint: str, rows: int = 0) -> list[str]:
+    """Lines for the first few problems, one of each column at least, and how many more there are.
+
+    A column that is wrong in each of the table's `rows`, if these are given, has one line: skipping is no way out.
+    """
     counts = Counter(column for column, _ in problems)
+    if len(counts) == 1 and 1 < rows == len(problems) and problems[0][0]:
+        return [f"{problems[0][1]}; the same in each of the {rows:,} rows"]
     firsts = {column: place for place, (column, _) in reversed([*enumerate(problems)])}
     shown = set(sorted(firsts.values())[:_COLUMNS])
     rest = (place for place in range(len(problems)) if place not in shown)

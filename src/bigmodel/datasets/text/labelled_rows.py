@@ -19,7 +19,7 @@ from bigmodel.errors import DataError
 from bigmodel.safe_files import read_bytes
 
 _BLANK = " \t\r\n"
-_TABLES = PARQUET | ARROW | JSON | JSON_LINES | {".csv", ".tsv", ".tab"}
+TABLES = PARQUET | ARROW | JSON | JSON_LINES | {".csv", ".tsv", ".tab"}
 _LARGEST = 64 << 20  # bytes of one text
 
 
@@ -160,7 +160,7 @@ class LabelledTextReader:
 
 def is_table(path: Path) -> bool:
     """Whether its name is that of a table."""
-    return Path(bare_name(str(path))).suffix in _TABLES
+    return Path(bare_name(str(path))).suffix in TABLES
 
 
 def read_texts(

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from bigmodel.constraints import PositiveInt, ProperFraction
+from bigmodel.datasets.files import class_counts
 from bigmodel.datasets.files.table_files import find_file, raise_row_errors, sorted_labels
 from bigmodel.datasets.loading.splits import holdout_split
 from bigmodel.datasets.loading.tensors import TensorDataset, fingerprint_tensors
@@ -99,7 +100,7 @@ def labelled_text(
             [f"{row.place}: column '{label_column}': no training text is of '{row.label}'" for row in strange],
             files.get(split, files["train"]),
         )
-    notes += _rare(rows, known)
+    notes += [*_rare(rows, known), *class_counts.stand_ins(known), *class_counts.lists(known)]
     trained, _ = holdout_split(len(rows["train"]), 0.0 if "val" in rows else val_fraction)
     texts = [rows["train"][number].text for number in trained.tolist()]
     made: Tokenizer

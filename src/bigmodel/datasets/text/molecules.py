@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from bigmodel.constraints import Positive, PositiveInt, ProperFraction
+from bigmodel.datasets.files import class_counts
 from bigmodel.datasets.files.table_files import Row, Table, TableFormat, find_file, read_rows
 from bigmodel.datasets.loading.tensors import TensorDataset, fingerprint_tensors
 from bigmodel.datasets.tables.table_checks import rows_without_problem
@@ -80,6 +81,7 @@ def molecules(
     tensors = {
         name: (_tokens([row.text(smiles) for row in part], context), answer(part)) for name, part in splits.items()
     }
+    notes += class_counts.stand_ins(answer.classes, missing) if isinstance(answer, TargetEncoder) else []
     about = {key: value for key, value in answer.about().items() if key != "target" or target_is == "number"}
     facts = {
         "vocab_size": SmilesTokenizer.size,

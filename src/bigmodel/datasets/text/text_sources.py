@@ -15,8 +15,10 @@ from typing import Any
 
 from bigmodel.datasets.files import text_archives
 from bigmodel.datasets.files.archive import open_maybe_gzipped
+from bigmodel.datasets.files.folder_walk import walk_files
+from bigmodel.datasets.files.table_bytes import COMPRESSED
 from bigmodel.datasets.files.text_encoding import codec_name, decode, explain_undecodable, open_text
-from bigmodel.datasets.text.labelled_rows import column_names, is_table, read_texts
+from bigmodel.datasets.text.labelled_rows import TABLES, column_names, is_table, read_texts
 from bigmodel.errors import DataError
 from bigmodel.formatting import truncate
 
@@ -58,13 +60,17 @@ class TextSource:
                 self.notes += _looks_strange(file, self.column, self.encoding)
 
     def _of_folder(self) -> list[Path]:
-        everything = sorted(file for file in self.path.rglob("*") if file.is_file())
-        tables = self.column is not None
-        found = [file for file in everything if (is_table(file) if tables else _is_text(file))]
-        kind = "tables" if tables else "texts (.txt)"
-        taken = set(found)
-        others = Counter(_suffix(file) or "no suffix" for file in everything if file not in taken)
-        shown = ", ".join(f"{count} {suffix}" for suffix, count in others.most_common(_SHOWN))
+        passed: Counter[str] = Counter()
+        of_tables = self.column is not None
+        walked = walk_files(self.path, TABLES | frozenset(COMPRESSED) if of_tables else {".txt", ".gz"}, passed)
+        kind = "tables" if of_tables else "texts (.txt)"
+        found = []
+        for file in sorted(map(Path, walked)):
+            if is_table(file) if of_tables else _is_text(file):
+                found.append(file)
+            else:
+                passed[_suffix(file)] += 1
+        shown = ", ".join(f"{count} {suffix}" for suffix, count in passed.most_common(_SHOWN))
         if not found:
             also = f"; it holds {shown}, which can be named one by one" if shown else ""
             raise DataError(f"dataset.path: there are no {kind} in the folder '{self.path}' or below it{also}")

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from bigmodel.constraints import Positive, PositiveInt
 from bigmodel.datasets.images.dataset import normalize
 from bigmodel.datasets.images.picture_check import is_picture, readable_suffixes
-from bigmodel.datasets.images.picture_files import fit_picture, open_image
+from bigmodel.datasets.images.picture_files import draft_size, fit_picture, open_image
 from bigmodel.datasets.images.pixels import PixelRules
 from bigmodel.errors import DataError
-from bigmodel.inference.inputs import as_picture
+from bigmodel.inference.inputs import as_array, as_picture
 from bigmodel.inference.processors import ranking
 from bigmodel.inference.processors.files import list_files
 from bigmodel.inference.processors.steps import Step, class_steps
@@ -23,6 +26,7 @@ from bigmodel.interfaces import Axis
 
 __all__ = ["ImageClassificationProcessor"]
 
+_DARK = 15  # of 255: a picture without a higher value looks black
 _LARGEST = 1 << 26  # values in one image
 
 
@@ -64,9 +68,26 @@ class ImageClassificationProcessor:
     def convert(self, value: object) -> Tensor:
         """The same of a picture in memory: see `as_picture`."""
         try:
-            return fit_picture(as_picture(value), self._shape, self._rules)
+            picture = fit_picture(as_picture(value), self._shape, self._rules)
         except (OSError, ValueError) as error:
             raise DataError(f"input: not a readable picture ({error})") from error
+        array = as_array(value)
+        if array is not None and array.dtype.kind in "iu" and array.any() and int(picture.max()) <= _DARK:
+            warnings.warn(
+                f"input: a picture of whole numbers up to {array.max()} ({array.dtype}) is read as "
+                f"{self._white(array)}, and is nearly black; if its largest value is white, give floats from 0 to 1",
+                stacklevel=2,
+            )
+        return picture
+
+    def _white(self, array: NDArray[Any]) -> str:
+        """The values of this array that are black and white, in words."""
+        if array.dtype != np.uint16 or self._rules.value_range is None:
+            return "0 to 255" if array.dtype != np.uint16 else "0 to 65535"
+        if self._rules.value_range == "type":
+            return "0 to 65535 (the run's dataset.value_range=type)"
+        low, high = self._rules.value_range
+        return f"{low:g} to {high:g} (the run's dataset.value_range)"
 
     def collate(self, samples: Sequence[Tensor], device: torch.device) -> Tensor:
         """float32 (N, C, H, W), normalised."""
@@ -90,6 +111,7 @@ class ImageClassificationProcessor:
                     "op": "decode_image",
                     "orientation": "exif",
                     "mode": "L" if channels == 1 else "RGB",
+                    "jpeg_draft": list(draft_size(height, width)),
                     **{"value_range": None, "background": None, **self._rules.about()},
                 },
                 {"op": "crop_to_aspect", "height": height, "width": width, "anchor": "center"},

@@ -15,6 +15,7 @@ from bigmodel.sweeps.search.objective import Specs, task_specs, warn_doubtful
 from bigmodel.sweeps.search.plan import SearchPlan, make_plan
 from bigmodel.sweeps.search.space import Dimension, parse_dimension
 from bigmodel.sweeps.search.study import import_optuna
+from bigmodel.tasks.number_defaults import monitor_of
 
 _MOST_BASES = 100
 Bases = Callable[[Sequence[str], Sequence[Sequence[str]]], Iterable[Any]]
@@ -54,7 +55,7 @@ def prepare_search(
     if problems:
         raise ConfigError(*dict.fromkeys(problems))
     tasks = _tasks(configs, here)
-    plan = make_plan(given, space, words, str(configs[0].values["monitor"]), tasks, seeds)
+    plan = make_plan(given, space, words, monitor_of(configs[0].values), tasks, seeds)
     import_optuna(plan.sampler)
     limited = configs[0].values["limit_batches"] is not None
     return plan, configs, [*warn_doubtful(plan.metrics, plan.directions, space, tasks, limited)]

@@ -31,6 +31,7 @@ from bigmodel.runs.records import is_sweep
 from bigmodel.runs.tolerant_json import ends_with_newline, last_bytes, parse_jsonl, read_json_or_empty, tail_jsonl
 from bigmodel.sweeps.engines.options import LOCAL
 from bigmodel.sweeps.state.settings import SweepOptions
+from bigmodel.tasks.number_defaults import monitor_of
 
 PERMANENT_FAILURES = (ConfigError.exit_code, DivergedError.exit_code)  # a second try would end as the first
 _DONE = ("done", "early_stopped")
@@ -54,7 +55,7 @@ class JobSpec:
 def job_spec(number: int, words: Sequence[str], tree: Mapping[str, Any]) -> JobSpec:
     """Of a job with this config."""
     kind = str(tree["device"].get("kind", "cpu"))
-    return JobSpec(number, tuple(words), tree["monitor"], float(tree["epochs"]), kind)
+    return JobSpec(number, tuple(words), monitor_of(tree), float(tree["epochs"]), kind)
 
 
 @dataclass
