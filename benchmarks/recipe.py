@@ -20,7 +20,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from bigmodel.config.config import load_config
+from bigmodel.config.saved import load_config
 from bigmodel.runtime.device import Device
 from bigmodel.training.tuning.peak_flops import measure_peak_flops
 

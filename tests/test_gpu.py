@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from bigmodel.config.config import load_config
+from bigmodel.config.saved import load_config
 from bigmodel.datasets.images.augment import ImageAugment
 from bigmodel.datasets.images.dataset import ImageDataset, InMemoryImages
 from bigmodel.datasets.images.loader import ImageLoader

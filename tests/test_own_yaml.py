@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from bigmodel.config.composition import ConfigSource, compose, compose_with_hydra
-from bigmodel.config.config import load_config
 from bigmodel.config.location import conf_directory
+from bigmodel.config.saved import load_config
 from bigmodel.errors import ConfigError
 from conftest import Answer, is_quiet, only_run, python
 from made_runs import made_run

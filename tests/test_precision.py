@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import nn
 
-from bigmodel.config.config import load_config
+from bigmodel.config.saved import load_config
 from bigmodel.interfaces import Batch
 from bigmodel.models.mlp import MLP
 from bigmodel.models.resnet import ResNet

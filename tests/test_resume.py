@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from bigmodel.config.config import load_config
+from bigmodel.config.saved import load_config
 from bigmodel.errors import Interrupted
 from conftest import TINY, Answer, _process_state, call, contents, fingerprint, is_quiet, python, records, start
 from forks import finished, launch, until

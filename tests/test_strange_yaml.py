@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bigmodel.config.config import load_config
+from bigmodel.config.saved import load_config
 from bigmodel.config.yaml_limits import check_yaml_limits
 from bigmodel.errors import ConfigError
 

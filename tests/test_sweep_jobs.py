@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from bigmodel.config import composition as compose
-from bigmodel.config.config import load_config
 from bigmodel.config.location import conf_directory
+from bigmodel.config.saved import load_config
 from bigmodel.errors import StorageError
 from bigmodel.runtime.gpus import Gpu, acquire, parse_nvidia_smi
 from bigmodel.sweeps.state.settings import resolve_parallelism

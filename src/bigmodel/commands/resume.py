@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bigmodel.config.config import Config, load_config
+from bigmodel.config.config import Config
 from bigmodel.config.renamed import with_current_targets
+from bigmodel.config.saved import load_config
 from bigmodel.config.seal import is_intact
 from bigmodel.errors import ConfigError, StorageError
 from bigmodel.runs.records import is_sweep

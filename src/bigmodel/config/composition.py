@@ -27,10 +27,11 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from bigmodel.config import override_parser as grammar
-from bigmodel.config.config import Config, reject_resolvers
+from bigmodel.config.config import Config
 from bigmodel.config.hydra_keys import check_hydra_node, check_hydra_overrides, is_hydra_key
 from bigmodel.config.overrides import diagnose_overrides
 from bigmodel.config.own_yaml import OwnSource
+from bigmodel.config.saved import reject_resolvers
 from bigmodel.config.validation import check_composed
 from bigmodel.errors import ConfigError
 from bigmodel.formatting import first_line, truncate

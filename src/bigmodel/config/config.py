@@ -5,13 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from omegaconf import DictConfig, Node, OmegaConf
 
-from bigmodel.config.own_yaml import read_yaml
 from bigmodel.config.renamed import current_target
 from bigmodel.config.resolvers import (
     env_variables,
@@ -20,15 +18,11 @@ from bigmodel.config.resolvers import (
     resolve,
     resolve_but_secrets,
     trust_for_variables,
-    why_not_resolved,
 )
-from bigmodel.config.seal import is_intact
-from bigmodel.config.validation import _keys_from_data, check_composed
 from bigmodel.errors import ConfigError
 from bigmodel.formatting import truncate
 from bigmodel.quoting import escape_interpolation
 from bigmodel.redaction import is_own, redact
-from bigmodel.safe_files import read_text
 
 _TIME_DEPENDENT = re.compile(r"\$\{\s*(hydra|now|oc\.env)\s*:")
 _REFERS = re.compile(r"\$\{[^${}:]*\}|oc\.(select|dict)")
@@ -145,51 +139,6 @@ def _with_current_targets(composed: DictConfig) -> DictConfig:
     return changed
 
 
-def load_config(file: Path, trust: Sequence[str] = ()) -> Config:
-    """A run's own `config.yaml`. It may be a stranger's: see `reject_resolvers`.
-
-    Raises:
-        ConfigError: the file is not YAML, or not a config of this version.
-    """
-    loaded = read_yaml(file)
-    if not loaded:
-        raise ConfigError(f"{file}: is not a config: it holds no keys")
-    reject_resolvers(file, loaded, trust)
-    config, problems = check_composed(loaded, "train", trust)
-    if problems:
-        raise ConfigError(*(f"{file}: {line}" for line in problems))
-    return config
-
-
-def load_snapshot(file: Path, trust: Sequence[str] = ()) -> Config:
-    """A config that a sweep has written, as `load_config`.
-
-    Raises:
-        ConfigError: the file is not as it was written, or is no config.
-    """
-    config = load_config(file, trust)
-    if is_intact(read_text(file)) is False:
-        raise ConfigError(
-            f"{file}: is not as the sweep wrote it; begin a new sweep, or, if you changed it on purpose, remove its "
-            "last line"
-        )
-    return config
-
-
-def reject_resolvers(file: Path, config: DictConfig, trust: Sequence[str]) -> None:
-    """Hold a config that came with a run, maybe from a stranger, to plain references and to what `trust` grants.
-
-    Raises:
-        ConfigError: a line for each key that would read something else.
-    """
-    problems = [f"{file}: hydra: no such setting"] if "hydra" in config else []
-    for path, raw in iter_leaves("", config):
-        if isinstance(raw, str) and "${" in raw and (why := why_not_resolved(raw, trust)):
-            problems.append(f"{file}: {path}: {why}")
-    if problems:
-        raise ConfigError(*problems)
-
-
 def _env_names(composed: DictConfig) -> Iterator[str]:
     """Variables of the environment that a config refers to, but for our own."""
     for _, raw in iter_leaves("", composed):
@@ -202,3 +151,11 @@ def _frozen(value: Any) -> Any:
     if isinstance(value, dict):
         return MappingProxyType({key: _frozen(item) for key, item in value.items()})
     return tuple(map(_frozen, value)) if isinstance(value, list) else value
+
+
+def _keys_from_data(tree: Mapping[str, Any]) -> set[str]:
+    """Keys of the dataset that are null: the data will tell, and what refers to them is no mistake yet."""
+    dataset = tree.get("dataset")
+    return (
+        {f"dataset.{key}" for key, value in dataset.items() if value is None} if isinstance(dataset, Mapping) else set()
+    )

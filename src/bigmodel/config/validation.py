@@ -10,7 +10,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from bigmodel.config.config import Config
+from bigmodel.config.config import Config, _keys_from_data
 from bigmodel.config.instantiate import expected_annotation, parse_exactly, validate
 from bigmodel.config.location import fitting_models
 from bigmodel.config.resolvers import (
@@ -104,14 +104,6 @@ def _placeholders(tree: Mapping[str, Any]) -> dict[str, Any]:
     """Numbers for what is not known yet, so that all the rest can be checked."""
     numbers = {"batch_size": 1, "optim.lr": PLACEHOLDER_LR}
     return {key: numbers[key] for key in auto_keys(tree)}
-
-
-def _keys_from_data(tree: Mapping[str, Any]) -> set[str]:
-    """Keys of the dataset that are null: the data will tell, and what refers to them is no mistake yet."""
-    dataset = tree.get("dataset")
-    return (
-        {f"dataset.{key}" for key, value in dataset.items() if value is None} if isinstance(dataset, Mapping) else set()
-    )
 
 
 def _nodes(composed: DictConfig) -> dict[str, Any]:

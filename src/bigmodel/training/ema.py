@@ -11,7 +11,7 @@ from torch import nn
 def update_ema(average: nn.Module, model: nn.Module, decay: float, infinite: Set[str]) -> None:
     """Move `average` towards `model`, in place.
 
-    Integer tensors are copied, and so are those named in `infinite`, such as a mask of -inf: their average would be NaN.
+    Integer tensors are copied, and those named in `infinite`, such as a mask of -inf: their average would be NaN.
     """
     live, averages = model.state_dict(), average.state_dict()
     moving = [name for name, value in averages.items() if value.is_floating_point() and name not in infinite]

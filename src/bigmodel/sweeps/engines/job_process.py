@@ -14,7 +14,8 @@ import torch
 
 from bigmodel.commands import train
 from bigmodel.commands.exit_codes import print_errors, run_command
-from bigmodel.config.config import Config, load_config, load_snapshot
+from bigmodel.config.config import Config
+from bigmodel.config.saved import load_config, load_snapshot
 from bigmodel.errors import BigmodelError
 from bigmodel.runtime.gpus import Gpu, acquire
 from bigmodel.runtime.signals import StopRequest

@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-from bigmodel.config.config import load_snapshot
+from bigmodel.config.saved import load_snapshot
 from bigmodel.errors import ConfigError, DivergedError
 from bigmodel.safe_files import replacing
 from bigmodel.seeds import derive

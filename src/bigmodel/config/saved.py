@@ -1,0 +1,64 @@
+"""Load the config that a run or a sweep has written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from bigmodel.config.config import Config
+from bigmodel.config.own_yaml import read_yaml
+from bigmodel.config.resolvers import (
+    iter_leaves,
+    why_not_resolved,
+)
+from bigmodel.config.seal import is_intact
+from bigmodel.config.validation import check_composed
+from bigmodel.errors import ConfigError
+from bigmodel.safe_files import read_text
+
+
+def load_config(file: Path, trust: Sequence[str] = ()) -> Config:
+    """A run's own `config.yaml`. It may be a stranger's: see `reject_resolvers`.
+
+    Raises:
+        ConfigError: the file is not YAML, or not a config of this version.
+    """
+    loaded = read_yaml(file)
+    if not loaded:
+        raise ConfigError(f"{file}: is not a config: it holds no keys")
+    reject_resolvers(file, loaded, trust)
+    config, problems = check_composed(loaded, "train", trust)
+    if problems:
+        raise ConfigError(*(f"{file}: {line}" for line in problems))
+    return config
+
+
+def load_snapshot(file: Path, trust: Sequence[str] = ()) -> Config:
+    """A config that a sweep has written, as `load_config`.
+
+    Raises:
+        ConfigError: the file is not as it was written, or is no config.
+    """
+    config = load_config(file, trust)
+    if is_intact(read_text(file)) is False:
+        raise ConfigError(
+            f"{file}: is not as the sweep wrote it; begin a new sweep, or, if you changed it on purpose, remove its "
+            "last line"
+        )
+    return config
+
+
+def reject_resolvers(file: Path, config: DictConfig, trust: Sequence[str]) -> None:
+    """Hold a config that came with a run, maybe from a stranger, to plain references and to what `trust` grants.
+
+    Raises:
+        ConfigError: a line for each key that would read something else.
+    """
+    problems = [f"{file}: hydra: no such setting"] if "hydra" in config else []
+    for path, raw in iter_leaves("", config):
+        if isinstance(raw, str) and "${" in raw and (why := why_not_resolved(raw, trust)):
+            problems.append(f"{file}: {path}: {why}")
+    if problems:
+        raise ConfigError(*problems)
