@@ -64,7 +64,9 @@ def resident(arrays: InMemoryImages, augment: ImageAugment, *, channels_last: bo
         sizes={"train": IMAGES},
         fingerprint="",
     )
-    return ImageLoader(dataset, LoaderOptions(torch.device("cpu"), BATCH, seed=0, channels_last=channels_last))
+    loader = ImageLoader(dataset, LoaderOptions(torch.device("cpu"), BATCH, seed=0))
+    loader.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+    return loader
 
 
 def rate(start: Callable[[], Iterator[object]], batches: int) -> float:

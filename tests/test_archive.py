@@ -12,7 +12,7 @@ import pytest
 
 from bigmodel.datasets.files import archive as module
 from bigmodel.datasets.files.archive import extract, open_maybe_gzipped, uncompressed_size
-from bigmodel.datasets.files.text_archives import samples
+from bigmodel.datasets.files.text_archives import iter_samples
 from bigmodel.errors import DataError, StorageError
 
 
@@ -54,7 +54,7 @@ def test_an_archive_that_is_one_hole_is_refused_at_once(tmp_path):
     with pytest.raises(DataError, match="a sparse file"):
         extract(tmp_path / "a.tar", tmp_path / "data")
     with pytest.raises(DataError, match="a sparse file"):
-        list(samples(tmp_path / "a.tar"))
+        list(iter_samples(tmp_path / "a.tar"))
     assert left(tmp_path) == ["a.tar"]
 
 

@@ -103,7 +103,9 @@ def _colourful(*, streamed: bool, workers: int = 0, channels_last: bool = False)
         sizes={"train": 41},
     )
     resident_bytes = 0 if streamed else 1e9
-    return ImageLoader(dataset, LoaderOptions(CPU, 10, 3, resident_bytes, workers, channels_last=channels_last))
+    loader = ImageLoader(dataset, LoaderOptions(CPU, 10, 3, resident_bytes, workers))
+    loader.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+    return loader
 
 
 def _same(left: Batch, right: Batch) -> bool:

@@ -124,7 +124,7 @@ def test_whose_mistake_it_was(cli: Callable[..., Answer], tmp_path: Path, monkey
     assert answer.code == 1
     assert lines[0].startswith(f"error: {tmp_path / 'narrow.py'}, line 5: RuntimeError: mat1 and mat2")
     assert "not code of bigmodel-train" in lines[1]
-    monkeypatch.setattr("bigmodel.training.build.settle", None)
+    monkeypatch.setattr("bigmodel.training.build.choose_precision", None)
     answer = cli("device=cpu", "dataset=digits", "model=mlp", cwd=tmp_path)
     assert answer.code == 1
     assert answer.err.startswith("error: internal error: TypeError: ")

@@ -332,8 +332,8 @@ def test_a_second_writer_is_told_who_writes(cli: Callable[..., Answer], copy: Pa
 FORKED = """
 import os, sys
 from pathlib import Path
-from bigmodel.runs.directory import Lock
-lock, (asleep, wake) = Lock(Path(sys.argv[1])), os.pipe()
+from bigmodel.runs.lock import RunLock
+lock, (asleep, wake) = RunLock(Path(sys.argv[1])), os.pipe()
 child = os.fork()
 if child == 0:
     os.close(wake)

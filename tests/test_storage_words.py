@@ -9,7 +9,7 @@ from concurrent.futures import Future
 import pytest
 
 from bigmodel.commands import train
-from bigmodel.commands.exit_codes import coded
+from bigmodel.commands.exit_codes import exit_code_of
 from bigmodel.errors import StorageError
 from bigmodel.training.error_translation import translate_run_errors
 from conftest import TINY, call, is_quiet
@@ -143,5 +143,5 @@ def test_a_summary_that_cannot_be_written_is_told_and_a_resume_writes_it(tmp_pat
 def test_what_the_system_tells_through_a_library_is_no_bug_of_ours(words, capsys):
     failed: Future[int] = Future()
     failed.set_exception(RuntimeError(words))
-    assert coded(failed.result, verbose=False) == 5
+    assert exit_code_of(failed.result, verbose=False) == 5
     assert capsys.readouterr().err == f"error: RuntimeError: {words}\n"

@@ -38,7 +38,7 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class LoaderOptions:
-    """How a dataset is to be read. `channels_last` concerns images: torch's memory format of that name.
+    """How a dataset is to be read.
 
     Where it is `balanced`, every class comes equally often in an epoch; ConfigError where there are none.
     """
@@ -50,7 +50,6 @@ class LoaderOptions:
     workers: int = 0
     limit_batches: int | None = None
     overfit_batch: bool = False
-    channels_last: bool = False
     balanced: bool = False
 
 
@@ -86,6 +85,13 @@ class CountsClasses(Protocol):
 
     def class_counts(self) -> Tensor | None:
         """Training samples of each class, int64 (C,) on the CPU; None where samples have no class each."""
+
+
+@runtime_checkable
+class HasMemoryFormat(Protocol):
+    """A loader of images whose layout in memory can be chosen before the first batch."""
+
+    memory_format: torch.memory_format
 
 
 class Dataset(Protocol):

@@ -17,7 +17,7 @@ from safetensors import safe_open
 
 import bigmodel
 from bigmodel.datasets.audio.wav import write_wav
-from bigmodel.inference.processors.images import Images
+from bigmodel.inference.processors.images import ImageClassificationProcessor
 from bigmodel.models.scanned import replace_recurrent_layers
 from conftest import call, only_run
 from test_contract import ROWS, remarks, rows
@@ -93,11 +93,11 @@ def test_a_large_jpeg_is_read_as_the_steps_say(tmp_path):
     turned[0x112] = 6
     Image.fromarray(pixels).save(tmp_path / "photo.jpg", exif=turned)
     for channels in (1, 3):
-        kind = Images(["a"], (channels, 9, 7), [0.4] * channels, [0.3] * channels)
+        kind = ImageClassificationProcessor(["a"], (channels, 9, 7), [0.4] * channels, [0.3] * channels)
         value = str(tmp_path / "photo.jpg")
         for step in kind.steps()["preprocess"]:
             value = script.PREPROCESS[step["op"]](value, step)
-        ours = kind.prepared([kind.read(str(tmp_path / "photo.jpg"))], torch.device("cpu"))
+        ours = kind.collate([kind.load(str(tmp_path / "photo.jpg"))], torch.device("cpu"))
         assert np.abs(value - ours.numpy()).max() < 1e-6
 
 

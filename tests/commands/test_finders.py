@@ -115,7 +115,7 @@ def test_only_groups_that_follow_the_rate_are_tried() -> None:
     words = [*TINY, "optim=muon", "limit_batches=1", f"optim.lr={PLACEHOLDER_LR}", "lr_scale={layers.*: 2}"]
     parts = build_run(compose("train", words, ConfigSource((conf_directory(),), "train")))
     curve = lr_range_test(parts)
-    muon, adamw = parts.job.optimizers
+    muon, adamw = parts.state.optimizers
     base, twice = (group["initial_lr"] for group in muon.param_groups)
     assert base in (*curve.trials, pytest.approx(curve.rates[-1], rel=0.5))  # of the last trial
     assert twice == pytest.approx(2 * base)
@@ -143,7 +143,7 @@ def test_trials_begin_alike(monkeypatch: pytest.MonkeyPatch) -> None:
     begun, trial = [], range_test_module._trial
 
     def seen(parts: Any, *rest: Any) -> float:
-        begun.append(next(parts.job.model.parameters()).clone())
+        begun.append(next(parts.state.model.parameters()).clone())
         return trial(parts, *rest)
 
     monkeypatch.setattr(range_test_module, "_trial", seen)

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from bigmodel.runs import directory as run_directory
+from bigmodel.runs import lock as locks
 from bigmodel.runs.comparison.tables import format_table
+from bigmodel.runs.lock import RunLock
 from bigmodel.runs.records import is_locked
 from conftest import Answer, call, is_quiet, python
 from made_runs import made_run, made_sweep
@@ -81,22 +82,22 @@ def test_a_run_that_is_not_over_shows_how_far_it_got(outputs: Path) -> None:
 
 def test_a_held_lock_is_a_running_run_and_stays_its_holders(outputs: Path) -> None:
     directory = outputs / "outputs" / "2026-11-24" / "10-00-00-aaaa"
-    lock = run_directory.Lock(directory)
+    lock = RunLock(directory)
     try:
         assert is_locked(directory)
         assert "running" in call("model=cnn", cwd=outputs, verb="runs").out
     finally:
         lock.release()
     assert not is_locked(directory)
-    run_directory.Lock(directory).release()
+    RunLock(directory).release()
 
 
 def test_a_look_does_not_turn_a_start_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run_directory.Lock(tmp_path).release()  # the number in it is that of a living process: our own
+    RunLock(tmp_path).release()  # the number in it is that of a living process: our own
     look = os.open(tmp_path / ".lock", os.O_RDONLY)
     fcntl.flock(look, fcntl.LOCK_SH)
-    monkeypatch.setattr(run_directory.time, "sleep", lambda _: os.close(look))  # what a look takes at most
-    run_directory.Lock(tmp_path).release()
+    monkeypatch.setattr(locks.time, "sleep", lambda _: os.close(look))  # what a look takes at most
+    RunLock(tmp_path).release()
 
 
 BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(

@@ -29,10 +29,13 @@ def test_words_are_learned_from_what_is_trained_on_alone(tmp_path: Path) -> None
     rows = "".join(f"own{n} shared,{n % 2}\n" for n in range(20))
     (tmp_path / "a.csv").write_text(f"text,label\n{rows}")
     dataset = _made(tmp_path, "a.csv", val_fraction=0.25, min_count=1)
-    assert dataset.facts == {"num_classes": 2, "vocab_size": 17}  # of 21 five are held out; one stands for any other
-    tokenizer = tokenizer_from_spec(json.loads(json.dumps(dataset.about()))["tokenizer"])
-    data = dataset.open(LoaderOptions(torch.device("cpu"), 5, seed=0))
-    held = torch.cat([batch.inputs for batch in data.evaluation("val")])
+    assert dataset.properties == {
+        "num_classes": 2,
+        "vocab_size": 17,
+    }  # of 21 five are held out; one stands for any other
+    tokenizer = tokenizer_from_spec(json.loads(json.dumps(dataset.processor_spec()))["tokenizer"])
+    data = dataset.loader(LoaderOptions(torch.device("cpu"), 5, seed=0))
+    held = torch.cat([batch.inputs for batch in data.eval_batches("val")])
     assert held.shape == (5, 6)  # a context of six is below the eight to which lengths are rounded
     assert held.tolist() == [[0, 1, -1, -1, -1, -1]] * 5
     assert tokenizer.encode("Shared SHARED never").tolist() == [1, 1, 0]
@@ -56,8 +59,8 @@ def test_each_format_is_read_as_its_authors_write_it(tmp_path: Path) -> None:
     }
     for name, classes in expected.items():
         dataset = _made(tmp_path, name, **names)
-        assert dataset.about()["classes"] == classes
-        decode = tokenizer_from_spec(dataset.about()["tokenizer"]).decode
+        assert dataset.processor_spec()["classes"] == classes
+        decode = tokenizer_from_spec(dataset.processor_spec()["tokenizer"]).decode
         texts = [decode([token for token in row if token >= 0]) for row in dataset.splits["train"][0].tolist()]
         assert (
             texts
@@ -73,8 +76,8 @@ def test_each_format_is_read_as_its_authors_write_it(tmp_path: Path) -> None:
 def test_a_batch_is_as_long_as_its_longest_asks_for(tmp_path: Path) -> None:
     rows = [f"{'b ' * count},{count % 2}\n" for count in (1, 2, 9, 30)]
     (tmp_path / "a.csv").write_text("text,label\n" + "".join(rows))
-    data = _made(tmp_path, "a.csv", context=20).open(LoaderOptions(torch.device("cpu"), 2, 0))
-    assert [batch.inputs.shape for batch in data.evaluation("train")] == [(2, 8), (2, 20)]
+    data = _made(tmp_path, "a.csv", context=20).loader(LoaderOptions(torch.device("cpu"), 2, 0))
+    assert [batch.inputs.shape for batch in data.eval_batches("train")] == [(2, 8), (2, 20)]
 
 
 @pytest.mark.parametrize(

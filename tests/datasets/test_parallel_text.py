@@ -33,14 +33,14 @@ def test_a_pair_is_its_source_then_its_target_begun_and_the_target_ended(tmp_pat
     dataset = _made(tmp_path, test="b.tsv")
     inputs, targets = dataset.splits["train"]
     characters = '",abcé'
-    assert dataset.facts == {"vocab_size": 6, "characters": characters}
+    assert dataset.properties == {"vocab_size": 6, "characters": characters}
     assert inputs.tolist() == [[2, 3, -1, -1, 6, 4, 1, 2, -1]]  # the second is too long
     assert targets.tolist() == [[4, 1, 2, 6, -1]]
-    assert "(1 longer ones left out)" in dataset.summary
+    assert "(1 longer ones left out)" in dataset.description
     assert dataset.splits["test"][1].tolist() == [[5, 0, 6, -1, -1]]
-    assert tokenizer_from_spec(dataset.about()["tokenizer"]).decode([4, 1, 2]) == "c,a"
+    assert tokenizer_from_spec(dataset.processor_spec()["tokenizer"]).decode([4, 1, 2]) == "c,a"
     as_bytes = _made(tmp_path, test="b.tsv", tokenizer="byte")
-    assert as_bytes.facts == {"vocab_size": 256, "characters": None}
+    assert as_bytes.properties == {"vocab_size": 256, "characters": None}
     assert as_bytes.splits["test"][1].tolist() == [[0xC3, 0xA9, 0x22, 256, -1]]
     with pytest.raises(ValueError, match="vocab_size: the data has 6, not 7"):
         _made(tmp_path, test="b.tsv", vocab_size=7)

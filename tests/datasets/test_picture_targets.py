@@ -255,7 +255,7 @@ def test_a_list_in_a_cell_is_no_class(tmp_path: Path, cells: tuple[str, str]) ->
         with pytest.raises(DataError, match=r"list\.csv:2: column 'tags': .* is a list of labels.* task=multi_label"):
             opened(tmp_path, label_column="tags", target_is=target_is)
     data = opened(tmp_path, label_column="tags", target_is="labels", label_separator=",", val_fraction=0.0)
-    assert data.facts["labels"] == ["cat", "dog"]
+    assert data.properties["labels"] == ["cat", "dog"]
     assert data.sources["train"]().labels_N.tolist() == [[1, 1], [1, 0]] * 3
 
 

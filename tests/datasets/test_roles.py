@@ -241,20 +241,20 @@ def test_digits_with_leading_zeros_are_no_numbers(tmp_path: Path) -> None:
     lines = [f"{n % 9:05d},{1000 * n + 7:08d},{20000 + 37 * n},{n % 7}.5,{n % 2}" for n in range(60)]
     (tmp_path / "t.csv").write_text("\n".join(["zip,card,part,x,y", *lines]), encoding="utf-8")
     data = opened(tmp_path, "t.csv", target="y")
-    assert list(data.carried["categories"]) == ["zip"]
-    assert data.carried["categories"]["zip"][1] == "00001"
-    assert data.carried["numbers"] == ["part", "x"]
+    assert list(data.spec["categories"]) == ["zip"]
+    assert data.spec["categories"]["zip"][1] == "00001"
+    assert data.spec["numbers"] == ["part", "x"]
     told = "\n".join(data.notes)
     assert "card (digits with leading zeros, as '00000007': an identifier; name it in dataset.numbers" in told
     assert "column 'part': whole numbers of 5 digits each, as '20000', counts as a number; if it holds" in told
-    assert opened(tmp_path, "t.csv", target="y", numbers=["card"]).carried["numbers"] == ["card", "part", "x"]
+    assert opened(tmp_path, "t.csv", target="y", numbers=["card"]).spec["numbers"] == ["card", "part", "x"]
     given = opened(tmp_path, "t.csv", target="y", roles="as_given")
     assert any("'zip' has leading zeros, as '00000', and counts as a number" in note for note in given.notes)
-    assert opened(tmp_path, "t.csv", target="zip").facts["target_is"] == "class"
+    assert opened(tmp_path, "t.csv", target="zip").properties["target_is"] == "class"
     lines = [f"{'007' if n == 5 else n * n % 97},{n % 2}" for n in range(60)]
     (tmp_path / "u.csv").write_text("\n".join(["x,y", *lines]), encoding="utf-8")
     data = opened(tmp_path, "u.csv", target="y")
-    assert data.carried["numbers"] == ["x"]
+    assert data.spec["numbers"] == ["x"]
     assert any("column 'x': has leading zeros, as '007', counts as a number" in note for note in data.notes)
 
 
@@ -268,7 +268,7 @@ def test_classes_that_may_stand_for_none_are_told(tmp_path: Path) -> None:
         f"'-', 'N/A', 'null': classes; if this stands for a missing label, set \"{setting}\" dataset.broken=skip"
     )
     told = opened(tmp_path, "t.csv", target="y", missing=["", "?", "NA", "-", "N/A", "null"], broken="skip")
-    assert told.facts["num_classes"] == 2
+    assert told.properties["num_classes"] == 2
 
 
 def test_a_text_among_the_numbers_of_a_target_makes_no_classes_of_them(tmp_path: Path) -> None:
@@ -277,7 +277,7 @@ def test_a_text_among_the_numbers_of_a_target_makes_no_classes_of_them(tmp_path:
     with pytest.raises(DataError, match=r"t\.csv:11: column 'y': 'N/A' is not a number"):
         opened(tmp_path, "t.csv", target="y")
     data = opened(tmp_path, "t.csv", target="y", broken="skip")
-    assert data.facts["target_is"] == "number"
+    assert data.properties["target_is"] == "number"
     assert "target 'y': a number, for it has 59 different numbers, and 'N/A' (dataset.target_is)" in data.notes
 
 

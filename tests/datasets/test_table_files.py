@@ -149,7 +149,7 @@ def test_bad_rows_are_skipped_where_asked_and_counted(tmp_path: Path) -> None:
     table = read_rows(file, TableFormat(broken="skip"))
     assert cells(table) == [["1", "2"], ["8", "9"]]
     assert [line.split(": ")[0].rpartition(":")[2] for line in table.skipped] == ["3", "4", "5"]
-    assert table[1].place == f"{file}:6"
+    assert table[1].location == f"{file}:6"
     lines = written(tmp_path, '{"a": 1}\n{"a": \n[1]\n', "a.jsonl")
     with pytest.raises(DataError, match=r"a\.jsonl:2: not JSON: .* at character 7") as told:
         read_rows(lines, TableFormat())
@@ -218,7 +218,7 @@ def test_what_unpacks_to_more_than_memory_is_refused(
     assert file.stat().st_size < 200_000
     assert len(read_rows(file, TableFormat())) == rows
     for module in (table_bytes, structured):
-        monkeypatch.setattr(module, "memory", lambda: 10_000_000)
+        monkeypatch.setattr(module, "total_memory", lambda: 10_000_000)
     with pytest.raises(DataError, match=r"do not fit in this computer's memory"):
         read_rows(file, TableFormat())
 

@@ -41,20 +41,20 @@ def test_every_token_is_a_target_once_and_an_epoch_has_no_gap(tmp_path: Path) ->
     file = tmp_path / "text.txt"
     file.write_text("".join(map(chr, range(100, 100 + 60))), encoding="utf-8")
     dataset = _text(file)
-    data = dataset.open(LoaderOptions(CPU, 3, seed=1))
+    data = dataset.loader(LoaderOptions(CPU, 3, seed=1))
     assert data.splits == {"train": 10, "val": 3}
-    held = torch.cat([batch.targets.flatten() for batch in data.evaluation("val")])
+    held = torch.cat([batch.targets.flatten() for batch in data.eval_batches("val")])
     assert held[held >= 0].tolist() == list(range(49, 60))
     starts = []
     for epoch in range(3):
-        batches = list(data.train(epoch * 3, epoch * 3 + 3))
+        batches = list(data.train_batches(epoch * 3, epoch * 3 + 3))
         for batch in batches:
             assert batch.targets.equal(batch.inputs + 1)
         taken = sorted(torch.cat([batch.targets.flatten() for batch in batches]).tolist())
         assert taken == list(range(taken[0], taken[0] + 40))
         starts.append(taken[0])
     assert len(set(starts)) > 1
-    assert next(data.train(4, 5)).inputs.equal(list(data.train(0, 9))[4].inputs)
+    assert next(data.train_batches(4, 5)).inputs.equal(list(data.train_batches(0, 9))[4].inputs)
 
 
 def test_a_long_text_is_encoded_once_into_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,7 +71,7 @@ def test_a_long_text_is_encoded_once_into_a_file(tmp_path: Path, monkeypatch: py
     assert kept.stat().st_size == len(short)
     monkeypatch.setattr(CharTokenizer, "encode", lambda *_: pytest.fail("encoded again"))
     assert np.array_equal(_text(folder).tokens_N, short)
-    assert "mapped from disk" in _text(folder).open(LoaderOptions(CPU, 2, seed=0)).placement
+    assert "mapped from disk" in _text(folder).loader(LoaderOptions(CPU, 2, seed=0)).describe_placement
     monkeypatch.undo()
     monkeypatch.setattr(token_files, "_KEPT_FROM", 0)
     assert np.array_equal(_text(folder, cache_dir=str(folder / "a.txt" / "no")).tokens_N, short)
@@ -84,8 +84,8 @@ def test_byte_pairs_of_a_published_vocabulary(tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_text("ab ba ab" * 10)
     dataset = _text(tmp_path / "text.txt", tokenizer="bpe")
     assert dataset.tokens_N[:6].tolist() == [2, 3, 1, 0, 3, 2]
-    assert tokenizer_from_spec(dataset.about()["tokenizer"]).decode([2, 3, 1]) == "ab b"
-    assert dataset.facts == {"vocab_size": 4, "bytes_per_token": pytest.approx(8 / 6, rel=0.05)}
+    assert tokenizer_from_spec(dataset.processor_spec()["tokenizer"]).decode([2, 3, 1]) == "ab b"
+    assert dataset.properties == {"vocab_size": 4, "bytes_per_token": pytest.approx(8 / 6, rel=0.05)}
 
 
 def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
@@ -96,7 +96,7 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
         _text(tmp_path / "bad.txt")
     (tmp_path / "short.txt").write_text("abc")
     with pytest.raises(DataError, match="too few for one window"):
-        _text(tmp_path / "short.txt").open(LoaderOptions(CPU, 1, seed=0))
+        _text(tmp_path / "short.txt").loader(LoaderOptions(CPU, 1, seed=0))
     with pytest.raises(DataError, match=r"dataset\.vocabulary"):
         _text(tmp_path / "short.txt", tokenizer="bpe")
     with pytest.raises(ValueError, match="vocab_size: this tokenizer has 3 tokens"):

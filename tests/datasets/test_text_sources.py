@@ -26,7 +26,7 @@ def _labelled(folder: Path, train: str = "a", **how: Any) -> Any:
 
 
 def _decoded(dataset: Any, split: str = "train") -> list[str]:
-    decode = tokenizer_from_spec(dataset.about()["tokenizer"]).decode
+    decode = tokenizer_from_spec(dataset.processor_spec()["tokenizer"]).decode
     return [decode([n for n in row if n >= 0]).replace(" ", "") for row in dataset.splits[split][0].tolist()]
 
 
@@ -65,11 +65,11 @@ def test_a_folder_of_text_files_a_class(tmp_path: Path) -> None:
     assert {split: len(targets) for split, (_, targets) in dataset.splits.items()} == {"train": 7, "test": 4}
     assert any("labels that no test text has: unsup" in note for note in dataset.notes)
     dataset = _labelled(tmp_path, "films", classes=["neg", "pos"])
-    assert dataset.about()["classes"] == ["neg", "pos"]
+    assert dataset.processor_spec()["classes"] == ["neg", "pos"]
     assert dataset.splits["test"][1].tolist() == [0, 0, 1, 1]
     assert _decoded(dataset)[0] == "anegfilm,number0"
     assert "1 texts of other labels left out: unsup (dataset.classes)" in dataset.notes
-    assert dataset.about()["by_file"]
+    assert dataset.processor_spec()["by_file"]
     with pytest.raises(ConfigError, match=r"dataset\.classes: no training text is of 'neutral'; there are: neg, pos"):
         _labelled(tmp_path, "films", classes=["neg", "neutral"])
     (tmp_path / "films" / "train" / "pos" / "0_7.txt").write_bytes("très".encode("cp1252"))
@@ -100,8 +100,8 @@ def test_chinese_in_its_own_encoding_and_by_characters(tmp_path: Path) -> None:
     for how in ({"tokenizer": "word"}, {"tokenizer": "char"}):
         dataset = _labelled(tmp_path, "a.csv", encoding="gb18030", **how)
         assert _decoded(dataset)[0] == POEMS[0].replace(" ", "")
-        assert dataset.facts["vocab_size"] > 15
-        assert dataset.about()["encoding"] == "gb18030"
+        assert dataset.properties["vocab_size"] > 15
+        assert dataset.processor_spec()["encoding"] == "gb18030"
     (tmp_path / "b.csv").write_text(f"text,label\n{rows}", encoding="utf-8-sig")
     assert _labelled(tmp_path, "b.csv").fingerprint == _labelled(tmp_path, "a.csv", encoding="gb18030").fingerprint
 
@@ -111,7 +111,7 @@ def test_texts_that_a_model_could_not_tell_apart_are_refused(tmp_path: Path) -> 
     (tmp_path / "a.csv").write_text(f"text,label\n{rows}", encoding="utf-8")
     with pytest.raises(DataError, match=r"no word of the training texts occurs min_count=2 times.*tokenizer=char"):
         _labelled(tmp_path, "a.csv", word_rule=1, min_count=2)
-    assert _labelled(tmp_path, "a.csv", min_count=2).facts["vocab_size"] == 5
+    assert _labelled(tmp_path, "a.csv", min_count=2).properties["vocab_size"] == 5
     (tmp_path / "b.csv").write_text("text,label\nan English text,1\n", encoding="utf-8")
     (note,) = (note for note in _labelled(tmp_path, "a.csv", test="b.csv").notes if "unknown" in note)
     assert note.startswith("warning: 100% of the words of the test texts are unknown; lower dataset.min_count")
@@ -232,9 +232,9 @@ def test_names_may_hold_blanks(tmp_path: Path) -> None:
 def test_tables_without_a_header(tmp_path: Path) -> None:
     (tmp_path / "a.tsv").write_text('ham\tcome "home"\nspam\twin, win\n', encoding="utf-8")
     dataset = _labelled(tmp_path, "a.tsv", columns=["label", "text"])
-    assert dataset.about()["classes"] == ["ham", "spam"]
+    assert dataset.processor_spec()["classes"] == ["ham", "spam"]
     assert _decoded(dataset) == ['come"home"', "win,win"]
-    kind = {key: value for key, value in dataset.about().items() if key != "kind"}
+    kind = {key: value for key, value in dataset.processor_spec().items() if key != "kind"}
     assert TextClassificationProcessor(**kind).list_inputs(str(tmp_path / "a.tsv")) == ['come "home"', "win, win"]
 
 

@@ -39,7 +39,7 @@ def numbered(num_classes, input_shape):
     splits = {{"train": split(1, {TRAIN}), "val": split(101, 9), "test": split(201, 9)}}
     return ImageDataset(
         classes=["a", "b", "c"], input_shape=input_shape, mean=[0.0, 0.0], std=[1.0, 1.0], val_fraction=0.0,
-        augment=Augment(flip=True, crop=1), fingerprint="numbered",
+        augment=ImageAugment(flip=True, crop=1), fingerprint="numbered",
         sources={{name: (lambda arrays=arrays: arrays) for name, arrays in splits.items()}},
         sizes={{name: len(arrays.labels_N) for name, arrays in splits.items()}},
     )

@@ -130,7 +130,7 @@ class _Slow:
 
 
 def test_a_slow_worker_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline, "POLL_S", 0.05)
+    monkeypatch.setattr(pipeline, "_LOOK_S", 0.05)
     before = signal.getsignal(signal.SIGCHLD)
     batches = pipeline._Streamed(_Slow(), torch.device("cpu"), torch.contiguous_format, workers=1).batches(
         torch.arange(6).split(2)

@@ -52,7 +52,7 @@ def test_a_gpus_lock_that_is_refused_is_not_waited_for(tmp_path: Path, monkeypat
     monkeypatch.setenv("BIGMODEL_GPU_LOCKS", str(tmp_path / "locks"))
     monkeypatch.setattr(fcntl, "flock", refuse)
     with pytest.raises(StorageError, match=r"cannot be locked .*No locks available"):
-        gpus.take([gpus.Gpu("0", 0.0)])
+        gpus.acquire([gpus.Gpu("0", 0.0)])
 
 
 def _strike(nth: int, number: int) -> None:

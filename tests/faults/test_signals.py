@@ -43,7 +43,7 @@ def at(name):
             time.sleep(0.02)
 
 def digits(num_classes: int | None, input_shape: Sequence[int], mean: Sequence[float], std: Sequence[float],
-           val_fraction: float, augment: Augment):
+           val_fraction: float, augment: ImageAugment):
     at("dataset")
     made = own.digits(num_classes, input_shape, mean, std, val_fraction, augment)
     sources = {name: lambda split=split: (at("load"), split())[1] for name, split in made.sources.items()}

@@ -69,19 +69,19 @@ def run(
         offline(_ONCE_MORE) if from_elsewhere else contextlib.nullcontext(),
     ):
         found = resolve_auto(config)
-        parts = build_run(
+        built = build_run(
             found.config, load_initial_weights=not saved
         )  # one that ended before its first save begins anew
-    settings = parts.settings
-    parts.warnings = [*parts.warnings, *notes]
+    settings = built.settings
+    built.warnings = [*built.warnings, *notes]
     if state is not None:
-        parts.warnings = [*parts.warnings, *describe_jumps(parts.job, state, settings.patience)]
+        built.warnings = [*built.warnings, *describe_jumps(built.state, state, settings.patience)]
     if settings.dry_run:
-        print(describe_run(parts))
+        print(describe_run(built))
         return None
-    said = [*parts.notes, *parts.init_report]
-    if parts.device.departs:
-        said.append(f"device: {parts.device.choice}")
+    said = [*built.notes, *built.init_report]
+    if built.device.departs:
+        said.append(f"device: {built.device.choice}")
     for text in said:
         print_line(text)
     stop.defer()  # from here on a signal finds something to save
@@ -92,13 +92,13 @@ def run(
     with contextlib.ExitStack() as stack:
         if not resume:
             stack.push(_remove_if_unsaved(directory))
-        stack.enter_context(translate_run_errors(directory, parts.job, parts.config.trust_for_resume))
+        stack.enter_context(translate_run_errors(directory, built.state, built.config.trust_for_resume))
         lock = RunLock(directory)
         stack.callback(lock.release)
-        saves, totals = _checkpointer(directory, parts), RunTotals()
+        saves, totals = _checkpointer(directory, built), RunTotals()
         saves.metrics = totals.state
-        warnings = [*parts.warnings, *(saves.restore(parts.job) if resume else [])]
-        warnings += _write_description(directory, parts, saves, totals, resume)
+        warnings = [*built.warnings, *(saves.restore(built.state) if resume else [])]
+        warnings += _write_description(directory, built, saves, totals, resume)
         before, damage = _worked(directory, totals)
         warnings += damage
         log = LogFile(directory)
@@ -113,7 +113,7 @@ def run(
         if settings.profile:
             from bigmodel.training.tuning.profile import Profiler  # only a profile needs it
 
-            listeners.append(Profiler(parts, saves, directory))
+            listeners.append(Profiler(built, saves, directory))
 
         def emit(event: Any) -> None:
             for listener in listeners:
@@ -121,19 +121,19 @@ def run(
 
         for text in warnings:
             emit(Warned(text))
-        summary = _trained(directory, parts, saves, emit, stop, log, totals, before)
+        summary = _trained(directory, built, saves, emit, stop, log, totals, before)
         if summary["state"] == "interrupted":
             raise Interrupted(
-                f"stopped by {stop.name} at step {parts.job.step} of {parts.job.steps}, saved; "
-                f"go on with: {resume_command(directory, parts.config.trust_for_resume)}"
+                f"stopped by {stop.name} at step {built.state.step} of {built.state.steps}, saved; "
+                f"go on with: {resume_command(directory, built.config.trust_for_resume)}"
             )
-        emit(Finished(summary | {"grants": parts.config.trust_for_resume}))
+        emit(Finished(summary | {"grants": built.config.trust_for_resume}))
     return directory
 
 
 def _trained(
     directory: Path,
-    parts: TrainingRun,
+    built: TrainingRun,
     saves: AsyncCheckpointer,
     emit: Emit,
     stop: StopRequest,
@@ -142,23 +142,23 @@ def _trained(
     before: float,
 ) -> dict[str, Any]:
     """Train, test, and write `summary.json`, however it ends. `before` is seconds of earlier starts."""
-    job = parts.job
+    job = built.state
     began = monotonic()
-    summary: dict[str, Any] = {"state": "running", "monitor": parts.settings.monitor}
+    summary: dict[str, Any] = {"state": "running", "monitor": built.settings.monitor}
     summary["directory"] = str(directory.resolve())  # the same wherever a run is resumed from
-    summary |= {"metrics": to_json(job.specs), "splits": dict(parts.data.splits)}
+    summary |= {"metrics": to_json(job.specs), "splits": dict(built.loader.splits)}
     try:
-        with translate_run_errors(directory, job, parts.config.trust_for_resume):
-            emit(Started(job.step, job.steps, parts.data.steps_per_epoch, str(directory), parts.device.name))
-            summary["state"] = train(job, parts.data, parts.plan, parts.device, saves, emit, stop)
+        with translate_run_errors(directory, job, built.config.trust_for_resume):
+            emit(Started(job.step, job.steps, built.loader.steps_per_epoch, str(directory), built.device.name))
+            summary["state"] = train(job, built.loader, built.loop_options, built.device, saves, emit, stop)
             if job.steps == 0:  # epochs=0: weights from elsewhere are to be tested and kept
                 saves.save(job)
             for saved in saves.completed(wait=True):
                 emit(saved)
             if summary["state"] != "interrupted":
-                summary |= _test_best_weights(parts, saves, emit)
+                summary |= _test_best_weights(built, saves, emit)
     except BaseException as error:
-        hidden = parts.config.redact
+        hidden = built.config.redact
         summary |= {"state": "failed", "error": hidden(str(error))}
         with contextlib.suppress(OSError):
             log.write(hidden("".join(traceback.format_exception(error))))
@@ -171,7 +171,7 @@ def _trained(
             write_json(directory / "summary.json", summary)
         except OSError as error:
             if summary["state"] not in ("failed", "interrupted"):  # these have words of their own
-                again = resume_command(directory, parts.config.trust_for_resume)
+                again = resume_command(directory, built.config.trust_for_resume)
                 raise StorageError(
                     f"{directory / 'summary.json'}: cannot be written: {error.strerror or error}; the run is "
                     f"{summary['state']} and its checkpoints are kept; {again} writes it"
@@ -192,21 +192,21 @@ def _report_pending_save(saves: AsyncCheckpointer, emit: Emit) -> None:
 
 
 def _write_description(
-    directory: Path, parts: TrainingRun, saves: AsyncCheckpointer, totals: RunTotals, resume: bool
+    directory: Path, built: TrainingRun, saves: AsyncCheckpointer, totals: RunTotals, resume: bool
 ) -> list[str]:
     """Write what says how the run is made; of a resumed one read back what it has reached. Returns warnings."""
     versions = {"bigmodel-train": __version__, "torch": str(torch.__version__), "numpy": np.__version__}
-    facts = surroundings.collect_environment(versions, parts.device.name, parts.dataset.fingerprint)
+    facts = surroundings.collect_environment(versions, built.device.name, built.dataset.fingerprint)
     if not resume:
-        run_directory.write_description(directory, parts.config.to_yaml(), facts)
+        run_directory.write_description(directory, built.config.to_yaml(), facts)
         return []
     warnings = surroundings.describe_changes(directory, facts)
-    records, damaged = truncate_metrics(directory / "metrics.jsonl", parts.job.step)
+    records, damaged = truncate_metrics(directory / "metrics.jsonl", built.state.step)
     if damaged:
         lines = f"line{'s' * (len(damaged) > 1)} {', '.join(map(str, damaged))}"
         warnings.append(truncate(f"metrics.jsonl: {lines} damaged and left out; all others are kept", 300))
     warnings += totals.restore(records, saves.restored.get("metrics"))
-    run_directory.write_description(directory, parts.config.to_yaml())
+    run_directory.write_description(directory, built.config.to_yaml())
     return warnings
 
 
@@ -237,14 +237,14 @@ def _close(listeners: Sequence[Listener]) -> None:
             listener.close()
 
 
-def _checkpointer(directory: Path, parts: TrainingRun) -> AsyncCheckpointer:
-    about = {"config": parts.config.redacted_dict(), **parts.dataset.processor_spec()}
-    return AsyncCheckpointer(directory / "checkpoints", about, parts.settings.keep)
+def _checkpointer(directory: Path, built: TrainingRun) -> AsyncCheckpointer:
+    about = {"config": built.config.redacted_dict(), **built.dataset.processor_spec()}
+    return AsyncCheckpointer(directory / "checkpoints", about, built.settings.keep)
 
 
-def _test_best_weights(parts: TrainingRun, saves: AsyncCheckpointer, emit: Emit) -> dict[str, Any]:
+def _test_best_weights(built: TrainingRun, saves: AsyncCheckpointer, emit: Emit) -> dict[str, Any]:
     """The one look at the test split, with the best weights."""
-    job, data = parts.job, parts.data
+    job, data = built.state, built.loader
     if "test" not in data.splits:
         return {}
     step = job.step
@@ -257,7 +257,7 @@ def _test_best_weights(parts: TrainingRun, saves: AsyncCheckpointer, emit: Emit)
             job.result_module.load_state_dict(found.weights)
             step = int(job.best["step"])
     began = monotonic()
-    report = evaluate(job.eval_model, job.task, data.eval_batches("test"), parts.device)
+    report = evaluate(job.eval_model, job.task, data.eval_batches("test"), built.device)
     emit(Evaluated(step, step / data.steps_per_epoch, "test", report, False, monotonic() - began, job.specs))
-    about = parts.dataset.processor_spec()
+    about = built.dataset.processor_spec()
     return {"test": report} | ({"classes": about["classes"]} if "classes" in about else {})

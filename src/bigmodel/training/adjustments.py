@@ -1,6 +1,9 @@
-"""Values that follow from others or from the data where nobody set them, and lines that say so."""
+"""Settings that nobody made: values that follow from other settings or from the data, and lines that say so."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
 
 from bigmodel.config.config import Config
 from bigmodel.errors import ConfigError
@@ -15,16 +18,19 @@ _SPAN = 0.5  # of a run's updates
 DEFAULT_BATCH_SIZE = 64
 
 
-def fill_defaults(config: Config) -> tuple[Config, list[str]]:
-    """The config with the defaults that depend on others, and lines about them."""
-    changed, lines = number_defaults(config.values)
-    if config.values["batch_size"] is None:
-        changed["batch_size"] = DEFAULT_BATCH_SIZE
-    return (config.with_values(changed) if changed else config), lines
+Changes = tuple[dict[str, Any], list[str]]  # values by dotted key, and lines that say so
+
+
+def fill_defaults(values: Mapping[str, Any]) -> Changes:
+    """Return the defaults that depend on other settings."""
+    changes, lines = number_defaults(values)
+    if values["batch_size"] is None:
+        changes["batch_size"] = DEFAULT_BATCH_SIZE
+    return changes, lines
 
 
 def warn_slow_ema(decay: float | None, steps: int) -> list[str]:
-    """A warning where an average spans so many updates that it is short of the run's end."""
+    """Return a warning where the EMA spans more than half of the run's updates."""
     if not decay or not steps or 1 / (1 - decay) < _SPAN * steps:
         return []
     fitting, reached = 1 - float(f"{1 / max(2.0, steps / 10):.1g}"), warmed_up(decay, steps - 1)
@@ -36,24 +42,24 @@ def warn_slow_ema(decay: float | None, steps: int) -> list[str]:
     ]
 
 
-def set_num_outputs(config: Config, dataset: Dataset) -> tuple[Config, list[str]]:
-    """For data without classes: the model has as many outputs as there are numbers or labels to tell."""
+def set_num_outputs(config: Config, dataset: Dataset) -> Changes:
+    """Give the model one output for each number or label, where the data has no classes."""
     outputs, key = dataset.properties.get("outputs"), "model.num_classes"
     if outputs is None or dataset.properties.get("num_classes") is not None:
-        return config, []
-    if (
-        config.values["model"].get("num_classes", 0) is not None
-        or config.interpolated_from(key) != "dataset.num_classes"
-    ):
-        return config, []
-    return config.with_values({key: outputs}), [
-        f"{key}={outputs}: the data has no classes, and so many outputs to tell"
-    ]
+        return {}, []
+    is_set = config.values["model"].get("num_classes", 0) is not None
+    if is_set or config.interpolated_from(key) != "dataset.num_classes":
+        return {}, []
+    return {key: outputs}, [f"{key}={outputs}: the data has no classes, but {outputs} numbers or labels to predict"]
 
 
-def set_class_weights(config: Config, dataset: Dataset, data: Loader) -> tuple[Config, list[str]]:
-    """The weights of the classes in place of `loss.weight=balanced`, and a line that says so."""
-    loss = config.values.get("loss") or {}
+def set_class_weights(values: Mapping[str, Any], dataset: Dataset, loader: Loader) -> Changes:
+    """Compute `loss.weight=balanced`, and check that a list of weights has one for each class.
+
+    Raises:
+        ConfigError: the number of weights is not that of the classes, or there are no classes to balance.
+    """
+    loss = values.get("loss") or {}
     given, number = loss.get("weight"), dataset.properties.get("num_classes")
     if isinstance(given, (list, tuple)) and loss.get("_target_") == _WEIGHED and number not in (None, len(given)):
         names = truncate(", ".join(map(str, dataset.processor_spec().get("classes", ()))), 200)
@@ -62,10 +68,10 @@ def set_class_weights(config: Config, dataset: Dataset, data: Loader) -> tuple[C
             f"loss.weight: got {len(given)} weights, {there}; set loss.weight=balanced or {number} numbers"
         )
     if given != "balanced":
-        return config, []
-    counts_C = data.class_counts() if isinstance(data, CountsClasses) else None
+        return {}, []
+    counts_C = loader.class_counts() if isinstance(loader, CountsClasses) else None
     if counts_C is None:
         raise ConfigError("loss.weight: balanced is for data with one class a sample; set loss.weight=null")
     missing = max(0, int(dataset.properties.get("num_classes") or 0) - len(counts_C))
     weights = [float(f"{weight:.6g}") for weight in balanced(counts_C)] + [0.0] * missing
-    return config.with_values({"loss.weight": weights}), [f"loss.weight=balanced: {truncate(weights, 200)}"]
+    return {"loss.weight": weights}, [f"loss.weight=balanced: {truncate(weights, 200)}"]

@@ -1,4 +1,4 @@
-"""From a checked config to the parts of a run: device, data, model, task, optimizer, and how often things happen."""
+"""Build a run from a checked config: device, dataset, loader, task, model, optimizers, and how often things happen."""
 
 from __future__ import annotations
 
@@ -12,30 +12,32 @@ from torch import nn
 
 from bigmodel.config.config import Config
 from bigmodel.config.instantiate import instantiate, without_pretrained
-from bigmodel.config.location import fitting_models
 from bigmodel.config.schema import Train
 from bigmodel.datasets.files.locations import resolve_paths
-from bigmodel.errors import BigmodelError, ConfigError
-from bigmodel.formatting import escape_control, first_line
-from bigmodel.interfaces import Batch, CountsClasses, Dataset, InitsFromData, Loader, LoaderOptions, MixesSamples, Task
-from bigmodel.metric_spec import declared_specs
+from bigmodel.errors import ConfigError
+from bigmodel.formatting import escape_control
+from bigmodel.interfaces import CountsClasses, Dataset, HasMemoryFormat, InitsFromData, Loader, LoaderOptions, Task
 from bigmodel.optim.groups import scale_lrs
 from bigmodel.runtime.device import Device
 from bigmodel.runtime.precision import choose_precision
 from bigmodel.tasks.number_defaults import unfit_target
 from bigmodel.training.adjustments import (
-    DEFAULT_BATCH_SIZE,
     fill_defaults,
     set_class_weights,
     set_num_outputs,
     warn_slow_ema,
 )
-from bigmodel.training.error_translation import translate_nondeterminism_errors, translate_oom
+from bigmodel.training.checks import (
+    check_all_trained,
+    check_forward,
+    check_model_matches_data,
+    check_monitor,
+    check_soft_targets,
+)
 from bigmodel.training.loop import LoopOptions
 from bigmodel.training.state import TrainState
 
 MAX_STEPS = 1e15
-STATELESS_PACKAGES = {"bigmodel", "torch", "torchvision"}  # but for their buffers
 
 
 @dataclass
@@ -46,101 +48,73 @@ class TrainingRun:
     settings: Train
     device: Device
     dataset: Dataset
-    data: Loader
-    job: TrainState
-    plan: LoopOptions
-    init_report: Sequence[str]  # where the first weights came from, in words
+    loader: Loader
+    state: TrainState
+    loop_options: LoopOptions
+    init_report: Sequence[str]  # where the initial weights came from, a line each
     warnings: Sequence[str] = ()
-    notes: Sequence[str] = ()  # what settings nobody made became, and what the dataset guessed, dropped or changed
+    notes: Sequence[str] = ()  # what was set by default, and what the dataset guessed, dropped or changed
 
 
 def build_run(config: Config, load_initial_weights: bool = True) -> TrainingRun:
-    """Build device, data, model, task and optimizer from the config, and settle what only the data can tell.
+    """Build device, dataset, loader, task, model and optimizers from a checked config.
 
-    A run that is not `fresh` takes its weights from a checkpoint, not from the file of pretrained ones, which may be
-    gone, nor from the data.
+    With `load_initial_weights=False`, skip pretrained files and data-dependent initialization: a checkpoint supplies
+    the weights, and the file may be gone.
 
     Raises:
-        ConfigError: parts do not fit together; all reasons at once.
+        ConfigError: parts do not go together.
         DataError: the data is missing or damaged.
     """
-    nobody_set_it = config.values["batch_size"] is None
-    config, adjusted = fill_defaults(config)
-    tree, trust = config.values, config.trust
-    device: Device = instantiate("device", tree["device"], trust)
+    trust = config.trust
+    device: Device = instantiate("device", config.values["device"], trust)
     device.configure_torch()
-    if moved := resolve_paths(tree["dataset"], tree["data_dir"]):
-        config = config.with_values(moved)
-        adjusted += [f"{key}={value}, in data_dir" for key, value in moved.items()]
-        tree = config.values
-    dataset: Dataset = instantiate("dataset", tree["dataset"], trust)
-    if (unfit := unfit_target(tree, dataset.properties)) is not None:
-        raise ConfigError(unfit)
-    facts = {f"dataset.{key}": value for key, value in dataset.properties.items() if key in tree["dataset"]}
-    config = config.with_values({**facts, "device.threads": device.threads})
-    config, told = set_num_outputs(config, dataset)
-    tree, settings = config.values, Train(**config.values)
-    batch_size = settings.batch_size or DEFAULT_BATCH_SIZE
-    if settings.accumulate > batch_size:
-        raise ConfigError(f"accumulate: a batch of {batch_size} has no {settings.accumulate} pieces")
-    _check_model_matches_data(config, dataset)
-    how = LoaderOptions(
-        device.torch_device,
-        batch_size,
-        settings.seed,
-        resident_bytes=settings.resident_gb * 1e9,
-        workers=settings.workers,
-        limit_batches=settings.limit_batches,
-        overfit_batch=settings.overfit_batch,
-        balanced=settings.sampler == "balanced",
+    changes, notes = fill_defaults(config.values)
+    paths = resolve_paths(config.values["dataset"], config.values["data_dir"])
+    changes |= paths
+    notes += [f"{key}={value}, in data_dir" for key, value in paths.items()]
+    dataset: Dataset = instantiate("dataset", _changed(config.values, "dataset", changes), trust)
+    if (problem := unfit_target(config.values, dataset.properties)) is not None:
+        raise ConfigError(problem)
+    known = config.values["dataset"]
+    changes |= {f"dataset.{key}": value for key, value in dataset.properties.items() if key in known}
+    changes["device.threads"] = device.threads
+    outputs, output_notes = set_num_outputs(config, dataset)
+    changes |= outputs
+
+    loader, lowered = _open_loader(
+        dataset, device, config.values, changes.get("batch_size", config.values["batch_size"])
     )
-    data = dataset.loader(how)
-    size = data.splits["train"]
-    if nobody_set_it and settings.accumulate <= size < batch_size:
-        adjusted.append(f"batch_size={size}, not {batch_size}: there are no more training samples")
-        config = config.with_values({"batch_size": size})
-        tree, settings, batch_size = config.values, Train(**config.values), size
-        how = replace(how, batch_size=size)
-        data = dataset.loader(how)
-    if how.balanced and not isinstance(data, CountsClasses):
-        raise ConfigError("sampler: this data cannot be balanced; set sampler=shuffled")
-    config, weighed = set_class_weights(config, dataset, data)
-    tree = config.values
-    task: Task = instantiate("task", tree["task"], trust)
-    _check_monitor(settings.monitor, task)
-    _check_soft_targets(dataset, task)
-    if batch_size > size:
-        raise ConfigError(f"batch_size: {batch_size} is more than the {size} training samples")
-    if settings.epochs * data.steps_per_epoch > MAX_STEPS:
+    changes |= lowered
+    notes += [f"{key}={value}: the data has only so many training samples" for key, value in lowered.items()]
+    weights, weight_notes = set_class_weights(config.values, dataset, loader)
+    config = config.with_values(changes | weights)
+    values, settings = config.values, Train(**config.values)
+    check_model_matches_data(config, dataset)
+    if settings.epochs * loader.steps_per_epoch > MAX_STEPS:
         raise ConfigError(f"epochs: {settings.epochs:g} epochs are more than {MAX_STEPS:g} steps")
+
+    task: Task = instantiate("task", values["task"], trust)
+    check_monitor(settings.monitor, task)
+    check_soft_targets(dataset, task)
     device.seed_rng(settings.seed, "initialisation")
-    node = dict(tree["model"]) if load_initial_weights else without_pretrained(tree["model"])
+    node = values["model"] if load_initial_weights else without_pretrained(values["model"])
     model = instantiate("model", node, trust).to(device.torch_device)
-    if load_initial_weights and not settings.epochs:
-        _check_all_trained(model, settings)
     if load_initial_weights:
-        _check_forward(model, task, dataset.sample_batch(min(2, batch_size)), device, config)
+        check_all_trained(model, settings)
+        check_forward(model, task, dataset.sample_batch(min(2, loader.splits["train"])), device, config)
     choose_precision(device, model, task, dataset.sample_batch)
-    if device.channels_last is True:
-        data = dataset.loader(replace(how, channels_last=True))  # opening reads nothing yet
+    if device.channels_last is True and isinstance(loader, HasMemoryFormat):
+        loader.memory_format = torch.channels_last
     config = config.with_values({"device.precision": device.precision, "device.channels_last": device.channels_last})
-    if load_initial_weights and isinstance(model, InitsFromData):
-        device.seed_rng(settings.seed, "from data")
-        with torch.no_grad():
-            model.init_from_batch(next(data.train_batches(0, 1)).inputs)
-    device.seed_rng(settings.seed, "init")
-    notes = (
-        []
-        if settings.init is None
-        else instantiate("init", settings.init, trust, model=model, fresh=load_initial_weights, epochs=settings.epochs)
-    )
-    optimizers, scaled = build_optimizers(config, model)
-    steps = max(1, round(settings.epochs * data.steps_per_epoch)) if settings.epochs else 0
-    job = TrainState(
+    init_report = _initialize(model, settings, device, loader, trust, load_initial_weights)
+    optimizers, lr_notes = build_optimizers(config, model)
+    steps = max(1, round(settings.epochs * loader.steps_per_epoch)) if settings.epochs else 0
+    state = TrainState(
         model=model,
         task=task,
         optimizers=optimizers,
-        schedule=instantiate("schedule", tree["schedule"], trust),
+        schedule=instantiate("schedule", values["schedule"], trust),
         device=device,
         seed=settings.seed,
         steps=steps,
@@ -148,14 +122,85 @@ def build_run(config: Config, load_initial_weights: bool = True) -> TrainingRun:
         clip_norm=settings.clip_norm,
         ema=settings.ema,
     )
-    plan = _loop_options(settings, data)
-    told = [*map(escape_control, (*adjusted, *getattr(dataset, "notes", ()))), *told, *weighed]
-    slow = warn_slow_ema(settings.ema, steps)
-    return TrainingRun(config, settings, device, dataset, data, job, plan, [*notes, *scaled], slow, told)
+    notes = [*map(escape_control, (*notes, *getattr(dataset, "notes", ()))), *output_notes, *weight_notes]
+    return TrainingRun(
+        config=config,
+        settings=settings,
+        device=device,
+        dataset=dataset,
+        loader=loader,
+        state=state,
+        loop_options=_loop_options(settings, loader),
+        init_report=[*init_report, *lr_notes],
+        warnings=warn_slow_ema(settings.ema, steps),
+        notes=notes,
+    )
+
+
+def _changed(values: Mapping[str, Any], group: str, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a group's node with the changes of its keys."""
+    prefix = f"{group}."
+    return {**values[group], **{key.removeprefix(prefix): v for key, v in changes.items() if key.startswith(prefix)}}
+
+
+def _open_loader(
+    dataset: Dataset, device: Device, values: Mapping[str, Any], batch_size: Any
+) -> tuple[Loader, dict[str, Any]]:
+    """Open the dataset's loader. A batch size that nobody set is lowered to the number of training samples.
+
+    Raises:
+        ConfigError: the batch size, the micro-batches or the sampler do not go with the data.
+    """
+    settings = Train(**values)
+    size, lowered = int(batch_size), {}
+    if settings.accumulate > size:
+        raise ConfigError(
+            f"accumulate: {settings.accumulate} micro-batches need batch_size >= {settings.accumulate}, got {size}; "
+            "lower accumulate or raise batch_size"
+        )
+    options = LoaderOptions(
+        device.torch_device,
+        size,
+        settings.seed,
+        resident_bytes=settings.resident_gb * 1e9,
+        workers=settings.workers,
+        limit_batches=settings.limit_batches,
+        overfit_batch=settings.overfit_batch,
+        balanced=settings.sampler == "balanced",
+    )
+    loader = dataset.loader(options)
+    samples = loader.splits["train"]
+    if settings.batch_size is None and settings.accumulate <= samples < size:
+        lowered["batch_size"] = samples
+        loader = dataset.loader(replace(options, batch_size=samples))  # reads nothing: no batch was taken
+    elif size > samples:
+        raise ConfigError(
+            f"batch_size: {size} exceeds the {samples} training samples; set batch_size={samples} or less"
+        )
+    if options.balanced and not isinstance(loader, CountsClasses):
+        raise ConfigError("sampler: this data cannot be balanced; set sampler=shuffled")
+    return loader, lowered
+
+
+def _initialize(
+    model: nn.Module, settings: Train, device: Device, loader: Loader, trust: Sequence[str], load_initial_weights: bool
+) -> list[str]:
+    """Initialize a model from the first batch, then as `init` says; return a line for each thing done."""
+    if load_initial_weights and isinstance(model, InitsFromData):
+        device.seed_rng(settings.seed, "from data")
+        with torch.no_grad():
+            model.init_from_batch(next(loader.train_batches(0, 1)).inputs)
+    device.seed_rng(settings.seed, "init")
+    if settings.init is None:
+        return []
+    report: list[str] = instantiate(
+        "init", settings.init, trust, model=model, fresh=load_initial_weights, epochs=settings.epochs
+    )
+    return report
 
 
 def build_optimizers(config: Config, model: nn.Module, **changed: Any) -> tuple[list[torch.optim.Optimizer], list[str]]:
-    """The optimizers of what is trained, but for what is `changed` in the node, and lines about their rates.
+    """Build the optimizers of the trained parameters, with `changed` values in the node; and lines about their rates.
 
     Raises:
         ConfigError: optimizer and model do not fit together, or a pattern of `lr_scale` matches nothing.
@@ -170,93 +215,14 @@ def build_optimizers(config: Config, model: nn.Module, **changed: Any) -> tuple[
         raise ConfigError(f"lr_scale: {error}") from error
 
 
-def _check_all_trained(model: nn.Module, settings: Train) -> None:
-    """ConfigError where nothing is to be trained and `model.pretrained` lacks tensors, unless that is asked for."""
-    untrained, init = getattr(model, "untrained", None), settings.init or {}
-    if untrained and not init.get("from") and init.get("incomplete", "refuse") == "refuse":
-        raise ConfigError(
-            f"epochs: 0 would test {len(untrained)} tensors that model.pretrained lacks, as {untrained[0]}; "
-            "train them, or set init.incomplete=test"
-        )
-
-
-def _check_model_matches_data(config: Config, dataset: Dataset) -> None:
-    """ConfigError if the model is told something of the data that the data is not, or is told nothing."""
-    model: Mapping[str, Any] = config.values["model"]
-    for key, value in model.items():
-        source = config.interpolated_from(f"model.{key}") or ""
-        if value is None and source.startswith("dataset."):
-            raise ConfigError(f"model.{key}: takes {source}, and this data has none; set model.{key}=...")
-    for key, value in dataset.properties.items():
-        fact = tuple(value) if isinstance(value, (list, tuple)) else value
-        if value is not None and model.get(key, fact) != fact:
-            raise ConfigError(f"model.{key}: the data has {value}, not {model[key]}; leave it ${{dataset.{key}}}")
-
-
-def _check_monitor(monitor: str, task: Task) -> None:
-    """ConfigError unless the task has the monitored metric, and says whether low or high values of it are better."""
-    try:
-        specs = declared_specs(task)
-    except (ValueError, TypeError, AttributeError) as error:
-        raise ConfigError(f"task: {error}") from error
-    split, _, metric = monitor.partition("/")
-    if split != "val" or metric not in task.metric_names:
-        choices = ", ".join(f"val/{name}" for name in task.metric_names)
-        raise ConfigError(f"monitor: there is no '{monitor}'; choices: {choices}")
-    if specs[metric].direction == "none":
-        raise ConfigError(f"monitor: {type(task).__name__} declares no better direction of {monitor}; name another")
-
-
-def _check_soft_targets(dataset: Dataset, task: Task) -> None:
-    """ConfigError where samples are mixed and the loss cannot take their odds."""
-    if not isinstance(dataset, MixesSamples) or not dataset.mixing:
-        return
-    classes, mixing = int(dataset.properties["num_classes"]), dataset.mixing
-    odds_NC = torch.full((2, classes), 1 / classes)
-    try:
-        task.loss(nn.Identity(), Batch(odds_NC, odds_NC))
-    except Exception as error:
-        raise ConfigError(
-            f"dataset.augment.{mixing[0]}: mixed samples have odds as targets, and the loss takes class numbers only "
-            f"({first_line(error)}); set {' and '.join(mixing)} to 0, or loss=cross_entropy"
-        ) from error
-
-
-def _check_forward(model: nn.Module, task: Task, example: Batch, device: Device, config: Config) -> None:
-    """ConfigError if no loss can be had of samples such as the data's. Costs a forward pass of them.
-
-    Code of one's own is not called before the run begins, for it may remember, write or wait; `train.log` has where it
-    fails.
-    """
-    if any(type(part).__module__.partition(".")[0] not in STATELESS_PACKAGES for part in (model, task)):
-        return
-    buffers = [buffer.clone() for buffer in model.buffers()]
-    batch = Batch(example.inputs.to(device.torch_device), example.targets.to(device.torch_device))
-    model.train()
-    try:
-        with torch.no_grad(), device.autocast(), translate_nondeterminism_errors(), translate_oom("for two samples"):
-            task.loss(model, batch)
-    except BigmodelError:
-        raise
-    except Exception as error:
-        others = f"; {fitting}" if (fitting := fitting_models(config.values)) else ""
-        raise ConfigError(
-            f"model: {type(model).__name__} does not go with the task {type(task).__name__} and this data: "
-            f"{type(error).__name__}: {first_line(error)}{others}; -v shows where"
-        ) from error
-    with torch.no_grad():
-        for buffer, before in zip(model.buffers(), buffers, strict=True):
-            buffer.copy_(before)
-
-
-def _loop_options(settings: Train, data: Loader) -> LoopOptions:
-    if "val" not in data.splits and settings.patience is not None:
+def _loop_options(settings: Train, loader: Loader) -> LoopOptions:
+    if "val" not in loader.splits and settings.patience is not None:
         raise ConfigError("patience: needs validation data; set dataset.val_fraction")
     return LoopOptions(
-        log_every=_interval_in_steps(settings.log_every, data.steps_per_epoch),
-        evaluate_every=_interval_in_steps(settings.evaluate_every, data.steps_per_epoch),
-        save_every=_interval_in_steps(settings.save_every, data.steps_per_epoch),
-        monitor=settings.monitor.partition("/")[2] if "val" in data.splits else None,
+        log_every=_interval_in_steps(settings.log_every, loader.steps_per_epoch),
+        evaluate_every=_interval_in_steps(settings.evaluate_every, loader.steps_per_epoch),
+        save_every=_interval_in_steps(settings.save_every, loader.steps_per_epoch),
+        monitor=settings.monitor.partition("/")[2] if "val" in loader.splits else None,
         patience=settings.patience,
     )
 

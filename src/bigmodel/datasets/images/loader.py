@@ -40,7 +40,7 @@ class ImageLoader:
     def __init__(self, dataset: ImageDataset, how: LoaderOptions) -> None:
         self._dataset, self._device, self._seed = dataset, how.device, how.seed
         self._workers, self._resident_bytes = how.workers, how.resident_bytes
-        self._format = torch.channels_last if how.channels_last else torch.contiguous_format
+        self.memory_format = torch.contiguous_format  # of batches, and of a resident split; set before the first batch
         self._opened: dict[str, _SplitReader] = {}
         self._labels_N: Tensor | None = None
         self._mean, self._std = (
@@ -111,8 +111,8 @@ class ImageLoader:
         if len(source.labels_N) != self._dataset.sizes[name]:
             raise DataError(f"dataset: {name} has {len(source.labels_N)} samples, not {self._dataset.sizes[name]}")
         if self._bytes(name) <= self._resident_bytes:
-            return _Resident(source, self._device, self._format)
-        return _Streamed(source, self._device, self._format, self._workers)
+            return _Resident(source, self._device, self.memory_format)
+        return _Streamed(source, self._device, self.memory_format, self._workers)
 
     def _bytes(self, name: str) -> int:
         channels, height, width = self._dataset.input_shape

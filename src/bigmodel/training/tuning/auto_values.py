@@ -54,22 +54,22 @@ def resolve_auto(config: Config) -> ResolvedConfig:
 
 def _resolve_batch_size(found: ResolvedConfig) -> None:
     accumulate = found.config.values["accumulate"]
-    parts = build_run(_probe_config(found.config, {"batch_size": max(2, accumulate)}))
-    rates = batch_trials.measure_throughput(parts)
-    size = batch_trials.pick_batch_size(rates, parts.device.torch_device)
+    run = build_run(_probe_config(found.config, {"batch_size": max(2, accumulate)}))
+    rates = batch_trials.measure_throughput(run)
+    size = batch_trials.pick_batch_size(rates, run.device.torch_device)
     others = ", ".join(f"{other}: {rate:,.0f}" for other, rate in rates.items() if other != size)
     asked = found.config.values["device"]
     settled = {
         f"device.{key}": value
         for key, value in (
-            ("precision", parts.device.precision),
-            ("channels_last", bool(parts.device.channels_last)),
+            ("precision", run.device.precision),
+            ("channels_last", bool(run.device.channels_last)),
         )
         if asked.get(key) == "auto"
     }
     found.config = found.config.with_values({"batch_size": size, **settled})  # measured anew, they might need more room
     found.lines.append(
-        f"batch_size=auto: {size} ({rates[size]:,.0f} samples/s in {parts.device.precision}; "
+        f"batch_size=auto: {size} ({rates[size]:,.0f} samples/s in {run.device.precision}; "
         f"measured, so another start may find another; {others})"
     )
 

@@ -23,31 +23,31 @@ _SHARE = 0.5  # of a computer's free memory: other programs need some as well
 _AS_GOOD = 0.97  # of the best rate; smaller batches make more updates of the same samples
 
 
-def measure_throughput(parts: TrainingRun) -> dict[int, float]:
-    """Samples/s of updates, reading of data not included, for each batch size that fits. These parts are spent after.
+def measure_throughput(run: TrainingRun) -> dict[int, float]:
+    """Samples/s of updates, reading of data not included, for each batch size that fits. The run is spent afterwards.
 
     Raises:
         OutOfMemoryError: not even the smallest fits.
     """
-    job, device = parts.job, parts.device.torch_device
-    for optimizer in job.optimizers:
+    state, device = run.state, run.device.torch_device
+    for optimizer in state.optimizers:
         for group in optimizer.param_groups:
             group["initial_lr"] = 0.0  # the full arithmetic, but nothing can diverge
-    sample = next(parts.data.train_batches(0, 1))
+    sample = next(run.loader.train_batches(0, 1))
     free = _free_memory()
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     ends = perf_counter() + TOTAL_S
     found: dict[int, float] = {}
-    for size in _sizes(parts):
+    for size in _sizes(run):
         speed = max(found.values(), default=float("inf"))
         late = perf_counter() + (1 + MIN_UPDATES) * size / speed > ends
-        if found and device.type != "cuda" and (late or _estimated_bytes(parts, sample, size) > _SHARE * free):
+        if found and device.type != "cuda" and (late or _estimated_bytes(run, sample, size) > _SHARE * free):
             break
         chosen = torch.arange(size, device=device) % len(sample.targets)
         try:
             with translate_oom(""):
-                seconds = _fastest_update(parts, Batch(sample.inputs[chosen], sample.targets[chosen]))
+                seconds = _fastest_update(run, Batch(sample.inputs[chosen], sample.targets[chosen]))
         except OutOfMemoryError:
             break
         if device.type == "cuda" and _near_memory_limit(device):
@@ -65,39 +65,39 @@ def pick_batch_size(rates: dict[int, float], device: torch.device) -> int:
     return min(size for size, rate in rates.items() if rate >= _AS_GOOD * max(rates.values()))
 
 
-def _sizes(parts: TrainingRun) -> Iterator[int]:
+def _sizes(run: TrainingRun) -> Iterator[int]:
     """Powers of two that leave an epoch some updates, none too small to be cut into its pieces."""
-    samples = parts.data.splits["train"]
-    most = max(samples // _UPDATES_AN_EPOCH, min(samples, max(_SMALLEST, parts.settings.accumulate)))
-    if parts.device.torch_device.type != "cuda":
-        most = min(most, max(_LARGEST_ON_CPU, parts.settings.accumulate))
+    samples = run.loader.splits["train"]
+    most = max(samples // _UPDATES_AN_EPOCH, min(samples, max(_SMALLEST, run.settings.accumulate)))
+    if run.device.torch_device.type != "cuda":
+        most = min(most, max(_LARGEST_ON_CPU, run.settings.accumulate))
     size = min(_SMALLEST, 1 << (most.bit_length() - 1))
     while size <= most:
-        if size >= parts.settings.accumulate:
+        if size >= run.settings.accumulate:
             yield size
         size *= 2
 
 
-def _fastest_update(parts: TrainingRun, batch: Batch) -> float:
+def _fastest_update(run: TrainingRun, batch: Batch) -> float:
     """Seconds, after one to warm up."""
-    device = parts.device.torch_device
-    parts.job.train_step(batch)
+    device = run.device.torch_device
+    run.state.train_step(batch)
     times: list[float] = []
     while len(times) < MIN_UPDATES or sum(times) < PROBE_S:
         began = synchronized_time(device)
-        parts.job.train_step(batch)
+        run.state.train_step(batch)
         times.append(synchronized_time(device) - began)
     return min(times)
 
 
-def _estimated_bytes(parts: TrainingRun, sample: Batch, size: int) -> float:
+def _estimated_bytes(run: TrainingRun, sample: Batch, size: int) -> float:
     """Bytes of an update, where they can be told beforehand."""
-    job = parts.job
+    state = run.state
     try:
-        price = estimate_step_cost(job.model, job.task, sample, job.optimizers, 1)
+        price = estimate_step_cost(state.model, state.task, sample, state.optimizers, 1)
     except (NotImplementedError, RuntimeError):
         return 0.0
-    share = size / len(sample.targets) / parts.settings.accumulate
+    share = size / len(sample.targets) / run.settings.accumulate
     return price.memory + price.activation_bytes * (share - 1)
 
 

@@ -69,17 +69,17 @@ class LRRangeResult:
             draw_curve(file, self.rates, shown, mark=self.chosen, title=title, x="learning rate", y="loss")
 
 
-def lr_range_test(parts: TrainingRun) -> LRRangeResult:
-    """Try the rates on these parts, which are spent after it. They were built with `optim.lr` at its stand-in.
+def lr_range_test(run: TrainingRun) -> LRRangeResult:
+    """Try the rates on this run, which is spent afterwards. It was built with `optim.lr` at its stand-in.
 
     Only groups whose rate follows `optim.lr` are changed: Muon's `adamw_lr` stays what it is, as in the run.
 
     Raises:
         ConfigError: no group follows it, or the loss falls at no rate.
     """
-    built, _ = build_optimizers(parts.config, parts.job.model, lr=2 * PLACEHOLDER_LR)
+    built, _ = build_optimizers(run.config, run.state.model, lr=2 * PLACEHOLDER_LR)
     twins = [group for one in built for group in one.param_groups]
-    groups = [group for optimizer in parts.job.optimizers for group in optimizer.param_groups]
+    groups = [group for optimizer in run.state.optimizers for group in optimizer.param_groups]
     followers = [
         (group, group["initial_lr"] / PLACEHOLDER_LR)
         for group, twin in zip(groups, twins, strict=True)
@@ -87,21 +87,21 @@ def lr_range_test(parts: TrainingRun) -> LRRangeResult:
     ]
     if not followers:
         raise ConfigError("optim.lr: auto finds nothing here: no parameter's rate follows it; give a number")
-    first_weights = {name: tensor.clone() for name, tensor in parts.job.model.state_dict().items()}
-    rates, losses, smoothed = _rising(parts, followers)
+    first_weights = {name: tensor.clone() for name, tensor in run.state.model.state_dict().items()}
+    rates, losses, smoothed = _rising(run, followers)
     if not rates or min(smoothed) == smoothed[0]:
         raise ConfigError("optim.lr: auto found no rate at which the loss falls; give a number")
     least = rates[smoothed.index(min(smoothed))]
-    steps = min(_TRIAL_STEPS, max(_FEWEST_TRIAL_STEPS, parts.job.steps))
+    steps = min(_TRIAL_STEPS, max(_FEWEST_TRIAL_STEPS, run.state.steps))
 
     def tried(rate: float) -> float:
-        parts.job.model.load_state_dict(first_weights)
-        return _trial(parts, followers, rate, steps)
+        run.state.model.load_state_dict(first_weights)
+        return _trial(run, followers, rate, steps)
 
     trials = climb(least / _BELOW, tried)
     if not math.isfinite(min(trials.values())):
         raise ConfigError("optim.lr: auto found no rate at which the loss stays finite; give a number")
-    chosen = choose(trials, losses[0], _GAIN if parts.job.steps > steps else 1.0)
+    chosen = choose(trials, losses[0], _GAIN if run.state.steps > steps else 1.0)
     return LRRangeResult(rates, losses, smoothed, chosen, dict(sorted(trials.items())), steps)
 
 
@@ -131,35 +131,35 @@ def choose(trials: Mapping[float, float], first_loss: float, share: float) -> fl
     return min(rate for rate, loss in trials.items() if loss <= max(enough, least))
 
 
-def _job(parts: TrainingRun, schedule: Callable[[float], float], steps: int) -> TrainState:
-    """A job on these parts that begins at step 0, without optimizer state."""
-    for optimizer in parts.job.optimizers:
+def _job(run: TrainingRun, schedule: Callable[[float], float], steps: int) -> TrainState:
+    """A state on these parts that begins at step 0, without optimizer state."""
+    for optimizer in run.state.optimizers:
         optimizer.state.clear()
     return TrainState(
-        model=parts.job.model,
-        task=parts.job.task,
-        optimizers=parts.job.optimizers,
+        model=run.state.model,
+        task=run.state.task,
+        optimizers=run.state.optimizers,
         schedule=schedule,
-        device=parts.device,
-        seed=parts.settings.seed,
+        device=run.device,
+        seed=run.settings.seed,
         steps=steps,
-        accumulate=parts.settings.accumulate,
-        clip_norm=parts.settings.clip_norm,
+        accumulate=run.settings.accumulate,
+        clip_norm=run.settings.clip_norm,
     )
 
 
-def _trial(parts: TrainingRun, followers: Followers, rate: float, steps: int) -> float:
+def _trial(run: TrainingRun, followers: Followers, rate: float, steps: int) -> float:
     """The mean loss of the last quarter of a run of so many steps, on the run's own schedule; infinite where it
     diverges. At a constant rate lower ones would seem better than they are once the rate falls.
     """
-    job = _job(parts, instantiate("schedule", parts.settings.schedule, parts.config.trust), steps)
+    state = _job(run, instantiate("schedule", run.settings.schedule, run.config.trust), steps)
     for group, share in followers:
         group["initial_lr"] = share * rate
     losses: list[float] = []
     try:
-        for batch in parts.data.train_batches(0, steps):
-            job.train_step(batch)
-            losses.append(job.pop_train_metrics()["loss"])
+        for batch in run.loader.train_batches(0, steps):
+            state.train_step(batch)
+            losses.append(state.pop_train_metrics()["loss"])
     except DivergedError:
         return math.inf
     last = losses[-max(1, len(losses) // 4) :]
@@ -167,20 +167,20 @@ def _trial(parts: TrainingRun, followers: Followers, rate: float, steps: int) ->
     return mean if math.isfinite(mean) else math.inf
 
 
-def _rising(parts: TrainingRun, followers: Followers) -> tuple[list[float], list[float], list[float]]:
+def _rising(run: TrainingRun, followers: Followers) -> tuple[list[float], list[float], list[float]]:
     """Rates, losses and smoothed losses of steps whose rate grows."""
-    job = _job(parts, Constant(), _STEPS)
+    state = _job(run, Constant(), _STEPS)
     rates: list[float] = []
     losses: list[float] = []
     smoothed: list[float] = []
     average = 0.0
-    for batch in parts.data.train_batches(0, _STEPS):
-        rate = _LOWEST * (_HIGHEST / _LOWEST) ** (job.step / (_STEPS - 1))
+    for batch in run.loader.train_batches(0, _STEPS):
+        rate = _LOWEST * (_HIGHEST / _LOWEST) ** (state.step / (_STEPS - 1))
         for group, share in followers:
             group["initial_lr"] = share * rate
         try:
-            job.train_step(batch)
-            losses.append(job.pop_train_metrics()["loss"])
+            state.train_step(batch)
+            losses.append(state.pop_train_metrics()["loss"])
         except DivergedError:
             break
         rates.append(rate)

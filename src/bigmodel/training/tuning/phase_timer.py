@@ -1,4 +1,4 @@
-"""Which phase a run is in, and for how long, observed from outside: the loop and the job know nothing of it.
+"""Which phase a run is in, and for how long, observed from outside: the loop and the state know nothing of it.
 
 The objects that the loop is given are wrapped, method by method. A run is in one phase at a time, so the phases add up
 to the whole. On a GPU the clock waits for the device at each change, and a phase is then the device's time.
@@ -23,7 +23,7 @@ PHASES = ("data", "forward", "backward", "optimizer", "evaluation", "saving", "w
 
 
 class PhaseTimer:
-    """Watches `job`, `data` and `saves` from `start` to `stop`. `seconds` has the time of each phase.
+    """Watches `state`, `data` and `saves` from `start` to `stop`. `seconds` has the time of each phase.
 
     While a trace is made, all time counts as tracing, since that costs much; the trace shows the phases by name.
     `updates` has the seconds of each update that was not traced.
@@ -38,9 +38,9 @@ class PhaseTimer:
         self._mark = record_function("other")
         self._wrapped: list[tuple[Any, str]] = []
 
-    def start(self, job: TrainState, data: Any, saves: Checkpointer, workers: bool) -> None:
+    def start(self, state: TrainState, data: Any, saves: Checkpointer, workers: bool) -> None:
         """Begin. With `workers`, time in which the data has this thread stand still is time spent waiting for them."""
-        update, train, evaluation = job.train_step, data.train, data.evaluation
+        update, train, evaluation = state.train_step, data.train, data.evaluation
 
         def timed_update(batch: Batch) -> None:
             if self.batch is None:
@@ -73,12 +73,12 @@ class PhaseTimer:
             batches: Iterator[Batch] = evaluation(split)
             return batches
 
-        self._wrap(job, "train_step", timed_update)
+        self._wrap(state, "train_step", timed_update)
         self._wrap(data, "train_batches", timed_train)
         self._wrap(data, "eval_batches", timed_evaluation)
-        self._wrap(job, "loss", self._timed_as("forward", job.loss, then="forward"))
-        self._wrap(job.task, "train_sums", self._timed_as("forward", job.task.train_sums, then="backward"))
-        self._wrap(job, "forward_backward", self._timed_as("forward", job.forward_backward, then="optimizer"))
+        self._wrap(state, "loss", self._timed_as("forward", state.loss, then="forward"))
+        self._wrap(state.task, "train_sums", self._timed_as("forward", state.task.train_sums, then="backward"))
+        self._wrap(state, "forward_backward", self._timed_as("forward", state.forward_backward, then="optimizer"))
         self._wrap(saves, "save", self._timed_as("saving", saves.save))
         self._wrap(saves, "_collect", self._timed_as("waiting", saves._collect))  # type: ignore[attr-defined]
         self._since = synchronized_time(self._device)

@@ -31,17 +31,17 @@ class Profiler:
     Leaves `trace.json` (Chrome's format) once a few steps are traced, and at the end `profile.txt`, which it prints.
     """
 
-    def __init__(self, parts: TrainingRun, saves: AsyncCheckpointer, directory: Path) -> None:
-        self._parts, self._saves, self._directory = parts, saves, directory
-        self._phases = PhaseTimer(parts.device.torch_device)
-        left = parts.job.steps - parts.job.step
-        self._first = parts.job.step + min(_WARM_UP, left // 3)  # the last step before the traced ones
-        self._last = min(self._first + min(_TRACED, max(1, left // 3)), parts.job.steps)
+    def __init__(self, run: TrainingRun, saves: AsyncCheckpointer, directory: Path) -> None:
+        self._run, self._saves, self._directory = run, saves, directory
+        self._phases = PhaseTimer(run.device.torch_device)
+        left = run.state.steps - run.state.step
+        self._first = run.state.step + min(_WARM_UP, left // 3)  # the last step before the traced ones
+        self._last = min(self._first + min(_TRACED, max(1, left // 3)), run.state.steps)
 
     def __call__(self, event: object) -> None:
         match event:
             case Started():
-                self._phases.start(self._parts.job, self._parts.data, self._saves, self._parts.data.uses_workers)
+                self._phases.start(self._run.state, self._run.loader, self._saves, self._run.loader.uses_workers)
                 self._trace_from(event.step)
             case Stepped():
                 if event.step == self._last:
@@ -65,25 +65,25 @@ class Profiler:
             self._phases.begin_trace()
 
     def _report(self) -> Iterator[str]:
-        parts, updates = self._parts, self._phases.updates
-        most = _peak_memory(parts.device.torch_device)  # before the peak of the machine is measured, which takes more
-        yield f"profile of {len(updates)} steps of {parts.settings.batch_size} samples, {parts.device.precision}"
-        yield f"on {parts.device.name}"
-        if parts.device.torch_device.type != "cpu":
+        run, updates = self._run, self._phases.updates
+        most = _peak_memory(run.device.torch_device)  # before the peak of the machine is measured, which takes more
+        yield f"profile of {len(updates)} steps of {run.settings.batch_size} samples, {run.device.precision}"
+        yield f"on {run.device.name}"
+        if run.device.torch_device.type != "cpu":
             yield "each phase was waited for: without a profile, what the host does overlaps more"
         yield ""
         yield from self._times()
         try:
             assert self._phases.batch is not None
-            job = parts.job
+            state = run.state
             price = estimate_step_cost(
-                job.model, job.task, self._phases.batch, job.optimizers, parts.settings.accumulate
+                state.model, state.task, self._phases.batch, state.optimizers, run.settings.accumulate
             )
         except (NotImplementedError, RuntimeError) as error:
             yield f"arithmetic and memory are not known here: {truncate(str(error).splitlines()[0])}"
         else:
             yield from self._arithmetic(price)
-            yield from _memory(price, parts.job.model)
+            yield from _memory(price, run.state.model)
         yield f"{'at most':>12}  {most}"
         yield ""
         if (self._directory / "trace.json").is_file():
@@ -104,7 +104,7 @@ class Profiler:
         yield ""
 
     def _arithmetic(self, price: StepCost) -> Iterator[str]:
-        peak = measure_peak_flops(self._parts.device)
+        peak = measure_peak_flops(self._run.device)
         yield f"{'arithmetic':>12}  {format_si(price.flops, 'FLOP')} a step"
         if self._phases.updates:
             took = median(self._phases.updates)
