@@ -148,7 +148,7 @@ def test_a_full_disk_is_a_storage_error(tmp_path, monkeypatch):
         return opened(path, flags, *rest)
 
     packed = pack(tmp_path / "a.tar.gz", file("data/b.bin"))
-    monkeypatch.setattr(module.os, "loader", full)
+    monkeypatch.setattr(module.os, "open", full)
     with pytest.raises(StorageError, match="No space left"):
         extract(packed, tmp_path / "data")
 
@@ -162,7 +162,7 @@ def test_a_write_that_fails_is_not_told_as_a_read(tmp_path, monkeypatch, size):
         return opened("/dev/full", os.O_WRONLY) if str(path).endswith("data/b") else opened(path, *rest)
 
     packed = pack(tmp_path / "a.tar.gz", file("data/b", bytes(size)))
-    monkeypatch.setattr(os, "loader", full)
+    monkeypatch.setattr(os, "open", full)
     with pytest.raises(StorageError, match="No space left"):
         extract(packed, tmp_path / "data")
 

@@ -29,7 +29,7 @@ def examples(tmp_path, monkeypatch):
             raise module.Failed(answer.code, answer.err)
         return answer.out
 
-    monkeypatch.setattr(module, "shell_command", command)
+    monkeypatch.setattr(module, "command", command)
     monkeypatch.setattr(module, "ThreadPoolExecutor", lambda _: nullcontext(SimpleNamespace(map=map)))
     monkeypatch.delenv("BIGMODEL_DATA_DIR", raising=False)
     return module
@@ -53,13 +53,13 @@ def test_what_runs_what_lacks_its_data_and_what_fails(examples, capsys, monkeypa
     def lacks(*_):
         raise examples.Failed(2, "dataset: tokenizer=bpe needs tokenizers; pip install 'bigmodel-train[text]'")
 
-    monkeypatch.setattr(examples, "shell_command", lacks)
+    monkeypatch.setattr(examples, "command", lacks)
     assert examples.main(["smoke"]) == 0
     assert re.search(r"smoke +skipped .+ pip install 'bigmodel-train\[text\]'", capsys.readouterr().out)
 
     def diverges(*_):
         raise examples.Failed(4, "diverged at step 1")
 
-    monkeypatch.setattr(examples, "shell_command", diverges)
+    monkeypatch.setattr(examples, "command", diverges)
     assert examples.main(["smoke"]) == 1
     assert re.search(r"smoke +FAILED .+ diverged at step 1", capsys.readouterr().out)

@@ -27,16 +27,16 @@ def texts(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        ((*TEXT, "loss=null", "task=permuted_language_modelling"), "with the task PermutedLanguageModelling"),
+        ((*TEXT, "loss=null", "task=permuted_language_modelling"), "with task PermutedLanguageModelling"),
         (("dataset=parallel_text", "dataset.train=texts/pairs.csv", "task=translation"), "needs a model that encodes"),
-        (("dataset=digits", "model.context=8", "model.vocab_size=9"), "with the task Classification"),
+        (("dataset=digits", "model.context=8", "model.vocab_size=9"), "with task Classification"),
     ],
 )
 def test_parts_that_do_not_go_together(
     cli: Callable[..., Answer], texts: Path, words: tuple[str, ...], says: str
 ) -> None:
     (line,) = is_quiet(cli(*QUICK, *words, "monitor=val/loss", cwd=texts), code=2)
-    assert line.startswith("model: GPT does not go with")
+    assert line.startswith("model: GPT fails on a sample")
     assert says in line
     assert not (texts / "outputs").exists()
 

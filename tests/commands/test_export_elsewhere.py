@@ -123,7 +123,7 @@ def test_the_steps_lead_to_the_answer_without_this_package(case, tmp_path):
 def test_a_documented_step_is_each_that_a_kind_writes_down():
     page = (ROOT / "docs" / "export.md").read_text(encoding="utf-8")
     ops = set()
-    for file in (ROOT / "src" / "bigmodel" / "predicting").glob("*.py"):
+    for file in (ROOT / "src" / "bigmodel" / "inference" / "processors").glob("*.py"):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Dict):
                 pairs = zip(node.keys, node.values, strict=True)

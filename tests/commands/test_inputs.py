@@ -137,10 +137,10 @@ def test_series_are_an_array_or_columns(tmp_path):
 
 def test_a_kind_of_somebody_else_that_takes_files_alone_says_so():
     class Plain:
-        def find(self, given):
+        def list_inputs(self, given):
             return [given]
 
-        def read(self, source):
+        def load(self, source):
             if source == "bad":
                 raise DataError("bad.txt: bad")
             return torch.zeros(1)

@@ -28,7 +28,7 @@ from conftest import TINY, Answer, fingerprint, is_quiet, records
 
 @pytest.fixture(autouse=True)
 def quick_peak(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(peak, "PROBE_S", 0.01)
+    monkeypatch.setattr(peak, "_TRIAL_S", 0.01)
     monkeypatch.setitem(peak._MATRICES, "cpu", (64, 128))
     monkeypatch.setitem(peak._FILTERS, "cpu", ((4, 8, 16),))
 

@@ -27,7 +27,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Answer:
     number = ("dataset.target_is=number", "task=regression", "loss=mse", "monitor=val/loss", "model=bert")
     untold = call(*data, *number, *SIZE, "dry_run=true", cwd=here)
     assert untold.code == 0, untold.err
-    assert "model.num_classes=1: the data has no classes, and so many outputs to tell" in untold.out
+    assert "model.num_classes=1: one output for each number or label, the data has no classes" in untold.out
     outputs = ("model.num_classes=${dataset.outputs}", "model.dropout=0", f"init.from={before}")
     answer = call(*data, *number, *outputs, *SIZE, *OFTEN, "epochs=12", cwd=here)
     assert answer.code == 0, answer.err

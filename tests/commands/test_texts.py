@@ -30,7 +30,7 @@ def test_answers_that_no_memory_holds(opinions: Answer, tmp_path: Path, monkeypa
     def full(*_: object, **__: object) -> None:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
 
-    monkeypatch.setattr("bigmodel.inference.predictor.Predictor.answers", full)
+    monkeypatch.setattr("bigmodel.inference.predictor.Predictor.predict_batch", full)
     answer = call(f"run={opinions.run}", "input=a good film", "batch_size=7", cwd=tmp_path, verb="predict")
     (line,) = is_quiet(answer, code=6)
     assert "at batch_size=7; lower it, or beam=" in line

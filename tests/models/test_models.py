@@ -137,7 +137,7 @@ def small():
 @pytest.fixture
 def quick_reader(monkeypatch):
     """Torch files are read in a process that was forked, and need not import torch; two tests start a real one."""
-    monkeypatch.setattr(foreign_weights.subprocess, "run_sweep", forks.run_module)
+    monkeypatch.setattr(foreign_weights.subprocess, "run", forks.run_module)
 
 
 @pytest.mark.usefixtures("quick_reader")

@@ -50,7 +50,7 @@ def set_num_outputs(config: Config, dataset: Dataset) -> Changes:
     is_set = config.values["model"].get("num_classes", 0) is not None
     if is_set or config.interpolated_from(key) != "dataset.num_classes":
         return {}, []
-    return {key: outputs}, [f"{key}={outputs}: the data has no classes, but {outputs} numbers or labels to predict"]
+    return {key: outputs}, [f"{key}={outputs}: one output for each number or label, the data has no classes"]
 
 
 def set_class_weights(values: Mapping[str, Any], dataset: Dataset, loader: Loader) -> Changes:
