@@ -74,32 +74,34 @@ def raw_input(about: Mapping[str, Any], folder: Path) -> str | None:
     """What `input=` may be for a model of such data, by the name of its kind; None for one that is not known here."""
     file = folder / "raw"
     match about["kind"].rpartition(".")[2]:
-        case "Images":
+        case "ImageClassificationProcessor":
             channels, height, width = about["input_shape"]
             pixels = random.Random(0).randbytes(channels * height * width)
             Image.frombytes({1: "L", 3: "RGB"}[channels], (width, height), pixels).save(file.with_suffix(".png"))
             return str(file.with_suffix(".png"))
-        case "Sounds" | "Speech":
+        case "AudioClassificationProcessor" | "SpeechRecognitionProcessor":
             with wave.open(str(file.with_suffix(".wav")), "wb") as sound:
                 sound.setparams((1, 2, 8000, 0, "NONE", ""))
                 sound.writeframes(random.Random(0).randbytes(16_000))
             return str(file.with_suffix(".wav"))
-        case "Tables":
+        case "TableProcessor":
             row = {name: str(mean) for name, mean in zip(about["numbers"], about["mean"], strict=True)}
             row |= {name: values[0] for name, values in about["categories"].items()}
             return _table(file, about, about["columns"] or list(row), [row], header=about["columns"] is None)
-        case "Series":
+        case "ForecastProcessor":
             steps = [dict.fromkeys(about["columns"], str(1 + step % 5)) for step in range(about["window"])]
             return _table(file, about, about["columns"], steps)
-        case "Spoken":
+        case "SpeechSynthesisProcessor":
             return str(about["classes"][0])
-        case "Translations":
+        case "TranslationProcessor":
             return "Old French"
-        case "Sentences" | "TextNumber" | "TextLabels" if about["tokenizer"]["name"] == "smiles":
+        case "TextClassificationProcessor" | "TextRegressionProcessor" | "TextMultiLabelProcessor" if (
+            about["tokenizer"]["name"] == "smiles"
+        ):
             return "CCO"
-        case "Continuation" if about["tokenizer"]["name"] == "char":
+        case "TextGenerationProcessor" if about["tokenizer"]["name"] == "char":
             return "ma"  # letters that every such text has
-        case "Sentences" | "Continuation":
+        case "TextClassificationProcessor" | "TextGenerationProcessor":
             return "What light through yonder window breaks ?"
     return None
 

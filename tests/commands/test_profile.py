@@ -115,12 +115,12 @@ def test_a_run_that_fails_while_it_is_traced_fails_plainly(cli: Callable[..., An
 
 def test_time_spent_standing_still_for_workers_is_waiting() -> None:
     class Slow:
-        def train(self, first: int, last: int) -> Iterator[Batch]:
+        def train_batches(self, first: int, last: int) -> Iterator[Batch]:
             for _ in range(first, last):
                 time.sleep(0.05)
                 yield Batch(torch.zeros(2, 3), torch.zeros(2))
 
-        def evaluation(self, split: str) -> Iterator[Batch]:
+        def eval_batches(self, split: str) -> Iterator[Batch]:
             return iter(())
 
     def nothing(*_: Any) -> None:
@@ -128,11 +128,11 @@ def test_time_spent_standing_still_for_workers_is_waiting() -> None:
 
     task = SimpleNamespace(train_sums=nothing)
     for workers in (True, False):
-        data, job = Slow(), SimpleNamespace(update=nothing, gradients=nothing, loss=nothing, task=task)
+        data, job = Slow(), SimpleNamespace(train_step=nothing, forward_backward=nothing, loss=nothing, task=task)
         phases = PhaseTimer(torch.device("cpu"))
-        phases.start(job, data, SimpleNamespace(save=nothing, wait=nothing), workers)  # type: ignore[arg-type]
-        for batch in data.train(0, 2):
-            job.update(batch)
+        phases.start(job, data, SimpleNamespace(save=nothing, _collect=nothing), workers)  # type: ignore[arg-type]
+        for batch in data.train_batches(0, 2):
+            job.train_step(batch)
         slow, fast = ("waiting", "data") if workers else ("data", "waiting")
         assert phases.seconds[slow] > 0.08
         assert phases.seconds[fast] < 0.05

@@ -40,7 +40,7 @@ class PhaseTimer:
 
     def start(self, state: TrainState, data: Any, saves: Checkpointer, workers: bool) -> None:
         """Begin. With `workers`, time in which the data has this thread stand still is time spent waiting for them."""
-        update, train, evaluation = state.train_step, data.train, data.evaluation
+        update, train, evaluation = state.train_step, data.train_batches, data.eval_batches
 
         def timed_update(batch: Batch) -> None:
             if self.batch is None:
