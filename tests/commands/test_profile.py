@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from bigmodel.interfaces import Batch
+from bigmodel.optim.muon import Muon
 from bigmodel.runtime.device import Device
 from bigmodel.tasks.classification import Classification
 from bigmodel.tasks.losses import CrossEntropy
@@ -155,3 +156,14 @@ def test_the_peak_is_measured_without_touching_the_generator() -> None:
     assert found.flops_per_s > 1e7
     assert re.search(r"matrix product|convolution", found.operation)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("name", ["SGD", "AdamW", "RMSprop", "Adagrad", "Adafactor", "NAdam", "Muon"])
+def test_the_state_of_any_optimizer_is_known_before_its_first_step(name: str) -> None:
+    model, batch = nn.Linear(6, 5, bias=False), Batch(torch.randn(4, 6), torch.tensor([0, 1, 2, 0]))
+    optimizer = Muon(model.parameters()) if name == "Muon" else getattr(torch.optim, name)(model.parameters(), lr=0.1)
+    cost = estimate_step_cost(model, Classification(CrossEntropy(), 5), batch, [optimizer], 1)
+    model(batch.inputs).sum().backward()
+    optimizer.step()
+    kept = [value.nbytes for state in optimizer.state.values() for value in state.values() if torch.is_tensor(value)]
+    assert cost.optimizer_bytes == sum(kept)

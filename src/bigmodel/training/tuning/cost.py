@@ -1,4 +1,4 @@
-"""What a run would take: parameters, arithmetic and memory per step, found without computing anything.
+"""Parameters, compute and memory of a training step, found without computing anything.
 
 One forward and backward pass on torch's meta device tells shapes only; the counts are exact for what torch knows to
 count (convolutions and matrix products) and leave out the allocator's rounding and the libraries' work space.
@@ -7,6 +7,7 @@ count (convolutions and matrix products) and leave out the allocator's rounding 
 from __future__ import annotations
 
 import copy
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from bigmodel.interfaces import Batch, Task
 
 LOSS = "(loss)"
+_KERNELS = {"fused", "foreach", "capturable"}  # options of torch's optimizers that ask for a real device
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class StepCost:
 def estimate_step_cost(
     model: nn.Module, task: Task, batch: Batch, optimizers: Sequence[torch.optim.Optimizer], accumulate: int
 ) -> StepCost:
-    """What one update on `batch`, in `accumulate` pieces, costs.
+    """Estimate what one update on `batch`, in `accumulate` micro-batches, costs.
 
     Raises:
         NotImplementedError: the model does something that has no shape without data.
@@ -91,9 +93,7 @@ def estimate_step_cost(
         flops=counter.get_total_flops() * len(batch.targets) // len(piece.targets),
         weight_bytes=sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers())),
         gradient_bytes=sum(p.nbytes for p in trained),
-        optimizer_bytes=sum(
-            _optimizer_state_bytes(group) for optimizer in optimizers for group in optimizer.param_groups
-        ),
+        optimizer_bytes=sum(map(_optimizer_state_bytes, optimizers)),
         activation_bytes=sum(of.values()),
         activations_of=of,
     )
@@ -107,12 +107,32 @@ def _leave(inside: list[str], *_: object) -> None:
     inside.pop()
 
 
-def _optimizer_state_bytes(group: dict[str, object]) -> int:
-    """Adam and its kin keep two numbers a weight, momentum one, plain descent none."""
-    copies = 2 if "betas" in group else 1 if group.get("momentum") else 0
-    parameters = group["params"]
-    assert isinstance(parameters, list)
-    return copies * sum(int(p.nbytes) for p in parameters)
+def _optimizer_state_bytes(optimizer: torch.optim.Optimizer) -> int:
+    """Bytes of the state that an optimizer keeps after its first step, which a copy takes on the meta device.
+
+    Raises:
+        NotImplementedError: its step needs values, not only shapes.
+    """
+    ghost = object.__new__(type(optimizer))  # no constructor: its arguments are not known
+    ghost.__dict__ |= vars(optimizer)
+    ghost.state = defaultdict(dict)
+    ghost.param_groups = [
+        group | dict.fromkeys(group.keys() & _KERNELS, False) | {"params": [*map(_ghost_parameter, group["params"])]}
+        for group in optimizer.param_groups
+    ]
+    try:
+        ghost.step()
+    except Exception as error:  # Adafactor reads a norm; by then its state is there
+        if not ghost.state:
+            raise NotImplementedError(f"a step of {type(optimizer).__name__} needs values: {error}") from error
+    return sum(v.nbytes for state in ghost.state.values() for v in state.values() if isinstance(v, Tensor))
+
+
+def _ghost_parameter(parameter: Tensor) -> Tensor:
+    ghost = torch.empty_like(parameter, device="meta", requires_grad=parameter.requires_grad)
+    if parameter.requires_grad:
+        ghost.grad = torch.empty_like(ghost)
+    return ghost
 
 
 def _storage(tensor: Tensor) -> int:
