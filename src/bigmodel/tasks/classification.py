@@ -1,4 +1,4 @@
-"""One class for each sample: loss, accuracy, top-5, AUC of two classes, per-class accuracy, the confusion matrix."""
+"""Classification: loss, accuracy, top-5, AUC of two classes, per-class accuracy, confusion matrix."""
 
 from __future__ import annotations
 
@@ -57,7 +57,9 @@ class Classification:
         return {"loss": float(sums["loss"]) / count, "accuracy": float(sums["correct"]) / count}
 
     def eval_sums(self, loss: Tensor, outputs: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """`loss`, `confusion` (C, C) as (true, predicted), `top5` hits, and the `scores` histograms of two classes."""
+        """Return `loss`, `confusion` (C, C) as (true, predicted), `top5` hits, and the `scores` histograms of two
+        classes.
+        """
         pairs_N = batch.targets * self._classes + outputs.argmax(1)
         confusion_CC = torch.bincount(pairs_N, minlength=self._classes**2).view(self._classes, self._classes)
         sums = {"loss": loss * len(batch.targets), "confusion": confusion_CC}
@@ -68,7 +70,7 @@ class Classification:
         return sums
 
     def eval_metrics(self, sums: Mapping[str, Tensor]) -> dict[str, Any]:
-        """loss, accuracy, top5 or auc, per_class_accuracy (null for a class without samples), and confusion."""
+        """Return loss, accuracy, top5 or auc, per_class_accuracy (null for a class without samples), and confusion."""
         confusion = [[int(n) for n in row] for row in sums["confusion"].tolist()]
         count = sum(map(sum, confusion))
         diagonal = [confusion[i][i] for i in range(self._classes)]

@@ -1,4 +1,4 @@
-"""A text for each clip, without knowing which frame says what: connectionist temporal classification."""
+"""Connectionist temporal classification: a text for each clip, without alignment of frames and characters."""
 
 from __future__ import annotations
 
@@ -20,12 +20,14 @@ __all__ = ["CTC"]
 
 
 class CTC:
-    """Graves et al. (2006). Outputs (N, T, 1 + characters), class 0 the blank; targets (N, U), filled up with -1: 1 is
-    the first of `characters`. The loss is in nats a character, the mean over clips.
+    """CTC loss and error rates (Graves et al. 2006).
 
-    Errors are edit distances over true lengths, both summed over all clips: exact for any batching. They are of the
+    Outputs (N, T, 1 + characters), class 0 the blank; targets (N, U), padded with -1: 1 is the first of `characters`.
+    The loss is in nats per character, the mean over clips.
+
+    Errors are edit distances over true lengths, both summed over all clips: exact for any batching. They come from
     greedy decoding; with a `beam`, an evaluation adds `beam_word_error`, of the likeliest text that prefix beam search
-    finds following so many.
+    of that width finds.
     """
 
     metric_names = ("loss", "character_error", "word_error")
@@ -38,11 +40,13 @@ class CTC:
         self.metric_specs = omit(self.metric_specs, () if beam else ("beam_word_error",))
 
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
-        """A clip with too few frames for its text has an infinite loss, which ends the run with its name. torch reads
-        the lengths on the host, so a GPU is waited for.
+        """Compute the loss. A clip with too few frames for its text has an infinite loss, which ends the run with its
+        index.
+
+        torch reads the lengths on the host, so this waits for a GPU.
         """
         logits_NTC = model(batch.inputs)
-        if logits_NTC.is_meta:  # torch's loss looks at the values; it costs little
+        if logits_NTC.is_meta:  # torch's loss reads values, which a meta tensor has not; it costs little
             return logits_NTC.sum(), logits_NTC
         log_probs_TNC = logits_NTC.float().log_softmax(2).transpose(0, 1)
         frames_N = torch.full_like(batch.targets[:, 0], len(log_probs_TNC))
@@ -50,7 +54,7 @@ class CTC:
         return F.ctc_loss(log_probs_TNC, batch.targets.clamp(min=1), frames_N, characters_N), logits_NTC
 
     def train_sums(self, loss: Tensor, outputs: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """`loss_denominator` counts clips; `character_errors` are edit distances of the greedy decoding."""
+        """Return sums over clips; `loss_denominator` counts clips, `character_errors` are of the greedy decoding."""
         count = len(batch.targets)
         return {
             "loss_denominator": torch.full_like(loss, count),
@@ -66,7 +70,7 @@ class CTC:
         }
 
     def eval_sums(self, loss: Tensor, outputs: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """`train_sums`, and `words` with their errors, also those of beam search. Words are compared on the CPU."""
+        """Return `train_sums`, and `words` with their errors, also those of beam search. Words are compared on the CPU."""
         true = [to_text(row, self._characters).split() for row in batch.targets.tolist()]
         found = [to_text(row, self._characters).split() for row in greedy_decode(outputs).tolist()]
         counts = {"words": sum(map(len, true)), "word_errors": _word_errors(found, true)}
@@ -84,7 +88,7 @@ class CTC:
 
 
 def to_text(row: Sequence[int], characters: str) -> str:
-    """The text of class numbers, as `transcripts` returns them."""
+    """Return the text of class indices, as `models.decoding.ctc` gives them."""
     return "".join(characters[number - 1] for number in row if number > 0)
 
 

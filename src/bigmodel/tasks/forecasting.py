@@ -1,4 +1,4 @@
-"""The next steps of several series, always beside what a forecast without a model would have said."""
+"""Forecasting of several series, always next to two baselines that need no model."""
 
 from __future__ import annotations
 
@@ -20,11 +20,10 @@ BASELINES = ("", "naive_", "seasonal_")  # prefixes: the model itself, then two 
 
 
 class Forecasting(Regression):
-    """Inputs (N, T, C), outputs and targets (N, H, C), standardised: H steps of C series.
+    """Forecast the next H steps of C series: inputs (N, T, C), outputs and targets (N, H, C), standardized.
 
-    Two forecasts stand beside the model's, wherever it is evaluated: `naive`, the last value again and again, and
-    `seasonal`, the last `season` values again and again. `mean`, `std` and `log` undo what the dataset did to each
-    series, for errors in their own units.
+    Two baselines are evaluated with the model: `naive` repeats the last value, `seasonal` the last `season` values.
+    `mean`, `std` and `log` undo the dataset's standardization, for errors in the series' own units.
 
     Raises:
         ValueError: mean and std are not one number for each of the same series.
@@ -47,8 +46,8 @@ class Forecasting(Regression):
         self._season, self._scale = season, Standardizer(mean, std, log)
 
     def eval_sums(self, loss: Tensor, outputs: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """`samples`, `loss`, and the `values` of one series; then by forecast and series (C,) its squared and absolute
-        errors, standardized, and its absolute ones in the series' units.
+        """Return `samples`, `loss` and `values` per series; then for each forecast and series (C,) its squared and
+        absolute errors, standardized, and its absolute errors in the series' units.
         """
         inputs, targets = batch.inputs, batch.targets
         count, length, _ = targets.shape
@@ -65,8 +64,8 @@ class Forecasting(Regression):
         return sums
 
     def eval_metrics(self, sums: Mapping[str, Tensor]) -> dict[str, Any]:
-        """loss; mse and mae, also of `naive_` and `seasonal_`; and mae_units, naive_mae_units, seasonal_mae_units: a
-        list with one number a series, in its own units.
+        """Return loss; mse and mae, also of `naive_` and `seasonal_`; and mae_units, naive_mae_units,
+        seasonal_mae_units, each a list with one number per series, in its own units.
         """
         values = float(sums["values"])
         metrics: dict[str, Any] = {"loss": float(sums["loss"]) / float(sums["samples"])}
@@ -83,6 +82,6 @@ class Forecasting(Regression):
 
 
 def repeat_season(inputs_NTC: Tensor, season: int, length: int) -> Tensor:
-    """(N, length, C): the last `season` steps again and again, or all of them where there are fewer."""
+    """Repeat the last `season` steps, or all of them where there are fewer: (N, length, C)."""
     steps = torch.arange(length, device=inputs_NTC.device) % min(season, inputs_NTC.shape[1])
     return inputs_NTC[:, -season:][:, steps]

@@ -1,4 +1,4 @@
-"""The next token of each: loss, perplexity, and bits per byte, which is fair between tokenizers."""
+"""Language modelling: loss, perplexity, and bits per byte, which is comparable between tokenizers."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from bigmodel.metric_spec import LowerIsBetter, MetricSpec, omit, standard_specs
 
 __all__ = ["LanguageModelling"]
 
-_LARGEST = 700.0  # whose exponential a float still holds
+_LARGEST = 700.0  # the largest loss whose exponential fits a float
 
 
 class LanguageModelling:
-    """Outputs (N, T, V), targets (N, T) of whole numbers, -1 where there is none.
+    """Predict the next token: outputs (N, T, V), targets (N, T) int, -1 = none.
 
     The loss is the mean cross-entropy of a token, in nats; perplexity is its exponential.
     """
@@ -42,7 +42,7 @@ class LanguageModelling:
         return loss, outputs_NTV
 
     def train_sums(self, loss: Tensor, outputs: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """`loss_denominator` counts tokens."""
+        """Return sums over tokens; `loss_denominator` counts tokens."""
         count = (batch.targets >= 0).sum().to(torch.float64 if loss.device.type != "mps" else loss.dtype)
         total = torch.where(count > 0, loss.detach() * count, 0)  # the mean over no token is NaN
         return {"loss_denominator": count, "loss": total}

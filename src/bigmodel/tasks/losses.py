@@ -15,11 +15,12 @@ __all__ = ["CrossEntropy", "MeanSquaredError", "balanced"]
 
 
 class CrossEntropy(nn.Module):
-    """Softmax cross-entropy with label smoothing (Szegedy et al. 2016). Targets: class numbers (N) or odds (N, C).
+    """Softmax cross-entropy with label smoothing (Szegedy et al. 2016). Targets: class indices (N,) or probabilities
+    (N, C).
 
-    `weight`: a factor of the loss for each class, in the order of the classes; the loss stays a mean over samples, so
-    that it does not hang on how samples fall into batches. "balanced" stands for factors that make classes count alike
-    and have the mean 1 over the training samples; a run puts these in its place before it builds the loss.
+    `weight` is a factor of the loss for each class, in the order of the classes. The loss stays a mean over samples, so
+    it does not depend on how samples fall into batches. "balanced" stands for factors that make classes count alike and
+    have mean 1 over the training samples; a run replaces it by the numbers before it builds the loss.
     """
 
     def __init__(
@@ -45,7 +46,7 @@ class CrossEntropy(nn.Module):
 
 
 def balanced(counts_C: Tensor) -> list[float]:
-    """Weights of classes of these sizes: each class counts alike, and the mean over the samples is 1."""
+    """Return class weights for classes of these sizes: each class counts alike, and the mean over the samples is 1."""
     present = counts_C > 0
     weights_C = counts_C.sum() / (present.sum() * counts_C.double().clamp(min=1))
     return torch.where(present, weights_C, 0.0).tolist()

@@ -1,4 +1,4 @@
-"""Hidden tokens of a text, guessed from what is left of it (Devlin et al. 2019, arXiv:1810.04805)."""
+"""Masked language modelling: predict masked tokens from the rest of the text (Devlin et al. 2019, arXiv:1810.04805)."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from bigmodel.metric_spec import LowerIsBetter, MetricSpec, standard_specs
 
 __all__ = ["MaskedLanguageModelling"]
 
-_DRAWS = 8191  # in evaluation, more than a text is long; a prime
+_DRAWS = 8191  # in evaluation; a prime above any text length
 
 
 class MaskedPrediction:
-    """A task whose `loss` returns [guesses, right ones] in place of the outputs."""
+    """Base of tasks whose `loss` returns [predicted tokens, correct ones] in place of the outputs."""
 
     metric_names = ("loss", "accuracy")
     metric_specs = standard_specs() | {
@@ -29,12 +29,12 @@ class MaskedPrediction:
     lower_is_better = LowerIsBetter()
 
     def train_sums(self, loss: Tensor, outputs: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """`loss_denominator` counts predicted tokens."""
+        """Return sums over predicted tokens; `loss_denominator` counts them."""
         count, correct = outputs
         return {"loss_denominator": count, "loss": loss.detach() * count, "correct": correct}
 
     def train_metrics(self, sums: Mapping[str, Tensor]) -> dict[str, float]:
-        """Both are 0 where no token was predicted, as in a batch of short texts."""
+        """Return loss and accuracy; both are 0 where no token was predicted, as in a batch of short texts."""
         count = max(1.0, float(sums["loss_denominator"]))
         return {"loss": float(sums["loss"]) / count, "accuracy": float(sums["correct"]) / count}
 
@@ -46,18 +46,18 @@ class MaskedPrediction:
 
 
 class MaskedLanguageModelling(MaskedPrediction):
-    """Inputs (N, T) int64, -1 for padding; the model's outputs (N, T, V). The batch's own targets are not looked at.
+    """Mask a `share` of the tokens: 80 % become the mask token V, 10 % another token, 10 % stay.
 
-    A `share` of the tokens is to be guessed: of those 80 % are hidden (token V), 10 % are another token, 10 % are left.
-    In training the draws are the step's, as those of dropout are. In evaluation they follow from each text alone, so
-    that the metrics are the same for any batching.
+    Inputs (N, T) int64, -1 = padding; outputs (N, T, V). The batch's own targets are not used. In training the draws
+    come from the step's generator, as for dropout. In evaluation they are a fixed function of each text, so the metrics
+    are the same for any batching.
     """
 
     def __init__(self, vocab_size: PositiveInt, share: Fraction = 0.15) -> None:
         self._size, self._share = vocab_size, share
 
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The mean loss of the guesses, and in place of the outputs [guesses, right ones]: none but this batch's."""
+        """Return the mean loss of the predicted tokens, and [predicted, correct] counts in place of the outputs."""
         shown_NT, asked_NT = self.mask_tokens(batch.inputs, model.training)
         outputs_NTV = model(shown_NT)
         targets_NT = batch.inputs.masked_fill(~asked_NT, -1)
@@ -69,7 +69,7 @@ class MaskedLanguageModelling(MaskedPrediction):
         return total / count.clamp(min=1), torch.stack([count, right]).to(total.dtype)
 
     def mask_tokens(self, tokens_NT: Tensor, training: bool) -> tuple[Tensor, Tensor]:
-        """The tokens as the model is to see them, and bool (N, T): which of them it is to guess."""
+        """Return the tokens with the masked ones replaced, and bool (N, T): which tokens to predict."""
         draws_3NT = draw_uniform(3, tokens_NT, training)
         asked_NT = (draws_3NT[0] < self._share) & (tokens_NT >= 0)
         others_NT = (draws_3NT[1] * self._size).long().clamp(max=self._size - 1)
@@ -78,10 +78,12 @@ class MaskedLanguageModelling(MaskedPrediction):
 
 
 def draw_uniform(count: int, tokens_NT: Tensor, training: bool) -> Tensor:
-    """Numbers (count, N, T) from 0 to 1: in training the step's, as those of dropout are; in evaluation each text's."""
+    """Uniform draws (K, N, T) in [0, 1): from the step's generator in training; a fixed function of each text in
+    evaluation, so batching does not matter.
+    """
     if training:
         return torch.rand(count, *tokens_NT.shape, device=tokens_NT.device)
     kept_KD = torch.rand(count, _DRAWS, generator=torch.Generator().manual_seed(0)).to(tokens_NT.device)
     places_T = torch.arange(tokens_NT.shape[1], device=tokens_NT.device)
-    first_N1 = ((tokens_NT + 1) * (places_T + 1)).sum(1, keepdim=True)  # padding counts nothing
+    first_N1 = ((tokens_NT + 1) * (places_T + 1)).sum(1, keepdim=True)  # padding adds 0
     return kept_KD[:, (first_N1 + places_T) % _DRAWS]

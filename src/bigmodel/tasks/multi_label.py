@@ -1,4 +1,4 @@
-"""Several labels for each sample, each yes or no by itself, some of them unknown: loss and AUC."""
+"""Multi-label classification: each label yes, no or unknown; loss and AUC."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ __all__ = ["MultiLabel"]
 
 
 class MultiLabel:
-    """Outputs (N, K): the logit of each label. Targets (N, K): 1, 0, or NaN where it is not known.
+    """Predict K labels: outputs (N, K) logits, targets (N, K) 1, 0, or NaN where unknown.
 
-    The loss is the mean binary cross-entropy of the known labels, in nats; unknown ones count nowhere. The AUC is the
-    mean of the labels' own, over those of which there are samples with and without.
+    The loss is the mean binary cross-entropy of the known labels, in nats. The AUC is the mean over the labels that
+    have samples of both kinds.
 
     Raises:
         ValueError: the data has no labels.
@@ -45,7 +45,7 @@ class MultiLabel:
         return losses_NK.sum() / known_NK.sum().clamp(min=1), outputs_NK
 
     def train_sums(self, loss: Tensor, outputs: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """`loss_denominator` counts known labels."""
+        """Return sums over known labels; `loss_denominator` counts them."""
         count = (~batch.targets.isnan()).sum().to(loss.dtype)
         return {"loss_denominator": count, "loss": loss.detach() * count}
 
@@ -53,7 +53,7 @@ class MultiLabel:
         return {"loss": float(sums["loss"]) / max(1.0, float(sums["loss_denominator"]))}
 
     def eval_sums(self, loss: Tensor, outputs: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """`train_sums`, and `scores` (K, 2 * BINS): for each label the histograms of samples without and with it."""
+        """Return `train_sums`, and `scores` (K, 2 * BINS): each label's histograms of samples without and with it."""
         scores = []
         for logits_N, truth_N in zip(outputs.T, batch.targets.T, strict=True):
             known_N = ~truth_N.isnan()
@@ -61,7 +61,9 @@ class MultiLabel:
         return self.train_sums(loss, outputs, batch) | {"scores": torch.stack(scores)}
 
     def eval_metrics(self, sums: Mapping[str, Tensor]) -> dict[str, Any]:
-        """loss, auc (0.5 if no label has one), and per_label_auc, null for a label without samples of either kind."""
+        """Return loss, auc (0.5 if no label has one), and per_label_auc, null for a label without samples of either
+        kind.
+        """
         areas = [
             auc.auc_from_histograms(row) if any(row[: auc.BINS]) and any(row[auc.BINS :]) else None
             for row in sums["scores"].tolist()

@@ -1,4 +1,4 @@
-"""Settings that a task brings where the shipped defaults are those of classes."""
+"""Defaults that a task brings where the shipped ones are for classification."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 _OF_NUMBERS = ("regression", "forecasting")
-_MONITORED = {  # of tasks without an accuracy: the metric that decides the best checkpoint
+_MONITORED = {  # for tasks without an accuracy: the metric that decides the best checkpoint
     "regression": "val/loss",
     "forecasting": "val/loss",
     "language_modelling": "val/loss",
@@ -20,7 +20,7 @@ _OF_CLASSES = "val/accuracy"  # what conf/train.yaml monitors
 
 
 def number_defaults(config: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """Settings by dotted key, and a line that says so; none where the task tells classes, or all is set already."""
+    """Return settings by dotted key and a line about them; none for classification, or where all are set already."""
     name = _name(config["task"].get("_target_", ""))
     if name not in _MONITORED:
         return {}, []
@@ -37,18 +37,18 @@ def number_defaults(config: Mapping[str, Any]) -> tuple[dict[str, Any], list[str
 
 
 def _name(target: str) -> str:
-    """The choice of `task=` that has this target; empty for a task of somebody else."""
+    """Return the choice of `task=` with this target; empty for a task of a user's package."""
     parts = target.split(".")
     return parts[2] if parts[:2] == ["bigmodel", "tasks"] and len(parts) == 4 else ""
 
 
 def monitor_of(config: Mapping[str, Any]) -> str:
-    """The metric that decides the best checkpoint of a run with this config."""
+    """Return the metric that decides the best checkpoint of a run with this config."""
     return str(number_defaults(config)[0].get("monitor", config["monitor"]))
 
 
 def unfit_target(config: Mapping[str, Any], facts: Mapping[str, Any]) -> str | None:
-    """What to set where a dataset found numbers in its target, and the task tells classes."""
+    """Return what to set where a dataset found numbers in its target and the task is classification, else None."""
     if config["task"].get("_target_") == _CLASSIFICATION and facts.get("target_is") == "number":
         target = config["dataset"].get("target")
         return (

@@ -1,4 +1,6 @@
-"""Tokens of a text in a random order, each predicted from those before it (Yang et al. 2019, arXiv:1906.08237)."""
+"""Permuted language modelling: predict tokens in a random order, each from those before it (Yang et al. 2019,
+arXiv:1906.08237).
+"""
 
 from __future__ import annotations
 
@@ -15,17 +17,17 @@ __all__ = ["PermutedLanguageModelling"]
 
 
 class PermutedLanguageModelling(MaskedPrediction):
-    """Inputs (N, T) int64, -1 for padding; the model is asked as `XLNet` says. The batch's targets are not looked at.
+    """Predict the last tokens of a random order: a `share` of each text (the paper's 1/K), at least one token.
 
-    Of a random order of each text's tokens the last, a `share` of them (the paper's 1/K) and at least one, are
-    predicted; those before are all shown at once. The order is drawn as `MaskedLanguageModelling` draws what it hides.
+    Inputs (N, T) int64, -1 = padding; the model is called as `XLNet` documents. The batch's targets are not used.
+    Tokens earlier in the order are all visible at once. The order is drawn as `MaskedLanguageModelling` draws its mask.
     """
 
     def __init__(self, share: Fraction = 0.1667) -> None:
         self._share = share
 
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The mean loss of the predictions, and in place of the outputs [predictions, right ones]."""
+        """Return the mean loss of the predictions, and [predicted, correct] counts in place of the outputs."""
         ranks_NT, asked_NM, targets_NM = self.permute_order(batch.inputs, model.training)
         logits_NMV = model(batch.inputs, ranks_NT, asked_NM)
         count = (targets_NM >= 0).sum()
@@ -36,8 +38,8 @@ class PermutedLanguageModelling(MaskedPrediction):
         return total / count.clamp(min=1), torch.stack([count, right]).to(total.dtype)
 
     def permute_order(self, tokens_NT: Tensor, training: bool) -> tuple[Tensor, Tensor, Tensor]:
-        """Ranks (N, T), 0 where a token is shown and from 1 on in the order of prediction; the places (N, M) that are
-        asked, the last in the order first; and the tokens there (N, M), -1 for a place of a text that is asked less.
+        """Return ranks (N, T), 0 where a token is visible and from 1 on in the order of prediction; the target
+        positions (N, M), the last in the order first; and the tokens there (N, M), -1 where a text has fewer.
         """
         drawn_NT = draw_uniform(1, tokens_NT, training)[0].masked_fill(tokens_NT < 0, -1)
         most = max(1, int(self._share * tokens_NT.shape[1]))

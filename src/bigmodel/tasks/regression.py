@@ -1,4 +1,4 @@
-"""Numbers for each sample: loss, mean squared and absolute error, and the share of the variance that is explained."""
+"""Regression: loss, mean squared and absolute error, and the fraction of variance explained."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ __all__ = ["Regression"]
 
 
 class Regression:
-    """Outputs and targets (N, ...), standardised. Metrics come from sums over samples: exact for any batching.
+    """Predict numbers: outputs and targets (N, ...), standardized. Metrics come from sums over samples: exact for any
+    batching.
 
-    `std`, the targets' deviation before they were standardised, gives the errors in their own units as well.
+    `std`, the targets' standard deviation before standardization, gives errors in the targets' own units as well.
 
     Raises:
-        ValueError: there is no `std`, as of data whose targets are classes, or the loss is one of classes.
+        ValueError: there is no `std`, because the targets are classes, or the loss is for classes.
     """
 
     metric_names: tuple[str, ...] = ("loss", "mse", "mae", "r2")
@@ -34,7 +35,7 @@ class Regression:
             raise ValueError(
                 "std: the data has classes to tell, not numbers; set task=classification or dataset.target_is=number"
             )
-        if isinstance(loss, CrossEntropy):  # of one output it is 0, whatever the target
+        if isinstance(loss, CrossEntropy):  # of a single output it is 0 for any target
             raise ValueError("loss: cross-entropy is for classes; set loss=mse")
         self._loss, self._std = loss, std
 
@@ -43,7 +44,7 @@ class Regression:
         return self._loss(outputs.float(), batch.targets), outputs
 
     def train_sums(self, loss: Tensor, outputs: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """`loss_denominator` counts samples, `values` the numbers in them."""
+        """Return sums of losses and errors; `loss_denominator` counts samples, `values` the numbers in them."""
         error, count = outputs.float() - batch.targets, len(batch.targets)
         return {
             "loss_denominator": torch.full_like(loss, count),
@@ -62,12 +63,14 @@ class Regression:
         }
 
     def eval_sums(self, loss: Tensor, outputs: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """`train_sums`, and the sums of the targets and of their squares."""
+        """Return `train_sums`, and the sums of the targets and of their squares."""
         moments = {"targets": batch.targets.sum(), "squared_targets": batch.targets.square().sum()}
         return self.train_sums(loss, outputs, batch) | moments
 
     def eval_metrics(self, sums: Mapping[str, Tensor]) -> dict[str, Any]:
-        """loss, mse, mae and r2 (0 where the targets are all equal); rmse_units and mae_units, in the data's units."""
+        """Return loss, mse, mae and r2 (0 where the targets are all equal); rmse_units and mae_units, in the data's
+        units.
+        """
         values, metrics = float(sums["values"]), self.train_metrics(sums)
         variance = float(sums["squared_targets"]) / values - (float(sums["targets"]) / values) ** 2
         units = {"rmse_units": metrics["mse"] ** 0.5 * self._std, "mae_units": metrics["mae"] * self._std}

@@ -1,4 +1,4 @@
-"""One text from another: the loss of its tokens, and how well it is found when nothing of it is given."""
+"""Translation: loss of the target tokens, and quality of what is decoded from the source alone."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ __all__ = ["Translation"]
 
 
 class Translation:
-    """Inputs (N, context + T), the source and the target so far; targets (N, T), -1 where there is none.
+    """Translate a source text: inputs (N, context + T), the source and the target so far; targets (N, T), -1 = none.
 
     The loss is the mean cross-entropy of a target token, in nats, and `token_accuracy` is of the likeliest next token:
-    both are given the true tokens before it. An evaluation adds what greedy decoding finds from the source alone:
-    `exact_match` is the share of texts without any mistake, `chrf` see `tasks.chrf`.
+    both are given the true tokens before it. An evaluation adds greedy decoding from the source alone: `exact_match` is
+    the fraction of texts without any mistake, `chrf` see `tasks.metrics.chrf`.
     """
 
     metric_names = ("loss", "token_accuracy", "exact_match", "chrf")
@@ -39,7 +39,9 @@ class Translation:
         self._tokenizer = make_tokenizer(tokenizer, vocabulary, characters)
 
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
-        """In place of the outputs the tokens they say (N, 1, T), and in evaluation what is decoded too (N, 2, T)."""
+        """Return the loss, and in place of the outputs the likeliest tokens (N, 1, T), in evaluation also the decoded
+        ones (N, 2, T).
+        """
         if isinstance(model, nn.Module) and not hasattr(model, "encode"):
             raise TypeError("translation needs a model that encodes and decodes, as model=seq2seq")
         logits_NTV = model(batch.inputs)
@@ -52,7 +54,7 @@ class Translation:
         return loss, torch.stack(said, dim=1)
 
     def train_sums(self, loss: Tensor, outputs: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """`loss_denominator` counts tokens."""
+        """Return sums over tokens; `loss_denominator` counts tokens."""
         count = (batch.targets >= 0).sum().to(loss.dtype)
         total = torch.where(count > 0, loss.detach() * count, 0)  # the mean over no token is NaN
         return {"loss_denominator": count, "loss": total, "correct": (outputs[:, 0] == batch.targets).sum()}
@@ -62,7 +64,7 @@ class Translation:
         return {"loss": float(sums["loss"]) / count, "token_accuracy": float(sums["correct"]) / count}
 
     def eval_sums(self, loss: Tensor, outputs: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """`train_sums`, `texts`, the `exact` ones, and the n-gram counts of chrF. Texts are compared on the CPU."""
+        """Return `train_sums`, `texts`, the `exact` ones, and the n-gram counts of chrF. Texts are compared on the CPU."""
         found, true = self._texts(outputs[:, 1]), self._texts(batch.targets)
         exact = sum(one == other for one, other in zip(found, true, strict=True))
         return self.train_sums(loss, outputs, batch) | {
@@ -76,5 +78,5 @@ class Translation:
         return {**self.train_metrics(sums), "exact_match": exact, "chrf": chrf(sums["ngrams"].tolist())}
 
     def _texts(self, tokens_NT: Tensor) -> list[str]:
-        size = self._tokenizer.size  # the token after the last is the end
+        size = self._tokenizer.size  # the index after the vocabulary marks the end
         return [self._tokenizer.decode([n for n in row if 0 <= n < size]) for row in tokens_NT.int().tolist()]

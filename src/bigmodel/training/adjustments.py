@@ -1,4 +1,4 @@
-"""Settings that nobody made: values that follow from other settings or from the data, and lines that say so."""
+"""Values of settings that nobody made: they follow from other settings or from the data, and a line says so."""
 
 from __future__ import annotations
 

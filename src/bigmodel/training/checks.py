@@ -1,4 +1,4 @@
-"""Refuse parts of a run that do not go together, before anything is trained."""
+"""Check that the parts of a run go together, before anything is trained."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from bigmodel.metric_spec import declared_specs
 from bigmodel.runtime.device import Device
 from bigmodel.training.error_translation import translate_nondeterminism_errors, translate_oom
 
-STATELESS_PACKAGES = {"bigmodel", "torch", "torchvision"}  # but for their buffers
+STATELESS_PACKAGES = {"bigmodel", "torch", "torchvision"}  # whose models keep no state but buffers, which are restored
 
 
 def check_all_trained(model: nn.Module, settings: Train) -> None:

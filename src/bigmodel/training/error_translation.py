@@ -1,4 +1,4 @@
-"""What the system and torch raise while a run goes on, turned into a line that a person can act on."""
+"""Translate errors of the system and of torch into one line that a person can act on."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _ADVICE = {errno.EMFILE: ", raise the limit with ulimit -n"}
 
 @contextlib.contextmanager
 def translate_run_errors(directory: Path, job: TrainState, trust: Sequence[str] = ()) -> Iterator[None]:
-    """While a run is in its directory. `trust` is what its resume must be granted.
+    """Translate errors raised while a run is in its directory. `trust` is what its resume command must grant.
 
     Raises:
         ConfigError: an operation cannot be repeated bitwise, as the run demands, or torch's compiler fails.
         OutOfMemoryError: as `translate_oom`.
-        StorageError: the disk refused; the last good step is named, and where it is full, what a save needs.
+        StorageError: the disk refused; names the last saved step and, where the disk is full, what a save needs.
     """
     try:
         advice = "set accumulate=2 (the same updates in less memory) or lower batch_size"
@@ -48,14 +48,14 @@ def translate_run_errors(directory: Path, job: TrainState, trust: Sequence[str] 
 
 
 def _named(error: OSError) -> str:
-    """What the system says, and of which file, unless that is one of ours that is not whole yet."""
+    """Return the system's message and the file it concerns, unless that is one of our temporary files."""
     text = error.strerror or str(error)
     name = Path(os.fsdecode(error.filename)).name if isinstance(error.filename, (str, bytes)) else ""
     return text if not name or name in text or name.startswith(TEMP_PREFIX) else f"{name}: {text}"
 
 
 def _describe_free_space(directory: Path, job: TrainState, error: OSError) -> str:
-    """Needed and free, where space is what lacks; what a quota leaves cannot be asked for."""
+    """Return the needed and the free space where the disk is full; what a quota leaves cannot be asked for."""
     if error.errno not in _FULL:
         return ""
     needed = sum(tensor.nbytes for group in job.state_tensors().values() for tensor in group.values())
@@ -69,7 +69,7 @@ def _describe_free_space(directory: Path, job: TrainState, error: OSError) -> st
 
 @contextlib.contextmanager
 def translate_oom(where: str | Callable[[], str]) -> Iterator[None]:
-    """OutOfMemoryError with what `where` says, for what Python, torch on a GPU and torch on a CPU raise."""
+    """Raise OutOfMemoryError with the text `where`, for what Python and torch raise where memory runs out."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
@@ -81,7 +81,7 @@ def translate_oom(where: str | Callable[[], str]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def translate_compile_errors() -> Iterator[None]:
-    """ConfigError for what torch's compiler raises where it compiles: at a first call."""
+    """Raise ConfigError for what torch's compiler raises at the first call of a compiled function."""
     try:
         yield
     except RuntimeError as error:
@@ -93,7 +93,7 @@ def translate_compile_errors() -> Iterator[None]:
 
 @contextlib.contextmanager
 def translate_nondeterminism_errors() -> Iterator[None]:
-    """ConfigError for what torch raises where a run demands bitwise repetition and an operation has none."""
+    """Raise ConfigError where the run demands bitwise repetition and an operation does not offer it."""
     try:
         yield
     except RuntimeError as error:

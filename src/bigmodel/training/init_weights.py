@@ -1,4 +1,4 @@
-"""The group `init`: first weights from elsewhere, and which parameters stay as they are."""
+"""Apply the config group `init`: initial weights from a file or another run, LoRA, and frozen parameters."""
 
 from __future__ import annotations
 
@@ -29,18 +29,19 @@ def init_weights(
     incomplete: Literal["refuse", "test"] = "refuse",
     frozen_norms: Literal["eval", "train"] = "train",
 ) -> list[str]:
-    """Bring weights into the model, add `lora`, and take the parameters that `freeze` matches out of training; lines
-    that say so.
+    """Load weights into the model, add `lora`, and freeze the parameters that `freeze` matches; return a line for each.
 
-    `from_` (in YAML `from`) is a weights file of anybody, or a run or checkpoint of this program. From the file's names
-    the prefix `strip` is taken away; tensors that `skip` matches stay new. A classifier of other classes stays new,
-    channels and positions are adapted as in `fit`; nothing else may differ in shape. A run that is not `fresh` has its
-    weights from a checkpoint. Without `epochs` nothing makes good what the file lacks: that is refused, unless
-    `incomplete` is "test". Norms all of whose parameters are frozen use and keep their running statistics as they are
-    ("eval"), or go on to take them from the batches ("train", as older runs did).
+    - `from_` (in YAML `from`) is a weights file, a run or a checkpoint.
+    - The prefix `strip` is removed from the file's names; tensors that `skip` matches stay newly initialized.
+    - A classifier with other classes stays newly initialized; channels and positions are adapted as in `load_matching`;
+        no other shape may differ.
+    - Without `fresh` the weights come from a checkpoint, so none are loaded here.
+    - With `epochs=0` no training makes up for tensors that the file lacks: refused, unless `incomplete` is "test".
+    - Norms whose parameters are all frozen keep their running statistics ("eval"), or take them from the batches
+        ("train", as older runs did).
 
     Raises:
-        ConfigError: there is no such file, it is not of this model, or a pattern matches nothing or leaves nothing.
+        ConfigError: the file does not exist or is not of this model, or a pattern matches nothing or leaves nothing.
         StorageError: no checkpoint of the run verifies.
     """
     lines: list[str] = []

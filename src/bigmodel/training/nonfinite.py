@@ -1,8 +1,8 @@
-"""A gradient that is not finite reaches no weight, and no host waits for a GPU to be sure of that.
+"""Skip updates with non-finite gradients without synchronizing the host with the GPU.
 
-Where a number can be read for nothing it is read before the step. On a GPU reading waits for all that is queued, so the
-device itself leaves out that step and all later ones, by the flag that gradient scalers use (`found_inf`), and the host
-hears of it some steps later, through a copy that it does not wait for.
+On a CPU the loss and the norm are read before the step, which costs nothing. On a GPU reading waits for all queued
+work, so the device itself skips that step and all later ones, by the flag that gradient scalers use (`found_inf`), and
+the host learns of it some steps later, through an asynchronous copy.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from torch import Tensor
 
 from bigmodel.runtime.device import Device
 
-MAX_LAG_STEPS = 4  # steps; the host is never further ahead than that of what it has heard
-MAX_SAMPLES_SHOWN = 5  # samples of a batch that are told when it diverges
+MAX_LAG_STEPS = 4  # how far the host may run ahead of the last update that it knows to be finite
+MAX_SAMPLES_SHOWN = 5  # sample indices in the message
 
 
 @dataclass(frozen=True)
@@ -31,11 +31,11 @@ class StepRecord:
 
     @property
     def is_finite(self) -> bool:
-        """Whether its gradient is finite. Waits, if the tensor is on a GPU."""
+        """Whether the gradient is finite. Waits, if the tensor is on a GPU."""
         return bool(self.loss_norm[1].isfinite())
 
     def message(self) -> str:
-        """What is wrong with it, and what to do."""
+        """Describe what is not finite, and what to do."""
         loss, norm = self.loss_norm.tolist()
         return (
             f"diverged at step {self.step}{_list_samples(self.samples)}: loss {loss:g}, gradient norm {norm:g}; "
@@ -44,8 +44,10 @@ class StepRecord:
 
 
 class NonFiniteGuard:
-    """Sees every update before its optimizer step. One that was not sound is returned, at once or some steps later;
-    weights and optimizer state are then as before it.
+    """Guard that checks loss and gradient norm before each optimizer step.
+
+    It reports a non-finite update at once, or up to four steps later on a GPU; that update and all later ones are not
+    applied.
     """
 
     def __init__(self, optimizers: Sequence[torch.optim.Optimizer], device: Device) -> None:
@@ -57,7 +59,7 @@ class NonFiniteGuard:
                 optimizer.found_inf = self._unsound  # type: ignore[attr-defined]
 
     def observe(self, step: int, lr: float, samples: Tensor | None, loss: Tensor, norm: Tensor) -> StepRecord | None:
-        """The update that is about to be made; returns this one or an earlier one if it was not sound."""
+        """Record the update that is about to be made; return this or an earlier one if it was not finite."""
         loss_norm = torch.stack([loss.detach().float(), norm.float()])
         if self._unsound is None:
             update = StepRecord(step, lr, samples, loss_norm)
@@ -71,7 +73,7 @@ class NonFiniteGuard:
         return self._poll(MAX_LAG_STEPS)
 
     def drain(self) -> StepRecord | None:
-        """The first update that was not sound, if there is one; waits until all that were seen are known."""
+        """Wait for all recorded updates; return the first that was not finite, if there is one."""
         return self._poll(0)
 
     def _poll(self, late: int) -> StepRecord | None:
@@ -89,7 +91,7 @@ class NonFiniteGuard:
 
 
 def _supports_found_inf(optimizer: torch.optim.Optimizer) -> bool:
-    """Whether its step obeys `found_inf`: torch's fused ones and our own do."""
+    """Whether the optimizer's step obeys `found_inf`: torch's fused ones and our own do."""
     return hasattr(optimizer, "found_inf") or bool(getattr(optimizer, "_step_supports_amp_scaling", False))
 
 

@@ -1,8 +1,7 @@
-"""Saving while training goes on: the state is copied to host memory, and a thread commits the copy.
+"""Save checkpoints while training goes on: copy the state to host memory, and let a thread commit the copy.
 
-The loop pays for the copy alone. One save is under way at a time; the next one waits for it, so that a slow disk slows
-training down instead of filling the memory. The copy's memory is kept for the next one: new pages would cost more than
-the copy itself.
+The loop pays for the copy alone. One save is pending at a time; the next one waits for it, so that a slow disk slows
+training down instead of filling memory. The copy's memory is reused: new pages would cost more than the copy itself.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ MAX_COPY_BYTES = 256e6  # bytes; on a CPU the copy takes from the memory that tr
 
 
 class AsyncCheckpointer:
-    """A run's checkpoints under `root`. `processor_spec` is what inference needs besides."""
+    """Asynchronous saver of a run's checkpoints under `root`. `about` is what inference needs besides the weights."""
 
     def __init__(self, root: Path, about: dict[str, Any], keep: int) -> None:
         self._root, self._about, self._keep = root, about, keep
@@ -38,9 +37,8 @@ class AsyncCheckpointer:
     def save(self, state: TrainState, passing: bool = False) -> None:
         """Start to commit the state as it is now, after any earlier save has ended.
 
-        `passing` says that no save was due: this one is made because the run stops.
-
-        What lies on a CPU and is too large to copy is committed before this returns, from where it lies.
+        `passing` marks a save that was not due and is made because the run stops. Tensors on a CPU that are too large
+        to copy are committed before this returns, from where they lie.
 
         Raises:
             OSError: the save before this one failed.
@@ -51,7 +49,9 @@ class AsyncCheckpointer:
             scalars["metrics"] = self.metrics()
         small = _bytes_on_cpu(tensors) <= MAX_COPY_BYTES
         kept = self._copy_to_host(tensors) if small else tensors
-        self._writer = futures.ThreadPoolExecutor(1, "save")  # one a save: none is idle when a data worker is forked
+        self._writer = futures.ThreadPoolExecutor(
+            1, "save"
+        )  # one per save: no idle thread exists when a data worker is forked
         self._pending = self._writer.submit(self._commit, state.step, kept, scalars, passing)
         self._writer.shutdown(wait=not small)
 
@@ -74,7 +74,7 @@ class AsyncCheckpointer:
             self._done.append(pending.result())
 
     def restore(self, job: TrainState) -> list[str]:
-        """Bring the newest checkpoint that verifies into the job; what was passed over is returned as warnings.
+        """Load the newest checkpoint that verifies into the state; return a warning for each that was passed over.
 
         Raises:
             StorageError: there are checkpoints, and none verifies.
@@ -87,13 +87,13 @@ class AsyncCheckpointer:
             self.restored = found.state
             checkpoint.update_pointers_and_prune(
                 self._root, job.step, job.best, self._keep
-            )  # the kill may have come before all was done
+            )  # a kill may have left this undone
         elif warnings:
             raise StorageError(*warnings)
         return warnings
 
     def load_best(self, job: TrainState) -> checkpoint.Checkpoint:
-        """The checkpoint with the best evaluation. Raises StorageError if it does not verify."""
+        """Load the checkpoint with the best evaluation. Raises StorageError if it does not verify."""
         return checkpoint.load(self._root / f"step-{int(job.best['step']):08d}")
 
     def _copy_to_host(self, tensors: Tensors) -> Tensors:

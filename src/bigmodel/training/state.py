@@ -1,7 +1,7 @@
-"""The state of a training run and the one thing that changes it: an update.
+"""Training state (model, optimizers, EMA, step) and the train step that advances it.
 
-What a checkpoint holds is here: weights, optimizer state, their average, and the integer `step`, with the running sums
-that the log needs. Everything random is keyed by (seed, step), so restoring these restores the run bitwise.
+A checkpoint holds just this: weights, optimizer state, their average, the integer `step`, and the running sums that the
+log needs. Everything random is keyed by (seed, step), so restoring these restores the run bitwise.
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ Tensors = dict[str, dict[str, Tensor]]  # file name to tensors
 
 
 class TrainState:
-    """A model in training. `best` is the best evaluation so far: value, step, and how many have come since."""
+    """Model, optimizers and step of a run in training. `best` is the best evaluation: value, step, and `since`, the
+    number of evaluations after it.
+    """
 
     def __init__(
         self,
@@ -61,7 +63,9 @@ class TrainState:
         self._infinite = {name for name, b in buffers.items() if not b.isfinite().all()}  # as a mask of -inf
         self._checked = [*model.parameters(), *(b for name, b in buffers.items() if name not in self._infinite)]
         for group in self.param_groups:
-            group.setdefault("initial_lr", float(group["lr"]))  # an optimizer that another job had keeps its own rate
+            group.setdefault(
+                "initial_lr", float(group["lr"])
+            )  # an optimizer that another state used keeps its base rate
         self._ema = copy.deepcopy(model).requires_grad_(False) if ema is not None else None
         self._steps = [unwrapped_step(optimizer) for optimizer in optimizers]
         self._guard = NonFiniteGuard(optimizers, device)
@@ -71,7 +75,7 @@ class TrainState:
 
     @property
     def eval_model(self) -> nn.Module:
-        """The weights that count as the result: the average if there is one."""
+        """The model to evaluate: the averaged weights if there are any."""
         return self._callable if self._ema is None else self._ema
 
     @property
@@ -86,7 +90,7 @@ class TrainState:
 
     @property
     def result_module(self) -> nn.Module:
-        """The module whose weights `eval_model` computes with, never compiled: to load weights into."""
+        """The uncompiled module whose weights `eval_model` computes with: load weights into this one."""
         return self.model if self._ema is None else self._ema
 
     @property
@@ -95,9 +99,10 @@ class TrainState:
         return float(self.param_groups[0]["lr"])
 
     def record_monitored(self, value: float, lower: bool) -> bool:
-        """Take note of the monitored metric after an evaluation; whether these weights are now the best.
+        """Record the monitored metric of an evaluation; return whether these weights are the best so far.
 
-        Of equals the later is best, having seen the lower learning rate; only a better one resets the patience.
+        Of equal values the later counts as best, because it has seen the lower learning rate; only a better one resets
+        the patience.
 
         Raises:
             DivergedError: the metric is not finite.
@@ -126,7 +131,7 @@ class TrainState:
         self.finish_step()
 
     def forward_backward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Leave the gradients of this step in the parameters.
+        """Compute the gradients of this step into the parameters.
 
         Returns the last micro-batch's loss, and the batch's sums by name.
         """
@@ -146,15 +151,16 @@ class TrainState:
         return loss, sums
 
     def loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The task's loss, in the device's precision, and the model's outputs: compiled as one, if anything is."""
+        """Compute the task's loss and the model's outputs in the device's precision; compiled as one function, if
+        anything is.
+        """
         with self.device.autocast():
             return self._loss(self.model, batch)
 
     def prepare_step(self) -> None:
-        """The model in training mode, and the rates of this step in the optimizers.
+        """Set training mode and this step's learning rates.
 
-        A group with `until`, a fraction of the run, has the whole schedule before that, and costs no gradient
-        afterwards.
+        A group with `until`, a fraction of the run, has its whole schedule before that and no gradient afterwards.
         """
         self.model.train()
         self.device.mark_step_begin()
@@ -166,12 +172,12 @@ class TrainState:
                     parameter.requires_grad_(trains)
 
     def rate(self, group: Mapping[str, Any], step: int, steps: int) -> float:
-        """The learning rate of a parameter group in an update, by its number from 0, of a run of `steps` updates."""
+        """Return the learning rate of a parameter group in update number `step`, from 0, of a run of `steps` updates."""
         progress, until = step_midpoint(step, steps), group.get("until", 1.0)
         return float(group["initial_lr"] * self._schedule(progress / until)) if progress < until else 0.0
 
     def optimizer_step(self) -> None:
-        """Let the optimizers take the gradients, and drop these."""
+        """Step the optimizers, and drop the gradients."""
         with torch.no_grad():
             for take_step in self._steps:
                 take_step()
@@ -179,16 +185,16 @@ class TrainState:
             parameter.grad = None
 
     def finish_step(self) -> None:
-        """Once the weights are new: their average, and the count."""
+        """Update the average of the weights, and count the step."""
         if self._ema is not None and self._ema_decay is not None:
             update_ema(self._ema, self.model, warmed_up(self._ema_decay, self.step), self._infinite)
         self.step += 1
 
     def check_finite(self) -> None:
-        """Before a save: a finite gradient can still throw the weights beyond what a float holds.
+        """Check the weights before a save: a finite gradient can still overflow a weight.
 
         Raises:
-            DivergedError: a weight is not finite, or the gradient of an update that was not heard of yet.
+            DivergedError: a weight is not finite, or the gradient of an update still in flight on a GPU.
         """
         self._raise_if_nonfinite(self._guard.drain())
         if not torch.isfinite(torch.nn.utils.get_total_norm(self._checked)):
@@ -207,7 +213,7 @@ class TrainState:
         return self.task.train_metrics(dict(zip(sums, values, strict=True)))
 
     def state_tensors(self) -> Tensors:
-        """All tensors of a checkpoint, by file; they are the live ones, not copies."""
+        """Return all tensors of a checkpoint by file name; they are the live ones, not copies."""
         files = {"model": dict(self.model.state_dict()), "optimizer": {}}
         for number, optimizer in enumerate(self.optimizers):
             for index, state in optimizer.state_dict()["state"].items():
@@ -217,12 +223,12 @@ class TrainState:
         return files
 
     def state_scalars(self) -> dict[str, Any]:
-        """The rest of a checkpoint, as JSON keeps it exactly."""
+        """Return the rest of a checkpoint, as JSON keeps it exactly."""
         sums = {name: value.item() for name, value in self.running_sums.items()} or self._restored_sums
         return {"step": self.step, "steps": self.steps, "best": self.best, "tally": sums}
 
     def load_state(self, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any]) -> None:
-        """Become what `tensors` and `state` describe.
+        """Load what `tensors` and `state` of a checkpoint hold.
 
         Raises:
             ConfigError: the checkpoint is of another model or optimizer.
@@ -265,7 +271,7 @@ class TrainState:
 
     def _raise_if_nonfinite(self, unsound: StepRecord | None) -> None:
         if unsound is not None:
-            self.step = unsound.step  # it was left out, and with it all that came after
+            self.step = unsound.step  # this update and all later ones were skipped
             raise DivergedError(unsound.message())
 
     def _gradients(self) -> list[Tensor]:
@@ -280,7 +286,7 @@ class TrainState:
 
 
 def _match_memory_formats(optimizer: torch.optim.Optimizer) -> None:
-    """Fused optimizers take memory as it lies: a momentum in another layout would be that of other weights."""
+    """Copy optimizer state into its parameter's memory format; fused optimizers index both as flat memory."""
     for parameter, state in optimizer.state.items():
         for key, value in state.items():
             if isinstance(value, Tensor) and value.shape == parameter.shape and value.stride() != parameter.stride():

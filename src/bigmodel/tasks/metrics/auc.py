@@ -1,4 +1,4 @@
-"""The area under the ROC curve of two classes, from sums that add up over batches: a histogram of scores for each."""
+"""Area under the ROC curve of two classes, from a histogram of scores for each class: sums that add up over batches."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-BINS = 4096  # of which most hold something: they are evenly spread over z / (1 + |z|) for logits z
+BINS = 4096  # evenly spread over z / (1 + |z|) for logits z, so that most hold something
 
 
 def histograms(logits_N: Tensor, classes_N: Tensor) -> Tensor:
-    """int64 (2 * BINS,): how many samples of class 0, then of class 1, have a logit of class 1 in each bin."""
+    """Count samples of class 0, then of class 1, by the bin of their logit of class 1: int64 (2 * BINS,)."""
     logits_N = logits_N.double()
     squashed_N = (logits_N / (1 + logits_N.abs()) + 1) / 2
     bins_N = (squashed_N * BINS).long().clamp(0, BINS - 1)
@@ -19,9 +19,10 @@ def histograms(logits_N: Tensor, classes_N: Tensor) -> Tensor:
 
 
 def auc_from_histograms(counts: Sequence[float]) -> float:
-    """The chance that of two samples that of class 1 has the higher score; 0.5 where one has no samples.
+    """Return the probability that a sample of class 1 has a higher score than one of class 0; 0.5 if a class has no
+    samples.
 
-    Two in one bin count half, so it is off by at most half the share of such pairs: of the order of 1e-4.
+    Two samples in one bin count half, so the error is at most half the fraction of such pairs, of the order of 1e-4.
     """
     below, pairs = 0.0, 0.0
     for negative, positive in zip(counts[:BINS], counts[BINS:], strict=True):

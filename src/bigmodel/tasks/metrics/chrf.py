@@ -1,6 +1,6 @@
-"""chrF: how much of each other's runs of characters two texts hold (Popović 2015, aclanthology.org/W15-3049).
+"""chrF: overlap of the character n-grams of two texts (Popović 2015, aclanthology.org/W15-3049).
 
-Runs of one to six characters without blanks; recall counts twice as much as precision. It is the score of a whole
+N-grams of one to six characters without blanks; recall counts twice as much as precision. This is the score of a whole
 corpus: counts are summed before they are divided, as sacreBLEU does (Post 2018, arXiv:1804.08771).
 """
 
@@ -15,7 +15,9 @@ SUMS = 3 * _LONGEST
 
 
 def count_ngrams(found: Sequence[str], true: Sequence[str]) -> list[int]:
-    """For runs of each length those of the found texts, those of the true ones, and those in both: add up, (18,)."""
+    """Count, for n-grams of each length, those of the predicted texts, of the true ones, and of both: (18,), to be
+    added up.
+    """
     sums = [0] * SUMS
     for one, other in zip(found, true, strict=True):
         for length in range(1, _LONGEST + 1):
@@ -26,7 +28,7 @@ def count_ngrams(found: Sequence[str], true: Sequence[str]) -> list[int]:
 
 
 def chrf(sums: Sequence[float]) -> float:
-    """From 0 to 1: the F score of precision and recall, each the mean over the lengths that both sides have."""
+    """Return the F score, from 0 to 1, of precision and recall, each the mean over the lengths that both sides have."""
     rows = [sums[first : first + 3] for first in range(0, SUMS, 3)]
     shares = [(both / found, both / true) for found, true, both in rows if found and true]
     if not shares:

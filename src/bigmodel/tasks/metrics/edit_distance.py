@@ -7,9 +7,10 @@ from torch import Tensor
 
 
 def edit_distances(found_NT: Tensor, true_NU: Tensor) -> Tensor:
-    """int64 (N,): insertions, deletions and substitutions from one sequence to the other (Levenshtein 1965).
+    """Return the number of insertions, deletions and substitutions from one sequence to the other, int64 (N,)
+    (Levenshtein 1965).
 
-    Row by row over `true`; within a row, insertions are a running minimum, so all columns are found at once.
+    Computed row by row over `true`; within a row, insertions are a running minimum, so all columns are found at once.
     """
     count, length = found_NT.shape
     column_V = torch.arange(length + 1, device=found_NT.device)
