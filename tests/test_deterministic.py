@@ -154,4 +154,4 @@ def test_an_apple_gpu_promises_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_plan_says_what_repeats(cli: Callable[..., Answer]) -> None:
     answer = cli("device=cpu", "dry_run=true")
-    assert "repeats  bitwise" in answer.out
+    assert "reproducible  bitwise" in answer.out

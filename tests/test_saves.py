@@ -112,7 +112,7 @@ def test_a_failed_save_ends_the_run_and_names_the_last_good_step(
     answer = cli(*TINY, "save_every=2steps", "evaluate_every=100steps")
     (line,) = is_quiet(answer, code=5)
     assert "No space left" in line
-    assert "last good step is 2" in line
+    assert "last saved step: 2" in line
     assert f"resume={answer.run.relative_to(answer.cwd)}" in line
     monkeypatch.undo()
     assert cli(f"resume={answer.run}").code == 0

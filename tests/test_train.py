@@ -166,7 +166,7 @@ def test_an_augmentation_that_does_not_fit_the_images_is_refused(cli: Callable[.
 def test_divergence_names_the_samples(cli: Callable[..., Answer]) -> None:
     answer = cli(*TINY, "optim.lr=1e30", "schedule=constant")
     (line,) = is_quiet(answer, code=4)
-    assert re.match(r"diverged at step 1 on samples (\d+, ){5}\.\.\. \(64 in all\): loss ", line), line
+    assert re.match(r"diverged at step 1 \(samples (\d+, ){5}\.\.\. \(64 in all\)\): loss ", line), line
 
 
 def test_pieces_make_the_same_update(cli: Callable[..., Answer], tmp_path: Path) -> None:

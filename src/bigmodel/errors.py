@@ -40,7 +40,7 @@ class DivergedError(BigmodelError):
 
 
 class StorageError(BigmodelError):
-    """The disk is full, read-only or damaged; names the last good step."""
+    """The disk is full, read-only or damaged; names the last saved step."""
 
     exit_code = 5
 

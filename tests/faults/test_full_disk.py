@@ -42,7 +42,7 @@ def _failed(mount: Mount, said: Path) -> tuple[Path, str]:
     saved = checkpoint.list_checkpoints(run / "checkpoints")
     for path in saved:
         checkpoint.verify(path)
-    last = f"the last good step is {int(saved[0].name[5:])}" if saved else "no step was saved"
+    last = f"last saved step: {int(saved[0].name[5:])}" if saved else "no step was saved"
     assert last in line, line
     assert not list(run.rglob(".tmp-*")), "half-made files take the room that is missing"
     return run, line

@@ -69,7 +69,7 @@ def test_a_run_on_a_disk_that_became_read_only(campaign: Callable, runs: dict[in
                 mount.remount("ro")
                 process = launch(f"resume={run}", "epochs=2", cwd=cwd, output=cwd / "said", before=mount.enter)
                 code = finished(process)
-                _refused(cwd / "said", code, run, "Read-only file system", "the last good step is 2")
+                _refused(cwd / "said", code, run, "Read-only file system", "last saved step: 2")
                 assert _files(inside) == before
                 mount.remount("rw")
                 assert finished(launch(f"resume={run}", "epochs=2", cwd=cwd, before=mount.enter)) == 0
@@ -103,7 +103,7 @@ def test_what_may_not_be_changed(campaign: Callable, runs: dict[int, Path], tmp_
             below = (".", ".lock", "train.log", "metrics.jsonl", "checkpoints")[trial.number % 5]
             frozen(cwd / "run" / below)
             code = finished(launch(f"resume={cwd / 'run'}", "epochs=2", cwd=cwd, output=cwd / "said"))
-            _refused(cwd / "said", code, cwd / "run", "Operation not permitted", "the last good step is 2")
+            _refused(cwd / "said", code, cwd / "run", "Operation not permitted", "last saved step: 2")
             subprocess.run(["chattr", "-i", cwd / "run" / below], check=True)
             assert finished(launch(f"resume={cwd / 'run'}", "epochs=2", cwd=cwd)) == 0
             assert (fingerprint(cwd / "run"), records(cwd / "run")) == (fingerprint(runs[2]), records(runs[2]))

@@ -184,7 +184,7 @@ def test_a_limit_on_open_files_is_told(tmp_path: Path) -> None:
     said = (tmp_path / "said").read_text()
     assert code == 5, said
     (line,) = [line for line in said.splitlines() if line.startswith("error: ")]
-    assert "Too many open files, raise the limit with ulimit -n; the last good step is" in line
+    assert "Too many open files, raise the limit with ulimit -n; last saved step:" in line
     (run,) = tmp_path.glob("outputs/*/*")
     again = launch(f"resume={run}", "trust=[few]", cwd=tmp_path, output=tmp_path / "again")  # it limits its process
     assert finished(again) in (0, 5)

@@ -1,4 +1,4 @@
-"""`bigmodel-train`: from a checked config to a trained run directory."""
+"""`bigmodel-train`: train from a checked config into a run directory."""
 
 from __future__ import annotations
 
@@ -54,11 +54,12 @@ def run(
     resume: bool = False,
     own: bool | None = None,
 ) -> Path | None:
-    """Train, in a new run directory or, with `resume`, in that of an earlier start. Returns the directory, or None
-    for a dry run. Nothing that is built may reach the network on a resume, nor where the config is not one's `own`.
+    """Train in a new run directory or, with `resume`, in that of an earlier start; return it, or None for a dry run.
+
+    Nothing that is built may reach the network on a resume, nor where the config is not the user's `own`.
 
     Raises:
-        BigmodelError: what ended the run, with its exit code; all that was reached is saved.
+        BigmodelError: what ended the run, with its exit code; everything reached so far is saved.
     """
     saved = resume and directory is not None and bool(checkpoint.list_checkpoints(directory / "checkpoints"))
     state = checkpoint.newest_state(directory / "checkpoints") if saved and directory is not None else None
@@ -180,7 +181,7 @@ def _trained(
 
 
 def _report_pending_save(saves: AsyncCheckpointer, emit: Emit) -> None:
-    """What became of the save that was under way when training failed; that failure stays the one that is told."""
+    """Report the save that was pending when training failed; that failure stays the one that is raised."""
     with contextlib.suppress(OSError):  # of listeners, on the disk that is full
         try:
             done = saves.completed(wait=True)
@@ -194,7 +195,7 @@ def _report_pending_save(saves: AsyncCheckpointer, emit: Emit) -> None:
 def _write_description(
     directory: Path, built: TrainingRun, saves: AsyncCheckpointer, totals: RunTotals, resume: bool
 ) -> list[str]:
-    """Write what says how the run is made; of a resumed one read back what it has reached. Returns warnings."""
+    """Write what describes the run; of a resumed one, read back what it has reached. Returns warnings."""
     versions = {"bigmodel-train": __version__, "torch": str(torch.__version__), "numpy": np.__version__}
     facts = surroundings.collect_environment(versions, built.device.name, built.dataset.fingerprint)
     if not resume:
@@ -211,7 +212,9 @@ def _write_description(
 
 
 def _worked(directory: Path, totals: RunTotals) -> tuple[float, list[str]]:
-    """Seconds of earlier starts: a killed one has left no summary, but records. And a warning, if it is damaged."""
+    """Return the seconds of earlier starts, from the summary or, for a killed one, its records; and a warning if
+    damaged.
+    """
     try:
         return max(read_elapsed_seconds(directory), totals.seconds), []
     except ValueError as error:
@@ -219,7 +222,7 @@ def _worked(directory: Path, totals: RunTotals) -> tuple[float, list[str]]:
 
 
 def _remove_if_unsaved(directory: Path) -> Callable[..., None]:
-    """On leaving with a ConfigError, take away the directory of a run that never saved anything."""
+    """On leaving with a ConfigError, remove the directory of a run that never saved anything."""
 
     def leave(kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
         if isinstance(error, ConfigError) and not checkpoint.list_checkpoints(directory / "checkpoints"):
@@ -243,7 +246,7 @@ def _checkpointer(directory: Path, built: TrainingRun) -> AsyncCheckpointer:
 
 
 def _test_best_weights(built: TrainingRun, saves: AsyncCheckpointer, emit: Emit) -> dict[str, Any]:
-    """The one look at the test split, with the best weights."""
+    """Evaluate the test split once, with the best weights."""
     job, data = built.state, built.loader
     if "test" not in data.splits:
         return {}

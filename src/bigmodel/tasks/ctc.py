@@ -70,7 +70,7 @@ class CTC:
         }
 
     def eval_sums(self, loss: Tensor, outputs: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """Return `train_sums`, and `words` with their errors, also those of beam search. Words are compared on the CPU."""
+        """Return `train_sums`, and `words` with their errors, also of beam search. Words are compared on the CPU."""
         true = [to_text(row, self._characters).split() for row in batch.targets.tolist()]
         found = [to_text(row, self._characters).split() for row in greedy_decode(outputs).tolist()]
         counts = {"words": sum(map(len, true)), "word_errors": _word_errors(found, true)}

@@ -64,7 +64,7 @@ class Translation:
         return {"loss": float(sums["loss"]) / count, "token_accuracy": float(sums["correct"]) / count}
 
     def eval_sums(self, loss: Tensor, outputs: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """Return `train_sums`, `texts`, the `exact` ones, and the n-gram counts of chrF. Texts are compared on the CPU."""
+        """Return `train_sums`, `texts`, `exact` ones, and the n-gram counts of chrF. Texts are compared on the CPU."""
         found, true = self._texts(outputs[:, 1]), self._texts(batch.targets)
         exact = sum(one == other for one, other in zip(found, true, strict=True))
         return self.train_sums(loss, outputs, batch) | {

@@ -42,9 +42,11 @@ def translate_run_errors(directory: Path, job: TrainState, trust: Sequence[str] 
         if error.errno not in STORAGE_ERRORS:
             raise
         good = checkpoint.list_checkpoints(directory / "checkpoints")
-        last = f"the last good step is {int(good[0].name[5:])}" if good else "no step was saved"
+        last = f"last saved step: {int(good[0].name[5:])}" if good else "no step was saved"
         why = f"{_named(error)}{_describe_free_space(directory, job, error)}{_ADVICE.get(error.errno or 0, '')}"
-        raise StorageError(f"{directory}: {why}; {last}; then {resume_command(directory, trust)}") from error
+        raise StorageError(
+            f"{directory}: {why}; {last}; once fixed, run: {resume_command(directory, trust)}"
+        ) from error
 
 
 def _named(error: OSError) -> str:

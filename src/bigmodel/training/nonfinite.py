@@ -39,7 +39,7 @@ class StepRecord:
         loss, norm = self.loss_norm.tolist()
         return (
             f"diverged at step {self.step}{_list_samples(self.samples)}: loss {loss:g}, gradient norm {norm:g}; "
-            f"the weights are as before this step. Lower optim.lr (now {self.lr:g}) or set clip_norm"
+            f"the update was skipped; lower optim.lr (now {self.lr:g}) or set clip_norm=1"
         )
 
 
@@ -100,4 +100,4 @@ def _list_samples(samples_N: Tensor | None) -> str:
         return ""
     first = ", ".join(map(str, samples_N[:MAX_SAMPLES_SHOWN].tolist()))
     more = f", ... ({len(samples_N)} in all)" if len(samples_N) > MAX_SAMPLES_SHOWN else ""
-    return f" on sample{'s' if len(samples_N) > 1 else ''} {first}{more}"
+    return f" (sample{'s' if len(samples_N) > 1 else ''} {first}{more})"

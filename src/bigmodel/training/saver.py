@@ -49,9 +49,7 @@ class AsyncCheckpointer:
             scalars["metrics"] = self.metrics()
         small = _bytes_on_cpu(tensors) <= MAX_COPY_BYTES
         kept = self._copy_to_host(tensors) if small else tensors
-        self._writer = futures.ThreadPoolExecutor(
-            1, "save"
-        )  # one per save: no idle thread exists when a data worker is forked
+        self._writer = futures.ThreadPoolExecutor(1, "save")  # one per save, so none idles when a worker forks
         self._pending = self._writer.submit(self._commit, state.step, kept, scalars, passing)
         self._writer.shutdown(wait=not small)
 

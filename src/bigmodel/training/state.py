@@ -172,7 +172,7 @@ class TrainState:
                     parameter.requires_grad_(trains)
 
     def rate(self, group: Mapping[str, Any], step: int, steps: int) -> float:
-        """Return the learning rate of a parameter group in update number `step`, from 0, of a run of `steps` updates."""
+        """Return a parameter group's learning rate in update `step`, from 0, of a run of `steps` updates."""
         progress, until = step_midpoint(step, steps), group.get("until", 1.0)
         return float(group["initial_lr"] * self._schedule(progress / until)) if progress < until else 0.0
 

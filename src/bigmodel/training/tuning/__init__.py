@@ -1,1 +1,1 @@
-"""Values found by trying, cost estimates, profiles."""
+"""Values found by trial, cost estimates, and profiles."""

@@ -1,6 +1,6 @@
-"""Numbers for what a config leaves to the machine: `batch_size=auto`, then `optim.lr=auto`.
+"""Resolve `batch_size=auto` and `optim.lr=auto` to numbers before a run starts.
 
-Found before a run starts and written into its config, so that the run stays a function of its config. What is tried is
+The numbers are written into the run's config, so that the run stays a function of its config. Everything tried is
 thrown away: the run is built anew, exactly as if the numbers had been typed.
 """
 
@@ -22,23 +22,23 @@ from bigmodel.training.tuning.lr_range import LRRangeResult, lr_range_test
 
 @dataclass
 class ResolvedConfig:
-    """A config without `auto`, what was found in words, and the curve of a range test."""
+    """A config without `auto`, lines about what was found, and the result of a learning-rate range test."""
 
     config: Config
     lines: list[str] = field(default_factory=list)
     curve: LRRangeResult | None = None
 
     def write(self, directory: Path) -> None:
-        """The curve and the trials of a rate, if there are any, as files: see `LRRangeResult.write`."""
+        """Write the curve and the trials of a learning-rate test, if there was one: see `LRRangeResult.write`."""
         if self.curve is not None:
             self.curve.write(directory)
 
 
 def resolve_auto(config: Config) -> ResolvedConfig:
-    """Find what is `auto`, and print it; nothing else is kept.
+    """Replace each `auto` by a number, and print it.
 
     Raises:
-        ConfigError: parts do not fit together, or there is nothing to find.
+        ConfigError: parts do not go together, or there is nothing to tune.
         DataError: the data is missing or damaged.
         OutOfMemoryError: no batch fits.
     """
@@ -85,7 +85,7 @@ def _resolve_lr(found: ResolvedConfig) -> None:
 
 
 def _probe_config(config: Config, facts: dict[str, object]) -> Config:
-    """A config to try things with. Not compiled: shapes that are met here would change what the run compiles."""
+    """Return a config to try things with. Not compiled: shapes seen here would change what the run compiles."""
     if "optim.lr" in auto_keys(config.values):
         facts["optim.lr"] = PLACEHOLDER_LR
     return config.with_values({**facts, "device.compile": False})

@@ -1,4 +1,4 @@
-"""`batch_size=auto`: a few updates with each power of two. On a GPU the largest that fits, else the fastest."""
+"""Find `batch_size=auto` by a few updates with each power of two: the largest that fits on a GPU, else the fastest."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _AS_GOOD = 0.97  # of the best rate; smaller batches make more updates of the sa
 
 
 def measure_throughput(run: TrainingRun) -> dict[int, float]:
-    """Samples/s of updates, reading of data not included, for each batch size that fits. The run is spent afterwards.
+    """Measure samples/s of updates, without reading data, for each batch size that fits. The run is spent afterwards.
 
     Raises:
         OutOfMemoryError: not even the smallest fits.
@@ -59,14 +59,14 @@ def measure_throughput(run: TrainingRun) -> dict[int, float]:
 
 
 def pick_batch_size(rates: dict[int, float], device: torch.device) -> int:
-    """The largest on a GPU; else the smallest that is as good as the fastest."""
+    """Pick the largest on a GPU; else the smallest that is nearly as fast as the fastest."""
     if device.type == "cuda":
         return max(rates)
     return min(size for size, rate in rates.items() if rate >= _AS_GOOD * max(rates.values()))
 
 
 def _sizes(run: TrainingRun) -> Iterator[int]:
-    """Powers of two that leave an epoch some updates, none too small to be cut into its pieces."""
+    """Yield powers of two that leave an epoch some updates, each with a sample for every micro-batch."""
     samples = run.loader.splits["train"]
     most = max(samples // _UPDATES_AN_EPOCH, min(samples, max(_SMALLEST, run.settings.accumulate)))
     if run.device.torch_device.type != "cuda":
@@ -79,7 +79,7 @@ def _sizes(run: TrainingRun) -> Iterator[int]:
 
 
 def _fastest_update(run: TrainingRun, batch: Batch) -> float:
-    """Seconds, after one to warm up."""
+    """Measure the seconds of an update, after one to warm up."""
     device = run.device.torch_device
     run.state.train_step(batch)
     times: list[float] = []
@@ -91,18 +91,18 @@ def _fastest_update(run: TrainingRun, batch: Batch) -> float:
 
 
 def _estimated_bytes(run: TrainingRun, sample: Batch, size: int) -> float:
-    """Bytes of an update, where they can be told beforehand."""
+    """Estimate the bytes of an update, where they can be known without one."""
     state = run.state
     try:
-        price = estimate_step_cost(state.model, state.task, sample, state.optimizers, 1)
+        cost = estimate_step_cost(state.model, state.task, sample, state.optimizers, 1)
     except (NotImplementedError, RuntimeError):
         return 0.0
     share = size / len(sample.targets) / run.settings.accumulate
-    return price.memory + price.activation_bytes * (share - 1)
+    return cost.memory + cost.activation_bytes * (share - 1)
 
 
 def _free_memory() -> float:
-    """Bytes that a computer can still give, by Linux's account; infinite where nobody keeps one."""
+    """Return the bytes of memory that are free by Linux's account; infinite on other systems."""
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
         free = next(1024.0 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
@@ -117,7 +117,7 @@ def _free_memory() -> float:
 
 
 def _near_memory_limit(device: torch.device) -> bool:
-    """Whether the last trial has used more of the GPU than it should; counted afresh for the next."""
+    """Whether the last probe used more of the GPU than it should; resets the count for the next."""
     free, _ = torch.cuda.mem_get_info(device)
     ours, most = torch.cuda.memory_reserved(device), torch.cuda.max_memory_allocated(device)
     torch.cuda.reset_peak_memory_stats(device)

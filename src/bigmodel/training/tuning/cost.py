@@ -1,7 +1,7 @@
-"""Parameters, compute and memory of a training step, found without computing anything.
+"""Estimate parameters, compute and memory of a training step without computing anything.
 
-One forward and backward pass on torch's meta device tells shapes only; the counts are exact for what torch knows to
-count (convolutions and matrix products) and leave out the allocator's rounding and the libraries' work space.
+One forward and backward pass on torch's meta device gives shapes only; the counts are exact for what torch can count
+(convolutions and matrix products) and leave out the allocator's rounding and the libraries' work space.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ _KERNELS = {"fused", "foreach", "capturable"}  # options of torch's optimizers t
 
 @dataclass(frozen=True)
 class StepCost:
-    """Per update. `flops` counts a multiplication and an addition as two; memory is in bytes.
+    """Cost of one update. `flops` counts a multiplication and an addition as two; memory is in bytes.
 
-    `activations_of` divides the activations among the modules, by dotted name, that keep them; `LOSS` is outside all.
+    `activations_of` divides the activations among the modules that keep them, by dotted name; `LOSS` is outside all.
     """
 
     num_parameters: int
@@ -108,7 +108,7 @@ def _leave(inside: list[str], *_: object) -> None:
 
 
 def _optimizer_state_bytes(optimizer: torch.optim.Optimizer) -> int:
-    """Bytes of the state that an optimizer keeps after its first step, which a copy takes on the meta device.
+    """Return the bytes of an optimizer's state, found by one step of a copy on the meta device.
 
     Raises:
         NotImplementedError: its step needs values, not only shapes.

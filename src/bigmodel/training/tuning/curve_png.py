@@ -1,4 +1,4 @@
-"""One curve over a logarithmic axis as a PNG, drawn with what is installed anyway."""
+"""Draw one curve over a logarithmic axis as a PNG, with Pillow alone."""
 
 from __future__ import annotations
 

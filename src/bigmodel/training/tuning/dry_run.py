@@ -1,4 +1,4 @@
-"""The plan of a dry run, as a table."""
+"""Describe a built run as a table: the plan that a dry run prints."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from bigmodel.training.tuning.cost import estimate_step_cost
 
 
 def describe_run(run: TrainingRun) -> str:
-    """The plan of a dry run as a table."""
+    """Return the plan of a run as lines of a table."""
     state, data, settings, dataset = run.state, run.loader, run.settings, run.dataset
     splits = ", ".join(f"{size:,} {name}" for name, size in data.splits.items())
     rows = {
         "device": run.device.name,
         "precision": run.device.choice,
-        "repeats": _repeats(run),
+        "reproducible": _repeats(run),
         "data": f"{splits}; {dataset.description}, {data.describe_placement}",
-        "steps": f"{state.steps:,} of {settings.batch_size} samples ({data.steps_per_epoch:,} in each of "
-        f"{settings.epochs:g} epochs)",
+        "steps": f"{state.steps:,} ({settings.epochs:g} epochs x {data.steps_per_epoch:,}), "
+        f"{settings.batch_size} samples each",
     }
     try:
         cost = estimate_step_cost(
@@ -36,7 +36,7 @@ def describe_run(run: TrainingRun) -> str:
         }
     rows |= {"init": "; ".join(run.init_report)} if run.init_report else {}
     rows |= {"warning": "; ".join(run.warnings)} if run.warnings else {}
-    rows["nothing"] = "was trained or written: dry_run=true"
+    rows["dry run"] = "nothing was trained or written"
     names = {name: run.config.values[name]["_target_"].rpartition(".")[2] for name in ("model", "optim", "schedule")}
     rows = names | rows
     lines = [*rows.items()]
@@ -46,7 +46,7 @@ def describe_run(run: TrainingRun) -> str:
 
 
 def _repeats(run: TrainingRun) -> str:
-    """What the device promises of another run, and how to hold on to a choice that was measured."""
+    """Say what the device promises for a second run, and how to keep a choice that was measured."""
     device = run.device
     if not device.measured:
         return device.reproducibility

@@ -1,11 +1,11 @@
-"""`optim.lr=auto`: the learning-rate range test (Smith 2017, arXiv:1506.01186).
+"""Find `optim.lr=auto` by a learning-rate range test (Smith 2017, arXiv:1506.01186) and short trials.
 
 The model is trained for a hundred steps while the rate grows from 1e-6 to 10. The loss first stands still, then falls,
-then rises again. A tenth of the rate at which the smoothed loss is least is safe, but often a third or less of what
-learns best. So from there on short trials decide: from the same first weights, on the same batches and the run's own
+then rises again. A tenth of the rate at which the smoothed loss is lowest is safe, but often a third or less of what
+learns best. So from there short trials decide: from the same initial weights, on the same batches and the run's own
 schedule, the model is trained at that rate and at its neighbors half a decade away, for as long as the loss at the end
-is lower. Chosen is the lowest rate that brings the loss down nearly as far as the best. All of it is a function of the
-config and the seed.
+is lower. The lowest rate whose loss is nearly as low as the best is chosen. All of it is a function of the config and
+the seed.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ Followers = Sequence[tuple[dict[str, Any], float]]  # parameter groups, each wit
 
 @dataclass(frozen=True)
 class LRRangeResult:
-    """Each step's rate and loss, the smoothed loss, the chosen rate, and the losses of trials by their rates."""
+    """Rate and loss of each step, the smoothed loss, the chosen rate, and the losses of trials by their rates."""
 
     rates: list[float]
     losses: list[float]
@@ -48,7 +48,7 @@ class LRRangeResult:
     trial_steps: int = 0
 
     def write(self, directory: Path) -> None:
-        """`lr_range.csv`, `lr_trials.csv` and `lr_range.png`."""
+        """Write `lr_range.csv`, `lr_trials.csv` and `lr_range.png`."""
         from bigmodel.training.tuning.curve_png import draw_curve  # only a range test needs it
 
         with (
@@ -70,9 +70,9 @@ class LRRangeResult:
 
 
 def lr_range_test(run: TrainingRun) -> LRRangeResult:
-    """Try the rates on this run, which is spent afterwards. It was built with `optim.lr` at its stand-in.
+    """Try learning rates on this run, which is spent afterwards. It was built with a placeholder for `optim.lr`.
 
-    Only groups whose rate follows `optim.lr` are changed: Muon's `adamw_lr` stays what it is, as in the run.
+    Only groups whose rate follows `optim.lr` are changed: Muon's `adamw_lr` stays, as in the run.
 
     Raises:
         ConfigError: no group follows it, or the loss falls at no rate.
@@ -106,7 +106,7 @@ def lr_range_test(run: TrainingRun) -> LRRangeResult:
 
 
 def climb(start: float, tried: Callable[[float], float]) -> dict[float, float]:
-    """Losses by rate: of `start`, then of its neighbors half a decade away for as long as they are better."""
+    """Return losses by rate: of `start`, then of its neighbors half a decade away for as long as they are better."""
     losses: dict[float, float] = {}
 
     def loss(place: int) -> float:
@@ -125,14 +125,14 @@ def climb(start: float, tried: Callable[[float], float]) -> dict[float, float]:
 
 
 def choose(trials: Mapping[float, float], first_loss: float, share: float) -> float:
-    """The lowest rate that brings the loss down by at least this share of what the best rate does."""
+    """Return the lowest rate that lowers the loss by at least this fraction of what the best rate does."""
     least = min(trials.values())
     enough = first_loss - share * (first_loss - least) if least < first_loss else least
     return min(rate for rate, loss in trials.items() if loss <= max(enough, least))
 
 
 def _job(run: TrainingRun, schedule: Callable[[float], float], steps: int) -> TrainState:
-    """A state on these parts that begins at step 0, without optimizer state."""
+    """Return a train state of this run that begins at step 0, without optimizer state."""
     for optimizer in run.state.optimizers:
         optimizer.state.clear()
     return TrainState(
@@ -149,8 +149,10 @@ def _job(run: TrainingRun, schedule: Callable[[float], float], steps: int) -> Tr
 
 
 def _trial(run: TrainingRun, followers: Followers, rate: float, steps: int) -> float:
-    """The mean loss of the last quarter of a run of so many steps, on the run's own schedule; infinite where it
-    diverges. At a constant rate lower ones would seem better than they are once the rate falls.
+    """Return the mean loss of the last quarter of a run of `steps` steps, on the run's own schedule; infinite if it
+    diverges.
+
+    At a constant rate, lower rates would seem better than they are once the rate falls.
     """
     state = _job(run, instantiate("schedule", run.settings.schedule, run.config.trust), steps)
     for group, share in followers:
@@ -168,7 +170,7 @@ def _trial(run: TrainingRun, followers: Followers, rate: float, steps: int) -> f
 
 
 def _rising(run: TrainingRun, followers: Followers) -> tuple[list[float], list[float], list[float]]:
-    """Rates, losses and smoothed losses of steps whose rate grows."""
+    """Return rates, losses and smoothed losses of steps whose rate grows."""
     state = _job(run, Constant(), _STEPS)
     rates: list[float] = []
     losses: list[float] = []

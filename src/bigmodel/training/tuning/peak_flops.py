@@ -1,4 +1,4 @@
-"""What this machine can compute at best, measured: what a run's FLOP/s are held against."""
+"""Measure the peak FLOP/s of this machine, to compare a run's FLOP/s with."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ _FILTERS = {"cpu": ((32, 64, 32), (32, 256, 8)), "cuda": ((256, 256, 32), (256, 
 
 @dataclass(frozen=True)
 class PeakFlops:
-    """The fastest operation that was found, and how fast it was."""
+    """The fastest operation found, and its speed."""
 
     flops_per_s: float
     operation: str
 
 
 def measure_peak_flops(device: Device) -> PeakFlops:
-    """The best of square matrix products and 3x3 convolutions in the device's precision, each in both memory layouts.
+    """Measure square matrix products and 3x3 convolutions in the device's precision, each in both memory layouts.
 
     A multiplication and an addition count as two. A convolution is counted by its definition: a library that saves
-    multiplications, as Winograd's way does, may so exceed what the processor can multiply. Takes about a second.
+    multiplications, as Winograd's algorithm does, may exceed what the processor can multiply. Takes about a second.
     """
     there = device.torch_device
     dtype = torch.bfloat16 if device.precision == "bf16" else torch.float32
@@ -56,7 +56,7 @@ def measure_peak_flops(device: Device) -> PeakFlops:
 
 
 def _fastest(call: Callable[[], Tensor], device: torch.device) -> float:
-    """Seconds of the fastest of many calls, after one to warm up."""
+    """Return the seconds of the fastest of many calls, after one to warm up."""
     call()
     began = synchronized_time(device)
     end, fastest = began + _TRIAL_S, float("inf")

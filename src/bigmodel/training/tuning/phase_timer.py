@@ -1,7 +1,7 @@
-"""Which phase a run is in, and for how long, observed from outside: the loop and the state know nothing of it.
+"""Measure the time of each phase of a run from outside: the loop and the state know nothing of it.
 
-The objects that the loop is given are wrapped, method by method. A run is in one phase at a time, so the phases add up
-to the whole. On a GPU the clock waits for the device at each change, and a phase is then the device's time.
+The objects given to the loop are wrapped, method by method. A run is in one phase at a time, so the phases add up to
+the whole. On a GPU the timer synchronizes at each change, and a phase is then the device's time.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ PHASES = ("data", "forward", "backward", "optimizer", "evaluation", "saving", "w
 
 
 class PhaseTimer:
-    """Watches `state`, `data` and `saves` from `start` to `stop`. `seconds` has the time of each phase.
+    """Timer that wraps `state`, `data` and `saves` from `start` to `stop`. `seconds` has the time of each phase.
 
-    While a trace is made, all time counts as tracing, since that costs much; the trace shows the phases by name.
-    `updates` has the seconds of each update that was not traced.
+    While a trace is recorded, all time counts as tracing, which is slow; the trace shows the phases by name. `updates`
+    has the seconds of each update that was not traced.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -39,7 +39,7 @@ class PhaseTimer:
         self._wrapped: list[tuple[Any, str]] = []
 
     def start(self, state: TrainState, data: Any, saves: Checkpointer, workers: bool) -> None:
-        """Begin. With `workers`, time in which the data has this thread stand still is time spent waiting for them."""
+        """Start. With `workers`, time in which the loading thread stands still counts as waiting for them."""
         update, train, evaluation = state.train_step, data.train_batches, data.eval_batches
 
         def timed_update(batch: Batch) -> None:
@@ -84,7 +84,7 @@ class PhaseTimer:
         self._since = synchronized_time(self._device)
 
     def switch_to(self, phase: str) -> str:
-        """The run is in `phase` from now on. Returns the one before."""
+        """Switch to `phase`; return the one before."""
         before, moment = self._phase, synchronized_time(self._device)
         self.seconds["tracing" if self._trace else before] += moment - self._since
         if self._trace and phase != before:
@@ -94,14 +94,14 @@ class PhaseTimer:
         return before
 
     def begin_trace(self) -> None:
-        """What follows is recorded, operation by operation."""
+        """Start to record every operation."""
         self.switch_to(self._phase)
         self._trace = profile(use_device="cuda" if self._device.type == "cuda" else None, use_kineto=True)
         self._trace.__enter__()  # type: ignore[no-untyped-call]
         self._mark = _begin_trace_span(self._phase)
 
     def end_trace(self, file: Path | None) -> None:
-        """Write the trace in Chrome's format, if it is wanted."""
+        """Stop recording, and write the trace in Chrome's format if a path is given."""
         if self._trace is None:
             return
         self._mark.__exit__(None, None, None)
@@ -113,14 +113,16 @@ class PhaseTimer:
         self._trace, self._since = None, moment
 
     def stop(self) -> None:
-        """The end: the watched objects are as they were."""
+        """Stop, and restore the wrapped objects."""
         self.switch_to("other")
         for owner, method in self._wrapped:
             delattr(owner, method)
         self._wrapped.clear()
 
     def _timed_as(self, phase: str, call: Callable[..., Any], then: str | None = None) -> Callable[..., Any]:
-        """`call`, timed as `phase`, but inside an evaluation, which is one phase. `then` is the phase after it."""
+        """Return `call`, timed as `phase` except inside an evaluation, which is one phase. `then` is the phase after
+        it.
+        """
 
         def timed(*arguments: Any, **named: Any) -> Any:
             if self._phase == "evaluation":
@@ -139,7 +141,7 @@ class PhaseTimer:
 
 
 def _begin_trace_span(phase: str) -> record_function:
-    """A stretch of the trace with this name, begun."""
+    """Begin a span of the trace with this name."""
     mark = record_function(phase)
     mark.__enter__()  # type: ignore[no-untyped-call]
     return mark

@@ -1,4 +1,4 @@
-"""`profile=true`: where the time and the memory of a run went, as a table, and a trace of a few steps for viewers."""
+"""`profile=true`: a table of where a run's time and memory went, and a trace of a few steps for viewers."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ _EACH_STEP = ("data", "forward", "backward", "optimizer")
 
 
 class Profiler:
-    """A listener that also watches the parts of the run. The arithmetic stays the same, to the last bit.
+    """Listener that also wraps the objects of the run. The computation stays the same, to the last bit.
 
-    Leaves `trace.json` (Chrome's format) once a few steps are traced, and at the end `profile.txt`, which it prints.
+    Writes `trace.json` (Chrome's format) once a few steps are traced, and at the end `profile.txt`, which it prints.
     """
 
     def __init__(self, run: TrainingRun, saves: AsyncCheckpointer, directory: Path) -> None:
@@ -76,14 +76,14 @@ class Profiler:
         try:
             assert self._phases.batch is not None
             state = run.state
-            price = estimate_step_cost(
+            cost = estimate_step_cost(
                 state.model, state.task, self._phases.batch, state.optimizers, run.settings.accumulate
             )
         except (NotImplementedError, RuntimeError) as error:
-            yield f"arithmetic and memory are not known here: {truncate(str(error).splitlines()[0])}"
+            yield f"compute and memory are not known here: {truncate(str(error).splitlines()[0])}"
         else:
-            yield from self._arithmetic(price)
-            yield from _memory(price, run.state.model)
+            yield from self._compute(cost)
+            yield from _memory(cost, run.state.model)
         yield f"{'at most':>12}  {most}"
         yield ""
         if (self._directory / "trace.json").is_file():
@@ -103,24 +103,24 @@ class Profiler:
         yield f"{'other':>12}  the loop itself, and what listens to it"
         yield ""
 
-    def _arithmetic(self, price: StepCost) -> Iterator[str]:
+    def _compute(self, cost: StepCost) -> Iterator[str]:
         peak = measure_peak_flops(self._run.device)
-        yield f"{'arithmetic':>12}  {format_si(price.flops, 'FLOP')} a step"
+        yield f"{'compute':>12}  {format_si(cost.flops, 'FLOP')} per step"
         if self._phases.updates:
             took = median(self._phases.updates)
-            rate = price.flops / took
+            rate = cost.flops / took
             yield f"{'median step':>12}  {1000 * took:.4g} ms for forward, backward and optimizer"
             yield f"{'achieved':>12}  {format_si(rate, 'FLOP/s')}, {rate / peak.flops_per_s:.1%} of the peak"
         yield f"{'peak here':>12}  {format_si(peak.flops_per_s, 'FLOP/s')}, {peak.operation}"
         yield ""
 
 
-def _memory(price: StepCost, model: nn.Module) -> Iterator[str]:
-    for name in ("weights", "gradients", "optimizer", "activations"):
-        yield f"{name:>12}  {format_si(getattr(price, name), 'B')}"
+def _memory(cost: StepCost, model: nn.Module) -> Iterator[str]:
+    for name, size in cost.memory_by_use.items():
+        yield f"{name:>12}  {format_si(size, 'B')}"
     weights = {name: sum(p.nbytes for p in module.parameters(recurse=False)) for name, module in model.named_modules()}
     kinds = {name: type(module).__name__ for name, module in model.named_modules()}
-    kept = dict(price.activations_of)
+    kept = dict(cost.activations_of)
     names = sorted({*weights, *kept}, key=lambda name: -(weights.get(name, 0) + kept.get(name, 0)))
     yield ""
     yield f"{'largest':>36} {'weights':>10} {'activations':>12}"
