@@ -94,7 +94,7 @@ def test_updates_that_nobody_waits_for(optim: str, monkeypatch: pytest.MonkeyPat
     with pytest.raises(DivergedError) as later:
         _go_on(job, at_most=4)
     assert str(later.value) == str(at_once.value)
-    assert f"diverged at step {STEPS} on samples 600, 601, 602, 603, 604, ... (8 in all): loss nan" in str(later.value)
+    assert f"diverged at step {STEPS} (samples 600, 601, 602, 603, 604, ... (8 in all)): loss nan" in str(later.value)
     assert job.step == STEPS
     assert all(value.equal(before[name]) for name, value in _state(job).items())
 

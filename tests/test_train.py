@@ -128,7 +128,7 @@ def test_a_dry_run_shows_the_plan_and_makes_nothing(cli: Callable[..., Answer]) 
     assert answer.code == 0, answer.err
     assert "parameters" in answer.out
     assert f"{64 * 16 + 16 + 16 * 10 + 10:,}" in answer.out
-    assert "6 of 64 samples" in answer.out
+    assert "6 (2 epochs x 3), 64 samples each" in answer.out
     assert list(answer.cwd.iterdir()) == []
 
 
