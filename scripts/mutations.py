@@ -396,8 +396,8 @@ MUTATIONS = (
     _one(
         "a streamed batch is lost",
         "datasets/images/loader.py",
-        "training(first, last)",
-        "training(first + (not self.resident), last)",
+        "train_indices(first, last)",
+        "train_indices(first + (not self.is_resident), last)",
         "tests/test_data_order.py",
     ),
     _one(

@@ -23,6 +23,7 @@ _KBIT = {  # of MP3 by version (True: 1) and layer
 }
 _DELAY = 8 * 1152  # samples that an encoder of MP3 adds at most, and a decoder takes away
 _HZ = (44100, 48000, 32000)
+_ENDLESS = "it does not say how long it is, as what was written to a pipe; write it to a file"
 _UNKNOWN = (1 << 63) - 1  # the frames of a stream; libsndfile cannot go on after the first block of one
 
 
@@ -38,19 +39,13 @@ def decode_sound(
         ImportError: soundfile is not installed; the text is `coding`.
         ValueError: the file is no sound that libsndfile reads, is cut short, or `hold` refuses it.
     """
-    try:
-        import soundfile
-    except (ImportError, OSError) as error:  # OSError: without its library
-        raise ImportError(coding) from error
-    end, known = cut_short(file)
-    if end is not None:
-        raise ValueError(f"cut short: {end}")
+    soundfile, known = _soundfile_for(file, coding)
     parts: list[NDArray[Any]] = []
     try:
         with soundfile.SoundFile(file) as sound:
             rate, channels = int(sound.samplerate), int(sound.channels)
             if sound.frames >= _UNKNOWN:
-                raise ValueError("it does not say how long it is, as what was written to a pipe; write it to a file")
+                raise ValueError(_ENDLESS)
             hold(max(1, sound.frames), channels)
             count = 0
             while len(samples_TC := sound.read(block, dtype="float32", always_2d=True)):
@@ -65,6 +60,34 @@ def decode_sound(
     except soundfile.SoundFileError as error:
         raise ValueError(str(error).partition(": ")[2] or str(error)) from error
     return np.concatenate(parts), rate, channels
+
+
+def decode_header(file: BinaryIO, coding: str) -> tuple[int, int, int]:
+    """The rate, channels and samples a channel that a sound file's header states; of an MP3 file an estimate.
+
+    Raises:
+        ImportError, ValueError: as `decode_sound`, as far as the header shows it.
+    """
+    soundfile, _ = _soundfile_for(file, coding)
+    try:
+        with soundfile.SoundFile(file) as sound:
+            if sound.frames >= _UNKNOWN:
+                raise ValueError(_ENDLESS)
+            return int(sound.samplerate), int(sound.channels), int(sound.frames)
+    except soundfile.SoundFileError as error:
+        raise ValueError(str(error).partition(": ")[2] or str(error)) from error
+
+
+def _soundfile_for(file: BinaryIO, coding: str) -> tuple[Any, int]:
+    """The package, and how many samples the file has at least, once it is known not to be cut short."""
+    try:
+        import soundfile
+    except (ImportError, OSError) as error:  # OSError: without its library
+        raise ImportError(coding) from error
+    end, known = cut_short(file)
+    if end is not None:
+        raise ValueError(f"cut short: {end}")
+    return soundfile, known
 
 
 def cut_short(file: BinaryIO) -> tuple[str | None, int]:

@@ -54,6 +54,10 @@ class LogMel:
         logs_FM = energies_FM.clamp(min=_LEAST_ENERGY).log()
         return (logs_FM - logs_FM.mean()) / logs_FM.std(correction=0).clamp(min=_LEAST_DEVIATION)
 
+    def num_frames(self, num_samples: int) -> int:
+        """The number of frames of a wave of so many samples."""
+        return 1 + (num_samples + 2 * (self.window // 2) - self.window) // self.hop
+
     def bands(self) -> Tensor:
         """float32 (K, M): the weight of each of the K = window // 2 + 1 frequencies in each band."""
         frequencies_K1 = torch.linspace(0, self.rate / 2, self.window // 2 + 1)[:, None]

@@ -5,20 +5,22 @@ from __future__ import annotations
 import math
 import os
 import wave
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bigmodel.datasets.audio.coded_sounds import CODED, decode_sound
+from bigmodel.datasets.audio.coded_sounds import CODED, decode_header, decode_sound
 from bigmodel.errors import DataError
 from bigmodel.safe_files import open_regular
+
+_T = TypeVar("_T")
 
 SUFFIXES = frozenset({".wav", ".wave", *CODED})
 _LOWEST_HZ, _HIGHEST_HZ = 1_000, 1_000_000
@@ -41,6 +43,23 @@ class Sound:
     channels: int
 
 
+@dataclass(frozen=True)
+class SoundHeader:
+    """What a sound file's header states; `num_samples` is that of each channel."""
+
+    rate: int
+    channels: int
+    num_samples: int
+
+
+@dataclass(frozen=True)
+class _PlainFormat(SoundHeader):
+    """Of a wav file that is read without soundfile: PCM or floats of `width` bytes."""
+
+    coding: int
+    width: int
+
+
 def read_wav(path: str | os.PathLike[str], rate: int) -> Tensor:
     """Read a sound file of any of SUFFIXES as float32 (T), the mean of its channels, at `rate` samples a second.
 
@@ -57,11 +76,23 @@ def read_sound(path: str | os.PathLike[str]) -> Sound:
     Raises:
         DataError: there is no such file, it is no sound that can be read, is cut short, empty or too long.
     """
+    return _open(path, _read)
+
+
+def read_header(path: str | os.PathLike[str]) -> SoundHeader:
+    """Read what a sound file's header states, without decoding the sound; of an MP3 file the length is an estimate.
+
+    Raises:
+        DataError: as `read_sound`, as far as the header shows it.
+    """
+    return _open(path, _read_header)
+
+
+def _open(path: str | os.PathLike[str], read: Callable[[BufferedReader], _T]) -> _T:
+    """Have a regular file read; whatever is wrong with it becomes a DataError that names it."""
     try:
         with open_regular(path, _LARGEST_FILE) as file:
-            sound = _read(file)
-        if not bool(torch.isfinite(sound.wave_T).all()):
-            raise ValueError("it holds values that are no finite numbers")
+            return read(file)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error) or "it ends too soon"
         kind = "wav file" if Path(path).suffix.lower() in (".wav", ".wave") else "sound file"
@@ -71,7 +102,6 @@ def read_sound(path: str | os.PathLike[str]) -> Sound:
             f"{Path(path).absolute()}: {error} needs soundfile; pip install 'bigmodel-train[audio]', or convert it "
             "to PCM wav"
         ) from error
-    return sound
 
 
 def write_wav(path: str | os.PathLike[str], wave_T: Tensor, rate: int) -> None:
@@ -94,9 +124,14 @@ def resample(wave_T: Tensor, old_rate: int, new_rate: int) -> Tensor:
     if _largest_prime(old_rate // common) > _ROUGH:  # else 20 s of sound at 999,983 Hz would take half a minute
         old, new = _near(len(wave_T), old_rate, new_rate)
     spectrum = torch.fft.rfft(wave_T, n=old)
-    length = max(1, round(len(wave_T) * new_rate / old_rate))
+    length = resampled_length(len(wave_T), old_rate, new_rate)
     resampled_T: Tensor = torch.fft.irfft(spectrum, n=new)[:length]
     return resampled_T * (new_rate / old_rate)
+
+
+def resampled_length(num_samples: int, old_rate: int, new_rate: int) -> int:
+    """The number of samples that `resample` makes of so many."""
+    return num_samples if old_rate == new_rate else max(1, round(num_samples * new_rate / old_rate))
 
 
 def _near(count: int, old_rate: int, new_rate: int) -> tuple[int, int]:
@@ -117,18 +152,38 @@ def _largest_prime(number: int) -> int:
 
 
 def _read(file: BufferedReader) -> Sound:
-    """Raises ImportError with the name of the coding where soundfile is needed and not there."""
+    """Decode an open file. Raises ImportError with the name of the coding where soundfile is needed and missing."""
+    found = _find_samples(file)
+    sound = _decode_by_soundfile(file, found) if isinstance(found, str) else _decode_plain(file, found)
+    if not bool(torch.isfinite(sound.wave_T).all()):
+        raise ValueError("it holds values that are no finite numbers")
+    return sound
+
+
+def _read_header(file: BufferedReader) -> SoundHeader:
+    found = _find_samples(file)
+    if not isinstance(found, str):
+        return SoundHeader(found.rate, found.channels, found.num_samples)
+    file.seek(0)
+    rate, channels, num_samples = decode_header(file, found)
+    _check_rate(rate, channels)
+    _check_length(max(1, num_samples), channels)
+    return SoundHeader(rate, channels, num_samples)
+
+
+def _find_samples(file: BufferedReader) -> _PlainFormat | str:
+    """Leave the file at its first sample and return their format; of a coding for soundfile, return its name."""
     head = file.read(12)
     if len(head) < 12:
         raise ValueError("it ends too soon")
     if head[:4] != b"RIFF" or head[8:] != b"WAVE":
-        return Sound(*_by_soundfile(file, "this kind of file"))
+        return "this kind of file"
     form = b""
     for name, size in _chunks(file):
         if name == b"fmt ":
             form = file.read(size)
         elif name == b"data":
-            return _plain(file, form, size)
+            return _plain_format(file, form, size)
     raise ValueError("it holds no sound")
 
 
@@ -143,22 +198,21 @@ def _chunks(file: BufferedReader) -> Iterator[tuple[bytes, int]]:
     raise ValueError(f"more than {_MOST_CHUNKS} chunks before its sound")
 
 
-def _plain(file: BufferedReader, form: bytes, size: int) -> Sound:
-    """The sound of a data chunk of this size, by the format chunk before it."""
+def _plain_format(file: BufferedReader, form: bytes, size: int) -> _PlainFormat | str:
+    """The format of a data chunk of this size by the format chunk before it, or the name of a coding for soundfile."""
     if len(form) < 16:
         raise ValueError("it does not say how its sound is written")
     coding, channels = (int.from_bytes(form[i : i + 2], "little") for i in (0, 2))
     rate, frame, bits = (int.from_bytes(form[i:j], "little") for i, j in ((4, 8), (12, 14), (14, 16)))
     if coding == _EXTENSIBLE and len(form) >= 26:
         coding = int.from_bytes(form[24:26], "little")  # the first bytes of its GUID
-    if not channels or not _LOWEST_HZ <= rate <= _HIGHEST_HZ:
-        raise ValueError(f"{channels} channels at {rate} Hz")
+    _check_rate(rate, channels)
     there = os.fstat(file.fileno()).st_size - file.tell()
     cut = f"cut short: {there} bytes of sound, where its header promises {size}"
     if coding not in (_PCM, _FLOAT):
         if there < size < _OPEN_END:
             raise ValueError(cut)
-        return Sound(*_by_soundfile(file, f"coding {coding} of wav"))
+        return f"coding {coding} of wav"
     width = frame // channels
     if frame % channels or width not in ((1, 2, 3, 4) if coding == _PCM else (4, 8)):
         raise ValueError(f"{8 * frame / channels:g} bits {'as floats ' if coding == _FLOAT else ''}at {rate} Hz")
@@ -167,24 +221,32 @@ def _plain(file: BufferedReader, form: bytes, size: int) -> Sound:
     count = (there if size >= _OPEN_END else size) // frame
     if count * frame > there:
         raise ValueError(cut)
-    _hold(count, channels)
-    wave_T = torch.empty(count)
-    for begin in range(0, count, _BLOCK):
-        block = file.read(min(_BLOCK, count - begin) * frame)
-        samples_TC = _numbers(block, width, coding).reshape(-1, channels)
+    _check_length(count, channels)
+    return _PlainFormat(rate, channels, count, coding, width)
+
+
+def _decode_plain(file: BufferedReader, form: _PlainFormat) -> Sound:
+    wave_T = torch.empty(form.num_samples)
+    for begin in range(0, form.num_samples, _BLOCK):
+        block = file.read(min(_BLOCK, form.num_samples - begin) * form.width * form.channels)
+        samples_TC = _numbers(block, form.width, form.coding).reshape(-1, form.channels)
         wave_T[begin : begin + len(samples_TC)] = torch.from_numpy(samples_TC.mean(1, dtype=np.float32))
-    return Sound(wave_T, rate, channels)
+    return Sound(wave_T, form.rate, form.channels)
 
 
-def _by_soundfile(file: BufferedReader, coding: str) -> tuple[Tensor, int, int]:
+def _decode_by_soundfile(file: BufferedReader, coding: str) -> Sound:
     file.seek(0)
-    samples, rate, channels = decode_sound(file, coding, _hold, _BLOCK)
-    if not _LOWEST_HZ <= rate <= _HIGHEST_HZ:
+    samples, rate, channels = decode_sound(file, coding, _check_length, _BLOCK)
+    _check_rate(rate, channels)
+    return Sound(torch.from_numpy(samples), rate, channels)
+
+
+def _check_rate(rate: int, channels: int) -> None:
+    if not channels or not _LOWEST_HZ <= rate <= _HIGHEST_HZ:
         raise ValueError(f"{channels} channels at {rate} Hz")
-    return torch.from_numpy(samples), rate, channels
 
 
-def _hold(count: int, channels: int) -> None:
+def _check_length(count: int, channels: int) -> None:
     """ValueError for no sound at all, or for more than is wanted of one file."""
     if not count:
         raise ValueError("it holds no sound")

@@ -6,6 +6,7 @@ all data, a function of (seed, epoch), so a run goes on from any step.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,11 +20,11 @@ from torch import Tensor
 
 from bigmodel.constraints import Positive, PositiveInt, ProperFraction
 from bigmodel.datasets.loading.splits import Splits
+from bigmodel.datasets.loading.streaming import describe_placement, stream, to_device
 from bigmodel.datasets.text.text_sources import TextSource
 from bigmodel.datasets.text.token_files import cache_name, fingerprint_text, tokenize_cached
 from bigmodel.datasets.text.tokenizers import CharTokenizer, Tokenizer, make_tokenizer
 from bigmodel.errors import DataError
-from bigmodel.formatting import format_si
 from bigmodel.interfaces import Batch, LoaderOptions
 from bigmodel.seeds import derive
 
@@ -77,51 +78,75 @@ class TextDataset:
         starts_N = torch.arange(count) % max(1, len(self.split_tokens["train"]) - self.context)
         return _windows(_tensor(self.split_tokens["train"]), starts_N, self.context)
 
-    def loader(self, how: LoaderOptions) -> TextLoader:
-        return TextLoader(self, how)
+    def loader(self, options: LoaderOptions) -> TextLoader:
+        return TextLoader(self, options)
 
 
 class TextLoader:
-    """The `Loader` of a `TextDataset`. Sample ids number its windows, which each epoch shifts by less than a window."""
+    """The `Loader` of a `TextDataset`. Sample ids number its windows, which each epoch shifts by less than a window.
 
-    uses_workers = False
+    A split of more than `resident_bytes` is streamed by `workers`.
+    """
 
-    def __init__(self, dataset: TextDataset, how: LoaderOptions) -> None:
-        self._context, self._device, self._how = dataset.context, how.device, how
-        self._parts = {name: _tensor(part) for name, part in dataset.split_tokens.items()}
-        tokens = len(self._parts["train"])
-        windows = (tokens - 1) // self._context
-        if windows < 1:
-            raise DataError(f"dataset: {tokens} training tokens are too few for one window of context={self._context}")
-        windows -= windows > 1  # room for the epochs to begin elsewhere
-        self._shifts = min(tokens - 1 - windows * self._context, self._context - 1) + 1
-        sizes = {name: -(-(len(part) - 1) // self._context) for name, part in self._parts.items()}
-        self._cut = Splits(sizes | {"train": windows}, 0.0, how)
-        self.splits, self.steps_per_epoch = self._cut.counts, self._cut.steps_per_epoch
-        size = self._parts["train"].nbytes
-        resident = size <= how.resident_bytes
-        if resident:  # on a CPU what is mapped stays so
-            self._parts = {name: part.to(how.device) for name, part in self._parts.items()}
-        mapped = isinstance(dataset.tokens_N, np.memmap) and not (resident and how.device.type != "cpu")
-        where = "mapped from disk" if mapped else f"in the {'device' if resident else 'computer'}'s memory"
-        self.describe_placement = f"{where} ({format_si(size, 'B')})"
+    def __init__(self, dataset: TextDataset, options: LoaderOptions) -> None:
+        self._context, self._device, self._options = dataset.context, options.device, options
+        parts = {name: _tensor(part) for name, part in dataset.split_tokens.items()}
+        num_tokens = len(parts["train"])
+        num_windows = (num_tokens - 1) // self._context
+        if num_windows < 1:
+            raise DataError(
+                f"dataset: {num_tokens} training tokens are too few for one window of context={self._context}"
+            )
+        num_windows -= num_windows > 1  # room for the epochs to begin elsewhere
+        self._shifts = min(num_tokens - 1 - num_windows * self._context, self._context - 1) + 1
+        sizes = {name: -(-(len(part) - 1) // self._context) for name, part in parts.items()}
+        self._splits = Splits(sizes | {"train": num_windows}, 0.0, options)
+        self.splits, self.steps_per_epoch = self._splits.counts, self._splits.steps_per_epoch
+        self._resident = {name for name, part in parts.items() if part.nbytes <= options.resident_bytes}
+        self._readers = {  # on a CPU mapped tokens stay mapped
+            name: _ReadWindows(part.to(options.device) if name in self._resident else part, self._context)
+            for name, part in parts.items()
+        }
+        is_resident = "train" in self._resident
+        mapped = isinstance(dataset.tokens_N, np.memmap) and not (is_resident and options.device.type != "cpu")
+        self.uses_workers = not is_resident and options.workers > 0
+        self.describe_placement = describe_placement(
+            parts["train"].nbytes, options.resident_bytes, options.workers, mapped
+        )
 
     def train_batches(self, first: int, last: int) -> Iterator[Batch]:
-        for step, samples in enumerate(self._cut.train_indices(first, last), first):
-            epoch = 0 if self._how.overfit_batch else step // self.steps_per_epoch
-            shift = derive(self._how.seed, "shift", epoch) % self._shifts
-            yield self._batch("train", samples * self._context + shift)._replace(sample_ids=samples)
+        samples, same = itertools.tee(self._splits.train_indices(first, last))
+        starts = (indices * self._context + self._shift(step) for step, indices in enumerate(samples, first))
+        for batch, indices in zip(self._batches("train", starts), same, strict=True):
+            yield batch._replace(sample_ids=indices)
 
     def eval_batches(self, split: str) -> Iterator[Batch]:
-        """Every token after the first is a target once; what is missing in the last window is -1."""
-        source, chosen = self._cut.eval_indices(split)
-        for samples in chosen:
-            yield self._batch(source, samples * self._context)
+        """Every token after the first is a target once; padding of the last window is -1."""
+        source, batches = self._splits.eval_indices(split)
+        return self._batches(source, (indices * self._context for indices in batches))
 
-    def _batch(self, name: str, starts_N: Tensor) -> Batch:
-        tokens = self._parts[name]
-        batch = _windows(tokens, starts_N.to(tokens.device), self._context)
-        return Batch(batch.inputs.to(self._device), batch.targets.to(self._device))
+    def _shift(self, step: int) -> int:
+        """The token at which the windows of this step's epoch begin."""
+        epoch = 0 if self._options.overfit_batch else step // self.steps_per_epoch
+        return derive(self._options.seed, "shift", epoch) % self._shifts
+
+    def _batches(self, name: str, starts: Iterator[Tensor]) -> Iterator[Batch]:
+        read = self._readers[name]
+        if name in self._resident:
+            return (Batch(*read(starts_N)) for starts_N in starts)
+        return (Batch(*pair) for _, pair in stream(read, starts, self._device, self._options.workers))
+
+
+@dataclass(frozen=True)
+class _ReadWindows:
+    """First tokens (N,) of windows in, inputs and targets out, on the device of the tokens."""
+
+    tokens: Tensor
+    context: int
+
+    def __call__(self, starts_N: Tensor) -> tuple[Tensor, Tensor]:
+        batch = _windows(self.tokens, to_device(starts_N, self.tokens.device), self.context)
+        return batch.inputs, batch.targets
 
 
 def _windows(tokens: Tensor, starts_N: Tensor, context: int) -> Batch:
