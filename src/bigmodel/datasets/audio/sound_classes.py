@@ -13,6 +13,7 @@ from torch import Tensor
 from bigmodel.datasets.audio.mel import LogMel, pad_or_trim
 from bigmodel.datasets.audio.spec_augment import SpecAugment
 from bigmodel.datasets.audio.wav import read_header, read_wav, resampled_length
+from bigmodel.datasets.loading.claims import check_claims
 from bigmodel.datasets.loading.on_demand import SamplesOnDemand
 from bigmodel.datasets.loading.tensors import TensorDataset
 
@@ -35,12 +36,12 @@ def spectrogram_dataset(
     Headers are read now, and sounds when a loader or a batch takes them.
 
     Raises:
+        ConfigError: `num_classes` or `input_shape`, if not None, is not the data's.
         DataError: a file is damaged, as far as its header shows it.
-        ValueError: `num_classes` or `input_shape`, if not None, is not the data's.
     """
     shape = [1, frames, features.mels]
-    if num_classes not in (None, len(classes)) or list(input_shape or shape) != shape:
-        raise ValueError(f"num_classes, input_shape: the data has {len(classes)} and {shape}; leave them null")
+    properties = {"num_classes": len(classes), "input_shape": shape}
+    check_claims({"num_classes": num_classes, "input_shape": input_shape}, properties)
     reader = SpectrogramReader(frames, features)
     what = f"{len(classes)} classes, {frames} frames of {features.mels} mels"
     return TensorDataset(
@@ -48,7 +49,7 @@ def spectrogram_dataset(
             name: (SamplesOnDemand([os.fspath(path) for path in paths], reader, tuple(shape)), torch.tensor(labels))
             for name, (paths, labels) in splits.items()
         },
-        properties={"num_classes": len(classes), "input_shape": shape},
+        properties=properties,
         description="; ".join([what, *_changes(splits, frames, features)]),
         spec={
             "kind": "bigmodel.inference.processors.sounds.AudioClassificationProcessor",

@@ -12,6 +12,7 @@ from bigmodel.datasets.audio.mu_law import CODES, mu_law_encode
 from bigmodel.datasets.audio.sound_files import fingerprint_sounds
 from bigmodel.datasets.audio.spoken_digits import DIGITS, split_files
 from bigmodel.datasets.audio.wav import read_wav
+from bigmodel.datasets.loading.claims import check_claims
 from bigmodel.datasets.loading.tensors import TensorDataset
 from bigmodel.interfaces import Batch
 from bigmodel.padding import lengths, pad
@@ -62,11 +63,11 @@ def spoken_digit_waves(
     but the last. Clips are cut after `seconds`.
 
     Raises:
+        ConfigError: the numbers of classes, codes or bytes are not the data's.
         DataError: the recordings are missing or damaged.
-        ValueError: the numbers of classes, codes or bytes are not the data's.
     """
-    if num_classes not in (None, len(DIGITS)) or num_codes not in (None, CODES) or bytes_per_token not in (None, 1):
-        raise ValueError(f"num_classes, num_codes, bytes_per_token: {len(DIGITS)}, {CODES} and 1; leave them null")
+    properties = {"num_classes": len(DIGITS), "num_codes": CODES, "bytes_per_token": 1.0}
+    check_claims({"num_classes": num_classes, "num_codes": num_codes, "bytes_per_token": bytes_per_token}, properties)
     files, most = split_files(data_dir), max(1, round(rate * seconds))
     splits: dict[str, tuple[Tensor, Tensor]] = {}
     for name, entries in files.items():
@@ -76,7 +77,7 @@ def spoken_digit_waves(
     length = round(lengths(splits["train"][1]).float().mean().item())
     return TensorDataset(
         splits=splits,
-        properties={"num_classes": len(DIGITS), "num_codes": CODES, "bytes_per_token": 1.0},
+        properties=properties,
         description=f"10 digits, waves of {length / rate:.2f} s on average, {CODES} codes",
         spec={
             "kind": "bigmodel.inference.processors.spoken.SpeechSynthesisProcessor",

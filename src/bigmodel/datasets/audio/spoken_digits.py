@@ -33,8 +33,8 @@ def spoken_digits(
     """Spectrograms (N, 1, frames, mels) and the digits (N).
 
     Raises:
+        ConfigError: the number of classes or the shape is not the data's.
         DataError: the recordings are missing or damaged.
-        ValueError: the number of classes or the shape is not the data's.
     """
     files = split_files(data_dir)
     return spectrogram_dataset(

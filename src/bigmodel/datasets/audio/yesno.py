@@ -14,6 +14,7 @@ from bigmodel.datasets.audio.mel import LogMel
 from bigmodel.datasets.audio.sound_files import find_folder, fingerprint_sounds, list_wavs
 from bigmodel.datasets.audio.spec_augment import SpecAugment
 from bigmodel.datasets.audio.wav import read_wav
+from bigmodel.datasets.loading.claims import check_claims
 from bigmodel.datasets.loading.tensors import TensorDataset
 from bigmodel.errors import DataError
 from bigmodel.padding import pad
@@ -37,8 +38,8 @@ def yesno(
     1 is the first of the characters and 0 CTC's blank.
 
     Raises:
+        ConfigError: the number of classes, the shape or the characters are not the data's.
         DataError: the files are missing or damaged.
-        ValueError: the claims are not true of the data.
     """
     folder = find_folder(data_dir, _FOLDERS, _HOW)
     found = list_wavs(folder, r"([01](?:_[01]){7})\.wav", "1_0_0_1_1_1_0_1.wav, 1 for yes and 0 for no")
@@ -53,10 +54,7 @@ def yesno(
         "input_shape": list(inputs_NTM.shape[1:]),
         "characters": alphabet,
     }
-    shape = None if input_shape is None else list(input_shape)
-    for key, claim in {"num_classes": num_classes, "input_shape": shape, "characters": characters}.items():
-        if claim not in (None, facts[key]):
-            raise ValueError(f"{key}: the data has {facts[key]}, not {claim}; leave it null")
+    check_claims({"num_classes": num_classes, "input_shape": input_shape, "characters": characters}, facts)
     return TensorDataset(
         splits={
             "train": (inputs_NTM[:_TRAINING], targets_NU[:_TRAINING]),

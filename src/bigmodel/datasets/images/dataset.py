@@ -13,6 +13,7 @@ from bigmodel.datasets.images.augment import ImageAugment
 from bigmodel.datasets.images.augmentations import channels_last, select_images
 from bigmodel.datasets.images.picture_targets import Target
 from bigmodel.datasets.images.pixels import AS_BEFORE, PixelRules
+from bigmodel.datasets.loading.claims import wrong_claims
 from bigmodel.errors import ConfigError
 from bigmodel.interfaces import Batch, Loader, LoaderOptions
 
@@ -111,9 +112,8 @@ class ImageDataset:
         Raises:
             ConfigError: the number of classes or the shape is not the data's, or does not allow the augmentation.
         """
-        problems = []
-        if self.target is None and num_classes is not None and num_classes != len(self.classes):
-            problems.append(f"dataset.num_classes: the data has {len(self.classes)} classes, not {num_classes}")
+        claims = {"num_classes": num_classes} if self.target is None else {}
+        problems = wrong_claims(claims, {"num_classes": len(self.classes)})
         channels = self.input_shape[0]
         for name, values in (("mean", self.mean), ("std", self.std)):
             if len(values) != channels:

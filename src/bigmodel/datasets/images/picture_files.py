@@ -19,7 +19,8 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from bigmodel.datasets.images.pixels import AS_BEFORE, PixelRules
-from bigmodel.errors import DataError
+from bigmodel.datasets.loading.claims import wrong_claims
+from bigmodel.errors import ConfigError, DataError
 from bigmodel.formatting import first_line
 from bigmodel.safe_files import open_regular
 
@@ -56,9 +57,9 @@ def check_labels(path: Path, labels: NDArray[Any], first: int, num_classes: int)
 
 
 def check_shape(given: Sequence[int], actual: tuple[int, ...]) -> None:
-    """ValueError unless the configured input shape is the data's."""
-    if tuple(given) != actual:
-        raise ValueError(f"input_shape: the images are {'x'.join(map(str, actual))}, not {'x'.join(map(str, given))}")
+    """ConfigError unless the configured input shape is the data's."""
+    if problems := wrong_claims({"input_shape": given}, {"input_shape": actual}, "leave it out"):
+        raise ConfigError(*problems)
 
 
 def check_channels(input_shape: Sequence[int]) -> None:

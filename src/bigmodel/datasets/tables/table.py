@@ -10,11 +10,12 @@ from torch import Tensor
 from bigmodel.constraints import NonNegativeInt, Positive, PositiveInt, ProperFraction
 from bigmodel.datasets.files import class_counts
 from bigmodel.datasets.files.table_files import Table, TableFormat, find_file, read_rows
+from bigmodel.datasets.loading.claims import check_claims
 from bigmodel.datasets.loading.tensors import TensorDataset, fingerprint_tensors
 from bigmodel.datasets.tables.encoding import FeatureEncoder
 from bigmodel.datasets.tables.roles import ColumnRoles, infer_roles, target_kind, why_identifier, with_leading_zero
 from bigmodel.datasets.tables.table_checks import likely_sentinels, valid_rows
-from bigmodel.datasets.tables.targets import TargetEncoder, check_claims, split_rows
+from bigmodel.datasets.tables.targets import TargetEncoder, split_rows
 from bigmodel.errors import ConfigError, DataError
 from bigmodel.formatting import truncate
 
@@ -114,8 +115,8 @@ def table(
         "num_classes": len(answer.classes) or None,
         "target_std": None if answer.classes else answer.std,
     }
-    check_claims(facts, {"num_numbers": num_numbers, "cardinalities": cardinalities, "outputs": outputs})
-    check_claims(facts, {"num_classes": num_classes, "target_std": target_std})
+    claims = {"num_numbers": num_numbers, "cardinalities": cardinalities, "outputs": outputs}
+    check_claims(claims | {"num_classes": num_classes, "target_std": target_std}, facts)
     if answer.classes:
         labels = {name: part[1].tolist() for name, part in tensors.items()}
         notes += [

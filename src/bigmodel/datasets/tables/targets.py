@@ -1,9 +1,8 @@
-"""Encode the targets of table rows, split the rows, and check the config's claims against the data."""
+"""Encode the targets of table rows, and split the rows."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,6 @@ from bigmodel.datasets.files.table_files import Row, raise_row_errors, sorted_la
 from bigmodel.datasets.files.timestamps import timestamps_of_rows
 from bigmodel.datasets.loading.splits import holdout_split, stratified
 from bigmodel.datasets.tables.encoding import mean_std
-from bigmodel.errors import ConfigError
 
 
 class TargetEncoder:
@@ -92,15 +90,3 @@ def split_rows(
             splits[name] = [rows[index] for index in out.tolist()]
         rows = [rows[index] for index in kept.tolist()]
     return splits | {"train": rows}
-
-
-def check_claims(facts: Mapping[str, Any], claims: Mapping[str, Any]) -> None:
-    """ConfigError unless what the config claims is what the data tells."""
-    problems = []
-    for key, claim in claims.items():
-        fact = facts[key]
-        same = math.isclose(claim, fact) if isinstance(claim, float) and fact else claim in (None, fact)
-        if not same and not (isinstance(claim, (list, tuple)) and list(claim) == fact):
-            problems.append(f"dataset.{key}: the data has {fact}, not {claim}; leave it null")
-    if problems:
-        raise ConfigError(*problems)

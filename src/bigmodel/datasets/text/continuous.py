@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bigmodel.constraints import Positive, PositiveInt, ProperFraction
+from bigmodel.datasets.loading.claims import check_claims
 from bigmodel.datasets.loading.splits import Splits
 from bigmodel.datasets.loading.streaming import describe_placement, stream, to_device
 from bigmodel.datasets.text.text_sources import TextSource
@@ -178,17 +179,15 @@ def text(
     or of a folder's tables, each row of which ends a line.
 
     Raises:
-        ConfigError: there is no such encoding.
+        ConfigError: there is no such encoding, or the number of tokens is not the tokenizer's.
         DataError: there is no text, or no vocabulary of byte pairs.
-        ValueError: the number of tokens is not the tokenizer's.
     """
     source = TextSource(Path(path), text_column, encoding, separator)
     marked, size, characters = fingerprint_text(source.read_chunks())
     if not size:
         raise DataError(f"{path}: holds no text")
     made = make_tokenizer(tokenizer, vocabulary, characters)
-    if vocab_size not in (None, made.size):
-        raise ValueError(f"vocab_size: this tokenizer has {made.size} tokens, not {vocab_size}; leave it null")
+    check_claims({"vocab_size": vocab_size}, {"vocab_size": made.size})
     tokens_N = tokenize_cached(source.read_chunks, made, size, Path(cache_dir) / cache_name(marked, made))
     return TextDataset(tokens_N, made, context, val_fraction, marked, source.notes, encoding)
 
@@ -221,8 +220,8 @@ def names(
     """A file with a name, or any word, in each line or row, by characters. They are shuffled, the same for every seed.
 
     Raises:
+        ConfigError: the number of tokens is not that of the characters.
         DataError: there is no such file.
-        ValueError: the number of tokens is not that of the characters.
     """
     file = _found(data_dir, "names.txt") if path is None else Path(path)
     source = TextSource(file, text_column, encoding)
@@ -231,8 +230,7 @@ def names(
     joined = "\n".join(["", *(lines[number] for number in order), ""])
     marked, _, characters = fingerprint_text([joined])
     made = CharTokenizer(characters)
-    if vocab_size not in (None, made.size):
-        raise ValueError(f"vocab_size: these names have {made.size} characters, not {vocab_size}; leave it null")
+    check_claims({"vocab_size": vocab_size}, {"vocab_size": made.size})
     return TextDataset(
         made.encode(joined).astype(np.int32), made, context, val_fraction, marked, source.notes, encoding
     )

@@ -14,6 +14,7 @@ from torch import Tensor
 from bigmodel.constraints import PositiveInt, ProperFraction
 from bigmodel.datasets.files import class_counts
 from bigmodel.datasets.files.table_files import find_file, raise_row_errors, sorted_labels
+from bigmodel.datasets.loading.claims import check_claims
 from bigmodel.datasets.loading.splits import holdout_split
 from bigmodel.datasets.loading.tensors import TensorDataset, fingerprint_tensors
 from bigmodel.datasets.text.labelled_rows import LabelledText, LabelledTextReader
@@ -70,9 +71,8 @@ def labelled_text(
     `classes` texts are left out. Without `test`, `test_fraction` of the training texts is one, the same for every seed.
 
     Raises:
-        ConfigError: there is no such encoding.
+        ConfigError: there is no such encoding, or the number of classes or tokens is not the data's.
         DataError: a file is missing or has bad rows; each is named by file, line and column.
-        ValueError: the number of classes or tokens is not the data's.
     """
     text_columns = [text_column] if isinstance(text_column, str) else list(text_column)
     reader = LabelledTextReader(text_columns, label_column, separator, encoding, broken, columns=columns)
@@ -112,9 +112,7 @@ def labelled_text(
         case "word":
             made = fit_word_tokenizer(texts, min_count, word_rule)
     facts = {"num_classes": len(known), "vocab_size": made.size}
-    for name, claim in (("num_classes", num_classes), ("vocab_size", vocab_size)):
-        if claim not in (None, facts[name]):
-            raise ValueError(f"{name}: the data has {facts[name]}, not {claim}; leave it null")
+    check_claims({"num_classes": num_classes, "vocab_size": vocab_size}, facts)
     encoded = {split: [torch.from_numpy(made.encode(row.text)) for row in part] for split, part in rows.items()}
     if isinstance(made, FittedTokenizer):
         notes += _unknown(encoded, made, tokenizer, min_count)

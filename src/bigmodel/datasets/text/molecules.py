@@ -11,9 +11,10 @@ from torch import Tensor
 from bigmodel.constraints import Positive, PositiveInt, ProperFraction
 from bigmodel.datasets.files import class_counts
 from bigmodel.datasets.files.table_files import Row, Table, TableFormat, find_file, read_rows
+from bigmodel.datasets.loading.claims import check_claims
 from bigmodel.datasets.loading.tensors import TensorDataset, fingerprint_tensors
 from bigmodel.datasets.tables.table_checks import rows_without_problem
-from bigmodel.datasets.tables.targets import MultiLabelTargets, TargetEncoder, check_claims, split_rows
+from bigmodel.datasets.tables.targets import MultiLabelTargets, TargetEncoder, split_rows
 from bigmodel.datasets.text.smiles import SmilesTokenizer
 from bigmodel.errors import ConfigError, DataError
 from bigmodel.padding import pad
@@ -91,7 +92,7 @@ def molecules(
         "labels": about.get("labels"),
     }
     claims = {"vocab_size": vocab_size, "outputs": outputs, "num_classes": num_classes, "target_std": target_std}
-    check_claims(facts, claims | {"labels": labels})
+    check_claims(claims | {"labels": labels}, facts)
     counted = f"{facts['outputs']} {'classes' if target_is == 'class' else 'labels'}"
     what = f"one number ({targets[0]})" if target_is == "number" else counted
     return TensorDataset(
@@ -133,7 +134,7 @@ def smiles_strings(
         ConfigError: the number of tokens is not the tokenizer's.
         DataError: a file is missing, or rows are bad; each is named by file, line and column.
     """
-    check_claims({"vocab_size": SmilesTokenizer.size}, {"vocab_size": vocab_size})
+    check_claims({"vocab_size": vocab_size}, {"vocab_size": SmilesTokenizer.size})
     notes: list[str] = []
     found: dict[str, dict[str, None]] = {"test": {}, "val": {}, "train": {}}
     for name in files:
