@@ -106,7 +106,7 @@ def test_what_is_missing_or_strange_is_named(tmp_path: Path) -> None:
         _made(tmp_path, "a.csv", test="b.csv")
     with pytest.raises(DataError, match=r"c\.label:1: column 'text': empty"):
         _made(tmp_path, "c.label")
-    with pytest.raises(DataError, match=r"dataset\.val: there is no 'd\.csv' in .* get it from there"):
+    with pytest.raises(DataError, match=r"dataset\.val: found no 'd\.csv' in .*; get it from there"):
         _made(tmp_path, "a.csv", val="d.csv", source="there")
     with pytest.raises(ConfigError, match="num_classes: got 3, but the data has 2; leave it null"):
         _made(tmp_path, "a.csv", num_classes=3)

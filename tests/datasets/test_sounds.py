@@ -124,7 +124,7 @@ def test_digits_are_split_by_their_numbers_and_make_images(tmp_path):
         inputs, digits = data.splits["train"]
         assert (inputs.shape, digits.tolist(), data.splits["test"][1].tolist()) == ((2, 1, 12, 8), [7, 9], [0, 3])
         assert data.properties == {"num_classes": 10, "input_shape": [1, 12, 8]}
-    with pytest.raises(DataError, match=r"looked for .*recordings.*; get it with"):
+    with pytest.raises(DataError, match=r"found no 'recordings' in .*; get it with"):
         spoken_digits(str(tmp_path / "elsewhere"), **settings)
     with pytest.raises(ConfigError) as wrong:
         spoken_digits(str(tmp_path), **settings, num_classes=9, input_shape=(1, 12, 9))

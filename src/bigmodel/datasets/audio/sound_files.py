@@ -1,4 +1,4 @@
-"""Where the sound files of a published data set lie, and which of them are for testing."""
+"""The wav files of a published data set, by their names."""
 
 from __future__ import annotations
 
@@ -8,21 +8,6 @@ from pathlib import Path
 
 from bigmodel.datasets.files.published import fingerprint_files
 from bigmodel.errors import DataError
-
-
-def find_folder(data_dir: str, folders: Sequence[str], how: str) -> Path:
-    """The first of `folders` under `data_dir`, or `data_dir` itself where it has the name of one of them.
-
-    Raises:
-        DataError: there is none; `how` says how to get the data.
-    """
-    top = Path(data_dir).expanduser().absolute()
-    candidates = [top / folder for folder in folders]
-    candidates += [top] if top.name in {candidate.name for candidate in candidates} else []
-    for candidate in candidates:
-        if candidate.is_dir():
-            return candidate
-    raise DataError(f"dataset.data_dir: looked for {' or '.join(map(str, candidates))}; {how}")
 
 
 def list_wavs(folder: Path, pattern: str, form: str) -> list[tuple[Path, re.Match[str]]]:

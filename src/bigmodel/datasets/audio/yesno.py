@@ -11,9 +11,10 @@ from torch import Tensor
 
 from bigmodel.constraints import PositiveInt, ProperFraction
 from bigmodel.datasets.audio.mel import LogMel
-from bigmodel.datasets.audio.sound_files import find_folder, fingerprint_sounds, list_wavs
+from bigmodel.datasets.audio.sound_files import fingerprint_sounds, list_wavs
 from bigmodel.datasets.audio.spec_augment import SpecAugment
 from bigmodel.datasets.audio.wav import read_wav
+from bigmodel.datasets.files.locations import find_data
 from bigmodel.datasets.loading.claims import check_claims
 from bigmodel.datasets.loading.tensors import TensorDataset
 from bigmodel.errors import DataError
@@ -21,7 +22,6 @@ from bigmodel.padding import pad
 
 _TRAINING = 31
 _WORDS = {"0": "no", "1": "yes"}
-_FOLDERS = ("waves_yesno", "speech/waves_yesno", "shared/speech/waves_yesno")
 _HOW = "get it from http://www.openslr.org/resources/1/waves_yesno.tar.gz and unpack it in data_dir"
 
 
@@ -41,7 +41,7 @@ def yesno(
         ConfigError: the number of classes, the shape or the characters are not the data's.
         DataError: the files are missing or damaged.
     """
-    folder = find_folder(data_dir, _FOLDERS, _HOW)
+    folder = find_data(data_dir, "waves_yesno", ["speech"], advice=_HOW, is_folder=True)
     found = list_wavs(folder, r"([01](?:_[01]){7})\.wav", "1_0_0_1_1_1_0_1.wav, 1 for yes and 0 for no")
     if len(found) <= _TRAINING:
         raise DataError(f"{folder}: holds {len(found)} of 60 files; {_HOW}")

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from bigmodel.constraints import Positive, PositiveInt, ProperFraction
 from bigmodel.datasets.files.archive import extract, load_numpy_pickle, open_maybe_gzipped, uncompressed_size
 from bigmodel.datasets.files.download import ensure_file, file_hash
+from bigmodel.datasets.files.locations import candidate_places
 from bigmodel.datasets.files.published import PublishedFile, fingerprint_files
 from bigmodel.datasets.images.augment import ImageAugment
 from bigmodel.datasets.images.dataset import ImageDataset, InMemoryImages
@@ -96,7 +97,7 @@ def _open(
     layouts: Sequence[_Layout], published_classes: str, data_dir: Path, download: bool, mirror: str | None
 ) -> Mapping[str, Any]:
     classes = published_classes.split()
-    layout, folder = _located(layouts, data_dir.expanduser().absolute(), download, mirror)
+    layout, folder = _find(layouts, data_dir.expanduser().absolute(), download, mirror)
     if layout.names is not None and (folder / layout.names).is_file():
         lines = read_bytes(folder / layout.names).decode("utf-8", "replace").splitlines()
         classes = [line.strip() for line in lines if line.strip()]
@@ -119,11 +120,11 @@ def _open(
     }
 
 
-def _located(layouts: Sequence[_Layout], data_dir: Path, download: bool, mirror: str | None) -> tuple[_Layout, Path]:
+def _find(layouts: Sequence[_Layout], data_dir: Path, download: bool, mirror: str | None) -> tuple[_Layout, Path]:
     """The layout that is there and its folder, after unpacking or downloading where need be."""
-    bases = [data_dir, *sorted(entry for entry in data_dir.glob("*/") if not entry.name.startswith("."))]
-    bases += [data_dir.parent] if data_dir.name in {layout.folder for layout in layouts} else []
-    folders = [(layout, base / layout.folder) for base in bases for layout in layouts]
+    below = sorted(entry.name for entry in data_dir.glob("*/") if not entry.name.startswith("."))
+    by_name = {layout.folder: layout for layout in layouts}
+    folders = [(by_name[place.name], place) for place in candidate_places(data_dir, [*by_name], below)]
     incomplete = []
     for layout, folder in folders:
         missing = layout.missing(folder)

@@ -19,6 +19,7 @@ from torch import Tensor
 from bigmodel.constraints import Positive, PositiveInt, ProperFraction
 from bigmodel.datasets.files.archive import open_maybe_gzipped
 from bigmodel.datasets.files.download import ensure_file
+from bigmodel.datasets.files.locations import candidate_places
 from bigmodel.datasets.files.published import PublishedFile, check_size, fingerprint_files
 from bigmodel.datasets.images.augment import ImageAugment
 from bigmodel.datasets.images.dataset import ImageDataset, InMemoryImages
@@ -86,7 +87,7 @@ def fashion_mnist(
 
 
 def _open(known: _Set, data_dir: Path, download: bool, mirror: str | None) -> Mapping[str, Any]:
-    paths = _located(known, data_dir.expanduser().absolute(), download, mirror)
+    paths = _find_files(known, data_dir, download, mirror)
     sources, sizes = {}, {}
     for split, first in (("train", 0), ("test", 2)):
         images, labels = paths[first : first + 2]
@@ -105,10 +106,9 @@ def _open(known: _Set, data_dir: Path, download: bool, mirror: str | None) -> Ma
     }
 
 
-def _located(known: _Set, data_dir: Path, download: bool, mirror: str | None) -> list[Path]:
+def _find_files(known: _Set, data_dir: Path, download: bool, mirror: str | None) -> list[Path]:
     """The four files, plain or gzipped, from one folder; the missing ones of it are downloaded."""
-    folders = [data_dir / folder for folder in known.folders]
-    folders += [data_dir] if any(data_dir.parts[-len(Path(f).parts) :] == Path(f).parts for f in known.folders) else []
+    folders = candidate_places(data_dir, known.folders)
     folder = max(folders, key=lambda folder: sum(file.find(folder) is not None for file in known.files))
     sought = " or ".join(map(str, folders))
     for file, md5 in zip(known.files, known.gzip_md5, strict=True):

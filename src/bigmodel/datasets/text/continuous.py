@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bigmodel.constraints import Positive, PositiveInt, ProperFraction
+from bigmodel.datasets.files.locations import find_data
 from bigmodel.datasets.loading.claims import check_claims
 from bigmodel.datasets.loading.splits import Splits
 from bigmodel.datasets.loading.streaming import describe_placement, stream, to_device
@@ -203,7 +204,7 @@ def tinyshakespeare(
     bytes_per_token: Positive | None = None,
 ) -> TextDataset:
     """A million characters of Shakespeare (Karpathy 2015), one file. Raises DataError where it is not."""
-    path = _found(data_dir, "tinyshakespeare.txt")
+    path = find_data(data_dir, "tinyshakespeare.txt", ["text"], advice="put it there, or set data_dir")
     return text(str(path), tokenizer, vocabulary, cache_dir, context, val_fraction, vocab_size, bytes_per_token)
 
 
@@ -223,7 +224,8 @@ def names(
         ConfigError: the number of tokens is not that of the characters.
         DataError: there is no such file.
     """
-    file = _found(data_dir, "names.txt") if path is None else Path(path)
+    advice = "put it there, or set data_dir or dataset.path"
+    file = find_data(data_dir, "names.txt", ["text"], advice=advice) if path is None else Path(path)
     source = TextSource(file, text_column, encoding)
     lines = sorted(line.strip() for line in "".join(source.read_chunks()).splitlines() if line.strip())
     order = torch.randperm(len(lines), generator=torch.Generator().manual_seed(0)).tolist()
@@ -234,11 +236,3 @@ def names(
     return TextDataset(
         made.encode(joined).astype(np.int32), made, context, val_fraction, marked, source.notes, encoding
     )
-
-
-def _found(data_dir: str, name: str) -> Path:
-    places = [Path(data_dir) / folder / name for folder in (".", "text", "shared/text")]
-    found = next((path for path in places if path.is_file()), None)
-    if found is None:
-        raise DataError(f"dataset: there is no {name} in '{data_dir}', nor in its folder text; put it there")
-    return found

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Literal
 
 import torch
@@ -25,7 +24,7 @@ from bigmodel.padding import pad
 
 __all__ = ["labelled_text"]
 
-_FOLDERS = ("", "text/", "shared/text/")  # of data_dir
+_FOLDERS = ("text",)  # of data_dir
 _KINDS = {
     "class": "bigmodel.inference.processors.sentences.TextClassificationProcessor",
     "hidden_token": "bigmodel.inference.processors.hidden_tokens.MaskedTokenProcessor",
@@ -77,7 +76,11 @@ def labelled_text(
     text_columns = [text_column] if isinstance(text_column, str) else list(text_column)
     reader = LabelledTextReader(text_columns, label_column, separator, encoding, broken, columns=columns)
     named = {"train": train, "val": val, "test": test}
-    files = {split: _found(data_dir, split, file, source) for split, file in named.items() if file is not None}
+    files = {
+        split: find_file(data_dir, file, split, source, _FOLDERS, or_folder=True)
+        for split, file in named.items()
+        if file is not None
+    }
     rows: _Rows = {}
     for split, file in files.items():
         rows |= {name: part for name, part in reader.splits(file, split).items() if name == split or name not in files}
@@ -208,10 +211,3 @@ def _unknown(
 def _named(labels: Sequence[str]) -> str:
     more = len(labels) - _NAMED
     return ", ".join(labels[:_NAMED]) + (f" and {more} more" if more > 0 else "")
-
-
-def _found(data_dir: str, key: str, name: str, source: str | None) -> Path:
-    base = Path(data_dir).expanduser().absolute()
-    places = [base / folder / Path(name).expanduser() for folder in _FOLDERS] + [Path(name).expanduser().absolute()]
-    folder = next((place for place in places if place.is_dir()), None)
-    return folder if folder is not None else find_file(data_dir, name, key, source, _FOLDERS)

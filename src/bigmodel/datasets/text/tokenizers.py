@@ -14,6 +14,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from bigmodel.datasets.files.locations import find_beside_shared
 from bigmodel.datasets.text.smiles import SmilesTokenizer
 from bigmodel.datasets.text.word_tokenizer import KnownCharTokenizer, WordTokenizer
 from bigmodel.errors import ConfigError, DataError
@@ -127,7 +128,7 @@ def make_tokenizer(
         case "char":
             return CharTokenizer(characters or "")
         case "bpe":
-            return byte_pairs(Path(vocabulary or "."))
+            return byte_pairs(find_beside_shared(vocabulary or "."))
 
 
 def tokenizer_from_spec(spec: Mapping[str, Any]) -> Tokenizer:
