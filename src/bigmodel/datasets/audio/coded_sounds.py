@@ -1,4 +1,4 @@
-"""FLAC, Ogg, MP3 and what else libsndfile reads, through the optional package soundfile."""
+"""Decode FLAC, Ogg, MP3 and other formats of libsndfile, through the optional package soundfile."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 CODED = frozenset({".aif", ".aiff", ".au", ".flac", ".mp3", ".oga", ".ogg", ".opus"})
-_OPEN_END = 0x7FFFFF00  # bytes that the header of a pipe's output promises, and more
+_OPEN_END = 0x7FFFFF00  # bytes from which on a header's size means that it was written to a pipe
 _TAIL = 1 << 17  # bytes of an Ogg file that hold a page whole: it has 65,307 at most
 _MOST_FRAMES = 1 << 20  # of an MP3 file that are gone through: 7 hours
 _KBIT = {  # of MP3 by version (True: 1) and layer
@@ -32,8 +32,8 @@ def decode_sound(
 ) -> tuple[NDArray[np.float32], int, int]:
     """Decode a sound file: float32 (T), the mean of its channels, with its rate and the number of channels.
 
-    `hold` is asked whether so many samples of so many channels are right, before and while they are decoded: what a
-    header says of them need not be true.
+    `hold(samples, channels)` is called before and while they are decoded, and raises ValueError to refuse them: a
+    header need not be true.
 
     Raises:
         ImportError: soundfile is not installed; the text is `coding`.
@@ -55,7 +55,7 @@ def decode_sound(
             hold(count, channels)
             if count < known - _DELAY:
                 raise ValueError(f"libsndfile reads {count:,} of its {known:,} samples; convert it to flac or wav")
-            if count < sound.frames and sound.format != "MP3":  # of which the length may be an estimate
+            if count < sound.frames and sound.format != "MP3":  # an MP3 header's length may be an estimate
                 raise ValueError(f"cut short: {count:,} samples, where its header promises {sound.frames:,}")
     except soundfile.SoundFileError as error:
         raise ValueError(str(error).partition(": ")[2] or str(error)) from error
@@ -91,11 +91,11 @@ def _soundfile_for(file: BinaryIO, coding: str) -> tuple[Any, int]:
 
 
 def cut_short(file: BinaryIO) -> tuple[str | None, int]:
-    """Why a file ends before its sound does, None if it does not, and how many samples it has at least, 0 if unknown.
+    """Find whether a file is truncated: the reason or None, and the least number of samples, 0 if unknown.
 
-    The file is left at its start. libsndfile decodes what there is of such a file without a word. FLAC, AIFF and AU say
-    how long they are, the last page of Ogg is marked, and MP3 has frames of known lengths, and often their number in
-    the first. MP3 without that, cut exactly between two frames, cannot be told from a shorter sound.
+    The file is left at its start. libsndfile decodes the rest of a truncated file without an error. FLAC, AIFF and AU
+    state their length, the last page of Ogg is marked, and MP3 has frames of known lengths, and often their number in
+    the first. MP3 without that, cut exactly between two frames, cannot be distinguished from a shorter sound.
     """
     file.seek(0, os.SEEK_END)
     size = file.tell()

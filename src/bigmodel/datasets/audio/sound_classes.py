@@ -1,4 +1,4 @@
-"""Short sounds and their classes, as spectrograms of equal size, which any model of images takes."""
+"""Datasets of short sounds with classes, as spectrograms of equal size, which any image model takes."""
 
 from __future__ import annotations
 

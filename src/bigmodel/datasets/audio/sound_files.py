@@ -11,7 +11,7 @@ from bigmodel.errors import DataError
 
 
 def list_wavs(folder: Path, pattern: str, form: str) -> list[tuple[Path, re.Match[str]]]:
-    """The wav files of a folder, sorted by name, each with what the pattern finds in its name.
+    """List the wav files of a folder, sorted by name, each with the match of the pattern on its name.
 
     Raises:
         DataError: there are none, or one has another form of name.
@@ -29,5 +29,5 @@ def list_wavs(folder: Path, pattern: str, form: str) -> list[tuple[Path, re.Matc
 
 
 def fingerprint_sounds(paths: Sequence[Path]) -> str:
-    """A text that changes with names and sizes."""
+    """Hash of the files' names and sizes."""
     return fingerprint_files((path.name, path.stat().st_size) for path in paths)

@@ -16,8 +16,9 @@ from bigmodel.seeds import derive
 class SpecAugment:
     """Time and frequency masking (Park et al. 2019, arXiv:1904.08779) after a shift; all is a function of (seed, step).
 
-    `shift`: up to so many frames to either side; the outermost frame fills the gap. `time_masks`, `mel_masks`: how many
-    stripes, each up to `time_width` frames or `mel_width` bands, are set to the mean, which is 0.
+    `shift`: the largest shift in frames to either side; the outermost frame fills the gap.
+    `time_masks`, `mel_masks`: the number of stripes, each of up to `time_width` frames or `mel_width` bands, that are
+    set to the mean, which is 0.
     """
 
     shift: NonNegativeInt = 0
@@ -27,7 +28,7 @@ class SpecAugment:
     mel_width: NonNegativeInt = 8
 
     def __call__(self, batch: Batch, seed: int, step: int) -> Batch:
-        """Inputs (N, ..., T, M); frames beyond a clip's end, which are NaN, stay so."""
+        """Change inputs (N, ..., T, M); padding, which is NaN, stays NaN."""
         inputs = batch.inputs
         if self.shift:
             inputs = _shifted(inputs, self.shift, _generator(inputs, seed, "shift", step))

@@ -21,10 +21,10 @@ from bigmodel.seeds import derive
 
 @dataclass(frozen=True)
 class RandomWaveCrop:
-    """From each clip of a training batch `length` samples in a row, which ones is a function of (seed, step).
+    """Random crop of `length` samples from each clip of a training batch, a function of (seed, step).
 
-    Where they do not begin with the clip, the first `context` are heard but not predicted: a model that hears so far
-    back has not heard enough before.
+    Unless a crop begins with its clip, its first `context` samples are inputs only, not targets: a model whose
+    receptive field is `context` lacks the samples before them.
     """
 
     length: PositiveInt

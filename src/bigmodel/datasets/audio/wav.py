@@ -1,4 +1,4 @@
-"""Sounds as waves: plain wav files by their chunks, whatever the Python version; all else by `coded_sounds`."""
+"""Read sounds as waves: plain wav files by their chunks, all other formats by `coded_sounds`."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _ROUGH = 1000  # a prime from which Fourier transforms of its multiples take ten
 
 @dataclass(frozen=True)
 class Sound:
-    """`wave_T` is float32 (T), from -1 to 1 unless the file itself goes beyond: the mean of its channels."""
+    """A decoded sound: `wave_T` float32 (T), the mean of its channels, in [-1, 1] unless the file goes beyond."""
 
     wave_T: Tensor
     rate: int
@@ -45,7 +45,7 @@ class Sound:
 
 @dataclass(frozen=True)
 class SoundHeader:
-    """What a sound file's header states; `num_samples` is that of each channel."""
+    """Header of a sound file; `num_samples` is that of each channel."""
 
     rate: int
     channels: int
@@ -54,7 +54,7 @@ class SoundHeader:
 
 @dataclass(frozen=True)
 class _PlainFormat(SoundHeader):
-    """Of a wav file that is read without soundfile: PCM or floats of `width` bytes."""
+    """Format of a wav file that is read without soundfile: PCM or floats of `width` bytes."""
 
     coding: int
     width: int
@@ -80,7 +80,7 @@ def read_sound(path: str | os.PathLike[str]) -> Sound:
 
 
 def read_header(path: str | os.PathLike[str]) -> SoundHeader:
-    """Read what a sound file's header states, without decoding the sound; of an MP3 file the length is an estimate.
+    """Read a sound file's header, without decoding the sound; the length of an MP3 file is an estimate.
 
     Raises:
         DataError: as `read_sound`, as far as the header shows it.
@@ -89,7 +89,7 @@ def read_header(path: str | os.PathLike[str]) -> SoundHeader:
 
 
 def _open(path: str | os.PathLike[str], read: Callable[[BufferedReader], _T]) -> _T:
-    """Have a regular file read; whatever is wrong with it becomes a DataError that names it."""
+    """Read a regular file; every error becomes a DataError that names the file."""
     try:
         with open_regular(path, _LARGEST_FILE) as file:
             return read(file)
@@ -105,7 +105,7 @@ def _open(path: str | os.PathLike[str], read: Callable[[BufferedReader], _T]) ->
 
 
 def write_wav(path: str | os.PathLike[str], wave_T: Tensor, rate: int) -> None:
-    """One channel of 16 bits from a wave between -1 and 1; what lies outside is cut off."""
+    """Write a wave, clamped to [-1, 1], as one channel of 16 bits."""
     codes_T = (wave_T.clamp(-1, 1) * 32767).round().to(torch.int16)
     with wave.open(os.fspath(path), "wb") as file:
         file.setnchannels(1)
@@ -115,7 +115,7 @@ def write_wav(path: str | os.PathLike[str], wave_T: Tensor, rate: int) -> None:
 
 
 def resample(wave_T: Tensor, old_rate: int, new_rate: int) -> Tensor:
-    """The wave with its spectrum cut or filled up with zeros, so that nothing is folded back."""
+    """Resample a wave by cutting its spectrum, or padding it with zeros, so that nothing aliases."""
     if old_rate == new_rate:
         return wave_T
     common = math.gcd(old_rate, new_rate)
@@ -130,12 +130,12 @@ def resample(wave_T: Tensor, old_rate: int, new_rate: int) -> Tensor:
 
 
 def resampled_length(num_samples: int, old_rate: int, new_rate: int) -> int:
-    """The number of samples that `resample` makes of so many."""
+    """Number of samples that `resample` returns."""
     return num_samples if old_rate == new_rate else max(1, round(num_samples * new_rate / old_rate))
 
 
 def _near(count: int, old_rate: int, new_rate: int) -> tuple[int, int]:
-    """Numbers of samples at both rates, at least `count` at the old one: nearly as long, and quick to transform."""
+    """Lengths at both rates, at least `count` at the old one: nearly equal in time, and quick to transform."""
     first = -(-count * new_rate // old_rate)
     pairs = [(round(new * old_rate / new_rate), new) for new in range(first + 1, first + 200)]
     quick = [pair for pair in pairs if _largest_prime(pair[0]) <= _ROUGH] or pairs
@@ -188,7 +188,7 @@ def _find_samples(file: BufferedReader) -> _PlainFormat | str:
 
 
 def _chunks(file: BufferedReader) -> Iterator[tuple[bytes, int]]:
-    """Names and sizes of a RIFF file's chunks; what is not read of one is passed over. Chunks begin at even bytes."""
+    """Yield names and sizes of a RIFF file's chunks; the unread rest of one is skipped. Chunks begin at even bytes."""
     for _ in range(_MOST_CHUNKS):
         if len(head := file.read(8)) < 8:
             return
@@ -247,7 +247,7 @@ def _check_rate(rate: int, channels: int) -> None:
 
 
 def _check_length(count: int, channels: int) -> None:
-    """ValueError for no sound at all, or for more than is wanted of one file."""
+    """Raise ValueError for no samples at all, or more than one file may have."""
     if not count:
         raise ValueError("it holds no sound")
     if count > _MOST_SAMPLES or count * channels > _MOST_VALUES:
@@ -255,7 +255,7 @@ def _check_length(count: int, channels: int) -> None:
 
 
 def _numbers(data: bytes, width: int, coding: int) -> NDArray[Any]:
-    """float32 from -1 to 1; integers of 8 bits are unsigned, of more signed."""
+    """Convert raw samples to float32 in [-1, 1]; integers of 8 bits are unsigned, wider ones signed."""
     if coding == _FLOAT:
         with np.errstate(over="ignore"):  # what becomes infinite is refused with what is
             return np.frombuffer(data, f"<f{width}").astype(np.float32)

@@ -74,5 +74,5 @@ def yesno(
 
 
 def encode_characters(text: str, characters: str) -> Tensor:
-    """int64 (U,): class numbers of a text's characters, counted from 1."""
+    """Encode a text as class indices of its characters, counted from 1: int64 (U,)."""
     return torch.tensor([1 + characters.index(character) for character in text])

@@ -1,4 +1,4 @@
-"""Files below a folder, by one rule for training and for prediction: which count, which links are followed.
+"""Walk the files below a folder, by one rule for training and prediction.
 
 Passed over, and counted: other suffixes, hidden names, what operating systems and archives leave behind (`@eaDir`,
 `__MACOSX`, `Thumbs.db`), what is no regular file, and links to a folder that is walked anyway.
@@ -83,7 +83,7 @@ def _listed(directory: str) -> tuple[list[str], list[str]]:
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
-    """Whether it is a folder or a link to one; a link to itself is neither."""
+    """Whether a path is a folder or a link to one; a link to itself is neither."""
     try:
         return entry.is_dir()
     except OSError:

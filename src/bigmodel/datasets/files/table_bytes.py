@@ -1,4 +1,4 @@
-"""The content of a table's file: of regular files only, decompressed, and no more than fits in memory."""
+"""Read the content of a table's file: regular files only, decompressed, and no more than fits in memory."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def check_readable(path: Path) -> int:
 
 
 def total_memory() -> int:
-    """Bytes of memory that this computer has."""
+    """Memory of this computer in bytes."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 

@@ -1,4 +1,4 @@
-"""Points in time as numbers that sort: ISO dates, numbers, or dates in a stated format. Nothing else is guessed."""
+"""Parse points in time to sortable numbers: ISO dates, numbers, or dates in a stated format. Nothing is guessed."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def parse_timestamps(
 def timestamps_of_rows(
     rows: Sequence[Row], columns: Sequence[str], time_format: str | None
 ) -> tuple[NDArray[np.float64], list[str]]:
-    """The same of rows, where date and time may be columns of their own; problems name their places."""
+    """Timestamps of rows, where date and time may be separate columns; problems name their locations."""
     texts = [" ".join(filter(None, (row.text(column) for column in columns))) for row in rows]
     values, problems = parse_timestamps(texts, time_format)
     named = " ".join(columns)

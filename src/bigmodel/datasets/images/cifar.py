@@ -34,7 +34,7 @@ _RECORDS_AT_ONCE = 1024
 
 @dataclass(frozen=True)
 class _Layout:
-    """One way in which the authors publish a set. `label_bytes` precede an image, the class last; 0: pickles."""
+    """Published layout of a set. `label_bytes` precede an image, with the class last; 0 means pickles."""
 
     folder: str
     archive: PublishedFile
@@ -121,7 +121,7 @@ def _open(
 
 
 def _find(layouts: Sequence[_Layout], data_dir: Path, download: bool, mirror: str | None) -> tuple[_Layout, Path]:
-    """The layout that is there and its folder, after unpacking or downloading where need be."""
+    """Find a layout that is there and its folder; unpack or download it if needed."""
     below = sorted(entry.name for entry in data_dir.glob("*/") if not entry.name.startswith("."))
     by_name = {layout.folder: layout for layout in layouts}
     folders = [(by_name[place.name], place) for place in candidate_places(data_dir, [*by_name], below)]
@@ -158,7 +158,7 @@ def _unpacked(layout: _Layout, archive: Path) -> tuple[_Layout, Path]:
 
 
 def _count(layout: _Layout, file: PublishedFile, path: Path) -> int:
-    """Images in a file, by its size."""
+    """Number of images in a file, by its size."""
     if not layout.label_bytes:
         return _PICKLED[file.name]
     size, record = uncompressed_size(path), layout.label_bytes + _PIXELS
@@ -170,7 +170,7 @@ def _count(layout: _Layout, file: PublishedFile, path: Path) -> int:
 def _read(
     layout: _Layout, found: Sequence[tuple[PublishedFile, Path]], counts: Sequence[int], num_classes: int
 ) -> InMemoryImages:
-    """A split as pixels (N, 3, 32, 32) and labels (N,), filled in place: a file is never held beside its copy."""
+    """Read a split as pixels (N, 3, 32, 32) and labels (N,), in place: no file is in memory next to its copy."""
     pixels_NCHW = torch.empty((sum(counts), 3, 32, 32), dtype=torch.uint8)
     labels_N = torch.empty(sum(counts), dtype=torch.int64)
     start = 0

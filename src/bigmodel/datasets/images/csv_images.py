@@ -74,9 +74,9 @@ def csv_images(
     The target is a class, a number, or several labels: columns of 1, 0 or nothing, or names in one cell between
     which `label_separator` stands. Classes and names are the sorted ones of the training rows, sorted as numbers if all
     are whole numbers. "auto" is a class, unless the values look measured. `value_range`, if not "auto", and
-    `background` are those of `PixelRules`. `broken` is about pictures that are not there or cannot be read.
+    `background` are those of `PixelRules`. `broken` applies to pictures that are missing or unreadable.
 
-    `outputs`, `target_std` and `labels` are what the data tells.
+    `outputs`, `target_std` and `labels`, if not None, must be the data's.
 
     Raises:
         ConfigError: the columns do not go with `target_is`.
@@ -205,7 +205,7 @@ def _encoded(rows: Sequence[_Row], classes: Sequence[str], target: Target | None
 
 
 def _without_broken(rows: list[_Row], broken: str) -> tuple[list[_Row], Set[str], list[str]]:
-    """The rows of sound pictures, the paths of the others, and lines about these."""
+    """Rows of readable pictures, paths of broken ones, and lines about those."""
     problems = find_broken(list(dict.fromkeys(row.path for row in rows)), decode=broken == "skip")
     if not problems:
         return rows, set(), []
@@ -229,7 +229,7 @@ def _rows(
     encoding: str | None,
     problems: list[str],
 ) -> Iterator[_Row]:
-    """The sound rows; what is wrong with the others is added to `problems`."""
+    """Yield the valid rows; problems of the others are appended to `problems`."""
     wanted = [column for column in (image_column, *label_columns, split_column) if column is not None]
     for row in read_rows(table, TableFormat(strip=" \t", encoding=encoding), wanted):
         try:

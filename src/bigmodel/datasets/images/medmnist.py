@@ -27,7 +27,7 @@ __all__ = ["medmnist"]
 _SPLITS = ("train", "val", "test")
 _FOLDERS = ("medmnist", "medical")  # of data_dir
 _HOW = "get it from https://zenodo.org/records/10519652 and put it there, or set dataset.path="
-_MOST_BYTES = 8 << 30  # of one array; the file says how large it becomes, and may be a stranger's
+_MOST_BYTES = 8 << 30  # of one array; its size is stated by the file, which is not trusted
 
 
 def medmnist(
@@ -76,7 +76,7 @@ def _read(file: Path, num_classes: int) -> dict[str, InMemoryImages]:
 
 
 def _array(archive: zipfile.ZipFile, name: str) -> NDArray[np.uint8]:
-    """Whole numbers only; a pickle is never opened."""
+    """Read an array of bytes; a pickle is never opened."""
     size = archive.getinfo(name).file_size
     if size > _MOST_BYTES:
         raise ValueError(f"{name} unpacks to {size} bytes")

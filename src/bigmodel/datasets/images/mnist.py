@@ -31,7 +31,7 @@ _BLOCK = 1 << 20
 
 @dataclass(frozen=True)
 class _Set:
-    """Where a set is published and under which names; images and labels of the training split, then of the test."""
+    """Names and address of a published set; files: images and labels of the training split, then of the test split."""
 
     url: str
     folders: Sequence[str]  # below data_dir; the first is where downloads go
@@ -107,7 +107,7 @@ def _open(known: _Set, data_dir: Path, download: bool, mirror: str | None) -> Ma
 
 
 def _find_files(known: _Set, data_dir: Path, download: bool, mirror: str | None) -> list[Path]:
-    """The four files, plain or gzipped, from one folder; the missing ones of it are downloaded."""
+    """Find the four files, plain or gzipped, in one folder; missing ones are downloaded."""
     folders = candidate_places(data_dir, known.folders)
     folder = max(folders, key=lambda folder: sum(file.find(folder) is not None for file in known.files))
     sought = " or ".join(map(str, folders))
@@ -119,7 +119,7 @@ def _find_files(known: _Set, data_dir: Path, download: bool, mirror: str | None)
 
 
 def _shape(path: Path, dimensions: int) -> tuple[int, ...]:
-    """The dimensions that the header states, held against the file's size."""
+    """Read the dimensions from the header, and check them against the file's size."""
     header_bytes = 4 + 4 * dimensions
     with open_maybe_gzipped(path) as file:
         header = file.read(header_bytes)
@@ -134,7 +134,7 @@ def _shape(path: Path, dimensions: int) -> tuple[int, ...]:
 
 
 def _read(files: Sequence[PublishedFile], images: Path, labels: Path, count: int) -> InMemoryImages:
-    """A split as pixels (N, 1, 28, 28) and labels (N,)."""
+    """Read a split as pixels (N, 1, 28, 28) and labels (N,)."""
     labels_N = _values(files[1], labels, (count,))
     check_labels(labels, labels_N.numpy(), 0, 10)
     return InMemoryImages(_values(files[0], images, (count, 28, 28)).unsqueeze(1), labels_N.long())

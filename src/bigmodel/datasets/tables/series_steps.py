@@ -1,4 +1,4 @@
-"""The steps of series as a file has them: values, times in order, what is missing, and where time was passed over."""
+"""Read the time steps of series from a file: values, order of times, missing values and gaps."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def read_steps(
     gaps: Gaps,
     log: bool,
 ) -> TimeSteps:
-    """The values of these columns, step by step.
+    """Read the values of these columns, step by step.
 
     Raises:
         ConfigError: gaps are to be filled, and missing values are not.

@@ -1,4 +1,4 @@
-"""Rows of a table, of which one column, a class or a number, is predicted from the others."""
+"""Table rows, of which one column, a class or a number, is predicted from the others."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def table(
     training; with a column of `time`, they are the latest ones. All that is learned, means, deviations, categories and
     classes, is learned on the rest.
 
-    `num_numbers`, `cardinalities`, `outputs`, `num_classes` and `target_std` are what the data tells.
+    `num_numbers`, `cardinalities`, `outputs`, `num_classes` and `target_std`, if not None, must be the data's.
 
     Raises:
         ConfigError: a column has two roles, or a value is not the data's.
@@ -94,7 +94,9 @@ def table(
     sound, told = valid_rows(rows, settled, target, kind, time, time_format)
     if not (settled.numbers or settled.categories or settled.dates):
         why = "; ".join(f"'{name}': {reason}" for name, reason in settled.ignored.items())
-        raise DataError(f"{file}: no column is left to tell '{target}' from{f' ({truncate(why, 300)})' if why else ''}")
+        raise DataError(
+            f"{file}: no column is left to predict '{target}' from{f' ({truncate(why, 300)})' if why else ''}"
+        )
     for name in [*settled.numbers, *([target] if kind == "number" else [])]:
         notes += likely_sentinels(name, rows.numbers(name)[0], "missing=[...], a list of texts")
     own = 0.0 if test is not None else test_fraction

@@ -73,7 +73,7 @@ def split_rows(
     time_format: str | None = None,
     stratify: str | None = None,
 ) -> dict[str, Sequence[Row]]:
-    """The rows of each split, by time or at random, of each class in the column `stratify` its share."""
+    """Split the rows by time or at random; with the column `stratify`, the same fraction of each class."""
     if time is not None:
         values, problems = timestamps_of_rows(rows, [time], time_format)
         raise_row_errors(problems, "dataset")

@@ -1,7 +1,7 @@
-"""Text as one long row of tokens, cut into windows: what a language model trains on.
+"""Text as one sequence of tokens, cut into windows, for language models.
 
-The windows of an epoch follow each other without a gap, from a start that differs by the epoch; their order is that of
-all data, a function of (seed, epoch), so a run goes on from any step.
+The windows of an epoch follow each other without a gap, from a start that differs by epoch. Their order is a function
+of (seed, epoch), as for all data, so a run resumes from any step.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from bigmodel.seeds import derive
 
 __all__ = ["TextDataset", "names", "text", "tinyshakespeare"]
 
-_COUNTED = 1 << 22  # tokens of the validation text whose bytes are counted, all of them in most texts
+_COUNTED = 1 << 22  # tokens of the validation text whose bytes are counted; most texts have fewer
 
 _SIGNED = {2: np.int16, 4: np.int32}  # by bytes
 _ONES = {torch.uint8: 0xFF, torch.int16: 0xFFFF, torch.int32: 0xFFFF_FFFF}
@@ -40,8 +40,9 @@ _ONES = {torch.uint8: 0xFF, torch.int16: 0xFFFF, torch.int32: 0xFFFF_FFFF}
 
 @dataclass(frozen=True)
 class TextDataset:
-    """A `Dataset` of tokens (N,): windows of `context` of them, and for each the token after it. Its last tokens, a
-    share of `val_fraction`, are for validation.
+    """A `Dataset` of tokens (N,): windows of `context` tokens, and for each token the next one as its target.
+
+    The last tokens, a fraction of `val_fraction`, are for validation.
     """
 
     tokens_N: NDArray[Any]
@@ -49,7 +50,7 @@ class TextDataset:
     context: int
     val_fraction: float
     fingerprint: str
-    notes: Sequence[str] = ()  # what was passed over, or is no prose
+    notes: Sequence[str] = ()  # lines about files passed over, or text that is no prose
     encoding: str | None = None  # of the files
 
     @cached_property
@@ -61,7 +62,7 @@ class TextDataset:
 
     @cached_property
     def properties(self) -> Mapping[str, Any]:
-        """`bytes_per_token` is that of the validation text."""
+        """`vocab_size`, and `bytes_per_token` of the validation text."""
         counted = list(self.split_tokens.values())[-1][:_COUNTED]
         size = len(self.tokenizer.decode(counted.tolist()).encode("utf-8", "surrogatepass"))
         return {"vocab_size": self.tokenizer.size, "bytes_per_token": size / max(1, len(counted))}
@@ -159,7 +160,7 @@ def _windows(tokens: Tensor, starts_N: Tensor, context: int) -> Batch:
 
 
 def _tensor(part_N: NDArray[Any]) -> Tensor:
-    """The same memory. torch selects from signed numbers only, which `_windows` reads as they were meant."""
+    """View as a tensor of signed numbers, the only ones that torch indexes; `_windows` undoes the sign."""
     return torch.from_numpy(part_N.view(_SIGNED.get(part_N.dtype.itemsize, np.uint8)))
 
 
@@ -176,8 +177,9 @@ def text(
     separator: str | None = None,
     encoding: str | None = None,
 ) -> TextDataset:
-    """A text file, all .txt files of a folder one after another, a tar of them, or the column `text_column` of a table
-    or of a folder's tables, each row of which ends a line.
+    """Language modelling on a text file, the .txt files of a folder, a tar of them, or the column of a table.
+
+    `text_column` names the column of a table, or of a folder's tables; each row ends a line.
 
     Raises:
         ConfigError: there is no such encoding, or the number of tokens is not the tokenizer's.
@@ -203,7 +205,7 @@ def tinyshakespeare(
     vocab_size: PositiveInt | None = None,
     bytes_per_token: Positive | None = None,
 ) -> TextDataset:
-    """A million characters of Shakespeare (Karpathy 2015), one file. Raises DataError where it is not."""
+    """A million characters of Shakespeare (Karpathy 2015), in one file. Raises DataError if it is missing."""
     path = find_data(data_dir, "tinyshakespeare.txt", ["text"], advice="put it there, or set data_dir")
     return text(str(path), tokenizer, vocabulary, cache_dir, context, val_fraction, vocab_size, bytes_per_token)
 
@@ -218,7 +220,7 @@ def names(
     text_column: str | None = None,
     encoding: str | None = None,
 ) -> TextDataset:
-    """A file with a name, or any word, in each line or row, by characters. They are shuffled, the same for every seed.
+    """Names, or any words, one in each line or row, by characters; shuffled in the same order for every seed.
 
     Raises:
         ConfigError: the number of tokens is not that of the characters.

@@ -148,7 +148,7 @@ def labelled_text(
 
 
 def _only(rows: _Rows, classes: Sequence[str]) -> tuple[_Rows, list[str]]:
-    """The rows of these classes, and a note of the labels that were left out."""
+    """Keep the rows of these classes, with a note of the labels left out."""
     out = Counter(row.label for part in rows.values() for row in part if row.label not in classes)
     left = {split: [row for row in part if row.label in classes] for split, part in rows.items()}
     missing = [label for label in classes if all(row.label != label for row in left["train"])]
@@ -160,7 +160,7 @@ def _only(rows: _Rows, classes: Sequence[str]) -> tuple[_Rows, list[str]]:
 
 
 def _with_test(rows: _Rows, fraction: float) -> tuple[_Rows, list[str]]:
-    """A share of the training rows as a test split, but for classes that would have none left to be learned from."""
+    """Move a fraction of the training rows to a test split; every class keeps a training row."""
     train = rows["train"]
     kept, tested = (part.tolist() for part in holdout_split(len(train), fraction))
     learned = {train[n].label for n in kept}
@@ -172,7 +172,7 @@ def _with_test(rows: _Rows, fraction: float) -> tuple[_Rows, list[str]]:
 
 
 def _rare(rows: _Rows, classes: Sequence[str]) -> list[str]:
-    """Notes of classes with few training texts, or none to be tested on."""
+    """Notes about classes with few training texts, or no test text."""
     counts = Counter(row.label for row in rows["train"])
     few = [f"{label} ({counts[label]})" for label in classes if counts[label] < _HANDFUL]
     tested = {row.label for row in rows.get("test", rows["train"])}
@@ -184,7 +184,7 @@ def _rare(rows: _Rows, classes: Sequence[str]) -> list[str]:
 def _unknown(
     encoded: Mapping[str, Sequence[Tensor]], made: FittedTokenizer, tokenizer: str, min_count: int
 ) -> list[str]:
-    """Notes of splits most words or letters of which training does not know; signs are not counted.
+    """Notes about splits of whose words or letters most are unknown from training; signs are not counted.
 
     Raises:
         DataError: training knows none.

@@ -1,4 +1,4 @@
-"""Pairs of texts, the second of which is to be found from the first: your own tables, or catalogues of translations."""
+"""Pairs of source and target texts, for translation: from your own tables, or catalogues of gettext."""
 
 from __future__ import annotations
 
@@ -83,8 +83,9 @@ def gettext_pairs(
     vocab_size: PositiveInt | None = None,
     characters: str | None = None,
 ) -> TensorDataset:
-    """What gettext's catalogues `folder`/`language`/LC_MESSAGES/NAME.mo translate, as `parallel_text`. What stands in
-    several has the translation of the first.
+    """Translations in gettext's catalogues `folder`/`language`/LC_MESSAGES/NAME.mo, encoded as by `parallel_text`.
+
+    A message in several catalogues has the translation of the first.
 
     Raises:
         ConfigError: the number of tokens, or the characters, are not the data's.
@@ -140,7 +141,7 @@ def _dataset(
 
 
 def _cut(pairs: _Pairs, fraction: float) -> tuple[_Pairs, _Pairs]:
-    """Pairs to keep and pairs to hold out, by the words of their sources."""
+    """Split pairs into those to keep and those to hold out, by the words of their sources."""
     words = [" ".join(sorted(re.findall(r"\w+", source.lower()))) for source, _ in pairs]
     groups = sorted(set(words))
     held = {groups[number] for number in holdout_split(len(groups), fraction)[1].tolist()}

@@ -1,7 +1,7 @@
-"""From text to token numbers and back: bytes, characters, words, the parts of SMILES strings, or the byte pairs of a
+"""Convert text to token ids and back: bytes, characters, words, the parts of SMILES strings, or the byte pairs of a
 published vocabulary (extra `text`).
 
-A tokenizer's `spec` is what a checkpoint keeps of it, as JSON; `restored` makes the same one from that.
+A checkpoint keeps a tokenizer's `spec`, as JSON; `tokenizer_from_spec` builds the same tokenizer from it.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class ByteTokenizer:
 
 
 class CharTokenizer:
-    """One token for each of these characters, all that the training text has."""
+    """One token for each of these characters, which are all of the training text."""
 
     def __init__(self, characters: str) -> None:
         if not characters or sorted(set(characters)) != list(characters):
@@ -94,10 +94,10 @@ class BPETokenizer:
 
 
 def byte_pairs(folder: Path) -> BPETokenizer:
-    """The vocabulary of a folder that holds encoder.json and vocab.bpe, as GPT-2's authors publish it.
+    """Load the vocabulary of a folder that holds encoder.json and vocab.bpe, as GPT-2's authors publish it.
 
     Raises:
-        DataError: it does not, or they cannot be read.
+        DataError: a file is missing or cannot be read.
     """
     found = [(folder / one, folder / other) for one, other in _FILES]
     pair = next((pair for pair in found if pair[0].is_file() and pair[1].is_file()), None)
@@ -117,7 +117,7 @@ def byte_pairs(folder: Path) -> BPETokenizer:
 def make_tokenizer(
     name: Literal["byte", "char", "bpe"], vocabulary: str | None = None, characters: str | None = None
 ) -> Tokenizer:
-    """The tokenizer of this name, of these characters or from the folder of a vocabulary.
+    """Build the tokenizer of this name, from the characters or the folder of a vocabulary.
 
     Raises:
         DataError: there is no vocabulary of byte pairs.
@@ -132,7 +132,7 @@ def make_tokenizer(
 
 
 def tokenizer_from_spec(spec: Mapping[str, Any]) -> Tokenizer:
-    """The tokenizer that a checkpoint carries. ValueError if it is none."""
+    """Rebuild the tokenizer of a checkpoint. Raises ValueError for an invalid spec."""
     match dict(spec):
         case {"name": "byte"}:
             return ByteTokenizer()
