@@ -43,7 +43,8 @@ def decode_sound(
     parts: list[NDArray[Any]] = []
     try:
         with soundfile.SoundFile(file) as sound:
-            rate, channels = int(sound.samplerate), int(sound.channels)
+            rate = int(sound.samplerate)
+            channels = int(sound.channels)
             if sound.frames >= _UNKNOWN:
                 raise ValueError(_ENDLESS)
             hold(max(1, sound.frames), channels)
@@ -101,7 +102,8 @@ def cut_short(file: BinaryIO) -> tuple[str | None, int]:
     size = file.tell()
     file.seek(0)
     head = file.read(12)
-    found, known = None, 0
+    found = None
+    known = 0
     if head[:4] == b"OggS":
         found = _cut_ogg(file, size)
     elif head[:4] == b"FORM":
@@ -138,7 +140,8 @@ def _frame_of_mp3(head: bytes) -> tuple[int, int, int] | None:
     if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE0 != 0xE0:
         return None
     version, layer = head[1] >> 3 & 3, 4 - (head[1] >> 1 & 3)  # 3: MPEG 1, 2: MPEG 2, 0: MPEG 2.5
-    rate, padding = head[2] >> 2 & 3, head[2] >> 1 & 1
+    rate = head[2] >> 2 & 3
+    padding = head[2] >> 1 & 1
     if version == 1 or layer == 4 or rate == 3 or head[2] >> 4 in (0, 15):
         return None
     bits = 1000 * _KBIT[version == 3, layer][head[2] >> 4]
@@ -158,7 +161,8 @@ def _cut_mp3(file: BinaryIO, size: int, head: bytes) -> tuple[str | None, int]:
     place = 0
     if head[:3] == b"ID3":  # seven bits a byte
         place = 10 + sum((byte & 127) << 7 * (3 - n) for n, byte in enumerate(head[6:10])) + (10 if head[5] & 16 else 0)
-    first, known = place, 0
+    first = place
+    known = 0
     for _ in range(_MOST_FRAMES):
         file.seek(place)
         frame = _frame_of_mp3(file.read(4))

@@ -63,7 +63,8 @@ class LogMel:
         frequencies_K1 = torch.linspace(0, self.rate / 2, self.window // 2 + 1)[:, None]
         corners = torch.linspace(_mel(self.low_hz), _mel(self.high_hz), self.mels + 2)
         low, middle, high = (_hertz(corners[i : i + self.mels]) for i in range(3))
-        rising, falling = (frequencies_K1 - low) / (middle - low), (high - frequencies_K1) / (high - middle)
+        rising = (frequencies_K1 - low) / (middle - low)
+        falling = (high - frequencies_K1) / (high - middle)
         return torch.minimum(rising, falling).clamp(min=0)
 
     def constants(self) -> Mapping[str, Any]:

@@ -44,7 +44,8 @@ class SpecAugment:
 
 
 def _shifted(inputs: Tensor, most: int, generator: torch.Generator) -> Tensor:
-    count, frames = len(inputs), inputs.shape[-2]
+    count = len(inputs)
+    frames = inputs.shape[-2]
     shift_N1 = torch.randint(-most, most + 1, (count, 1), device=inputs.device, generator=generator)
     sources_NT = (torch.arange(frames, device=inputs.device) - shift_N1).clamp(0, frames - 1)
     return inputs.gather(-2, _along(sources_NT, inputs, -2).expand_as(inputs))
@@ -52,7 +53,8 @@ def _shifted(inputs: Tensor, most: int, generator: torch.Generator) -> Tensor:
 
 def _stripe(inputs: Tensor, dim: int, most: int, generator: torch.Generator) -> Tensor:
     """bool, to be broadcast with the inputs: one stripe for each sample."""
-    size, draw = inputs.shape[dim], torch.rand(2, len(inputs), 1, device=inputs.device, generator=generator)
+    size = inputs.shape[dim]
+    draw = torch.rand(2, len(inputs), 1, device=inputs.device, generator=generator)
     width_N1 = (draw[0] * (min(most, size) + 1)).floor()
     first_N1 = (draw[1] * (size - width_N1 + 1)).floor()
     position = torch.arange(size, device=inputs.device)

@@ -35,7 +35,8 @@ class RandomWaveCrop:
             raise ValueError(f"context: must be less than length={self.length}, or nothing is predicted")
 
     def __call__(self, batch: Batch, seed: int, step: int) -> Batch:
-        codes_NT, device = batch.targets, batch.targets.device
+        codes_NT = batch.targets
+        device = batch.targets.device
         if codes_NT.shape[1] <= self.length:
             return batch
         generator = torch.Generator(device).manual_seed(derive(seed, "window", step))
@@ -68,7 +69,8 @@ def spoken_digit_waves(
     """
     properties = {"num_classes": len(DIGITS), "num_codes": CODES, "bytes_per_token": 1.0}
     check_claims({"num_classes": num_classes, "num_codes": num_codes, "bytes_per_token": bytes_per_token}, properties)
-    files, most = split_files(data_dir), max(1, round(rate * seconds))
+    files = split_files(data_dir)
+    most = max(1, round(rate * seconds))
     splits: dict[str, tuple[Tensor, Tensor]] = {}
     for name, entries in files.items():
         codes_NT = pad([mu_law_encode(read_wav(path, rate)[:most]) for path, _ in entries])

@@ -23,12 +23,15 @@ from bigmodel.safe_files import open_regular
 _T = TypeVar("_T")
 
 SUFFIXES = frozenset({".wav", ".wave", *CODED})
-_LOWEST_HZ, _HIGHEST_HZ = 1_000, 1_000_000
+_LOWEST_HZ = 1_000
+_HIGHEST_HZ = 1_000_000
 _LARGEST_FILE = 1 << 30
 _MOST_SAMPLES = 1 << 25  # of each channel: 12 minutes at 44.1 kHz, or 70 at 8 kHz
 _MOST_VALUES = 1 << 27  # of all channels
 _BLOCK = 1 << 20  # samples that are decoded at once
-_PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE
+_PCM = 1
+_FLOAT = 3
+_EXTENSIBLE = 0xFFFE
 _OPEN_END = 0x7FFFFF00  # bytes of sound that the header of a pipe's output promises, and more
 _MOST_CHUNKS = 10_000  # of a RIFF file: each costs a read
 _ROUGH = 1000  # a prime from which Fourier transforms of its multiples take ten times as long
@@ -120,7 +123,8 @@ def resample(wave_T: Tensor, old_rate: int, new_rate: int) -> Tensor:
         return wave_T
     common = math.gcd(old_rate, new_rate)
     blocks = -(-len(wave_T) * common // old_rate)  # of a whole number of samples at either rate
-    old, new = blocks * old_rate // common, blocks * new_rate // common
+    old = blocks * old_rate // common
+    new = blocks * new_rate // common
     if _largest_prime(old_rate // common) > _ROUGH:  # else 20 s of sound at 999,983 Hz would take half a minute
         old, new = _near(len(wave_T), old_rate, new_rate)
     spectrum = torch.fft.rfft(wave_T, n=old)
@@ -143,7 +147,8 @@ def _near(count: int, old_rate: int, new_rate: int) -> tuple[int, int]:
 
 
 def _largest_prime(number: int) -> int:
-    largest, divisor = 1, 2
+    largest = 1
+    divisor = 2
     while divisor * divisor <= number:
         while number % divisor == 0:
             largest, number = divisor, number // divisor
@@ -192,7 +197,8 @@ def _chunks(file: BufferedReader) -> Iterator[tuple[bytes, int]]:
     for _ in range(_MOST_CHUNKS):
         if len(head := file.read(8)) < 8:
             return
-        begin, size = file.tell(), int.from_bytes(head[4:], "little")
+        begin = file.tell()
+        size = int.from_bytes(head[4:], "little")
         yield head[:4], size
         file.seek(begin + size + size % 2)
     raise ValueError(f"more than {_MOST_CHUNKS} chunks before its sound")
@@ -264,6 +270,7 @@ def _numbers(data: bytes, width: int, coding: int) -> NDArray[Any]:
     if width == 3:
         wide_N4 = np.zeros((len(data) // 3, 4), np.uint8)
         wide_N4[:, 1:] = np.frombuffer(data, np.uint8).reshape(-1, 3)
-        data, width = wide_N4.tobytes(), 4
+        data = wide_N4.tobytes()
+        width = 4
     codes: NDArray[Any] = np.frombuffer(data, f"<i{width}")
     return (codes / 2.0 ** (8 * width - 1)).astype(np.float32)

@@ -34,9 +34,13 @@ class Table(Sequence["Row"]):
         parsed: Parsed,
         notes: Sequence[str] = (),
     ) -> None:
-        self.file, self.format, self.notes, self.skipped = file, form, list(notes), list(parsed.skipped)
+        self.file = file
+        self.format = form
+        self.notes = list(notes)
+        self.skipped = list(parsed.skipped)
         self.columns: Mapping[str, int] = {name: place for place, name in enumerate(names)}
-        self._columns, self._parsed = list(columns), parsed
+        self._columns = list(columns)
+        self._parsed = parsed
         self._count = len(columns[0]) if columns else 0
         self._texts: dict[str, list[str]] = {}
         self._numbers: dict[str, tuple[NDArray[np.float64], dict[int, str]]] = {}
@@ -83,7 +87,8 @@ class Table(Sequence["Row"]):
         return self._numbers[column]
 
     def _closely(self, column: str) -> tuple[NDArray[np.float64], dict[int, str]]:
-        numbers, problems = np.full(self._count, math.nan), {}
+        numbers = np.full(self._count, math.nan)
+        problems = {}
         for row, text in enumerate(self.texts(column)):
             if text:
                 try:

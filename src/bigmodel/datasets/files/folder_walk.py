@@ -67,7 +67,8 @@ def describe_skipped(passed: Counter[str], where: str = "") -> list[str]:
     """No line, or one: `40 files passed over: 38 .avif, 2 hidden`."""
     if not passed:
         return []
-    total, kinds = passed.total(), passed.most_common()
+    total = passed.total()
+    kinds = passed.most_common()
     shown = ", ".join(kind if len(kinds) == 1 else f"{count:,} {kind}" for kind, count in kinds[:_SHOWN])
     rest = f" and {len(kinds) - _SHOWN} other kinds" if len(kinds) > _SHOWN else ""
     return [f"{where}{total:,} file{'' if total == 1 else 's'} passed over: {shown}{rest}"]

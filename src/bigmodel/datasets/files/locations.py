@@ -64,10 +64,12 @@ def find_file(
     Raises:
         DataError: there is none, and `source` says where to get it; or there are two.
     """
-    top, path = Path(root).expanduser().absolute(), Path(name).expanduser()
+    top = Path(root).expanduser().absolute()
+    path = Path(name).expanduser()
     here = path if path.is_absolute() else Path.cwd() / path
     if path.is_absolute() or _starts_here(name):
-        places, searched = [here], [here.parent]
+        places = [here]
+        searched = [here.parent]
     elif folders is None:
         places = [file for below in _BELOW if name for file in sorted(top.glob(f"{below}{glob.escape(name)}"))]
         places, searched = [*places, here], [top, Path(f"{top}/*"), Path(f"{top}/*/*"), here.parent]

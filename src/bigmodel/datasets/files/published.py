@@ -32,7 +32,8 @@ class PublishedFile:
         Raises:
             DataError: the file is damaged, or has the published size (or none is known) but not the published hash.
         """
-        state, size = hashlib.md5(usedforsecurity=False), 0
+        state = hashlib.md5(usedforsecurity=False)
+        size = 0
         with open_maybe_gzipped(path) as file:
             while block := file.read(block_bytes):
                 state.update(block)

@@ -115,7 +115,8 @@ def _content(file: str | Path, text: bool) -> bytes:
 
 def _bounded(stream: BinaryIO, file: str, text: bool) -> bytes:
     blocks: list[bytes] = []
-    size, limit = 0, total_memory() // COPIES
+    size = 0
+    limit = total_memory() // COPIES
     while block := stream.read(_BLOCK):
         if text and b"\0" in block:  # a sparse file is told at its first block
             raise explain_undecodable(b"".join([*blocks, block]), file, None)

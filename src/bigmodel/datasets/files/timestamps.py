@@ -44,7 +44,8 @@ def parse_timestamps(
     problems: dict[int, str] = {}
     numeric = time_format is None and _is_number(next((text for text in texts if text), ""))
     if numeric and (compact := _compact(texts)) is not None:
-        numeric, time_format = False, compact
+        numeric = False
+        time_format = compact
     doubt = _doubtful(texts) if numeric else None
     if doubt is not None:
         return values, {row: doubt for row, text in enumerate(texts) if text}

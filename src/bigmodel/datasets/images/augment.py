@@ -50,7 +50,8 @@ class ImageAugment:
 
     def problems(self, input_shape: Sequence[int], num_classes: int) -> list[str]:
         """One line for each setting that such images do not allow, beginning with the setting's name."""
-        shape, side = "x".join(map(str, input_shape)), min(input_shape[1:])
+        shape = "x".join(map(str, input_shape))
+        side = min(input_shape[1:])
         problems = []
         if self.crop >= side:
             problems.append(f"crop: must be less than the side of {shape} images, not {self.crop}")
@@ -89,7 +90,8 @@ class ImageAugment:
         name = random.Random(derive(seed, "mix", step)).choice(self.mixing)
         draw = random.Random(derive(seed, name, step))
         shape = getattr(self, name)
-        weight, probs_NC = draw.betavariate(shape, shape), F.one_hot(labels_N, num_classes).float()
+        weight = draw.betavariate(shape, shape)
+        probs_NC = F.one_hot(labels_N, num_classes).float()
         if name == "mixup":
             return augmentations.mixup(inputs_NCHW, probs_NC, weight)
         return augmentations.cutmix(inputs_NCHW, probs_NC, weight, draw)

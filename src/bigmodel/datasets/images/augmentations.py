@@ -53,11 +53,15 @@ def crop(
     top_N, left_N = torch.randint(2 * pad + 1, (2, count), device=device, generator=generator)
     padded = pad_images(images_NCHW, pad, padding)
     if channels_last(images_NCHW):  # a row of an image is one piece of memory, channels and all
-        planes, depth = padded.permute(0, 2, 3, 1), channels
+        planes = padded.permute(0, 2, 3, 1)
+        depth = channels
     else:
-        planes, depth = padded.flatten(0, 1), 1
+        planes = padded.flatten(0, 1)
+        depth = 1
         top_N, left_N = top_N.repeat_interleave(channels), left_N.repeat_interleave(channels)
-    tall, wide, row = height + 2 * pad, (width + 2 * pad) * depth, width * depth
+    tall = height + 2 * pad
+    wide = (width + 2 * pad) * depth
+    row = width * depth
     first_P = torch.arange(len(planes), device=device) * tall + top_N
     starts = (first_P[:, None] + torch.arange(height, device=device)) * wide + (left_N * depth)[:, None]
     flat = planes.contiguous().view(-1)
@@ -73,7 +77,8 @@ def pad_images(images_NCHW: Tensor, pad: int, padding: Literal["zero", "reflect"
     if padding == "reflect":  # torch's own takes no uint8
         for axis in (2, 3):
             size = padded.shape[axis]
-            before, after = padded.narrow(axis, pad + 1, pad), padded.narrow(axis, size - 2 * pad - 1, pad)
+            before = padded.narrow(axis, pad + 1, pad)
+            after = padded.narrow(axis, size - 2 * pad - 1, pad)
             padded.narrow(axis, 0, pad).copy_(before.flip(axis))
             padded.narrow(axis, size - pad, pad).copy_(after.flip(axis))
     return padded
@@ -111,7 +116,8 @@ def colour(pixels_NCHW: Tensor, strength: float, generator: torch.Generator | No
     - with probability s / 4 posterize: keep only the upper 4 to 7 bits;
     - with probability s / 4 solarize: invert values above a threshold from [128, 255]. An image may get both.
     """
-    count, device = len(pixels_NCHW), pixels_NCHW.device
+    count = len(pixels_NCHW)
+    device = pixels_NCHW.device
     factors_3N111 = 1 + strength * (2 * torch.rand((3, count, 1, 1, 1), device=device, generator=generator) - 1)
     chosen_2N111 = torch.rand((2, count, 1, 1, 1), device=device, generator=generator) < strength / 4
     bits_N111 = torch.randint(1, 5, (count, 1, 1, 1), device=device, generator=generator)

@@ -161,7 +161,8 @@ def _count(layout: _Layout, file: PublishedFile, path: Path) -> int:
     """Number of images in a file, by its size."""
     if not layout.label_bytes:
         return _PICKLED[file.name]
-    size, record = uncompressed_size(path), layout.label_bytes + _PIXELS
+    size = uncompressed_size(path)
+    record = layout.label_bytes + _PIXELS
     if size == 0 or size % record:
         raise DataError(f"{path}: {size} bytes are not a whole number of {record}-byte records; get it again")
     return size // record
@@ -204,7 +205,8 @@ def _unpickled(file: PublishedFile, path: Path) -> Iterator[tuple[NDArray[Any], 
     with open_maybe_gzipped(path) as stream:
         batch = load_numpy_pickle(stream, path)
         try:
-            pixels, labels = batch[b"data"], batch.get(b"fine_labels", batch.get(b"labels"))
+            pixels = batch[b"data"]
+            labels = batch.get(b"fine_labels", batch.get(b"labels"))
             yield pixels.reshape(-1, _PIXELS), np.asarray(labels, np.int64).reshape(-1)
         except (KeyError, AttributeError, TypeError, ValueError) as error:
             raise DataError(f"{path}: not a batch of CIFAR images: {error}") from error

@@ -101,10 +101,10 @@ class ImageDataset:
             return Batch(inputs, torch.zeros(count, dtype=torch.int64))
         return Batch(inputs, torch.zeros(count, self.target.properties["outputs"]))
 
-    def loader(self, how: LoaderOptions) -> Loader:
+    def loader(self, options: LoaderOptions) -> Loader:
         from bigmodel.datasets.images.loader import ImageLoader  # imports this file
 
-        return ImageLoader(self, how)
+        return ImageLoader(self, options)
 
     def verify(self, num_classes: int | None) -> ImageDataset:
         """Check the YAML's claims and the augmentation against the data.
@@ -126,7 +126,8 @@ class ImageDataset:
 
 def normalize(pixels_NCHW: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     """Convert uint8 pixels to float32: scale to [0, 1], subtract the mean, divide by std; both (C, 1, 1)."""
-    scale, shift = 1 / (255 * std), mean / std
+    scale = 1 / (255 * std)
+    shift = mean / std
     if not channels_last(pixels_NCHW):
         return pixels_NCHW.float().mul_(scale).sub_(shift)
     count, channels, height, width = pixels_NCHW.shape  # by rows: by channels it is slow here

@@ -75,7 +75,8 @@ class ImageLoader:
 
     def train_batches(self, first: int, last: int) -> Iterator[Batch]:
         """Batches of steps first to last - 1, augmented; `sample_ids` index the data's training images."""
-        augment, num_classes = self._dataset.augment, len(self._dataset.classes)
+        augment = self._dataset.augment
+        num_classes = len(self._dataset.classes)
         batches = self._reader("train").batches(self._splits.train_indices(first, last))
         for step, (samples, (pixels, labels)) in enumerate(batches, first):
             changed = augment.augment_pixels(pixels, self._seed, step, step // self.steps_per_epoch, samples)

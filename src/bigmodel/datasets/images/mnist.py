@@ -88,10 +88,12 @@ def fashion_mnist(
 
 def _open(known: _Set, data_dir: Path, download: bool, mirror: str | None) -> Mapping[str, Any]:
     paths = _find_files(known, data_dir, download, mirror)
-    sources, sizes = {}, {}
+    sources = {}
+    sizes = {}
     for split, first in (("train", 0), ("test", 2)):
         images, labels = paths[first : first + 2]
-        images_shape, labels_shape = _shape(images, 3), _shape(labels, 1)
+        images_shape = _shape(images, 3)
+        labels_shape = _shape(labels, 1)
         if images_shape[1:] != (28, 28):
             raise DataError(f"{images}: images of {images_shape[1]}x{images_shape[2]} pixels, not 28x28")
         if images_shape[0] != labels_shape[0]:

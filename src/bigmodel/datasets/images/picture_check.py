@@ -83,7 +83,8 @@ def _header(path: str, size: int, modified: int, inode: int) -> PictureHeader:
         with Image.open(path, formats=readable_formats()) as image:
             # Pillow says of the raw mode only where the tiles lie
             deep_colour = any(";16" in str(tile[3]) and not is_deep(image.mode) for tile in getattr(image, "tile", ()))
-            mode, form = image.mode, image.format
+            mode = image.mode
+            form = image.format
             frames = getattr(image, "n_frames", 1) if form in _MANY_FRAMES else 1
             pixels = image.width * image.height
             if form in _ENDS and size > _CHEAP_BYTES:
@@ -160,7 +161,8 @@ def resolve_value_range(
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         chosen_ones = _few(deep, _MEASURED, _MEASURED_PIXELS)
         measured = [values for values in pool.map(_extremes, chosen_ones) if values is not None]
-    low, high = min((m[0] for m in measured), default=0.0), max((m[1] for m in measured), default=1.0)
+    low = min((m[0] for m in measured), default=0.0)
+    high = max((m[1] for m in measured), default=1.0)
     whole = all(m[2] for m in measured)
     if explicit is not None:
         told = f"{count}, values {low:g} to {high:g}, read by dataset.value_range={explicit}"

@@ -52,7 +52,8 @@ def check_labels(path: Path, labels: NDArray[Any], first: int, num_classes: int)
     """Raise DataError unless every label is a class index; `first` is the index in the file of the first label."""
     wrong = np.flatnonzero((labels < 0) | (labels >= num_classes))
     if len(wrong):
-        number, label = first + wrong[0], labels[wrong[0]]
+        number = first + wrong[0]
+        label = labels[wrong[0]]
         raise DataError(f"{path}: image {number} has label {label}, outside of 0 to {num_classes - 1}; get it again")
 
 

@@ -16,7 +16,8 @@ from bigmodel.datasets.tables.encoding import mean_std
 from bigmodel.errors import ConfigError, DataError
 from bigmodel.formatting import truncate
 
-_YES, _NO = frozenset({"1", "1.0", "true", "yes"}), frozenset({"0", "0.0", "false", "no"})
+_YES = frozenset({"1", "1.0", "true", "yes"})
+_NO = frozenset({"0", "0.0", "false", "no"})
 # with a decimal comma, a currency before or a unit behind, too
 _NUMBER = re.compile(r"[$€£¥]?\s*([-+]?[.,]?\d[\d.,']*(?:e[-+]?\d+)?)(?:\s*(?:%|°?[^\W\d_]{1,5}[²³]?))?", re.IGNORECASE)
 _MOSTLY = 0.9  # fraction of numeric cells; the others may stand for missing values
@@ -159,7 +160,8 @@ def _not_plain(values: Sequence[str]) -> str:
 
 def describe_label_counts(names: Sequence[str], targets_NK: Tensor) -> list[str]:
     """Count the training samples of each label in a line, and warn of labels that none or all have."""
-    yes, no = (targets_NK == 1).sum(0).tolist(), (targets_NK == 0).sum(0).tolist()
+    yes = (targets_NK == 1).sum(0).tolist()
+    no = (targets_NK == 0).sum(0).tolist()
     counts: Mapping[str, tuple[int, int]] = {name: pair for name, *pair in zip(names, yes, no, strict=True)}  # type: ignore[misc]
     shown = ", ".join(f"{name} {pair[0]:,} of {sum(pair):,}" for name, pair in [*counts.items()][:12])
     lines = [f"labels in training: {shown}{' ...' if len(names) > 12 else ''}"]

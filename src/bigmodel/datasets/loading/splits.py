@@ -22,7 +22,7 @@ class Splits:
         self,
         sizes: Mapping[str, int],
         val_fraction: float,
-        how: LoaderOptions,
+        options: LoaderOptions,
         targets: Callable[[], Tensor] | None = None,
     ) -> None:
         train, val = holdout_split(sizes["train"], 0.0 if "val" in sizes else val_fraction)
@@ -30,11 +30,14 @@ class Splits:
         self.counts = {name: len(indices) for name, indices in self._indices.items()}
         self.counts |= {name: sizes[name] for name in ("val", "test") if name in sizes}
         self._targets = targets
-        classes = self._classes if how.balanced else None
+        classes = self._classes if options.balanced else None
         if classes is not None and targets is None:
             raise ConfigError("sampler: this data has no classes to balance; set sampler=shuffled")
-        self._order = SampleOrder(len(train), how.batch_size, how.seed, how.limit_batches, how.overfit_batch, classes)
-        self._batch_size, self._limit = how.batch_size, how.limit_batches
+        self._order = SampleOrder(
+            len(train), options.batch_size, options.seed, options.limit_batches, options.overfit_batch, classes
+        )
+        self._batch_size = options.batch_size
+        self._limit = options.limit_batches
         self.steps_per_epoch = self._order.steps_per_epoch
 
     def class_counts(self) -> Tensor | None:

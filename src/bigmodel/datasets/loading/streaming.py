@@ -61,7 +61,8 @@ def to_device(tensor: Tensor, device: torch.device) -> Tensor:
 
 def describe_placement(size: float, resident_bytes: float, workers: int, mapped: bool = False) -> str:
     """Where training samples of `size` bytes lie, and why, for the plan; `mapped`: their file is mapped into memory."""
-    amount, bound = format_si(size, "B"), resident_bytes / 1e9
+    amount = format_si(size, "B")
+    bound = resident_bytes / 1e9
     if size <= resident_bytes:
         where = "mapped from disk" if mapped else "in the device's memory"
         return f"{where} ({amount}, not above resident_gb={bound:g})"

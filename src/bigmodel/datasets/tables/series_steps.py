@@ -64,7 +64,8 @@ def read_steps(
     every_T = _times(table, time, time_format, found)
     rows, notes = rows_without_problem(table, found)
     kept = [row.index for row in rows]
-    values_TC, times_T = every_TC[kept], every_T[kept]
+    values_TC = every_TC[kept]
+    times_T = every_T[kept]
     notes = [*table.notes, *notes]
     for place, name in enumerate(columns):
         notes += likely_sentinels(name, values_TC[:, place], "sentinels=[...]")

@@ -22,7 +22,8 @@ class TargetEncoder:
     """
 
     def __init__(self, rows: Sequence[Row], column: str, kind: str) -> None:
-        self.column, self.classes = column, sorted_labels(row.text(column) for row in rows) if kind == "class" else []
+        self.column = column
+        self.classes = sorted_labels(row.text(column) for row in rows) if kind == "class" else []
         self._numbers = {name: number for number, name in enumerate(self.classes)}
         self.mean, self.std = (0.0, 1.0) if self.classes else mean_std([row.number(column) for row in rows])
 

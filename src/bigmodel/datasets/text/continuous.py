@@ -92,7 +92,9 @@ class TextLoader:
     """
 
     def __init__(self, dataset: TextDataset, options: LoaderOptions) -> None:
-        self._context, self._device, self._options = dataset.context, options.device, options
+        self._context = dataset.context
+        self._device = options.device
+        self._options = options
         parts = {name: _tensor(part) for name, part in dataset.split_tokens.items()}
         num_tokens = len(parts["train"])
         num_windows = (num_tokens - 1) // self._context
@@ -104,7 +106,8 @@ class TextLoader:
         self._shifts = min(num_tokens - 1 - num_windows * self._context, self._context - 1) + 1
         sizes = {name: -(-(len(part) - 1) // self._context) for name, part in parts.items()}
         self._splits = Splits(sizes | {"train": num_windows}, 0.0, options)
-        self.splits, self.steps_per_epoch = self._splits.counts, self._splits.steps_per_epoch
+        self.splits = self._splits.counts
+        self.steps_per_epoch = self._splits.steps_per_epoch
         self._resident = {name for name, part in parts.items() if part.nbytes <= options.resident_bytes}
         self._readers = {  # on a CPU mapped tokens stay mapped
             name: _ReadWindows(part.to(options.device) if name in self._resident else part, self._context)

@@ -25,9 +25,9 @@ _LARGEST = 64 << 20  # bytes of one text
 
 @dataclass(frozen=True)
 class LabelledText:
-    """A text with its label; `place` is `file:line`."""
+    """A text with its label; `location` is `file:line`."""
 
-    place: str
+    location: str
     text: str
     label: str
 

@@ -100,7 +100,7 @@ def labelled_text(
     for split, part in rows.items():
         strange = [row for row in part if row.label not in numbers]
         raise_row_errors(
-            [f"{row.place}: column '{label_column}': no training text is of '{row.label}'" for row in strange],
+            [f"{row.location}: column '{label_column}': no training text is of '{row.label}'" for row in strange],
             files.get(split, files["train"]),
         )
     notes += [*_rare(rows, known), *class_counts.stand_ins(known), *class_counts.lists(known)]

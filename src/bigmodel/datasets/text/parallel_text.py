@@ -116,7 +116,8 @@ def _dataset(
     made = make_tokenizer(tokenizer, vocabulary, letters)
     facts = {"vocab_size": made.size, "characters": letters if tokenizer == "char" else None}
     check_claims({"vocab_size": vocab_size, "characters": characters}, facts)
-    tensors, left_out = {}, 0
+    tensors = {}
+    left_out = 0
     for split, part in splits.items():
         encoded = [[torch.from_numpy(made.encode(text)) for text in pair] for pair in part]
         fitting = [pair for pair in encoded if max(map(len, pair)) <= context]

@@ -112,13 +112,15 @@ class TextSource:
 
 def _joined(texts: Iterator[str]) -> Iterator[str]:
     """Join texts into chunks, each text ending a line."""
-    size, part = 0, list[str]()
+    size = 0
+    part = list[str]()
     for text in texts:
         part.append(text if text.endswith("\n") else f"{text}\n")
         size += len(text)
         if size > _PIECE:
             yield "".join(part)
-            size, part = 0, []
+            size = 0
+            part = []
     yield "".join(part)
 
 
@@ -132,7 +134,9 @@ def _is_text(file: Path) -> bool:
 
 def _wrong_bytes(file: Path, encoding: str | None) -> DataError:
     """The error that names the line of the first wrong byte."""
-    decoder, lines, block = codecs.getincrementaldecoder(codec_name(encoding))(), 0, b""
+    decoder = codecs.getincrementaldecoder(codec_name(encoding))()
+    lines = 0
+    block = b""
     with open_maybe_gzipped(file) as raw:
         while block := raw.read(_PIECE):
             try:

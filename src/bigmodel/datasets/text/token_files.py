@@ -21,7 +21,9 @@ _KEPT_FROM = 16 << 20  # bytes of text: less is encoded again as fast as it is r
 
 def fingerprint_text(parts: Iterable[str]) -> tuple[str, int, str]:
     """Hash of a text, its size in bytes of UTF-8, and its characters, sorted."""
-    state, size, characters = hashlib.md5(usedforsecurity=False), 0, set[str]()
+    state = hashlib.md5(usedforsecurity=False)
+    size = 0
+    characters = set[str]()
     for part in parts:
         content = part.encode("utf-8", "surrogatepass")
         state.update(content)

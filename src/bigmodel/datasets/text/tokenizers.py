@@ -56,7 +56,8 @@ class CharTokenizer:
     def __init__(self, characters: str) -> None:
         if not characters or sorted(set(characters)) != list(characters):
             raise ValueError("tokenizer: its characters must be sorted, and none twice")
-        self._codes, self.size = np.array([ord(c) for c in characters]), len(characters)
+        self._codes = np.array([ord(c) for c in characters])
+        self.size = len(characters)
         self.spec = {"name": "char", "characters": characters}
 
     def encode(self, text: str) -> NDArray[np.int64]:

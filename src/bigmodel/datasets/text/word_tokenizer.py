@@ -70,7 +70,9 @@ class FittedTokenizer:
     def __init__(self, known: Sequence[str], split: Callable[[str], list[str]]) -> None:
         if len(set(known)) != len(known):
             raise ValueError("tokenizer: no word may be there twice")
-        self._known, self._split, self.size = [UNKNOWN, *known], split, len(known) + 1
+        self._known = [UNKNOWN, *known]
+        self._split = split
+        self.size = len(known) + 1
         self._numbers = {part: number for number, part in enumerate(known, 1)}
 
     @property
