@@ -103,9 +103,9 @@ def _colourful(*, streamed: bool, workers: int = 0, channels_last: bool = False)
         sizes={"train": 41},
     )
     resident_bytes = 0 if streamed else 1e9
-    loader = ImageLoader(dataset, LoaderOptions(CPU, 10, 3, resident_bytes, workers))
-    loader.memory_format = torch.channels_last if channels_last else torch.contiguous_format
-    return loader
+    data = ImageLoader(dataset, LoaderOptions(CPU, 10, 3, resident_bytes, workers))
+    data.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+    return data
 
 
 def _same(left: Batch, right: Batch) -> bool:
@@ -136,6 +136,15 @@ def test_channels_last_changes_where_values_lie_and_none_of_them(streamed: bool)
     for one, other in zip(plain.eval_batches("val"), last.eval_batches("val"), strict=True):
         assert other.inputs.is_contiguous(memory_format=torch.channels_last)
         assert one.inputs.equal(other.inputs)
+
+
+def test_a_memory_format_that_is_set_late_holds_from_the_next_batch() -> None:
+    data = _colourful(streamed=False)
+    (early,) = data.train_batches(0, 1)
+    data.memory_format = torch.channels_last
+    (late,) = data.train_batches(0, 1)
+    assert early.inputs.is_contiguous()
+    assert late.inputs.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_a_batch_names_its_samples() -> None:

@@ -222,9 +222,9 @@ def test_a_damaged_gzip_is_refused(tmp_path):
 
 def test_claims_are_held_against_the_data(tmp_path):
     binary10(tmp_path)
-    with pytest.raises(ConfigError, match="the data has 10 classes, not 7"):
+    with pytest.raises(ConfigError, match="got 7, but the data has 10; leave it null"):
         cifar10(data_dir=str(tmp_path), **{**SETTINGS, "num_classes": 7})
-    with pytest.raises(ValueError, match="images are 3x32x32, not 3x28x28"):
+    with pytest.raises(ConfigError, match=r"got \[3, 28, 28\], but the data has \[3, 32, 32\]; leave it out"):
         cifar10(data_dir=str(tmp_path), **{**SETTINGS, "input_shape": (3, 28, 28)})
 
 

@@ -111,7 +111,7 @@ def test_a_class_unknown_in_training_is_named(tmp_path):
 
 def test_claims_are_held_against_the_data(tmp_path):
     folders(tmp_path, "")
-    with pytest.raises(ConfigError, match="the data has 2 classes, not 3"):
+    with pytest.raises(ConfigError, match="got 3, but the data has 2; leave it null"):
         image_folder(str(tmp_path), num_classes=3, **SETTINGS)
     with pytest.raises(ValueError, match="channels"):
         image_folder(str(tmp_path), **{**SETTINGS, "input_shape": (4, 8, 8)})

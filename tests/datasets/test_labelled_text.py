@@ -14,7 +14,7 @@ import torch
 from bigmodel.datasets.text.labelled_text import labelled_text
 from bigmodel.datasets.text.tokenizers import tokenizer_from_spec
 from bigmodel.datasets.text.word_tokenizer import WordTokenizer, fit_word_tokenizer
-from bigmodel.errors import DataError
+from bigmodel.errors import ConfigError, DataError
 from bigmodel.interfaces import LoaderOptions
 
 HOW = {"text_column": ["text"], "label_column": "label", "tokenizer": "word", "min_count": 1, "context": 6}
@@ -106,9 +106,9 @@ def test_what_is_missing_or_strange_is_named(tmp_path: Path) -> None:
         _made(tmp_path, "a.csv", test="b.csv")
     with pytest.raises(DataError, match=r"c\.label:1: column 'text': empty"):
         _made(tmp_path, "c.label")
-    with pytest.raises(DataError, match=r"dataset\.val: there is no 'd\.csv' in .* get it from there"):
+    with pytest.raises(DataError, match=r"dataset\.val: found no 'd\.csv' in .*; get it from there"):
         _made(tmp_path, "a.csv", val="d.csv", source="there")
-    with pytest.raises(ValueError, match="num_classes: the data has 2, not 3"):
+    with pytest.raises(ConfigError, match="num_classes: got 3, but the data has 2; leave it null"):
         _made(tmp_path, "a.csv", num_classes=3)
 
 

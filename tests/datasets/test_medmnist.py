@@ -92,5 +92,5 @@ def test_what_is_no_such_file_is_refused(tmp_path: Path, change, words: str, mon
 
 
 def test_where_it_was_looked_for_is_told(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=rf"no made\.npz in '{tmp_path}'.* get it from https://zenodo\.org"):
+    with pytest.raises(DataError, match=rf"no 'made\.npz' in {tmp_path}, .* get it from https://zenodo\.org"):
         read(None, data_dir=tmp_path)

@@ -11,7 +11,7 @@ import pytest
 from bigmodel.datasets.files.gettext import read_catalogue
 from bigmodel.datasets.text.parallel_text import gettext_pairs, parallel_text
 from bigmodel.datasets.text.tokenizers import tokenizer_from_spec
-from bigmodel.errors import DataError
+from bigmodel.errors import ConfigError, DataError
 
 HOW = {
     "source_column": "en",
@@ -42,7 +42,7 @@ def test_a_pair_is_its_source_then_its_target_begun_and_the_target_ended(tmp_pat
     as_bytes = _made(tmp_path, test="b.tsv", tokenizer="byte")
     assert as_bytes.properties == {"vocab_size": 256, "characters": None}
     assert as_bytes.splits["test"][1].tolist() == [[0xC3, 0xA9, 0x22, 256, -1]]
-    with pytest.raises(ValueError, match="vocab_size: the data has 6, not 7"):
+    with pytest.raises(ConfigError, match="vocab_size: got 7, but the data has 6; leave it null"):
         _made(tmp_path, test="b.tsv", vocab_size=7)
     with pytest.raises(DataError, match="no pair of the train split has at most context=1 tokens"):
         _made(tmp_path, context=1)

@@ -14,7 +14,7 @@ from bigmodel.datasets.audio.spec_augment import SpecAugment
 from bigmodel.datasets.audio.spoken_digits import spoken_digits
 from bigmodel.datasets.audio.wav import read_wav, write_wav
 from bigmodel.datasets.audio.yesno import yesno
-from bigmodel.errors import DataError
+from bigmodel.errors import ConfigError, DataError
 from bigmodel.interfaces import Batch
 from bigmodel.padding import lengths, valid_mask
 from bigmodel.tasks.ctc import to_text
@@ -124,10 +124,14 @@ def test_digits_are_split_by_their_numbers_and_make_images(tmp_path):
         inputs, digits = data.splits["train"]
         assert (inputs.shape, digits.tolist(), data.splits["test"][1].tolist()) == ((2, 1, 12, 8), [7, 9], [0, 3])
         assert data.properties == {"num_classes": 10, "input_shape": [1, 12, 8]}
-    with pytest.raises(DataError, match=r"looked for .*recordings.*; get it with"):
+    with pytest.raises(DataError, match=r"found no 'recordings' in .*; get it with"):
         spoken_digits(str(tmp_path / "elsewhere"), **settings)
-    with pytest.raises(ValueError, match="leave them null"):
-        spoken_digits(str(tmp_path), **settings, num_classes=9)
+    with pytest.raises(ConfigError) as wrong:
+        spoken_digits(str(tmp_path), **settings, num_classes=9, input_shape=(1, 12, 9))
+    assert str(wrong.value).splitlines() == [
+        "dataset.num_classes: got 9, but the data has 10; leave it null",
+        "dataset.input_shape: got [1, 12, 9], but the data has [1, 12, 8]; leave it null",
+    ]
     saved(tmp_path / "recordings" / "ten_ann_0.wav", sine(440, 8000))
     with pytest.raises(DataError, match=r"ten_ann_0\.wav: its name must have the form"):
         spoken_digits(str(tmp_path), **settings)

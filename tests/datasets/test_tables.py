@@ -84,7 +84,7 @@ def test_bad_rows_are_named_by_file_line_and_column(tmp_path: Path) -> None:
         ({"train": "none.csv", "source": "example.org"}, DataError, "get it from example.org"),
         ({"categories": ["work"]}, DataError, "needs one column 'work'; the columns are: age, job, pay"),
         ({"categories": ["pay"]}, ConfigError, "'pay' has two roles"),
-        ({"outputs": 3}, ConfigError, "dataset.outputs: the data has 2, not 3"),
+        ({"outputs": 3}, ConfigError, "dataset.outputs: got 3, but the data has 2; leave it null"),
     ],
 )
 def test_what_does_not_fit_is_told(

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from bigmodel.datasets.text import token_files
 from bigmodel.datasets.text.continuous import names, text
 from bigmodel.datasets.text.tokenizers import ByteTokenizer, CharTokenizer, tokenizer_from_spec
-from bigmodel.errors import DataError
+from bigmodel.errors import ConfigError, DataError
 from bigmodel.interfaces import LoaderOptions
 
 CPU = torch.device("cpu")
@@ -99,7 +99,7 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
         _text(tmp_path / "short.txt").loader(LoaderOptions(CPU, 1, seed=0))
     with pytest.raises(DataError, match=r"dataset\.vocabulary"):
         _text(tmp_path / "short.txt", tokenizer="bpe")
-    with pytest.raises(ValueError, match="vocab_size: this tokenizer has 3 tokens"):
+    with pytest.raises(ConfigError, match=r"vocab_size: got \d+, but the data has 3; leave it null"):
         _text(tmp_path / "short.txt", vocab_size=5)
     with pytest.raises(DataError, match="no token for 'z'"):
         CharTokenizer("abc").encode("az")

@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from bigmodel.datasets.images import loader as pipeline
+from bigmodel.datasets.loading import streaming
 from campaign import SEED
 from conftest import contents, only_run
 from forks import finished, launch, until
@@ -119,23 +119,21 @@ def test_a_killed_worker_ends_the_run_in_a_line(
             _goes_on(cwd, unbroken)
 
 
-class _Slow:
-    """A split whose batches take longer than the pause between two looks at the workers."""
-
-    labels_N = torch.arange(6)
-
-    def pixels(self, indices: torch.Tensor) -> torch.Tensor:
-        time.sleep(0.3)
-        return indices.view(-1, 1, 1, 1)
+def _read_slowly(indices: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Take longer than the pause between two looks at the workers."""
+    time.sleep(0.3)
+    return (10 * indices,)
 
 
 def test_a_slow_worker_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline, "_LOOK_S", 0.05)
+    monkeypatch.setattr(streaming, "POLL_S", 0.05)
     before = signal.getsignal(signal.SIGCHLD)
-    batches = pipeline._Streamed(_Slow(), torch.device("cpu"), torch.contiguous_format, workers=1).batches(
-        torch.arange(6).split(2)
-    )
-    assert [labels.tolist() for _, labels in batches] == [[0, 1], [2, 3], [4, 5]]
+    batches = streaming.stream(_read_slowly, torch.arange(6).split(2), torch.device("cpu"), workers=1)
+    assert [(indices.tolist(), tens.tolist()) for indices, (tens,) in batches] == [
+        ([0, 1], [0, 10]),
+        ([2, 3], [20, 30]),
+        ([4, 5], [40, 50]),
+    ]
     assert signal.getsignal(signal.SIGCHLD) == before
 
 

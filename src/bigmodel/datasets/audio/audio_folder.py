@@ -29,8 +29,8 @@ def audio_folder(
     them is the test split, the same for every seed.
 
     Raises:
+        ConfigError: the number of classes or the shape is not the data's.
         DataError: a folder is missing or holds no sound files, one is damaged, or a class is unknown in training.
-        ValueError: the number of classes or the shape is not the data's.
     """
     found = find_class_folders(root, SUFFIXES, "sound files", test_fraction)
     made = spectrogram_dataset(

@@ -1,4 +1,4 @@
-"""FLAC, Ogg, MP3 and what else libsndfile reads, through the optional package soundfile."""
+"""Decode FLAC, Ogg, MP3 and other formats of libsndfile, through the optional package soundfile."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 CODED = frozenset({".aif", ".aiff", ".au", ".flac", ".mp3", ".oga", ".ogg", ".opus"})
-_OPEN_END = 0x7FFFFF00  # bytes that the header of a pipe's output promises, and more
+_OPEN_END = 0x7FFFFF00  # bytes from which on a header's size means that it was written to a pipe
 _TAIL = 1 << 17  # bytes of an Ogg file that hold a page whole: it has 65,307 at most
 _MOST_FRAMES = 1 << 20  # of an MP3 file that are gone through: 7 hours
 _KBIT = {  # of MP3 by version (True: 1) and layer
@@ -23,6 +23,7 @@ _KBIT = {  # of MP3 by version (True: 1) and layer
 }
 _DELAY = 8 * 1152  # samples that an encoder of MP3 adds at most, and a decoder takes away
 _HZ = (44100, 48000, 32000)
+_ENDLESS = "it does not say how long it is, as what was written to a pipe; write it to a file"
 _UNKNOWN = (1 << 63) - 1  # the frames of a stream; libsndfile cannot go on after the first block of one
 
 
@@ -31,26 +32,21 @@ def decode_sound(
 ) -> tuple[NDArray[np.float32], int, int]:
     """Decode a sound file: float32 (T), the mean of its channels, with its rate and the number of channels.
 
-    `hold` is asked whether so many samples of so many channels are right, before and while they are decoded: what a
-    header says of them need not be true.
+    `hold(samples, channels)` is called before and while they are decoded, and raises ValueError to refuse them: a
+    header need not be true.
 
     Raises:
         ImportError: soundfile is not installed; the text is `coding`.
         ValueError: the file is no sound that libsndfile reads, is cut short, or `hold` refuses it.
     """
-    try:
-        import soundfile
-    except (ImportError, OSError) as error:  # OSError: without its library
-        raise ImportError(coding) from error
-    end, known = cut_short(file)
-    if end is not None:
-        raise ValueError(f"cut short: {end}")
+    soundfile, known = _soundfile_for(file, coding)
     parts: list[NDArray[Any]] = []
     try:
         with soundfile.SoundFile(file) as sound:
-            rate, channels = int(sound.samplerate), int(sound.channels)
+            rate = int(sound.samplerate)
+            channels = int(sound.channels)
             if sound.frames >= _UNKNOWN:
-                raise ValueError("it does not say how long it is, as what was written to a pipe; write it to a file")
+                raise ValueError(_ENDLESS)
             hold(max(1, sound.frames), channels)
             count = 0
             while len(samples_TC := sound.read(block, dtype="float32", always_2d=True)):
@@ -60,25 +56,54 @@ def decode_sound(
             hold(count, channels)
             if count < known - _DELAY:
                 raise ValueError(f"libsndfile reads {count:,} of its {known:,} samples; convert it to flac or wav")
-            if count < sound.frames and sound.format != "MP3":  # of which the length may be an estimate
+            if count < sound.frames and sound.format != "MP3":  # an MP3 header's length may be an estimate
                 raise ValueError(f"cut short: {count:,} samples, where its header promises {sound.frames:,}")
     except soundfile.SoundFileError as error:
         raise ValueError(str(error).partition(": ")[2] or str(error)) from error
     return np.concatenate(parts), rate, channels
 
 
-def cut_short(file: BinaryIO) -> tuple[str | None, int]:
-    """Why a file ends before its sound does, None if it does not, and how many samples it has at least, 0 if unknown.
+def decode_header(file: BinaryIO, coding: str) -> tuple[int, int, int]:
+    """The rate, channels and samples a channel that a sound file's header states; of an MP3 file an estimate.
 
-    The file is left at its start. libsndfile decodes what there is of such a file without a word. FLAC, AIFF and AU say
-    how long they are, the last page of Ogg is marked, and MP3 has frames of known lengths, and often their number in
-    the first. MP3 without that, cut exactly between two frames, cannot be told from a shorter sound.
+    Raises:
+        ImportError, ValueError: as `decode_sound`, as far as the header shows it.
+    """
+    soundfile, _ = _soundfile_for(file, coding)
+    try:
+        with soundfile.SoundFile(file) as sound:
+            if sound.frames >= _UNKNOWN:
+                raise ValueError(_ENDLESS)
+            return int(sound.samplerate), int(sound.channels), int(sound.frames)
+    except soundfile.SoundFileError as error:
+        raise ValueError(str(error).partition(": ")[2] or str(error)) from error
+
+
+def _soundfile_for(file: BinaryIO, coding: str) -> tuple[Any, int]:
+    """The package, and how many samples the file has at least, once it is known not to be cut short."""
+    try:
+        import soundfile
+    except (ImportError, OSError) as error:  # OSError: without its library
+        raise ImportError(coding) from error
+    end, known = cut_short(file)
+    if end is not None:
+        raise ValueError(f"cut short: {end}")
+    return soundfile, known
+
+
+def cut_short(file: BinaryIO) -> tuple[str | None, int]:
+    """Find whether a file is truncated: the reason or None, and the least number of samples, 0 if unknown.
+
+    The file is left at its start. libsndfile decodes the rest of a truncated file without an error. FLAC, AIFF and AU
+    state their length, the last page of Ogg is marked, and MP3 has frames of known lengths, and often their number in
+    the first. MP3 without that, cut exactly between two frames, cannot be distinguished from a shorter sound.
     """
     file.seek(0, os.SEEK_END)
     size = file.tell()
     file.seek(0)
     head = file.read(12)
-    found, known = None, 0
+    found = None
+    known = 0
     if head[:4] == b"OggS":
         found = _cut_ogg(file, size)
     elif head[:4] == b"FORM":
@@ -115,7 +140,8 @@ def _frame_of_mp3(head: bytes) -> tuple[int, int, int] | None:
     if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE0 != 0xE0:
         return None
     version, layer = head[1] >> 3 & 3, 4 - (head[1] >> 1 & 3)  # 3: MPEG 1, 2: MPEG 2, 0: MPEG 2.5
-    rate, padding = head[2] >> 2 & 3, head[2] >> 1 & 1
+    rate = head[2] >> 2 & 3
+    padding = head[2] >> 1 & 1
     if version == 1 or layer == 4 or rate == 3 or head[2] >> 4 in (0, 15):
         return None
     bits = 1000 * _KBIT[version == 3, layer][head[2] >> 4]
@@ -135,7 +161,8 @@ def _cut_mp3(file: BinaryIO, size: int, head: bytes) -> tuple[str | None, int]:
     place = 0
     if head[:3] == b"ID3":  # seven bits a byte
         place = 10 + sum((byte & 127) << 7 * (3 - n) for n, byte in enumerate(head[6:10])) + (10 if head[5] & 16 else 0)
-    first, known = place, 0
+    first = place
+    known = 0
     for _ in range(_MOST_FRAMES):
         file.seek(place)
         frame = _frame_of_mp3(file.read(4))

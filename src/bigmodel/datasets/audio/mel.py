@@ -1,4 +1,4 @@
-"""From a wave to the logarithm of its energy in mel bands, on torch's own short-time Fourier transform."""
+"""Compute log-mel spectrograms of waves, with torch's short-time Fourier transform."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from torch import Tensor
 
 from bigmodel.constraints import Bounds, NonNegative, Positive, PositiveInt
 
-_LEAST_ENERGY = 1e-6  # of digital silence, which has none; rounding to 16 bits alone gives about 1e-8
-_LEAST_DEVIATION = 1e-3  # digital silence has none
+_LEAST_ENERGY = 1e-6  # digital silence has no energy; rounding to 16 bits gives about 1e-8
+_LEAST_DEVIATION = 1e-3  # digital silence has no deviation
 
 
 @dataclass(frozen=True)
@@ -54,16 +54,21 @@ class LogMel:
         logs_FM = energies_FM.clamp(min=_LEAST_ENERGY).log()
         return (logs_FM - logs_FM.mean()) / logs_FM.std(correction=0).clamp(min=_LEAST_DEVIATION)
 
+    def num_frames(self, num_samples: int) -> int:
+        """Number of frames of a wave of `num_samples`."""
+        return 1 + (num_samples + 2 * (self.window // 2) - self.window) // self.hop
+
     def bands(self) -> Tensor:
         """float32 (K, M): the weight of each of the K = window // 2 + 1 frequencies in each band."""
         frequencies_K1 = torch.linspace(0, self.rate / 2, self.window // 2 + 1)[:, None]
         corners = torch.linspace(_mel(self.low_hz), _mel(self.high_hz), self.mels + 2)
         low, middle, high = (_hertz(corners[i : i + self.mels]) for i in range(3))
-        rising, falling = (frequencies_K1 - low) / (middle - low), (high - frequencies_K1) / (high - middle)
+        rising = (frequencies_K1 - low) / (middle - low)
+        falling = (high - frequencies_K1) / (high - middle)
         return torch.minimum(rising, falling).clamp(min=0)
 
     def constants(self) -> Mapping[str, Any]:
-        """What else the numbers depend on, for those who compute them without this class."""
+        """Constants of the computation, for programs that repeat it without this class."""
         return {
             "window_shape": "hann, periodic",
             "padding": "zeros, window / 2 at both ends",
@@ -74,12 +79,12 @@ class LogMel:
         }
 
     def node(self) -> Mapping[str, Any]:
-        """What a checkpoint carries, to build it again."""
+        """The node that a checkpoint keeps, to build it again."""
         return {"_target_": "bigmodel.datasets.audio.mel.LogMel", **asdict(self)}
 
 
 def pad_or_trim(frames_FM: Tensor, count: int) -> Tensor:
-    """Cut at the end, or filled up there with the least value of the clip, which is its silence."""
+    """Cut a clip at the end, or pad it there with its least value, which is its silence."""
     missing = count - len(frames_FM)
     if missing <= 0:
         return frames_FM[:count]

@@ -1,17 +1,20 @@
-"""Short sounds and their classes, as spectrograms of equal size, which any model of images takes."""
+"""Datasets of short sounds with classes, as spectrograms of equal size, which any image model takes."""
 
 from __future__ import annotations
 
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from bigmodel.datasets.audio.mel import LogMel, pad_or_trim
 from bigmodel.datasets.audio.spec_augment import SpecAugment
-from bigmodel.datasets.audio.wav import read_sound, resample
+from bigmodel.datasets.audio.wav import read_header, read_wav, resampled_length
+from bigmodel.datasets.loading.claims import check_claims
+from bigmodel.datasets.loading.on_demand import SamplesOnDemand
 from bigmodel.datasets.loading.tensors import TensorDataset
 
 Files = Sequence[str | os.PathLike[str]]
@@ -28,23 +31,26 @@ def spectrogram_dataset(
     num_classes: int | None,
     input_shape: Sequence[int] | None,
 ) -> TensorDataset:
-    """Inputs (N, 1, frames, mels) and class numbers (N). Longer sounds are cut, shorter ones filled up with silence.
+    """Inputs (N, 1, frames, mels) and class indices (N). Longer sounds are cut, shorter ones padded with silence.
+
+    Headers are read now, and sounds when a loader or a batch takes them.
 
     Raises:
-        DataError: a file is damaged.
-        ValueError: `num_classes` or `input_shape`, if not None, is not the data's.
+        ConfigError: `num_classes` or `input_shape`, if not None, is not the data's.
+        DataError: a file is damaged, as far as its header shows it.
     """
     shape = [1, frames, features.mels]
-    if num_classes not in (None, len(classes)) or list(input_shape or shape) != shape:
-        raise ValueError(f"num_classes, input_shape: the data has {len(classes)} and {shape}; leave them null")
-    heard: Counter[str] = Counter()
+    properties = {"num_classes": len(classes), "input_shape": shape}
+    check_claims({"num_classes": num_classes, "input_shape": input_shape}, properties)
+    reader = SpectrogramReader(frames, features)
+    what = f"{len(classes)} classes, {frames} frames of {features.mels} mels"
     return TensorDataset(
         splits={
-            name: (_spectrograms(paths, frames, features, heard), torch.tensor(labels))
+            name: (SamplesOnDemand([os.fspath(path) for path in paths], reader, tuple(shape)), torch.tensor(labels))
             for name, (paths, labels) in splits.items()
         },
-        properties={"num_classes": len(classes), "input_shape": shape},
-        description="; ".join([f"{len(classes)} classes, {frames} frames of {features.mels} mels", *_changes(heard)]),
+        properties=properties,
+        description="; ".join([what, *_changes(splits, frames, features)]),
         spec={
             "kind": "bigmodel.inference.processors.sounds.AudioClassificationProcessor",
             "classes": list(classes),
@@ -57,19 +63,29 @@ def spectrogram_dataset(
     )
 
 
-def _spectrograms(paths: Files, frames: int, features: LogMel, heard: Counter[str]) -> Tensor:
-    """float32 (N, 1, frames, mels); what was changed of the sounds is counted in `heard`."""
-    found = []
-    for path in paths:
-        sound = read_sound(path)
-        whole_FM = features(resample(sound.wave_T, sound.rate, features.rate))
-        found.append(pad_or_trim(whole_FM, frames))
-        heard[f"brought from {sound.rate} to {features.rate} Hz"] += sound.rate != features.rate
-        heard["of several channels, averaged"] += sound.channels > 1
-        heard[f"cut after {frames * features.hop / features.rate:.3g} s"] += len(whole_FM) > frames
-    return torch.stack(found)[:, None]
+@dataclass(frozen=True)
+class SpectrogramReader:
+    """Reader of sound files: float32 (1, frames, mels)."""
+
+    frames: int
+    features: LogMel
+
+    def __call__(self, path: str) -> Tensor:
+        """Raises DataError if the file is damaged."""
+        return pad_or_trim(self.features(read_wav(path, self.features.rate)), self.frames)[None]
 
 
-def _changes(heard: Counter[str]) -> list[str]:
-    """`12 sounds brought from 16000 to 8000 Hz`, for each change that was made."""
-    return [f"{count} sound{'s' * (count > 1)} {what}" for what, count in heard.items() if count]
+def _changes(splits: Mapping[str, tuple[Files, Sequence[int]]], frames: int, features: LogMel) -> list[str]:
+    """`12 sounds brought from 16000 to 8000 Hz`, for each change that reading makes, by the headers of all files.
+
+    Raises:
+        DataError: a file is damaged, as far as its header shows it.
+    """
+    counts: Counter[str] = Counter()
+    for path in (path for paths, _ in splits.values() for path in paths):
+        header = read_header(path)
+        length = resampled_length(header.num_samples, header.rate, features.rate)
+        counts[f"brought from {header.rate} to {features.rate} Hz"] += header.rate != features.rate
+        counts["of several channels, averaged"] += header.channels > 1
+        counts[f"cut after {frames * features.hop / features.rate:.3g} s"] += features.num_frames(length) > frames
+    return [f"{count} sound{'s' * (count > 1)} {what}" for what, count in counts.items() if count]

@@ -16,8 +16,9 @@ from bigmodel.seeds import derive
 class SpecAugment:
     """Time and frequency masking (Park et al. 2019, arXiv:1904.08779) after a shift; all is a function of (seed, step).
 
-    `shift`: up to so many frames to either side; the outermost frame fills the gap. `time_masks`, `mel_masks`: how many
-    stripes, each up to `time_width` frames or `mel_width` bands, are set to the mean, which is 0.
+    `shift`: the largest shift in frames to either side; the outermost frame fills the gap.
+    `time_masks`, `mel_masks`: the number of stripes, each of up to `time_width` frames or `mel_width` bands, that are
+    set to the mean, which is 0.
     """
 
     shift: NonNegativeInt = 0
@@ -27,7 +28,7 @@ class SpecAugment:
     mel_width: NonNegativeInt = 8
 
     def __call__(self, batch: Batch, seed: int, step: int) -> Batch:
-        """Inputs (N, ..., T, M); frames beyond a clip's end, which are NaN, stay so."""
+        """Change inputs (N, ..., T, M); padding, which is NaN, stays NaN."""
         inputs = batch.inputs
         if self.shift:
             inputs = _shifted(inputs, self.shift, _generator(inputs, seed, "shift", step))
@@ -43,7 +44,8 @@ class SpecAugment:
 
 
 def _shifted(inputs: Tensor, most: int, generator: torch.Generator) -> Tensor:
-    count, frames = len(inputs), inputs.shape[-2]
+    count = len(inputs)
+    frames = inputs.shape[-2]
     shift_N1 = torch.randint(-most, most + 1, (count, 1), device=inputs.device, generator=generator)
     sources_NT = (torch.arange(frames, device=inputs.device) - shift_N1).clamp(0, frames - 1)
     return inputs.gather(-2, _along(sources_NT, inputs, -2).expand_as(inputs))
@@ -51,7 +53,8 @@ def _shifted(inputs: Tensor, most: int, generator: torch.Generator) -> Tensor:
 
 def _stripe(inputs: Tensor, dim: int, most: int, generator: torch.Generator) -> Tensor:
     """bool, to be broadcast with the inputs: one stripe for each sample."""
-    size, draw = inputs.shape[dim], torch.rand(2, len(inputs), 1, device=inputs.device, generator=generator)
+    size = inputs.shape[dim]
+    draw = torch.rand(2, len(inputs), 1, device=inputs.device, generator=generator)
     width_N1 = (draw[0] * (min(most, size) + 1)).floor()
     first_N1 = (draw[1] * (size - width_N1 + 1)).floor()
     position = torch.arange(size, device=inputs.device)

@@ -12,6 +12,7 @@ from bigmodel.datasets.audio.mu_law import CODES, mu_law_encode
 from bigmodel.datasets.audio.sound_files import fingerprint_sounds
 from bigmodel.datasets.audio.spoken_digits import DIGITS, split_files
 from bigmodel.datasets.audio.wav import read_wav
+from bigmodel.datasets.loading.claims import check_claims
 from bigmodel.datasets.loading.tensors import TensorDataset
 from bigmodel.interfaces import Batch
 from bigmodel.padding import lengths, pad
@@ -20,10 +21,10 @@ from bigmodel.seeds import derive
 
 @dataclass(frozen=True)
 class RandomWaveCrop:
-    """From each clip of a training batch `length` samples in a row, which ones is a function of (seed, step).
+    """Random crop of `length` samples from each clip of a training batch, a function of (seed, step).
 
-    Where they do not begin with the clip, the first `context` are heard but not predicted: a model that hears so far
-    back has not heard enough before.
+    Unless a crop begins with its clip, its first `context` samples are inputs only, not targets: a model whose
+    receptive field is `context` lacks the samples before them.
     """
 
     length: PositiveInt
@@ -34,7 +35,8 @@ class RandomWaveCrop:
             raise ValueError(f"context: must be less than length={self.length}, or nothing is predicted")
 
     def __call__(self, batch: Batch, seed: int, step: int) -> Batch:
-        codes_NT, device = batch.targets, batch.targets.device
+        codes_NT = batch.targets
+        device = batch.targets.device
         if codes_NT.shape[1] <= self.length:
             return batch
         generator = torch.Generator(device).manual_seed(derive(seed, "window", step))
@@ -62,12 +64,13 @@ def spoken_digit_waves(
     but the last. Clips are cut after `seconds`.
 
     Raises:
+        ConfigError: the numbers of classes, codes or bytes are not the data's.
         DataError: the recordings are missing or damaged.
-        ValueError: the numbers of classes, codes or bytes are not the data's.
     """
-    if num_classes not in (None, len(DIGITS)) or num_codes not in (None, CODES) or bytes_per_token not in (None, 1):
-        raise ValueError(f"num_classes, num_codes, bytes_per_token: {len(DIGITS)}, {CODES} and 1; leave them null")
-    files, most = split_files(data_dir), max(1, round(rate * seconds))
+    properties = {"num_classes": len(DIGITS), "num_codes": CODES, "bytes_per_token": 1.0}
+    check_claims({"num_classes": num_classes, "num_codes": num_codes, "bytes_per_token": bytes_per_token}, properties)
+    files = split_files(data_dir)
+    most = max(1, round(rate * seconds))
     splits: dict[str, tuple[Tensor, Tensor]] = {}
     for name, entries in files.items():
         codes_NT = pad([mu_law_encode(read_wav(path, rate)[:most]) for path, _ in entries])
@@ -76,7 +79,7 @@ def spoken_digit_waves(
     length = round(lengths(splits["train"][1]).float().mean().item())
     return TensorDataset(
         splits=splits,
-        properties={"num_classes": len(DIGITS), "num_codes": CODES, "bytes_per_token": 1.0},
+        properties=properties,
         description=f"10 digits, waves of {length / rate:.2f} s on average, {CODES} codes",
         spec={
             "kind": "bigmodel.inference.processors.spoken.SpeechSynthesisProcessor",

@@ -10,14 +10,15 @@ from pathlib import Path
 from bigmodel.constraints import PositiveInt, ProperFraction
 from bigmodel.datasets.audio.mel import LogMel
 from bigmodel.datasets.audio.sound_classes import spectrogram_dataset
-from bigmodel.datasets.audio.sound_files import find_folder, fingerprint_sounds, list_wavs
+from bigmodel.datasets.audio.sound_files import fingerprint_sounds, list_wavs
 from bigmodel.datasets.audio.spec_augment import SpecAugment
+from bigmodel.datasets.files.locations import find_data
 from bigmodel.datasets.loading.tensors import TensorDataset
 from bigmodel.errors import DataError
 
 DIGITS = [str(digit) for digit in range(10)]
 _TESTED = 5
-_FOLDERS = ("recordings", "free-spoken-digit-dataset/recordings", "speech/recordings", "shared/speech/recordings")
+_FOLDERS = ("free-spoken-digit-dataset", "speech")  # of data_dir
 _HOW = "get it with: git clone https://github.com/Jakobovski/free-spoken-digit-dataset, in data_dir"
 
 
@@ -33,8 +34,8 @@ def spoken_digits(
     """Spectrograms (N, 1, frames, mels) and the digits (N).
 
     Raises:
+        ConfigError: the number of classes or the shape is not the data's.
         DataError: the recordings are missing or damaged.
-        ValueError: the number of classes or the shape is not the data's.
     """
     files = split_files(data_dir)
     return spectrogram_dataset(
@@ -56,7 +57,7 @@ def split_files(data_dir: str) -> dict[str, list[tuple[Path, int]]]:
     Raises:
         DataError: they are missing.
     """
-    folder = find_folder(data_dir, _FOLDERS, _HOW)
+    folder = find_data(data_dir, "recordings", _FOLDERS, advice=_HOW, is_folder=True)
     splits: dict[str, list[tuple[Path, int]]] = {"train": [], "test": []}
     for path, match in list_wavs(folder, r"([0-9])_\w+?_([0-9]+)\.wav", "{digit}_{speaker}_{number}.wav"):
         splits["test" if int(match[2]) < _TESTED else "train"].append((path, int(match[1])))

@@ -11,16 +11,17 @@ from torch import Tensor
 
 from bigmodel.constraints import PositiveInt, ProperFraction
 from bigmodel.datasets.audio.mel import LogMel
-from bigmodel.datasets.audio.sound_files import find_folder, fingerprint_sounds, list_wavs
+from bigmodel.datasets.audio.sound_files import fingerprint_sounds, list_wavs
 from bigmodel.datasets.audio.spec_augment import SpecAugment
 from bigmodel.datasets.audio.wav import read_wav
+from bigmodel.datasets.files.locations import find_data
+from bigmodel.datasets.loading.claims import check_claims
 from bigmodel.datasets.loading.tensors import TensorDataset
 from bigmodel.errors import DataError
 from bigmodel.padding import pad
 
 _TRAINING = 31
 _WORDS = {"0": "no", "1": "yes"}
-_FOLDERS = ("waves_yesno", "speech/waves_yesno", "shared/speech/waves_yesno")
 _HOW = "get it from http://www.openslr.org/resources/1/waves_yesno.tar.gz and unpack it in data_dir"
 
 
@@ -37,10 +38,10 @@ def yesno(
     1 is the first of the characters and 0 CTC's blank.
 
     Raises:
+        ConfigError: the number of classes, the shape or the characters are not the data's.
         DataError: the files are missing or damaged.
-        ValueError: the claims are not true of the data.
     """
-    folder = find_folder(data_dir, _FOLDERS, _HOW)
+    folder = find_data(data_dir, "waves_yesno", ["speech"], advice=_HOW, is_folder=True)
     found = list_wavs(folder, r"([01](?:_[01]){7})\.wav", "1_0_0_1_1_1_0_1.wav, 1 for yes and 0 for no")
     if len(found) <= _TRAINING:
         raise DataError(f"{folder}: holds {len(found)} of 60 files; {_HOW}")
@@ -53,10 +54,7 @@ def yesno(
         "input_shape": list(inputs_NTM.shape[1:]),
         "characters": alphabet,
     }
-    shape = None if input_shape is None else list(input_shape)
-    for key, claim in {"num_classes": num_classes, "input_shape": shape, "characters": characters}.items():
-        if claim not in (None, facts[key]):
-            raise ValueError(f"{key}: the data has {facts[key]}, not {claim}; leave it null")
+    check_claims({"num_classes": num_classes, "input_shape": input_shape, "characters": characters}, facts)
     return TensorDataset(
         splits={
             "train": (inputs_NTM[:_TRAINING], targets_NU[:_TRAINING]),
@@ -76,5 +74,5 @@ def yesno(
 
 
 def encode_characters(text: str, characters: str) -> Tensor:
-    """int64 (U,): class numbers of a text's characters, counted from 1."""
+    """Encode a text as class indices of its characters, counted from 1: int64 (U,)."""
     return torch.tensor([1 + characters.index(character) for character in text])

@@ -1,4 +1,4 @@
-"""Unpacking what a stranger packed: tar archives, gzip files and pickled arrays, within bounds. Imports no torch."""
+"""Extract untrusted archives safely: tar archives, gzip files and pickled arrays, within bounds. Imports no torch."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _BLOCK = 1 << 20
 
 
 def extract(archive: Path, folder: Path, *, max_bytes: int = 2 << 30, max_members: int = 10_000) -> None:
-    """Bring the archive's top folder named `folder.name` to `folder`, whole or not at all.
+    """Extract the archive's top folder named `folder.name` to `folder`, whole or not at all.
 
     Takes plain files and folders only, under names that stay inside. If another process was faster, its folder stays.
 
@@ -53,7 +53,7 @@ def extract(archive: Path, folder: Path, *, max_bytes: int = 2 << 30, max_member
 
 
 def _space_hint(archive: Path, folder: Path) -> str:
-    """Needed and free, in words, once what was unpacked is gone again. Reads the archive once more."""
+    """Describe the needed and the free space, after the partial extraction was removed. Reads the archive again."""
     try:
         with opened_tar(archive) as tar:
             needed = sum(member.size for member in tar)
@@ -64,7 +64,7 @@ def _space_hint(archive: Path, folder: Path) -> str:
 
 @contextmanager
 def opened_tar(path: Path) -> Iterator[tarfile.TarFile]:
-    """An archive, however it is compressed. What is one hole, which xz would read to its end, is refused.
+    """Open an archive of any compression. A sparse file, which xz would read to its end, is refused.
 
     Raises:
         OSError: it cannot be opened, or is no regular file.
@@ -76,7 +76,7 @@ def opened_tar(path: Path) -> Iterator[tarfile.TarFile]:
 
 @contextmanager
 def open_maybe_gzipped(path: Path) -> Iterator[BinaryIO]:
-    """A file's content as bytes, decompressed where its name ends in .gz.
+    """Open a file's content as bytes, decompressed if its name ends in .gz.
 
     Raises:
         DataError: the file cannot be read, or what is read inside the block turns out to be damaged.
@@ -86,7 +86,7 @@ def open_maybe_gzipped(path: Path) -> Iterator[BinaryIO]:
 
 
 def uncompressed_size(path: Path) -> int:
-    """Bytes in the file once decompressed; counted by decompressing where its name ends in .gz."""
+    """Size of the file in bytes once decompressed; a .gz file is decompressed to count it."""
     if path.suffix != ".gz":
         return path.stat().st_size
     with open_maybe_gzipped(path) as file:
@@ -94,7 +94,7 @@ def uncompressed_size(path: Path) -> int:
 
 
 def load_numpy_pickle(stream: BinaryIO, path: Path) -> Any:
-    """A pickle of plain values and numpy arrays, texts of Python 2 as bytes; `path` names it in errors.
+    """Load a pickle of plain values and numpy arrays only; texts of Python 2 become bytes, `path` is for errors.
 
     Raises:
         DataError: the pickle is damaged or asks for anything else; nothing of it has then been called.
@@ -138,7 +138,7 @@ def _translate_read_errors(path: Path) -> Iterator[None]:
 
 
 class _WriteError(Exception):
-    """Carries a failed write past the handler of failed reads: both are OSError, and mean different things."""
+    """Failed write, kept apart from failed reads: both are OSError, and need different messages."""
 
     def __init__(self, cause: OSError) -> None:
         super().__init__(str(cause))
@@ -175,7 +175,7 @@ def _safe_member_path(archive: Path, member: tarfile.TarInfo) -> PurePosixPath:
 
 
 def _write(content: IO[bytes] | None, path: Path) -> None:
-    """A folder where there is no content. Nothing is overwritten, and no owner, mode or time is taken over."""
+    """Write a file, or a folder if there is no content. Nothing is overwritten; owner, mode and time are not kept."""
     with _writing():
         (path.parent if content else path).mkdir(parents=True, exist_ok=True)
     if content is None:

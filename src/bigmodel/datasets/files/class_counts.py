@@ -1,4 +1,4 @@
-"""How many samples each class has, in words: per split, with a warning of classes that are too small to learn."""
+"""Describe the sizes of classes by split, with warnings about classes too small to learn."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def describe_counts(what: str, classes: Sequence[str], labels: Mapping[str, Sequ
 
 
 def warn_held_out_classes(classes: Sequence[str], labels: Sequence[int], val_fraction: float) -> list[str]:
-    """A warning of classes of which every training sample is held out for validation."""
+    """Warn of classes whose every training sample is held out for validation."""
     kept, held = holdout_split(len(labels), val_fraction)
     left = {labels[number] for number in kept.tolist()}
     lost = sorted({labels[number] for number in held.tolist()} - left)
@@ -58,7 +58,7 @@ def warn_similar_names(classes: Sequence[str]) -> list[str]:
 
 
 def stand_ins(classes: Sequence[str], missing: Sequence[str] | None = None) -> list[str]:
-    """A note of classes that may be missing labels, as `N/A`. `missing` is that of the dataset, if it has such."""
+    """Note classes that may be missing labels, as `N/A`; `missing` is the dataset's setting, if it has one."""
     found = [name for name in classes if name.strip().casefold() in _NONE][:_SHOWN]
     if not found:
         return []
@@ -70,7 +70,7 @@ def stand_ins(classes: Sequence[str], missing: Sequence[str] | None = None) -> l
 
 
 def lists(classes: Sequence[str]) -> list[str]:
-    """A warning of classes that are lists of labels, where each row has one class."""
+    """Warn of classes that are lists of labels, where each row should have one class."""
     found = [escape_control(name) for name in classes if names_of_list(name) is not None]
     if not found:
         return []

@@ -1,4 +1,4 @@
-"""Files in one folder a class: `root/class/file`, or `root/{train,val,test}/class/file` under any usual split names."""
+"""Find files in one folder a class: `root/class/file`, or `root/{train,val,test}/class/file` by usual split names."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ Check = Callable[[Sequence[str]], Mapping[str, str]]
 
 @dataclass(frozen=True)
 class ClassFolders:
-    """The sorted names of the training folders, and of each split the files with their labels, class by class.
+    """Sorted names of the training folders, and the files of each split with their labels, class by class.
 
-    `notes` are lines about what was taken for what, and what was left out.
+    `notes` are lines about which folders became which split, and files left out.
     """
 
     classes: Sequence[str]
@@ -43,10 +43,11 @@ def find_class_folders(
     check: Check | None = None,
     broken: Literal["refuse", "skip"] = "refuse",
 ) -> ClassFolders:
-    """All files with one of the suffixes, or for which `is_one` holds; `what` they are, as "pictures", is for messages.
-    Hidden ones and others are passed over and counted. Without a `test` folder, `test_fraction` of the training files
-    is one, the same for every seed. `check` says of all files at once which are broken, and why: these are refused, or
-    skipped, and then the fingerprint is another.
+    """Find all files with one of the suffixes, or for which `is_one` holds; `what` names them in messages.
+
+    Hidden files and others are passed over and counted. Without a `test` folder, `test_fraction` of the training files
+    is the test split, the same for every seed. `check` returns the reason of each broken file, for all files at once:
+    these are refused, or skipped, which changes the fingerprint.
 
     Raises:
         DataError: a folder is missing or holds no such files, a class is unknown in training, files are broken, or it
@@ -127,7 +128,7 @@ class _Lister:
 def _without_broken(
     splits: dict[str, _Split], what: str, check: Check | None, broken: str
 ) -> tuple[dict[str, _Split], list[str]]:
-    """The splits without broken files, and a line for each that is left out."""
+    """Drop broken files from the splits, with a line for each."""
     if check is None:
         return splits, []
     problems = check([path for paths, _ in splits.values() for path in paths])

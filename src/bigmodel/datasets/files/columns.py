@@ -1,4 +1,4 @@
-"""The columns of a table, as texts and as numbers, and its rows, each of which knows its place in the file."""
+"""Columns of a table, as texts and as numbers, and its rows, each with its location in the file."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 
 class Table(Sequence["Row"]):
-    """Rows of a file. `columns` has the place of each by its name; `notes` and `skipped` are told to users.
+    """Rows of a file. `columns` maps names to positions; `notes` and `skipped` are lines for users.
 
-    Values come by whole columns, which is fast, or from rows, which are made as they are asked for.
+    Values come by whole columns, which is fast, or from rows, which are built on access.
     """
 
     def __init__(
@@ -34,9 +34,13 @@ class Table(Sequence["Row"]):
         parsed: Parsed,
         notes: Sequence[str] = (),
     ) -> None:
-        self.file, self.format, self.notes, self.skipped = file, form, list(notes), list(parsed.skipped)
+        self.file = file
+        self.format = form
+        self.notes = list(notes)
+        self.skipped = list(parsed.skipped)
         self.columns: Mapping[str, int] = {name: place for place, name in enumerate(names)}
-        self._columns, self._parsed = list(columns), parsed
+        self._columns = list(columns)
+        self._parsed = parsed
         self._count = len(columns[0]) if columns else 0
         self._texts: dict[str, list[str]] = {}
         self._numbers: dict[str, tuple[NDArray[np.float64], dict[int, str]]] = {}
@@ -83,7 +87,8 @@ class Table(Sequence["Row"]):
         return self._numbers[column]
 
     def _closely(self, column: str) -> tuple[NDArray[np.float64], dict[int, str]]:
-        numbers, problems = np.full(self._count, math.nan), {}
+        numbers = np.full(self._count, math.nan)
+        problems = {}
         for row, text in enumerate(self.texts(column)):
             if text:
                 try:
@@ -93,7 +98,7 @@ class Table(Sequence["Row"]):
         return numbers, problems
 
     def width_problem(self, row: int, column: str) -> DataError | None:
-        """What is wrong with the number of fields of a row, for one who asks for this column."""
+        """The error of a row with too few or too many fields to have this column; None if it has it."""
         if row in self._parsed.bad:
             return DataError(f"{self.location(row)}: {self._parsed.bad[row]}")
         length = self._parsed.short.get(row)
@@ -102,7 +107,7 @@ class Table(Sequence["Row"]):
         return None
 
     def width_problems(self, columns: Sequence[str]) -> dict[int, str]:
-        """The same of all rows, for all of these columns."""
+        """Errors of all rows whose number of fields is wrong for these columns, by row."""
         found = {}
         for row in sorted({*self._parsed.bad, *self._parsed.short}):
             error = next((e for e in (self.width_problem(row, column) for column in columns) if e is not None), None)
@@ -111,12 +116,12 @@ class Table(Sequence["Row"]):
         return found
 
     def as_written(self, row: int, column: str) -> str:
-        """A value as the file has it, even where it stands for none."""
+        """A value as the file has it, even if it stands for a missing one."""
         value = self._columns[self.columns[column]][row].as_py()
         return "" if value is None else str(value).strip()
 
     def error_at(self, row: int, column: str, what: str) -> DataError:
-        """What is wrong with a value, as an error that names the place."""
+        """The error of a value, with its location."""
         return DataError(f"{self.location(row)}: column '{column}': {what}")
 
     def _stripped(self, column: pyarrow.ChunkedArray) -> pyarrow.ChunkedArray:
@@ -137,7 +142,7 @@ class Table(Sequence["Row"]):
         return ["" if text in missing else text for text in texts]
 
     def _cast(self, column: pyarrow.ChunkedArray) -> NDArray[np.float64] | None:
-        """The values as numbers, or None where one of them needs a closer look."""
+        """The values as numbers, or None if one of them must be parsed alone."""
         import pyarrow
         from pyarrow import compute
 
@@ -174,7 +179,7 @@ class Row:
         return self.table.columns
 
     def width_problem(self, columns: Sequence[str]) -> DataError | None:
-        """What is wrong with the number of its fields, for one who asks for these columns."""
+        """The error of too few or too many fields for these columns; None if there is none."""
         return next((error for column in columns if (error := self.table.width_problem(self.index, column))), None)
 
     def text(self, column: str) -> str:
@@ -189,7 +194,7 @@ class Row:
         return self.table.texts(column)[self.index]
 
     def number(self, column: str) -> float:
-        """The same as a number, NaN where it is missing.
+        """The value of a column as a number, NaN if it is missing.
 
         Raises:
             DataError: it is no finite number.
@@ -201,7 +206,7 @@ class Row:
             raise self.error_at(column, str(error)) from None
 
     def sort_key(self, column: str) -> tuple[float, str]:
-        """Its value as something to sort by: numbers in their order, then texts, as dates written 2026-11-24 sort."""
+        """Sort key of a value: numbers in their order, then texts, as dates written 2026-11-24 sort."""
         value = self.text(column)
         try:
             return float(value), ""
@@ -209,7 +214,7 @@ class Row:
             return math.inf, value
 
     def error_at(self, column: str, what: str) -> DataError:
-        """What is wrong with the value of a column, as an error that names the place."""
+        """The error of the value in a column, with its location."""
         return self.table.error_at(self.index, column, what)
 
 
@@ -220,7 +225,7 @@ def number(text: str, decimal: str = ".") -> float:
         ValueError: it is none; with a decimal comma, thousands may not be marked by points.
     """
     shown = truncate(text, 40)
-    foreign = "_" if decimal == "." else "._"  # Python reads 12_345 as a number; in a file it is a name
+    foreign = "_" if decimal == "." else "._"  # Python reads 12_345 as a number; in a file it is a text
     try:
         value = float("x" if any(mark in text for mark in foreign) else text.replace(decimal, "."))
     except ValueError:

@@ -47,7 +47,8 @@ def parse(file: str, form: TableFormat, wanted: Sequence[str]) -> Parsed:
         "strict": True,
     }
     header = read_header(content, file, form, dialect, wanted)
-    body, skipped = content[header.end :], []
+    body = content[header.end :]
+    skipped = []
     del content
     if form.quoted and b'"' in body:
         strict, mistakes = _strict_pass(body, header.lines, dialect, file)
@@ -78,7 +79,9 @@ def parse(file: str, form: TableFormat, wanted: Sequence[str]) -> Parsed:
 def _strict_pass(body: bytes, lines: int, dialect: Mapping[str, Any], file: str) -> tuple[NDArray[Any], list[str]]:
     """The line of each row, and what the strict reader says of rows that are none."""
     reader = csv.reader(_text(body), **dialect)
-    found, mistakes, before = [], [], 0
+    found = []
+    mistakes = []
+    before = 0
     while True:
         try:
             fields = next(reader)

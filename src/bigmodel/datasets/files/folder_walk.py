@@ -1,4 +1,4 @@
-"""Files below a folder, by one rule for training and for prediction: which count, which links are followed.
+"""Walk the files below a folder, by one rule for training and prediction.
 
 Passed over, and counted: other suffixes, hidden names, what operating systems and archives leave behind (`@eaDir`,
 `__MACOSX`, `Thumbs.db`), what is no regular file, and links to a folder that is walked anyway.
@@ -67,7 +67,8 @@ def describe_skipped(passed: Counter[str], where: str = "") -> list[str]:
     """No line, or one: `40 files passed over: 38 .avif, 2 hidden`."""
     if not passed:
         return []
-    total, kinds = passed.total(), passed.most_common()
+    total = passed.total()
+    kinds = passed.most_common()
     shown = ", ".join(kind if len(kinds) == 1 else f"{count:,} {kind}" for kind, count in kinds[:_SHOWN])
     rest = f" and {len(kinds) - _SHOWN} other kinds" if len(kinds) > _SHOWN else ""
     return [f"{where}{total:,} file{'' if total == 1 else 's'} passed over: {shown}{rest}"]
@@ -83,7 +84,7 @@ def _listed(directory: str) -> tuple[list[str], list[str]]:
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
-    """Whether it is a folder or a link to one; a link to itself is neither."""
+    """Whether a path is a folder or a link to one; a link to itself is neither."""
     try:
         return entry.is_dir()
     except OSError:

@@ -1,5 +1,6 @@
-"""gettext's catalogues of translated messages, which most Linux machines hold thousands of (GNU gettext manual, "The
-Format of GNU MO Files").
+"""Read gettext's catalogues of translated messages (GNU gettext manual, "The Format of GNU MO Files").
+
+Most Linux machines hold thousands of them.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ _WORD = 4  # bytes
 
 
 def find_catalogue(folder: str, language: str, name: str, package: str | None) -> Path:
-    """The file of a catalogue.
+    """Path of a catalogue's file.
 
     Raises:
         DataError: there is none; `package` is that of Debian which holds it.
@@ -29,7 +30,7 @@ def find_catalogue(folder: str, language: str, name: str, package: str | None) -
 
 
 def read_catalogue(file: Path) -> list[tuple[str, str]]:
-    """Messages and their translations, in the file's order: those of one line, without plurals.
+    """Read messages and their translations, in the file's order: those of one line, without plurals.
 
     Raises:
         DataError: the file cannot be read, or is no catalogue.

@@ -1,4 +1,4 @@
-"""Files that datasets are read from: those that authors publish, under known hashes, and pictures of any kind."""
+"""Files as authors publish them, with known hashes and sizes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ class PublishedFile:
         Raises:
             DataError: the file is damaged, or has the published size (or none is known) but not the published hash.
         """
-        state, size = hashlib.md5(usedforsecurity=False), 0
+        state = hashlib.md5(usedforsecurity=False)
+        size = 0
         with open_maybe_gzipped(path) as file:
             while block := file.read(block_bytes):
                 state.update(block)
@@ -45,20 +46,20 @@ class PublishedFile:
             )
 
     def verify(self, path: Path) -> None:
-        """Read it once for the hash alone; DataError as in `blocks`."""
+        """Read the file once for its hash alone; raises DataError as `blocks` does."""
         for _ in self.blocks(path, 1 << 20):
             pass
 
 
 def check_size(path: Path, expected: int) -> None:
-    """DataError unless the file can hold this many bytes; what a gzipped one really holds shows when it is read."""
+    """Raise DataError unless the file can hold this many bytes; of a gzipped file this is only a bound."""
     size = path.stat().st_size
     if expected > size * _GZIP_RATIO if path.suffix == ".gz" else expected != size:
         raise DataError(f"{path.absolute()}: {size} bytes, where its header promises {expected}; get it again")
 
 
 def fingerprint_files(entries: Iterable[tuple[str, int]]) -> str:
-    """A short text that changes with the names and sizes of a data set's files."""
+    """Hash of the names and sizes of a dataset's files."""
     state = hashlib.md5(usedforsecurity=False)
     for name, size in entries:
         state.update(f"{name}\0{size}\n".encode("utf-8", "surrogateescape"))

@@ -1,4 +1,4 @@
-"""The names that people give the folders and columns of the training, validation and test splits."""
+"""Recognize the names of training, validation and test splits, of folders and in columns."""
 
 from __future__ import annotations
 

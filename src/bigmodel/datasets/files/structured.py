@@ -22,8 +22,10 @@ from bigmodel.formatting import truncate
 if TYPE_CHECKING:
     import pyarrow
 
-PARQUET, ARROW = frozenset({".parquet", ".pq"}), frozenset({".arrow", ".feather", ".ipc"})
-JSON, JSON_LINES = frozenset({".json"}), frozenset({".jsonl", ".ndjson"})
+PARQUET = frozenset({".parquet", ".pq"})
+ARROW = frozenset({".arrow", ".feather", ".ipc"})
+JSON = frozenset({".json"})
+JSON_LINES = frozenset({".jsonl", ".ndjson"})
 _ROWS = 1024  # of Parquet that are decoded at once
 
 
@@ -94,7 +96,8 @@ def _bounded(schema: pyarrow.Schema, batches: Iterable[pyarrow.RecordBatch], fil
     """
     import pyarrow
 
-    kept, size = [], 0
+    kept = []
+    size = 0
     for batch in batches:
         size += batch.nbytes
         if size > total_memory() // COPIES:
@@ -123,7 +126,9 @@ def _as_strings(column: pyarrow.ChunkedArray) -> pyarrow.ChunkedArray:
 
 
 def _json_lines(file: str, form: TableFormat) -> Parsed:
-    rows, lines, mistakes = [], [], []
+    rows = []
+    lines = []
+    mistakes = []
     for number, line in enumerate(text_bytes(file, form.encoding).decode("utf-8").split("\n"), 1):
         if not line.strip():
             continue

@@ -1,4 +1,4 @@
-"""The content of a table's file: of regular files only, decompressed, and no more than fits in memory."""
+"""Read the content of a table's file: regular files only, decompressed, and no more than fits in memory."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def check_readable(path: Path) -> int:
 
 
 def total_memory() -> int:
-    """Bytes of memory that this computer has."""
+    """Memory of this computer in bytes."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
@@ -115,7 +115,8 @@ def _content(file: str | Path, text: bool) -> bytes:
 
 def _bounded(stream: BinaryIO, file: str, text: bool) -> bytes:
     blocks: list[bytes] = []
-    size, limit = 0, total_memory() // COPIES
+    size = 0
+    limit = total_memory() // COPIES
     while block := stream.read(_BLOCK):
         if text and b"\0" in block:  # a sparse file is told at its first block
             raise explain_undecodable(b"".join([*blocks, block]), file, None)

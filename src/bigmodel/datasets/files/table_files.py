@@ -1,4 +1,4 @@
-"""Tables in files: delimited text, JSON, Parquet and Arrow. A row knows its place, so that errors can name it."""
+"""Read tables from files: delimited text, JSON, Parquet and Arrow. Rows know their location, for errors."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ SUFFIXES = frozenset({".csv", ".data", ".test", ".tsv", ".txt"}) | _TYPED
 
 
 def read_rows(file: str | Path, form: TableFormat, needed: Iterable[str] = ()) -> Table:
-    """All rows of a file, or of the standard input for `-`. The columns that are `needed` must be there.
+    """Read all rows of a file, or of the standard input for `-`. The columns that are `needed` must be there.
 
-    The name says how the file is written: .parquet, .arrow, .feather, .ipc, .json (a list of objects), .jsonl, or else
+    The name states the format: .parquet, .arrow, .feather, .ipc, .json (a list of objects), .jsonl, or else
     delimited text. What is named .gz, .zst, .bz2 or .xz is unpacked.
 
     Raises:
@@ -70,7 +70,7 @@ def read_rows(file: str | Path, form: TableFormat, needed: Iterable[str] = ()) -
 
 
 def table_from_values(columns: Mapping[str, Sequence[str]], place: str, form: TableFormat) -> Table:
-    """A table of values that are at hand; `place` stands in errors for its file."""
+    """Build a table of values in memory; `place` stands for its file in errors."""
     import pyarrow
 
     arrays = [pyarrow.chunked_array([pyarrow.array(values, pyarrow.string())]) for values in columns.values()]
@@ -148,14 +148,14 @@ def _other_separator(name: str) -> str | None:
 
 
 def raise_row_errors(problems: Sequence[str], file: str | Path) -> None:
-    """DataError with the first few of these lines, if there are any."""
+    """Raise DataError with the first few of these lines, if there are any."""
     if problems:
         more = [f"{file}: {len(problems) - SHOWN} more bad rows"] if len(problems) > SHOWN else []
         raise DataError(*problems[:SHOWN], *more)
 
 
 def sorted_labels(labels: Iterable[str]) -> list[str]:
-    """Each once, sorted as numbers if all are whole numbers."""
+    """Distinct labels, sorted as numbers if all are whole numbers."""
     distinct = set(labels)
     try:
         return sorted(distinct, key=lambda label: (int(label), label))

@@ -1,4 +1,4 @@
-"""How a table's file is written, and what a parser returns of it."""
+"""The format of a table's file, and the result of parsing it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SPELLED = {"semicolon": ";", "comma": ",", "space": " ", "pipe": "|"}
 
 @dataclass(frozen=True)
 class TableFormat:
-    r"""How a table's file is written. Only `strip` and `missing` concern files that are not text.
+    r"""Format of a table's file. Only `strip` and `missing` apply to files that are not text.
 
     `columns` name the columns of a file without a header, or with `header=True` replace the names in it. With `header`
     None the first line is a header where it has all columns that are needed, or where no names are given.
@@ -70,7 +70,7 @@ class Parsed:
     """A table as a parser found it: all columns as strings, but for those of files that know types.
 
     `line(n)` is the place of row n in the file, from 1. `bad` has what is wrong with a row as a whole, by its index.
-    `skipped` rows are no longer there. `notes` are told to users.
+    `skipped` describes rows that were left out. `notes` are lines for users.
     """
 
     names: Sequence[str]

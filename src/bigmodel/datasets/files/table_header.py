@@ -54,7 +54,8 @@ def read_header(
             yield line
 
     reader = csv.reader(lines(), **dialect)
-    before, fields = 0, None
+    before = 0
+    fields = None
     try:
         for found in reader:
             passed_over = before == 0 and told is not None

@@ -25,7 +25,9 @@ def iter_samples(archive: Path) -> Iterator[tuple[str, Mapping[str, bytes]]]:
     Raises:
         DataError: the archive is damaged, or a member is larger than any text.
     """
-    key, parts, room = "", dict[str, bytes](), _MOST
+    key = ""
+    parts = dict[str, bytes]()
+    room = _MOST
     try:
         with opened_tar(archive) as tar:
             for member in tar:

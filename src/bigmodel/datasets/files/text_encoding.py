@@ -51,7 +51,7 @@ def codec_name(encoding: str | None) -> str:
 
 
 def decode(content: bytes, place: str, encoding: str | None = None, key: str = "dataset.encoding") -> str:
-    """The text of these bytes; `place` names them, and `key` the setting, in errors.
+    """Decode bytes to text; `place` names them, and `key` the setting, in errors.
 
     Raises:
         ConfigError: there is no such encoding.
@@ -69,8 +69,9 @@ def decode(content: bytes, place: str, encoding: str | None = None, key: str = "
 def explain_undecodable(
     content: bytes, place: str, encoding: str | None, key: str = "dataset.encoding", lines_before: int = 0
 ) -> DataError:
-    """What is wrong with bytes that are no text in this encoding, and which settings would read them; so many lines of
-    the file are before them.
+    """Explain bytes that are no text in this encoding, and which settings would read them.
+
+    `lines_before` counts the lines of the file before them.
     """
     for start, what in _BINARY.items():
         if content.startswith(start):
@@ -170,5 +171,5 @@ _LIKELY: dict[str, Callable[[str], float]] = {  # how likely a letter outside AS
 
 
 def open_text(raw: BinaryIO, encoding: str | None) -> io.TextIOWrapper:
-    """A stream of text with its ends of lines as they are; it raises UnicodeError where it is none."""
+    """Open a stream of text with its line ends as they are; reading raises UnicodeError on invalid bytes."""
     return io.TextIOWrapper(raw, encoding=codec_name(encoding), newline="")

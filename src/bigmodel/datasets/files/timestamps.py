@@ -1,4 +1,4 @@
-"""Points in time as numbers that sort: ISO dates, numbers, or dates in a stated format. Nothing else is guessed."""
+"""Parse points in time to sortable numbers: ISO dates, numbers, or dates in a stated format. Nothing is guessed."""
 
 from __future__ import annotations
 
@@ -44,7 +44,8 @@ def parse_timestamps(
     problems: dict[int, str] = {}
     numeric = time_format is None and _is_number(next((text for text in texts if text), ""))
     if numeric and (compact := _compact(texts)) is not None:
-        numeric, time_format = False, compact
+        numeric = False
+        time_format = compact
     doubt = _doubtful(texts) if numeric else None
     if doubt is not None:
         return values, {row: doubt for row, text in enumerate(texts) if text}
@@ -76,7 +77,7 @@ def parse_timestamps(
 def timestamps_of_rows(
     rows: Sequence[Row], columns: Sequence[str], time_format: str | None
 ) -> tuple[NDArray[np.float64], list[str]]:
-    """The same of rows, where date and time may be columns of their own; problems name their places."""
+    """Timestamps of rows, where date and time may be separate columns; problems name their locations."""
     texts = [" ".join(filter(None, (row.text(column) for column in columns))) for row in rows]
     values, problems = parse_timestamps(texts, time_format)
     named = " ".join(columns)

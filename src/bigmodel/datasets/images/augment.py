@@ -1,6 +1,6 @@
-"""Which random changes a training batch undergoes, on the device and as a whole; `augmentations` has the changes.
+"""Settings of the random changes of training batches, applied on the device to whole batches; see `augmentations`.
 
-Each is keyed by (seed, its own name, step): none draws other numbers because another is switched on.
+Each change draws from a key of its own, (seed, name, step), so switching one on does not change the others.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from bigmodel.seeds import derive
 
 @dataclass(frozen=True)
 class ImageAugment:
-    """What is off is 0 or false.
+    """Random changes of training images; 0 or false switches one off.
 
     `flip`: mirror left to right half the images of each step, or `alternating` (Jordan 2024): half the images in the
     first epoch, the other half in the next, and so on in turns, so that two epochs show each image both ways.
-    `crop`: pad by so many pixels, by `padding` black or mirrored, and cut the image's size out at random.
+    `crop`: pad by this number of pixels, black or mirrored (`padding`), then cut a random part of the image's size.
     `random_resized_crop`: the smallest share of the area, from which on a part of random size, place and shape (3:4 to
     4:3) is cut out and brought to the image's size, as 0.35 (Szegedy et al. 2015); the part is of the image as it was
     resized for the model, not of the file.
@@ -45,12 +45,13 @@ class ImageAugment:
 
     @property
     def mixing(self) -> list[str]:
-        """Which of `mixup` and `cutmix` are on: targets are odds then."""
+        """Those of `mixup` and `cutmix` that are on; with one of them, targets become class probabilities."""
         return [name for name in ("mixup", "cutmix") if getattr(self, name)]
 
     def problems(self, input_shape: Sequence[int], num_classes: int) -> list[str]:
-        """What cannot be done to such images, a line each that begins with the setting."""
-        shape, side = "x".join(map(str, input_shape)), min(input_shape[1:])
+        """One line for each setting that such images do not allow, beginning with the setting's name."""
+        shape = "x".join(map(str, input_shape))
+        side = min(input_shape[1:])
         problems = []
         if self.crop >= side:
             problems.append(f"crop: must be less than the side of {shape} images, not {self.crop}")
@@ -61,9 +62,9 @@ class ImageAugment:
         return problems
 
     def augment_pixels(self, pixels_NCHW: Tensor, seed: int, step: int, epoch: int, samples_N: Tensor) -> Tensor:
-        """Before normalisation: uint8 of the same shape, in new memory where anything changed.
+        """Change uint8 pixels before normalization; the result has the same shape, and new memory if anything changed.
 
-        `samples_N` are the numbers of the samples, int64 on the CPU.
+        `samples_N` are sample indices, int64 on the CPU.
         """
         if self.flip:
             pixels_NCHW = augmentations.flip(pixels_NCHW, self._flipped(pixels_NCHW, seed, step, epoch, samples_N))
@@ -81,7 +82,7 @@ class ImageAugment:
     def augment_inputs(
         self, inputs_NCHW: Tensor, labels_N: Tensor, num_classes: int, seed: int, step: int
     ) -> tuple[Tensor, Tensor]:
-        """After normalisation, in place: inputs, and labels (N,) or, where samples are mixed, their odds (N, C)."""
+        """Change normalized inputs in place; return them with labels (N,), or class probabilities (N, C) if mixed."""
         if self.cutout:
             augmentations.cutout(inputs_NCHW, self.cutout, _generator(inputs_NCHW, seed, "cutout", step))
         if not self.mixing:
@@ -89,10 +90,11 @@ class ImageAugment:
         name = random.Random(derive(seed, "mix", step)).choice(self.mixing)
         draw = random.Random(derive(seed, name, step))
         shape = getattr(self, name)
-        weight, odds_NC = draw.betavariate(shape, shape), F.one_hot(labels_N, num_classes).float()
+        weight = draw.betavariate(shape, shape)
+        probs_NC = F.one_hot(labels_N, num_classes).float()
         if name == "mixup":
-            return augmentations.mixup(inputs_NCHW, odds_NC, weight)
-        return augmentations.cutmix(inputs_NCHW, odds_NC, weight, draw)
+            return augmentations.mixup(inputs_NCHW, probs_NC, weight)
+        return augmentations.cutmix(inputs_NCHW, probs_NC, weight, draw)
 
     def _flipped(self, pixels_NCHW: Tensor, seed: int, step: int, epoch: int, samples_N: Tensor) -> Tensor:
         if self.flip == "alternating":

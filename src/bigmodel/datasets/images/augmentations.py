@@ -18,19 +18,19 @@ _GOLDEN, _FIRST, _SECOND = -0x61C8864680B583EB, -0x40A7B892E31B1A47, -0x6B2FB644
 
 
 def channels_last(images_NCHW: Tensor) -> bool:
-    """Whether they lie in that memory format, and not in the plain one as well."""
+    """Whether the images lie in channels-last memory format, and not in the contiguous one as well."""
     return images_NCHW.is_contiguous(memory_format=torch.channels_last) and not images_NCHW.is_contiguous()
 
 
 def select_images(images_NCHW: Tensor, indices_N: Tensor) -> Tensor:
-    """The images with these numbers, copied."""
+    """Copy the images with these indices."""
     if channels_last(images_NCHW):
         return images_NCHW.permute(0, 2, 3, 1).index_select(0, indices_N).permute(0, 3, 1, 2)
     return images_NCHW.index_select(0, indices_N)
 
 
 def flip(images_NCHW: Tensor, flipped_N: Tensor) -> Tensor:
-    """Those images mirrored left to right for which `flipped_N` is true."""
+    """Mirror left to right the images for which `flipped_N` is true."""
     count = len(images_NCHW)
     both = torch.cat([images_NCHW, images_NCHW.flip(3)])
     return select_images(both, torch.arange(count, device=images_NCHW.device) + count * flipped_N)
@@ -47,17 +47,21 @@ def hash_coin_flips(samples_N: Tensor, key: int) -> Tensor:
 def crop(
     images_NCHW: Tensor, pad: int, padding: Literal["zero", "reflect"], generator: torch.Generator | None
 ) -> Tensor:
-    """Each image padded by `pad` pixels on every side and cut out again somewhere, all places being as likely."""
+    """Pad each image by `pad` pixels on every side, and cut its size out at a random place, uniformly."""
     count, channels, height, width = images_NCHW.shape
     device = images_NCHW.device
     top_N, left_N = torch.randint(2 * pad + 1, (2, count), device=device, generator=generator)
     padded = pad_images(images_NCHW, pad, padding)
     if channels_last(images_NCHW):  # a row of an image is one piece of memory, channels and all
-        planes, depth = padded.permute(0, 2, 3, 1), channels
+        planes = padded.permute(0, 2, 3, 1)
+        depth = channels
     else:
-        planes, depth = padded.flatten(0, 1), 1
+        planes = padded.flatten(0, 1)
+        depth = 1
         top_N, left_N = top_N.repeat_interleave(channels), left_N.repeat_interleave(channels)
-    tall, wide, row = height + 2 * pad, (width + 2 * pad) * depth, width * depth
+    tall = height + 2 * pad
+    wide = (width + 2 * pad) * depth
+    row = width * depth
     first_P = torch.arange(len(planes), device=device) * tall + top_N
     starts = (first_P[:, None] + torch.arange(height, device=device)) * wide + (left_N * depth)[:, None]
     flat = planes.contiguous().view(-1)
@@ -68,22 +72,23 @@ def crop(
 
 
 def pad_images(images_NCHW: Tensor, pad: int, padding: Literal["zero", "reflect"]) -> Tensor:
-    """(N, C, H + 2 pad, W + 2 pad): black around the image, or the image mirrored at its edge (pad < H, W)."""
+    """Pad to (N, C, H + 2 pad, W + 2 pad), with black or with the image mirrored at its edge (pad < H, W)."""
     padded = F.pad(images_NCHW, (pad,) * 4)
     if padding == "reflect":  # torch's own takes no uint8
         for axis in (2, 3):
             size = padded.shape[axis]
-            before, after = padded.narrow(axis, pad + 1, pad), padded.narrow(axis, size - 2 * pad - 1, pad)
+            before = padded.narrow(axis, pad + 1, pad)
+            after = padded.narrow(axis, size - 2 * pad - 1, pad)
             padded.narrow(axis, 0, pad).copy_(before.flip(axis))
             padded.narrow(axis, size - pad, pad).copy_(after.flip(axis))
     return padded
 
 
 def random_resized_crop(pixels_NCHW: Tensor, smallest: float, generator: torch.Generator | None) -> Tensor:
-    """uint8 to uint8: of each image a part of at least this share of its area, brought to the image's size.
+    """Cut a random part of each uint8 image, at least `smallest` of its area, and resize it bilinearly.
 
-    The share is uniform, the ratio of the sides log-uniform from 3:4 to 4:3, then cut to the image; every place is as
-    likely. Between pixels it is bilinear.
+    The fraction is uniform, the ratio of the sides log-uniform from 3:4 to 4:3, then limited to the image. The place is
+    uniform.
     """
     count, _, height, width = pixels_NCHW.shape
     share_N, ratio_N, top_N, left_N = torch.rand((4, count), device=pixels_NCHW.device, generator=generator)
@@ -101,17 +106,18 @@ def random_resized_crop(pixels_NCHW: Tensor, smallest: float, generator: torch.G
 
 
 def colour(pixels_NCHW: Tensor, strength: float, generator: torch.Generator | None) -> Tensor:
-    """uint8 to uint8, every image in its own way: brightness, contrast, saturation, and at times coarser or inverted.
+    """Change brightness, contrast and saturation of each uint8 image, and at times posterize or solarize it.
 
     Inspired by RandAugment (Cubuk et al. 2020), but not it: no geometry, no drawn sequence of operations. For each
     image, with s = `strength` from 0 to 1:
     - brightness: pixels times a factor from [1 - s, 1 + s];
     - contrast: the distance from the image's mean, then saturation: that from the pixel's mean over the channels,
       each times such a factor of its own (one channel has no saturation to change);
-    - with odds s / 4 posterise: only the upper 4 to 7 bits are kept; with odds s / 4 solarise: what is brighter than a
-      threshold from [128, 255] is inverted. Both are drawn, so an image may get both.
+    - with probability s / 4 posterize: keep only the upper 4 to 7 bits;
+    - with probability s / 4 solarize: invert values above a threshold from [128, 255]. An image may get both.
     """
-    count, device = len(pixels_NCHW), pixels_NCHW.device
+    count = len(pixels_NCHW)
+    device = pixels_NCHW.device
     factors_3N111 = 1 + strength * (2 * torch.rand((3, count, 1, 1, 1), device=device, generator=generator) - 1)
     chosen_2N111 = torch.rand((2, count, 1, 1, 1), device=device, generator=generator) < strength / 4
     bits_N111 = torch.randint(1, 5, (count, 1, 1, 1), device=device, generator=generator)
@@ -133,9 +139,9 @@ def colour(pixels_NCHW: Tensor, strength: float, generator: torch.Generator | No
 
 
 def cutout(inputs_NCHW: Tensor, size: int, generator: torch.Generator | None) -> Tensor:
-    """In place: a square of `size` pixels set to 0, the mean of normalised images (DeVries & Taylor 2017).
+    """Set a square of `size` pixels to 0, the mean of normalized images, in place (DeVries & Taylor 2017).
 
-    Its centre is any pixel, as in the paper, so that at the border less than the square is lost.
+    Its center is any pixel, as in the paper, so at the border less than the square is erased.
     """
     count, _, height, width = inputs_NCHW.shape
     device = inputs_NCHW.device
@@ -149,25 +155,25 @@ def cutout(inputs_NCHW: Tensor, size: int, generator: torch.Generator | None) ->
     return inputs_NCHW.mul_(shown_N1HW.to(inputs_NCHW.dtype))
 
 
-def mixup(inputs_NCHW: Tensor, odds_NC: Tensor, weight: float) -> tuple[Tensor, Tensor]:
-    """Each sample times `weight`, and the one before it in the batch times the rest, with its odds (Zhang et al. 2018).
+def mixup(inputs_NCHW: Tensor, probs_NC: Tensor, weight: float) -> tuple[Tensor, Tensor]:
+    """Blend each sample, times `weight`, with the previous one of the batch, and their targets (Zhang et al. 2018).
 
-    Batches are in random order, so the one before is any other sample; the paper draws it.
+    The paper draws the other sample; batches are in random order, so the previous one is random too.
     """
-    return _blended(inputs_NCHW, weight), _blended(odds_NC, weight)
+    return _blended(inputs_NCHW, weight), _blended(probs_NC, weight)
 
 
-def cutmix(inputs_NCHW: Tensor, odds_NC: Tensor, weight: float, draw: random.Random) -> tuple[Tensor, Tensor]:
-    """In place: a box of 1 - `weight` of the area from the sample before, its odds by the area (Yun et al. 2019).
+def cutmix(inputs_NCHW: Tensor, probs_NC: Tensor, weight: float, draw: random.Random) -> tuple[Tensor, Tensor]:
+    """Paste a box of 1 - `weight` of the area from the previous sample, in place (Yun et al. 2019).
 
-    The box lies at the same random place in all images of a batch, cut at the border.
+    Targets are blended by area. The box lies at the same random place in all images of a batch, cut at the border.
     """
     height, width = inputs_NCHW.shape[2:]
     share = math.sqrt(1 - weight)
     (top, bottom), (left, right) = (_span(length, round(length * share), draw) for length in (height, width))
     box = inputs_NCHW[:, :, top:bottom, left:right]
     box.copy_(box.roll(1, 0))
-    return inputs_NCHW, _blended(odds_NC, 1 - (bottom - top) * (right - left) / (height * width))
+    return inputs_NCHW, _blended(probs_NC, 1 - (bottom - top) * (right - left) / (height * width))
 
 
 def _blended(tensor: Tensor, weight: float) -> Tensor:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from bigmodel.constraints import Positive, PositiveInt, ProperFraction
 from bigmodel.datasets.files.archive import extract, load_numpy_pickle, open_maybe_gzipped, uncompressed_size
 from bigmodel.datasets.files.download import ensure_file, file_hash
+from bigmodel.datasets.files.locations import candidate_places
 from bigmodel.datasets.files.published import PublishedFile, fingerprint_files
 from bigmodel.datasets.images.augment import ImageAugment
 from bigmodel.datasets.images.dataset import ImageDataset, InMemoryImages
@@ -33,7 +34,7 @@ _RECORDS_AT_ONCE = 1024
 
 @dataclass(frozen=True)
 class _Layout:
-    """One way in which the authors publish a set. `label_bytes` precede an image, the class last; 0: pickles."""
+    """Published layout of a set. `label_bytes` precede an image, with the class last; 0 means pickles."""
 
     folder: str
     archive: PublishedFile
@@ -96,7 +97,7 @@ def _open(
     layouts: Sequence[_Layout], published_classes: str, data_dir: Path, download: bool, mirror: str | None
 ) -> Mapping[str, Any]:
     classes = published_classes.split()
-    layout, folder = _located(layouts, data_dir.expanduser().absolute(), download, mirror)
+    layout, folder = _find(layouts, data_dir.expanduser().absolute(), download, mirror)
     if layout.names is not None and (folder / layout.names).is_file():
         lines = read_bytes(folder / layout.names).decode("utf-8", "replace").splitlines()
         classes = [line.strip() for line in lines if line.strip()]
@@ -119,11 +120,11 @@ def _open(
     }
 
 
-def _located(layouts: Sequence[_Layout], data_dir: Path, download: bool, mirror: str | None) -> tuple[_Layout, Path]:
-    """The layout that is there and its folder, after unpacking or downloading where need be."""
-    bases = [data_dir, *sorted(entry for entry in data_dir.glob("*/") if not entry.name.startswith("."))]
-    bases += [data_dir.parent] if data_dir.name in {layout.folder for layout in layouts} else []
-    folders = [(layout, base / layout.folder) for base in bases for layout in layouts]
+def _find(layouts: Sequence[_Layout], data_dir: Path, download: bool, mirror: str | None) -> tuple[_Layout, Path]:
+    """Find a layout that is there and its folder; unpack or download it if needed."""
+    below = sorted(entry.name for entry in data_dir.glob("*/") if not entry.name.startswith("."))
+    by_name = {layout.folder: layout for layout in layouts}
+    folders = [(by_name[place.name], place) for place in candidate_places(data_dir, [*by_name], below)]
     incomplete = []
     for layout, folder in folders:
         missing = layout.missing(folder)
@@ -157,10 +158,11 @@ def _unpacked(layout: _Layout, archive: Path) -> tuple[_Layout, Path]:
 
 
 def _count(layout: _Layout, file: PublishedFile, path: Path) -> int:
-    """Images in a file, by its size."""
+    """Number of images in a file, by its size."""
     if not layout.label_bytes:
         return _PICKLED[file.name]
-    size, record = uncompressed_size(path), layout.label_bytes + _PIXELS
+    size = uncompressed_size(path)
+    record = layout.label_bytes + _PIXELS
     if size == 0 or size % record:
         raise DataError(f"{path}: {size} bytes are not a whole number of {record}-byte records; get it again")
     return size // record
@@ -169,7 +171,7 @@ def _count(layout: _Layout, file: PublishedFile, path: Path) -> int:
 def _read(
     layout: _Layout, found: Sequence[tuple[PublishedFile, Path]], counts: Sequence[int], num_classes: int
 ) -> InMemoryImages:
-    """A split as pixels (N, 3, 32, 32) and labels (N,), filled in place: a file is never held beside its copy."""
+    """Read a split as pixels (N, 3, 32, 32) and labels (N,), in place: no file is in memory next to its copy."""
     pixels_NCHW = torch.empty((sum(counts), 3, 32, 32), dtype=torch.uint8)
     labels_N = torch.empty(sum(counts), dtype=torch.int64)
     start = 0
@@ -203,7 +205,8 @@ def _unpickled(file: PublishedFile, path: Path) -> Iterator[tuple[NDArray[Any], 
     with open_maybe_gzipped(path) as stream:
         batch = load_numpy_pickle(stream, path)
         try:
-            pixels, labels = batch[b"data"], batch.get(b"fine_labels", batch.get(b"labels"))
+            pixels = batch[b"data"]
+            labels = batch.get(b"fine_labels", batch.get(b"labels"))
             yield pixels.reshape(-1, _PIXELS), np.asarray(labels, np.int64).reshape(-1)
         except (KeyError, AttributeError, TypeError, ValueError) as error:
             raise DataError(f"{path}: not a batch of CIFAR images: {error}") from error

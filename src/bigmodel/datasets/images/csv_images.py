@@ -40,7 +40,7 @@ from bigmodel.errors import ConfigError, DataError
 
 @dataclass(frozen=True)
 class _Row:
-    place: str
+    location: str
     path: str
     cells: Sequence[str]  # of the label columns
     split: str
@@ -74,9 +74,9 @@ def csv_images(
     The target is a class, a number, or several labels: columns of 1, 0 or nothing, or names in one cell between
     which `label_separator` stands. Classes and names are the sorted ones of the training rows, sorted as numbers if all
     are whole numbers. "auto" is a class, unless the values look measured. `value_range`, if not "auto", and
-    `background` are those of `PixelRules`. `broken` is about pictures that are not there or cannot be read.
+    `background` are those of `PixelRules`. `broken` applies to pictures that are missing or unreadable.
 
-    `outputs`, `target_std` and `labels` are what the data tells.
+    `outputs`, `target_std` and `labels`, if not None, must be the data's.
 
     Raises:
         ConfigError: the columns do not go with `target_is`.
@@ -91,19 +91,21 @@ def csv_images(
     several = target_is == "labels"
     listed = list(_rows(table, folder, image_column, columns, split_column, several, encoding, problems))
     if broken == "refuse":
-        problems += [f"{row.place}: column '{image_column}': no file {row.path}" for row in listed if not _there(row)]
+        problems += [
+            f"{row.location}: column '{image_column}': no file {row.path}" for row in listed if not _there(row)
+        ]
     raise_row_errors(problems, table)
     rows, skipped, notes = _without_broken(listed, broken)
     training = [row for row in rows if row.split == "train"]
     if not training:
         raise no_rows_error(table)
     if target_is in ("auto", "class"):
-        refuse_lists(((row.place, row.cells[0]) for row in rows), columns[0], table.name)
+        refuse_lists(((row.location, row.cells[0]) for row in rows), columns[0], table.name)
     if target_is == "auto":
         reject_measurements(columns[0], [row.cells[0] for row in training])
     if target_is == "number":
         wrong = ((row, number_problem(row.cells[0])) for row in rows)
-        raise_row_errors([f"{row.place}: column '{columns[0]}': {line}" for row, line in wrong if line], table)
+        raise_row_errors([f"{row.location}: column '{columns[0]}': {line}" for row, line in wrong if line], table)
     kept = [training[n] for n in holdout_split(len(training), 0.0 if _has(rows, "val") else val_fraction)[0].tolist()]
     target = _target(columns, kept if target_is == "number" else training, target_is, label_separator)
     classes = [] if target is not None else sorted_labels(row.cells[0] for row in training)
@@ -191,7 +193,7 @@ def _misfits(rows: Sequence[_Row], columns: Sequence[str], classes: Sequence[str
         else:
             wrong = None if target or row.cells[0] in known else f"no training row has the label '{row.cells[0]}'"
         if wrong:
-            problems.append(f"{row.place}: column '{columns[0]}': {wrong}")
+            problems.append(f"{row.location}: column '{columns[0]}': {wrong}")
     return problems
 
 
@@ -205,11 +207,11 @@ def _encoded(rows: Sequence[_Row], classes: Sequence[str], target: Target | None
 
 
 def _without_broken(rows: list[_Row], broken: str) -> tuple[list[_Row], Set[str], list[str]]:
-    """The rows of sound pictures, the paths of the others, and lines about these."""
+    """Rows of readable pictures, paths of broken ones, and lines about those."""
     problems = find_broken(list(dict.fromkeys(row.path for row in rows)), decode=broken == "skip")
     if not problems:
         return rows, set(), []
-    places = {row.path: row.place for row in reversed(rows)}
+    places = {row.path: row.location for row in reversed(rows)}
     lines = describe_broken({f"{places[path]}: {path}": problem for path, problem in problems.items()}, "pictures")
     if broken == "refuse":
         raise DataError(*lines, f"{len(problems):,} broken pictures; mend or remove them, or set dataset.broken=skip")
@@ -229,7 +231,7 @@ def _rows(
     encoding: str | None,
     problems: list[str],
 ) -> Iterator[_Row]:
-    """The sound rows; what is wrong with the others is added to `problems`."""
+    """Yield the valid rows; problems of the others are appended to `problems`."""
     wanted = [column for column in (image_column, *label_columns, split_column) if column is not None]
     for row in read_rows(table, TableFormat(strip=" \t", encoding=encoding), wanted):
         try:

@@ -1,4 +1,4 @@
-"""What an image dataset hands over: where its pixels come from, its classes, and how they are to be prepared."""
+"""The dataset of images that leaves build: sources of pixels, classes, and preprocessing."""
 
 from __future__ import annotations
 
@@ -13,30 +13,31 @@ from bigmodel.datasets.images.augment import ImageAugment
 from bigmodel.datasets.images.augmentations import channels_last, select_images
 from bigmodel.datasets.images.picture_targets import Target
 from bigmodel.datasets.images.pixels import AS_BEFORE, PixelRules
+from bigmodel.datasets.loading.claims import wrong_claims
 from bigmodel.errors import ConfigError
 from bigmodel.interfaces import Batch, Loader, LoaderOptions
 
 
 class ImageSource(Protocol):
-    """One split's samples: labels at hand, pixels on demand. Picklable, so that worker processes can decode."""
+    """Samples of a split: labels in memory, pixels on demand. Picklable, so that worker processes can decode."""
 
     @property
     def labels_N(self) -> Tensor:
         """int64 (N,), or float32 (N, K) of a target that is no class."""
 
     def pixels(self, indices: Tensor | None = None) -> Tensor:
-        """uint8 (N, C, H, W) of the samples with these numbers, or of all, then without a copy where possible."""
+        """uint8 pixels (N, C, H, W) of the samples with these indices, or of all, then without a copy if possible."""
 
 
 @dataclass(frozen=True)
 class InMemoryImages:
-    """A split that lies in memory: uint8 pixels (N, C, H, W) and int64 labels (N,)."""
+    """Split in memory: uint8 pixels (N, C, H, W) and int64 labels (N,)."""
 
     pixels_NCHW: Tensor
     labels_N: Tensor
 
     def __call__(self) -> InMemoryImages:
-        """Itself, which is open already: where `ImageDataset` asks for what opens a split."""
+        """Return itself: `ImageDataset.sources` are callables that open a split, and this one is open."""
         return self
 
     def pixels(self, indices: Tensor | None = None) -> Tensor:
@@ -100,20 +101,19 @@ class ImageDataset:
             return Batch(inputs, torch.zeros(count, dtype=torch.int64))
         return Batch(inputs, torch.zeros(count, self.target.properties["outputs"]))
 
-    def loader(self, how: LoaderOptions) -> Loader:
-        from bigmodel.datasets.images.loader import ImageLoader  # which knows this file
+    def loader(self, options: LoaderOptions) -> Loader:
+        from bigmodel.datasets.images.loader import ImageLoader  # imports this file
 
-        return ImageLoader(self, how)
+        return ImageLoader(self, options)
 
     def verify(self, num_classes: int | None) -> ImageDataset:
-        """Hold what the YAML claims against the data.
+        """Check the YAML's claims and the augmentation against the data.
 
         Raises:
             ConfigError: the number of classes or the shape is not the data's, or does not allow the augmentation.
         """
-        problems = []
-        if self.target is None and num_classes is not None and num_classes != len(self.classes):
-            problems.append(f"dataset.num_classes: the data has {len(self.classes)} classes, not {num_classes}")
+        claims = {"num_classes": num_classes} if self.target is None else {}
+        problems = wrong_claims(claims, {"num_classes": len(self.classes)})
         channels = self.input_shape[0]
         for name, values in (("mean", self.mean), ("std", self.std)):
             if len(values) != channels:
@@ -125,11 +125,12 @@ class ImageDataset:
 
 
 def normalize(pixels_NCHW: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """uint8 to float32: scaled to [0, 1], less the mean, over the deviation; mean and std are (C, 1, 1)."""
-    scale, shift = 1 / (255 * std), mean / std
+    """Convert uint8 pixels to float32: scale to [0, 1], subtract the mean, divide by std; both (C, 1, 1)."""
+    scale = 1 / (255 * std)
+    shift = mean / std
     if not channels_last(pixels_NCHW):
         return pixels_NCHW.float().mul_(scale).sub_(shift)
-    count, channels, height, width = pixels_NCHW.shape  # a row at a time: a channel at a time is slow where they mix
+    count, channels, height, width = pixels_NCHW.shape  # by rows: by channels it is slow here
     rows = pixels_NCHW.permute(0, 2, 3, 1).view(count * height, width * channels).float()
     rows.mul_(scale.flatten().repeat(width)).sub_(shift.flatten().repeat(width))
     return rows.view(count, height, width, channels).permute(0, 3, 1, 2)

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from bigmodel.constraints import Positive, PositiveInt
+from bigmodel.datasets.files.locations import find_data
 from bigmodel.datasets.files.published import fingerprint_files
 from bigmodel.datasets.images.augment import ImageAugment
 from bigmodel.datasets.images.dataset import ImageDataset, InMemoryImages
@@ -24,8 +25,9 @@ from bigmodel.errors import DataError
 __all__ = ["medmnist"]
 
 _SPLITS = ("train", "val", "test")
-_FOLDERS = (".", "medmnist", "shared/medical")
-_MOST_BYTES = 8 << 30  # of one array; the file says how large it becomes, and may be a stranger's
+_FOLDERS = ("medmnist", "medical")  # of data_dir
+_HOW = "get it from https://zenodo.org/records/10519652 and put it there, or set dataset.path="
+_MOST_BYTES = 8 << 30  # of one array; its size is stated by the file, which is not trusted
 
 
 def medmnist(
@@ -45,7 +47,7 @@ def medmnist(
         DataError: there is no such file, or it is damaged or of another kind.
         ValueError: the images are of another shape than `input_shape`.
     """
-    file = _found(Path(data_dir), name) if path is None else Path(path)
+    file = find_data(data_dir, f"{name}.npz", _FOLDERS, advice=_HOW) if path is None else Path(path)
     splits = _read(file, len(classes))
     check_shape(input_shape, tuple(splits["train"].pixels_NCHW.shape[1:]))
     return ImageDataset(
@@ -61,17 +63,6 @@ def medmnist(
     ).verify(num_classes)
 
 
-def _found(data_dir: Path, name: str) -> Path:
-    places = [data_dir / folder / f"{name}.npz" for folder in _FOLDERS]
-    found = next((path for path in places if path.is_file()), None)
-    if found is None:
-        raise DataError(
-            f"dataset: there is no {name}.npz in '{data_dir}', nor in its folder medmnist; get it from "
-            "https://zenodo.org/records/10519652 and put it there, or set dataset.path="
-        )
-    return found
-
-
 def _read(file: Path, num_classes: int) -> dict[str, InMemoryImages]:
     try:
         with zipfile.ZipFile(file) as archive:
@@ -85,7 +76,7 @@ def _read(file: Path, num_classes: int) -> dict[str, InMemoryImages]:
 
 
 def _array(archive: zipfile.ZipFile, name: str) -> NDArray[np.uint8]:
-    """Whole numbers only; a pickle is never opened."""
+    """Read an array of bytes; a pickle is never opened."""
     size = archive.getinfo(name).file_size
     if size > _MOST_BYTES:
         raise ValueError(f"{name} unpacks to {size} bytes")

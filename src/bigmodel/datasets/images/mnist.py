@@ -19,6 +19,7 @@ from torch import Tensor
 from bigmodel.constraints import Positive, PositiveInt, ProperFraction
 from bigmodel.datasets.files.archive import open_maybe_gzipped
 from bigmodel.datasets.files.download import ensure_file
+from bigmodel.datasets.files.locations import candidate_places
 from bigmodel.datasets.files.published import PublishedFile, check_size, fingerprint_files
 from bigmodel.datasets.images.augment import ImageAugment
 from bigmodel.datasets.images.dataset import ImageDataset, InMemoryImages
@@ -30,7 +31,7 @@ _BLOCK = 1 << 20
 
 @dataclass(frozen=True)
 class _Set:
-    """Where a set is published and under which names; images and labels of the training split, then of the test."""
+    """Names and address of a published set; files: images and labels of the training split, then of the test split."""
 
     url: str
     folders: Sequence[str]  # below data_dir; the first is where downloads go
@@ -86,11 +87,13 @@ def fashion_mnist(
 
 
 def _open(known: _Set, data_dir: Path, download: bool, mirror: str | None) -> Mapping[str, Any]:
-    paths = _located(known, data_dir.expanduser().absolute(), download, mirror)
-    sources, sizes = {}, {}
+    paths = _find_files(known, data_dir, download, mirror)
+    sources = {}
+    sizes = {}
     for split, first in (("train", 0), ("test", 2)):
         images, labels = paths[first : first + 2]
-        images_shape, labels_shape = _shape(images, 3), _shape(labels, 1)
+        images_shape = _shape(images, 3)
+        labels_shape = _shape(labels, 1)
         if images_shape[1:] != (28, 28):
             raise DataError(f"{images}: images of {images_shape[1]}x{images_shape[2]} pixels, not 28x28")
         if images_shape[0] != labels_shape[0]:
@@ -105,10 +108,9 @@ def _open(known: _Set, data_dir: Path, download: bool, mirror: str | None) -> Ma
     }
 
 
-def _located(known: _Set, data_dir: Path, download: bool, mirror: str | None) -> list[Path]:
-    """The four files, plain or gzipped, from one folder; the missing ones of it are downloaded."""
-    folders = [data_dir / folder for folder in known.folders]
-    folders += [data_dir] if any(data_dir.parts[-len(Path(f).parts) :] == Path(f).parts for f in known.folders) else []
+def _find_files(known: _Set, data_dir: Path, download: bool, mirror: str | None) -> list[Path]:
+    """Find the four files, plain or gzipped, in one folder; missing ones are downloaded."""
+    folders = candidate_places(data_dir, known.folders)
     folder = max(folders, key=lambda folder: sum(file.find(folder) is not None for file in known.files))
     sought = " or ".join(map(str, folders))
     for file, md5 in zip(known.files, known.gzip_md5, strict=True):
@@ -119,7 +121,7 @@ def _located(known: _Set, data_dir: Path, download: bool, mirror: str | None) ->
 
 
 def _shape(path: Path, dimensions: int) -> tuple[int, ...]:
-    """The dimensions that the header states, held against the file's size."""
+    """Read the dimensions from the header, and check them against the file's size."""
     header_bytes = 4 + 4 * dimensions
     with open_maybe_gzipped(path) as file:
         header = file.read(header_bytes)
@@ -134,7 +136,7 @@ def _shape(path: Path, dimensions: int) -> tuple[int, ...]:
 
 
 def _read(files: Sequence[PublishedFile], images: Path, labels: Path, count: int) -> InMemoryImages:
-    """A split as pixels (N, 1, 28, 28) and labels (N,)."""
+    """Read a split as pixels (N, 1, 28, 28) and labels (N,)."""
     labels_N = _values(files[1], labels, (count,))
     check_labels(labels, labels_N.numpy(), 0, 10)
     return InMemoryImages(_values(files[0], images, (count, 28, 28)).unsqueeze(1), labels_N.long())

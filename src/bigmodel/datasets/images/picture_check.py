@@ -1,6 +1,6 @@
-"""A first look at picture files, before anything is trained: which are broken, which hold more than 8 bits.
+"""Inspect picture files before training: find broken ones, and ones of more than 8 bits.
 
-Headers are read of all, and what shows cheaply that a file was cut off; a few are decoded as in training.
+The headers of all files are read, with cheap signs of truncation; a few files are decoded as in training.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from bigmodel.datasets.images.picture_files import open_image, pillow_reason, re
 from bigmodel.datasets.images.pixels import PixelRules, is_deep, values_of
 from bigmodel.errors import DataError
 
-LOOKED_AT = 50_000  # headers; of more files every so manieth
-_CHEAP_BYTES = 4 << 20  # of a file that is read whole for its damage alone
+LOOKED_AT = 50_000  # headers; of more files an evenly spaced sample
+_CHEAP_BYTES = 4 << 20  # bytes of a file that is read whole only to find damage
 _SHOWN = 10  # broken files in one report
 _DECODED, _DECODED_PIXELS = 256, 1e8  # pictures that are decoded as in training, and pixels in all of them
 _MEASURED, _MEASURED_PIXELS = 2_000, 5e8  # deep pictures whose values are measured
@@ -37,7 +37,7 @@ _MANY_FRAMES = ("GIF", "TIFF", "WEBP", "PNG")
 
 @dataclass(frozen=True)
 class PictureHeader:
-    """What a look at a file found: what is wrong with it, if anything, else its mode, and whether it has one frame."""
+    """Header of a picture file: the problem, if there is one, else the mode, and whether it has one frame."""
 
     problem: str | None = None
     mode: str = ""
@@ -48,13 +48,13 @@ class PictureHeader:
 
 @cache
 def readable_suffixes() -> frozenset[str]:
-    """Of all files that can be read, in lower case."""
+    """Suffixes of all readable files, in lower case."""
     known = Image.registered_extensions()
     return frozenset(suffix for suffix, form in known.items() if form in {*readable_formats(), "MPO"})
 
 
 def is_picture(path: str) -> bool:
-    """Whether a file, whatever its name, begins like a picture."""
+    """Whether a file's content begins like a picture, whatever its name."""
     try:
         with Image.open(path, formats=readable_formats()[:-2]):
             return True
@@ -63,7 +63,7 @@ def is_picture(path: str) -> bool:
 
 
 def read_header(path: str) -> PictureHeader:
-    """The look at one file; costs about 0.1 ms, more for formats whose damage only decoding shows."""
+    """Inspect one file; costs about 0.1 ms, more for formats whose damage only decoding shows."""
     try:
         found = os.stat(path)
     except OSError as error:
@@ -83,7 +83,8 @@ def _header(path: str, size: int, modified: int, inode: int) -> PictureHeader:
         with Image.open(path, formats=readable_formats()) as image:
             # Pillow says of the raw mode only where the tiles lie
             deep_colour = any(";16" in str(tile[3]) and not is_deep(image.mode) for tile in getattr(image, "tile", ()))
-            mode, form = image.mode, image.format
+            mode = image.mode
+            form = image.format
             frames = getattr(image, "n_frames", 1) if form in _MANY_FRAMES else 1
             pixels = image.width * image.height
             if form in _ENDS and size > _CHEAP_BYTES:
@@ -112,7 +113,7 @@ def _decode_unless_ended(image: Image.Image, path: str) -> None:
 
 
 def find_broken(paths: Sequence[str], decode: bool = False) -> dict[str, str]:
-    """What is wrong with each broken one of the files, by path. With `decode` every file is decoded once."""
+    """Problems of broken files by path. With `decode` every file is decoded once."""
     chosen = take_evenly(paths, len(paths) if decode else LOOKED_AT)
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         problems = {path: h.problem for path, h in zip(chosen, pool.map(read_header, chosen), strict=True) if h.problem}
@@ -131,12 +132,12 @@ def _undecodable(path: str) -> str | None:
 
 
 def take_evenly(items: Sequence[Any], most: int) -> list[Any]:
-    """At most so many of them, evenly spaced, in order."""
+    """At most `count` items, evenly spaced, in order."""
     return [items[number * len(items) // most] for number in range(most)] if len(items) > most else list(items)
 
 
 def _few(paths: Sequence[str], most: int, pixels: float) -> list[str]:
-    """At most so many, evenly spaced, fewer where they are large, but eight at least."""
+    """At most `most` pictures, evenly spaced; fewer if they are large, but eight at least."""
     few = take_evenly(paths, most)
     mean = sum(read_header(path).pixels for path in few) / max(1, len(few))
     return take_evenly(few, max(8, int(pixels / max(1.0, mean))))
@@ -160,7 +161,8 @@ def resolve_value_range(
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         chosen_ones = _few(deep, _MEASURED, _MEASURED_PIXELS)
         measured = [values for values in pool.map(_extremes, chosen_ones) if values is not None]
-    low, high = min((m[0] for m in measured), default=0.0), max((m[1] for m in measured), default=1.0)
+    low = min((m[0] for m in measured), default=0.0)
+    high = max((m[1] for m in measured), default=1.0)
     whole = all(m[2] for m in measured)
     if explicit is not None:
         told = f"{count}, values {low:g} to {high:g}, read by dataset.value_range={explicit}"

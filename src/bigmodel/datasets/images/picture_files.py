@@ -19,7 +19,8 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from bigmodel.datasets.images.pixels import AS_BEFORE, PixelRules
-from bigmodel.errors import DataError
+from bigmodel.datasets.loading.claims import wrong_claims
+from bigmodel.errors import ConfigError, DataError
 from bigmodel.formatting import first_line
 from bigmodel.safe_files import open_regular
 
@@ -48,21 +49,22 @@ _SHOWN = 10  # broken files in one report
 
 
 def check_labels(path: Path, labels: NDArray[Any], first: int, num_classes: int) -> None:
-    """DataError unless every label is one of a class; `first` is the number in the file of the first one."""
+    """Raise DataError unless every label is a class index; `first` is the index in the file of the first label."""
     wrong = np.flatnonzero((labels < 0) | (labels >= num_classes))
     if len(wrong):
-        number, label = first + wrong[0], labels[wrong[0]]
+        number = first + wrong[0]
+        label = labels[wrong[0]]
         raise DataError(f"{path}: image {number} has label {label}, outside of 0 to {num_classes - 1}; get it again")
 
 
 def check_shape(given: Sequence[int], actual: tuple[int, ...]) -> None:
-    """ValueError unless the configured input shape is the data's."""
-    if tuple(given) != actual:
-        raise ValueError(f"input_shape: the images are {'x'.join(map(str, actual))}, not {'x'.join(map(str, given))}")
+    """Raise ConfigError unless the configured input shape is the data's."""
+    if problems := wrong_claims({"input_shape": given}, {"input_shape": actual}, "leave it out"):
+        raise ConfigError(*problems)
 
 
 def check_channels(input_shape: Sequence[int]) -> None:
-    """ValueError unless pictures can be brought to this shape."""
+    """Raise ValueError unless pictures can be resized to this shape."""
     if len(input_shape) != 3 or input_shape[0] not in (1, 3):
         raise ValueError(f"input_shape: needs 1 (grey) or 3 (RGB) channels, height and width, not {list(input_shape)}")
 
@@ -97,7 +99,7 @@ class PictureFiles:
         if multiprocessing.parent_process() is None and len(chosen) > 1:
             with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
                 list(pool.map(decode, range(len(chosen))))
-        else:  # in a worker the other cores are taken by other workers
+        else:  # other workers use the other cores
             for position in range(len(chosen)):
                 decode(position)
         if problems:
@@ -107,7 +109,7 @@ class PictureFiles:
 
 
 def open_image(path: str | os.PathLike[str], input_shape: Sequence[int], rules: PixelRules = AS_BEFORE) -> Tensor:
-    """uint8 (C, H, W): turned upright, in RGB or grey, the shorter side resized to fit, then cut out at the centre.
+    """Decode a picture as uint8 (C, H, W): upright, RGB or grey, resized by the shorter side, cut at the center.
 
     Raises:
         DataError: there is no such file, or it is no picture that can be decoded.
@@ -132,7 +134,7 @@ def draft_size(height: int, width: int) -> tuple[int, int]:
 
 
 def fit_picture(image: Image.Image, input_shape: Sequence[int], rules: PixelRules = AS_BEFORE) -> Tensor:
-    """uint8 (C, H, W) of an open picture, as `open_image` makes it of a file; raises whatever Pillow raises."""
+    """Convert an open picture to uint8 (C, H, W), as `open_image` does a file; raises whatever Pillow raises."""
     channels, height, width = input_shape
     upright = ImageOps.exif_transpose(image)
     fitted = ImageOps.fit(rules.converted(upright, channels, image), (width, height), Image.Resampling.BILINEAR)
@@ -141,12 +143,12 @@ def fit_picture(image: Image.Image, input_shape: Sequence[int], rules: PixelRule
 
 @cache
 def readable_formats() -> tuple[str, ...]:
-    """What this Pillow can read, the usual ones first; the last two have nothing in a file that tells them."""
+    """Formats that this Pillow can read, usual ones first; the last two cannot be recognized by a file's content."""
     Image.init()
     return tuple(name for name in _FORMATS if name in Image.OPEN)
 
 
 def pillow_reason(error: Exception) -> str:
-    """What Pillow says of a file, without the file's name."""
+    """Pillow's message about a file, without the file's name."""
     text = error.strerror if isinstance(error, OSError) and error.strerror else first_line(error)
     return re.sub(r"^cannot identify image file .*", "of no format that Pillow knows", text)

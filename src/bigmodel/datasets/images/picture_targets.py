@@ -1,4 +1,4 @@
-"""Targets of pictures that are no single class: a number, or several labels, each yes, no or unknown."""
+"""Targets of pictures other than one class: a number, or several labels, each yes, no or unknown."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ from bigmodel.datasets.tables.encoding import mean_std
 from bigmodel.errors import ConfigError, DataError
 from bigmodel.formatting import truncate
 
-_YES, _NO = frozenset({"1", "1.0", "true", "yes"}), frozenset({"0", "0.0", "false", "no"})
+_YES = frozenset({"1", "1.0", "true", "yes"})
+_NO = frozenset({"0", "0.0", "false", "no"})
 # with a decimal comma, a currency before or a unit behind, too
 _NUMBER = re.compile(r"[$€£¥]?\s*([-+]?[.,]?\d[\d.,']*(?:e[-+]?\d+)?)(?:\s*(?:%|°?[^\W\d_]{1,5}[²³]?))?", re.IGNORECASE)
-_MOSTLY = 0.9  # of the cells: others are names of what is missing
-_MANY = 20  # different numbers that are rather measured than names of classes
+_MOSTLY = 0.9  # fraction of numeric cells; the others may stand for missing values
+_MANY = 20  # more distinct numbers than this are measurements, not classes
 
 
 @dataclass(frozen=True)
 class NumberTarget:
-    """One number, standardised by the mean and the deviation of the training samples."""
+    """A number as the target, standardized by mean and standard deviation of the training samples."""
 
     name: str
     mean: float
@@ -33,7 +34,7 @@ class NumberTarget:
 
     @classmethod
     def fit(cls, name: str, training: Sequence[str]) -> NumberTarget:
-        """Mean and deviation of these values.
+        """Compute mean and standard deviation of the training values.
 
         Raises:
             DataError: they are all the same.
@@ -61,10 +62,10 @@ class NumberTarget:
 
 @dataclass(frozen=True)
 class LabelsTarget:
-    """Several labels: a column each of 1, 0 or nothing where it is not known, or names in one cell, as `cat|dog`."""
+    """Several labels as the target: one column each of 1, 0 or nothing (unknown), or names in one cell."""
 
     names: Sequence[str]
-    separator: str | None = None  # of the names in one cell; None: a cell for each label
+    separator: str | None = None  # between names in one cell; None: one cell for each label
 
     @property
     def properties(self) -> dict[str, Any]:
@@ -91,7 +92,7 @@ class LabelsTarget:
         return [math.nan if not cell else float(cell.lower() in _YES) for cell in cells]
 
     def problem(self, cells: Sequence[str]) -> str | None:
-        """What is wrong with the cells of a row, if anything."""
+        """Describe what is wrong with the cells of a row, or return None."""
         if self.separator is not None:
             unknown = [name for name in split_names(cells[0], self.separator) if name not in self.names]
             return f"no training row has the label '{truncate(unknown[0], 40)}'" if unknown else None
@@ -103,7 +104,7 @@ Target = NumberTarget | LabelsTarget
 
 
 def number_problem(value: str) -> str | None:
-    """What is wrong with a cell that is to be a number, if anything."""
+    """Describe why a cell is no finite number, or return None."""
     try:
         fine = math.isfinite(float(value))
     except ValueError:
@@ -112,14 +113,14 @@ def number_problem(value: str) -> str | None:
 
 
 def split_names(cell: str, separator: str) -> list[str]:
-    """The names in a cell, each once; those of a list, as `['cat', 'dog']`, whatever the separator."""
+    """Split a cell into distinct names; a list, as `['cat', 'dog']`, is split whatever the separator."""
     listed = names_of_list(cell)
     names = cell.split(separator) if listed is None else listed
     return list(dict.fromkeys(name.strip() for name in names if name.strip()))
 
 
 def refuse_lists(places: Iterable[tuple[str, str]], column: str, file: object) -> None:
-    """DataError if cells that are to be one class each, with their places, are lists of labels."""
+    """Raise DataError if cells that should hold one class each, given with their locations, are lists of labels."""
     wrong = [(place, cell) for place, cell in places if names_of_list(cell) is not None]
     if wrong:
         place, cell = wrong[0]
@@ -131,7 +132,7 @@ def refuse_lists(places: Iterable[tuple[str, str]], column: str, file: object) -
 
 
 def reject_measurements(column: str, values: Sequence[str]) -> None:
-    """ConfigError if what would become classes are rather numbers that were measured."""
+    """Raise ConfigError if the values that would become classes look like measurements."""
     numbers = [match[1] for value in values if (match := _NUMBER.fullmatch(value.strip()))]
     if len(numbers) < _MOSTLY * len(values):
         return
@@ -158,8 +159,9 @@ def _not_plain(values: Sequence[str]) -> str:
 
 
 def describe_label_counts(names: Sequence[str], targets_NK: Tensor) -> list[str]:
-    """A line of how many training samples have each label, and a warning of those that none or all have."""
-    yes, no = (targets_NK == 1).sum(0).tolist(), (targets_NK == 0).sum(0).tolist()
+    """Count the training samples of each label in a line, and warn of labels that none or all have."""
+    yes = (targets_NK == 1).sum(0).tolist()
+    no = (targets_NK == 0).sum(0).tolist()
     counts: Mapping[str, tuple[int, int]] = {name: pair for name, *pair in zip(names, yes, no, strict=True)}  # type: ignore[misc]
     shown = ", ".join(f"{name} {pair[0]:,} of {sum(pair):,}" for name, pair in [*counts.items()][:12])
     lines = [f"labels in training: {shown}{' ...' if len(names) > 12 else ''}"]
@@ -170,5 +172,5 @@ def describe_label_counts(names: Sequence[str], targets_NK: Tensor) -> list[str]
 
 
 def no_rows_error(file: object) -> DataError:
-    """Where nothing is left to train on."""
+    """The error of a file without training rows."""
     return DataError(f"{file}: holds no training rows")

@@ -1,4 +1,4 @@
-"""From a decoded picture to bytes in grey or RGB: what deep values, transparency and palettes become."""
+"""Convert decoded pictures to 8-bit grey or RGB: deep values, transparency and palettes."""
 
 from __future__ import annotations
 
@@ -27,8 +27,9 @@ def is_deep(mode: str) -> bool:
 
 @dataclass(frozen=True)
 class PixelRules:
-    """How pixels are read. The defaults are those of older runs: the upper 8 of 16 bits, other deep values cut off at
-    255, and transparency dropped so that hidden colours show.
+    """Rules by which pixels are read. The defaults are those of older runs.
+
+    These take the upper 8 of 16 bits, cut other deep values off at 255, and drop transparency, so hidden colors show.
 
     `value_range`: the values of deep pictures that become black and white, [low, high], or "type": all that their type
     holds (0 to 1 for floats). `background`: what shows behind transparent pixels, a name or [red, green, blue].
@@ -51,12 +52,12 @@ class PixelRules:
             raise ValueError(f"background: must be three numbers from 0 to 255, not {list(self.background)}")
 
     def about(self) -> dict[str, Any]:
-        """What a checkpoint carries, for the prediction to read pictures in the same way."""
+        """The rules as JSON for a checkpoint, so that prediction reads pictures in the same way."""
         chosen = {"value_range": self.value_range, "background": self.background}
         return {key: list(v) if isinstance(v, tuple) else v for key, v in chosen.items() if v is not None}
 
     def converted(self, image: Image.Image, channels: int, opened: Image.Image | None = None) -> Image.Image:
-        """The picture in mode L or RGB. `opened` is the one that it is a copy of: a copy knows its file's type no more.
+        """Convert the picture to mode L or RGB. `opened` is its original: a copy does not know its file's type.
 
         Raises:
             ValueError: it has several values, and all lie outside of `value_range`.
@@ -94,7 +95,7 @@ class PixelRules:
 
 
 def _refuse_one_level(levels: NDArray[Any], values: NDArray[Any], low: float, high: float) -> None:
-    """ValueError where a picture of several values would be read as one grey level, or as its two darkest."""
+    """Raise ValueError if a picture of several values would be read as one grey level, or as its two darkest."""
     values = values[~np.isnan(values)]
     if not values.size or values.min() == values.max():
         return
@@ -106,13 +107,13 @@ def _refuse_one_level(levels: NDArray[Any], values: NDArray[Any], low: float, hi
         )
 
 
-AS_BEFORE = PixelRules()  # of runs whose config knows no such rules
+AS_BEFORE = PixelRules()  # the rules of runs whose config has none
 
 
 def values_of(image: Image.Image, opened: Image.Image | None = None) -> NDArray[Any]:
     """float64 (H, W) of a deep picture, a copy of `opened`."""
     values = np.asarray(image)
-    if image.mode == "I" and _is_unsigned(opened or image):  # Pillow knows 32 bits with a sign alone
+    if image.mode == "I" and _is_unsigned(opened or image):  # Pillow reads 32 bits as signed only
         values = values.astype(np.int32).view(np.uint32)
     return values.astype(np.float64)
 

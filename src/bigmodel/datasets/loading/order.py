@@ -1,8 +1,8 @@
-"""Which samples each step takes: a pure function of (size, batch size, seed, step).
+"""Order of training samples: a pure function of (size, batch size, seed, step).
 
-Every sample comes exactly once an epoch; where the order is balanced, every class comes as often, the samples of a
-small one several times and those of a large one in turns. The last batch of an epoch may be smaller; a single left-over
-sample joins the batch before it, because batch normalisation has no variance of one.
+Every sample comes exactly once an epoch. In a balanced order every class comes equally often: samples of a small class
+several times, those of a large class in turns. The last batch of an epoch may be smaller; a single left-over sample
+joins the batch before it, because batch normalization has no variance of one sample.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from bigmodel.seeds import derive
 
 @dataclass
 class SampleOrder:
-    """The order of `size` samples. `limit` keeps the first batches of each epoch; `only_first` repeats batch 0.
+    """Order of `size` samples. `limit` keeps the first batches of each epoch; `only_first` repeats batch 0.
 
-    With `classes`, which makes the class number (N,) of each sample, the order is balanced.
+    With `classes`, which returns the class index (N,) of each sample, the order is balanced.
     """
 
     size: int
@@ -37,7 +37,7 @@ class SampleOrder:
         return batches if self.limit is None else min(batches, self.limit)
 
     def indices(self, step: int) -> Tensor:
-        """Sample numbers (N,), int64 on the CPU, of one step counted from the start of the run."""
+        """Sample indices (N,), int64 on the CPU, of a step counted from the start of the run."""
         if self.only_first:
             step = 0
         epoch, batch = divmod(step, self.steps_per_epoch)
@@ -54,9 +54,9 @@ class SampleOrder:
 
 
 def balanced(classes_N: Tensor, generator: torch.Generator) -> Tensor:
-    """As many sample numbers as there are samples, in random order, equally many of each class but for one.
+    """Draw N indices of N samples in random order; the counts of two classes differ by one at most.
 
-    A class gives its samples in random rounds, each sample once a round.
+    Each class contributes random rounds of its samples, each sample once a round.
     """
     present = torch.unique(classes_N)
     quotas = torch.full((len(present),), len(classes_N) // len(present))
@@ -72,6 +72,6 @@ def balanced(classes_N: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def batch_starts(size: int, batch_size: int) -> range:
-    """Where each batch of an epoch starts."""
+    """Index of the first sample of each batch of an epoch."""
     starts = range(0, size, batch_size)
     return starts[:-1] if len(starts) > 1 and size - starts[-1] == 1 else starts

@@ -1,4 +1,4 @@
-"""Which samples are for training, validation and testing, and which of them each batch takes."""
+"""Assign samples to training, validation and test, and to batches."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from bigmodel.interfaces import LoaderOptions
 
 
 class Splits:
-    """Splits of `sizes`, by name. Without a `val` among them, `val_fraction` of the training samples is held out.
+    """Splits of `sizes`, by name. Without a `val` split, `val_fraction` of the training samples is held out.
 
-    `targets` makes those of all training samples, where the reading is to be balanced by their classes.
+    `targets` returns the targets of all training samples; a balanced order needs it.
     """
 
     def __init__(
         self,
         sizes: Mapping[str, int],
         val_fraction: float,
-        how: LoaderOptions,
+        options: LoaderOptions,
         targets: Callable[[], Tensor] | None = None,
     ) -> None:
         train, val = holdout_split(sizes["train"], 0.0 if "val" in sizes else val_fraction)
@@ -30,15 +30,18 @@ class Splits:
         self.counts = {name: len(indices) for name, indices in self._indices.items()}
         self.counts |= {name: sizes[name] for name in ("val", "test") if name in sizes}
         self._targets = targets
-        classes = self._classes if how.balanced else None
+        classes = self._classes if options.balanced else None
         if classes is not None and targets is None:
             raise ConfigError("sampler: this data has no classes to balance; set sampler=shuffled")
-        self._order = SampleOrder(len(train), how.batch_size, how.seed, how.limit_batches, how.overfit_batch, classes)
-        self._batch_size, self._limit = how.batch_size, how.limit_batches
+        self._order = SampleOrder(
+            len(train), options.batch_size, options.seed, options.limit_batches, options.overfit_batch, classes
+        )
+        self._batch_size = options.batch_size
+        self._limit = options.limit_batches
         self.steps_per_epoch = self._order.steps_per_epoch
 
     def class_counts(self) -> Tensor | None:
-        """How many training samples each class has, int64 (C,); None where they have no class each."""
+        """Number of training samples of each class, int64 (C,); None if samples do not have one class each."""
         return None if self._targets is None or not _are_classes(self._targets()) else self._classes().bincount()
 
     def _classes(self) -> Tensor:
@@ -49,12 +52,13 @@ class Splits:
         return targets[self._indices["train"]]
 
     def train_indices(self, first: int, last: int) -> Iterator[Tensor]:
-        """For steps first to last - 1 the numbers (N,) of the samples, within the data's own training samples."""
+        """Sample indices (N,) of steps first to last - 1, within the training samples of the data."""
         return (self._indices["train"][self._order.indices(step)] for step in range(first, last))
 
     def eval_indices(self, split: str) -> tuple[str, Iterator[Tensor]]:
-        """The name of the source that holds the split, and numbers within it: every sample once, in order, or the first
-        `limit_batches` batches.
+        """Name of the source that holds a split, and batches of indices within it.
+
+        Every sample comes once, in order; with `limit_batches`, only the first batches.
         """
         own = split in self._indices
         indices = self._indices[split] if own else torch.arange(self.counts[split])
@@ -68,7 +72,7 @@ def _are_classes(targets: Tensor) -> bool:
 
 
 def holdout_split(size: int, fraction: float) -> tuple[Tensor, Tensor]:
-    """Sorted sample numbers for training and validation; the same split for every seed of a run.
+    """Sorted sample indices for training and for validation; the same for every seed of a run.
 
     Raises:
         DataError: nothing would be left to train on.
@@ -81,7 +85,7 @@ def holdout_split(size: int, fraction: float) -> tuple[Tensor, Tensor]:
 
 
 def stratified(labels: Sequence[str], fraction: float) -> tuple[Tensor, Tensor]:
-    """The same with its share of every class, of each of which one sample at least stays for training.
+    """Hold out the same fraction of every class; at least one sample of each stays for training.
 
     Raises:
         DataError: nothing would be left to train on.

@@ -1,4 +1,4 @@
-"""Any data that fits in memory, as tables, series, spectrograms, padded texts: a leaf makes the tensors, no more."""
+"""Datasets of tensors, such as tables, series, spectrograms and padded texts: a leaf makes the tensors, no more."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import torch
 from torch import Tensor
 
 from bigmodel.datasets.loading.splits import Splits
-from bigmodel.formatting import format_si
+from bigmodel.datasets.loading.streaming import describe_placement, stream, to_device
 from bigmodel.interfaces import Batch, LoaderOptions
 from bigmodel.padding import lengths
 
-_MULTIPLE = 8  # of which trimmed batches are long: few shapes for what compiles each
+_MULTIPLE = 8  # trimmed batches have a multiple of this length: few shapes for code that is compiled for each
 
 
 class IndexableSamples(Protocol):
-    """A tensor (N, ...), or what makes one when it is indexed by sample numbers, as `windows.Windows` does."""
+    """A tensor (N, ...), or an object that makes one when it is indexed by sample numbers, as `SlidingWindows` does."""
 
     @property
     def device(self) -> torch.device: ...
@@ -29,7 +29,7 @@ class IndexableSamples(Protocol):
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, numbers_N: Tensor, /) -> Tensor: ...
+    def __getitem__(self, indices_N: Tensor, /) -> Tensor: ...
 
     def to(self, device: torch.device, /) -> IndexableSamples: ...
 
@@ -38,11 +38,12 @@ class IndexableSamples(Protocol):
 class TensorDataset:
     """A `Dataset` of tensors: for each split its inputs (N, ...) and targets (N, ...), of any type and shape.
 
-    Without a `val` split, `val_fraction` of the training samples is held out, the same for every seed. `properties`,
-    `summary` and `spec`, which is what `processor_spec` says, are the leaf's own words: see
-    `bigmodel.interfaces.Dataset`. `augment` changes training batches on the device, as a function of (batch, seed,
-    step). If `trimmed`, inputs are padded sequences, and each batch is as long as its longest asks for.
-    `notes` are lines about what was guessed, dropped or changed.
+    Without a `val` split, `val_fraction` of the training samples is held out, the same for every seed.
+
+    `properties`, `description` and `spec` (returned by `processor_spec`): see `bigmodel.interfaces.Dataset`.
+    `augment`: changes training batches on the device, as a function of (batch, seed, step).
+    `trim_padding`: inputs are padded sequences; each batch is cut to the length of its longest one.
+    `notes`: lines about what was guessed, dropped or changed.
     """
 
     splits: Mapping[str, tuple[IndexableSamples, IndexableSamples]]
@@ -60,56 +61,92 @@ class TensorDataset:
 
     def sample_batch(self, count: int) -> Batch:
         inputs, targets = self.splits["train"]
-        chosen = torch.arange(count) % len(targets)
-        return Batch(inputs[chosen], targets[chosen])
+        indices = torch.arange(count) % len(targets)
+        return Batch(inputs[indices], targets[indices])
 
-    def loader(self, how: LoaderOptions) -> TensorLoader:
-        return TensorLoader(self, how)
+    def loader(self, options: LoaderOptions) -> TensorLoader:
+        return TensorLoader(self, options)
 
 
 class TensorLoader:
-    """The `Loader` of a `TensorDataset`: on the device, or in the computer's memory where it takes too much there."""
+    """The `Loader` of a `TensorDataset`. A split of more than `resident_bytes` is streamed by `workers`."""
 
-    uses_workers = False
-
-    def __init__(self, dataset: TensorDataset, how: LoaderOptions) -> None:
-        sizes, targets = {name: len(x) for name, (_, x) in dataset.splits.items()}, dataset.splits["train"][1]
-        held = (lambda: targets.cpu()) if isinstance(targets, Tensor) else None
-        self._cut = Splits(sizes, dataset.val_fraction, how, held)
-        self.splits, self.steps_per_epoch = self._cut.counts, self._cut.steps_per_epoch
-        self._device, self._seed, self._augment = how.device, how.seed, dataset.augment
-        splits = dataset.splits.items() if dataset.trim_padding else ()  # on the CPU: no batch waits for the device
-        self._lengths = {name: lengths(x) for name, (x, _) in splits if isinstance(x, Tensor)}
-        size = sum(tensor.nbytes for tensor in dataset.splits["train"])
-        place = how.device if size <= how.resident_bytes else torch.device("cpu")
-        self._splits = {name: [x.to(place) for x in pair] for name, pair in dataset.splits.items()}
-        where = "the device's" if place == how.device else "the computer's"
-        self.describe_placement = f"in {where} memory ({format_si(size, 'B')})"
+    def __init__(self, dataset: TensorDataset, options: LoaderOptions) -> None:
+        sizes = {name: len(targets) for name, (_, targets) in dataset.splits.items()}
+        targets = dataset.splits["train"][1]
+        on_cpu = (lambda: targets.cpu()) if isinstance(targets, Tensor) else None
+        self._splits = Splits(sizes, dataset.val_fraction, options, on_cpu)
+        self.splits = self._splits.counts
+        self.steps_per_epoch = self._splits.steps_per_epoch
+        self._device = options.device
+        self._seed = options.seed
+        self._workers = options.workers
+        self._augment = dataset.augment
+        bytes_of = {name: sum(samples.nbytes for samples in pair) for name, pair in dataset.splits.items()}
+        self._resident = {name for name, size in bytes_of.items() if size <= options.resident_bytes}
+        self._gather = {
+            name: _Gather.of(*pair, options.device if name in self._resident else None, dataset.trim_padding)
+            for name, pair in dataset.splits.items()
+        }
+        self.uses_workers = "train" not in self._resident and options.workers > 0
+        self.describe_placement = describe_placement(bytes_of["train"], options.resident_bytes, options.workers)
 
     def class_counts(self) -> Tensor | None:
-        return self._cut.class_counts()
+        return self._splits.class_counts()
 
     def train_batches(self, first: int, last: int) -> Iterator[Batch]:
-        for step, samples in enumerate(self._cut.train_indices(first, last), first):
-            batch = self._batch("train", samples)
+        for step, batch in enumerate(self._batches("train", self._splits.train_indices(first, last)), first):
             yield batch if self._augment is None else self._augment(batch, self._seed, step)
 
     def eval_batches(self, split: str) -> Iterator[Batch]:
-        source, chosen = self._cut.eval_indices(split)
-        for samples in chosen:
-            yield self._batch(source, samples)._replace(sample_ids=None)
+        source, batches = self._splits.eval_indices(split)
+        for batch in self._batches(source, batches):
+            yield batch._replace(sample_ids=None)
 
-    def _batch(self, source: str, samples: Tensor) -> Batch:
-        inputs, targets = self._splits[source]
-        there = samples.to(inputs.device)
-        if self._lengths and isinstance(inputs, Tensor):
-            longest = int(self._lengths[source][samples].max())
+    def _batches(self, source: str, batches: Iterator[Tensor]) -> Iterator[Batch]:
+        gather = self._gather[source]
+        if source in self._resident:
+            return (Batch(*gather(indices), indices) for indices in batches)
+        streamed = stream(gather, batches, self._device, self._workers)
+        return (Batch(inputs, targets, indices) for indices, (inputs, targets) in streamed)
+
+
+@dataclass(frozen=True)
+class _Gather:
+    """Indices (N,) on the CPU in, inputs and targets out, on the device of the samples.
+
+    With `lengths_N`, on the CPU so that no batch waits for the device, inputs are cut to the longest of the batch.
+    """
+
+    inputs: IndexableSamples
+    targets: IndexableSamples
+    lengths_N: Tensor | None
+
+    @classmethod
+    def of(
+        cls, inputs: IndexableSamples, targets: IndexableSamples, device: torch.device | None, trim_padding: bool
+    ) -> _Gather:
+        """The samples on the device; where it is None, on the CPU, and not decoded if they are decoded on demand."""
+        lengths_N = lengths(inputs).cpu() if trim_padding and isinstance(inputs, Tensor) else None
+        if device is None:
+            return cls(_on_cpu(inputs), _on_cpu(targets), lengths_N)
+        return cls(inputs.to(device), targets.to(device), lengths_N)
+
+    def __call__(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        inputs = self.inputs
+        if self.lengths_N is not None and isinstance(inputs, Tensor):
+            longest = int(self.lengths_N[indices].max())
             inputs = inputs[:, : -(-longest // _MULTIPLE) * _MULTIPLE]
-        return Batch(inputs[there].to(self._device), targets[there].to(self._device), samples)
+        there = to_device(indices, inputs.device)
+        return inputs[there], self.targets[there]
+
+
+def _on_cpu(samples: IndexableSamples) -> IndexableSamples:
+    return samples if samples.device.type == "cpu" else samples.to(torch.device("cpu"))
 
 
 def fingerprint_tensors(tensors: Sequence[Tensor]) -> str:
-    """A hash of the tensors' values, for data of which no file's hash is known."""
+    """Hash the tensors' values, for data without a known hash of its files."""
     state = hashlib.md5(usedforsecurity=False)
     for tensor in tensors:
         state.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())

@@ -1,4 +1,4 @@
-"""Windows over a series, gathered when they are asked for: the series lies in memory once, however they overlap."""
+"""Sliding windows over a series, gathered on indexing: overlapping windows share the series' memory."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class SlidingWindows:
-    """`count` windows of `length` steps over `series_TC`. A `IndexableSamples`.
+    """Windows of `length` time steps over `series_TC`. An `IndexableSamples`.
 
-    Number i begins at step `first` + i, or, where windows are left out, at `first` + `starts_N`[i].
+    Window i of `count` begins at step `first` + i, or, if windows are left out, at `first` + `starts_N`[i].
     """
 
     series_TC: Tensor
@@ -33,12 +33,12 @@ class SlidingWindows:
         return self.count
 
     def __getitem__(self, numbers_N: Tensor) -> Tensor:
-        """(N, length, C) of the windows with these numbers."""
+        """Windows (N, length, C) with these indices."""
         steps_L = torch.arange(self.length, device=self.device)
         begins_N = numbers_N if self.starts_N is None else self.starts_N[numbers_N]
         return self.series_TC[(begins_N + self.first)[:, None] + steps_L]
 
     def to(self, device: torch.device) -> SlidingWindows:
-        """The same on another device."""
+        """Copy to another device."""
         starts_N = None if self.starts_N is None else self.starts_N.to(device)
         return replace(self, series_TC=self.series_TC.to(device), starts_N=starts_N)

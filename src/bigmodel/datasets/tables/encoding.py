@@ -1,4 +1,4 @@
-"""From rows of a table to numbers: standardised, and categories by their place in a list; learned on training rows."""
+"""Encode table rows as numbers: standardized values and category indices, both fitted on training rows."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class FeatureEncoder:
         categories: Sequence[str],
         dates: Mapping[str, str | None] | None = None,
     ) -> FeatureEncoder:
-        """Learn means, deviations and categories from rows that are known to be sound."""
+        """Learn means, deviations and categories from valid rows."""
         parts = [date_parts(_texts(rows, name), form)[0].T for name, form in (dates or {}).items()]
         values = [*(_numbers(rows, name) for name in numbers), *(part for date in parts for part in date)]
         columns = [mean_std(column.tolist()) for column in values]
@@ -67,12 +67,12 @@ class FeatureEncoder:
 
     @property
     def features(self) -> list[str]:
-        """The inputs that are numbers: columns of numbers, and parts of dates."""
+        """Names of the numeric inputs: numeric columns, and parts of dates."""
         return [*self.numbers, *date_feature_names(self.dates)]
 
     @property
     def cardinalities(self) -> list[int]:
-        """How many numbers the codes of each category may be: one more than it has values."""
+        """Number of codes of each categorical column: one more than it has values."""
         return [1 + len(values) for values in self.categories.values()]
 
     def about(self) -> dict[str, Any]:
@@ -136,7 +136,7 @@ def _of_one_table(rows: Sequence[Row]) -> bool:
 
 
 def mean_std(values: Sequence[float]) -> tuple[float, float]:
-    """Mean and deviation (1 if all are equal) of what is there, rounded so that every machine finds the same."""
+    """Mean and standard deviation (1 if all are equal) of the values that are there, rounded alike on every machine."""
     there = [value for value in values if not math.isnan(value)]
     mean = math.fsum(there) / max(1, len(there))
     std = math.sqrt(math.fsum((value - mean) ** 2 for value in there) / max(1, len(there)))

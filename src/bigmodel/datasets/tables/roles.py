@@ -1,4 +1,4 @@
-"""What each column of a table is for, inferred from its values where it is not said: how features are told apart."""
+"""Infer the role of each table column from its values, unless the config states it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _SAMPLE = 5000  # values by which a column is judged, besides its numbers
 
 @dataclass
 class ColumnRoles:
-    """Columns by role; `ignored` has the reason of each. `notes` are for the plan."""
+    """Columns by role; `ignored` maps each column to the reason. `notes` are lines for the plan."""
 
     numbers: list[str] = field(default_factory=list)
     categories: list[str] = field(default_factory=list)
@@ -145,7 +145,7 @@ def _marks(texts: Sequence[str], decimal: str) -> str | None:
 
 
 def why_identifier(name: str, values: Sequence[float], rows: int) -> str | None:
-    """Why numbers tell rows apart and nothing else: a row number, or an id."""
+    """Why a column only identifies rows: as a row number or an id. None if it does not."""
     if len(values) < rows or not rows or not all(value.is_integer() for value in values) or len(set(values)) < rows:
         return None
     first = values[0]

@@ -1,4 +1,4 @@
-"""Several series over the same steps of time, cut into windows: what came before, and what comes next."""
+"""Several series over the same time steps, cut into pairs of windows: the past, and the forecast target."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ _AS_BEFORE: dict[str, Any] = {
 
 
 def _usable(found: TimeSteps, first: int, count: int, length: int) -> Tensor | None:
-    """Which of `count` windows from `first` on hold no gap and no missing value; None for all of them."""
+    """Indices of the windows, of `count` from `first` on, without a gap or missing value; None if all are usable."""
     usable = found.usable_starts(length)[first : first + count]
     return None if usable.all() else torch.from_numpy(np.flatnonzero(usable))
 

@@ -1,4 +1,4 @@
-"""The steps of series as a file has them: values, times in order, what is missing, and where time was passed over."""
+"""Read the time steps of series from a file: values, order of times, missing values and gaps."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def read_steps(
     gaps: Gaps,
     log: bool,
 ) -> TimeSteps:
-    """The values of these columns, step by step.
+    """Read the values of these columns, step by step.
 
     Raises:
         ConfigError: gaps are to be filled, and missing values are not.
@@ -64,7 +64,8 @@ def read_steps(
     every_T = _times(table, time, time_format, found)
     rows, notes = rows_without_problem(table, found)
     kept = [row.index for row in rows]
-    values_TC, times_T = every_TC[kept], every_T[kept]
+    values_TC = every_TC[kept]
+    times_T = every_T[kept]
     notes = [*table.notes, *notes]
     for place, name in enumerate(columns):
         notes += likely_sentinels(name, values_TC[:, place], "sentinels=[...]")

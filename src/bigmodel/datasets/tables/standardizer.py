@@ -1,4 +1,4 @@
-"""How the values of series are scaled for a model, and back."""
+"""Standardize the values of series for a model, and invert it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bigmodel.constraints import Positive
 
 @dataclass(frozen=True)
 class Standardizer:
-    """Values (..., C), or with `log` their logarithms, less each series' mean and over its deviation.
+    """Standardization of values (..., C), or with `log` of their logarithms, by each series' mean and deviation.
 
     Raises:
         ValueError: mean and std are not one number for each of the same series.
@@ -34,7 +34,7 @@ class Standardizer:
         return (((values.log() if self.log else values) - mean_C) / std_C).float()
 
     def inverse_transform(self, scaled: Tensor) -> Tensor:
-        """The values (..., C) of what `scaled` made."""
+        """Invert `transform`: values (..., C)."""
         mean_C, std_C = self._moments(scaled)
         values = scaled.to(mean_C.dtype) * std_C + mean_C
         return values.exp() if self.log else values

@@ -1,4 +1,4 @@
-"""Rows of a table, of which one column, a class or a number, is predicted from the others."""
+"""Table rows, of which one column, a class or a number, is predicted from the others."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from torch import Tensor
 from bigmodel.constraints import NonNegativeInt, Positive, PositiveInt, ProperFraction
 from bigmodel.datasets.files import class_counts
 from bigmodel.datasets.files.table_files import Table, TableFormat, find_file, read_rows
+from bigmodel.datasets.loading.claims import check_claims
 from bigmodel.datasets.loading.tensors import TensorDataset, fingerprint_tensors
 from bigmodel.datasets.tables.encoding import FeatureEncoder
 from bigmodel.datasets.tables.roles import ColumnRoles, infer_roles, target_kind, why_identifier, with_leading_zero
 from bigmodel.datasets.tables.table_checks import likely_sentinels, valid_rows
-from bigmodel.datasets.tables.targets import TargetEncoder, check_claims, split_rows
+from bigmodel.datasets.tables.targets import TargetEncoder, split_rows
 from bigmodel.errors import ConfigError, DataError
 from bigmodel.formatting import truncate
 
@@ -64,7 +65,7 @@ def table(
     training; with a column of `time`, they are the latest ones. All that is learned, means, deviations, categories and
     classes, is learned on the rest.
 
-    `num_numbers`, `cardinalities`, `outputs`, `num_classes` and `target_std` are what the data tells.
+    `num_numbers`, `cardinalities`, `outputs`, `num_classes` and `target_std`, if not None, must be the data's.
 
     Raises:
         ConfigError: a column has two roles, or a value is not the data's.
@@ -93,7 +94,9 @@ def table(
     sound, told = valid_rows(rows, settled, target, kind, time, time_format)
     if not (settled.numbers or settled.categories or settled.dates):
         why = "; ".join(f"'{name}': {reason}" for name, reason in settled.ignored.items())
-        raise DataError(f"{file}: no column is left to tell '{target}' from{f' ({truncate(why, 300)})' if why else ''}")
+        raise DataError(
+            f"{file}: no column is left to predict '{target}' from{f' ({truncate(why, 300)})' if why else ''}"
+        )
     for name in [*settled.numbers, *([target] if kind == "number" else [])]:
         notes += likely_sentinels(name, rows.numbers(name)[0], "missing=[...], a list of texts")
     own = 0.0 if test is not None else test_fraction
@@ -114,8 +117,8 @@ def table(
         "num_classes": len(answer.classes) or None,
         "target_std": None if answer.classes else answer.std,
     }
-    check_claims(facts, {"num_numbers": num_numbers, "cardinalities": cardinalities, "outputs": outputs})
-    check_claims(facts, {"num_classes": num_classes, "target_std": target_std})
+    claims = {"num_numbers": num_numbers, "cardinalities": cardinalities, "outputs": outputs}
+    check_claims(claims | {"num_classes": num_classes, "target_std": target_std}, facts)
     if answer.classes:
         labels = {name: part[1].tolist() for name, part in tensors.items()}
         notes += [

@@ -1,4 +1,4 @@
-"""Which rows of a table can be used: all problems of all columns at once, or the rows without them."""
+"""Validate the rows of a table: report the problems of all columns at once, or drop the rows that have them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from bigmodel.errors import DataError
 
 WAY_OUT = "dataset.broken=skip leaves such rows out"
 _MOSTLY = 0.5  # of the rows: if more are bad, a setting is wrong, or the file
-_TIMES = 3  # that a number stands for none, at least, to be told
+_TIMES = 3  # least occurrences of a number that may stand for a missing value
 _COLUMNS = 20  # of which a report shows a problem each
 
 
@@ -80,7 +80,7 @@ def likely_sentinels(name: str, values: NDArray[np.float64], setting: str) -> li
 
 
 def _is_round(number: float) -> bool:
-    """Whether it is -1, -200 or the like, or 99, 999, 9999 and so on with either sign."""
+    """Whether a number is -1, -200 or the like, or 99, 999, 9999 and so on with either sign."""
     size = abs(number)
     return number in (-1.0, -100.0, -200.0, -500.0, -1000.0) or (set(f"{size:g}") == {"9"} and size > 9)
 

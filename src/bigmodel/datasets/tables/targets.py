@@ -1,9 +1,8 @@
-"""Encode the targets of table rows, split the rows, and check the config's claims against the data."""
+"""Encode the targets of table rows, and split the rows."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,6 @@ from bigmodel.datasets.files.table_files import Row, raise_row_errors, sorted_la
 from bigmodel.datasets.files.timestamps import timestamps_of_rows
 from bigmodel.datasets.loading.splits import holdout_split, stratified
 from bigmodel.datasets.tables.encoding import mean_std
-from bigmodel.errors import ConfigError
 
 
 class TargetEncoder:
@@ -24,7 +22,8 @@ class TargetEncoder:
     """
 
     def __init__(self, rows: Sequence[Row], column: str, kind: str) -> None:
-        self.column, self.classes = column, sorted_labels(row.text(column) for row in rows) if kind == "class" else []
+        self.column = column
+        self.classes = sorted_labels(row.text(column) for row in rows) if kind == "class" else []
         self._numbers = {name: number for number, name in enumerate(self.classes)}
         self.mean, self.std = (0.0, 1.0) if self.classes else mean_std([row.number(column) for row in rows])
 
@@ -75,7 +74,7 @@ def split_rows(
     time_format: str | None = None,
     stratify: str | None = None,
 ) -> dict[str, Sequence[Row]]:
-    """The rows of each split, by time or at random, of each class in the column `stratify` its share."""
+    """Split the rows by time or at random; with the column `stratify`, the same fraction of each class."""
     if time is not None:
         values, problems = timestamps_of_rows(rows, [time], time_format)
         raise_row_errors(problems, "dataset")
@@ -92,15 +91,3 @@ def split_rows(
             splits[name] = [rows[index] for index in out.tolist()]
         rows = [rows[index] for index in kept.tolist()]
     return splits | {"train": rows}
-
-
-def check_claims(facts: Mapping[str, Any], claims: Mapping[str, Any]) -> None:
-    """ConfigError unless what the config claims is what the data tells."""
-    problems = []
-    for key, claim in claims.items():
-        fact = facts[key]
-        same = math.isclose(claim, fact) if isinstance(claim, float) and fact else claim in (None, fact)
-        if not same and not (isinstance(claim, (list, tuple)) and list(claim) == fact):
-            problems.append(f"dataset.{key}: the data has {fact}, not {claim}; leave it null")
-    if problems:
-        raise ConfigError(*problems)

@@ -25,16 +25,16 @@ _LARGEST = 64 << 20  # bytes of one text
 
 @dataclass(frozen=True)
 class LabelledText:
-    """`place` is file and line."""
+    """A text with its label; `location` is `file:line`."""
 
-    place: str
+    location: str
     text: str
     label: str
 
 
 @dataclass
 class LabelledTextReader:
-    """How files of texts are read. `text_columns` are the names that the texts' column may have.
+    """Reader of files of labelled texts. `text_columns` are the names that the texts' column may have.
 
     Of bad rows `refuse` reports the first few and the number of all; `skip` leaves them out, counted in `notes`.
     """
@@ -137,7 +137,7 @@ class LabelledTextReader:
     def _sound(
         self, path: Path, found: Iterator[LabelledText | str], skipped: Sequence[str] = ()
     ) -> list[LabelledText]:
-        """The rows, if none is bad or bad ones are skipped, and there are any; some were `skipped` before."""
+        """The valid rows; bad ones are refused or skipped. `skipped` counts rows that were left out before."""
         rows: list[LabelledText] = []
         problems = list(skipped)
         for one in found:
@@ -159,7 +159,7 @@ class LabelledTextReader:
 
 
 def is_table(path: Path) -> bool:
-    """Whether its name is that of a table."""
+    """Whether a file has the name of a table."""
     return Path(bare_name(str(path))).suffix in TABLES
 
 
@@ -204,7 +204,7 @@ def _format(
     columns: Sequence[str] | None = None,
     broken: Literal["refuse", "skip"] = "refuse",
 ) -> TableFormat:
-    """Quotes are letters in `.tsv`, unless a separator is stated."""
+    """Format of a file: in `.tsv` quotation marks are letters, unless a separator is stated."""
     tabs = separator is None and bare_name(str(file)).endswith(".tsv")
     return TableFormat(columns, separator, quoted=not tabs, strip=_BLANK, encoding=encoding, broken=broken)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Literal
 
 import torch
@@ -14,6 +13,7 @@ from torch import Tensor
 from bigmodel.constraints import PositiveInt, ProperFraction
 from bigmodel.datasets.files import class_counts
 from bigmodel.datasets.files.table_files import find_file, raise_row_errors, sorted_labels
+from bigmodel.datasets.loading.claims import check_claims
 from bigmodel.datasets.loading.splits import holdout_split
 from bigmodel.datasets.loading.tensors import TensorDataset, fingerprint_tensors
 from bigmodel.datasets.text.labelled_rows import LabelledText, LabelledTextReader
@@ -24,7 +24,7 @@ from bigmodel.padding import pad
 
 __all__ = ["labelled_text"]
 
-_FOLDERS = ("", "text/", "shared/text/")  # of data_dir
+_FOLDERS = ("text",)  # of data_dir
 _KINDS = {
     "class": "bigmodel.inference.processors.sentences.TextClassificationProcessor",
     "hidden_token": "bigmodel.inference.processors.hidden_tokens.MaskedTokenProcessor",
@@ -70,14 +70,17 @@ def labelled_text(
     `classes` texts are left out. Without `test`, `test_fraction` of the training texts is one, the same for every seed.
 
     Raises:
-        ConfigError: there is no such encoding.
+        ConfigError: there is no such encoding, or the number of classes or tokens is not the data's.
         DataError: a file is missing or has bad rows; each is named by file, line and column.
-        ValueError: the number of classes or tokens is not the data's.
     """
     text_columns = [text_column] if isinstance(text_column, str) else list(text_column)
     reader = LabelledTextReader(text_columns, label_column, separator, encoding, broken, columns=columns)
     named = {"train": train, "val": val, "test": test}
-    files = {split: _found(data_dir, split, file, source) for split, file in named.items() if file is not None}
+    files = {
+        split: find_file(data_dir, file, split, source, _FOLDERS, or_folder=True)
+        for split, file in named.items()
+        if file is not None
+    }
     rows: _Rows = {}
     for split, file in files.items():
         rows |= {name: part for name, part in reader.splits(file, split).items() if name == split or name not in files}
@@ -97,7 +100,7 @@ def labelled_text(
     for split, part in rows.items():
         strange = [row for row in part if row.label not in numbers]
         raise_row_errors(
-            [f"{row.place}: column '{label_column}': no training text is of '{row.label}'" for row in strange],
+            [f"{row.location}: column '{label_column}': no training text is of '{row.label}'" for row in strange],
             files.get(split, files["train"]),
         )
     notes += [*_rare(rows, known), *class_counts.stand_ins(known), *class_counts.lists(known)]
@@ -112,9 +115,7 @@ def labelled_text(
         case "word":
             made = fit_word_tokenizer(texts, min_count, word_rule)
     facts = {"num_classes": len(known), "vocab_size": made.size}
-    for name, claim in (("num_classes", num_classes), ("vocab_size", vocab_size)):
-        if claim not in (None, facts[name]):
-            raise ValueError(f"{name}: the data has {facts[name]}, not {claim}; leave it null")
+    check_claims({"num_classes": num_classes, "vocab_size": vocab_size}, facts)
     encoded = {split: [torch.from_numpy(made.encode(row.text)) for row in part] for split, part in rows.items()}
     if isinstance(made, FittedTokenizer):
         notes += _unknown(encoded, made, tokenizer, min_count)
@@ -147,7 +148,7 @@ def labelled_text(
 
 
 def _only(rows: _Rows, classes: Sequence[str]) -> tuple[_Rows, list[str]]:
-    """The rows of these classes, and a note of the labels that were left out."""
+    """Keep the rows of these classes, with a note of the labels left out."""
     out = Counter(row.label for part in rows.values() for row in part if row.label not in classes)
     left = {split: [row for row in part if row.label in classes] for split, part in rows.items()}
     missing = [label for label in classes if all(row.label != label for row in left["train"])]
@@ -159,7 +160,7 @@ def _only(rows: _Rows, classes: Sequence[str]) -> tuple[_Rows, list[str]]:
 
 
 def _with_test(rows: _Rows, fraction: float) -> tuple[_Rows, list[str]]:
-    """A share of the training rows as a test split, but for classes that would have none left to be learned from."""
+    """Move a fraction of the training rows to a test split; every class keeps a training row."""
     train = rows["train"]
     kept, tested = (part.tolist() for part in holdout_split(len(train), fraction))
     learned = {train[n].label for n in kept}
@@ -171,7 +172,7 @@ def _with_test(rows: _Rows, fraction: float) -> tuple[_Rows, list[str]]:
 
 
 def _rare(rows: _Rows, classes: Sequence[str]) -> list[str]:
-    """Notes of classes with few training texts, or none to be tested on."""
+    """Notes about classes with few training texts, or no test text."""
     counts = Counter(row.label for row in rows["train"])
     few = [f"{label} ({counts[label]})" for label in classes if counts[label] < _HANDFUL]
     tested = {row.label for row in rows.get("test", rows["train"])}
@@ -183,7 +184,7 @@ def _rare(rows: _Rows, classes: Sequence[str]) -> list[str]:
 def _unknown(
     encoded: Mapping[str, Sequence[Tensor]], made: FittedTokenizer, tokenizer: str, min_count: int
 ) -> list[str]:
-    """Notes of splits most words or letters of which training does not know; signs are not counted.
+    """Notes about splits of whose words or letters most are unknown from training; signs are not counted.
 
     Raises:
         DataError: training knows none.
@@ -210,10 +211,3 @@ def _unknown(
 def _named(labels: Sequence[str]) -> str:
     more = len(labels) - _NAMED
     return ", ".join(labels[:_NAMED]) + (f" and {more} more" if more > 0 else "")
-
-
-def _found(data_dir: str, key: str, name: str, source: str | None) -> Path:
-    base = Path(data_dir).expanduser().absolute()
-    places = [base / folder / Path(name).expanduser() for folder in _FOLDERS] + [Path(name).expanduser().absolute()]
-    folder = next((place for place in places if place.is_dir()), None)
-    return folder if folder is not None else find_file(data_dir, name, key, source, _FOLDERS)

@@ -11,9 +11,10 @@ from torch import Tensor
 from bigmodel.constraints import Positive, PositiveInt, ProperFraction
 from bigmodel.datasets.files import class_counts
 from bigmodel.datasets.files.table_files import Row, Table, TableFormat, find_file, read_rows
+from bigmodel.datasets.loading.claims import check_claims
 from bigmodel.datasets.loading.tensors import TensorDataset, fingerprint_tensors
 from bigmodel.datasets.tables.table_checks import rows_without_problem
-from bigmodel.datasets.tables.targets import MultiLabelTargets, TargetEncoder, check_claims, split_rows
+from bigmodel.datasets.tables.targets import MultiLabelTargets, TargetEncoder, split_rows
 from bigmodel.datasets.text.smiles import SmilesTokenizer
 from bigmodel.errors import ConfigError, DataError
 from bigmodel.padding import pad
@@ -58,7 +59,7 @@ def molecules(
     Without `test`, `test_fraction` of the strings are one, drawn at random, the same for every seed; `val_fraction` of
     the rest is held out. Rows of one and the same string are in one split.
 
-    From `vocab_size` on the arguments are what the data tells.
+    The arguments from `vocab_size` on, if not None, must be the data's.
 
     Raises:
         ConfigError: there is more than one target that is no label, one is there twice, or a value is not the data's.
@@ -91,12 +92,12 @@ def molecules(
         "labels": about.get("labels"),
     }
     claims = {"vocab_size": vocab_size, "outputs": outputs, "num_classes": num_classes, "target_std": target_std}
-    check_claims(facts, claims | {"labels": labels})
+    check_claims(claims | {"labels": labels}, facts)
     counted = f"{facts['outputs']} {'classes' if target_is == 'class' else 'labels'}"
     what = f"one number ({targets[0]})" if target_is == "number" else counted
     return TensorDataset(
         tensors,
-        properties={key: value for key, value in facts.items() if value is not None},  # models are held to each of them
+        properties={key: value for key, value in facts.items() if value is not None},
         description=f"{what}, {_size(context)}",
         spec={
             "kind": _KINDS[target_is],
@@ -126,14 +127,14 @@ def smiles_strings(
     """The SMILES strings alone of several files, each string once; `smiles` are the names that their column may have.
 
     Each file is cut as `molecules` cuts it. A string that any file has for testing is in no other split, and one for
-    validation is not in training: so training sees nothing, as far as the strings are the same, by which a model that
-    goes on from here with one of these files is judged. Inputs are as in `molecules`; targets (N,) are zeros.
+    validation is not in training: so fine-tuning on one of these files is evaluated on strings not seen in training.
+    Inputs are as in `molecules`; targets (N,) are zeros.
 
     Raises:
         ConfigError: the number of tokens is not the tokenizer's.
         DataError: a file is missing, or rows are bad; each is named by file, line and column.
     """
-    check_claims({"vocab_size": SmilesTokenizer.size}, {"vocab_size": vocab_size})
+    check_claims({"vocab_size": vocab_size}, {"vocab_size": SmilesTokenizer.size})
     notes: list[str] = []
     found: dict[str, dict[str, None]] = {"test": {}, "val": {}, "train": {}}
     for name in files:
@@ -172,7 +173,7 @@ def smiles_strings(
 def _validate_rows(
     rows: Table, smiles: str, notes: list[str], targets: Sequence[str] = (), target_is: str | None = None
 ) -> Sequence[Row]:
-    """The rows of a file, if none is bad, or those that are not; `notes` takes what was left out."""
+    """The valid rows of a file; bad ones are refused, or skipped with a line in `notes`."""
     if not rows:
         raise DataError(f"{rows.file}: holds no rows")
     problems: dict[int, tuple[str, str]] = {}
@@ -187,7 +188,7 @@ def _validate_rows(
 
 
 def _check(row: Row, smiles: str, targets: Sequence[str], target_is: str | None) -> None:
-    """Raises DataError: a string or target is missing, or is none."""
+    """Raise DataError if a string or target is missing or invalid."""
     text = row.text(smiles)
     if not text:
         raise row.error_at(smiles, "empty")
@@ -204,7 +205,7 @@ def _check(row: Row, smiles: str, targets: Sequence[str], target_is: str | None)
 
 
 def _splits(rows: Sequence[Row], smiles: str, val_fraction: float, test_fraction: float) -> dict[str, Sequence[Row]]:
-    """The rows of each split, those of one string together."""
+    """Split the rows; those of one string stay together."""
     texts = [row.text(smiles) for row in rows]
     parts = split_rows([*dict(zip(texts, rows, strict=True)).values()], None, val_fraction, test_fraction)
     place = {row.text(smiles): name for name, part in parts.items() for row in part}

@@ -1,4 +1,4 @@
-"""Pairs of texts, the second of which is to be found from the first: your own tables, or catalogues of translations."""
+"""Pairs of source and target texts, for translation: from your own tables, or catalogues of gettext."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import torch
 from bigmodel.constraints import PositiveInt, ProperFraction
 from bigmodel.datasets.files.gettext import find_catalogue, read_catalogue
 from bigmodel.datasets.files.table_files import find_file
+from bigmodel.datasets.loading.claims import check_claims
 from bigmodel.datasets.loading.splits import holdout_split
 from bigmodel.datasets.loading.tensors import TensorDataset, fingerprint_tensors
 from bigmodel.datasets.text.labelled_rows import LabelledTextReader
@@ -53,8 +54,8 @@ def parallel_text(
     words stay together, so that none is trained on and tested too.
 
     Raises:
+        ConfigError: the number of tokens, or the characters, are not the data's.
         DataError: a file is missing or has bad rows; each is named by file, line and column.
-        ValueError: the number of tokens, or the characters, are not the data's.
     """
     reader = LabelledTextReader([source_column], target_column, separator, encoding, broken, "pairs", columns)
     named = {"train": train, "val": val, "test": test}
@@ -82,12 +83,13 @@ def gettext_pairs(
     vocab_size: PositiveInt | None = None,
     characters: str | None = None,
 ) -> TensorDataset:
-    """What gettext's catalogues `folder`/`language`/LC_MESSAGES/NAME.mo translate, as `parallel_text`. What stands in
-    several has the translation of the first.
+    """Translations in gettext's catalogues `folder`/`language`/LC_MESSAGES/NAME.mo, encoded as by `parallel_text`.
+
+    A message in several catalogues has the translation of the first.
 
     Raises:
+        ConfigError: the number of tokens, or the characters, are not the data's.
         DataError: a catalogue is missing or damaged.
-        ValueError: as `parallel_text`.
     """
     pairs: dict[str, str] = {}
     for name in names:
@@ -113,10 +115,9 @@ def _dataset(
     letters = "".join(sorted({letter for part in splits.values() for pair in part for letter in "".join(pair)}))
     made = make_tokenizer(tokenizer, vocabulary, letters)
     facts = {"vocab_size": made.size, "characters": letters if tokenizer == "char" else None}
-    for key, claim in {"vocab_size": vocab_size, "characters": characters}.items():
-        if claim not in (None, facts[key]):
-            raise ValueError(f"{key}: the data has {facts[key]}, not {claim}; leave it null")
-    tensors, left_out = {}, 0
+    check_claims({"vocab_size": vocab_size, "characters": characters}, facts)
+    tensors = {}
+    left_out = 0
     for split, part in splits.items():
         encoded = [[torch.from_numpy(made.encode(text)) for text in pair] for pair in part]
         fitting = [pair for pair in encoded if max(map(len, pair)) <= context]
@@ -141,7 +142,7 @@ def _dataset(
 
 
 def _cut(pairs: _Pairs, fraction: float) -> tuple[_Pairs, _Pairs]:
-    """Pairs to keep and pairs to hold out, by the words of their sources."""
+    """Split pairs into those to keep and those to hold out, by the words of their sources."""
     words = [" ".join(sorted(re.findall(r"\w+", source.lower()))) for source, _ in pairs]
     groups = sorted(set(words))
     held = {groups[number] for number in holdout_split(len(groups), fraction)[1].tolist()}

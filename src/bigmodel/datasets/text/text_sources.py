@@ -1,6 +1,6 @@
-"""Where a language model's text comes from: text files, a column of tables, JSON lines or Parquet, or a tar of texts.
+"""Read the text for a language model: text files, a column of tables, JSON lines or Parquet, or a tar of texts.
 
-What only looks like text is refused: a model would learn the commas of a table or the brackets of JSON.
+A table or JSON named as text is refused: a model would learn its commas or brackets.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _SHOWN = 5
 class TextSource:
     """The files of a path: itself, or a folder's `.txt` files, or its tables where there is a `column`, by name.
 
-    `notes` say what was passed over, and what of the text is no prose.
+    `notes` are lines about files passed over, and text that is no prose.
 
     Raises:
         ConfigError: there is no such encoding.
@@ -78,7 +78,7 @@ class TextSource:
         return found
 
     def read_chunks(self) -> Iterator[str]:
-        """The text, some lines at a time; one line or more for each row of a table.
+        """Yield the text, some lines at a time; one line or more for each row of a table.
 
         Raises:
             DataError: a file cannot be read, or is not text in its encoding.
@@ -111,14 +111,16 @@ class TextSource:
 
 
 def _joined(texts: Iterator[str]) -> Iterator[str]:
-    """Texts that each end a line."""
-    size, part = 0, list[str]()
+    """Join texts into chunks, each text ending a line."""
+    size = 0
+    part = list[str]()
     for text in texts:
         part.append(text if text.endswith("\n") else f"{text}\n")
         size += len(text)
         if size > _PIECE:
             yield "".join(part)
-            size, part = 0, []
+            size = 0
+            part = []
     yield "".join(part)
 
 
@@ -131,8 +133,10 @@ def _is_text(file: Path) -> bool:
 
 
 def _wrong_bytes(file: Path, encoding: str | None) -> DataError:
-    """The refusal that the block with the first wrong byte leads to."""
-    decoder, lines, block = codecs.getincrementaldecoder(codec_name(encoding))(), 0, b""
+    """The error that names the line of the first wrong byte."""
+    decoder = codecs.getincrementaldecoder(codec_name(encoding))()
+    lines = 0
+    block = b""
     with open_maybe_gzipped(file) as raw:
         while block := raw.read(_PIECE):
             try:
@@ -175,7 +179,7 @@ def _parsed(line: bytes | str) -> Any:
 
 
 def _table_as_text(file: Path, separator: str | None, encoding: str | None) -> DataError:
-    """What to set so that a table's texts are learned and not its commas or brackets."""
+    """The setting by which a table's texts are learned, not its commas or brackets."""
     try:
         columns = column_names(file, separator, encoding)
     except DataError:

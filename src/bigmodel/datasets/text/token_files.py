@@ -1,4 +1,4 @@
-"""Text files as one row of tokens: encoded once, kept in a file that is mapped into memory afterwards."""
+"""Encode text files once as one sequence of tokens, cached in a file that is mapped into memory."""
 
 from __future__ import annotations
 
@@ -20,8 +20,10 @@ _KEPT_FROM = 16 << 20  # bytes of text: less is encoded again as fast as it is r
 
 
 def fingerprint_text(parts: Iterable[str]) -> tuple[str, int, str]:
-    """A hash of the text, its bytes in UTF-8, and its characters, sorted."""
-    state, size, characters = hashlib.md5(usedforsecurity=False), 0, set[str]()
+    """Hash of a text, its size in bytes of UTF-8, and its characters, sorted."""
+    state = hashlib.md5(usedforsecurity=False)
+    size = 0
+    characters = set[str]()
     for part in parts:
         content = part.encode("utf-8", "surrogatepass")
         state.update(content)
@@ -58,6 +60,6 @@ def tokenize_cached(parts: Callable[[], Iterable[str]], tokenizer: Tokenizer, si
 
 
 def cache_name(text: str, tokenizer: Tokenizer) -> str:
-    """A file name that differs for another text, by its fingerprint, and for another tokenizer."""
+    """Name of the cache file of a text, by its fingerprint, and a tokenizer."""
     key = json.dumps([text, tokenizer.spec], sort_keys=True).encode()
     return f"tokens-{hashlib.md5(key, usedforsecurity=False).hexdigest()}.bin"

@@ -1,7 +1,7 @@
-"""From text to token numbers and back: bytes, characters, words, the parts of SMILES strings, or the byte pairs of a
+"""Convert text to token ids and back: bytes, characters, words, the parts of SMILES strings, or the byte pairs of a
 published vocabulary (extra `text`).
 
-A tokenizer's `spec` is what a checkpoint keeps of it, as JSON; `restored` makes the same one from that.
+A checkpoint keeps a tokenizer's `spec`, as JSON; `tokenizer_from_spec` builds the same tokenizer from it.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from bigmodel.datasets.files.locations import find_beside_shared
 from bigmodel.datasets.text.smiles import SmilesTokenizer
 from bigmodel.datasets.text.word_tokenizer import KnownCharTokenizer, WordTokenizer
 from bigmodel.errors import ConfigError, DataError
@@ -50,12 +51,13 @@ class ByteTokenizer:
 
 
 class CharTokenizer:
-    """One token for each of these characters, all that the training text has."""
+    """One token for each of these characters, which are all of the training text."""
 
     def __init__(self, characters: str) -> None:
         if not characters or sorted(set(characters)) != list(characters):
             raise ValueError("tokenizer: its characters must be sorted, and none twice")
-        self._codes, self.size = np.array([ord(c) for c in characters]), len(characters)
+        self._codes = np.array([ord(c) for c in characters])
+        self.size = len(characters)
         self.spec = {"name": "char", "characters": characters}
 
     def encode(self, text: str) -> NDArray[np.int64]:
@@ -93,10 +95,10 @@ class BPETokenizer:
 
 
 def byte_pairs(folder: Path) -> BPETokenizer:
-    """The vocabulary of a folder that holds encoder.json and vocab.bpe, as GPT-2's authors publish it.
+    """Load the vocabulary of a folder that holds encoder.json and vocab.bpe, as GPT-2's authors publish it.
 
     Raises:
-        DataError: it does not, or they cannot be read.
+        DataError: a file is missing or cannot be read.
     """
     found = [(folder / one, folder / other) for one, other in _FILES]
     pair = next((pair for pair in found if pair[0].is_file() and pair[1].is_file()), None)
@@ -116,7 +118,7 @@ def byte_pairs(folder: Path) -> BPETokenizer:
 def make_tokenizer(
     name: Literal["byte", "char", "bpe"], vocabulary: str | None = None, characters: str | None = None
 ) -> Tokenizer:
-    """The tokenizer of this name, of these characters or from the folder of a vocabulary.
+    """Build the tokenizer of this name, from the characters or the folder of a vocabulary.
 
     Raises:
         DataError: there is no vocabulary of byte pairs.
@@ -127,11 +129,11 @@ def make_tokenizer(
         case "char":
             return CharTokenizer(characters or "")
         case "bpe":
-            return byte_pairs(Path(vocabulary or "."))
+            return byte_pairs(find_beside_shared(vocabulary or "."))
 
 
 def tokenizer_from_spec(spec: Mapping[str, Any]) -> Tokenizer:
-    """The tokenizer that a checkpoint carries. ValueError if it is none."""
+    """Rebuild the tokenizer of a checkpoint. Raises ValueError for an invalid spec."""
     match dict(spec):
         case {"name": "byte"}:
             return ByteTokenizer()

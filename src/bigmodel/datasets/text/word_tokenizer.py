@@ -1,4 +1,4 @@
-"""Words of any script as tokens, or characters; both learned from texts, with token 0 for what those lack.
+"""Words of any script, or characters, as tokens; both learned from texts, with token 0 for unknown ones.
 
 How a text is cut into words is a numbered rule, which a checkpoint carries: its words must be found as it learned them.
 
@@ -52,7 +52,7 @@ def _pattern() -> re.Pattern[str]:
 
 
 def split_words(text: str, rule: WordRule) -> list[str]:
-    """The words and signs of a text, in lower case."""
+    """Split a text into words and signs, in lower case."""
     if rule == 1 or text.isascii():
         return _RUN.findall(text.lower())
     return _pattern().findall(unicodedata.normalize("NFC", text.lower()))
@@ -63,14 +63,16 @@ def _split_characters(text: str) -> list[str]:
 
 
 class FittedTokenizer:
-    """Tokens from a list of what was learned, the commonest first; token 0 is any other."""
+    """Tokenizer of a learned list, the commonest first; token 0 is unknown."""
 
     joint = ""
 
     def __init__(self, known: Sequence[str], split: Callable[[str], list[str]]) -> None:
         if len(set(known)) != len(known):
             raise ValueError("tokenizer: no word may be there twice")
-        self._known, self._split, self.size = [UNKNOWN, *known], split, len(known) + 1
+        self._known = [UNKNOWN, *known]
+        self._split = split
+        self.size = len(known) + 1
         self._numbers = {part: number for number, part in enumerate(known, 1)}
 
     @property
@@ -114,12 +116,12 @@ class KnownCharTokenizer(FittedTokenizer):
 
 
 def fit_word_tokenizer(texts: Iterable[str], min_count: int = 1, rule: WordRule = 1) -> WordTokenizer:
-    """The words that these texts hold at least `min_count` times, the commonest first."""
+    """Learn the words that the texts hold at least `min_count` times, the commonest first."""
     return WordTokenizer(_common((split_words(text, rule) for text in texts), min_count), rule)
 
 
 def fit_char_tokenizer(texts: Iterable[str], min_count: int = 1) -> KnownCharTokenizer:
-    """The same of characters."""
+    """Learn the characters that the texts hold at least `min_count` times, the commonest first."""
     return KnownCharTokenizer(_common(map(_split_characters, texts), min_count))
 
 

@@ -8,7 +8,6 @@ so it is free only when the last of them has gone.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import gc
 import importlib
 import json
@@ -19,7 +18,8 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-_PR_SET_PDEATHSIG = 1  # prctl.h
+from bigmodel.runtime.signals import exit_with_parent
+
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 
 
@@ -106,15 +106,6 @@ def _ended() -> Iterator[tuple[int, int]]:
     with contextlib.suppress(ChildProcessError):
         while (found := os.waitpid(-1, os.WNOHANG))[0]:
             yield found[0], os.waitstatus_to_exitcode(found[1])
-
-
-def exit_with_parent(parent: int) -> None:
-    """Have Linux end this process when its parent dies."""
-    prctl = getattr(ctypes.CDLL(None), "prctl", None)
-    if prctl is not None:
-        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it died before it was asked for
-        os._exit(1)
 
 
 if __name__ == "__main__":

@@ -102,7 +102,7 @@ def remote_context(facts: Mapping[str, Any]) -> dict[str, Any]:
 
 def main() -> None:
     """The job's process: told on stdin what to do, it dies with the process whose number is the first argument."""
-    from bigmodel.sweeps.engines.fork_server import exit_with_parent
+    from bigmodel.runtime.signals import exit_with_parent
 
     exit_with_parent(int(sys.argv[1]))
     told = json.loads(sys.stdin.buffer.read())
