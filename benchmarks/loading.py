@@ -23,8 +23,9 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from bigmodel.datasets.images.augment import ImageAugment
-from bigmodel.datasets.images.dataset import ImageDataset, InMemoryImages
+from bigmodel.datasets.images.dataset import ImageDataset
 from bigmodel.datasets.images.loader import ImageLoader
+from bigmodel.datasets.images.source import InMemoryImages
 from bigmodel.interfaces import LoaderOptions
 from bigmodel.runtime.device import Device
 

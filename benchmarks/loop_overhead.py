@@ -23,8 +23,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bigmodel.datasets.images.augment import ImageAugment
-from bigmodel.datasets.images.dataset import ImageDataset, InMemoryImages
+from bigmodel.datasets.images.dataset import ImageDataset
 from bigmodel.datasets.images.loader import ImageLoader
+from bigmodel.datasets.images.source import InMemoryImages
 from bigmodel.events import Saved
 from bigmodel.interfaces import LoaderOptions
 from bigmodel.models.cnn import CNN

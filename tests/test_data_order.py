@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bigmodel.datasets.images.augment import ImageAugment
-from bigmodel.datasets.images.dataset import ImageDataset, InMemoryImages
+from bigmodel.datasets.images.dataset import ImageDataset
 from bigmodel.datasets.images.loader import ImageLoader
+from bigmodel.datasets.images.source import InMemoryImages
 from bigmodel.interfaces import Batch, LoaderOptions
 
 CPU = torch.device("cpu")

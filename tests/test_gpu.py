@@ -12,8 +12,9 @@ import torch
 
 from bigmodel.config.saved import load_config
 from bigmodel.datasets.images.augment import ImageAugment
-from bigmodel.datasets.images.dataset import ImageDataset, InMemoryImages
+from bigmodel.datasets.images.dataset import ImageDataset
 from bigmodel.datasets.images.loader import ImageLoader
+from bigmodel.datasets.images.source import InMemoryImages
 from bigmodel.errors import DivergedError
 from bigmodel.interfaces import Batch, LoaderOptions
 from bigmodel.models.resnet import ResNet

@@ -95,7 +95,7 @@ def test_there_is_a_house_to_look_at() -> None:
 
 
 def test_imports_make_no_cycle() -> None:
-    graph = {_name(file): _own(file) for file in FILES}
+    graph = {_name(file): _own(file, anywhere=True) - {_name(file)} for file in FILES}
     try:
         list(TopologicalSorter(graph).static_order())
     except CycleError as error:

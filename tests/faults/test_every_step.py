@@ -26,7 +26,8 @@ import torch
 from torch import nn
 
 from bigmodel.datasets.images.augment import ImageAugment
-from bigmodel.datasets.images.dataset import InMemoryImages, ImageDataset
+from bigmodel.datasets.images.dataset import ImageDataset
+from bigmodel.datasets.images.source import InMemoryImages
 
 
 def numbered(num_classes, input_shape):

@@ -14,7 +14,8 @@ from safetensors.torch import load_file
 
 from bigmodel.constraints import Positive, PositiveInt, ProperFraction
 from bigmodel.datasets.images.augment import ImageAugment
-from bigmodel.datasets.images.dataset import ImageDataset, InMemoryImages
+from bigmodel.datasets.images.dataset import ImageDataset
+from bigmodel.datasets.images.source import InMemoryImages
 
 _FILE = Path(__file__).with_name("digits.safetensors")
 

@@ -8,16 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from bigmodel.datasets.images.augmentations import select_images
-from bigmodel.datasets.images.dataset import ImageDataset, ImageSource, normalize
+from bigmodel.datasets.images.source import ImageSource, normalize
 from bigmodel.datasets.loading.splits import Splits
 from bigmodel.datasets.loading.streaming import describe_placement, stream, to_device
 from bigmodel.errors import DataError
 from bigmodel.interfaces import Batch, LoaderOptions
+
+if TYPE_CHECKING:
+    from bigmodel.datasets.images.dataset import ImageDataset
 
 _Batches = Iterator[tuple[Tensor, tuple[Tensor, ...]]]  # indices, and (pixels, labels)
 

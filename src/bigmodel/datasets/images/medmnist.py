@@ -18,8 +18,9 @@ from bigmodel.constraints import Positive, PositiveInt
 from bigmodel.datasets.files.locations import find_data
 from bigmodel.datasets.files.published import fingerprint_files
 from bigmodel.datasets.images.augment import ImageAugment
-from bigmodel.datasets.images.dataset import ImageDataset, InMemoryImages
+from bigmodel.datasets.images.dataset import ImageDataset
 from bigmodel.datasets.images.picture_files import check_labels, check_shape
+from bigmodel.datasets.images.source import InMemoryImages
 from bigmodel.errors import DataError
 
 __all__ = ["medmnist"]

@@ -22,8 +22,9 @@ from bigmodel.datasets.files.download import ensure_file
 from bigmodel.datasets.files.locations import candidate_places
 from bigmodel.datasets.files.published import PublishedFile, check_size, fingerprint_files
 from bigmodel.datasets.images.augment import ImageAugment
-from bigmodel.datasets.images.dataset import ImageDataset, InMemoryImages
+from bigmodel.datasets.images.dataset import ImageDataset
 from bigmodel.datasets.images.picture_files import check_labels, check_shape
+from bigmodel.datasets.images.source import InMemoryImages
 from bigmodel.errors import DataError
 
 _BLOCK = 1 << 20

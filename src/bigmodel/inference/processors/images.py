@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from bigmodel.constraints import Positive, PositiveInt
-from bigmodel.datasets.images.dataset import normalize
 from bigmodel.datasets.images.picture_check import is_picture, readable_suffixes
 from bigmodel.datasets.images.picture_files import draft_size, fit_picture, open_image
 from bigmodel.datasets.images.pixels import PixelRules
+from bigmodel.datasets.images.source import normalize
 from bigmodel.errors import DataError
 from bigmodel.inference.inputs import as_array, as_picture
 from bigmodel.inference.processors import ranking
