@@ -126,8 +126,8 @@ def test_missing_packages_are_named(directory, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "match"),
     [
-        (("format=safetensors", "output=net.onnx"), r"must be a file that ends in \.safetensors"),
-        (("format=safetensors", "opset=20"), "opset: belongs to format=onnx"),
+        (("format=safetensors", "output=net.onnx"), r"must be a file name that ends in \.safetensors"),
+        (("format=safetensors", "opset=20"), "opset: applies to format=onnx"),
         (("tolerance=0",), "tolerance"),
         (("format=tflite",), "onnx, torch_export"),
     ],

@@ -84,7 +84,7 @@ class Predictor:
             self.processor_spec = _processor_spec(state)
             self.best: Mapping[str, Any] = state["best"] if isinstance(state.get("best"), Mapping) else {}
         except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
-            raise StorageError(_damaged(self.path, repr(error))) from error
+            raise StorageError(damaged_state(self.path, repr(error))) from error
         self.processor = self._build_processor()
         try:
             weights = merge_lora(weights)
@@ -108,7 +108,7 @@ class Predictor:
             with offline():
                 processor: Processor = instantiate("kind", node, self.trust)
         except ConfigError as error:
-            raise StorageError(_damaged(self.path, error.lines[0])) from error
+            raise StorageError(damaged_state(self.path, error.lines[0])) from error
         return processor
 
     @property
@@ -251,7 +251,8 @@ def _processor_spec(state: Mapping[str, Any]) -> dict[str, Any]:
     return {"kind": _FIRST_PROCESSOR} | dict(with_current_targets(spec))
 
 
-def _damaged(path: Path, reason: str) -> str:
+def damaged_state(path: Path, reason: str) -> str:
+    """Return the message for a state.json that cannot be used."""
     return f"{path}: state.json is damaged or from another version; use another checkpoint of the run ({reason})"
 
 

@@ -15,7 +15,7 @@ class EncoderDecoder(Protocol):
     end: int
 
     def encode(self, source_NS: Tensor) -> Any:
-        """Encode sources; the result's `repeated(count)` holds each source `count` times in succession."""
+        """Encode sources; the result's `repeat(count)` holds each source `count` times in succession."""
 
     def decode(self, target_NT: Tensor, memory: Any, cache: Any = None) -> Tensor:
         """Return logits (N, T, V). With a cache that is not empty, `target_NT` is the one next token (N, 1)."""
@@ -35,7 +35,7 @@ def beam_search(model: EncoderDecoder, source_NS: Tensor, beam: int, *, cached: 
     - Where fewer than `beam` targets exist, the rest have log probability -inf.
     """
     count = len(source_NS)
-    memory = model.encode(source_NS).repeated(beam)
+    memory = model.encode(source_NS).repeat(beam)
     cache = model.cache(count * beam) if cached else None
     tokens_RT = source_NS.new_full((count * beam, 1), model.end)  # R = N * B
     log_probs_NB = torch.full((count, beam), -torch.inf, device=source_NS.device)
