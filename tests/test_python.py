@@ -181,7 +181,7 @@ def test_an_interrupt_saves_and_a_run_can_be_gone_on_with(tmp_path, monkeypatch)
     (directory,) = tmp_path.glob("outputs/*/*")
     run = bigmodel.train([f"resume={directory}"])
     assert (run.directory, run.state) == (directory, "done")
-    stop = in_process._OwnStop()
+    stop = in_process._InterruptOnce()
     stop.defer()
     stop._handle(signal.SIGINT, None)
     with pytest.raises(KeyboardInterrupt):
