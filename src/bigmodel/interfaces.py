@@ -145,10 +145,7 @@ class Processor(Protocol):
     Options: type[Any]  # frozen dataclass: each field is a key of predict.yaml and a keyword of `Predictor.predict`
 
     def list_inputs(self, given: str) -> Iterable[str]:
-        """List the sources that `input=` names: files, or texts. Raises DataError if there are none.
-
-        The result is a sequence, except where file names arrive on standard input.
-        """
+        """List the sources that `input=` names, as a sequence where they are known. DataError if there are none."""
 
     def load(self, source: str) -> Tensor:
         """Load one source as a sample, without a batch dimension, on the CPU. Raises DataError if that fails."""
@@ -162,9 +159,9 @@ class Processor(Protocol):
     def format_rows(
         self, sources: Sequence[str], predictions: Iterable[tuple[str, Mapping[str, Any]]]
     ) -> Iterator[str]:
-        """Yield lines of a table, each as soon as its prediction arrives.
+        """Yield lines of a table, each as soon as its prediction arrives; `sources`, if known, give column widths.
 
-        `sources` are those known beforehand, for column widths. Sources may hold control codes: `escape_control`.
+        Sources may hold control codes: see `escape_control`.
         """
 
     def random_inputs(self, count: int, generator: torch.Generator) -> Tensor:
@@ -172,39 +169,36 @@ class Processor(Protocol):
 
 
 class Axis(NamedTuple):
-    """A dimension of a model's inputs whose size need not be that of the training data."""
+    """Dimension of a model's inputs whose size may differ from the training data's."""
 
-    name: str  # as other tools show it: `time`
-    own: int | None  # the size that training data has; None where it varies
+    name: str  # shown by other tools, as `time`
+    own: int | None  # size in the training data; None if it varies
     at_least: int = 1
     at_most: int | None = None
 
 
 @runtime_checkable
 class HasAxes(Protocol):
-    """A `Processor` whose inputs may have other sizes than `example` makes, if the model can compute with them."""
+    """A `Processor` whose inputs may have other sizes than `random_inputs` returns, if the model allows."""
 
     def axes(self) -> Mapping[int, Axis]:
-        """Axes by dimension, the batch (dimension 0) left out."""
+        """Return the axes by dimension, without the batch (dimension 0)."""
 
 
 @runtime_checkable
 class HasPortableSteps(Protocol):
-    """A `Processor` that can write down what it does, so that an exported model can be used without this package."""
+    """A `Processor` that can describe its steps, so that an exported model can be used without this package."""
 
     def steps(self) -> Mapping[str, Sequence[Mapping[str, Any]]]:
-        """`preprocess` leads from a raw input to the model's, `postprocess` from its output to the answer.
-
-        Each step is JSON with an `op`; docs/export.md defines all of them.
-        """
+        """Return `preprocess` and `postprocess` steps as JSON, each with an `op` that docs/export.md defines."""
 
 
 @runtime_checkable
 class ConvertsObjects(Protocol):
-    """A `Processor` that takes Python objects besides files and texts."""
+    """A `Processor` that takes Python objects in addition to files and texts."""
 
     def convert(self, value: object) -> Tensor:
-        """Convert one object to a sample, as `read` makes it. Raises DataError where the kind cannot take it."""
+        """Convert one object to a sample, as `load` does for a source. Raises DataError if that fails."""
 
 
 @runtime_checkable

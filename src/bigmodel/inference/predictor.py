@@ -27,7 +27,7 @@ from bigmodel.formatting import first_line
 from bigmodel.inference.inputs import load_inputs
 from bigmodel.inference.options import build_options
 from bigmodel.inference.prediction import Prediction, describe_predictor
-from bigmodel.interfaces import Processor
+from bigmodel.interfaces import NoOptions, Processor
 from bigmodel.models.weights.lora import merge_lora
 from bigmodel.runs.best_checkpoint import load_best_checkpoint
 from bigmodel.runs.checkpoint import Checkpoint
@@ -125,12 +125,16 @@ class Predictor:
         """Return the processor spec, the model node and the step, for the JSON beside exported weights."""
         return {**self.processor_spec, "model": without_pretrained(self.config["model"]), "step": self.step}
 
+    @property
+    def _options_class(self) -> type[Any]:
+        return getattr(self.processor, "Options", NoOptions)  # which a processor without options may leave out
+
     def build_options(
         self, given: Mapping[str, Any], *, parse_texts: bool = False, others: Mapping[str, Parameter] | None = None
     ) -> Any:
         """Build the processor's `Options`; see `inference.options.build_options`."""
         owner = f"this run's {type(self.processor).__name__}"
-        return build_options(self.processor.Options, given, owner, parse_texts=parse_texts, others=others or {})
+        return build_options(self._options_class, given, owner, parse_texts=parse_texts, others=others or {})
 
     def predict(
         self, inputs: object, *, top: int | None = None, batch_size: int = 64, **options: Any
@@ -144,7 +148,7 @@ class Predictor:
             ConfigError: the processor lacks an option, or an option has a wrong value.
             OutOfMemoryError: a batch does not fit.
         """
-        parameters = dataclass_signature(self.processor.Options).parameters
+        parameters = dataclass_signature(self._options_class).parameters
         if top is not None or "top" in parameters:
             options["top"] = top
         given = {key: _to_plain(value) for key, value in (options | {"batch_size": batch_size}).items()}
