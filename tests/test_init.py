@@ -135,7 +135,10 @@ def test_what_is_exported_and_begun_with_is_the_sum(adapted: Answer, tiny_run: A
             ["init.lora.rank=2", "init.lora.train=tail"],
             "init.lora.train: 'tail' matches no parameter; choices: layers.0",
         ),
-        (["init.lora.rank=2", "init.lora.train=*"], "init.lora.train: trains every one of these layers as it is"),
+        (
+            ["init.lora.rank=2", "init.lora.train=*"],
+            "init.lora.train: matches all of these layers, so that none is left",
+        ),
         (
             ["init.lora.rank=2", "init.lora.train=head.*", "init.freeze=head.*"],
             "init.freeze: matches head.weight, which init.lora trains",

@@ -74,7 +74,7 @@ def test_a_shortcut_without_parameters_pads_channels_and_skips_pixels():
         (lambda: ViT((3, 8, 10), 2, patch=4), "patch: 4 does not divide images of 8x10"),
         (lambda: ViT((3, 8, 8), 2, width=10, heads=4), "width: 10 cannot"),
         (lambda: Inception((3, 2, 2), 2), "widths: 3 stages halve 2x2 pixels too often"),
-        (lambda: Inception((3, 8, 8), 2, widths=[3]), "widths: need four"),
+        (lambda: Inception((3, 8, 8), 2, widths=[3]), "widths: must be 4 or more"),
     ],
 )
 def test_sizes_that_do_not_fit_are_refused(make, words):
