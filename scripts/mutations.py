@@ -109,7 +109,7 @@ MUTATIONS = (
     _one(
         "the name of a missing file is classified as a text",
         "inference/processors/texts.py",
-        "if _FILE.fullmatch(given):",
+        "if _FILE_NAME.fullmatch(given):",
         "if False:",
         "tests/commands/test_texts.py::test_a_model_of_plain_text_takes_no_table",
     ),
@@ -128,10 +128,10 @@ MUTATIONS = (
         "tests/test_python.py::test_a_run_leaves_the_process_as_it_was",
     ),
     _one(
-        "an option of predict that there is none of is refused",
-        "inference/predictor.py",
-        "checked_options(asked | unknown)",
-        "checked_options(asked)",
+        "an option of predict that the processor does not have is refused",
+        "inference/options.py",
+        "        if key not in parameters:\n",
+        "        if False:\n",
         "tests/test_python.py::test_a_wrong_option_is_refused",
     ),
     _one(

@@ -16,6 +16,7 @@ import bigmodel
 from bigmodel.config.composition import ConfigSource, compose
 from bigmodel.config.location import conf_directory
 from test_contract import beside
+from test_predict_options import processor_options
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = Path(bigmodel.__file__).parent
@@ -225,6 +226,8 @@ def test_settings_and_yaml_name_the_same_keys(command: str) -> None:
     from bigmodel.config import schema as settings
 
     names = {field.name for field in fields(getattr(settings, command.capitalize()))}
+    if command == "predict":  # whose other keys are options of the processors
+        names |= {field.name for options in processor_options().values() for field in fields(options)}
     root = OmegaConf.load(ROOT / "conf" / f"{command}.yaml")
     entries = [str(key) for entry in root.defaults if hasattr(entry, "keys") for key in entry]
     groups = {key for key in entries if not key.startswith("override ")}

@@ -34,7 +34,7 @@ def test_what_fits_is_loaded_and_what_is_frozen_stays(tuned: Answer, tiny_run: A
     assert all(torch.equal(before[name], after[name]) for name in before if name.startswith("layers."))
     assert not torch.equal(before["head.weight"], after["head.weight"])
     words = (
-        "2 of 4 tensors loaded; 2 missing and so new: head.weight, head.bias; 1 unexpected and not used: extra",
+        "loaded 2 of 4 tensors; 2 newly initialized: head.weight, head.bias; 1 unused in the file: extra",
         "init.freeze: 2 of 4 parameters stay as they are",
     )
     for text in (tuned.out, (tuned.run / "train.log").read_text()):
@@ -53,7 +53,7 @@ def test_a_resumed_run_needs_the_file_no_more_and_stays_frozen(tuned: Answer, tm
 def test_without_epochs_a_run_of_another_is_tested_and_kept(tiny_run: Answer, tmp_path: Path) -> None:
     words = (*TINY, f"init.from={tiny_run.run}", "epochs=0")
     plan = call(*words, "dry_run=true", cwd=tmp_path)
-    assert re.search(r"(?m)^ +init  init.from=.*: 4 of 4 tensors loaded$", plan.out), plan.out + plan.err
+    assert re.search(r"(?m)^ +init  init.from=.*: loaded 4 of 4 tensors$", plan.out), plan.out + plan.err
     kept = call(*words, cwd=tmp_path)
     assert kept.code == 0, kept.err
     summary, original = (json.loads((run / "summary.json").read_text()) for run in (kept.run, tiny_run.run))
@@ -108,7 +108,7 @@ def test_what_is_exported_and_begun_with_is_the_sum(adapted: Answer, tiny_run: A
     bare = max((adapted.run / "checkpoints").glob("step-*")) / "ema.safetensors"
     for source in (adapted.run, "plain.safetensors", bare):
         plan = call(*TINY, f"init.from={source}", "epochs=0", cwd=tmp_path)
-        assert "4 of 4 tensors loaded\n" in plan.out, plan.err
+        assert "loaded 4 of 4 tensors\n" in plan.out, plan.err
     summaries = [adapted.run / "summary.json", *tmp_path.glob("outputs/*/*/summary.json")]
     losses = [json.loads(file.read_text())["test"]["loss"] for file in summaries]
     assert losses[1:] == [pytest.approx(losses[0], abs=1e-6)] * 3
@@ -124,7 +124,7 @@ def test_what_is_exported_and_begun_with_is_the_sum(adapted: Answer, tiny_run: A
             ["init.from=other.safetensors", "init.strip=a."],
             "init.from: other.safetensors: is of another model or input",
         ),
-        (["init.freeze=body.*"], "init.freeze: 'body.*' matches no parameter; they are layers.0.weight"),
+        (["init.freeze=body.*"], "init.freeze: 'body.*' matches no parameter; choices: layers.0.weight"),
         (["init.freeze=[layers.*,*head*]"], "init.freeze: leaves no parameter to train"),
         (["init.lora.train=head.*"], "init.lora.rank: with 0 no layer is adapted"),
         (
@@ -133,9 +133,12 @@ def test_what_is_exported_and_begun_with_is_the_sum(adapted: Answer, tiny_run: A
         ),
         (
             ["init.lora.rank=2", "init.lora.train=tail"],
-            "init.lora.train: 'tail' matches no parameter; they are layers.0",
+            "init.lora.train: 'tail' matches no parameter; choices: layers.0",
         ),
-        (["init.lora.rank=2", "init.lora.train=*"], "init.lora.train: trains every one of these layers as it is"),
+        (
+            ["init.lora.rank=2", "init.lora.train=*"],
+            "init.lora.train: matches all of these layers, so that none is left",
+        ),
         (
             ["init.lora.rank=2", "init.lora.train=head.*", "init.freeze=head.*"],
             "init.freeze: matches head.weight, which init.lora trains",
@@ -143,11 +146,11 @@ def test_what_is_exported_and_begun_with_is_the_sum(adapted: Answer, tiny_run: A
         (["init.lora.rank=2", "init.freeze=layers.*"], "init.freeze: matches layers.0.lora_a, which init.lora trains"),
         (
             ["init.lora.rank=11"],
-            "init.lora.rank: 11 is above the width of head (16 to 10), where 10 is all there is; lower it",
+            "init.lora.rank: 11 exceeds the width of head (16 to 10); set 10 or less",
         ),
         (
             ["init.lora.rank=17", "init.lora.train=head.*"],
-            "init.lora.rank: 17 is above the width of layers.0 (64 to 16), where 16 is all there is",
+            "init.lora.rank: 17 exceeds the width of layers.0 (64 to 16); set 16 or less",
         ),
         (["lr_scale={haed.*: 2}"], "lr_scale: 'haed.*' matches no trained parameter; did you mean 'head.*'?"),
         (["lr_scale={head.*: 2}", "init.freeze=head.*"], "lr_scale: 'head.*' matches no trained parameter"),

@@ -1,6 +1,6 @@
-"""Train models from YAML, and use them: `train` runs what `bigmodel-train` runs, `load` opens a trained run.
+"""Train models from YAML and predict with them: `train` does what `bigmodel-train` does, `load` opens a trained run.
 
-Importing this package costs nothing: torch and Hydra come in with the first call.
+Importing this package is cheap: the first call imports torch and Hydra.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ __all__ = ["__version__", "load", "train"]
 def load(run: str | os.PathLike[str], *, device: str = "cpu", trust: Sequence[str] = ()) -> Predictor:
     """Open a run directory (its best checkpoint) or one checkpoint directory for inference.
 
-    `device` is a name of torch's, as `cpu`, `cuda:1` or `mps`, or `auto`. `trust` names packages of your own whose
-    models the run may build.
+    `device` is a torch name, as `cpu`, `cuda:1` or `mps`, or `auto`. `trust` names your own packages whose models the
+    run may build.
 
     Raises:
         bigmodel.errors.ConfigError: there is no such run or device, or the checkpoint's config names a target that is
             not trusted.
-        bigmodel.errors.StorageError: there is no checkpoint that verifies.
+        bigmodel.errors.StorageError: no checkpoint verifies.
     """
-    from bigmodel.inference.predictor import open_run  # imports torch, which `import bigmodel` must not cost
+    from bigmodel.inference.predictor import open_run  # imports torch, which `import bigmodel` avoids
 
     return open_run(run, str(device), trust)
 
@@ -42,15 +42,15 @@ def train(overrides: Sequence[str] = ..., *, dry_run: Literal[True]) -> None: ..
 def train(overrides: Sequence[str] = (), *, dry_run: bool = False) -> Run | None:
     """Train one model in this process, exactly as `bigmodel-train` does with the same words, and return its run.
 
-    `overrides` are the words of the command line: `["model=mlp", "epochs=3"]`, `resume=RUN`, `trust=[my_package]`,
-    `--config-dir DIR`. Sweeps (`-m`, `seeds=`) are left to the command line. `dry_run` prints the plan and trains
-    nothing.
+    - `overrides`: arguments of the command line, as `["model=mlp", "epochs=3"]`, `resume=RUN`, `trust=[my_package]` or
+      `--config-dir DIR`. Sweeps (`-m`, `seeds=`) need the command line.
+    - `dry_run`: print the plan and train nothing; return None.
 
-    Signal handlers, torch's random numbers, threads and switches, `sys.argv` and the environment are afterwards what
-    they were before. An interrupt (Ctrl-C) saves and raises `Interrupted`; a second one stops at once.
+    Afterwards signal handlers, torch's random state, threads and switches, `sys.argv` and the environment are restored.
+    An interrupt (Ctrl-C) saves and raises `Interrupted`; a second one stops at once.
 
     Raises:
-        bigmodel.errors.BigmodelError: what the command line would print; `code` is its exit code.
+        bigmodel.errors.BigmodelError: where the command line would print an error; `code` is its exit code.
     """
     from bigmodel.python_api import train as _train
 

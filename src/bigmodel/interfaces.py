@@ -130,76 +130,75 @@ class Dataset(Protocol):
         """Its batches. Raises DataError where the data is missing or damaged."""
 
 
-class Processor(Protocol):
-    """A kind of raw input: how it is found, read and prepared, and what a model's answer to it looks like.
+@dataclass(frozen=True)
+class NoOptions:
+    """Prediction options of a processor that has none."""
 
-    It is built from what the checkpoint carries of its dataset, `processor_spec`, and may be a stranger's: its
-    signature states what each value may be, and ValueError says what does not fit together.
+
+class Processor(Protocol):
+    """Interface between raw input and a model: lists inputs, loads them, collates a batch, formats predictions.
+
+    The constructor takes the checkpoint's `processor_spec`, which may be a stranger's: annotations state the allowed
+    values, and ValueError reports a contradiction.
     """
 
-    def list_inputs(self, given: str) -> Iterable[str]:
-        """The sources that `input=` means: files, or texts. Raises DataError if there is none.
+    Options: type[Any]  # frozen dataclass: each field is a key of predict.yaml and a keyword of `Predictor.predict`
 
-        They are a sequence, but for names that are still to come from standard input.
-        """
+    def list_inputs(self, given: str) -> Iterable[str]:
+        """List the sources that `input=` names, as a sequence where they are known. DataError if there are none."""
 
     def load(self, source: str) -> Tensor:
-        """One of them, without the batch's dimension, on the CPU. Raises DataError if it cannot be read."""
+        """Load one source as a sample, without a batch dimension, on the CPU. Raises DataError if that fails."""
 
     def collate(self, samples: Sequence[Tensor], device: torch.device) -> Tensor:
-        """Samples that were read, as the inputs (N, ...) of the model."""
+        """Collate samples to the model's inputs (N, ...) on `device`."""
 
-    def predict(self, model: nn.Module, inputs: Tensor, **asked: Any) -> list[dict[str, Any]]:
-        """For each input what the model says, for JSON. Called without gradients, in the device's precision.
+    def predict(self, model: nn.Module, inputs: Tensor, options: Any) -> list[dict[str, Any]]:
+        """Return one prediction per input, for JSON. Called in inference mode, under the device's autocast."""
 
-        Of what is `asked`, the keys `top`, `sample`, `beam` and `output` of predict.yaml, each kind takes what concerns
-        it.
-        """
+    def format_rows(
+        self, sources: Sequence[str], predictions: Iterable[tuple[str, Mapping[str, Any]]]
+    ) -> Iterator[str]:
+        """Yield lines of a table, each as soon as its prediction arrives; `sources`, if known, give column widths.
 
-    def format_rows(self, sources: Sequence[str], answered: Iterable[tuple[str, Mapping[str, Any]]]) -> Iterator[str]:
-        """Lines for people, each as soon as its answer has come. Raw input may hold control codes: `printable`.
-
-        `sources` are those known beforehand, for the widths of columns.
+        Sources may hold control codes: see `escape_control`.
         """
 
     def random_inputs(self, count: int, generator: torch.Generator) -> Tensor:
-        """Random inputs (count, ...) such as `collate` makes: an exported model is compared on them."""
+        """Return random inputs (count, ...) of the shapes that `collate` returns, to compare an exported model on."""
 
 
 class Axis(NamedTuple):
-    """A dimension of a model's inputs whose size need not be that of the training data."""
+    """Dimension of a model's inputs whose size may differ from the training data's."""
 
-    name: str  # as other tools show it: `time`
-    own: int | None  # the size that training data has; None where it varies
+    name: str  # shown by other tools, as `time`
+    own: int | None  # size in the training data; None if it varies
     at_least: int = 1
     at_most: int | None = None
 
 
 @runtime_checkable
 class HasAxes(Protocol):
-    """A `Processor` whose inputs may have other sizes than `example` makes, if the model can compute with them."""
+    """A `Processor` whose inputs may have other sizes than `random_inputs` returns, if the model allows."""
 
     def axes(self) -> Mapping[int, Axis]:
-        """Axes by dimension, the batch (dimension 0) left out."""
+        """Return the axes by dimension, without the batch (dimension 0)."""
 
 
 @runtime_checkable
 class HasPortableSteps(Protocol):
-    """A `Processor` that can write down what it does, so that an exported model can be used without this package."""
+    """A `Processor` that can describe its steps, so that an exported model can be used without this package."""
 
     def steps(self) -> Mapping[str, Sequence[Mapping[str, Any]]]:
-        """`preprocess` leads from a raw input to the model's, `postprocess` from its output to the answer.
-
-        Each step is JSON with an `op`; docs/export.md defines all of them.
-        """
+        """Return `preprocess` and `postprocess` steps as JSON, each with an `op` that docs/export.md defines."""
 
 
 @runtime_checkable
 class ConvertsObjects(Protocol):
-    """A `Processor` that takes Python objects besides files and texts."""
+    """A `Processor` that takes Python objects in addition to files and texts."""
 
     def convert(self, value: object) -> Tensor:
-        """Convert one object to a sample, as `read` makes it. Raises DataError where the kind cannot take it."""
+        """Convert one object to a sample, as `load` does for a source. Raises DataError if that fails."""
 
 
 @runtime_checkable

@@ -102,7 +102,7 @@ def test_opset(directory, tmp_path):
 
 def test_a_difference_beyond_the_tolerance_leaves_nothing(directory, monkeypatch):
     monkeypatch.setattr(export, "_difference", lambda *_: float("nan"))
-    with pytest.raises(BigmodelError, match="differs by nan"):
+    with pytest.raises(BigmodelError, match="outputs differ from the original's by nan"):
         run(f"run='{directory}'", "format=safetensors")
     assert not (directory / "export").exists()
 
@@ -111,7 +111,7 @@ def test_a_failed_export_keeps_the_one_before(directory, monkeypatch):
     run(f"run='{directory}'", "format=safetensors")
     before = (directory / "export" / "model.safetensors").read_bytes()
     monkeypatch.setattr(export, "_difference", lambda *_: 1.0)
-    with pytest.raises(BigmodelError, match="differs by 1"):
+    with pytest.raises(BigmodelError, match="outputs differ from the original's by 1"):
         run(f"run='{directory}'", "format=safetensors")
     assert (directory / "export" / "model.safetensors").read_bytes() == before
     assert len(list((directory / "export").iterdir())) == 2
@@ -126,8 +126,8 @@ def test_missing_packages_are_named(directory, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "match"),
     [
-        (("format=safetensors", "output=net.onnx"), r"must be a file that ends in \.safetensors"),
-        (("format=safetensors", "opset=20"), "opset: belongs to format=onnx"),
+        (("format=safetensors", "output=net.onnx"), r"must be a file name that ends in \.safetensors"),
+        (("format=safetensors", "opset=20"), "opset: applies to format=onnx"),
         (("tolerance=0",), "tolerance"),
         (("format=tflite",), "onnx, torch_export"),
     ],

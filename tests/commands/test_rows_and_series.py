@@ -49,7 +49,7 @@ def test_rows_are_told_in_their_own_units(regression: Answer, monkeypatch: pytes
     assert [line.split()[0] for line in table.out.splitlines()] == ["row", "-:2"]
     assert table.err == ""
     trained_on = call(f"run={regression.run}", "input=lines.csv", "device=cpu", cwd=regression.cwd, verb="predict")
-    assert trained_on.err == "note: lines.csv: columns not looked at: y\n"
+    assert trained_on.err == "note: lines.csv: unused columns: y\n"
     assert len(trained_on.out.splitlines()) == 241
 
 
@@ -70,4 +70,4 @@ def test_a_forecast_goes_on_from_the_window(cli: Callable[..., Answer], tmp_path
     assert len(forecast["b"]) == 4
     (tmp_path / "short.csv").write_text("a,b\n1,2\n", encoding="utf-8")
     short = cli(*words, "input=short.csv", cwd=tmp_path, verb="predict")
-    assert (short.code, "has 1 rows; a forecast is made from 12" in short.err) == (3, True)
+    assert (short.code, "has 1 rows; a forecast needs 12" in short.err) == (3, True)

@@ -29,7 +29,7 @@ def test_grey_pictures_are_seen_as_grey_colours_were() -> None:
     x_N1HW = torch.randn(2, 1, 16, 16)
     assert torch.allclose(grey(x_N1HW), colour(x_N1HW.expand(-1, 3, -1, -1)), atol=1e-5)
     back = vit(16).eval()
-    assert load_matching(back, grey.state_dict(), "file").changed == ["embed.weight: 1 channel shared among 3"]
+    assert load_matching(back, grey.state_dict(), "file").changed == ["embed.weight: 1 channel spread over 3"]
     assert torch.allclose(back(x_N1HW.expand(-1, 3, -1, -1)), grey(x_N1HW), atol=1e-5)
 
 
@@ -99,9 +99,9 @@ def wrapped(tiny_run, tmp_path: Path) -> str:
 
 def test_a_prefix_that_is_in_the_way_is_named(wrapped: str, tmp_path: Path) -> None:
     (line,) = is_quiet(call(*TINY, wrapped, cwd=tmp_path), code=2)
-    assert line.endswith("; init.strip=module. may be what it needs")
+    assert line.endswith("; try init.strip=module.")
     plan = call(*TINY, wrapped, "init.strip=module.", "epochs=0", "dry_run=true", cwd=tmp_path)
-    assert "4 of 4 tensors loaded" in plan.out
+    assert "loaded 4 of 4 tensors" in plan.out
 
 
 @pytest.mark.usefixtures("wrapped")

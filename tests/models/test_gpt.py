@@ -108,7 +108,7 @@ def test_weights_of_gpt2_say_here_what_they_say_there(tied: bool, tmp_path: Path
     model = GPT(vocab_size=11, context=8, layers=2, heads=3, width=12, layout="gpt2", tied=tied).eval()
     told = init_weights(model, fresh=True, from_=str(tmp_path / "gpt2.safetensors"), strip="transformer.")
     count = 2 + 2 * 12 + 2 + (not tied)
-    assert told == [f"init.from={tmp_path / 'gpt2.safetensors'}: {count} of {count} tensors loaded"]
+    assert told == [f"init.from={tmp_path / 'gpt2.safetensors'}: loaded {count} of {count} tensors"]
     tokens_NT = torch.randint(11, (3, 8), generator=torch.Generator().manual_seed(4))
     torch.testing.assert_close(model(tokens_NT), gpt2_logits(weights, tokens_NT, heads=3))
 

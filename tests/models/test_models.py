@@ -74,7 +74,7 @@ def test_a_shortcut_without_parameters_pads_channels_and_skips_pixels():
         (lambda: ViT((3, 8, 10), 2, patch=4), "patch: 4 does not divide images of 8x10"),
         (lambda: ViT((3, 8, 8), 2, width=10, heads=4), "width: 10 cannot"),
         (lambda: Inception((3, 2, 2), 2), "widths: 3 stages halve 2x2 pixels too often"),
-        (lambda: Inception((3, 8, 8), 2, widths=[3]), "widths: need four"),
+        (lambda: Inception((3, 8, 8), 2, widths=[3]), "widths: must be 4 or more"),
     ],
 )
 def test_sizes_that_do_not_fit_are_refused(make, words):
@@ -149,7 +149,7 @@ def test_torch_files_are_unwrapped_and_copied(tmp_path, small, wrap, ending):
     file = tmp_path / f"weights{ending}"
     torch.save(wrap({f"module.{name}": tensor for name, tensor in small.state_dict().items()}), file)
     model = MLP((1, 4, 4), 3, hidden=[8])
-    assert load_weights(model, str(file)) == "4 of 4 tensors loaded"
+    assert load_weights(model, str(file)) == "loaded 4 of 4 tensors"
     assert all(torch.equal(model.state_dict()[name], tensor) for name, tensor in small.state_dict().items())
 
 
@@ -158,7 +158,7 @@ def test_another_number_of_classes_leaves_the_classifier_new(tmp_path, small):
     save_file(small.state_dict(), file)
     model = MLP((1, 4, 4), 5, hidden=[8])
     before = model.head.weight.clone()
-    said = "2 of 4 tensors loaded; 2 missing and so new: head.weight, head.bias; the file's classifier is of 3 classes"
+    said = "loaded 2 of 4 tensors; 2 newly initialized: head.weight, head.bias; the file's classifier is of 3 classes"
     assert load_weights(model, str(file)) == said
     assert torch.equal(model.head.weight, before)
     assert torch.equal(model.layers[0].weight, small.layers[0].weight)
@@ -171,7 +171,7 @@ def test_pretrained_weights_reach_a_torchvision_model(tmp_path, capsys):
     torch.save(trained.state_dict(), file)
     model = torchvision_model((3, 32, 32), 4, "mobilenet_v3_small", pretrained=str(file))
     assert torch.equal(model.features[0][0].weight, trained.features[0][0].weight)
-    assert "2 missing and so new: classifier.3.weight, classifier.3.bias" in capsys.readouterr().err
+    assert "2 newly initialized: classifier.3.weight, classifier.3.bias" in capsys.readouterr().err
     save_file(trained.state_dict(), plain := tmp_path / "weights.safetensors")
     grey = torchvision_model((1, 32, 32), 10, "mobilenet_v3_small", pretrained=str(plain)).eval()
     assert "features.0.0.weight: 3 channels summed to 1" in capsys.readouterr().err

@@ -45,7 +45,7 @@ class Echo(nn.Module):
         def __init__(self, source_NS: Tensor) -> None:
             self.source_NS = source_NS
 
-        def repeated(self, count: int) -> Echo.Memory:
+        def repeat(self, count: int) -> Echo.Memory:
             return Echo.Memory(self.source_NS.repeat_interleave(count, 0))
 
     def decode(self, target_NT: Tensor, memory: Memory, cache: list[int] | None = None) -> Tensor:

@@ -14,7 +14,7 @@ from bigmodel.config.instantiate import instantiate
 from bigmodel.config.schema import Evaluate
 from bigmodel.errors import ConfigError, DataError, StorageError
 from bigmodel.formatting import columns_of, escape_control, json_line, left
-from bigmodel.inference.predictor import Predictor, check_eval_targets, load
+from bigmodel.inference.predictor import Predictor, check_eval_targets, damaged_state, load
 from bigmodel.interfaces import Dataset, Loader, LoaderOptions, Task
 from bigmodel.runtime.device import Device
 from bigmodel.runtime.offline import offline
@@ -22,15 +22,15 @@ from bigmodel.runtime.signals import StopRequest
 from bigmodel.training.error_translation import translate_compile_errors
 from bigmodel.training.evaluation import evaluate
 
-DATA_PATH_KEYS = ("data_dir", "root", "file", "path")  # which key of a dataset says where it lies
+DATA_PATH_KEYS = ("data_dir", "root", "file", "path")  # of a dataset: where its files are
 
 
 def run(config: Config, stop: StopRequest | None = None) -> None:
-    """Evaluate and print.
+    """Evaluate a run and print its metrics.
 
     Raises:
-        ConfigError: no such run, or no such split in it.
-        DataError: the run's data is missing, damaged, or of other classes.
+        ConfigError: the run does not exist or has no such split.
+        DataError: the run's data is missing or damaged, or its classes differ.
         StorageError: no checkpoint verifies.
     """
     settings = Evaluate(**config.values)
@@ -40,54 +40,62 @@ def run(config: Config, stop: StopRequest | None = None) -> None:
     for line in predictor.warnings:
         print(f"warning: {line}", file=sys.stderr)
     check_eval_targets(predictor.config, predictor.trust)
-    data = _data(predictor, settings)
+    loader = _open_data(predictor, settings)
     with offline():
         task: Task = instantiate("task", predictor.config["task"], predictor.trust)
     with translate_compile_errors():
-        report = evaluate(device.maybe_compile(predictor.model), task, data.eval_batches(settings.split), device)
-    about = {
+        report = evaluate(device.maybe_compile(predictor.model), task, loader.eval_batches(settings.split), device)
+    header = {
         "run": settings.run,
         "step": predictor.step,
         "split": settings.split,
-        "samples": data.splits[settings.split],
+        "samples": loader.splits[settings.split],
     }
     if settings.format == "json":
         classes = {} if predictor.classes is None else {"classes": predictor.classes}
-        print(json_line(about | classes | report, sys.stdout.encoding))
+        print(json_line(header | classes | report, sys.stdout.encoding))
     else:
-        print("\n".join(_table(about, report, predictor.classes)))
+        print("\n".join(_format_table(header, report, predictor.classes)))
 
 
-def _data(predictor: Predictor, settings: Evaluate) -> Loader:
+def _open_data(predictor: Predictor, settings: Evaluate) -> Loader:
     stored = predictor.config
     node = dict(stored["dataset"])
-    place = next((key for key in DATA_PATH_KEYS if key in node), None)  # none: the data is in the package
-    if settings.data_dir is not None and place is not None:
-        node[place] = settings.data_dir
+    path_key = next((key for key in DATA_PATH_KEYS if key in node), None)  # None: the data is in the package
+    if settings.data_dir is not None and path_key is not None:
+        node[path_key] = settings.data_dir
     with offline("; get the run's data and set data_dir"):
         dataset: Dataset = instantiate("dataset", node, predictor.trust)
-    now = json.loads(json.dumps(dict(dataset.processor_spec())))
+    current = json.loads(json.dumps(dict(dataset.processor_spec())))  # as state.json would hold it
     for key, value in predictor.processor_spec.items():
-        if now.get(key, value) != value:
+        if current.get(key, value) != value:
             raise DataError(
-                f"dataset: its {key} are not those that the run was trained on; set data_dir to the run's data"
+                f"dataset: {key} differs from the run's training data; set data_dir to the data it was trained on"
             )
     try:
-        facts: dict[str, Any] = {"seed": int(stored["seed"]), "resident_bytes": float(stored["resident_gb"]) * 1e9}
-        if facts["seed"] < 0 or not 0 <= facts["resident_bytes"] < math.inf or int(stored["workers"]) < 0:
-            raise ValueError("seed, workers or resident_gb is no number that a run has")
-        facts["workers"] = min(int(stored["workers"]), os.cpu_count() or 1)  # as many as this machine can use
+        seed = int(stored["seed"])
+        resident_bytes = float(stored["resident_gb"]) * 1e9
+        workers = int(stored["workers"])
+        if seed < 0 or not 0 <= resident_bytes < math.inf or workers < 0:
+            raise ValueError("seed, workers or resident_gb out of range")
     except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise StorageError(f"{predictor.path}: its state.json is not of this version: {error!r}") from error
-    data = dataset.loader(LoaderOptions(predictor.device.torch_device, settings.batch_size, **facts))
-    if settings.split not in data.splits:
-        raise ConfigError(f"split: this run has no '{settings.split}' data; choices: {', '.join(data.splits)}")
-    return data
+        raise StorageError(damaged_state(predictor.path, repr(error))) from error
+    options = LoaderOptions(
+        predictor.device.torch_device,
+        settings.batch_size,
+        seed,
+        resident_bytes,
+        workers=min(workers, os.cpu_count() or 1),  # the run's machine may have had more cores
+    )
+    loader = dataset.loader(options)
+    if settings.split not in loader.splits:
+        raise ConfigError(f"split: this run has no '{settings.split}' data; choices: {', '.join(loader.splits)}")
+    return loader
 
 
-def _table(about: Mapping[str, Any], report: Mapping[str, Any], classes: Sequence[str] | None) -> list[str]:
+def _format_table(header: Mapping[str, Any], report: Mapping[str, Any], classes: Sequence[str] | None) -> list[str]:
     metrics = {name: value for name, value in report.items() if isinstance(value, float)}
-    rows = [(name, str(value)) for name, value in about.items()]
+    rows = [(name, str(value)) for name, value in header.items()]
     rows += [(name, f"{value:.4f}") for name, value in metrics.items()]
     width = max(10, 2 + max(len(name) for name, _ in rows))
     lines = [f"{name:<{width}}{value}" for name, value in rows]

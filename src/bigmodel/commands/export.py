@@ -1,4 +1,4 @@
-"""`bigmodel-export`: a trained model for other tools. Every file is loaded again and compared before it is kept."""
+"""`bigmodel-export`: write a trained model for other tools. Each file is loaded again and compared, then kept."""
 
 from __future__ import annotations
 
@@ -33,43 +33,44 @@ from bigmodel.safe_files import fsync_directory, fsync_path, own_folder, write_j
 
 Function = Callable[[Tensor], Tensor]
 _ENDINGS = {"onnx": "onnx", "torch_export": "pt2", "safetensors": "safetensors"}
-_ONNX_BYTES = 2**31  # a protobuf holds no more
+_MAX_ONNX_BYTES = 2**31  # of a protobuf file
 
 
 def run(config: Config, stop: StopRequest | None = None) -> None:
-    """Export, compare, and say where the file is; beside it lies a JSON that says how to use it.
+    """Export a model, compare it with the original, and print where the file is; a JSON beside it documents its use.
 
     Raises:
-        ConfigError: no such run, or the model or the machine lacks what the format needs.
+        ConfigError: the run does not exist, or the model or the machine lacks what the format needs.
         StorageError: no checkpoint verifies, or the output cannot be written.
-        BigmodelError: the exported model differs by more than the tolerance; nothing is left behind.
+        BigmodelError: the exported model differs by more than the tolerance; no file is left behind.
     """
     settings = Export(**config.values)
     if settings.opset is not None and settings.format != "onnx":
-        raise ConfigError(f"opset: belongs to format=onnx, not to {settings.format}")
+        raise ConfigError(f"opset: applies to format=onnx only, not to {settings.format}")
     if settings.format == "onnx":
-        _need_onnx()
+        _require_onnx()
         check_opset(settings.opset)
     predictor = load(settings.run, trust=config.trust)
     for line in predictor.warnings:
         print(f"warning: {line}", file=sys.stderr)
-    output, card = _output(settings, predictor), _card(predictor)
+    output = _output_path(settings, predictor)
+    metadata = _metadata(predictor)
     try:
         with _scratch(output, own=settings.output is None) as scratch:
-            exported, graph = _written(predictor, settings, card, scratch)
+            exported, graph = _write_and_reload(predictor, settings, metadata, scratch)
             difference = _difference(predictor, exported, graph)
             if graph and len(graph.free) > 1 and not difference <= settings.tolerance:
                 refused = f"at other sizes the file differs by {difference:.3g} from the original"
-                exported, graph = _written(predictor, settings, card, scratch, refused)
+                exported, graph = _write_and_reload(predictor, settings, metadata, scratch, refused)
                 difference = _difference(predictor, exported, graph)
-            if not difference <= settings.tolerance:  # a NaN is no agreement either
+            if not difference <= settings.tolerance:  # also if it is NaN
                 raise BigmodelError(
-                    f"the exported model differs by {difference:.3g} from the original, more than "
-                    f"tolerance={settings.tolerance:g}; nothing was kept"
+                    f"export: outputs differ from the original's by {difference:.3g}, more than "
+                    f"tolerance={settings.tolerance:g}; nothing was written; raise tolerance or use another format"
                 )
-            about = output.with_name(f"{output.name}.json")
-            write_json(about, card | {"difference": difference})
-            scratch.chmod(about.stat().st_mode)  # safetensors writes for its owner alone
+            description = output.with_name(f"{output.name}.json")
+            write_json(description, metadata | {"difference": difference})
+            scratch.chmod(description.stat().st_mode)  # safetensors makes files that only their owner can read
             fsync_path(scratch)
             os.replace(scratch, output)
             fsync_directory(output.parent)
@@ -82,20 +83,20 @@ def run(config: Config, stop: StopRequest | None = None) -> None:
     )
 
 
-def _output(settings: Export, predictor: Predictor) -> Path:
+def _output_path(settings: Export, predictor: Predictor) -> Path:
     ending = _ENDINGS[settings.format]
     if settings.output is None:
         return predictor.run_directory / "export" / f"model.{ending}"
     output = Path(settings.output)
     if output.suffix != f".{ending}" or output.is_dir():
-        raise ConfigError(f"output: must be a file that ends in .{ending}, as other tools expect, not '{output}'")
+        raise ConfigError(f"output: must be a file name that ends in .{ending}, got '{output}'")
     return output
 
 
 @contextlib.contextmanager
 def _scratch(output: Path, own: bool) -> Iterator[Path]:
-    """A file of the same name in a temporary directory beside the output; what is left there goes, whatever happens."""
-    made = not output.parent.exists()
+    """Yield a file of the same name in a temporary directory beside the output, which is removed at the end."""
+    is_new_folder = not output.parent.exists()
     if own:
         own_folder(output.parent)
     else:
@@ -105,42 +106,44 @@ def _scratch(output: Path, own: bool) -> Iterator[Path]:
         yield directory / output.name
     finally:
         shutil.rmtree(directory, ignore_errors=True)
-        if made:
-            with contextlib.suppress(OSError):  # it holds the export
+        if is_new_folder:
+            with contextlib.suppress(OSError):  # not empty: it holds the export
                 output.parent.rmdir()
 
 
-def _written(
-    predictor: Predictor, settings: Export, card: dict[str, Any], path: Path, refused: str = ""
+def _write_and_reload(
+    predictor: Predictor, settings: Export, metadata: dict[str, Any], path: Path, refused: str = ""
 ) -> tuple[Function, Graph | None]:
-    """Write the model to `path` and load it from there; what is learnt of its axes goes into the card. If `refused`
-    says why, no axis but the batch is free.
+    """Write the model to `path`, load it again, and add its axes to `metadata`.
+
+    `refused` is the reason why no axis but the batch may be free, or empty.
     """
     if settings.format == "safetensors":
-        return _safetensors(predictor, path, card), None
-    kind, model = predictor.processor, predictor.model
-    example = kind.random_inputs(2, torch.Generator().manual_seed(0))
-    axes = kind.axes() if isinstance(kind, HasAxes) else {}
+        return _safetensors(predictor, path, metadata), None
+    processor = predictor.processor
+    model = predictor.model
+    example = processor.random_inputs(2, torch.Generator().manual_seed(0))
+    axes = processor.axes() if isinstance(processor, HasAxes) else {}
     try:
         with _quiet():
             graph = trace(model, example, axes, predictor.config, refused)
-            card |= _of_graph(graph)
+            metadata |= _graph_metadata(graph)
             if settings.format == "onnx":
-                return _onnx(model, graph, settings.opset, path, card), graph
-            return _torch_export(graph, path, card), graph
+                return _onnx(model, graph, settings.opset, path, metadata), graph
+            return _torch_export(graph, path, metadata), graph
     except (OSError, BigmodelError):
         raise
-    except Exception as error:  # the exporters raise whatever the traced code and they themselves raise
+    except Exception as error:  # exporters and the traced code can raise anything
         line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ConfigError(f"format: this model cannot be written as {settings.format}: {line}") from error
+        raise ConfigError(f"format: this model cannot be written as {settings.format} ({line})") from error
 
 
-def _card(predictor: Predictor) -> dict[str, Any]:
-    """What the file beside an export says, but for the axes of its graph; docs/export.md defines it."""
-    kind = predictor.processor
-    if isinstance(kind, HasPortableSteps) and _is_up_to_date(type(kind)):
-        return {"version": 1, **predictor.export_metadata(), **kind.steps()}
-    reason = f"{type(kind).__qualname__} does not write down steps of its own"
+def _metadata(predictor: Predictor) -> dict[str, Any]:
+    """Return the JSON beside an export, except the axes of its graph; docs/export.md defines it."""
+    processor = predictor.processor
+    if isinstance(processor, HasPortableSteps) and _has_own_steps(type(processor)):
+        return {"version": 1, **predictor.export_metadata(), **processor.steps()}
+    reason = f"{type(processor).__qualname__} does not write down steps of its own"
     return {
         "version": 1,
         **predictor.export_metadata(),
@@ -150,49 +153,51 @@ def _card(predictor: Predictor) -> dict[str, Any]:
     }
 
 
-def _is_up_to_date(kind: type) -> bool:
-    """Whether a class writes down its own steps, not those of a base whose reading or answers it has replaced."""
-    owners = {name: next(base for base in kind.__mro__ if name in vars(base)) for name in ("steps", "load", "predict")}
+def _has_own_steps(processor: type) -> bool:
+    """Return whether a class's `steps` describe its own `load` and `predict`, not those of a base that it overrides."""
+    owners = {
+        name: next(base for base in processor.__mro__ if name in vars(base)) for name in ("steps", "load", "predict")
+    }
     return issubclass(owners["steps"], owners["load"]) and issubclass(owners["steps"], owners["predict"])
 
 
-def _of_graph(graph: Graph) -> dict[str, Any]:
+def _graph_metadata(graph: Graph) -> dict[str, Any]:
     names = {dimension: axis.name for dimension, axis in graph.free.items()}
     (name,) = graph.program.graph_signature.user_inputs
-    placed = next(node for node in graph.program.graph.nodes if node.name == name).meta["val"]
-    shape = [names.get(dimension, size) for dimension, size in enumerate(placed.shape)]
+    placeholder = next(node for node in graph.program.graph.nodes if node.name == name).meta["val"]
+    shape = [names.get(dimension, size) for dimension, size in enumerate(placeholder.shape)]
     return {
-        "input": {"name": "input", "dtype": str(placed.dtype).removeprefix("torch."), "shape": shape},
+        "input": {"name": "input", "dtype": str(placeholder.dtype).removeprefix("torch."), "shape": shape},
         "output": {"name": "logits"},
         "axes": {axis.name: {"min": axis.at_least, "max": axis.at_most} for axis in graph.free.values()},
         "fixed_axes": {n: {"size": size, "reason": reason} for n, size, reason in graph.fixed.values()},
     }
 
 
-def _onnx(model: nn.Module, graph: Graph, opset: int | None, path: Path, card: Mapping[str, Any]) -> Function:
+def _onnx(model: nn.Module, graph: Graph, opset: int | None, path: Path, metadata: Mapping[str, Any]) -> Function:
     import onnxruntime
 
-    if sum(t.numel() * t.element_size() for t in model.state_dict().values()) >= _ONNX_BYTES:
+    if sum(t.numel() * t.element_size() for t in model.state_dict().values()) >= _MAX_ONNX_BYTES:
         raise ConfigError("format: the model is over 2 GB, more than one ONNX file holds; use format=torch_export")
-    write_onnx(graph, opset, path, card)
+    write_onnx(graph, opset, path, metadata)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     return lambda inputs: torch.from_numpy(session.run(["logits"], {"input": inputs.numpy()})[0])
 
 
-def _torch_export(graph: Graph, path: Path, card: Mapping[str, Any]) -> Function:
-    torch.export.save(graph.program, path, extra_files={"bigmodel.json": json.dumps(card)})
+def _torch_export(graph: Graph, path: Path, metadata: Mapping[str, Any]) -> Function:
+    torch.export.save(graph.program, path, extra_files={"bigmodel.json": json.dumps(metadata)})
     reloaded: Function = torch.export.load(path).module()
     return reloaded
 
 
-def _safetensors(predictor: Predictor, path: Path, card: Mapping[str, Any]) -> Function:
+def _safetensors(predictor: Predictor, path: Path, metadata: Mapping[str, Any]) -> Function:
     tensors: Mapping[str, Tensor] = predictor.model.state_dict()
     save_file(
         {k: v.clone().contiguous() for k, v in tensors.items()},
         path,
-        metadata={"format": "pt", "bigmodel": json.dumps(card)},
+        metadata={"format": "pt", "bigmodel": json.dumps(metadata)},
     )
     model = build_model(predictor.config, predictor.trust)
     model.load_state_dict(load_file(path))
@@ -200,15 +205,16 @@ def _safetensors(predictor: Predictor, path: Path, card: Mapping[str, Any]) -> F
 
 
 def _difference(predictor: Predictor, exported: Function, graph: Graph | None) -> float:
-    """The largest absolute difference of the outputs on random inputs of the sizes that `comparison_inputs` lists."""
+    """Return the largest absolute difference of the outputs on random inputs of all sizes of `comparison_inputs`."""
     example = predictor.processor.random_inputs(3, torch.Generator().manual_seed(0))
     free = {} if graph is None else graph.free
     with _quiet():
-        found = [largest_difference(predictor.model, exported, one) for one in comparison_inputs(example, free)]
-    return max(found) if all(map(math.isfinite, found)) else float("nan")
+        inputs = comparison_inputs(example, free)
+        differences = [largest_difference(predictor.model, exported, one) for one in inputs]
+    return max(differences) if all(map(math.isfinite, differences)) else float("nan")
 
 
-def _need_onnx() -> None:
+def _require_onnx() -> None:
     missing = [name for name in ("onnx", "onnxruntime", "onnxscript") if importlib.util.find_spec(name) is None]
     if missing:
         raise ConfigError(f"format: onnx needs {', '.join(missing)}; pip install 'bigmodel-train[export]'")
@@ -216,7 +222,7 @@ def _need_onnx() -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep what the exporters say to their developers off the terminal."""
+    """Silence the exporters' messages, warnings and logs."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:

@@ -1,4 +1,4 @@
-"""ONNX files: written from a traced model, with named axes and with what a user of the file must know inside."""
+"""Write a traced model to an ONNX file, with named axes, and with its metadata inside."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import torch
 from bigmodel.commands.graphs import FreeAxis, Graph
 from bigmodel.errors import ConfigError
 
-FIRST_OPSET = 18  # torch writes this one, and translates it to later ones; to earlier ones it often cannot
+FIRST_OPSET = 18  # torch writes this opset and translates it to later ones; to earlier ones it often fails
 
 
 def check_opset(opset: int | None) -> None:
-    """ConfigError unless the installed packages can write this opset; None is torch's own choice."""
+    """Raise ConfigError unless the installed packages can write this opset; None is torch's choice."""
     import onnx
 
     last = int(onnx.defs.onnx_opset_version())
@@ -28,13 +28,13 @@ def check_opset(opset: int | None) -> None:
         )
 
 
-def write_onnx(graph: Graph, opset: int | None, path: Path, card: Mapping[str, Any]) -> None:
-    """Write the graph; its input is named `input`, its output `logits`, and its free axes by their names.
+def write_onnx(graph: Graph, opset: int | None, path: Path, metadata: Mapping[str, Any]) -> None:
+    """Write a graph with input `input`, output `logits` and named free axes.
 
-    The file's metadata has `bigmodel`, the whole card as JSON, and `classes` where there are any.
+    The file's metadata holds `bigmodel`, all of `metadata` as JSON, and `classes` if the model has any.
 
     Raises:
-        ConfigError: the file does not have the opset that was asked for.
+        ConfigError: the file did not get the requested opset.
     """
     import onnx
 
@@ -54,10 +54,10 @@ def write_onnx(graph: Graph, opset: int | None, path: Path, card: Mapping[str, A
     if opset not in (None, written):
         raise ConfigError(f"opset: this model cannot be written in {opset}, only in {written}; set opset={written}")
     _name_axes(model.graph, graph.free)
-    facts = {"bigmodel": json.dumps(card)}
-    if "classes" in card:
-        facts["classes"] = json.dumps(card["classes"])
-    for key, value in facts.items():
+    properties = {"bigmodel": json.dumps(metadata)}
+    if "classes" in metadata:
+        properties["classes"] = json.dumps(metadata["classes"])
+    for key, value in properties.items():
         model.metadata_props.add(key=key, value=value)
     path.write_bytes(model.SerializeToString())
 
@@ -65,16 +65,16 @@ def write_onnx(graph: Graph, opset: int | None, path: Path, card: Mapping[str, A
 def _name_axes(graph: Any, free: Mapping[int, FreeAxis]) -> None:
     names = {axis.symbol: axis.name for axis in free.values()}
     pattern = re.compile("|".join(rf"\b{re.escape(symbol)}\b" for symbol in names))
-    for value in _values(graph):
+    for value in _iter_values(graph):
         for dimension in value.type.tensor_type.shape.dim:
             if dimension.dim_param:
-                dimension.dim_param = pattern.sub(lambda found: names[found[0]], dimension.dim_param)
+                dimension.dim_param = pattern.sub(lambda match: names[match[0]], dimension.dim_param)
 
 
-def _values(graph: Any) -> Iterator[Any]:
-    """Every typed value of a graph and of the graphs inside its nodes."""
+def _iter_values(graph: Any) -> Iterator[Any]:
+    """Yield every typed value of a graph and of its nodes' subgraphs."""
     yield from (*graph.input, *graph.output, *graph.value_info)
     for node in graph.node:
         for attribute in node.attribute:
             if attribute.HasField("g"):
-                yield from _values(attribute.g)
+                yield from _iter_values(attribute.g)

@@ -1,4 +1,4 @@
-"""`bigmodel-predict`: what a trained run says of raw input."""
+"""`bigmodel-predict`: the predictions of a trained run for raw input."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from bigmodel.config.config import Config
 from bigmodel.config.instantiate import instantiate
-from bigmodel.config.schema import Predict
+from bigmodel.config.schema import Predict, command_keys, processor_options
 from bigmodel.errors import ConfigError, DataError
 from bigmodel.formatting import escape_control, json_line
 from bigmodel.inference.predictor import Predictor, load
@@ -22,59 +22,61 @@ from bigmodel.training.error_translation import translate_oom
 
 
 def run(config: Config, stop: StopRequest | None = None) -> None:
-    """Predict and print, a line for each source; a bad one is reported and the others are still done.
+    """Print the prediction for each source; report sources that cannot be read, and go on with the others.
 
     Raises:
-        ConfigError: no such run.
-        DataError: nothing matches the input, or some of it could not be read.
+        ConfigError: the run does not exist, or its processor lacks an option that was given.
+        DataError: nothing matches the input, or a source could not be read.
         OutOfMemoryError: a batch does not fit.
         StorageError: no checkpoint verifies.
     """
-    settings = Predict(**config.values)
+    settings = Predict(**command_keys(config.values, "predict"))
     device: Device = instantiate("device", settings.device, config.trust)
     device.configure_torch()
     predictor = load(settings.run, device, config.trust)
     for line in predictor.warnings:
         print(f"warning: {line}", file=sys.stderr)
+    processor = predictor.processor
+    options = predictor.build_options(processor_options(config.values), parse_texts=True)
     if settings.encoding is not None:
-        if not isinstance(predictor.processor, TextInputProcessor):
+        if not isinstance(processor, TextInputProcessor):
             raise ConfigError("encoding: this run's model reads no text files; leave it null")
-        predictor.processor.texts.encoding = settings.encoding
-    sources = predictor.processor.list_inputs(settings.input)
-    if isinstance(predictor.processor, HasNotes):
-        for line in predictor.processor.notes:
+        processor.texts.encoding = settings.encoding
+    sources = processor.list_inputs(settings.input)
+    if isinstance(processor, HasNotes):
+        for line in processor.notes:
             print(f"note: {escape_control(line)}", file=sys.stderr)
-    done: Counter[bool] = Counter()
-    sample = {key: value for key, value in settings.sample.items() if key != "_target_"}
-    asked = {"top": settings.top, "sample": sample, "beam": settings.beam, "output": settings.output}
-    answered = _answered(predictor, sources, settings.batch_size, asked, done)
+    num_read: Counter[bool] = Counter()  # by success
+    predictions = _predict(predictor, sources, settings.batch_size, options, num_read)
     if settings.format == "json":
-        for source, answer in answered:
-            print(json_line({"input": source} | answer, sys.stdout.encoding), flush=True)
+        for source, prediction in predictions:
+            print(json_line({"input": source} | prediction, sys.stdout.encoding), flush=True)
     else:
-        for line in predictor.processor.format_rows(sources if isinstance(sources, Sequence) else (), answered):
+        for line in processor.format_rows(sources if isinstance(sources, Sequence) else (), predictions):
             print(line, flush=True)
-    if bad := done[False]:
-        raise DataError(f"{bad} of {done.total()} inputs could not be read; the lines above name them")
+    if failed := num_read[False]:
+        raise DataError(f"{failed} of {num_read.total()} inputs could not be read; the lines above name them")
 
 
-def _answered(
-    predictor: Predictor, sources: Iterable[str], batch_size: int, asked: dict[str, Any], done: Counter[bool]
+def _predict(
+    predictor: Predictor, sources: Iterable[str], batch_size: int, options: Any, num_read: Counter[bool]
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each source that can be read, with its answer. `done` counts those that could, and not."""
-    coming = iter(sources)
-    while batch := list(islice(coming, batch_size)):
+    """Yield each source that can be read with its prediction; count successes and failures in `num_read`."""
+    hint = f", or beam={options.beam}" if hasattr(options, "beam") else ""
+    remaining = iter(sources)
+    while batch := list(islice(remaining, batch_size)):
         good, samples = [], []
         for source in batch:
             try:
                 samples.append(predictor.processor.load(source))
-                good.append(source)
-                done[True] += 1
             except DataError as error:
-                done[False] += 1
+                num_read[False] += 1
                 for line in error.lines:
                     print(f"error: {escape_control(line)}", file=sys.stderr)
+            else:
+                good.append(source)
+                num_read[True] += 1
         if good:
-            with translate_oom(f"at batch_size={batch_size}; lower it, or beam={asked['beam']} where that is used"):
-                answers = predictor.predict_batch(samples, **asked)
-            yield from zip(good, answers, strict=True)
+            with translate_oom(f"at batch_size={batch_size}; lower it{hint}"):
+                predictions = predictor.predict_batch(samples, options)
+            yield from zip(good, predictions, strict=True)

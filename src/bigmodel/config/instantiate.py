@@ -29,7 +29,6 @@ ALLOWED_TARGETS: Mapping[str, tuple[str, ...]] = {
     "device": ("bigmodel.runtime.device",),
     "listeners": ("bigmodel.listeners",),
     "kind": ("bigmodel.inference.processors", "bigmodel.datasets.audio.mel"),
-    "sample": ("bigmodel.models.decoding",),
 }
 _DEEPEST = 100
 _TORCHS = ("torch", "torchvision")  # which refuse arguments with whatever comes to hand
@@ -49,7 +48,7 @@ RUNTIME_ARGUMENTS: Mapping[str, frozenset[str]] = {
 
 def validate(tree: Mapping[str, Any], root: str, trust: Sequence[str] = ()) -> list[str]:
     """Everything wrong with a resolved config, a line each: keys, types and ranges, from `root`'s signature down."""
-    problems = [*_node_problems("", tree, signature(root), frozenset()), *_without_target(tree)]
+    problems = [*node_problems("", tree, signature(root), frozenset()), *_without_target(tree)]
     digests: dict[int, int] = {}
     if not _digest(tree, digests, _DEEPEST):
         return [f"the config: is nested more than {_DEEPEST} deep"]
@@ -68,7 +67,7 @@ def validate(tree: Mapping[str, Any], root: str, trust: Sequence[str] = ()) -> l
             )
             continue
         try:
-            problems += _node_problems(path, node, signature(target), given)
+            problems += node_problems(path, node, signature(target), given)
         except (ImportError, ValueError) as error:
             problems.append(f"{path}._target_: {error}")
     return problems
@@ -194,7 +193,13 @@ def _nodes(path: str, tree: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
             yield from _nodes(path, item)
 
 
-def _node_problems(path: str, node: Mapping[str, Any], accepts: Signature, given: frozenset[str]) -> Iterator[str]:
+def node_problems(
+    path: str, node: Mapping[str, Any], accepts: Signature, given: frozenset[str] = frozenset()
+) -> Iterator[str]:
+    """Yield a line for each key of a node that its target does not accept, and for each that is missing.
+
+    `given` are arguments that the caller of the target adds.
+    """
     prefix = f"{path}." if path else ""
     names = [name for name in accepts.parameters if name not in given]
     for key, value in node.items():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Annotated, Any, Literal
 
 from bigmodel.constraints import (
@@ -71,14 +71,10 @@ class Evaluate:
 
 @dataclass(frozen=True)
 class Predict:
-    """`bigmodel-predict`."""
+    """`bigmodel-predict`. All other keys at the top are options of the run's processor: see `processor_options`."""
 
     run: str
     input: str
-    top: PositiveInt
-    sample: Mapping[str, Any]
-    beam: PositiveInt
-    output: str
     batch_size: PositiveInt
     device: Mapping[str, Any]
     format: Literal["table", "json"]
@@ -94,3 +90,21 @@ class Export:
     output: str | None
     tolerance: Positive
     opset: NonNegativeInt | None
+
+
+def command_keys(tree: Mapping[str, Any], command: str) -> Mapping[str, Any]:
+    """Return the part of a config that the command's dataclass describes: all but a processor's options."""
+    if command != "predict":
+        return tree
+    names = {one.name for one in fields(Predict)}
+    return {key: value for key, value in tree.items() if key in names}
+
+
+def processor_options(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options in a config of `bigmodel-predict`; null means that an option is not given."""
+    return _without_null({key: value for key, value in tree.items() if key not in command_keys(tree, "predict")})
+
+
+def _without_null(tree: Mapping[str, Any]) -> dict[str, Any]:
+    nested = {key: _without_null(value) if isinstance(value, Mapping) else value for key, value in tree.items()}
+    return {key: value for key, value in nested.items() if value is not None and value != {}}

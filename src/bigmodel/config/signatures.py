@@ -15,7 +15,7 @@ import sys
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields
 from functools import cache
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -60,6 +60,19 @@ def signature(target: str) -> Signature:
         ImportError: nothing of that name can be imported.
     """
     return _from_source(target) or _from_object(locate(target))
+
+
+def dataclass_signature(cls: type) -> Signature:
+    """Return the signature of an imported dataclass, its annotations resolved."""
+    hints = typing.get_type_hints(cls, include_extras=True)
+    return Signature(
+        {
+            field.name: Parameter(hints[field.name], field.default is MISSING and field.default_factory is MISSING)
+            for field in fields(cls)
+            if field.init
+        },
+        False,
+    )
 
 
 def locate(target: str) -> Any:

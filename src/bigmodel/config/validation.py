@@ -18,6 +18,7 @@ from bigmodel.config.resolvers import (
     iter_leaves,
     record_env_reads,
 )
+from bigmodel.config.schema import command_keys
 from bigmodel.formatting import first_line, truncate
 from bigmodel.redaction import is_secret_key
 
@@ -85,7 +86,9 @@ def validate_config(config: Config, command: str) -> list[str]:
     told = {line.partition(": ")[0] for line in plain}
     problems = [
         config.redact(line)
-        for line in validate(tree, f"bigmodel.config.schema.{command.capitalize()}", config.trust)
+        for line in validate(
+            command_keys(tree, command), f"bigmodel.config.schema.{command.capitalize()}", config.trust
+        )
         if line.partition(": ")[0] not in told
     ]
     problems += plain

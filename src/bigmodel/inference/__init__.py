@@ -1,1 +1,1 @@
-"""A trained model and what prepares its inputs and words its outputs."""
+"""Predict with trained runs."""

@@ -1,9 +1,9 @@
-"""What Python gives a `Predictor`: paths, texts, pictures, arrays and rows, alone or in lists, as samples."""
+"""Load the inputs of `Predictor.predict`: paths, texts, pictures, arrays and rows, alone or in lists."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from io import IOBase
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -18,29 +18,30 @@ from bigmodel.errors import DataError
 from bigmodel.formatting import first_line, truncate
 from bigmodel.interfaces import ConvertsObjects, Processor
 
-Found = tuple[str, "Tensor | DataError"]  # the input's name, and its sample or why there is none
+LoadedInput = tuple[str, "Tensor | DataError"]  # the input's name, and its sample or the error
 
 _CHANNELS = (1, 3, 4)
-_PATTERN = frozenset("*?[")
-_SAID = 60  # characters of a text that names an input
+_MAX_NAME = 60  # characters of a text that names an input
 
 
-def load_inputs(kind: Processor, given: object) -> Iterator[Found]:
-    """Each input that `given` means, with its sample or the error that reading it raised.
+def load_inputs(processor: Processor, inputs: object) -> Iterator[LoadedInput]:
+    """Yield each input's name with its sample, or with the error that loading it raised.
 
-    A `Path` is a file, a folder or a pattern. A `str` is the same where such a thing exists; else it is a text for the
-    kinds that read texts. Lists and other iterables are gone through, one level deep; a pair (array, rate) is a sound.
+    - A `Path` is a file, a folder or a pattern.
+    - A `str` is the same where such a path exists; else it is a text, for processors that read texts.
+    - A pair (array, rate) is a sound.
+    - Lists and other iterables are iterated, one level deep.
     """
-    if _is_many(given):
-        assert isinstance(given, Iterable)
-        for number, one in enumerate(given):
-            yield from _samples_of_one(kind, one, f"[{number}]")
+    if _is_collection(inputs):
+        assert isinstance(inputs, Iterable)
+        for index, value in enumerate(inputs):
+            yield from _load_one(processor, value, f"[{index}]")
     else:
-        yield from _samples_of_one(kind, given, "[0]")
+        yield from _load_one(processor, inputs, "[0]")
 
 
 def is_sound(value: object) -> TypeGuard[tuple[Any, int | float]]:
-    """Whether it is a pair of samples and their rate."""
+    """Return whether a value is a pair of samples and their rate."""
     return (
         isinstance(value, tuple)
         and len(value) == 2
@@ -50,16 +51,16 @@ def is_sound(value: object) -> TypeGuard[tuple[Any, int | float]]:
 
 
 def as_array(value: object) -> NDArray[Any] | None:
-    """An array or tensor as an array on the CPU; None for anything else.
+    """Return an array or tensor as an array on the CPU; None for anything else.
 
     Raises:
-        DataError: it holds no real numbers, or none that this process can reach.
+        DataError: the values are not real numbers, or this process cannot reach them.
     """
     if isinstance(value, Tensor):
         try:
             dense = value.detach().to_dense().cpu().resolve_conj()
             array: NDArray[Any] = (dense.float() if dense.dtype == torch.bfloat16 else dense).numpy()
-        except (RuntimeError, TypeError) as error:  # of another device or layout, without values, quantized, nested
+        except (RuntimeError, TypeError) as error:  # other device or layout, meta, quantized or nested
             raise DataError(f"input: the tensor cannot be read: {truncate(first_line(error), 120)}") from error
         return array
     if isinstance(value, np.ndarray) and value.dtype.kind not in "biuf":
@@ -68,12 +69,12 @@ def as_array(value: object) -> NDArray[Any] | None:
 
 
 def as_picture(value: object) -> Image.Image:
-    """A picture of Pillow's, or one made of an array: (H, W), (H, W, C) or (C, H, W), whole numbers or 0 to 1.
+    """Return a Pillow picture, or convert an array: (H, W), (H, W, C) or (C, H, W), whole numbers or [0, 1].
 
-    Where both could be the channels, an array has them last and a tensor first.
+    Where the first and the last dimension could be channels, an array has them last and a tensor first.
 
     Raises:
-        DataError: it is neither, or has other shapes or values.
+        DataError: the value is neither, or has another shape or range.
     """
     if isinstance(value, Image.Image):
         if not (value.width and value.height):
@@ -83,18 +84,19 @@ def as_picture(value: object) -> Image.Image:
     if array is None:
         raise DataError(f"input: a {type(value).__name__} is no picture; give a file, a PIL picture or an array")
     if array.ndim == 3:
-        first, last = array.shape[0] in _CHANNELS, array.shape[2] in _CHANNELS
-        if first and (isinstance(value, Tensor) or not last):
+        channels_first = array.shape[0] in _CHANNELS
+        channels_last = array.shape[2] in _CHANNELS
+        if channels_first and (isinstance(value, Tensor) or not channels_last):
             array = np.moveaxis(array, 0, 2)
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in _CHANNELS) or not array.size:
         raise DataError(f"input: a picture is (H, W), (H, W, C) or (C, H, W) of 1, 3 or 4 channels, got {array.shape}")
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[..., 0]
-    return Image.fromarray(np.ascontiguousarray(_levels(array)))
+    return Image.fromarray(np.ascontiguousarray(_to_pixels(array)))
 
 
-def _levels(array: NDArray[Any]) -> NDArray[Any]:
-    """The values as uint8, or uint16 where the array is of that type."""
+def _to_pixels(array: NDArray[Any]) -> NDArray[Any]:
+    """Convert values to uint8; uint16 arrays stay as they are."""
     if array.dtype in (np.uint8, np.uint16):
         return array
     if array.dtype == np.bool_:
@@ -110,62 +112,58 @@ def _levels(array: NDArray[Any]) -> NDArray[Any]:
     )
 
 
-def _is_many(given: object) -> bool:
-    if isinstance(given, (str, bytes, Path, os.PathLike, Mapping, Image.Image, Tensor, np.ndarray, IOBase)) or is_sound(
-        given
-    ):
-        return False
-    return isinstance(given, Iterable)
+def _is_collection(inputs: object) -> bool:
+    single = (str, bytes, Path, os.PathLike, Mapping, Image.Image, Tensor, np.ndarray, IOBase)
+    return isinstance(inputs, Iterable) and not isinstance(inputs, single) and not is_sound(inputs)
 
 
-def _samples_of_one(kind: Processor, one: object, name: str) -> Iterator[Found]:
+def _load_one(processor: Processor, value: object, name: str) -> Iterator[LoadedInput]:
     try:
-        if isinstance(one, (str, os.PathLike)):
-            yield from _named(kind, one)
+        if isinstance(value, (str, os.PathLike)):
+            yield from _load_path_or_text(processor, value)
             return
-        for part, value in _parts(kind, one, name):
-            if not isinstance(kind, ConvertsObjects):
-                raise DataError(f"input: this model reads files or texts, not a {type(one).__name__}")
-            yield part, _or_error(kind.convert, value)
+        for item_name, item in _split_batch(processor, value, name):
+            if not isinstance(processor, ConvertsObjects):
+                raise DataError(f"input: this model reads files or texts, not a {type(value).__name__}")
+            yield item_name, _call_or_error(processor.convert, item)
     except DataError as error:
-        yield (_short(one) if isinstance(one, (str, os.PathLike)) else name), error
+        yield (_shorten(value) if isinstance(value, (str, os.PathLike)) else name), error
 
 
-def _named(kind: Processor, one: str | os.PathLike[str]) -> Iterator[Found]:
-    reads_texts = bool(getattr(kind, "reads_texts", False))
-    text = os.fspath(one)
+def _load_path_or_text(processor: Processor, value: str | os.PathLike[str]) -> Iterator[LoadedInput]:
+    reads_texts = bool(getattr(processor, "reads_texts", False))
+    text = os.fspath(value)
     if text == "-":
-        raise DataError("input: '-' is the standard input of bigmodel-predict; give what it would hold")
+        raise DataError("input: '-' is the standard input of bigmodel-predict; give its content instead")
     if reads_texts:
-        if os.path.isdir(text) and not isinstance(one, str):
+        if os.path.isdir(text) and not isinstance(value, str):
             raise DataError(f"input: '{text}' is a folder; give the files in it")
         if not os.path.isfile(text):
-            if not isinstance(one, str):
-                raise DataError(f"input: there is no file '{text}'; a text is given as str")
-            yield text, _or_error(kind.load, text)
+            if not isinstance(value, str):
+                raise DataError(f"input: there is no file '{text}'; give a text as str")
+            yield text, _call_or_error(processor.load, text)
             return
-    for source in kind.list_inputs(text):
-        yield source, _or_error(kind.load, source)
+    for source in processor.list_inputs(text):
+        yield source, _call_or_error(processor.load, source)
 
 
-def _parts(kind: Processor, one: object, name: str) -> Iterator[tuple[str, object]]:
-    """The value itself, or the members of a batch: an array of one dimension more than the kind's samples have."""
-    dimensions = getattr(kind, "array_dimensions", None)
-    if dimensions is not None and isinstance(one, (Tensor, np.ndarray)) and one.ndim == dimensions + 1:
-        for number, value in enumerate(one):
-            yield f"{name}[{number}]", value
+def _split_batch(processor: Processor, value: object, name: str) -> Iterator[tuple[str, object]]:
+    """Yield the members of a batch, an array with one dimension more than a sample; yield any other value itself."""
+    dimensions = getattr(processor, "array_dimensions", None)
+    if dimensions is not None and isinstance(value, (Tensor, np.ndarray)) and value.ndim == dimensions + 1:
+        for index, member in enumerate(value):
+            yield f"{name}[{index}]", member
     else:
-        yield name, one
+        yield name, value
 
 
-def _or_error(read: Any, value: Any) -> Tensor | DataError:
+def _call_or_error(load: Callable[[Any], Tensor], value: Any) -> Tensor | DataError:
     try:
-        sample: Tensor = read(value)
-        return sample
+        return load(value)
     except DataError as error:
         return error
 
 
-def _short(value: object) -> str:
+def _shorten(value: object) -> str:
     text = str(value)
-    return text if len(text) <= _SAID else text[: _SAID - 3] + "..."
+    return text if len(text) <= _MAX_NAME else text[: _MAX_NAME - 3] + "..."

@@ -1,7 +1,7 @@
-"""A trained run, opened for inference. The checkpoint alone is enough: weights, model, and what it needs of the data.
+"""A trained run, opened for inference. The checkpoint alone is enough: it holds weights, model node and processor spec.
 
-A checkpoint may come from a stranger, so its config is held to the built-in targets before anything is
-imported, but for packages that the command line trusts.
+A checkpoint may come from a stranger, so its config is checked against the built-in targets, and those of packages
+that the command line trusts, before anything is imported.
 """
 
 from __future__ import annotations
@@ -12,18 +12,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Never
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from bigmodel.config.instantiate import instantiate, validate, without_pretrained
 from bigmodel.config.renamed import with_current_targets
+from bigmodel.config.signatures import Parameter, dataclass_signature
+from bigmodel.constraints import PositiveInt
 from bigmodel.errors import ConfigError, StorageError
 from bigmodel.formatting import first_line
 from bigmodel.inference.inputs import load_inputs
-from bigmodel.inference.prediction import Prediction, SampleOptions, describe_predictor, validate_options
-from bigmodel.interfaces import Processor
+from bigmodel.inference.options import build_options
+from bigmodel.inference.prediction import Prediction, describe_predictor
+from bigmodel.interfaces import NoOptions, Processor
 from bigmodel.models.weights.lora import merge_lora
 from bigmodel.runs.best_checkpoint import load_best_checkpoint
 from bigmodel.runs.checkpoint import Checkpoint
@@ -31,8 +35,9 @@ from bigmodel.runtime.device import Device
 from bigmodel.runtime.offline import offline
 from bigmodel.training.error_translation import translate_oom
 
-# of a checkpoint's state what the run needs; the rest is the data's
-_OF_THE_RUN = frozenset({"step", "steps", "best", "tally", "config", "metrics"})
+_RUN_KEYS = frozenset({"step", "steps", "best", "tally", "config", "metrics"})  # of state.json; others are the data's
+_FIRST_PROCESSOR = "bigmodel.inference.processors.images.ImageClassificationProcessor"
+_BATCH_SIZE = {"batch_size": Parameter(PositiveInt, required=False)}
 
 
 @dataclass(frozen=True)
@@ -41,8 +46,8 @@ class _ModelNode:
 
 
 @dataclass(frozen=True)
-class _KindNode:
-    kind: Mapping[str, Any]
+class _ProcessorNode:
+    kind: Mapping[str, Any]  # under the key of state.json, which messages name
 
 
 @dataclass(frozen=True)
@@ -53,8 +58,9 @@ class _EvaluationNodes:
 
 
 class Predictor:
-    """A checkpoint's model in evaluation mode, on its device, with the `Processor` that prepares its input and says
-    what its outputs mean. `processor_spec` is what the checkpoint carries of the data, for the kind.
+    """A checkpoint's model in evaluation mode on its device, with the `Processor` of its inputs and outputs.
+
+    `processor_spec` holds the processor's target under `kind`, and its arguments.
 
     Raises:
         ConfigError: the checkpoint's config names a target that is not trusted.
@@ -62,20 +68,23 @@ class Predictor:
     """
 
     def __init__(
-        self, found: Checkpoint, device: Device, warnings: Sequence[str] = (), trust: Sequence[str] = ()
+        self, checkpoint: Checkpoint, device: Device, warnings: Sequence[str] = (), trust: Sequence[str] = ()
     ) -> None:
-        self.path, self.device, self.warnings, self.trust = found.path, device, tuple(warnings), tuple(trust)
+        self.path = checkpoint.path
+        self.device = device
+        self.warnings = tuple(warnings)
+        self.trust = tuple(trust)
         try:
-            state = found.state
+            state = checkpoint.state
             self.step = int(state["step"])
             self.config: Mapping[str, Any] = with_current_targets(dict(state["config"]))
             if not isinstance(self.config.get("model"), Mapping):
                 raise ValueError("no model")
-            weights = found.weights
+            weights = checkpoint.weights
             self.processor_spec = _processor_spec(state)
             self.best: Mapping[str, Any] = state["best"] if isinstance(state.get("best"), Mapping) else {}
         except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
-            raise StorageError(f"{found.path}: its state.json is not of this version: {error!r}") from error
+            raise StorageError(damaged_state(self.path, repr(error))) from error
         self.processor = self._build_processor()
         try:
             weights = merge_lora(weights)
@@ -84,74 +93,91 @@ class Predictor:
             self.model.load_state_dict(weights)
         except (RuntimeError, ValueError, TypeError, OverflowError) as error:
             reason = str(error).partition("\n")[0]
-            raise StorageError(f"{found.path}: the weights do not fit the model of its own config: {reason}") from error
+            raise StorageError(f"{self.path}: the weights do not fit the model of its config ({reason})") from error
         self.model.to(device.torch_device).eval().requires_grad_(False)
 
     def _build_processor(self) -> Processor:
-        node = {"_target_": self.processor_spec["kind"]} | {
-            key: value for key, value in self.processor_spec.items() if key != "kind"
-        }
-        problems = validate({"kind": node}, f"{__name__}._KindNode", self.trust)
+        arguments = {key: value for key, value in self.processor_spec.items() if key != "kind"}
+        node = {"_target_": self.processor_spec["kind"]} | arguments
+        problems = validate({"kind": node}, f"{__name__}._ProcessorNode", self.trust)
         if any("_target_" in line for line in problems):
             raise ConfigError(*(f"the checkpoint's state: {line}" for line in problems))
         try:
             if problems:
                 raise ConfigError(*problems)
             with offline():
-                kind: Processor = instantiate("kind", node, self.trust)
+                processor: Processor = instantiate("kind", node, self.trust)
         except ConfigError as error:
-            raise StorageError(f"{self.path}: its state.json is not of this version: {error.lines[0]}") from error
-        return kind
+            raise StorageError(damaged_state(self.path, error.lines[0])) from error
+        return processor
 
     @property
     def run_directory(self) -> Path:
-        """The directory of the run that the checkpoint is part of."""
+        """Directory of the run that the checkpoint belongs to."""
         return self.path.resolve().parents[1]
 
     @property
     def classes(self) -> list[str] | None:
-        """Their names in the order of the outputs; None where the data has no classes."""
+        """Class names in the order of the outputs; None where the data has no classes."""
         return list(self.processor_spec["classes"]) if "classes" in self.processor_spec else None
 
     def export_metadata(self) -> dict[str, Any]:
-        """What a user of the weights must know, for JSON: input, outputs and the model's node."""
+        """Return the processor spec, the model node and the step, for the JSON beside exported weights."""
         return {**self.processor_spec, "model": without_pretrained(self.config["model"]), "step": self.step}
 
-    def predict(
-        self,
-        inputs: object,
-        *,
-        top: int | None = None,
-        beam: int = 8,
-        sample: SampleOptions | None = None,
-        output: str | os.PathLike[str] = "generated",
-        batch_size: int = 64,
-        **unknown: Never,
-    ) -> list[Prediction]:
-        """Predict for one input or many; docs/python.md shows what may be an input.
+    @property
+    def _options_class(self) -> type[Any]:
+        return getattr(self.processor, "Options", NoOptions)  # which a processor without options may leave out
 
-        An input that cannot be read gets an answer with `error` alone, and the others are still answered. The options
-        are those of predict.yaml; `top=None` names all classes.
+    def build_options(
+        self, given: Mapping[str, Any], *, parse_texts: bool = False, others: Mapping[str, Parameter] | None = None
+    ) -> Any:
+        """Build the processor's `Options`; see `inference.options.build_options`."""
+        owner = f"this run's {type(self.processor).__name__}"
+        return build_options(self._options_class, given, owner, parse_texts=parse_texts, others=others or {})
+
+    def predict(
+        self, inputs: object, *, top: int | None = None, batch_size: int = 64, **options: Any
+    ) -> list[Prediction]:
+        """Predict for one input or many; docs/python.md lists the forms of an input.
+
+        An input that cannot be read gets an answer with `error` alone; the others are still predicted. `options` are
+        the fields of the processor's `Options`; `top=None` names all classes.
 
         Raises:
-            ConfigError: there is no such option, or an option has a wrong value.
+            ConfigError: the processor lacks an option, or an option has a wrong value.
             OutOfMemoryError: a batch does not fit.
         """
-        asked = {"top": top, "beam": beam, "sample": sample, "output": output, "batch_size": batch_size}
-        options = validate_options(asked | unknown)
+        parameters = dataclass_signature(self._options_class).parameters
+        if top is not None or "top" in parameters:
+            options["top"] = top
+        given = {key: _to_plain(value) for key, value in (options | {"batch_size": batch_size}).items()}
+        built = self.build_options(given, others=_BATCH_SIZE)
         predictions: list[Prediction] = []
-        coming = load_inputs(self.processor, inputs)
-        while batch := list(islice(coming, batch_size)):
-            good = [found for _, found in batch if isinstance(found, Tensor)]
+        remaining = load_inputs(self.processor, inputs)
+        while batch := list(islice(remaining, batch_size)):
+            samples = [sample for _, sample in batch if isinstance(sample, Tensor)]
             with translate_oom(f"at batch_size={batch_size}; lower it"):
-                answers = iter(self.predict_batch(good, **options) if good else [])
-            for name, found in batch:
-                answer = next(answers) if isinstance(found, Tensor) else {"error": "; ".join(found.lines)}
+                answers = iter(self.predict_batch(samples, built) if samples else [])
+            for name, sample in batch:
+                answer = next(answers) if isinstance(sample, Tensor) else {"error": "; ".join(sample.lines)}
                 predictions.append(Prediction(name, answer))
         return predictions
 
+    def predict_batch(self, samples: Sequence[Tensor], options: Any) -> list[dict[str, Any]]:
+        """Predict for loaded samples as one batch. `options` is an instance of the processor's `Options`."""
+        try:
+            inputs = self.processor.collate(samples, self.device.torch_device)
+            with torch.inference_mode(), self.device.autocast():
+                return self.processor.predict(self.model, inputs, options)
+        except (LookupError, ValueError, TypeError, OverflowError) as error:
+            if self.trust:  # the error may be in user code
+                raise
+            reason = f"{type(error).__name__}: {first_line(error)}"
+            raise StorageError(f"{self.path}: its state.json and its model contradict each other ({reason})") from error
+
     def __repr__(self) -> str:
-        """One line: model, task, classes, parameters, run, step, metric, device and warnings."""
+        """Describe the predictor in one line: model, task, classes, parameters, run, step, metric, device, warnings."""
         return describe_predictor(
             model=self.model,
             config=self.config,
@@ -163,62 +189,40 @@ class Predictor:
             warnings=self.warnings,
         )
 
-    def predict_batch(self, samples: Sequence[Tensor], **asked: Any) -> list[dict[str, Any]]:
-        """What the model says of samples that the kind has read, computed as one batch."""
-        try:
-            inputs = self.processor.collate(samples, self.device.torch_device)
-            with torch.inference_mode(), self.device.autocast():
-                return self.processor.predict(self.model, inputs, **asked)
-        except (LookupError, ValueError, TypeError, OverflowError) as error:
-            if self.trust:  # code of one's own, whose mistakes are its own
-                raise
-            said = f"{type(error).__name__}: {first_line(error)}"
-            raise StorageError(
-                f"{self.path}: what its state.json says of the data does not go with its model: {said}"
-            ) from error
-
-
-def _processor_spec(state: Mapping[str, Any]) -> dict[str, Any]:
-    """Of a checkpoint's state what its dataset said of itself. The first checkpoints, all of images, name no kind."""
-    about = {key: value for key, value in state.items() if key not in _OF_THE_RUN}
-    return {"kind": "bigmodel.inference.processors.images.ImageClassificationProcessor"} | dict(
-        with_current_targets(about)
-    )
-
 
 def open_run(run: str | os.PathLike[str], device: str, trust: Sequence[str] = ()) -> Predictor:
-    """Do the same for Python: `device` is a name of torch's, as `cpu`, `cuda:1` or `mps`, or `auto`.
+    """Open a run as `load` does. `device` is a torch name, as `cpu`, `cuda:1` or `mps`, or `auto`.
 
-    Torch's global switches are left alone.
+    Torch's global switches stay unchanged.
 
     Raises:
-        ConfigError: there is no such device here; else as `load`.
-        StorageError: as `load`.
+        ConfigError: this machine has no such device; see also `load`.
+        StorageError: see `load`.
     """
-    kind, colon, index = device.partition(":")
-    if kind not in ("auto", "cpu", "cuda", "mps") or (colon and not index.isdecimal()):
-        raise ConfigError(f"device: there is no '{device}'; choices: auto, cpu, cuda, cuda:0 (or another number), mps")
-    trust = (trust,) if isinstance(trust, str) else trust  # one name is no list of letters
-    number = int(index) if colon and kind == "cuda" else None
-    return load(os.fspath(run), Device(kind, number), trust)  # type: ignore[arg-type]  # checked above
+    device_type, colon, index = device.partition(":")
+    if device_type not in ("auto", "cpu", "cuda", "mps") or (colon and not index.isdecimal()):
+        raise ConfigError(f"device: there is no '{device}'; choices: auto, cpu, cuda, cuda:0 (or another index), mps")
+    trust = (trust,) if isinstance(trust, str) else trust  # a single name is no list of letters
+    gpu = int(index) if colon and device_type == "cuda" else None
+    return load(os.fspath(run), Device(device_type, gpu), trust)  # type: ignore[arg-type]  # checked above
 
 
 def load(run: str, device: Device | None = None, trust: Sequence[str] = ()) -> Predictor:
     """Open a run directory (its best checkpoint, else the newest that verifies) or one checkpoint directory.
 
     Raises:
-        ConfigError: there is no run there, or its config names a target that is not trusted.
+        ConfigError: there is no such run, or its config names a target that is not trusted.
         StorageError: the checkpoint is damaged, or none verifies.
     """
-    found, warnings = load_best_checkpoint(Path(run), run)
-    return Predictor(found, device or Device("cpu"), warnings, trust)
+    checkpoint, warnings = load_best_checkpoint(Path(run), run)
+    return Predictor(checkpoint, device or Device("cpu"), warnings, trust)
 
 
 def build_model(config: Mapping[str, Any], trust: Sequence[str] = ()) -> nn.Module:
-    """The model of a checkpoint's config, with new weights; the caller's random numbers are left alone.
+    """Build the model of a checkpoint's config with new weights; the caller's random state stays unchanged.
 
     Raises:
-        ConfigError: the node names a target that is not built in, or does not fit it.
+        ConfigError: the node names a target that is not trusted, or does not fit it.
     """
     _check_targets({"model": config["model"]}, _ModelNode, trust)
     node = without_pretrained(config["model"])
@@ -230,14 +234,13 @@ def build_model(config: Mapping[str, Any], trust: Sequence[str] = ()) -> nn.Modu
 
 
 def check_eval_targets(config: Mapping[str, Any], trust: Sequence[str] = ()) -> None:
-    """Hold the nodes that evaluation builds from a checkpoint's config to the built-in targets.
+    """Check the nodes that evaluation builds from a checkpoint's config against the trusted targets.
 
     Raises:
-        ConfigError: a line for each that is not built in, or does not fit its target.
+        ConfigError: a line for each node that is not trusted or does not fit its target.
     """
-    _check_targets(
-        {name: config[name] for name in ("model", "task", "dataset") if name in config}, _EvaluationNodes, trust
-    )
+    nodes = {name: config[name] for name in ("model", "task", "dataset") if name in config}
+    _check_targets(nodes, _EvaluationNodes, trust)
 
 
 def _check_targets(tree: Mapping[str, Any], root: type, trust: Sequence[str]) -> None:
@@ -246,10 +249,31 @@ def _check_targets(tree: Mapping[str, Any], root: type, trust: Sequence[str]) ->
         raise ConfigError(*(f"the checkpoint's config: {line}" for line in problems))
 
 
+def _processor_spec(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the processor's entries of state.json. The first checkpoints, all of images, have no `kind`."""
+    spec = {key: value for key, value in state.items() if key not in _RUN_KEYS}
+    return {"kind": _FIRST_PROCESSOR} | dict(with_current_targets(spec))
+
+
+def damaged_state(path: Path, reason: str) -> str:
+    """Return the message for a state.json that cannot be used."""
+    return f"{path}: state.json is damaged or from another version; use another checkpoint of the run ({reason})"
+
+
+def _to_plain(value: Any) -> Any:
+    """Return a path as text, a numpy number as Python's, a mapping with plain values, and all else unchanged."""
+    if isinstance(value, Mapping):
+        return {key: _to_plain(item) for key, item in value.items()}
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    return value.item() if isinstance(value, np.generic) else value
+
+
 @contextlib.contextmanager
 def _limit_model_size(weights: Mapping[str, Tensor]) -> Iterator[None]:
-    """While a model is built: stop where it becomes much larger than the weights that it is for, before the memory is
-    touched. A checkpoint's config may ask for any size.
+    """Stop a model's construction once it is much larger than its weights, before the memory is touched.
+
+    A checkpoint's config may ask for any size.
     """
     room = {"parameters": 4 * len(weights) + 1000, "values": 4 * sum(t.numel() for t in weights.values()) + 1_000_000}
 

@@ -1,4 +1,4 @@
-"""A small convolutional network over spectrograms."""
+"""Small convolutional network over spectrograms."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ __all__ = ["AudioCNN"]
 
 
 class AudioCNN(nn.Module):
-    """3x3 convolutions with batch normalisation, each halving time and mel; then mean and maximum over what is left of
-    them. (N, C, T, M) to logits (N, classes).
+    """3x3 convolutions with batch norm, each halving time and mel; then mean and maximum pooling over both.
+
+    (N, C, T, M) to logits (N, classes).
     """
 
     def __init__(

@@ -1,8 +1,7 @@
-"""An encoder in which every token sees every other (Devlin et al. 2019, arXiv:1810.04805): it classifies texts, or
-guesses tokens that are hidden from it.
+"""BERT (Devlin et al. 2019, arXiv:1810.04805): a bidirectional encoder that classifies texts or predicts masked tokens.
 
-N texts, T tokens, C channels, V tokens in the vocabulary, K classes. The norms come first in each layer, so that it
-trains from nothing without a long warm-up.
+N texts, T tokens, C channels, V tokens in the vocabulary, K classes. Norms come first in each layer, so that training
+from random weights needs no long warm-up.
 """
 
 from __future__ import annotations
@@ -21,15 +20,16 @@ __all__ = ["BertClassifier", "MaskedBert"]
 
 
 class BertEncoder(nn.Module):
-    """Tokens (N, T), -1 for padding and V for a hidden one, to (N, 1 + T, C); T is at most `context`.
+    """Tokens (N, T), -1 = padding and V = masked, to (N, 1 + T, C); T is at most `context`.
 
-    The first place is that of no token: it belongs to the whole text. Padding is seen by none.
+    Position 0 holds a learned [CLS] vector. Padding tokens are masked out of attention.
     """
 
     def __init__(self, vocab_size: int, context: int, layers: int, heads: int, width: int, dropout: float) -> None:
         super().__init__()
-        self.embed = nn.Embedding(vocab_size + 2, width, padding_idx=0)  # padding, the vocabulary, what hides a token
-        self.whole_C, self.positions = nn.Parameter(torch.empty(width)), nn.Embedding(context + 1, width)
+        self.embed = nn.Embedding(vocab_size + 2, width, padding_idx=0)  # padding, the vocabulary, the mask
+        self.whole_C = nn.Parameter(torch.empty(width))  # [CLS]
+        self.positions = nn.Embedding(context + 1, width)
         self.dropout = nn.Dropout(dropout)
         self.blocks = nn.ModuleList(EncoderBlock(width, heads, dropout) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
@@ -40,17 +40,17 @@ class BertEncoder(nn.Module):
         count, length = tokens_NT.shape
         x_NTC = torch.cat([self.whole_C.expand(count, 1, -1), self.embed(tokens_NT + 1)], dim=1)
         x_NTC = self.dropout(x_NTC + self.positions.weight[: length + 1])
-        seen_N11T = F.pad(tokens_NT >= 0, (1, 0), value=True)[:, None, None]
+        mask_N11T = F.pad(tokens_NT >= 0, (1, 0), value=True)[:, None, None]
         for block in self.blocks:
-            x_NTC = block(x_NTC, seen_N11T)
+            x_NTC = block(x_NTC, mask_N11T)
         return self.norm(x_NTC)  # type: ignore[no-any-return]
 
 
 class BertClassifier(nn.Module):
-    """Tokens (N, T) to logits (N, K), from the place of the whole text (`pool` first) or the mean of the tokens.
+    """Tokens (N, T) to logits (N, K), from the [CLS] position (`pool` first) or the mean over tokens.
 
-    `pretrained` is a file of weights, as `bigmodel-export format=safetensors` writes them of a `MaskedBert` with the
-    same tokens and sizes; the head stays new.
+    `pretrained` is a weights file that `bigmodel-export format=safetensors` wrote for a `MaskedBert` of the same tokens
+    and sizes; the head is newly initialized.
 
     Raises:
         ValueError: the heads do not divide the width, or the file does not fit.
@@ -70,7 +70,8 @@ class BertClassifier(nn.Module):
     ) -> None:
         super().__init__()
         self.encoder = BertEncoder(vocab_size, context, layers, heads, width, dropout)
-        self.first, self.dropout = pool == "first", nn.Dropout(dropout)
+        self.first = pool == "first"
+        self.dropout = nn.Dropout(dropout)
         self.classify = nn.Linear(width, num_classes)
         if pretrained is not None:
             load_weights(self, pretrained)
@@ -82,8 +83,7 @@ class BertClassifier(nn.Module):
 
 
 class MaskedBert(nn.Module):
-    """Tokens (N, T), V where one is hidden, to logits (N, T, V) of what is in each place; the output's weights are the
-    embedding's.
+    """Tokens (N, T), V where masked, to logits (N, T, V) at each position; output and embedding share their weights.
 
     Raises:
         ValueError: the heads do not divide the width.

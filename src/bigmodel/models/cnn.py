@@ -1,4 +1,4 @@
-"""The classic first network: one convolution and two linear layers."""
+"""Small first network: one convolution and two linear layers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Deep Speech 2 in small (Amodei et al. 2015, arXiv:1512.02595): convolutions over time, then recurrent layers."""
+"""Small Deep Speech 2 (Amodei et al. 2015, arXiv:1512.02595): convolutions over time, then recurrent layers."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from bigmodel.padding import lengths, valid_mask
 
 __all__ = ["DeepSpeech"]
 
-BLANK_LOGIT = 1e4  # a logit so far above the others that their odds are 0 in float32
+BLANK_LOGIT = 1e4  # so far above other logits that their probabilities are 0 in float32
 
 
 class DeepSpeech(nn.Module):
-    """Spectrograms (N, T, M), clips filled up with NaN, to logits (N, T / stride, classes), of which class 0 is the
-    blank.
+    """Spectrograms (N, T, M), clips padded with NaN, to logits (N, T / stride, classes); class 0 is the blank.
 
-    Frames beyond a clip's end are blank for certain, so that neither the loss nor a decoder needs the clips' lengths; a
-    clip's outputs do not depend on what else is in its batch. Layers are normalised a frame at a time where the paper
-    normalises over the batch, which would see the filling. GRU layers read both ways unless `both_ways` is false.
+    - Frames beyond a clip's end are blank with probability 1, so that neither the loss nor a decoder needs lengths.
+    - A clip's outputs do not depend on the rest of its batch: layers normalize each frame, where the paper normalizes
+      over the batch, which would include padding.
+    - GRU layers are bidirectional unless `both_ways` is false.
     """
 
     def __init__(
@@ -48,38 +48,39 @@ class DeepSpeech(nn.Module):
         )
         self.norms = nn.ModuleList(nn.LayerNorm(channels) for _ in strides)
         self.dropout = nn.Dropout(dropout)
-        ways, width = 1 + both_ways, widths[-1]
-        widths = [width, *[ways * hidden] * (layers - 1)]
+        directions = 1 + both_ways
+        widths = [widths[-1], *[directions * hidden] * (layers - 1)]
         self.forwards = nn.ModuleList(nn.GRU(width, hidden, batch_first=True) for width in widths)
         self.backwards = nn.ModuleList(nn.GRU(width, hidden, batch_first=True) for width in widths if both_ways)
-        self.head = nn.Linear(ways * hidden, num_classes)
+        self.head = nn.Linear(directions * hidden, num_classes)
 
     def forward(self, x_NTM: Tensor) -> Tensor:
-        there_NT, length_N = valid_mask(x_NTM), lengths(x_NTM)
-        h_NTF = torch.where(there_NT[..., None], x_NTM, 0.0)
+        valid_NT = valid_mask(x_NTM)
+        length_N = lengths(x_NTM)
+        h_NTF = torch.where(valid_NT[..., None], x_NTM, 0.0)
         for convolution, norm, stride in zip(self.convolutions, self.norms, self.strides, strict=True):
             h_NTF = norm(convolution(h_NTF.mT).mT).relu()
             length_N = (length_N - 1) // stride + 1
-            there_NT = torch.arange(h_NTF.shape[1], device=h_NTF.device) < length_N[:, None]
-            h_NTF = self.dropout(h_NTF * there_NT[..., None])
-        turned_NT1 = _reversal_index(length_N, h_NTF.shape[1])
+            valid_NT = torch.arange(h_NTF.shape[1], device=h_NTF.device) < length_N[:, None]
+            h_NTF = self.dropout(h_NTF * valid_NT[..., None])
+        reversal_NT1 = _reversal_index(length_N, h_NTF.shape[1])
         for forward, backward in zip_longest(self.forwards, self.backwards):
-            read = [forward(h_NTF)[0]]
+            outputs = [forward(h_NTF)[0]]
             if backward is not None:
-                read.append(_gather_frames(backward(_gather_frames(h_NTF, turned_NT1))[0], turned_NT1))
-            h_NTF = self.dropout(torch.cat(read, dim=2) * there_NT[..., None])
+                outputs.append(_gather_frames(backward(_gather_frames(h_NTF, reversal_NT1))[0], reversal_NT1))
+            h_NTF = self.dropout(torch.cat(outputs, dim=2) * valid_NT[..., None])
         logits_NTC = self.head(h_NTF)
         blank_C = torch.zeros(logits_NTC.shape[2], device=logits_NTC.device).index_fill(
             0, torch.zeros(1, dtype=torch.int64, device=logits_NTC.device), BLANK_LOGIT
         )
-        return torch.where(there_NT[..., None], logits_NTC, blank_C)
+        return torch.where(valid_NT[..., None], logits_NTC, blank_C)
 
 
 def _reversal_index(length_N: Tensor, frames: int) -> Tensor:
-    """int64 (N, T, 1): numbers of the frames in an order in which each clip, not its filling, is turned round."""
+    """Return frame indices (N, T, 1), int64, that reverse each clip and leave its padding in place."""
     frame_T = torch.arange(frames, device=length_N.device)
-    turned_NT = length_N[:, None] - 1 - frame_T
-    return torch.where(turned_NT >= 0, turned_NT, frame_T)[..., None]
+    reversed_NT = length_N[:, None] - 1 - frame_T
+    return torch.where(reversed_NT >= 0, reversed_NT, frame_T)[..., None]
 
 
 def _gather_frames(h_NTF: Tensor, frames_NT1: Tensor) -> Tensor:

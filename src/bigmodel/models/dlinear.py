@@ -1,4 +1,4 @@
-"""Linear forecasts of a series from its trend and the rest: hard to beat, and quick."""
+"""Linear forecasts of a series from its trend and its remainder: a fast and strong baseline."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ __all__ = ["DLinear"]
 class DLinear(nn.Module):
     """DLinear (Zeng et al. 2023, arXiv:2205.13504). (N, T, C) to (N, H, C); the same weights for each series.
 
-    The trend is the mean over `kernel` steps, the ends repeated; it and the rest are each mapped from T to H steps.
-    `from_last` tells the way from the last value, as the same paper's NLinear does: for series that wander.
+    The trend is a moving average over `kernel` time steps, the ends repeated; trend and remainder are each mapped
+    linearly from T to H steps. `from_last` subtracts the last value and adds it back, as the paper's NLinear does: for
+    series that drift.
 
     Raises:
-        ValueError: the kernel is even, and has no middle.
+        ValueError: the kernel is even.
     """
 
     def __init__(
@@ -26,7 +27,8 @@ class DLinear(nn.Module):
         super().__init__()
         if kernel % 2 == 0:
             raise ValueError(f"kernel: must be odd, not {kernel}")
-        self._kernel, self._from_last = kernel, from_last
+        self._kernel = kernel
+        self._from_last = from_last
         self.trend = nn.Linear(window, horizon)
         self.rest = nn.Linear(window, horizon)
 
@@ -34,7 +36,7 @@ class DLinear(nn.Module):
         x_NCT = x_NTC.transpose(1, 2)
         last_NC1 = x_NCT[..., -1:] if self._from_last else 0
         x_NCT = x_NCT - last_NC1
-        side = self._kernel // 2
-        trend_NCT = F.avg_pool1d(F.pad(x_NCT, (side, side), mode="replicate"), self._kernel, stride=1)
+        padding = self._kernel // 2
+        trend_NCT = F.avg_pool1d(F.pad(x_NCT, (padding, padding), mode="replicate"), self._kernel, stride=1)
         y_NCH = self.trend(trend_NCT) + self.rest(x_NCT - trend_NCT) + last_NC1
         return y_NCH.transpose(1, 2)  # type: ignore[no-any-return]

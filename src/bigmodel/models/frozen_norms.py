@@ -1,4 +1,4 @@
-"""Norms that are frozen whole: their running statistics stay too."""
+"""Keep the running statistics of frozen normalization layers."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ __all__ = ["keep_in_eval"]
 
 
 def keep_in_eval(model: nn.Module) -> list[str]:
-    """Have every norm with running statistics whose parameters are all frozen stay in evaluation mode, whatever mode
-    the model is put into. One without parameters is frozen where all of the module that holds it is. Their names.
+    """Pin frozen normalization layers with running statistics to evaluation mode; return their names.
+
+    A layer is frozen if all of its parameters are; one without parameters, if all parameters of its parent are.
     """
     if not any(not parameter.requires_grad for parameter in model.parameters()):
         return []
@@ -23,10 +24,10 @@ def keep_in_eval(model: nn.Module) -> list[str]:
         own = [*module.parameters()] or [*model.get_submodule(name.rpartition(".")[0]).parameters()]
         if own and not any(parameter.requires_grad for parameter in own):
             module.eval()
-            object.__setattr__(module, "train", MethodType(_stays, module))  # a copy of the model binds its own
+            object.__setattr__(module, "train", MethodType(_ignore_mode, module))  # a copy of the model binds its own
             kept.append(name)
     return kept
 
 
-def _stays(module: nn.Module, mode: bool = True) -> nn.Module:
+def _ignore_mode(module: nn.Module, mode: bool = True) -> nn.Module:
     return module

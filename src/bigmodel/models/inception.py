@@ -1,4 +1,4 @@
-"""A small network of parallel branches, after GoogLeNet (Szegedy et al. 2015, arXiv:1409.4842)."""
+"""Small network of parallel branches, after GoogLeNet (Szegedy et al. 2015, arXiv:1409.4842)."""
 
 from __future__ import annotations
 
@@ -14,24 +14,26 @@ __all__ = ["Inception"]
 
 
 class InceptionBlock(nn.Module):
-    """Filters of 1x1, 3x3 and 5x5 pixels and a pooling side by side, a quarter of the `width` each.
+    """Parallel 1x1, 3x3 and 5x5 convolutions and a max pooling, with a quarter of the `width` each.
 
-    What is wider than a pixel sees its input through half as many filters of 1x1; 5x5 is two times 3x3, as of Szegedy
-    et al. 2016 (arXiv:1512.00567).
+    A 1x1 convolution with half as many channels precedes 3x3 and 5x5; 5x5 is two 3x3 (Szegedy et al. 2016,
+    arXiv:1512.00567).
     """
 
     def __init__(self, width_in: int, width: int) -> None:
         super().__init__()
-        part = width // 4
-        narrow = max(1, part // 2)
+        quarter = width // 4
+        narrow = max(1, quarter // 2)
         self.branches = nn.ModuleList(
             [
-                conv_bn_relu(width_in, part, 1),
-                nn.Sequential(conv_bn_relu(width_in, narrow, 1), conv_bn_relu(narrow, part, 3)),
+                conv_bn_relu(width_in, quarter, 1),
+                nn.Sequential(conv_bn_relu(width_in, narrow, 1), conv_bn_relu(narrow, quarter, 3)),
                 nn.Sequential(
-                    conv_bn_relu(width_in, narrow, 1), conv_bn_relu(narrow, part, 3), conv_bn_relu(part, part, 3)
+                    conv_bn_relu(width_in, narrow, 1),
+                    conv_bn_relu(narrow, quarter, 3),
+                    conv_bn_relu(quarter, quarter, 3),
                 ),
-                nn.Sequential(nn.MaxPool2d(3, 1, 1), conv_bn_relu(width_in, width - 3 * part, 1)),
+                nn.Sequential(nn.MaxPool2d(3, 1, 1), conv_bn_relu(width_in, width - 3 * quarter, 1)),
             ]
         )
 
@@ -40,10 +42,10 @@ class InceptionBlock(nn.Module):
 
 
 class Inception(nn.Module):
-    """(N, C, H, W) to logits (N, classes): stages of `blocks` modules, the resolution halved between them.
+    """(N, C, H, W) to logits (N, classes): stages of `blocks` modules, halving the resolution between stages.
 
     Raises:
-        ValueError: the images are too small to be halved so often, or a stage is too narrow for four branches.
+        ValueError: the images are too small for this many stages, or a stage is too narrow for four branches.
     """
 
     def __init__(
@@ -58,7 +60,7 @@ class Inception(nn.Module):
         if min(input_shape[1:]) < 2 ** (len(widths) - 1):
             raise ValueError(f"widths: {len(widths)} stages halve {input_shape[1]}x{input_shape[2]} pixels too often")
         if min(widths, default=0) < 4:
-            raise ValueError(f"widths: need four channels or more, one a branch, not {list(widths)}")
+            raise ValueError(f"widths: must be 4 or more, a channel per branch, not {list(widths)}")
         layers: list[nn.Module] = [conv_bn_relu(input_shape[0], stem, 3)]
         width_in = stem
         for stage, width in enumerate(widths):

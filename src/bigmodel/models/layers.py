@@ -1,4 +1,4 @@
-"""What several networks are made of."""
+"""Layers that several networks share."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["conv_bn_relu"]
 
 
 def conv_bn_relu(width_in: int, width: int, size: int) -> nn.Sequential:
-    """A convolution that keeps the resolution, batch norm, ReLU."""
+    """Return a convolution that keeps the resolution, batch norm and ReLU."""
     convolution = nn.Conv2d(width_in, width, size, padding=size // 2, bias=False)
     nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
     return nn.Sequential(convolution, nn.BatchNorm2d(width), nn.ReLU(inplace=True))

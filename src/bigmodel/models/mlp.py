@@ -1,4 +1,4 @@
-"""A multilayer perceptron over the flattened input."""
+"""Multilayer perceptron over the flattened input."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A transformer over patches of each series, after PatchTST."""
+"""Transformer over patches of each series, after PatchTST."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ __all__ = ["PatchTransformer"]
 
 
 class PatchTransformer(nn.Module):
-    """Nie et al. 2023 (arXiv:2211.14730), with layer norms first. (N, T, C) to (N, H, C).
+    """PatchTST (Nie et al. 2023, arXiv:2211.14730) in pre-norm form. (N, T, C) to (N, H, C).
 
-    Each series goes by itself through the same weights: its window is normalised (`windowed`), lengthened by its last
-    value, cut into overlapping patches, which are a transformer's tokens, and all tokens together say the H steps.
+    All series share the weights. Each window is normalized (see `windowed`), padded with its last value and cut into
+    overlapping patches, the transformer's tokens; a linear layer maps all tokens to the H steps.
 
     Raises:
-        ValueError: a patch is longer than the window, or the width is no multiple of the heads.
+        ValueError: a patch is longer than the window, or the width is not a multiple of the heads.
     """
 
     def __init__(
@@ -36,10 +36,11 @@ class PatchTransformer(nn.Module):
     ) -> None:
         super().__init__()
         if patch > window:
-            raise ValueError(f"patch: {patch} steps are more than the window of {window}")
+            raise ValueError(f"patch: {patch} time steps exceed the window of {window}")
         if width % heads:
-            raise ValueError(f"width: {width} is no multiple of {heads} heads")
-        self._patch, self._stride = patch, stride
+            raise ValueError(f"width: {width} is not a multiple of {heads} heads")
+        self._patch = patch
+        self._stride = stride
         tokens = (window - patch) // stride + 2
         self.embed = nn.Linear(patch, width)
         self.position_PD = nn.Parameter(torch.randn(tokens, width) * 0.02)
@@ -51,9 +52,9 @@ class PatchTransformer(nn.Module):
         self.head = nn.Linear(tokens * width, horizon)
 
     def forward(self, x_NTC: Tensor) -> Tensor:
-        window_NTC, back = instance_normalize(x_NTC)
+        window_NTC, denormalize = instance_normalize(x_NTC)
         longer_NCT = F.pad(window_NTC.transpose(1, 2), (0, self._stride), mode="replicate")
         patches_BPL = longer_NCT.flatten(0, 1).unfold(1, self._patch, self._stride)
         tokens_BPD = self.dropout(self.embed(patches_BPL) + self.position_PD)
         y_BH = self.head(self.dropout(self.encoder(tokens_BPD).flatten(1)))
-        return back(y_BH.unflatten(0, (-1, x_NTC.shape[2])).transpose(1, 2))
+        return denormalize(y_BH.unflatten(0, (-1, x_NTC.shape[2])).transpose(1, 2))

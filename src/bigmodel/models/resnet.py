@@ -11,12 +11,14 @@ from bigmodel.constraints import PositiveInt
 
 __all__ = ["CIFARResNet", "ResNet"]
 
-SMALL_IMAGE = 64  # pixels a side: up to here the stem keeps the resolution
+SMALL_IMAGE = 64  # pixels per side up to which the stem keeps the resolution
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions with batch norm around a shortcut. Where the shape changes it is projected (option B of
-    the paper), or every second pixel with channels of zeros around them (option A, without parameters).
+    """Two 3x3 convolutions with batch norm and a shortcut.
+
+    Where the shape changes, the shortcut is a projection (the paper's option B), or takes every second pixel and pads
+    channels with zeros (option A, without parameters).
     """
 
     def __init__(self, width_in: int, width: int, stride: int, projected: bool = True) -> None:
@@ -38,11 +40,12 @@ class BasicBlock(nn.Module):
 
 
 class _PadShortcut(nn.Module):
-    """Every `stride`-th pixel, with `added` channels of zeros, half of them before the others."""
+    """Take every `stride`-th pixel and add `added` channels of zeros, half of them in front."""
 
     def __init__(self, added: int, stride: int) -> None:
         super().__init__()
-        self._added, self._stride = added, stride
+        self._added = added
+        self._stride = stride
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
         before = self._added // 2
@@ -52,8 +55,7 @@ class _PadShortcut(nn.Module):
 class CIFARResNet(nn.Module):
     """The paper's networks for CIFAR-10: three stages of (depth - 2) / 6 blocks, shortcuts without parameters.
 
-    (N, C, H, W) to logits (N, classes). Parameters have the names of Idelbayev's pytorch_resnet_cifar10, whose weights
-    fit.
+    (N, C, H, W) to logits (N, classes). Parameter names match Idelbayev's pytorch_resnet_cifar10, whose weights load.
 
     Raises:
         ValueError: the depth is not 6n + 2.
@@ -76,7 +78,7 @@ class CIFARResNet(nn.Module):
         self.layer2 = _stage(blocks, width, 2 * width, 2)
         self.layer3 = _stage(blocks, 2 * width, 4 * width, 2)
         self.linear = nn.Linear(4 * width, num_classes)
-        _initialise(self)
+        _initialize_convolutions(self)
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
         h_NCHW = self.layer3(self.layer2(self.layer1(self.bn1(self.conv1(x_NCHW)).relu_())))
@@ -88,16 +90,16 @@ def _stage(blocks: int, width_in: int, width: int, stride: int) -> nn.Sequential
     return nn.Sequential(first, *(BasicBlock(width, width, 1) for _ in range(blocks - 1)))
 
 
-def _initialise(model: nn.Module) -> None:
+def _initialize_convolutions(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
 
 class ResNet(nn.Module):
-    """Four stages of basic blocks, each half the resolution and twice the width. (N, C, H, W) to logits (N, classes).
+    """Stages of basic blocks, each halving resolution and doubling width. (N, C, H, W) to logits (N, classes).
 
-    Images up to 64 pixels a side get a 3x3 stem without stride or pooling, as in the paper's CIFAR networks.
+    Images up to 64 pixels per side get a 3x3 stem without stride or pooling, as in the paper's CIFAR networks.
     """
 
     def __init__(
@@ -125,7 +127,7 @@ class ResNet(nn.Module):
                 width_in = stage_width
         self.blocks = nn.Sequential(*layers)
         self.head = nn.Linear(width_in, num_classes)
-        _initialise(self)
+        _initialize_convolutions(self)
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
         h_NC = self.blocks(self.stem(x_NCHW)).mean((2, 3))

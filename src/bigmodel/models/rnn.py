@@ -1,4 +1,4 @@
-"""A recurrent network over a window of series; its last state says the next steps."""
+"""Recurrent network that forecasts series from its last state."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["RNN"]
 class RNN(nn.Module):
     """LSTM (Hochreiter & Schmidhuber 1997) or GRU (Cho et al. 2014). (N, T, C) to (N, H, C), all series at once.
 
-    Each window is normalised before, and its forecast brought back: see `windowed`.
+    Each window is normalized, and its forecast denormalized: see `windowed`.
     """
 
     def __init__(
@@ -30,13 +30,13 @@ class RNN(nn.Module):
     ) -> None:
         super().__init__()
         self._shape = (horizon, channels)
-        kind = {"lstm": nn.LSTM, "gru": nn.GRU}[cell]
-        between = dropout if layers > 1 else 0.0  # torch warns of one that is never applied
-        self.cells = kind(channels, hidden, layers, batch_first=True, dropout=between)
+        cell_type = {"lstm": nn.LSTM, "gru": nn.GRU}[cell]
+        between_layers = dropout if layers > 1 else 0.0  # torch warns of dropout that is never applied
+        self.cells = cell_type(channels, hidden, layers, batch_first=True, dropout=between_layers)
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(hidden, horizon * channels)
 
     def forward(self, x_NTC: Tensor) -> Tensor:
-        window_NTC, back = instance_normalize(x_NTC)
+        window_NTC, denormalize = instance_normalize(x_NTC)
         states_NTF, _ = self.cells(window_NTC)
-        return back(self.head(self.dropout(states_NTF[:, -1])).unflatten(1, self._shape))
+        return denormalize(self.head(self.dropout(states_NTF[:, -1])).unflatten(1, self._shape))

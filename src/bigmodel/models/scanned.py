@@ -1,7 +1,7 @@
 """Recurrent layers written as scans over time.
 
-An exporter unrolls torch's own recurrent layers step by step, which fixes the length of their input. A scan is one
-operation of any length.
+An exporter unrolls torch's own recurrent layers, which fixes the length of their input. A scan is one operation of any
+length.
 
 N sequences, T steps, C channels in, H hidden channels, G = 3 H or 4 H channels of the gates.
 """
@@ -20,18 +20,18 @@ State = tuple[Tensor, ...]
 
 
 class ScannedRNN(nn.Module):
-    """The same as a one-way GRU or LSTM with `batch_first` and equal weights, from zero states, in evaluation mode."""
+    """Equivalent of a unidirectional `batch_first` GRU or LSTM with zero initial states, in evaluation mode."""
 
     def __init__(self, layer: nn.GRU | nn.LSTM) -> None:
         super().__init__()
         self.layer = layer
 
     def forward(self, x_NTC: Tensor) -> tuple[Tensor, None]:
-        """Outputs (N, T, H) of the last layer; the states that torch returns beside them are left out."""
+        """Return the outputs (N, T, H) of the last layer, and None in place of torch's states."""
         from torch._higher_order_ops.scan import scan  # imports the compiler, which only an export needs
 
-        for number in range(self.layer.num_layers):
-            w_in, w_hidden, *biases = (getattr(self.layer, name) for name in self.layer._all_weights[number])
+        for index in range(self.layer.num_layers):
+            w_in, w_hidden, *biases = (getattr(self.layer, name) for name in self.layer._all_weights[index])
             b_in, b_hidden = biases or (None, None)
             gates_TNG = F.linear(x_NTC, w_in, b_in).transpose(0, 1)
             zero_NH = torch.zeros_like(gates_TNG[0, :, : self.layer.hidden_size])
@@ -59,9 +59,9 @@ def _gru_step(weight: Tensor, bias: Tensor | None) -> Callable[[State, Tensor], 
 def _lstm_step(weight: Tensor, bias: Tensor | None) -> Callable[[State, Tensor], tuple[State, Tensor]]:
     def step(state: State, gates_NG: Tensor) -> tuple[State, Tensor]:
         h_NH, c_NH = state
-        enter, forget, cell, leave = (gates_NG + F.linear(h_NH, weight, bias)).chunk(4, -1)
-        c_NH = forget.sigmoid() * c_NH + enter.sigmoid() * cell.tanh()
-        h_NH = leave.sigmoid() * c_NH.tanh()
+        input_gate, forget, cell, output_gate = (gates_NG + F.linear(h_NH, weight, bias)).chunk(4, -1)
+        c_NH = forget.sigmoid() * c_NH + input_gate.sigmoid() * cell.tanh()
+        h_NH = output_gate.sigmoid() * c_NH.tanh()
         return (h_NH, c_NH), h_NH.clone()
 
     return step

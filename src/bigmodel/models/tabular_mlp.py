@@ -1,4 +1,4 @@
-"""A multilayer perceptron over the columns of a table: numbers as they are, categories through embeddings."""
+"""Multilayer perceptron over table columns: numbers directly, categories through embeddings."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ __all__ = ["TabularMLP"]
 
 
 class TabularMLP(nn.Module):
-    """(N, F) to (N, outputs). F: standardised numbers, then for each category a whole number below its cardinality.
+    """(N, F) to (N, outputs). F: standardized numbers, then one category index per categorical column.
 
-    Category 0, which no training row has, is the zero vector and stays so. An embedding has `embedding` values, or as
-    many as the category has, if those are fewer (entity embeddings: Guo & Berkhahn 2016, arXiv:1604.06737). Without
-    hidden layers this is linear in numbers and categories.
+    Index 0, which no training row has, stays the zero vector. An embedding has `embedding` values, or the column's
+    cardinality if that is lower (entity embeddings: Guo & Berkhahn 2016, arXiv:1604.06737). Without hidden layers the
+    model is linear in numbers and categories.
     """
 
     def __init__(
@@ -31,12 +31,13 @@ class TabularMLP(nn.Module):
         dropout: ProperFraction = 0.2,
     ) -> None:
         super().__init__()
-        self._numbers = num_numbers
+        self._num_numbers = num_numbers
         self.embeddings = nn.ModuleList(nn.Embedding(n, min(embedding, n), padding_idx=0) for n in cardinalities)
         width = num_numbers + sum(min(embedding, n) for n in cardinalities)
         self.mlp = MLP([width], outputs, hidden, dropout)
 
     def forward(self, x_NF: Tensor) -> Tensor:
-        numbers_NK, codes_NC = x_NF[:, : self._numbers], x_NF[:, self._numbers :].long()
-        embedded = [embed(codes_NC[:, place]) for place, embed in enumerate(self.embeddings)]
+        numbers_NK = x_NF[:, : self._num_numbers]
+        indices_NC = x_NF[:, self._num_numbers :].long()
+        embedded = [embed(indices_NC[:, column]) for column, embed in enumerate(self.embeddings)]
         return self.mlp(torch.cat([numbers_NK, *embedded], 1))  # type: ignore[no-any-return]

@@ -1,4 +1,4 @@
-"""Any timm classifier by name, fitted to the data's channels, size and classes. Nothing is downloaded."""
+"""Build any timm classifier by name for the data's channels, size and classes. Nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def timm_model(
     name: str,
     pretrained: str | None = None,
 ) -> nn.Module:
-    """(N, C, H, W) to logits (N, classes).
+    """Build a classifier from (N, C, H, W) to logits (N, classes).
 
     Raises:
-        ValueError: timm is not installed, has no such model, or it is not for this input shape or these weights.
+        ValueError: timm is missing or has no such model, or the model does not take this input shape or these weights.
     """
     try:
         import timm
@@ -34,7 +34,7 @@ def timm_model(
             + (f"did you mean {' or '.join(close)}?" if close else "timm.list_models() lists them")
         )
 
-    def make() -> nn.Module:
+    def build() -> nn.Module:
         arguments = {"pretrained": False, "num_classes": num_classes, "in_chans": input_shape[0]}
         try:
             model: nn.Module = timm.create_model(name, img_size=tuple(input_shape[1:]), **arguments)
@@ -44,4 +44,4 @@ def timm_model(
             model = timm.create_model(name, **arguments)  # takes any size
         return model
 
-    return build_classifier(make, name, input_shape, num_classes, pretrained)
+    return build_classifier(build, name, input_shape, num_classes, pretrained)

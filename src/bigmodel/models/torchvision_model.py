@@ -1,4 +1,4 @@
-"""Any torchvision classifier by name, fitted to the data's channels, size and classes."""
+"""Build any torchvision classifier by name for the data's channels, size and classes."""
 
 from __future__ import annotations
 
@@ -22,50 +22,50 @@ def torchvision_model(
     name: str,
     pretrained: str | None = None,
 ) -> nn.Module:
-    """(N, C, H, W) to logits (N, classes). Without auxiliary heads, so that the output is always one tensor.
+    """Build a classifier from (N, C, H, W) to logits (N, classes), without auxiliary heads: its output is one tensor.
 
     Raises:
-        ValueError: no such model, not for this input shape, or weights that do not fit.
+        ValueError: there is no such model, or it does not take this input shape or these weights.
     """
     import torchvision
 
     names = torchvision.models.list_models(module=torchvision.models)
     if name.lower() not in names:
         raise ValueError(f"name: torchvision has no classifier '{name}'; {suggest(name.lower(), names)}")
-    given: dict[str, Any] = {}
+    arguments: dict[str, Any] = {}
     if name.lower() in ("inception_v3", "googlenet"):
-        given = {"aux_logits": False, "init_weights": True}
+        arguments = {"aux_logits": False, "init_weights": True}
     elif name.lower().startswith("vit_"):
         if input_shape[1] != input_shape[2]:
             raise ValueError(f"name: {name} takes square images, not {input_shape[1]}x{input_shape[2]}")
-        given = {"image_size": input_shape[1]}
+        arguments = {"image_size": input_shape[1]}
     elif name.lower() == "maxvit_t":
-        given = {"input_size": tuple(input_shape[1:])}
+        arguments = {"input_size": tuple(input_shape[1:])}
 
-    def make() -> nn.Module:
-        model: nn.Module = torchvision.models.get_model(name, weights=None, num_classes=num_classes, **given)
+    def build() -> nn.Module:
+        model: nn.Module = torchvision.models.get_model(name, weights=None, num_classes=num_classes, **arguments)
         if input_shape[0] != 3:
             replace_first_convolution(model, input_shape[0])
         return model
 
-    return build_classifier(make, name, input_shape, num_classes, pretrained)
+    return build_classifier(build, name, input_shape, num_classes, pretrained)
 
 
 def build_classifier(
-    make: Callable[[], nn.Module],
+    build: Callable[[], nn.Module],
     name: str,
     input_shape: tuple[int, int, int],
     num_classes: int,
     pretrained: str | None,
 ) -> nn.Module:
-    """The model that `make` makes, tried on one black image, with the weights of a local file if one is given.
+    """Build a model, try it on one black image, and load the weights of a local file if one is given.
 
     Raises:
-        ValueError: it does not take such images, does not give logits (N, classes), or the weights do not fit.
+        ValueError: the model does not take such images or return logits (N, classes), or the weights do not fit.
     """
     shape = "x".join(map(str, input_shape))
     try:
-        model = make()
+        model = build()
         model.eval()
         with torch.no_grad():
             outputs = model(torch.zeros(1, *input_shape))
@@ -85,7 +85,7 @@ def build_classifier(
 
 
 def replace_first_convolution(model: nn.Module, channels: int) -> None:
-    """Have the model take this many channels; the new convolution is like the old one, with weights of its own.
+    """Replace the first convolution, in place, by one of `channels` input channels and new weights.
 
     Raises:
         ValueError: the model does not begin with a 2d convolution.
@@ -104,4 +104,4 @@ def replace_first_convolution(model: nn.Module, channels: int) -> None:
             )
             setattr(model.get_submodule(parent), leaf, new)
             return
-    raise ValueError(f"has no convolution to give {channels} channels to")
+    raise ValueError(f"has no 2d convolution to replace by one of {channels} channels")

@@ -11,13 +11,14 @@ from bigmodel.models.layers import conv_bn_relu
 
 __all__ = ["VGG"]
 
-_STAGES = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3)}  # convolutions of each
+_STAGES = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3)}  # convolutions per stage, by depth
 
 
 class VGG(nn.Module):
-    """(N, C, H, W) to logits (N, classes): five stages of 3x3 convolutions, of `width` to eight times `width` channels,
-    and a pooling after each while more than a pixel is left. One linear layer over the mean takes the place of the
-    paper's three, which are made for photos of 224 pixels.
+    """(N, C, H, W) to logits (N, classes): five stages of 3x3 convolutions with `width` to 8 * `width` channels.
+
+    A pooling follows each stage while more than a pixel is left. One linear layer over the mean replaces the paper's
+    three, which are made for photos of 224 pixels.
     """
 
     def __init__(
@@ -28,7 +29,8 @@ class VGG(nn.Module):
         width: PositiveInt = 64,
     ) -> None:
         super().__init__()
-        width_in, side = input_shape[0], min(input_shape[1:])
+        width_in = input_shape[0]
+        side = min(input_shape[1:])
         layers: list[nn.Module] = []
         for stage, count in enumerate(_STAGES[depth]):
             stage_width = width * min(2**stage, 8)

@@ -1,4 +1,4 @@
-"""A transformer over patches of an image (Dosovitskiy et al. 2021, arXiv:2010.11929).
+"""Transformer over patches of an image (Dosovitskiy et al. 2021, arXiv:2010.11929).
 
 N images, P patches (and the class token), C channels.
 """
@@ -19,7 +19,7 @@ __all__ = ["ViT"]
 class ViT(nn.Module):
     """Images (N, channels, height, width) to logits (N, classes), in pre-norm blocks with learned positions.
 
-    The answer is read from a class token, or from the `mean` over all patches.
+    `pool` reads the logits from a class token or from the mean over all patches.
 
     Raises:
         ValueError: the patches do not divide the image, or the heads the width.

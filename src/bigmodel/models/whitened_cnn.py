@@ -1,8 +1,8 @@
-"""A convolutional network made to be trained in seconds: whitened patches, three blocks of two or three convolutions.
+"""Convolutional network that trains in seconds: whitened patches, three blocks of two or three convolutions.
 
-The shape is that of Jordan's 94 % and 96 % speed records on CIFAR-10 (2024, arXiv:2404.00498): the first layer is
-computed from the data and fixed, filters begin as partial identities, norms have no scale, and at test time logits are
-averaged over views of the image.
+The architecture is that of Jordan's 94 % and 96 % speed records on CIFAR-10 (2024, arXiv:2404.00498): the first layer
+is computed from the data and fixed, convolutions start as partial identities, norms have no scale, and test-time
+augmentation averages the logits over views of the image.
 """
 
 from __future__ import annotations
@@ -18,16 +18,17 @@ from bigmodel.constraints import Positive, PositiveInt
 
 __all__ = ["WhitenedCNN"]
 
-_PATCH = 2  # pixels a side of what is whitened
-_SMALLEST = 5e-4  # added to variances: patches hardly ever differ along the last directions
+_PATCH = 2  # pixels per side of a whitened patch
+_EPSILON = 5e-4  # added to variances, which are tiny along the last directions
 
 
 class WhitenedCNN(nn.Module):
-    """(N, C, H, W), normalised, to logits (N, classes). Images need 25 pixels a side at least.
+    """Normalized images (N, C, H, W) to logits (N, classes); needs 25 pixels per side or more.
 
-    A block has `depth` convolutions; of three, the last two have a residual connection around them.
-    `init_from_batch` must see data before training. In evaluation mode the logits are a weighted mean over `views`: the
-    image alone, with its mirror image, or both of these shifted by a pixel along the diagonal as well.
+    - A block has `depth` convolutions; with 3, a residual connection spans the last two.
+    - `init_from_batch` must be called before training.
+    - In evaluation mode the logits are a weighted mean over `views`: the image, also its mirror image, or also both
+      shifted by a pixel along the diagonal.
 
     Raises:
         ValueError: the images are too small for three halvings and the last pooling.
@@ -58,22 +59,23 @@ class WhitenedCNN(nn.Module):
         with torch.no_grad():
             last = self.pool(self.blocks(self.whiten(torch.zeros(1, *input_shape))))
         self.head = nn.Linear(last.numel(), num_classes, bias=False)
-        nn.init.normal_(self.head.weight, std=1 / last.numel())  # small: the filters learn, whatever the head says
+        nn.init.normal_(self.head.weight, std=1 / last.numel())  # small: the convolutions learn first
         self.reset_norms()
 
     def reset_norms(self) -> None:
-        """Forget what the norms saw while the size was tried."""
+        """Reset the norms' running statistics, which the size probe in `__init__` changed."""
         for module in self.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.reset_running_stats()
 
     def init_from_batch(self, inputs: Tensor) -> None:
-        """Compute the first layer from training images (N, C, H, W): it takes patches along the eigenvectors of their
-        covariance, scaled to unit variance, each in both signs.
+        """Compute the first layer from training images (N, C, H, W).
+
+        It projects patches onto the eigenvectors of their covariance, scaled to unit variance, in both signs.
         """
         patches = F.unfold(inputs.float(), _PATCH).transpose(1, 2).flatten(0, 1)  # (patches, values)
         variances, directions = torch.linalg.eigh(patches.T @ patches / len(patches))
-        filters = (directions / (variances + _SMALLEST).sqrt()).T.reshape(-1, *self.whiten.weight.shape[1:])
+        filters = (directions / (variances + _EPSILON).sqrt()).T.reshape(-1, *self.whiten.weight.shape[1:])
         self.whiten.weight.copy_(torch.cat([filters, -filters]))
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
@@ -96,7 +98,7 @@ def _block(width_in: int, width: int, norm_momentum: float, depth: int) -> nn.Se
 
 
 class _Residual(nn.Sequential):
-    """Layers whose input is added to their output."""
+    """Layers with a residual connection around them."""
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
         return x_NCHW + super().forward(x_NCHW)  # type: ignore[no-any-return, no-untyped-call]
@@ -104,19 +106,19 @@ class _Residual(nn.Sequential):
 
 def _dirac_conv(width_in: int, width: int) -> nn.Conv2d:
     convolution = nn.Conv2d(width_in, width, 3, padding=1, bias=False)
-    nn.init.dirac_(convolution.weight[:width_in])  # the first ones hand their input on
+    nn.init.dirac_(convolution.weight[:width_in])  # the first channels pass their input through
     return convolution
 
 
 def _norm(width: int, momentum: float) -> nn.BatchNorm2d:
-    """Without a scale: the next filters are held to a norm, so that it would say the same twice."""
+    """Return a batch norm without scale, which the normalized weights of the next convolution make redundant."""
     norm = nn.BatchNorm2d(width, eps=1e-12, momentum=momentum)
     norm.weight.requires_grad_(False)
     return norm
 
 
 def _views(x_NCHW: Tensor, shifted: bool) -> Iterator[tuple[float, Tensor]]:
-    """Weights, which add up to one, and views: half of the weight is on the images as they lie."""
+    """Yield views with weights that sum to one; half of the weight is on views that are not mirrored."""
     height, width = x_NCHW.shape[2:]
     images = [(1.0, x_NCHW)]
     if shifted:

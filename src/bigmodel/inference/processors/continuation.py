@@ -1,8 +1,9 @@
-"""A text, and how a language model goes on with it."""
+"""Generate text that continues a prompt."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -15,69 +16,87 @@ from bigmodel.inference.processors.steps import Step, token_steps
 from bigmodel.inference.processors.texts import TextInputs
 from bigmodel.interfaces import Axis
 from bigmodel.models.decoding.generation import as_decoder, generate
-from bigmodel.models.decoding.sampling import Sampling
+from bigmodel.models.decoding.sampling import TextSampling
 from bigmodel.padding import pad
 
 __all__ = ["TextGenerationProcessor"]
 
-_LONGEST = 1 << 20  # tokens
-_START = "\n"  # what an empty text begins with: every text dataset has it
+_MAX_CONTEXT = 1 << 20  # tokens
+_START = "\n"  # stands for an empty prompt: every text dataset contains this character
 
 
 class TextGenerationProcessor:
-    """The `Processor` of language models. `input` is a text, a file that holds one, or `-` for standard input.
+    """`Processor` of language models. `input` is a text, a file that holds one, or `-` for standard input.
 
     Raises:
-        ValueError: the tokenizer is none, or no memory would hold so long a text.
+        ValueError: the tokenizer's spec is invalid, or `context` is longer than any memory holds.
     """
 
-    def __init__(self, tokenizer: Mapping[str, Any], context: PositiveInt, encoding: str | None = None) -> None:
-        if context > _LONGEST:
-            raise ValueError(f"context: no model reads {context} tokens at once")
-        self._tokenizer, self._context = tokenizer_from_spec(tokenizer), context
-        self.texts = TextInputs(encoding=encoding)
+    reads_texts = True  # in Python, a `str` that names no file is one text
 
-    reads_texts = True  # for Python, a `str` that names no file is one text
+    @dataclass(frozen=True)
+    class Options:
+        """Prediction options of language models."""
+
+        sample: TextSampling = field(default_factory=TextSampling)
+
+    def __init__(self, tokenizer: Mapping[str, Any], context: PositiveInt, encoding: str | None = None) -> None:
+        if context > _MAX_CONTEXT:
+            raise ValueError(f"context: must be at most {_MAX_CONTEXT} tokens, got {context}")
+        self._tokenizer = tokenizer_from_spec(tokenizer)
+        self._context = context
+        self.texts = TextInputs(encoding=encoding)
 
     def list_inputs(self, given: str) -> Sequence[str]:
         return [self.texts.read_whole(given)]
 
     @property
     def notes(self) -> Sequence[str]:
-        """What of the last input was not looked at."""
+        """Parts of the last input that were ignored, one line each."""
         return self.texts.notes
 
     def load(self, source: str) -> Tensor:
-        """int64 (T,)."""
+        """Tokenize a prompt: int64 (T,)."""
         return torch.from_numpy(self._tokenizer.encode(source or _START))
 
     def collate(self, samples: Sequence[Tensor], device: torch.device) -> Tensor:
-        """int64 (N, T)."""
+        """Pad prompts with -1: int64 (N, T)."""
         return pad(samples).to(device)
 
-    def predict(
-        self, model: nn.Module, inputs: Tensor, sample: Mapping[str, Any] | None = None, **_: Any
-    ) -> list[dict[str, Any]]:
-        """The `text` that follows, and how many `tokens` it has."""
-        how = Sampling(**(sample or {}))
-        reader = as_decoder(model)
-        made = [generate(reader, one_T[one_T >= 0][None], how.max_new_tokens, how.choose)[0] for one_T in inputs]
-        return [{"text": self._tokenizer.decode(tokens.tolist()), "tokens": len(tokens)} for tokens in made]
+    def predict(self, model: nn.Module, inputs: Tensor, options: Options) -> list[dict[str, Any]]:
+        """Return for each prompt the `text` that continues it and its number of `tokens`."""
+        sampling = options.sample
+        decoder = as_decoder(model)
+        predictions = []
+        for padded_T in inputs:
+            prompt_1T = padded_T[padded_T >= 0][None]
+            tokens = generate(decoder, prompt_1T, sampling.max_new_tokens, sampling.choose)[0].tolist()
+            predictions.append({"text": self._tokenizer.decode(tokens), "tokens": len(tokens)})
+        return predictions
 
-    def format_rows(self, sources: Sequence[str], answered: Iterable[tuple[str, Mapping[str, Any]]]) -> Iterator[str]:
-        """The text and what follows it, as lines."""
-        for source, answer in answered:
-            yield from (escape_control(line) for line in (source + answer["text"]).split("\n"))
+    def format_rows(
+        self, sources: Sequence[str], predictions: Iterable[tuple[str, Mapping[str, Any]]]
+    ) -> Iterator[str]:
+        """Yield the lines of each prompt and its continuation."""
+        for source, prediction in predictions:
+            yield from (escape_control(line) for line in (source + prediction["text"]).split("\n"))
 
     def axes(self) -> Mapping[int, Axis]:
         return {1: Axis("time", self._context, at_most=self._context)}
 
     def steps(self) -> Mapping[str, Sequence[Step]]:
-        again: Step = {"op": "generate", "from": "the logits of the last position", "append": "the token drawn"}
-        back: Step = {"op": "detokenize", "tokenizer": dict(self._tokenizer.spec)}
-        last: Step = {"op": "keep_last", "length": self._context}
         *read, batch = token_steps(self._tokenizer.spec, None, strip=False)
-        return {"preprocess": [*read, last, batch], "postprocess": [again, {"op": "softmax", "axis": 2}, back]}
+        last: Step = {"op": "keep_last", "length": self._context}
+        generate_tokens: Step = {
+            "op": "generate",
+            "from": "the logits of the last position",
+            "append": "the token drawn",
+        }
+        detokenize: Step = {"op": "detokenize", "tokenizer": dict(self._tokenizer.spec)}
+        return {
+            "preprocess": [*read, last, batch],
+            "postprocess": [generate_tokens, {"op": "softmax", "axis": 2}, detokenize],
+        }
 
     def random_inputs(self, count: int, generator: torch.Generator) -> Tensor:
         return torch.randint(self._tokenizer.size, (count, self._context), generator=generator)

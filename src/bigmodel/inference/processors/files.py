@@ -1,4 +1,4 @@
-"""The files, or the text, that `input=` means."""
+"""Find the files, or read the text, that `input=` names."""
 
 from __future__ import annotations
 
@@ -17,83 +17,86 @@ from bigmodel.errors import DataError
 from bigmodel.formatting import escape_control, truncate
 from bigmodel.safe_files import open_regular
 
-_SHOWN = 12  # suffixes in a message
-_LARGEST = 1 << 30  # bytes of text
+_MAX_SUFFIXES_SHOWN = 12  # in a message
+_MAX_BYTES = 1 << 30  # of a text file
 
 
 def list_files(given: str, suffixes: Set[str], what: str, is_one: Callable[[str], bool] | None = None) -> Iterable[str]:
-    """One file, a folder's files with these suffixes and those below it, or the matches of a pattern; for `-` the files
-    that standard input names, each as soon as its line has come. In a folder, those without a suffix are asked of
-    `is_one`, and what is passed over is told on standard error.
+    """List the files that `given` names.
+
+    - A file: itself. A pattern: its matches.
+    - A folder: its files with these suffixes, at any depth, and those without a suffix for which `is_one` holds.
+      Skipped files are reported on standard error.
+    - `-`: the files that standard input names, each as soon as its line arrives.
 
     Raises:
-        DataError: there are none; `what` says of what, as "image".
+        DataError: no file matches; `what` is the kind of file for the message, as "image".
     """
     if given == "-":
-        return _named(what)
+        return _files_from_stdin(what)
     if not given:
-        raise DataError("input: is empty; name a file, a folder or a pattern ('.' is the folder you are in)")
+        raise DataError("input: is empty; name a file, a folder or a pattern ('.' is the current folder)")
     path = Path(given)
     if os.path.isdir(path):
-        passed: Counter[str] = Counter()
-        found = list(walk_files(path, suffixes, passed, is_one))
-        for line in describe_skipped(passed):
+        skipped: Counter[str] = Counter()
+        files = list(walk_files(path, suffixes, skipped, is_one))
+        for line in describe_skipped(skipped):
             print(f"warning: {given}: {line}", file=sys.stderr)
-        if not found:
-            shown = sorted(suffixes)
-            rest = f" and {len(shown) - _SHOWN} others" if len(shown) > _SHOWN else ""
-            raise DataError(
-                f"input: there are no {what}s in the folder '{given}'; looked for {', '.join(shown[:_SHOWN])}{rest}"
-            )
-        return sorted(found)
-    if os.path.exists(path):  # not Path's, which raises where a name is too long for any file
+        if not files:
+            num_hidden = len(suffixes) - _MAX_SUFFIXES_SHOWN
+            shown = ", ".join(sorted(suffixes)[:_MAX_SUFFIXES_SHOWN])
+            rest = f" and {num_hidden} others" if num_hidden > 0 else ""
+            raise DataError(f"input: there are no {what}s in the folder '{given}'; looked for {shown}{rest}")
+        return sorted(files)
+    if os.path.exists(path):  # `Path.exists` raises for a name that is too long
         return [given]
-    found = [file for file in glob.glob(given, recursive=True) if os.path.isfile(file)]
-    if not found:
+    files = [file for file in glob.glob(given, recursive=True) if os.path.isfile(file)]
+    if not files:
         raise DataError(f"input: there is no {what}, folder or match for '{truncate(given)}'")
-    return sorted(found)
+    return sorted(files)
 
 
-def _named(what: str) -> Iterator[str]:
-    found = False
-    for number, line in enumerate(sys.stdin.buffer):  # names are bytes, and need not be text
-        if name := os.fsdecode((line if number else line.removeprefix(codecs.BOM_UTF8)).rstrip(b"\r\n")):
-            found = True
+def _files_from_stdin(what: str) -> Iterator[str]:
+    has_any = False
+    for index, line in enumerate(sys.stdin.buffer):  # file names are bytes, not always text
+        line = line.removeprefix(codecs.BOM_UTF8) if index == 0 else line
+        if name := os.fsdecode(line.rstrip(b"\r\n")):
+            has_any = True
             yield name
-    if not found:
-        raise DataError(f"input: standard input names no {what}; give the name of one in each line")
+    if not has_any:
+        raise DataError(f"input: standard input names no {what}; give one file name per line")
 
 
 def read_text(file: str, encoding: str | None = None) -> str:
-    """The text of a file in UTF-8, or else in this encoding.
+    """Read a text file: UTF-8, else `encoding`.
 
     Raises:
-        DataError: the file cannot be read, or is not text in it.
+        DataError: the file cannot be read, is too large, or is not text in either.
     """
     try:
         with open_regular(file) as stream:
-            found = stream.read(_LARGEST + 1)
+            content = stream.read(_MAX_BYTES + 1)
     except (OSError, ValueError) as error:
         raise DataError(f"input: '{escape_control(file)}' cannot be read: {error}") from error
-    if len(found) > _LARGEST:
-        raise DataError(f"input: '{escape_control(file)}': more than {_LARGEST >> 20} MiB of text; split it")
-    return _text(found, file, encoding)
+    if len(content) > _MAX_BYTES:
+        raise DataError(f"input: '{escape_control(file)}': more than {_MAX_BYTES >> 20} MiB of text; split it")
+    return _decode(content, file, encoding)
 
 
-def standard_input(encoding: str | None = None) -> str:
-    """The text of standard input, as `content` reads a file's.
+def read_standard_input(encoding: str | None = None) -> str:
+    """Read standard input as text: UTF-8, else `encoding`.
 
     Raises:
-        DataError: it is not text.
+        DataError: it is not text in either.
     """
     stream = getattr(sys.stdin, "buffer", None)
-    if stream is None:  # text already, as where a program stands in for a terminal
+    if stream is None:  # already decoded, as under a program that replaces sys.stdin
         return sys.stdin.read().removeprefix("\ufeff")
-    return _text(stream.read(), "standard input", encoding)
+    return _decode(stream.read(), "standard input", encoding)
 
 
-def _text(found: bytes, place: str, encoding: str | None) -> str:
+def _decode(content: bytes, origin: str, encoding: str | None) -> str:
     if encoding is not None:
-        with contextlib.suppress(DataError):  # text in another encoding is hardly ever UTF-8
-            return decode(found, place)
-    return decode(found, f"input: {escape_control(place)}", encoding, key="encoding")
+        with contextlib.suppress(DataError):  # text in another encoding is hardly ever valid UTF-8
+            return decode(content, origin)
+    return decode(content, f"input: {escape_control(origin)}", encoding, key="encoding")

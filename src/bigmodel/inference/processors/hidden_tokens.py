@@ -1,4 +1,4 @@
-"""Texts in which a token is hidden, and what it may be."""
+"""Predict a masked token of a text."""
 
 from __future__ import annotations
 
@@ -11,21 +11,22 @@ from torch import Tensor, nn
 from bigmodel.constraints import PositiveInt
 from bigmodel.datasets.text.tokenizers import tokenizer_from_spec
 from bigmodel.errors import DataError
-from bigmodel.inference.processors import ranking
+from bigmodel.inference.processors.ranking import RankingOptions, top_classes
 from bigmodel.inference.processors.sentences import TextClassificationProcessor
 from bigmodel.inference.processors.steps import Step, class_steps, token_steps
 
 __all__ = ["MaskedTokenProcessor"]
 
-_HIDDEN = "<mask>"
+_MASK = "<mask>"
 
 
 class MaskedTokenProcessor(TextClassificationProcessor):
-    """The `Processor` of models that guess hidden tokens: `input` as for `TextClassificationProcessor`, each text with
-    one `<mask>` in it. The tokens of the vocabulary stand where a classifier's classes would.
+    """`Processor` of masked language models: each text contains one `<mask>`.
+
+    `input` has the forms of `TextClassificationProcessor`; the classes are the tokens of the vocabulary.
 
     Raises:
-        ValueError: as `TextClassificationProcessor`.
+        ValueError: see `TextClassificationProcessor`.
     """
 
     def __init__(
@@ -39,30 +40,31 @@ class MaskedTokenProcessor(TextClassificationProcessor):
         by_file: bool = False,
         columns: Sequence[str] | None = None,
     ) -> None:
-        tokens = tokenizer_from_spec(tokenizer)
-        classes = [tokens.decode([number]) for number in range(tokens.size)]
+        vocabulary = tokenizer_from_spec(tokenizer)
+        classes = [vocabulary.decode([token]) for token in range(vocabulary.size)]
         super().__init__(classes, tokenizer, context, text_column, label_column, separator, encoding, by_file, columns)
 
     def load(self, source: str) -> Tensor:
-        """int64 (T,); the hidden token is the number after the vocabulary's last.
+        """Tokenize a text: int64 (T,); the mask's id is the vocabulary size.
 
         Raises:
-            DataError: there is not one hidden token within the context.
+            DataError: the context does not hold exactly one mask.
         """
-        before, _, after = source.partition(_HIDDEN)
-        parts = [*self._tokenizer.encode(before), self._tokenizer.size, *self._tokenizer.encode(after)]
-        hidden = len(self._tokenizer.encode(before))
-        if source.count(_HIDDEN) != 1 or hidden >= self._context:
-            raise DataError(f"input: needs one {_HIDDEN} within its first {self._context} tokens: {source[:80]}")
-        return torch.tensor(parts[: self._context], dtype=torch.int64)
+        before, _, after = source.partition(_MASK)
+        prefix = self._tokenizer.encode(before)
+        if source.count(_MASK) != 1 or len(prefix) >= self._context:
+            raise DataError(f"input: needs one {_MASK} within its first {self._context} tokens: {source[:80]}")
+        tokens = [*prefix, self._tokenizer.size, *self._tokenizer.encode(after)]
+        return torch.tensor(tokens[: self._context], dtype=torch.int64)
 
     def steps(self) -> Mapping[str, Sequence[Step]]:
-        split = {"op": "replace_mask", "text": _HIDDEN, "token": self._tokenizer.size}
-        found = {"op": "select_position", "axis": 1, "where_input_is": self._tokenizer.size}
+        mask = {"op": "replace_mask", "text": _MASK, "token": self._tokenizer.size}
+        select = {"op": "select_position", "axis": 1, "where_input_is": self._tokenizer.size}
         read = token_steps(self._tokenizer.spec, self._context, strip=False)
-        return {"preprocess": [split, *read], "postprocess": [found, *class_steps(self._classes)]}
+        return {"preprocess": [mask, *read], "postprocess": [select, *class_steps(self._classes)]}
 
-    def predict(self, model: nn.Module, inputs: Tensor, top: int | None = None, **_: Any) -> list[dict[str, Any]]:
-        places_N = (inputs == self._tokenizer.size).int().argmax(1)
+    def predict(self, model: nn.Module, inputs: Tensor, options: RankingOptions) -> list[dict[str, Any]]:
+        """Return for each text the most probable tokens at its mask."""
+        positions_N = (inputs == self._tokenizer.size).int().argmax(1)
         samples_N = torch.arange(len(inputs), device=inputs.device)
-        return ranking.top_classes(model(inputs)[samples_N, places_N], self._classes, top)
+        return top_classes(model(inputs)[samples_N, positions_N], self._classes, options.top)

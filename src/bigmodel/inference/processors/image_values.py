@@ -1,4 +1,4 @@
-"""Pictures whose prediction is a number in its own units, or the probability of each of several labels."""
+"""Predict for a picture a number in its own units, or the probability of each of several labels."""
 
 from __future__ import annotations
 
@@ -11,16 +11,19 @@ from bigmodel.constraints import Positive, PositiveInt
 from bigmodel.inference.processors.images import ImageClassificationProcessor
 from bigmodel.inference.processors.steps import Step, label_steps, number_steps
 from bigmodel.inference.processors.values import format_labels, format_values, label_probabilities, output_values
+from bigmodel.interfaces import NoOptions
 
 __all__ = ["ImageMultiLabelProcessor", "ImageRegressionProcessor"]
 
 
 class ImageRegressionProcessor(ImageClassificationProcessor):
-    """The `Processor` of models that predict a standardized number for a picture.
+    """`Processor` of models that predict a standardized number for a picture.
 
     Raises:
-        ValueError: as `ImageClassificationProcessor`.
+        ValueError: see `ImageClassificationProcessor`.
     """
+
+    Options = NoOptions
 
     def __init__(
         self,
@@ -34,25 +37,30 @@ class ImageRegressionProcessor(ImageClassificationProcessor):
         background: Literal["white", "black"] | tuple[int, int, int] | None = None,
     ) -> None:
         super().__init__([target], input_shape, mean, std, value_range, background)
-        self._target_mean, self._target_std = target_mean, target_std
+        self._target_mean = target_mean
+        self._target_std = target_std
 
     def steps(self) -> Mapping[str, Sequence[Step]]:
-        said = number_steps(self._classes, [self._target_mean], [self._target_std])
-        return {**super().steps(), "postprocess": said}
+        unstandardize = number_steps(self._classes, [self._target_mean], [self._target_std])
+        return {**super().steps(), "postprocess": unstandardize}
 
-    def predict(self, model: nn.Module, inputs: Tensor, top: int | None = None, **_: Any) -> list[dict[str, Any]]:
+    def predict(self, model: nn.Module, inputs: Tensor, options: NoOptions) -> list[dict[str, Any]]:
         return output_values(model(inputs), self._target_mean, self._target_std)
 
-    def format_rows(self, sources: Sequence[str], answered: Iterable[tuple[str, Mapping[str, Any]]]) -> Iterator[str]:
-        return format_values("file", sources, self._classes[0], answered)
+    def format_rows(
+        self, sources: Sequence[str], predictions: Iterable[tuple[str, Mapping[str, Any]]]
+    ) -> Iterator[str]:
+        return format_values("file", sources, self._classes[0], predictions)
 
 
 class ImageMultiLabelProcessor(ImageClassificationProcessor):
-    """The `Processor` of models that predict the probability of each label for a picture.
+    """`Processor` of models that predict the probability of each label for a picture.
 
     Raises:
-        ValueError: as `ImageClassificationProcessor`; the labels are its classes.
+        ValueError: see `ImageClassificationProcessor`; `labels` are its `classes`.
     """
+
+    Options = NoOptions
 
     def __init__(
         self,
@@ -68,8 +76,10 @@ class ImageMultiLabelProcessor(ImageClassificationProcessor):
     def steps(self) -> Mapping[str, Sequence[Step]]:
         return {**super().steps(), "postprocess": label_steps(self._classes)}
 
-    def predict(self, model: nn.Module, inputs: Tensor, top: int | None = None, **_: Any) -> list[dict[str, Any]]:
+    def predict(self, model: nn.Module, inputs: Tensor, options: NoOptions) -> list[dict[str, Any]]:
         return label_probabilities(model(inputs), self._classes)
 
-    def format_rows(self, sources: Sequence[str], answered: Iterable[tuple[str, Mapping[str, Any]]]) -> Iterator[str]:
-        return format_labels("file", sources, self._classes, answered)
+    def format_rows(
+        self, sources: Sequence[str], predictions: Iterable[tuple[str, Mapping[str, Any]]]
+    ) -> Iterator[str]:
+        return format_labels("file", sources, self._classes, predictions)

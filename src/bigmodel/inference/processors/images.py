@@ -1,4 +1,4 @@
-"""Picture files, and the classes that they may be of."""
+"""Classify pictures."""
 
 from __future__ import annotations
 
@@ -19,24 +19,29 @@ from bigmodel.datasets.images.pixels import PixelRules
 from bigmodel.datasets.images.source import normalize
 from bigmodel.errors import DataError
 from bigmodel.inference.inputs import as_array, as_picture
-from bigmodel.inference.processors import ranking
 from bigmodel.inference.processors.files import list_files
+from bigmodel.inference.processors.ranking import RankingOptions, format_ranking, top_classes
 from bigmodel.inference.processors.steps import Step, class_steps
-from bigmodel.interfaces import Axis
+from bigmodel.interfaces import Axis, NoOptions
 
 __all__ = ["ImageClassificationProcessor"]
 
 _DARK = 15  # of 255: a picture without a higher value looks black
-_LARGEST = 1 << 26  # values in one image
+_MAX_VALUES = 1 << 26  # in one image
 
 
 class ImageClassificationProcessor:
-    """The `Processor` of image classifiers: mean and std are per channel, of values from 0 to 1. Pictures are read by
-    the rules of `PixelRules` that the run was trained with.
+    """`Processor` of image classifiers.
+
+    `mean` and `std` are per channel, of pixel values in [0, 1]. Pictures are read by the `PixelRules` of the training
+    run.
 
     Raises:
-        ValueError: the values do not fit together, or no memory would hold an image.
+        ValueError: the arguments contradict each other, or an image has too many values.
     """
+
+    Options: type[NoOptions] = RankingOptions
+    array_dimensions = 3  # of one picture in memory; one more is a batch
 
     def __init__(
         self,
@@ -48,25 +53,26 @@ class ImageClassificationProcessor:
         background: Literal["white", "black"] | tuple[int, int, int] | None = None,
     ) -> None:
         if not classes:
-            raise ValueError("classes: there are none")
-        if math.prod(input_shape) > _LARGEST:
-            raise ValueError(f"input_shape: {list(input_shape)} is larger than any image")
+            raise ValueError("classes: must not be empty")
+        if math.prod(input_shape) > _MAX_VALUES:
+            raise ValueError(f"input_shape: {list(input_shape)} is more than {_MAX_VALUES} values")
         if not len(mean) == len(std) == input_shape[0]:
-            raise ValueError(f"mean and std: must be {input_shape[0]} numbers each, one a channel")
+            raise ValueError(f"mean and std: must be {input_shape[0]} numbers each, one per channel")
         self._rules = PixelRules(value_range, background)
-        self._classes, self._shape, self._mean, self._std = classes, tuple(input_shape), mean, std
+        self._classes = classes
+        self._shape = tuple(input_shape)
+        self._mean = mean
+        self._std = std
 
     def list_inputs(self, given: str) -> Iterable[str]:
         return list_files(given, readable_suffixes(), "image", is_picture)
 
     def load(self, source: str) -> Tensor:
-        """uint8 (C, H, W)."""
+        """Read a picture file: uint8 (C, H, W)."""
         return open_image(source, self._shape, self._rules)
 
-    array_dimensions = 3
-
     def convert(self, value: object) -> Tensor:
-        """The same of a picture in memory: see `as_picture`."""
+        """Convert a picture in memory: uint8 (C, H, W); see `as_picture`."""
         try:
             picture = fit_picture(as_picture(value), self._shape, self._rules)
         except (OSError, ValueError) as error:
@@ -75,13 +81,14 @@ class ImageClassificationProcessor:
         if array is not None and array.dtype.kind in "iu" and array.any() and int(picture.max()) <= _DARK:
             warnings.warn(
                 f"input: a picture of whole numbers up to {array.max()} ({array.dtype}) is read as "
-                f"{self._white(array)}, and is nearly black; if its largest value is white, give floats from 0 to 1",
+                f"{self._value_range(array)}, and is nearly black; if its largest value is white, give floats "
+                "from 0 to 1",
                 stacklevel=2,
             )
         return picture
 
-    def _white(self, array: NDArray[Any]) -> str:
-        """The values of this array that are black and white, in words."""
+    def _value_range(self, array: NDArray[Any]) -> str:
+        """Describe which values of this array are black and white."""
         if array.dtype != np.uint16 or self._rules.value_range is None:
             return "0 to 255" if array.dtype != np.uint16 else "0 to 65535"
         if self._rules.value_range == "type":
@@ -90,15 +97,17 @@ class ImageClassificationProcessor:
         return f"{low:g} to {high:g} (the run's dataset.value_range)"
 
     def collate(self, samples: Sequence[Tensor], device: torch.device) -> Tensor:
-        """float32 (N, C, H, W), normalised."""
+        """Stack and normalize pictures: float32 (N, C, H, W)."""
         mean, std = (torch.tensor(values, device=device).view(-1, 1, 1) for values in (self._mean, self._std))
         return normalize(torch.stack([*samples]).to(device), mean, std)
 
-    def predict(self, model: nn.Module, inputs: Tensor, top: int | None = None, **_: Any) -> list[dict[str, Any]]:
-        return ranking.top_classes(model(inputs), self._classes, top)
+    def predict(self, model: nn.Module, inputs: Tensor, options: RankingOptions) -> list[dict[str, Any]]:
+        return top_classes(model(inputs), self._classes, options.top)
 
-    def format_rows(self, sources: Sequence[str], answered: Iterable[tuple[str, Mapping[str, Any]]]) -> Iterator[str]:
-        return ranking.format_ranking("file", sources, self._classes, answered)
+    def format_rows(
+        self, sources: Sequence[str], predictions: Iterable[tuple[str, Mapping[str, Any]]]
+    ) -> Iterator[str]:
+        return format_ranking("file", sources, self._classes, predictions)
 
     def axes(self) -> Mapping[int, Axis]:
         return {2: Axis("height", self._shape[1]), 3: Axis("width", self._shape[2])}

@@ -1,14 +1,16 @@
-"""Sound files, and the texts that are spoken in them."""
+"""Transcribe sound files."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from bigmodel.constraints import PositiveInt
 from bigmodel.datasets.audio.mel import LogMel
 from bigmodel.datasets.audio.wav import SUFFIXES, read_wav
 from bigmodel.formatting import columns_of, escape_control, left
@@ -26,59 +28,70 @@ _EXAMPLE_FRAMES = 100
 
 
 class SpeechRecognitionProcessor:
-    """The `Processor` of models that transcribe: the answer to a clip is its likeliest text by prefix beam search over
-    `characters`, that of greedy decoding, and the `top` likeliest texts with their probabilities.
+    """`Processor` of CTC models over `characters`.
 
     Raises:
-        ValueError: there are no characters.
+        ValueError: `characters` is empty.
     """
+
+    @dataclass(frozen=True)
+    class Options:
+        """Prediction options of CTC models."""
+
+        top: PositiveInt | None = 3  # texts to list for each clip; None: all that the search kept
+        beam: PositiveInt = 8  # prefixes kept in the search
 
     def __init__(self, characters: str, features: LogMel) -> None:
         if not characters:
-            raise ValueError("characters: there are none")
-        self._characters, self._features = characters, features
+            raise ValueError("characters: must not be empty")
+        self._characters = characters
+        self._features = features
 
     def list_inputs(self, given: str) -> Iterable[str]:
         return list_files(given, SUFFIXES, "sound file")
 
     def load(self, source: str) -> Tensor:
-        """float32 (T, mels)."""
+        """Read a wav file as log-mel frames, float32 (T, mels)."""
         return self._features(read_wav(source, self._features.rate))
 
     def convert(self, value: object) -> Tensor:
-        """The same of a pair (samples, rate): see `to_wave`."""
+        """Convert a pair (samples, rate) to log-mel frames: see `to_wave`."""
         return self._features(to_wave(value, self._features.rate))
 
     def collate(self, samples: Sequence[Tensor], device: torch.device) -> Tensor:
         return pad(samples).to(device)
 
-    def predict(
-        self, model: nn.Module, inputs: Tensor, top: int | None = None, beam: int = 8, **_: Any
-    ) -> list[dict[str, Any]]:
+    def predict(self, model: nn.Module, inputs: Tensor, options: Options) -> list[dict[str, Any]]:
+        """Return for each clip the most probable text by prefix beam search, the greedy text, and the `top` texts."""
         logits_NTC = model(inputs).float()
-        plain = [to_text(row, self._characters) for row in greedy_decode(logits_NTC).tolist()]
-        answers = []
-        for clip_TC, text in zip(logits_NTC.log_softmax(2).cpu(), plain, strict=True):
-            found = beam_search(clip_TC, max(beam, top or 0))
-            best = [{"text": to_text(row, self._characters), "probability": math.exp(odds)} for row, odds in found]
-            answers.append({**best[0], "greedy": text, "top": best[:top]})
-        return answers
+        greedy = [to_text(row, self._characters) for row in greedy_decode(logits_NTC).tolist()]
+        width = max(options.beam, options.top or 0)
+        predictions = []
+        for log_probs_TC, text in zip(logits_NTC.log_softmax(2).cpu(), greedy, strict=True):
+            ranked = [
+                {"text": to_text(classes, self._characters), "probability": math.exp(log_prob)}
+                for classes, log_prob in beam_search(log_probs_TC, width)
+            ]
+            predictions.append({**ranked[0], "greedy": text, "top": ranked[: options.top]})
+        return predictions
 
-    def format_rows(self, sources: Sequence[str], answered: Iterable[tuple[str, Mapping[str, Any]]]) -> Iterator[str]:
-        first = max(columns_of(escape_control(text)) for text in ("file", *sources))
-        for number, (source, answer) in enumerate(answered):
-            if number == 0:
-                yield f"{'file':<{first}}  probability  text"
-            shown, text = left(escape_control(source), first), escape_control(answer["text"])
-            yield f"{shown}  {answer['probability']:>11.4f}  {text}"
+    def format_rows(
+        self, sources: Sequence[str], predictions: Iterable[tuple[str, Mapping[str, Any]]]
+    ) -> Iterator[str]:
+        width = max(columns_of(escape_control(text)) for text in ("file", *sources))
+        for index, (source, prediction) in enumerate(predictions):
+            if index == 0:
+                yield f"{'file':<{width}}  probability  text"
+            text = escape_control(prediction["text"])
+            yield f"{left(escape_control(source), width)}  {prediction['probability']:>11.4f}  {text}"
 
     def axes(self) -> Mapping[int, Axis]:
         return {1: Axis("time", None)}
 
     def steps(self) -> Mapping[str, Sequence[Step]]:
         batch: Step = {"op": "batch", "layout": "NTM", "pad": "nan", "dtype": "float32"}
-        spell: Step = {"op": "ctc_greedy", "axis": 2, "blank": 0, "characters": self._characters}
-        return {"preprocess": [*sound_steps(self._features), batch], "postprocess": [spell]}
+        decode: Step = {"op": "ctc_greedy", "axis": 2, "blank": 0, "characters": self._characters}
+        return {"preprocess": [*sound_steps(self._features), batch], "postprocess": [decode]}
 
     def random_inputs(self, count: int, generator: torch.Generator) -> Tensor:
         return torch.randn(count, _EXAMPLE_FRAMES, self._features.mels, generator=generator)

@@ -1,4 +1,4 @@
-"""Steps that several kinds write down for exported models; docs/export.md defines every `op`."""
+"""Steps around an exported model that several processors share; docs/export.md defines every `op`."""
 
 from __future__ import annotations
 
@@ -12,22 +12,25 @@ Step = dict[str, Any]
 
 
 def class_steps(classes: Sequence[str]) -> list[Step]:
-    """From logits (N, C) to the likeliest class and its probability."""
+    """Return the steps from logits (N, C) to the most probable class and its probability."""
     return [{"op": "softmax", "axis": 1}, {"op": "argmax", "axis": 1}, {"op": "label", "classes": list(classes)}]
 
 
 def number_steps(names: Sequence[str], mean: Sequence[float], std: Sequence[float]) -> list[Step]:
-    """From standardized outputs (N, K) to numbers in their own units."""
+    """Return the step from standardized outputs (N, K) to numbers in their own units."""
     return [{"op": "unstandardize", "axis": 1, "columns": list(names), "mean": list(mean), "std": list(std)}]
 
 
 def label_steps(labels: Sequence[str]) -> list[Step]:
-    """From logits (N, K) to the probability of each label."""
+    """Return the steps from logits (N, K) to the probability of each label."""
     return [{"op": "sigmoid"}, {"op": "name_columns", "axis": 1, "names": list(labels)}]
 
 
 def token_steps(tokenizer: Mapping[str, Any], context: int | None, *, strip: bool) -> list[Step]:
-    """From a text to int64 (N, T). `context`: tokens after so many are cut off; None: longer texts are refused."""
+    """Return the steps from a text to int64 (N, T).
+
+    Texts are truncated to `context` tokens; with None, longer ones are an error.
+    """
     steps: list[Step] = [{"op": "strip", "characters": None}] if strip else []
     steps.append({"op": "tokenize", "tokenizer": dict(tokenizer)})
     if context is not None:
@@ -36,7 +39,7 @@ def token_steps(tokenizer: Mapping[str, Any], context: int | None, *, strip: boo
 
 
 def sound_steps(features: LogMel) -> list[Step]:
-    """From a wav file to log-mel frames (T, mels)."""
+    """Return the steps from a wav file to log-mel frames (T, mels)."""
     return [
         {"op": "decode_sound", "channels": "mean", "range": [-1, 1]},
         {"op": "resample", "rate": features.rate, "method": "fft"},

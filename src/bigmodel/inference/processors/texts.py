@@ -1,4 +1,4 @@
-"""The texts that `input=` means: itself, lines of a file, rows of a table as training read it, or whole files."""
+"""Find the texts that `input=` names: the text itself, lines of a file, rows of a table, or whole files."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from bigmodel.datasets.files.text_encoding import codec_name
 from bigmodel.datasets.text.labelled_rows import is_table, read_texts
 from bigmodel.errors import DataError
 from bigmodel.formatting import truncate
-from bigmodel.inference.processors.files import list_files, read_text, standard_input
+from bigmodel.inference.processors.files import list_files, read_standard_input, read_text
 
-_FILE = re.compile(  # a name rather than a sentence
+_FILE_NAME = re.compile(  # a file name rather than a sentence
     r"\S+\.(txt|md|label|csv|tsv|jsonl?|ndjson|parquet|arrow|feather|xlsx?|tar|gz|zip)", re.IGNORECASE
 )
 _SUFFIXES = frozenset({".txt"})
@@ -25,23 +25,22 @@ _SUFFIXES = frozenset({".txt"})
 
 @runtime_checkable
 class TextInputProcessor(Protocol):
-    """A `Processor` whose input is texts."""
+    """A `Processor` of texts."""
 
     texts: TextInputs
 
 
 class TextInputs:
-    """How a model's texts are found.
+    """Reader of a model's input texts.
 
-    `columns` are the names that the texts' column may have in a table, none for a model that was trained on plain text;
-    `names` are those of all columns, where tables have no header. `by_file` says that a file is one text, else each
-    line of it is.
-
-    `notes` say what of the last input was not looked at.
+    - `columns`: names that the text column of a table may have; none for a model trained on plain text.
+    - `names`: all column names, for tables without a header.
+    - `by_file`: a file is one text; else each of its lines is.
+    - `notes`: parts of the last input that were ignored, one line each.
 
     Raises:
-        ConfigError: there is no such encoding.
-        ValueError: the separator is none.
+        ConfigError: `encoding` is unknown.
+        ValueError: `separator` is invalid.
     """
 
     def __init__(
@@ -55,66 +54,68 @@ class TextInputs:
         codec_name(encoding)
         if separator is not None:
             delimiter(separator)
+        self.columns = columns
+        self.separator = separator
+        self.encoding = encoding
+        self.by_file = by_file
         self.names = names
-        self.columns, self.separator, self.encoding, self.by_file = columns, separator, encoding, by_file
         self.notes: list[str] = []
 
     def list_inputs(self, given: str) -> list[str]:
-        """Empty lines are passed over.
+        """List the texts; empty lines are skipped.
 
         Raises:
-            DataError: there is no text, or a table whose columns are not known.
+            DataError: the input holds no text, or is a table and the model was trained on plain text.
         """
         self.notes = []
         if given == "-":
-            return _lines(standard_input(self.encoding))
+            return _lines(read_standard_input(self.encoding))
         if os.path.isfile(given):
-            return self._of_file(given)
+            return self._read_file(given)
         if os.path.isdir(given) or (re.search(r"[*\[]", given) and glob.glob(given, recursive=True)):
-            return [text for file in list_files(given, _SUFFIXES, "text") for text in self._of_file(file)]
-        _refuse_name(given)
+            return [text for file in list_files(given, _SUFFIXES, "text") for text in self._read_file(file)]
+        _reject_missing_file(given)
         return [given] if self.by_file else _lines(given)
 
     def read_whole(self, given: str) -> str:
-        """The text itself, or all of a file or of standard input.
+        """Return the text itself, or the whole content of a file or of standard input.
 
         Raises:
-            DataError: there is no such file, or it is a table.
+            DataError: the file does not exist or is a table.
         """
         self.notes = []
         if given == "-":
-            return standard_input(self.encoding)
+            return read_standard_input(self.encoding)
         if not os.path.isfile(given):
-            _refuse_name(given)
+            _reject_missing_file(given)
             return given
         if is_table(Path(given)):
-            raise DataError(
-                f"input: '{truncate(given)}' is a table, not a text to go on with; give the text of one row"
-            )
+            raise DataError(f"input: '{truncate(given)}' is a table, not one text; give the text of one row")
         return read_text(given, self.encoding)
 
-    def _of_file(self, file: str) -> list[str]:
+    def _read_file(self, file: str) -> list[str]:
         path = Path(file)
         if is_table(path):
             if not self.columns:
                 raise DataError(
-                    f"input: '{truncate(file)}' is a table, and this model was trained on plain text, so no column is "
-                    "known; write the texts to a .txt file, one in each line"
+                    f"input: '{truncate(file)}' is a table, and this model was trained on plain text, so the text "
+                    "column is unknown; write the texts to a .txt file, one per line"
                 )
-            found, ignored = self._of_table(path)
-            self.notes += [f"{file}: columns not looked at: {', '.join(ignored)}"] if ignored else []
-            return found
+            texts, unused = self._read_table(path)
+            if unused:
+                self.notes.append(f"{file}: unused columns: {', '.join(unused)}")
+            return texts
         if text_archives.is_archive(path):
             raise DataError(f"input: '{truncate(file)}' is an archive; unpack it and give the folder")
         if path.suffix.lower() == ".label":
-            self.notes.append(f"{file}: the label at the start of each line is not looked at")
+            self.notes.append(f"{file}: the label at the start of each line is ignored")
             lines = (line.strip().partition(" ")[2].strip() for line in read_text(file, self.encoding).splitlines())
             return [line for line in lines if line]
         text = read_text(file, self.encoding)
         return _lines(text) if not self.by_file else [text.strip()]
 
-    def _of_table(self, path: Path) -> tuple[list[str], list[str]]:
-        """The texts and the columns not looked at; in UTF-8 or else in the encoding of the training texts."""
+    def _read_table(self, path: Path) -> tuple[list[str], list[str]]:
+        """Return the texts and the unused columns. The file is UTF-8, or in the encoding of the training texts."""
         try:
             return read_texts(path, self.columns, self.separator, None, self.names)
         except DataError as error:
@@ -123,17 +124,17 @@ class TextInputs:
         return read_texts(path, self.columns, self.separator, self.encoding, self.names)
 
 
-def _refuse_name(given: str) -> None:
-    """DataError for what is the name of a file rather than a text, where there is no such file."""
-    if _FILE.fullmatch(given):
+def _reject_missing_file(given: str) -> None:
+    """Raise DataError for what looks like a file name rather than a text."""
+    if _FILE_NAME.fullmatch(given):
         raise DataError(
-            f"input: there is no file '{truncate(given)}'; to ask about these very words, give them on standard input"
+            f"input: there is no file '{truncate(given)}'; if this is the text itself, give it on standard input"
         )
 
 
 def _lines(text: str) -> list[str]:
-    """The lines that are not empty. DataError if there are none."""
-    found = [line for line in re.split(r"\r\n|\r|\n", text) if line.strip()]
-    if not found:
-        raise DataError("input: holds no text; give a text, a file with one in each line, or - for standard input")
-    return found
+    """Return the lines that are not empty. DataError if all are."""
+    lines = [line for line in re.split(r"\r\n|\r|\n", text) if line.strip()]
+    if not lines:
+        raise DataError("input: holds no text; give a text, a file with one text per line, or - for standard input")
+    return lines

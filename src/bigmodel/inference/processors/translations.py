@@ -1,9 +1,10 @@
-"""Texts, and what each becomes."""
+"""Translate texts."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
@@ -21,16 +22,26 @@ from bigmodel.padding import pad
 
 __all__ = ["TranslationProcessor"]
 
-_LONGEST = 1 << 16  # tokens
+_MAX_CONTEXT = 1 << 16  # tokens
 
 
 class TranslationProcessor:
-    """The `Processor` of encoder-decoders. `input` is a text, a file, or `-` for standard input; each line is a text,
-    or each row of a table whose column of texts has one of the names in `text_column`.
+    """`Processor` of encoder-decoders. `input` is a text, a file, or `-` for standard input.
+
+    Each line is a text, or each row of a table whose text column has one of the names in `text_column`.
 
     Raises:
-        ValueError: the tokenizer is none, or no memory would hold so long a text.
+        ValueError: the tokenizer's spec is invalid, or `context` is longer than any memory holds.
     """
+
+    reads_texts = True  # in Python, a `str` that names no file is one text
+
+    @dataclass(frozen=True)
+    class Options:
+        """Prediction options of translation models."""
+
+        top: PositiveInt | None = 3  # texts to list for each source; None: all that the search kept
+        beam: PositiveInt = 8  # texts kept in the search; 1: greedy
 
     def __init__(
         self,
@@ -41,27 +52,26 @@ class TranslationProcessor:
         encoding: str | None = None,
         columns: Sequence[str] | None = None,
     ) -> None:
-        if context > _LONGEST:
-            raise ValueError(f"context: no model reads {context} tokens at once")
-        self._tokenizer, self._context = tokenizer_from_spec(tokenizer), context
+        if context > _MAX_CONTEXT:
+            raise ValueError(f"context: must be at most {_MAX_CONTEXT} tokens, got {context}")
+        self._tokenizer = tokenizer_from_spec(tokenizer)
+        self._context = context
         self.texts = TextInputs(text_column, separator, encoding, names=columns)
 
-    reads_texts = True  # for Python, a `str` that names no file is one text
-
     def list_inputs(self, given: str) -> Sequence[str]:
-        """Empty lines are passed over."""
+        """List the texts; empty lines are skipped."""
         return self.texts.list_inputs(given)
 
     @property
     def notes(self) -> Sequence[str]:
-        """What of the last input was not looked at."""
+        """Parts of the last input that were ignored, one line each."""
         return self.texts.notes
 
     def load(self, source: str) -> Tensor:
-        """int64 (S,).
+        """Tokenize a source text, int64 (S,).
 
         Raises:
-            DataError: there is no token, or more than the model reads: half a text has no translation.
+            DataError: the text has no token, or more than the model reads: a truncated text has no translation.
         """
         tokens_S = torch.from_numpy(self._tokenizer.encode(source.strip()))
         if not 0 < len(tokens_S) <= self._context:
@@ -69,53 +79,59 @@ class TranslationProcessor:
         return tokens_S
 
     def collate(self, samples: Sequence[Tensor], device: torch.device) -> Tensor:
-        """int64 (N, context + 1): the source, and the token that begins its target."""
+        """Pad sources and append the token that begins a target: int64 (N, context + 1)."""
         begin_N1 = torch.full((len(samples), 1), self._tokenizer.size)
         return torch.cat([pad(samples, self._context), begin_N1], dim=1).to(device)
 
-    def predict(
-        self, model: nn.Module, inputs: Tensor, top: int | None = None, beam: int = 8, **_: Any
-    ) -> list[dict[str, Any]]:
-        """The likeliest `text` that beam search finds, its `probability`, and the `top` likeliest; see `search`."""
-        found_NBT, odds_NB = beam_search(cast(EncoderDecoder, model), inputs[:, : self._context], beam)
-        answers = []
-        for texts, odds in zip(found_NBT.tolist(), odds_NB.tolist(), strict=True):
-            best = [
-                {"text": self._tokenizer.decode([n for n in row if n >= 0]), "probability": math.exp(one)}
-                for row, one in zip(texts, odds, strict=True)
-                if one > -math.inf
+    def predict(self, model: nn.Module, inputs: Tensor, options: Options) -> list[dict[str, Any]]:
+        """Return for each source the most probable `text` found, its `probability`, and the `top` texts."""
+        sources_NS = inputs[:, : self._context]
+        targets_NBT, log_probs_NB = beam_search(cast(EncoderDecoder, model), sources_NS, options.beam)
+        predictions = []
+        for targets, log_probs in zip(targets_NBT.tolist(), log_probs_NB.tolist(), strict=True):
+            ranked = [
+                {"text": self._tokenizer.decode([n for n in target if n >= 0]), "probability": math.exp(log_prob)}
+                for target, log_prob in zip(targets, log_probs, strict=True)
+                if log_prob > -math.inf
             ]
-            answers.append({**best[0], "top": best[:top]})
-        return answers
+            predictions.append({**ranked[0], "top": ranked[: options.top]})
+        return predictions
 
-    def format_rows(self, sources: Sequence[str], answered: Iterable[tuple[str, Mapping[str, Any]]]) -> Iterator[str]:
-        first = max(columns_of(escape_control(text)) for text in ("text", *sources))
-        for number, (source, answer) in enumerate(answered):
-            if number == 0:
-                yield f"{'text':<{first}}  probability  becomes"
-            shown, text = left(escape_control(source), first), escape_control(answer["text"])
-            yield f"{shown}  {answer['probability']:>11.4f}  {text}"
+    def format_rows(
+        self, sources: Sequence[str], predictions: Iterable[tuple[str, Mapping[str, Any]]]
+    ) -> Iterator[str]:
+        width = max(columns_of(escape_control(text)) for text in ("text", *sources))
+        for index, (source, prediction) in enumerate(predictions):
+            if index == 0:
+                yield f"{'text':<{width}}  probability  becomes"
+            text = escape_control(prediction["text"])
+            yield f"{left(escape_control(source), width)}  {prediction['probability']:>11.4f}  {text}"
 
     def axes(self) -> Mapping[int, Axis]:
-        """The source always takes `context` places, and the target so far all that follow."""
+        """Dimension 1: `context` source positions, then the target so far."""
         longest = 2 * self._context + 1
         return {1: Axis("time", longest, at_least=self._context + 1, at_most=longest)}
 
     def steps(self) -> Mapping[str, Sequence[Step]]:
         end = self._tokenizer.size
         *read, _ = token_steps(self._tokenizer.spec, None, strip=True)
-        filled: Step = {"op": "pad_to", "length": self._context, "value": -1}
+        padding: Step = {"op": "pad_to", "length": self._context, "value": -1}
         begin: Step = {"op": "append_token", "token": end}
-        again: Step = {"op": "generate", "from": "the logits of the last position", "append": "the token", "until": end}
-        back: Step = {"op": "detokenize", "tokenizer": dict(self._tokenizer.spec)}
         batch: Step = {"op": "batch", "pad": -1, "dtype": "int64"}
-        return {"preprocess": [*read, filled, begin, batch], "postprocess": [again, back]}
+        generate: Step = {
+            "op": "generate",
+            "from": "the logits of the last position",
+            "append": "the token",
+            "until": end,
+        }
+        detokenize: Step = {"op": "detokenize", "tokenizer": dict(self._tokenizer.spec)}
+        return {"preprocess": [*read, padding, begin, batch], "postprocess": [generate, detokenize]}
 
     def random_inputs(self, count: int, generator: torch.Generator) -> Tensor:
-        """Sources of unequal length, and targets that have begun."""
-        size, length = self._tokenizer.size, 2 * self._context + 1
-        tokens_NX = torch.randint(size, (count, length), generator=generator)
-        tokens_NX[:, self._context] = size
+        """Return sources of unequal length, each followed by the beginning of a target."""
+        length = 2 * self._context + 1
+        tokens_NX = torch.randint(self._tokenizer.size, (count, length), generator=generator)
+        tokens_NX[:, self._context] = self._tokenizer.size
         lengths_N1 = torch.randint(1, self._context + 1, (count, 1), generator=generator)
-        places_X = torch.arange(length)
-        return tokens_NX.masked_fill((places_X >= lengths_N1) & (places_X < self._context), -1)
+        positions_X = torch.arange(length)
+        return tokens_NX.masked_fill((positions_X >= lengths_N1) & (positions_X < self._context), -1)

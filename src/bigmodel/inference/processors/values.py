@@ -1,4 +1,4 @@
-"""Predictions that are numbers: a value in its own units, or the probability of each of several labels."""
+"""Numeric predictions: a value in its own units, or the probability of each of several labels."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from bigmodel.inference.processors.columns import format_columns
 
-_Answered = Iterable[tuple[str, Mapping[str, Any]]]
+_Predictions = Iterable[tuple[str, Mapping[str, Any]]]
 
 
 def output_values(outputs_NK: Tensor, mean: float, std: float) -> list[dict[str, Any]]:
@@ -24,13 +24,12 @@ def label_probabilities(logits_NK: Tensor, labels: Sequence[str]) -> list[dict[s
     return [{"labels": dict(zip(labels, row, strict=True))} for row in rows]
 
 
-def format_values(head: str, sources: Sequence[str], target: str, answered: _Answered) -> Iterator[str]:
+def format_values(head: str, sources: Sequence[str], target: str, predictions: _Predictions) -> Iterator[str]:
     """Yield a line for each input with its value."""
-    return format_columns(head, sources, [target], ((source, [answer["value"]]) for source, answer in answered))
+    return format_columns(head, sources, [target], ((source, [one["value"]]) for source, one in predictions))
 
 
-def format_labels(head: str, sources: Sequence[str], labels: Sequence[str], answered: _Answered) -> Iterator[str]:
+def format_labels(head: str, sources: Sequence[str], labels: Sequence[str], predictions: _Predictions) -> Iterator[str]:
     """Yield a line for each input with a column for each label."""
-    return format_columns(
-        head, sources, labels, ((source, [*answer["labels"].values()]) for source, answer in answered)
-    )
+    rows = ((source, [*one["labels"].values()]) for source, one in predictions)
+    return format_columns(head, sources, labels, rows)

@@ -1,1 +1,1 @@
-"""From outputs to sequences: sampling, beam search, CTC."""
+"""Decode model outputs to sequences: sampling, beam search, CTC."""

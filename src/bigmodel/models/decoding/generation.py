@@ -1,4 +1,4 @@
-"""A text goes on: one token after another, each drawn from what the model says of all before it."""
+"""Generate tokens one after another with a causal model."""
 
 from __future__ import annotations
 
@@ -10,37 +10,38 @@ from torch import Tensor, nn
 
 
 class Decoder(Protocol):
-    """A causal model: tokens (N, T), T at most `context`, to logits (N, T, V)."""
+    """Causal model: tokens (N, T), T at most `context`, to logits (N, T, V)."""
 
     context: int
 
     def cache(self, count: int) -> Any:
-        """Something that keeps what was computed of the tokens that were read."""
+        """Return an empty cache for `count` sequences, which keeps what the model computed for past tokens."""
 
     def __call__(self, tokens_NT: Tensor, cache: Any = None) -> Tensor:
-        """With a cache that holds something, for one more token."""
+        """Return logits. With a cache that is not empty, `tokens_NT` is the one next token (N, 1)."""
 
 
 @runtime_checkable
 class SupportsLeftToRight(Protocol):
-    """A model that predicts tokens in any order."""
+    """A model of tokens in any order that can also run from left to right."""
 
     def left_to_right(self) -> Decoder:
-        """The same as a model of the next token."""
+        """Return a causal model that shares this model's weights."""
 
 
 def as_decoder(model: nn.Module) -> Decoder:
-    """The model itself, or what it is when it goes from left to right."""
+    """Return the model itself, or its left-to-right form."""
     return model.left_to_right() if isinstance(model, SupportsLeftToRight) else cast(Decoder, model)
 
 
 def generate(
     model: Decoder, tokens_NT: Tensor, count: int, choose: Callable[[Tensor, int], Tensor], *, cached: bool = True
 ) -> Tensor:
-    """The next `count` tokens (N, count) of sequences of equal length. `choose` takes logits (N, V) and a position.
+    """Generate the next `count` tokens (N, count) of sequences of equal length.
 
-    The model sees at most its context. A text that fills it is read anew from the middle of it on, so that most tokens
-    cost one step however long the text is, and the cache changes nothing but the time.
+    `choose` takes logits (N, V) and a position. The model sees at most its context: once that is full, the model reads
+    its second half again and continues, so that most tokens cost one step at any length. The cache changes the time
+    only.
     """
     begin = max(0, tokens_NT.shape[1] - model.context)
     cache = None

@@ -1,1 +1,1 @@
-"""Weights from elsewhere and adapters."""
+"""Pretrained weights and adapters."""

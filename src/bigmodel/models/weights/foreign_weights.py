@@ -1,4 +1,4 @@
-"""Weights that somebody else trained, from a local file, into a model that may have other classes."""
+"""Load pretrained weights from a local file into a model that may have other classes."""
 
 from __future__ import annotations
 
@@ -23,30 +23,30 @@ from bigmodel.safe_files import refuse_many_tensors
 __all__ = ["Report", "load_matching", "load_weights", "read_weights"]
 
 _PICKLES = (".pth", ".pt", ".th")
-_SECONDS = 600  # to read one file in the child process
+_TIMEOUT_S = 600  # for reading one file in the child process
 
 
 @dataclass(frozen=True)
 class Report:
-    """What became of a file's tensors: how many were loaded, which of the model's own stay new, and what to say."""
+    """Report on a file's tensors: loaded, missing in the file (`new`), unused, and adapted (`changed`)."""
 
-    loaded: int
-    sought: int
+    num_loaded: int
+    num_wanted: int
     new: Sequence[str]
     unused: Sequence[str]
     changed: Sequence[str]
 
     def __str__(self) -> str:
-        counts = {"missing and so new": self.new, "unexpected and not used": self.unused}
-        others = (f"; {len(names)} {words}: {_some([*names])}" for words, names in counts.items() if names)
+        lists = {"newly initialized": self.new, "unused in the file": self.unused}
+        others = (f"; {len(names)} {label}: {_some([*names])}" for label, names in lists.items() if names)
         changed = f"; {'; '.join(self.changed)}" if self.changed else ""
-        return f"{self.loaded} of {self.sought} tensors loaded{''.join(others)}{changed}"
+        return f"loaded {self.num_loaded} of {self.num_wanted} tensors{''.join(others)}{changed}"
 
 
 def load_weights(model: nn.Module, file: str) -> str:
-    """`fit` what `read_weights` finds in a file, for the key `pretrained`; what a wrapper has called `module.` too.
+    """Load a file's tensors into the model, for the key `pretrained`, and return a description.
 
-    The model's attribute `untrained` then names what the file lacks.
+    A wrapper's prefix `module.` is removed. The model's attribute `untrained` names the tensors that the file lacks.
     """
     try:
         tensors = {name.removeprefix("module."): tensor for name, tensor in read_weights(file).items()}
@@ -58,10 +58,10 @@ def load_weights(model: nn.Module, file: str) -> str:
 
 
 def read_weights(file: str) -> dict[str, Tensor]:
-    """The tensors of a safetensors or torch file, by name. A pickle is read in a process of its own, within limits.
+    """Read the tensors of a safetensors or torch file, by name. A pickle is read in a child process with limits.
 
     Raises:
-        ValueError: there is no such file, or it cannot be read as weights.
+        ValueError: the file does not exist or cannot be read as weights.
     """
     path = Path(file)
     if not path.is_file():
@@ -73,7 +73,7 @@ def read_weights(file: str) -> dict[str, Tensor]:
         except (SafetensorError, OSError, ValueError) as error:
             raise ValueError(f"{file}: cannot be read as safetensors: {error}") from error
     elif path.suffix in _PICKLES:
-        tensors = _unpickled(path)
+        tensors = _read_pickle(path)
     else:
         raise ValueError(f"{file}: must end in .safetensors or {', '.join(_PICKLES)}")
     return tensors
@@ -86,49 +86,53 @@ def load_matching(
     skip: str | Sequence[str] | None = None,
     settings: str = "",
 ) -> Report:
-    """Copy the tensors that are the model's; the rest of it stays as it is.
+    """Load the tensors that the model has by name; report loaded, missing and unused ones.
 
-    Adapted layers (`lora`) are summed; a model may know other names for tensors (`AdaptsStateDict`). Those that `skip`
-    matches are left out. The first convolution may be of other channels, learned positions of another size (`adapted`).
-    The final classifier may be of another number of classes and then stays new; nothing else may differ in shape.
-    `settings` is where the settings of `init` are, for messages; empty where there are none.
+    - LoRA matrices are merged, and `AdaptsStateDict` models map other names to their own.
+    - `skip`: patterns of tensors to leave out.
+    - The first convolution may have other channels, and learned positions another size: see `adapt_tensor`.
+    - A classifier with other classes stays newly initialized; any other shape mismatch is an error.
+    - `settings`: the path of `init`'s keys for messages, or empty.
 
     Raises:
-        ValueError: no tensor is of this model, or shapes differ; the model is as it was. `file` names them.
+        ValueError: no tensor has a name of this model, or shapes differ. The model is then unchanged.
     """
     try:
         tensors = merge_lora(tensors)
         if isinstance(model, AdaptsStateDict):
             tensors = model.adapt_state_dict(tensors)
-        left_out = set(match_names(skip, tensors, "tensor of the file"))
+        skipped = set(match_names(skip, tensors, "tensor of the file"))
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from error
     own = model.state_dict()
-    there = {name: tensor for name, tensor in tensors.items() if name in own and name not in left_out}
-    changed = {name: adapt_tensor(name, there[name], own[name], model) for name in _misfits(there, own)}
-    words = {name: f"{name}: {made[1]}" for name, made in changed.items() if made is not None}
-    there |= {name: made[0] for name, made in changed.items() if made is not None}
-    other = _misfits(there, own)
-    wrong = [name for name in other if not _is_classifier(name, model, own, tensors)]
+    matching = {name: tensor for name, tensor in tensors.items() if name in own and name not in skipped}
+    adapted = {name: adapt_tensor(name, matching[name], own[name], model) for name in _misfits(matching, own)}
+    remarks = {name: f"{name}: {result[1]}" for name, result in adapted.items() if result is not None}
+    matching |= {name: result[0] for name, result in adapted.items() if result is not None}
+    mismatched = _misfits(matching, own)
+    wrong = [name for name in mismatched if not _is_classifier(name, model, own, tensors)]
     if wrong:
         shapes = "; ".join(f"{n}: {_shape(tensors[n])} in the file, {_shape(own[n])} in the model" for n in wrong[:5])
         more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
-        way = f"; {settings}skip=[{','.join(_modules(wrong))}] leaves these new" if settings else ""
-        raise ValueError(f"{file}: is of another model or input: {shapes}{more}{way}")
-    fitting = {name: there[name] for name in own if name in there and name not in other}
+        hint = f"; {settings}skip=[{','.join(_modules(wrong))}] leaves these new" if settings else ""
+        raise ValueError(f"{file}: is of another model or input: {shapes}{more}{hint}")
+    fitting = {name: matching[name] for name in own if name in matching and name not in mismatched}
     prefix = prefix_to_strip(tensors, own)
-    way = f"{settings}strip={prefix}" if settings and prefix else ""
+    strip = f"{settings}strip={prefix}" if settings and prefix else ""
     if not fitting:
-        does = f"; {way} may be what it needs" if way else ""
-        raise ValueError(f"{file}: none of its tensors is in this model; it has {_some(list(tensors))}{does}")
+        hint = f"; try {strip}" if strip else ""
+        raise ValueError(f"{file}: none of its tensors is in this model; it has {_some(list(tensors))}{hint}")
     model.load_state_dict(fitting, strict=False)
-    sought = [name for name in own if name in fitting or not name.endswith("num_batches_tracked")]  # old files lack it
-    new, unused = [name for name in sought if name not in fitting], [name for name in tensors if name not in own]
-    if other:
-        words[other[0]] = f"the file's classifier is of {len(tensors[other[-1]])} classes"
-    if way:
-        words["strip"] = f"more of its names are the model's with {way}"
-    return Report(len(fitting), len(sought), new, unused, [*words.values()])
+    wanted = [
+        name for name in own if name in fitting or not name.endswith("num_batches_tracked")
+    ]  # files of old torch versions lack it
+    new = [name for name in wanted if name not in fitting]
+    unused = [name for name in tensors if name not in own]
+    if mismatched:
+        remarks[mismatched[0]] = f"the file's classifier is of {len(tensors[mismatched[-1]])} classes"
+    if strip:
+        remarks["strip"] = f"more of its names match with {strip}"
+    return Report(len(fitting), len(wanted), new, unused, [*remarks.values()])
 
 
 def _misfits(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> list[str]:
@@ -136,12 +140,12 @@ def _misfits(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> list[s
 
 
 def _modules(names: Sequence[str]) -> list[str]:
-    """Patterns for the modules that hold these tensors, the first few."""
+    """Return patterns for the modules that hold these tensors, at most five."""
     return list(dict.fromkeys(f"{name.rpartition('.')[0]}.*" if "." in name else name for name in names))[:5]
 
 
 def _is_classifier(name: str, model: nn.Module, own: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> bool:
-    """Whether it differs only as the last layer does: in its first dimension, from the old classes to the new."""
+    """Return whether a tensor differs from the model's only as the last layer does: in the number of classes."""
     last = [parameter for parameter, _ in model.named_parameters()][-1]
     if last not in tensors:
         return False
@@ -150,21 +154,28 @@ def _is_classifier(name: str, model: nn.Module, own: Mapping[str, Tensor], tenso
     return same_rest and (own[name].shape[:1], tensors[name].shape[:1]) == classes
 
 
-def _unpickled(path: Path) -> dict[str, Tensor]:
+def _read_pickle(path: Path) -> dict[str, Tensor]:
     package = str(Path(__file__).resolve().parents[3])
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([package, *filter(None, [os.environ.get("PYTHONPATH")])])}
     with tempfile.TemporaryDirectory() as scratch:
-        target = Path(scratch) / "weights.safetensors"
-        # -P: a module in the current directory must not stand in for torch
-        command = [sys.executable, "-P", "-m", "bigmodel.models.weights.unpickle", str(path.resolve()), str(target)]
+        destination = Path(scratch) / "weights.safetensors"
+        # -P: no module in the current directory may replace torch
+        command = [
+            sys.executable,
+            "-P",
+            "-m",
+            "bigmodel.models.weights.unpickle",
+            str(path.resolve()),
+            str(destination),
+        ]
         try:
-            child = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=_SECONDS)
+            child = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=_TIMEOUT_S)
         except subprocess.TimeoutExpired as error:
-            raise ValueError(f"{path}: took more than {_SECONDS} s to read") from error
-        if child.returncode or not target.is_file():
+            raise ValueError(f"{path}: took more than {_TIMEOUT_S} s to read") from error
+        if child.returncode or not destination.is_file():
             reason = (child.stderr.strip().splitlines() or [f"exit {child.returncode}"])[-1]
             raise ValueError(f"{path}: holds more than plain tensors, or is damaged: {reason}")
-        return {name: tensor.clone() for name, tensor in load_file(target).items()}  # the file is gone after this
+        return {name: tensor.clone() for name, tensor in load_file(destination).items()}  # the file is deleted next
 
 
 def _shape(tensor: Tensor) -> str:

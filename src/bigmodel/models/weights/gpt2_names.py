@@ -1,6 +1,6 @@
-"""GPT-2's weights (Radford et al. 2019) as its authors name them and lay them out, in terms of our `GPT`.
+"""Map the published weights of GPT-2 (Radford et al. 2019) to the names and layout of `GPT`.
 
-They keep a linear layer's weights as inputs times outputs, and Hugging Face's files follow them.
+The authors, and Hugging Face's files, store a linear layer's weights as (inputs, outputs), transposed to torch's.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-_OUTSIDE = {"wte": "embed", "wpe": "positions", "ln_f": "norm", "lm_head": "head"}
-_IN_A_BLOCK = {
+_TOP_LEVEL_NAMES = {"wte": "embed", "wpe": "positions", "ln_f": "norm", "lm_head": "head"}
+_BLOCK_NAMES = {
     "ln_1": "before_attention",
     "attn.c_attn": "attention.qkv",
     "attn.c_proj": "attention.out",
@@ -20,35 +20,35 @@ _IN_A_BLOCK = {
     "mlp.c_fc": "mlp.up",
     "mlp.c_proj": "mlp.down",
 }
-_MASKS = (".attn.bias", ".attn.masked_bias")  # which token sees which, kept beside the weights
+_MASKS = (".attn.bias", ".attn.masked_bias")  # causal masks, stored beside the weights
 
 
 def is_gpt2(tensors: Mapping[str, Tensor]) -> bool:
-    """Whether they are named as GPT-2's are."""
+    """Return whether the tensors have GPT-2's published names."""
     return all(name in tensors and tensors[name].ndim == 2 for name in ("wte.weight", "wpe.weight"))
 
 
 def from_gpt2(tensors: Mapping[str, Tensor], context: int, tied: bool) -> dict[str, Tensor]:
-    """GPT-2's weights by our names and in our layout. Of more positions the first `context` are taken.
+    """Return GPT-2's weights under this package's names and layout, and the first `context` positions.
 
     Raises:
-        ValueError: the output has weights of its own, and the model's are `tied` to the embedding.
+        ValueError: the file has separate output weights, and the model's are `tied` to the embedding.
     """
-    found = {}
+    mapped = {}
     for name, tensor in tensors.items():
         if name.endswith(_MASKS):
             continue
-        layer, _, kind = name.rpartition(".")
+        layer, _, tensor_name = name.rpartition(".")
         block = re.fullmatch(r"h\.(\d+)\.(.+)", layer)
         if block is None:
-            found[f"{_OUTSIDE.get(layer, layer)}.{kind}"] = tensor
+            mapped[f"{_TOP_LEVEL_NAMES.get(layer, layer)}.{tensor_name}"] = tensor
         else:
-            own = f"blocks.{block[1]}.{_IN_A_BLOCK.get(block[2], block[2])}.{kind}"
-            found[own] = tensor.T if tensor.ndim == 2 else tensor
-    embedding = found["embed.weight"]
-    found["positions.weight"] = found["positions.weight"][:context]
+            own_name = f"blocks.{block[1]}.{_BLOCK_NAMES.get(block[2], block[2])}.{tensor_name}"
+            mapped[own_name] = tensor.T if tensor.ndim == 2 else tensor
+    embedding = mapped["embed.weight"]
+    mapped["positions.weight"] = mapped["positions.weight"][:context]
     if not tied:
-        found.setdefault("head.weight", embedding)
-    elif not torch.equal(found.pop("head.weight", embedding), embedding):
+        mapped.setdefault("head.weight", embedding)
+    elif not torch.equal(mapped.pop("head.weight", embedding), embedding):
         raise ValueError("the output's weights are not the embedding's; set model.tied=false")
-    return found
+    return mapped

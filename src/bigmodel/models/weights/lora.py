@@ -1,7 +1,6 @@
-"""Low-rank adaptation (Hu et al. 2021, arXiv:2106.09685): beside a frozen linear layer the product of two small
-matrices is trained, and added to the layer's weights in the end.
+"""Low-rank adaptation (Hu et al. 2021, arXiv:2106.09685): train two small matrices beside each frozen linear layer.
 
-I inputs and O outputs of a layer, R the rank.
+Their product is added to the layer's weights in the end. I inputs and O outputs of a layer, R the rank.
 """
 
 from __future__ import annotations
@@ -20,10 +19,12 @@ __all__ = ["LoRA", "merge_lora"]
 
 @dataclass(frozen=True)
 class LoRA:
-    """Which linear layers are adapted, by patterns of their names, and how. With rank 0 none is.
+    """Configuration of LoRA; rank 0 turns it off.
 
-    All else is frozen but the parameters that `train` matches, as a new head; a layer whose weights are among them is
-    trained as it is.
+    - `layers`: patterns of the linear layers to adapt.
+    - `train`: patterns of parameters that are trained whole, as a new head; a layer among them is not adapted.
+
+    All other parameters are frozen.
     """
 
     rank: NonNegativeInt = 0
@@ -32,37 +33,40 @@ class LoRA:
     train: str | Sequence[str] | None = None
 
     def adapt(self, model: nn.Module, began: bool = False) -> str:
-        """Put the matrices into the model, which computes what it did; in words. A run that `began` before keeps a rank
-        that would be refused.
+        """Insert the matrices, in place, without changing the model's outputs; return a description.
+
+        A run that `began` earlier keeps a rank that would now be refused.
 
         Raises:
-            ValueError: a pattern matches nothing, or leaves nothing to adapt, or the rank is above a layer's width.
+            ValueError: a pattern matches nothing or leaves nothing to adapt, or the rank exceeds a layer's width.
         """
         try:
-            besides = match_names(self.train, [name for name, _ in model.named_parameters()], "parameter")
+            trained_whole = match_names(self.train, [name for name, _ in model.named_parameters()], "parameter")
         except ValueError as error:
             raise ValueError(f"train: {error}") from error
         linear = {name: module for name, module in model.named_modules() if type(module).forward is nn.Linear.forward}
         try:
             adapted = [
-                name for name in match_names(self.layers, linear, "linear layer") if f"{name}.weight" not in besides
+                name
+                for name in match_names(self.layers, linear, "linear layer")
+                if f"{name}.weight" not in trained_whole
             ]
         except ValueError as error:
             raise ValueError(f"layers: {error}") from error
         if not adapted:
-            raise ValueError("train: trains every one of these layers as it is; none is left to adapt")
+            raise ValueError("train: matches all of these layers, so that none is left to adapt")
         for name in adapted:
             width = min(linear[name].in_features, linear[name].out_features)
             if self.rank > width and not began:
                 shape = f"{linear[name].in_features} to {linear[name].out_features}"
                 raise ValueError(
-                    f"rank: {self.rank} is above the width of {name} ({shape}), where {width} is all there is; "
-                    f"lower it, leave the layer out of init.lora.layers, or train it whole: init.lora.train={name}.*"
+                    f"rank: {self.rank} exceeds the width of {name} ({shape}); set {width} or less, leave it out "
+                    f"of init.lora.layers, or train it whole: init.lora.train={name}.*"
                 )
         model.requires_grad_(False)
         for name in adapted:
-            _adapt(linear[name], self.rank, self.alpha)
-        for name in besides:
+            _adapt_layer(linear[name], self.rank, self.alpha)
+        for name in trained_whole:
             model.get_parameter(name).requires_grad_(True)
         sizes = [p.numel() for p in model.parameters() if p.requires_grad]
         layers = f"{len(adapted)} linear layer{'' if len(adapted) == 1 else 's'}"
@@ -70,8 +74,9 @@ class LoRA:
 
 
 class LoRALinear(nn.Linear):
-    """A linear layer while it is adapted. Its own tensors keep their names; `weight` is the sum, for modules that read
-    it without a call.
+    """Adapted linear layer. The base tensors keep their names.
+
+    `weight` is the sum of base weight and product, for modules that read it without calling the layer.
     """
 
     lora_a: nn.Parameter  # (R, I)
@@ -80,7 +85,7 @@ class LoRALinear(nn.Linear):
 
     @property
     def weight(self) -> Tensor:  # type: ignore[override]
-        return _sum(self._frozen, self.lora_a, self.lora_b, self.lora_scale)
+        return _add_low_rank(self._frozen, self.lora_a, self.lora_b, self.lora_scale)
 
     @property
     def _frozen(self) -> Tensor:
@@ -89,40 +94,40 @@ class LoRALinear(nn.Linear):
         return frozen
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., I) to (..., O). The sum is not made: a frozen weight costs no gradient of its size."""
-        low = F.linear(F.linear(x, self.lora_a), self.lora_b)
-        return F.linear(x, self._frozen, self.bias) + self.lora_scale * low
+        """(..., I) to (..., O), without computing the summed weight: a frozen weight needs no gradient of its size."""
+        low_rank = F.linear(F.linear(x, self.lora_a), self.lora_b)
+        return F.linear(x, self._frozen, self.bias) + self.lora_scale * low_rank
 
 
-def _adapt(layer: nn.Linear, rank: int, alpha: float) -> None:
+def _adapt_layer(layer: nn.Linear, rank: int, alpha: float) -> None:
     weight = layer.weight
     layer.lora_a = nn.Parameter(weight.new_empty(rank, layer.in_features))
-    layer.lora_b = nn.Parameter(weight.new_zeros(layer.out_features, rank))  # at first the layer computes what it did
+    layer.lora_b = nn.Parameter(weight.new_zeros(layer.out_features, rank))  # 0: outputs are unchanged at first
     layer.register_buffer("lora_scale", weight.new_tensor(alpha / rank))
     nn.init.normal_(layer.lora_a, std=layer.in_features**-0.5)
     layer.__class__ = LoRALinear
 
 
 def merge_lora(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The weights of a model of which some layers are adapted, as those of the plain model; others are as they are.
+    """Merge LoRA matrices into their base weights and return a plain state dict; others pass through.
 
     Raises:
-        ValueError: a layer lacks what it is adapted by, or the shapes do not go together.
+        ValueError: a layer lacks one of its matrices, or the shapes contradict each other.
     """
-    plain = dict(weights)
+    merged = dict(weights)
     for name in weights:
         layer = name.removesuffix("lora_scale")
         if layer == name:
             continue
         try:
-            a, b, scale = (plain.pop(f"{layer}{each}") for each in ("lora_a", "lora_b", "lora_scale"))
-            if plain[f"{layer}weight"].shape != (b.shape[0], a.shape[1]) or a.shape[0] != b.shape[1] or scale.ndim:
-                raise ValueError(f"{layer}lora_a, lora_b: are not of the shape of {layer}weight")
+            a, b, scale = (merged.pop(f"{layer}{each}") for each in ("lora_a", "lora_b", "lora_scale"))
+            if merged[f"{layer}weight"].shape != (b.shape[0], a.shape[1]) or a.shape[0] != b.shape[1] or scale.ndim:
+                raise ValueError(f"{layer}lora_a, lora_b: their product has not the shape of {layer}weight")
         except (KeyError, IndexError) as error:
-            raise ValueError(f"{name}: has no weight, lora_a and lora_b beside it, of two dimensions each") from error
-        plain[f"{layer}weight"] = _sum(plain[f"{layer}weight"], a, b, scale)
-    return plain
+            raise ValueError(f"{name}: needs a weight, lora_a and lora_b of two dimensions each") from error
+        merged[f"{layer}weight"] = _add_low_rank(merged[f"{layer}weight"], a, b, scale)
+    return merged
 
 
-def _sum(weight: Tensor, a: Tensor, b: Tensor, scale: Tensor) -> Tensor:
+def _add_low_rank(weight: Tensor, a: Tensor, b: Tensor, scale: Tensor) -> Tensor:
     return weight + scale * (b @ a)

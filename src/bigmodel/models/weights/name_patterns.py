@@ -1,4 +1,4 @@
-"""Parameters and modules chosen by patterns of their dotted names, as `blocks.*`."""
+"""Select parameters and modules by patterns of their dotted names, as `blocks.*`."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from fnmatch import fnmatchcase
 
 
 def match_names(patterns: str | Sequence[str] | None, names: Collection[str], what: str) -> list[str]:
-    """The names that one of the patterns matches, in their own order; none where there is no pattern.
+    """Return the names that match one of the patterns, in their own order; none without a pattern.
 
     Raises:
-        ValueError: a pattern matches no name; `what` they are is said, and what may have been meant.
+        ValueError: a pattern matches no name. The message calls the names `what` and suggests the nearest.
     """
-    wanted = [patterns] if isinstance(patterns, str) else patterns or ()
-    for pattern in wanted:
+    globs = [patterns] if isinstance(patterns, str) else patterns or ()
+    for pattern in globs:
         if not any(fnmatchcase(name, pattern) for name in names):
-            raise ValueError(f"'{pattern}' matches no {what}; {_meant(pattern, names)}")
-    return [name for name in names if any(fnmatchcase(name, pattern) for pattern in wanted)]
+            raise ValueError(f"'{pattern}' matches no {what}; {_suggest_pattern(pattern, names)}")
+    return [name for name in names if any(fnmatchcase(name, pattern) for pattern in globs)]
 
 
-def _meant(pattern: str, names: Collection[str]) -> str:
+def _suggest_pattern(pattern: str, names: Collection[str]) -> str:
     parts = [name.split(".") for name in names]
-    folders = dict.fromkeys(".".join([*part[:depth], "*"]) for part in parts for depth in range(1, len(part)))
-    close = difflib.get_close_matches(pattern, [*folders, *names], n=1)
+    prefixes = dict.fromkeys(".".join([*part[:depth], "*"]) for part in parts for depth in range(1, len(part)))
+    close = difflib.get_close_matches(pattern, [*prefixes, *names], n=1)
     if close:
         return f"did you mean '{close[0]}'?"
-    return f"they are {', '.join([*names][:6])}{' ...' if len(names) > 6 else ''}" if names else "there is none"
+    return f"choices: {', '.join([*names][:6])}{' ...' if len(names) > 6 else ''}" if names else "the model has none"

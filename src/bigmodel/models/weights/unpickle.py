@@ -1,7 +1,7 @@
 """`python -m bigmodel.models.weights.unpickle SRC DST`: convert a torch file to safetensors in a process of its own.
 
-Whatever a pickle holds happens here, with torch's unpickler of plain data only and with bounded memory. There is
-nothing in this module to import: every name of `bigmodel.models` can be called by a checkpoint's config.
+A pickle is read in this process only, with torch's unpickler of plain data and with bounded memory. The module defines
+nothing to import: a checkpoint's config can call every name of `bigmodel.models`.
 """
 
 if __name__ == "__main__":
@@ -14,13 +14,13 @@ if __name__ == "__main__":
     from safetensors.torch import save_file
 
     source, target = sys.argv[1:]
-    with contextlib.suppress(OSError, ValueError):  # where the system counts memory otherwise, the timeout remains
+    with contextlib.suppress(OSError, ValueError):  # on systems without /proc the timeout remains
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
         limit = pages * resource.getpagesize() + 4 * Path(source).stat().st_size + 2**30
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     try:
         loaded = torch.load(source, map_location="cpu", weights_only=True)
-    except Exception as error:  # every way in which a file can be bad
+    except Exception as error:  # a damaged file can raise anything
         sys.exit(f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}")
     for wrapper in ("state_dict", "model"):
         if isinstance(loaded, dict) and isinstance(loaded.get(wrapper), dict):
