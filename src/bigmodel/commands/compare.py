@@ -11,7 +11,7 @@ from typing import Any, Literal, cast
 from bigmodel.commands.arguments import parse_options
 from bigmodel.errors import ConfigError, suggest
 from bigmodel.formatting import json_line, truncate
-from bigmodel.metric_spec import MetricSpec
+from bigmodel.metric_spec import MetricSpec, on_test_split
 from bigmodel.runs.comparison import formatting as words
 from bigmodel.runs.comparison import significance as statistics
 from bigmodel.runs.comparison import verdicts
@@ -105,7 +105,7 @@ def _usual(points: Mapping[str, SeedGroup], warnings: list[str]) -> str:
         told = ", ".join(f"{monitor} in {name}" for monitor, name in sorted(monitors.items()))
         raise ConfigError(f"metric: the runs were monitored by different ones ({told}); name one: metric=...")
     monitor = next(iter(monitors), "")
-    test = f"test/{monitor.rpartition('/')[2]}"
+    test = on_test_split(monitor)
     lacking = [str(run.path) for runs in finished.values() for run in runs if test not in run.metrics]
     if not lacking:
         return test

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bigmodel.config.config import Config
+from bigmodel.config.neutral_keys import ALLOWED_ON_RESUME, MAY_INCREASE, may_change_on_resume
 from bigmodel.config.renamed import with_current_targets
 from bigmodel.config.saved import load_config
 from bigmodel.config.seal import is_intact
@@ -20,21 +21,6 @@ if TYPE_CHECKING:
     from bigmodel.config.composition import ConfigSource
     from bigmodel.training.state import TrainState
 
-MAY_INCREASE = ("epochs",)
-RESULT_NEUTRAL_KEYS = (
-    "listeners",
-    "keep",
-    "save_every",
-    "data_dir",
-    "dataset.data_dir",
-    "dataset.download",
-    "device",
-    "output_dir",
-    "workers",
-    "resident_gb",
-    "profile",
-    "dry_run",
-)
 _LAST_BITS = ("kind", "precision", "channels_last", "compile", "threads", "deterministic")  # of a device
 _JUMP = 0.01  # of the rate
 
@@ -141,12 +127,10 @@ def describe_jumps(job: TrainState, state: Mapping[str, Any], patience: int | No
 def _refusal(key: str, old: Any, new: Any) -> str | None:
     if key in MAY_INCREASE:
         grows = isinstance(old, (int, float)) and new >= old
-        return None if grows else f"{key} was {old} and may grow, not shrink to {new}"
-    if any(key == free or key.startswith(free + ".") for free in RESULT_NEUTRAL_KEYS):
+        return None if grows else f"{key} can only increase: was {old}, got {new}"
+    if may_change_on_resume(key):
         return None
-    return (
-        f"{key} was {old} and cannot become {new}; what may change: {', '.join((*MAY_INCREASE, *RESULT_NEUTRAL_KEYS))}"
-    )
+    return f"{key} cannot change from {old} to {new}; only these can: {', '.join(ALLOWED_ON_RESUME)}"
 
 
 def _difference(prefix: str, old: Any, new: Any) -> Iterator[tuple[str, Any, Any]]:

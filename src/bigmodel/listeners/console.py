@@ -9,7 +9,7 @@ from typing import Any
 
 from bigmodel.events import Evaluated, Finished, Started, Stepped, TrainLogged, Warned
 from bigmodel.listeners.lines import format_event, format_metric, format_metrics
-from bigmodel.metric_spec import from_summary
+from bigmodel.metric_spec import from_summary, spec_for
 from bigmodel.quoting import path_override, resume_command, shell_command, trust_override
 
 __all__ = ["Console"]
@@ -93,7 +93,7 @@ class Console:
         if best:
             name = str(summary["monitor"])
             epoch = best["step"] / self._steps_per_epoch
-            value = format_metric(best["value"], specs.get(name.rpartition("/")[2]))
+            value = format_metric(best["value"], spec_for(specs, name))
             rows.append(("best", f"{name} {value} in epoch {epoch:g}"))
         pace = ""
         if summary.get("samples_per_s"):

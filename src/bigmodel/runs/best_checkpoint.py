@@ -8,6 +8,7 @@ from pathlib import Path
 from bigmodel.errors import ConfigError, StorageError
 from bigmodel.runs import checkpoint
 from bigmodel.runs.checkpoint import Checkpoint
+from bigmodel.runs.checkpoint_path import checkpoint_path, has_checkpoint_prefix
 from bigmodel.safe_files import is_there, kind_of, read_text
 
 
@@ -18,7 +19,7 @@ def load_best_checkpoint(path: Path, given: str) -> tuple[Checkpoint, list[str]]
         ConfigError: there is no run.
         StorageError: the checkpoint is damaged, or none verifies.
     """
-    if path.name.startswith("step-") and path.is_dir():
+    if has_checkpoint_prefix(path) and path.is_dir():
         return checkpoint.load(path), []
     root = path / "checkpoints"
     try:
@@ -34,7 +35,7 @@ def load_best_checkpoint(path: Path, given: str) -> tuple[Checkpoint, list[str]]
     warnings = []
     try:
         best = json.loads(read_text(root / "best.json"))
-        found = checkpoint.load(root / f"step-{int(best['step']):08d}")
+        found = checkpoint.load(checkpoint_path(root, int(best["step"])))
         if {key: found.state["best"][key] for key in ("step", "value")} == best:
             return found, []
         warnings.append(f"{root / 'best.json'}: does not agree with {found.path}; using the newest checkpoint")

@@ -22,6 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from bigmodel.errors import StorageError
+from bigmodel.runs.checkpoint_path import checkpoint_path, has_checkpoint_prefix, step_of
 from bigmodel.runs.checkpoint_state import check_state
 from bigmodel.safe_files import (
     TEMP_PREFIX,
@@ -108,7 +109,7 @@ def save(
         OSError: the disk is full or refuses; nothing that was there before is lost.
     """
     own_folder(root)
-    target = root / f"step-{step:08d}"
+    target = checkpoint_path(root, step)
     scratch, replaced = (root / f"{TEMP_PREFIX}{uuid.uuid4().hex}" for _ in range(2))
     try:
         scratch.mkdir()
@@ -176,7 +177,7 @@ def verify(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         why = "cannot be read" if isinstance(error, PermissionError) else "missing or damaged"
         raise StorageError(f"{path / _MANIFEST}: {why}, so this is not a whole checkpoint ({error!r})") from error
-    if path.name.startswith("step-") and _is_step(path) and int(path.name[5:]) != manifest.get("step"):
+    if path.is_dir() and step_of(path) not in (None, manifest.get("step")):
         raise StorageError(f"{path}: holds step {manifest.get('step')}, not what its name says")
     if not {"state.json", "model.safetensors"} <= files.keys():
         raise StorageError(f"{path / _MANIFEST}: lists no state or no model, so this is not a whole checkpoint")
@@ -204,8 +205,10 @@ def verify(path: Path) -> dict[str, Any]:
 
 def list_checkpoints(root: Path) -> list[Path]:
     """Committed checkpoints, newest first; StorageError where the folder may not be read. A link is none."""
-    found = [p for p in entries(root) if _is_step(p) and not p.is_symlink()]
-    return sorted(found, key=lambda p: int(p.name[5:]), reverse=True)
+    steps = {path: step for path in entries(root) if (step := step_of(path)) is not None}
+    return sorted(
+        (path for path in steps if path.is_dir() and not path.is_symlink()), key=steps.__getitem__, reverse=True
+    )
 
 
 def load_newest(root: Path) -> tuple[Checkpoint | None, list[str]]:
@@ -216,7 +219,11 @@ def load_newest(root: Path) -> tuple[Checkpoint | None, list[str]]:
             return load(path), passed_over
         except StorageError as error:
             passed_over.append(f"{error}; falling back to the checkpoint before it")
-    passed_over += [f"{p}: a link, not a checkpoint of this run" for p in root.glob("step-*") if p.is_symlink()]
+    passed_over += [
+        f"{p}: a link, not a checkpoint of this run"
+        for p in root.glob("*")
+        if has_checkpoint_prefix(p) and p.is_symlink()
+    ]
     return None, passed_over
 
 
@@ -242,11 +249,12 @@ def prune(root: Path, keep: int, keep_step: int | None, newest_step: int | None 
     stopped run has saved out of turn does not count either, and stays while it is the newest.
     """
     refuse_foreign_folder(root)
-    known = [path for path in list_checkpoints(root) if newest_step is None or int(path.name[5:]) <= newest_step]
+    steps = {path: step_of(path) or 0 for path in list_checkpoints(root)}
+    known = [path for path, step in steps.items() if newest_step is None or step <= newest_step]
     counted = [path for path in known if not _is_passing(path)]
     kept = {*known[:1], *counted[: max(keep, 2)]}
     for path in known:
-        if path not in kept and int(path.name[5:]) != keep_step:
+        if path not in kept and steps[path] != keep_step:
             doomed = root / f"{TEMP_PREFIX}{uuid.uuid4().hex}"
             try:
                 os.rename(path, doomed)  # first out of sight: a half-removed checkpoint must not look like one
@@ -270,10 +278,6 @@ def remove_stale_temporaries(root: Path) -> None:
     """Remove what an interrupted save or removal left behind. Only for whoever holds the run's lock."""
     for path in root.glob(f"{TEMP_PREFIX}*"):
         try_remove(path)
-
-
-def _is_step(path: Path) -> bool:
-    return path.name[:5] == "step-" and path.name[5:].isascii() and path.name[5:].isdigit() and path.is_dir()
 
 
 def _fsync_and_hash(path: Path) -> dict[str, Any]:

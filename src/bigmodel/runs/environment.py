@@ -9,21 +9,18 @@ import platform
 import re
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from bigmodel.formatting import truncate
-from bigmodel.safe_files import (
-    read_text,
-    write_json,
-)
+from bigmodel.redaction import redact_arguments
+from bigmodel.safe_files import read_text, write_json
 
 _DEVICE_NUMBER = re.compile(r"(?<=^cuda):\d+")
 _OTHER_BITS = "what follows may have other bits than an unbroken run"
 _MEANS = {"dataset": "what follows is trained on other data"}
-_SECRET = re.compile(r"(token|secret|password|passwd|api_?key|credential)", re.IGNORECASE)
 
 
 def collect_environment(versions: Mapping[str, str], device: str, fingerprint: str) -> dict[str, Any]:
@@ -40,15 +37,6 @@ def collect_environment(versions: Mapping[str, str], device: str, fingerprint: s
         "device": device,
         "dataset": fingerprint,
     }
-
-
-def redact_arguments(arguments: Sequence[str]) -> list[str]:
-    """The command line with the values of secret-looking keys starred out."""
-    shown = []
-    for argument in arguments:
-        key, sign, _ = argument.partition("=")
-        shown.append(f"{key}=***" if sign and _SECRET.search(key) else argument)
-    return shown
 
 
 def _git() -> dict[str, str] | None:

@@ -10,7 +10,7 @@ from time import monotonic
 from typing import Any
 
 from bigmodel.listeners.lines import format_metric as metric_in_words
-from bigmodel.metric_spec import from_summary
+from bigmodel.metric_spec import from_summary, spec_for
 from bigmodel.redaction import redact
 from bigmodel.runtime.signals import in_words as code_in_words
 from bigmodel.sweeps.state.directory import JobProgress, SweepDirectory
@@ -133,7 +133,7 @@ def state_value(sweep: SweepDirectory, number: int, state: JobProgress) -> str:
     if state.value is None:
         return ""
     name = sweep.entries[number].monitor
-    spec = from_summary(sweep.summary(number)).get(name.rpartition("/")[2])  # a job that runs has none yet
+    spec = spec_for(from_summary(sweep.summary(number)), name)  # a running job has no summary.json yet
     return f"{name} {metric_in_words(state.value, spec)}"
 
 

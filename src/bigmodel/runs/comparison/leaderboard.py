@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bigmodel.formatting import first_line
-from bigmodel.metric_spec import MetricSpec
+from bigmodel.metric_spec import MetricSpec, on_test_split
 from bigmodel.runs.comparison import formatting as words
 from bigmodel.runs.comparison import plots
 from bigmodel.runs.comparison import significance as statistics
@@ -61,11 +61,11 @@ def _table(points: Sequence[SeedGroup], keys: Sequence[str]) -> list[str]:
     monitors = {point.runs[0].monitor for point in points}
     best_of, test_of = ("best", "test")
     if len(monitors) == 1:
-        best_of, test_of = f"best {(monitor := monitors.pop())}", _tested(monitor)
+        best_of, test_of = f"best {(monitor := monitors.pop())}", on_test_split(monitor)
     head = ["", *keys, best_of, "95 % interval", test_of, "n", "jobs"]
     rows = []
     for place, point in order[:_MOST_ROWS]:
-        best, tested = _summary(point, "best"), _summary(point, _tested(point.runs[0].monitor))
+        best, tested = _summary(point, "best"), _summary(point, on_test_split(point.runs[0].monitor))
         settings = [shown(point.config[key]) if key in point.config else words.NO_VALUE for key in keys]
         figures = [
             words.format_mean_std(best),
@@ -119,10 +119,6 @@ def _spec(runs: Sequence[RunRecord]) -> MetricSpec | None:
         return common_spec(runs, runs[0].monitor)
     except ValueError:
         return None
-
-
-def _tested(monitor: str) -> str:
-    return f"test/{monitor.rpartition('/')[2]}"
 
 
 def _summary(point: SeedGroup, metric: str) -> statistics.Summary | None:

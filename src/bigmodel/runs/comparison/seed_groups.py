@@ -7,12 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from bigmodel.config.neutral_keys import is_equal_in_comparisons
 from bigmodel.runs.records import RunRecord
 
-_NO_INFLUENCE = (  # on what a run reaches
-    *("listeners", "keep", "save_every", "log_every", "workers", "resident_gb", "dry_run"),
-    *("data_dir", "dataset.data_dir", "output_dir", "device.index", "device.threads"),
-)
 _ABSENT = object()
 
 
@@ -76,11 +73,7 @@ def shown(value: Any) -> str:
 
 
 def _result_keys(config: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in config.items() if key != "seed" and not _idle(key)}
-
-
-def _idle(key: str) -> bool:
-    return any(key == idle or key.startswith(idle + ".") for idle in _NO_INFLUENCE)
+    return {key: value for key, value in config.items() if key != "seed" and not is_equal_in_comparisons(key)}
 
 
 def _origins(key: str) -> list[str]:

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import bigmodel
-from bigmodel.runs.environment import redact_arguments
+from bigmodel.redaction import redact_arguments
 from bigmodel.runs.tolerant_json import read_json_or_empty
 from bigmodel.safe_files import open_own, write_json
 

@@ -9,7 +9,7 @@ from bigmodel.config.instantiate import instantiate
 from bigmodel.config.signatures import locate
 from bigmodel.errors import BigmodelError, ConfigError, DataError, suggest
 from bigmodel.formatting import truncate
-from bigmodel.metric_spec import OF_THE_RUN, MetricSpec, declared_specs
+from bigmodel.metric_spec import OF_THE_RUN, MetricSpec, declared_specs, spec_for
 from bigmodel.runs.comparison.measures import changes_the_measure
 from bigmodel.sweeps.search.space import Dimension
 
@@ -78,7 +78,7 @@ def warn_doubtful(
         declared_ways, _ = _declared_ways(metric, tasks)
         if [_WAYS.get(one, way) for one in declared_ways] != [way] * len(declared_ways):
             yield f"directions: {way} {metric}, for which its task declares the other direction"
-        specs = [spec for known in tasks if (spec := known.get(metric.rpartition("/")[2])) is not None]
+        specs = [spec for known in tasks if (spec := spec_for(known, metric)) is not None]
         spec = specs[0] if specs else None
         for one in space:
             stops = "/" in metric and (one.key == "limit_batches" or (one.key == "batch_size" and limited))

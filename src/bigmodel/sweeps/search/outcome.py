@@ -10,7 +10,7 @@ from statistics import fmean
 from typing import Any
 
 from bigmodel.listeners.lines import format_metric
-from bigmodel.metric_spec import from_summary
+from bigmodel.metric_spec import from_summary, spec_for
 from bigmodel.runs.records import iter_metric_events, number
 from bigmodel.sweeps.search.plan import SearchPlan
 from bigmodel.sweeps.state.directory import SweepDirectory
@@ -66,7 +66,7 @@ def best_trial_lines(sweep: SweepDirectory, plan: SearchPlan, done: Sequence[int
         job = trials[trial][0]
         specs = from_summary(sweep.summary(job))
         figures = ", ".join(
-            f"{metric} {format_metric(value, specs.get(metric.rpartition('/')[2]))}"
+            f"{metric} {format_metric(value, spec_for(specs, metric))}"
             for metric, value in zip(plan.metrics, measured[trial], strict=True)
         )
         chosen = " ".join(sweep.entries[job].overrides[: -1 if plan.seeds else None])
