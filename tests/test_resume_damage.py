@@ -318,19 +318,21 @@ def test_what_a_stopped_run_has_saved_displaces_nothing(tmp_path: Path) -> None:
 
 def test_a_frozen_config_of_a_sweep_that_was_altered_is_refused(whole: Path, tmp_path: Path) -> None:
     from bigmodel.errors import ConfigError
-    from bigmodel.sweeps.engines.job_process import JobStart
-    from bigmodel.sweeps.state.directory import JobSpec, SweepDirectory
+    from bigmodel.sweeps.engines.job_context import JobContext
+    from bigmodel.sweeps.engines.job_process import load_job
+    from bigmodel.sweeps.state.directory import SweepDirectory
+    from bigmodel.sweeps.state.jobs import JobSpec
     from bigmodel.sweeps.state.settings import SweepOptions
 
     sweep = SweepDirectory(tmp_path)
     text = (whole / "config.yaml").read_text()
     sweep.snapshot_configs([(JobSpec(0, ("seed=0",), "val/accuracy", 2.0), text)], SweepOptions(1, 1, "continue"), ())
     sweep.lock.release()
-    facts = {"path": str(tmp_path), "trust": ()}
-    assert JobStart(facts, 0).config.values["seed"] == 0
+    context = JobContext(str(tmp_path))
+    assert load_job(context, 0)[1].values["seed"] == 0
     _edit(tmp_path / "jobs" / "0.yaml", "\nseed: 0\n", "\nseed: 1\n")
     with pytest.raises(ConfigError, match=r"0\.yaml: is not as the sweep wrote it"):
-        JobStart(facts, 0)
+        load_job(context, 0)
 
 
 @pytest.mark.parametrize(

@@ -73,8 +73,8 @@ def test_seeds_go_from_the_configs_own_upward(
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["seeds=5", "-m", "seed=1,2"], "seeds: seed=1,2 names the seeds already"),
-        (["seeds=5", "-m", "seed=range(3)"], "seeds: seed=range(3) names the seeds already"),
+        (["seeds=5", "-m", "seed=1,2"], "seeds: conflicts with seed=1,2; remove one of the two"),
+        (["seeds=5", "-m", "seed=range(3)"], "seeds: conflicts with seed=range(3); remove one of the two"),
         (["seeds=1"], "seeds: must be a number from 2 to 1000"),
         (["seeds=1e3"], "seeds: must be a number from 2 to 1000"),
         (["seeds=1,2"], "seeds: must be a number from 2 to 1000"),

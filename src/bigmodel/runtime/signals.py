@@ -1,4 +1,7 @@
-"""Stopping on request: the first signal lets the step finish and saves; a second one ends at once."""
+"""Signals: stopping on request, the name of a signal that ended a process, and the end of a parent process.
+
+The first request lets the step finish and saves; a second one ends at once.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from types import FrameType
 
 from bigmodel.errors import Interrupted
 
+_PR_SET_PDEATHSIG = 1  # prctl.h
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 
 
@@ -54,12 +58,23 @@ class StopRequest:
             raise self._early
 
 
-def in_words(code: int) -> str:
-    """An exit code, or the signal it stands for."""
+def describe_exit_code(code: int) -> str:
+    """Return `exit code 1`, or for a negative code `killed by SIGTERM`."""
     if code >= 0:
         return f"exit code {code}"
     try:
         name = signal.Signals(-code).name
     except ValueError:
         name = f"signal {-code}"
-    return f"killed by {name}" + (", as the system does where memory runs out" if name == "SIGKILL" else "")
+    return f"killed by {name}" + (" (often: out of memory)" if name == "SIGKILL" else "")
+
+
+def exit_with_parent(parent: int) -> None:
+    """Have Linux kill this process when its parent, the process `parent`, dies; exit at once if it has died already."""
+    import ctypes  # costs a few milliseconds that other commands need not pay
+
+    prctl = getattr(ctypes.CDLL(None), "prctl", None)
+    if prctl is not None:
+        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
