@@ -225,7 +225,7 @@ def test_a_damaged_summary_is_told_and_made_anew(
     (half / "summary.json").write_text(text)
     answer = cli(f"resume={half}")
     assert answer.code == 0, answer.err
-    assert "summary.json: damaged; its seconds are lost, all else is made anew" in answer.out
+    assert "summary.json: damaged; its elapsed seconds are lost, all else is written anew" in answer.out
     _same(half, whole)
 
 
@@ -238,7 +238,7 @@ def test_a_damaged_environment_is_told_and_written_anew(
     answer = cli(f"resume={half}")
     assert answer.code == 0, answer.err
     state = "missing" if text is None else "damaged"
-    assert f"environment.json: {state}; written anew, with the surroundings of this start" in answer.out
+    assert f"environment.json: {state}; written anew with the environment of this start" in answer.out
     _same(half, whole)
 
 
@@ -251,8 +251,8 @@ def test_other_data_another_device_and_another_version_are_told(cli: Callable[..
     answer = cli(f"resume={half}")
     assert answer.code == 0, answer.err
     for text in (
-        r"the dataset was sha256:0, is now sha256:\w+: what follows is trained on other data",
-        r"the device was cuda:3 \(NVIDIA H100\), is now cpu .*: what follows may have other bits than an unbroken run",
+        r"the dataset was sha256:0, is now sha256:\w+: later steps are trained on other data",
+        r"the device was cuda:3 \(NVIDIA H100\), is now cpu .*: later steps may differ .* in the last bits",
         r"the version of torch was 1\.0, is now ",
     ):
         assert re.search(f"warning: {text}", answer.out), text

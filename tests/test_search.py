@@ -437,7 +437,7 @@ def test_a_search_that_is_killed_before_it_is_frozen_leaves_nothing(
             (["hydra.sweeper.metrics=[val/auc]"], "hydra.sweeper.metrics: there is no 'val/auc'"),
             (["hydra.sweeper.metrics=[accuracy]"], "there is no 'accuracy'; write val/accuracy"),
             (["hydra.sweeper.metrics=[valid/loss]"], "there is no 'valid/loss'; did you mean val/loss?"),
-            (["hydra.sweeper.metrics=[step]"], "hydra.sweeper.directions: nobody declares whether low or high step"),
+            (["hydra.sweeper.metrics=[step]"], "hydra.sweeper.directions: no task declares whether low or high step"),
             (["seeds=2", "hydra.sweeper.pruner=median"], "hydra.sweeper.pruner: median stops one run"),
         ],
         lambda case: "acuracy" not in case[0][0],
@@ -473,4 +473,4 @@ def test_the_direction_is_the_tasks_and_what_is_hardly_meant_is_said(
     words = ("loss.label_smoothing=0,0.1", "hydra.sweeper.metrics=[val/loss]", "hydra.sweeper.directions=[maximize]")
     answer = cli(*SEARCH, *TINY[:3], *words, "dry_run=true")
     assert "warning: directions: maximize val/loss, for which its task declares the other direction" in answer.out
-    assert "warning: loss.label_smoothing: val/loss is not one measure for its values" in answer.out
+    assert "warning: loss.label_smoothing: its values change what val/loss measures" in answer.out

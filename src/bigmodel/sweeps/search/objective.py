@@ -31,11 +31,11 @@ def task_specs(config: Config, is_local: bool) -> Specs:
     tree, trust = config.values, config.trust
     try:
         dataset = instantiate("dataset", tree["dataset"], trust)
-        facts = {f"dataset.{key}": value for key, value in dataset.facts.items() if key in tree["dataset"]}
+        from_data = {f"dataset.{key}": value for key, value in dataset.properties.items() if key in tree["dataset"]}
         loss = tree.get("loss")
         if isinstance(loss, Mapping) and loss.get("weight") == "balanced":  # needs the samples, which are not read
-            facts["loss.weight"] = None
-        task = instantiate("task", config.with_values(facts).values["task"], trust)
+            from_data["loss.weight"] = None
+        task = instantiate("task", config.with_values(from_data).values["task"], trust)
     except BigmodelError as error:
         if is_local or not isinstance(error, DataError):
             raise
