@@ -291,7 +291,7 @@ def test_a_run_that_had_stopped_early_stays_so_and_says_it(cli: Callable[..., An
     words = (*TINY[:-1], "epochs=9", "optim.lr=1e-12", "patience=1", "evaluate_every=2steps", "monitor=val/loss")
     run = cli(*words, "optim.momentum=0", "optim.nesterov=false").run
     assert json.loads((run / "summary.json").read_text())["state"] == "early_stopped"
-    assert "had stopped early, patience=1, and stays so" in cli(f"resume={run}", "epochs=12").out
+    assert "had stopped early (patience=1) and stays stopped" in cli(f"resume={run}", "epochs=12").out
 
 
 def test_another_device_is_told_to_have_other_bits(cli: Callable[..., Answer], half: Path) -> None:
