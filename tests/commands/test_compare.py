@@ -37,9 +37,8 @@ def test_paired_seeds_give_a_mean_an_interval_and_a_verdict(compare: Callable[..
     assert first.split() == ["A", "5", "0.9120", "±", "0.0025", "0.9088", "to", "0.9152", "good/0", "and", "4", "more"]
     assert second.split()[:4] == ["B", "5", "0.9054", "±"]
     assert (differs.split(), lr.split()) == (["differs", "A", "B"], ["optim.lr", "0.1", "0.01"])
-    assert verdict.startswith(
-        "A is better than B: 0.9120 ± 0.0025 vs 0.9054 ± 0.0027, difference 0.66 percentage points, "
-    )
+    assert verdict.startswith("A is better than B: 0.9120 ± 0.0025 vs 0.9054 ± 0.0027, ")
+    assert "difference 0.66 percentage points, " in verdict
     assert verdict.endswith("95 % interval 0.47 to 0.85, paired over 5 seeds, p = 0.00062")
 
 
