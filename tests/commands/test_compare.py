@@ -184,7 +184,7 @@ def test_what_is_not_one_measure_has_no_winner(compare, tmp_path: Path, change, 
     forced = compare("a", "b", f"metric={metric}", "force=true")
     assert forced.code == 0, forced.err
     assert "A is better than B" in forced.out or "B is better than A" in forced.out
-    assert f"forced: {metric} is not one measure" in forced.out
+    assert f"forced: {metric} is not comparable" in forced.out
 
 
 def test_seeds_on_other_data_are_no_point(compare, tmp_path: Path) -> None:

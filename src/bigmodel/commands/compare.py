@@ -54,8 +54,8 @@ def run(given: Sequence[str]) -> None:
     if refused:
         sys.stdout.flush()
         raise ConfigError(
-            f"compare: {metric} is not one measure for these runs, which differ in {', '.join(differs)}: no winner is "
-            f"named; compare runs that agree in these, or add force=true"
+            f"compare: {metric} is not comparable, because the runs differ in {', '.join(differs)}; no winner is named: "
+            f"compare runs that agree in these, or add force=true"
         )
 
 
@@ -96,7 +96,7 @@ class _Result:
             lines += ["", "the configs do not differ"]
         sentences = [verdicts.describe_comparison(one, self.values, self.spec) for one in self.comparisons]
         if self.comparisons and self.differs:
-            sentences.append(f"forced: {self.metric} is not one measure for these runs")
+            sentences.append(f"forced: {self.metric} is not comparable across these runs")
         if not self.comparisons and not self.differs:
             sentences = ["only one configuration has values: there is nothing to compare it with"]
         return [*lines, "", *sentences] if sentences else lines

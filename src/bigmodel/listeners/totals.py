@@ -66,7 +66,7 @@ class RunTotals:
         try:
             self._train, self._val, written = dict(state["train"]), dict(state["val"]), int(state["records"])
         except (LookupError, TypeError, ValueError, OverflowError):  # no version has written this
-            return ["the checkpoint's account of metrics.jsonl cannot be read; whether the file is whole is not known"]
+            return ["the checkpoint's record of metrics.jsonl cannot be read; metrics.jsonl may be incomplete"]
         self._records, self._hash = 0, hashlib.sha256()  # later checkpoints describe the records that are left
         for record in records:
             self._digest(record)

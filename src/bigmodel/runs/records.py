@@ -83,12 +83,11 @@ def sweep_runs(sweep: Path, warnings: list[str] | None = None) -> list[Path]:
 def find_runs(output_dir: Path, warnings: list[str]) -> list[RunRecord]:
     """Read all runs below `output_dir`, including those of sweeps."""
     folders = _directories(output_dir, warnings)  # also NAME-USER, where several users share `output_dir`
-    shelves = [place for place in folders if place.name.partition("-")[0] == "sweeps"]
-    days = [day for day in folders if day not in shelves]
+    sweep_folders = [folder for folder in folders if folder.name.partition("-")[0] == "sweeps"]
+    days = [folder for folder in folders if folder not in sweep_folders]
     paths = [path for day in days for path in _directories(day, warnings) if _is_run(path, warnings)]
-    paths += [
-        job for shelf in shelves for sweep in _directories(shelf, warnings) for job in sweep_runs(sweep, warnings)
-    ]
+    sweeps = [sweep for folder in sweep_folders for sweep in _directories(folder, warnings)]
+    paths += [job for sweep in sweeps for job in sweep_runs(sweep, warnings)]
     return [read_run(path, warnings) for path in paths]
 
 

@@ -90,8 +90,8 @@ def _rank(groups: Sequence[SeedGroup]) -> tuple[list[tuple[str, SeedGroup]], lis
     differs, comparable = comparable_groups(groups, "best")
     notes: list[str] = []
     if len(comparable) > 1:
-        notes = [f"warning: the best values are not of one measure, as the jobs differ in {', '.join(differs)}:"]
-        notes += ["         each place is among the jobs that are alike in these"]
+        notes = [f"warning: the best values are not comparable, because the jobs differ in {', '.join(differs)}:"]
+        notes += ["         each rank is among the jobs that agree in these"]
     order: list[tuple[str, SeedGroup]] = []
     for some in comparable:
         monitor = some[0].runs[0].monitor

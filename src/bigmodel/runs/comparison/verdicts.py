@@ -31,17 +31,17 @@ class Comparison:
     comparisons: int  # that Holm's correction accounts for
 
 
-def compare_to_best(points: Mapping[str, Values], spec: MetricSpec) -> list[Comparison]:
+def compare_to_best(values: Mapping[str, Values], spec: MetricSpec) -> list[Comparison]:
     """Compare the configuration with the best mean to each of the others, in the order of their means.
 
-    `points` has the values by name; those without values are left out. Runs are paired if both sides have the same
-    seeds, so that the seeds' effects cancel.
+    `values` holds each configuration's values by its name; empty ones are left out. Runs are paired if both sides have
+    the same seeds, so that the seeds' effects cancel.
     """
-    ranked = rank_by_mean(points, spec)
+    ranked = rank_by_mean(values, spec)
     if len(ranked) < 2:
         return []
     best, *others = ranked
-    tests = [_t_test(points[best], points[other]) for other in others]
+    tests = [_t_test(values[best], values[other]) for other in others]
     p_values = [test.p for test in tests if test is not None and test.p is not None]
     corrected = iter(holm_correction(p_values))
     return [
@@ -50,16 +50,16 @@ def compare_to_best(points: Mapping[str, Values], spec: MetricSpec) -> list[Comp
     ]
 
 
-def rank_by_mean(points: Mapping[str, Values], spec: MetricSpec) -> list[str]:
+def rank_by_mean(values: Mapping[str, Values], spec: MetricSpec) -> list[str]:
     """Return the names of the configurations that have values, the best mean first."""
-    means = {name: summarize(list(values.values())).mean for name, values in points.items() if values}
+    means = {name: summarize(list(seeds.values())).mean for name, seeds in values.items() if seeds}
     return sorted(means, key=means.__getitem__, reverse=spec.direction == "max")
 
 
-def describe_comparison(comparison: Comparison, points: Mapping[str, Values], spec: MetricSpec) -> str:
+def describe_comparison(comparison: Comparison, values: Mapping[str, Values], spec: MetricSpec) -> str:
     """Return a sentence about one comparison."""
     names = (comparison.best, comparison.other)
-    best, other = (summarize(list(points[name].values())) for name in names)
+    best, other = (summarize(list(values[name].values())) for name in names)
     figures = f"{format_mean_std(best)} vs {format_mean_std(other)}"
     pair = " vs ".join(names)
     if comparison.difference is None:
