@@ -17,6 +17,7 @@ from torch import Tensor
 
 from bigmodel.errors import StorageError
 from bigmodel.runs import checkpoint
+from bigmodel.runs.manifest import verify
 
 STATE = {"step": 3, "best": {"value": 0.1 + 0.2, "step": 2}, "tally": None}
 
@@ -160,7 +161,7 @@ def test_pruning_keeps_two_at_least_and_the_best(tmp_path: Path, keep: int, also
     checkpoint.prune(tmp_path, keep, also)
     assert [int(path.name[5:]) for path in checkpoint.list_checkpoints(tmp_path)] == left[::-1]
     for path in checkpoint.list_checkpoints(tmp_path):
-        checkpoint.verify(path)
+        verify(path)
 
 
 def test_steps_are_ordered_by_number_beyond_eight_digits(tmp_path: Path) -> None:
@@ -177,7 +178,7 @@ def test_stale_temporaries_are_swept_and_nothing_else(tmp_path: Path) -> None:
     checkpoint.write_json(tmp_path / "last.json", {"step": 1})
     checkpoint.remove_stale_temporaries(tmp_path)
     assert sorted(item.name for item in tmp_path.iterdir()) == ["last.json", "step-00000001"]
-    checkpoint.verify(path)
+    verify(path)
 
 
 def test_an_interrupted_save_is_no_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -263,7 +264,7 @@ def test_a_full_disk_at_any_sync_leaves_the_old_one_whole(
     committed = [path.name for path in checkpoint.list_checkpoints(tmp_path)]
     assert "step-00000001" in committed
     for path in checkpoint.list_checkpoints(tmp_path):
-        checkpoint.verify(path)
+        verify(path)
     assert not list(tmp_path.glob(".tmp-*"))
 
 

@@ -254,9 +254,10 @@ def test_v_shows_where_a_failure_came_from(tmp_path: Path) -> None:
 
 
 def test_the_command_line_is_recorded_without_its_secrets(cli: Callable[..., Answer], tiny_run: Answer) -> None:
-    from bigmodel.runs.environment import redact_arguments
+    from bigmodel.redaction import redact_arguments
 
     assert redact_arguments(["a", "x.api_key=1", "y.Token=2", "lr=3"]) == ["a", "x.api_key=***", "y.Token=***", "lr=3"]
+    assert redact_arguments(["dataset.tokenizer=bytes", "my_tokens=1"]) == ["dataset.tokenizer=bytes", "my_tokens=***"]
     assert json.loads((tiny_run.run / "environment.json").read_text())["command"][:2] == ["bigmodel-train", TINY[0]]
 
 

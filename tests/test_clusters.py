@@ -98,13 +98,13 @@ def test_stopped_failed_and_resumed_it_ends_as_in_processes_here(
     assert finished(process, SECONDS) == 75, (cwd / "said").read_text()
     directory, said = only_sweep(cwd), (cwd / "said").read_text()
     assert [row[2] for row in table(said)][::2] == ["interrupted", "interrupted"], said
-    assert f"go on with: bigmodel-train -m {' '.join(_resume(directory, cwd))}" in said
+    assert f"to resume: bigmodel-train -m {' '.join(_resume(directory, cwd))}" in said
 
     (cwd / "slow").unlink()
     code, said = _swept(*_resume(directory, cwd), cwd=cwd)
     assert code == 1, said
     assert [row[2].split()[0] for row in table(said)] == ["done", "failed", "done"], said
-    assert "job 1 failed, exit code 1: " in said
+    assert "job 1 failed (exit code 1): " in said
     assert "on purpose" in said
     for number in (0, 2):
         assert "resumes at step" in (directory / str(number) / "train.log").read_text()

@@ -123,7 +123,7 @@ def test_whose_mistake_it_was(cli: Callable[..., Answer], tmp_path: Path, monkey
     lines = [line for line in answer.err.splitlines() if line.startswith("error: ")]
     assert answer.code == 1
     assert lines[0].startswith(f"error: {tmp_path / 'narrow.py'}, line 5: RuntimeError: mat1 and mat2")
-    assert "not code of bigmodel-train" in lines[1]
+    assert "the error is in your code" in lines[1]
     monkeypatch.setattr("bigmodel.training.build.choose_precision", None)
     answer = cli("device=cpu", "dataset=digits", "model=mlp", cwd=tmp_path)
     assert answer.code == 1

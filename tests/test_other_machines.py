@@ -17,10 +17,12 @@ from pathlib import Path
 import pytest
 
 from bigmodel.errors import ConfigError
+from bigmodel.sweeps.engines.job_context import JobContext
 from bigmodel.sweeps.engines.options import validate_options
 from bigmodel.sweeps.engines.ray import _run
 from bigmodel.sweeps.engines.remote_job import RemoteJob, StartRecords
-from bigmodel.sweeps.state.directory import JobSpec, SweepDirectory
+from bigmodel.sweeps.state.directory import SweepDirectory
+from bigmodel.sweeps.state.jobs import JobSpec
 from bigmodel.sweeps.state.settings import resolve_parallelism
 from conftest import TINY, Answer, is_quiet
 
@@ -78,8 +80,8 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "it"
 
 
-def _facts(path: Path) -> dict[str, object]:
-    return {"cwd": str(path.parent), "path": path.name}
+def _context(path: Path) -> JobContext:
+    return JobContext(path.name, cwd=str(path.parent))
 
 
 def test_a_job_that_is_killed_leaves_word_and_an_old_start_does_nothing(
@@ -87,17 +89,17 @@ def test_a_job_that_is_killed_leaves_word_and_an_old_start_does_nothing(
 ) -> None:
     made: list[int] = []
 
-    def killed(facts: object, number: int) -> subprocess.Popen[bytes]:
+    def killed(context: object, number: int) -> subprocess.Popen[bytes]:
         made.append(number)
         return subprocess.Popen(["sh", "-c", "kill -9 $$"])
 
-    monkeypatch.setattr("bigmodel.sweeps.engines.remote_job._process", killed)
+    monkeypatch.setattr("bigmodel.sweeps.engines.remote_job._start_process", killed)
     starts = StartRecords(path)
     starts.begin(3, "old")
     starts.begin(3, "new", id="7")
-    RemoteJob(_facts(path), 3, "old")()
+    RemoteJob(_context(path), 3, "old")()
     assert made == []
-    RemoteJob(_facts(path), 3, "new")()
+    RemoteJob(_context(path), 3, "new")()
     assert (starts.code(3, "new"), starts.code(3, "old"), made) == (-9, None, [3])
 
 
@@ -107,7 +109,7 @@ def test_a_job_is_told_once_to_stop_however_its_cluster_was_started(
     timers = [threading.Timer(after, _thread.interrupt_main) for after in (0.1, 0.3)]  # as Ray does it
     counts = "n=0; trap 'n=$((n+1)); sleep 0.3; exit $n' TERM; echo; while :; do sleep 0.05; done"
 
-    def counting(facts: object, number: int) -> subprocess.Popen[bytes]:
+    def counting(context: object, number: int) -> subprocess.Popen[bytes]:
         process = subprocess.Popen(["sh", "-c", counts], stdout=subprocess.PIPE)
         assert process.stdout is not None
         with process.stdout:
@@ -116,11 +118,11 @@ def test_a_job_is_told_once_to_stop_however_its_cluster_was_started(
             timer.start()
         return process
 
-    monkeypatch.setattr("bigmodel.sweeps.engines.remote_job._process", counting)
+    monkeypatch.setattr("bigmodel.sweeps.engines.remote_job._start_process", counting)
     StartRecords(path).begin(0, "token")
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as in what a shell starts in the background
     try:
-        _run(RemoteJob(_facts(path), 0, "token"))
+        _run(RemoteJob(_context(path), 0, "token"))
         for timer in timers:
             timer.join()
     finally:
@@ -148,8 +150,8 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("submitit.core.core.PicklingExecutor._throttle", lambda self: None)
-    monkeypatch.setattr("bigmodel.sweeps.engines.slurm._Slurm.patience_s", 0.0)
-    monkeypatch.setattr("bigmodel.sweeps.engines.slurm._Slurm._ASK_S", (0.0, 0.0))
+    monkeypatch.setattr("bigmodel.sweeps.engines.slurm._Slurm.file_delay_s", 0.0)
+    monkeypatch.setattr("bigmodel.sweeps.engines.slurm._Slurm._INTERVALS_S", (0.0, 0.0))
     SlurmJob.watcher.__init__(delay_s=600)
     yield tmp_path
     SlurmJob.watcher.__init__(delay_s=600)
@@ -166,30 +168,30 @@ def test_slurm_is_asked_once_for_each_job_and_finds_it_again(path: Path, cluster
     _says(_1="RUNNING", _2="PENDING", _3="RUNNING")
     options = validate_options("slurm", {"partition": "gpu", "gpus_per_node": 1, "timeout_min": 30, "mem_gb": 4})
     jobs = SlurmEngine(path, options)
-    jobs.configure({"path": "it", "gpus": ["here"]})
+    jobs.configure(JobContext("it"))
     for number in (0, 1, 2):
-        jobs.start([number])
+        jobs.start(number)
     script = Path("last.sh").read_text()
     for word in ("partition=gpu", "gpus-per-node=1", "time=30", "mem=4GB", "cpus-per-task=1"):
         assert f"#SBATCH --{word}\n" in script
     starts = StartRecords(path)
     starts.end(0, starts.last(0)["token"], 0)
     starts.end(2, starts.last(2)["token"], 75)  # preempted, and Slurm may queue it again
-    assert (jobs.poll(0.01), jobs.running_jobs) == ([(0, 0, "")], {1, 2})
+    assert (jobs.poll(0.01), jobs.running_jobs) == ([(0, 0)], {1, 2})
 
     again = SlurmEngine(path, options)  # the first has been killed
-    again.configure({"path": "it", "gpus": []})
+    again.configure(JobContext("it"))
     for number in (1, 2):
-        again.start([number])
+        again.start(number)
     assert (starts.last(1)["id"], starts.last(2)["id"]) == ("2", "4")  # the other had saved and ended
     _says(_2="OUT_OF_MEMORY", _4="PREEMPTED")
-    assert again.poll(0.01) == [(1, -signal.SIGKILL, ""), (2, 75, "")]
+    assert again.poll(0.01) == [(1, -signal.SIGKILL), (2, 75)]
     token = starts.last(1)["token"]
-    again.start([1])  # as `on_failure=retry` has it
+    again.start(1)  # as `on_failure=retry` has it
     assert (starts.last(1)["id"], starts.last(1)["token"] != token) == ("5", True)
     _says(_5="CANCELLED by 1000")
     again.signal(signal.SIGTERM, again.running_jobs)
-    assert again.poll(0.01) == [(1, 75, "")]
+    assert again.poll(0.01) == [(1, 75)]
     assert Path("cancelled").read_text() == "--state=PENDING 5\n--state=RUNNING --signal=TERM 5\n"
 
 
@@ -198,9 +200,9 @@ def test_what_slurm_refuses_is_told(path: Path, cluster: Path) -> None:
 
     Path("refuses").touch()
     jobs = SlurmEngine(path, validate_options("slurm", {}))
-    jobs.configure({"path": "it", "gpus": []})
+    jobs.configure(JobContext("it"))
     with pytest.raises(ConfigError, match=r"invalid partition.*resume=.*it hydra\.launcher\.KEY=VALUE"):
-        jobs.start([0])
+        jobs.start(0)
     (cluster / "bin" / "srun").unlink()
     with pytest.raises(ConfigError, match=r"no srun.*executor=local"):
         SlurmEngine(path, validate_options("slurm", {}))

@@ -128,10 +128,10 @@ REFUSED = [
     ("hydra: {job_logging: {handlers: {x: {(): os.system}}}}", "hydra.job_logging: ", "both"),
     ("hydra: {sweep: {subdir: x}}", "hydra.sweep.subdir: ", "both"),
     ("defaults: [override /hydra/job_logging: none]", "hydra/job_logging: ", "both"),
-    ("defaults: [override /hydra/sweeper: optuna]", "hydra/sweeper: belongs to a sweep; add -m", "run"),
-    ("defaults: [override /hydra/launcher: ray]", "hydra/launcher: belongs to a sweep; add -m", "run"),
-    ("hydra: {launcher: {jobs: 2}}", "hydra.launcher: belongs to a sweep; add -m", "run"),
-    ("hydra: {sweep: {dir: x}}", "hydra.sweep.dir: belongs to a sweep; add -m", "run"),
+    ("defaults: [override /hydra/sweeper: optuna]", "hydra/sweeper: applies to sweeps only; add -m", "run"),
+    ("defaults: [override /hydra/launcher: ray]", "hydra/launcher: applies to sweeps only; add -m", "run"),
+    ("hydra: {launcher: {jobs: 2}}", "hydra.launcher: applies to sweeps only; add -m", "run"),
+    ("hydra: {sweep: {dir: x}}", "hydra.sweep.dir: applies to sweeps only; add -m", "run"),
 ]
 
 

@@ -16,7 +16,8 @@ import torch
 from PIL import Image
 
 from bigmodel import errors
-from bigmodel.sweeps.state.directory import JobSpec, SweepDirectory
+from bigmodel.sweeps.state.directory import SweepDirectory
+from bigmodel.sweeps.state.jobs import JobSpec
 from bigmodel.sweeps.state.settings import SweepOptions
 from conftest import TINY, call, slow_where
 from warm import swept

@@ -225,7 +225,7 @@ def test_a_damaged_summary_is_told_and_made_anew(
     (half / "summary.json").write_text(text)
     answer = cli(f"resume={half}")
     assert answer.code == 0, answer.err
-    assert "summary.json: damaged; its seconds are lost, all else is made anew" in answer.out
+    assert "summary.json: damaged; its elapsed seconds are lost, all else is written anew" in answer.out
     _same(half, whole)
 
 
@@ -238,7 +238,7 @@ def test_a_damaged_environment_is_told_and_written_anew(
     answer = cli(f"resume={half}")
     assert answer.code == 0, answer.err
     state = "missing" if text is None else "damaged"
-    assert f"environment.json: {state}; written anew, with the surroundings of this start" in answer.out
+    assert f"environment.json: {state}; written anew with the environment of this start" in answer.out
     _same(half, whole)
 
 
@@ -251,8 +251,8 @@ def test_other_data_another_device_and_another_version_are_told(cli: Callable[..
     answer = cli(f"resume={half}")
     assert answer.code == 0, answer.err
     for text in (
-        r"the dataset was sha256:0, is now sha256:\w+: what follows is trained on other data",
-        r"the device was cuda:3 \(NVIDIA H100\), is now cpu .*: what follows may have other bits than an unbroken run",
+        r"the dataset was sha256:0, is now sha256:\w+: later steps are trained on other data",
+        r"the device was cuda:3 \(NVIDIA H100\), is now cpu .*: later steps may differ .* in the last bits",
         r"the version of torch was 1\.0, is now ",
     ):
         assert re.search(f"warning: {text}", answer.out), text
@@ -291,7 +291,7 @@ def test_a_run_that_had_stopped_early_stays_so_and_says_it(cli: Callable[..., An
     words = (*TINY[:-1], "epochs=9", "optim.lr=1e-12", "patience=1", "evaluate_every=2steps", "monitor=val/loss")
     run = cli(*words, "optim.momentum=0", "optim.nesterov=false").run
     assert json.loads((run / "summary.json").read_text())["state"] == "early_stopped"
-    assert "had stopped early, patience=1, and stays so" in cli(f"resume={run}", "epochs=12").out
+    assert "had stopped early (patience=1) and stays stopped" in cli(f"resume={run}", "epochs=12").out
 
 
 def test_another_device_is_told_to_have_other_bits(cli: Callable[..., Answer], half: Path) -> None:
@@ -318,19 +318,21 @@ def test_what_a_stopped_run_has_saved_displaces_nothing(tmp_path: Path) -> None:
 
 def test_a_frozen_config_of_a_sweep_that_was_altered_is_refused(whole: Path, tmp_path: Path) -> None:
     from bigmodel.errors import ConfigError
-    from bigmodel.sweeps.engines.job_process import JobStart
-    from bigmodel.sweeps.state.directory import JobSpec, SweepDirectory
+    from bigmodel.sweeps.engines.job_context import JobContext
+    from bigmodel.sweeps.engines.job_process import load_job
+    from bigmodel.sweeps.state.directory import SweepDirectory
+    from bigmodel.sweeps.state.jobs import JobSpec
     from bigmodel.sweeps.state.settings import SweepOptions
 
     sweep = SweepDirectory(tmp_path)
     text = (whole / "config.yaml").read_text()
     sweep.snapshot_configs([(JobSpec(0, ("seed=0",), "val/accuracy", 2.0), text)], SweepOptions(1, 1, "continue"), ())
     sweep.lock.release()
-    facts = {"path": str(tmp_path), "trust": ()}
-    assert JobStart(facts, 0).config.values["seed"] == 0
+    context = JobContext(str(tmp_path))
+    assert load_job(context, 0)[1].values["seed"] == 0
     _edit(tmp_path / "jobs" / "0.yaml", "\nseed: 0\n", "\nseed: 1\n")
     with pytest.raises(ConfigError, match=r"0\.yaml: is not as the sweep wrote it"):
-        JobStart(facts, 0)
+        load_job(context, 0)
 
 
 @pytest.mark.parametrize(

@@ -25,10 +25,11 @@ from bigmodel.config.composition import ConfigSource, compose
 from bigmodel.config.location import conf_directory
 from bigmodel.errors import ConfigError, Interrupted
 from bigmodel.sweeps.search.outcome import pareto_front
-from bigmodel.sweeps.search.plan import SearchPlan, make_plan, read
+from bigmodel.sweeps.search.plan import SearchPlan, make_plan, read_plan
 from bigmodel.sweeps.search.space import Dimension, parse_dimension
 from bigmodel.sweeps.search.study import STUDY, OptunaSearch
-from bigmodel.sweeps.state.directory import JobProgress, SweepDirectory
+from bigmodel.sweeps.state.directory import SweepDirectory
+from bigmodel.sweeps.state.jobs import JobProgress
 from bigmodel.sweeps.state.settings import SweepOptions
 from conftest import TINY, Answer, is_quiet, records, slow_where
 from forks import until
@@ -220,7 +221,7 @@ def _ends(
     summary = {"state": state, "step": 1, "seconds": 1.0, "best": {"value": value, "step": 1}}
     (tree.run_path(number) / "summary.json").write_text(json.dumps(summary))
     tree.append_journal(number, "ended", code)
-    search.tell(number, tree.states([number])[number])
+    search.tell(number, tree.read_progress([number])[number])
 
 
 def _plan(sampler: str, pruner: str, *space: Dimension) -> SearchPlan:
@@ -259,12 +260,12 @@ def test_sampling_goes_on_where_the_directory_stands(sampler: str, tmp_path: Pat
         tree, search = _fresh(tmp_path / str(rebuilt_after), plan)
         while (number := search.ask()) is not None:
             tree.append_journal(number, "started")
-            words = dict(word.split("=") for word in tree.entries[number].overrides)
+            words = dict(word.split("=") for word in tree.jobs[number].overrides)
             _ends(tree, search, number, -abs(float(words["optim.lr"]) - 0.2) - int(words["seed"]))
             if number == rebuilt_after:
-                search = OptunaSearch(tree, read(tree.path), ())
+                search = OptunaSearch(tree, read_plan(tree.path), ())
         tree.lock.release()
-        tried.append([entry.overrides for entry in tree.entries.values()])
+        tried.append([entry.overrides for entry in tree.jobs.values()])
     assert tried[0] == tried[1]
     assert len(set(tried[0])) == 12
 
@@ -287,7 +288,7 @@ def test_hyperband_stops_the_worse_ones_and_keeps_the_best(tmp_path: Path) -> No
         _ends(tree, search, number, step / 9 - number, *(("interrupted", 75) if number in pruned else ()))
     assert pruned
     assert 0 not in pruned
-    states = tree.states()
+    states = tree.read_progress()
     assert {number for number, state in states.items() if state.status == "pruned"} == set(pruned)
     assert tree.num_remaining(states) == 0
     assert {tree.summary(number)["state"] for number in pruned} == {"pruned"}
@@ -310,17 +311,17 @@ def _tried(
     And what was told.
     """
     tree, search = _fresh(path, plan)
-    tree.trials = trials * plan.width
+    tree.trials = trials * plan.jobs_per_trial
     told = []
     while (number := search.ask()) is not None:
-        told += search.remarks()
+        told += search.pop_remarks()
         for job in search.jobs(number):
             tree.append_journal(job, "started")
-            words = dict(word.split("=") for word in tree.entries[job].overrides)
+            words = dict(word.split("=") for word in tree.jobs[job].overrides)
             reached = value(words)
             _ends(tree, search, job, *((0.0, "failed", 4) if reached is None else (reached,)))
     tree.lock.release()
-    return [[dict(word.split("=") for word in entry.overrides) for entry in tree.entries.values()], told]
+    return [[dict(word.split("=") for word in entry.overrides) for entry in tree.jobs.values()], told]
 
 
 @pytest.mark.parametrize("sampler", ["tpe", pytest.param("cmaes", marks=pytest.mark.slow)])
@@ -341,8 +342,8 @@ def test_several_seeds_make_one_trial_of_their_mean(tmp_path: Path) -> None:
     tree, search = _fresh(tmp_path / "it", plan)
     tree.trials = 6
     assert search.ask() == 0
-    assert [entry.overrides[-1] for entry in tree.entries.values()] == ["seed=7", "seed=8", "seed=9"]
-    assert len({entry.overrides[0] for entry in tree.entries.values()}) == 1
+    assert [entry.overrides[-1] for entry in tree.jobs.values()] == ["seed=7", "seed=8", "seed=9"]
+    assert len({entry.overrides[0] for entry in tree.jobs.values()}) == 1
     for job, value in enumerate((0.1, 0.5)):
         tree.append_journal(job, "started")
         _ends(tree, search, job, value)
@@ -350,7 +351,7 @@ def test_several_seeds_make_one_trial_of_their_mean(tmp_path: Path) -> None:
     tree.append_journal(2, "started")
     _ends(tree, search, 2, 0.9)
     assert search._study.best_value == pytest.approx(0.5)
-    again = OptunaSearch(tree, read(tree.path), ())
+    again = OptunaSearch(tree, read_plan(tree.path), ())
     assert again._study.best_value == pytest.approx(0.5)
     assert (again.ask(), [*again.jobs(1)]) == (1, [3, 4, 5])
     for job, code in ((3, 0), (4, 4), (5, 0)):
@@ -362,14 +363,14 @@ def test_several_seeds_make_one_trial_of_their_mean(tmp_path: Path) -> None:
 
 def test_no_configuration_is_tried_twice(tmp_path: Path) -> None:
     space = (
-        Dimension("optim.momentum", "choice", words=("0.9", "0.90", "0.5"), values=(0.9, 0.9, 0.5)),
+        Dimension("optim.momentum", "choice", choices=("0.9", "0.90", "0.5"), values=(0.9, 0.9, 0.5)),
         Dimension("seed", "int", 0, 2),
     )
     plan = _plan("tpe", "none", *space)
-    assert (plan.trials(None), plan.trials(4)) == (6, 4)
-    assert plan.fewer(10) == ["the space has 6 configurations: 6 trials, not n_trials=10"]
-    assert plan.fewer(None) == ["the space has 6 configurations: 6 trials, not the usual 20"]
-    assert plan.fewer(6) == []
+    assert (plan.num_trials(None), plan.num_trials(4)) == (6, 4)
+    assert plan.describe_fewer_trials(10) == ["the space has 6 configurations: 6 trials, not n_trials=10"]
+    assert plan.describe_fewer_trials(None) == ["the space has 6 configurations: 6 trials, not the usual 20"]
+    assert plan.describe_fewer_trials(6) == []
     grid = _plan("grid", "none", *space)
     assert (grid.fewer(None), grid.fewer(7)) == ([], ["the grid has 6 configurations: 6 trials, not n_trials=7"])
     tried, told = _tried(tmp_path / "it", plan, lambda words: float(words["seed"]), trials=6)
@@ -378,7 +379,7 @@ def test_no_configuration_is_tried_twice(tmp_path: Path) -> None:
     assert all("was drawn anew" in line for line in told)
     journal = (tmp_path / "it" / "journal.jsonl").read_text()
     tree = SweepDirectory(tmp_path / "it")
-    rebuilt = OptunaSearch(tree, read(tree.path), ())
+    rebuilt = OptunaSearch(tree, read_plan(tree.path), ())
     assert len(rebuilt._study.trials) == 6 + journal.count('"repeated"')
     tree.lock.release()
 
@@ -436,7 +437,7 @@ def test_a_search_that_is_killed_before_it_is_frozen_leaves_nothing(
             (["hydra.sweeper.metrics=[val/auc]"], "hydra.sweeper.metrics: there is no 'val/auc'"),
             (["hydra.sweeper.metrics=[accuracy]"], "there is no 'accuracy'; write val/accuracy"),
             (["hydra.sweeper.metrics=[valid/loss]"], "there is no 'valid/loss'; did you mean val/loss?"),
-            (["hydra.sweeper.metrics=[step]"], "hydra.sweeper.directions: nobody declares whether low or high step"),
+            (["hydra.sweeper.metrics=[step]"], "hydra.sweeper.directions: no task declares whether low or high step"),
             (["seeds=2", "hydra.sweeper.pruner=median"], "hydra.sweeper.pruner: median stops one run"),
         ],
         lambda case: "acuracy" not in case[0][0],
@@ -472,4 +473,4 @@ def test_the_direction_is_the_tasks_and_what_is_hardly_meant_is_said(
     words = ("loss.label_smoothing=0,0.1", "hydra.sweeper.metrics=[val/loss]", "hydra.sweeper.directions=[maximize]")
     answer = cli(*SEARCH, *TINY[:3], *words, "dry_run=true")
     assert "warning: directions: maximize val/loss, for which its task declares the other direction" in answer.out
-    assert "warning: loss.label_smoothing: val/loss is not one measure for its values" in answer.out
+    assert "warning: loss.label_smoothing: its values change what val/loss measures" in answer.out

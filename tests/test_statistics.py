@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from bigmodel.runs.comparison.significance import (
     holm_correction,
     paired_t_test,
-    summary,
+    summarize,
     t_quantile,
     t_two_sided_p,
     welch_t_test,
@@ -65,17 +65,17 @@ def test_the_quantile_inverts_the_tail(freedom: float, confidence: float) -> Non
 
 
 def test_a_summary_worked_by_hand() -> None:
-    of = summary([2, 4, 4, 4, 5, 5, 7, 9])
+    of = summarize([2, 4, 4, 4, 5, 5, 7, 9])
     assert (of.n, of.mean) == (8, 5)
     assert of.std == pytest.approx(math.sqrt(32 / 7))
     assert of.high == pytest.approx(5 + 2.3646243 * math.sqrt(32 / 7 / 8))
-    assert summary([0.25]).std is None
+    assert summarize([0.25]).std is None
 
 
 @quick
 @given(samples, st.floats(-100, 100).map(round), st.sampled_from([0.5, 1.0, 4.0]))
 def test_a_summary_moves_and_stretches_with_its_values(sample: list[float], shift: int, scale: float) -> None:
-    of, moved = summary(sample), summary([shift + scale * value for value in sample])
+    of, moved = summarize(sample), summarize([shift + scale * value for value in sample])
     for before, after in ((of.mean, moved.mean), (of.low, moved.low), (of.high, moved.high)):
         assert before is not None
         assert after == pytest.approx(shift + scale * before, rel=1e-6, abs=1e-6)

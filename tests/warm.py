@@ -76,7 +76,7 @@ def _forked_templates() -> None:
 def _launch(workers: Any) -> tuple[Any, Any, int]:
     from bigmodel.sweeps.engines import fork_server as template
 
-    held = os.dup(workers._held)  # the lock's own descriptor closes at a fork
+    held = os.dup(workers._lock_fd)  # the lock's own descriptor closes at a fork
     ours, commands, events, theirs = (*os.pipe(), *os.pipe())
     parent = os.getpid()
     pid = os.fork()

@@ -1,4 +1,4 @@
-"""The console scripts: from the words of a command line to a composed config and its command. Imports no torch."""
+"""Console scripts: parse the command line, compose the config, run the command. Imports no torch."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from bigmodel.sweeps import seed_axis
 if TYPE_CHECKING:
     from bigmodel.config.composition import ConfigSource
 
-_NOWHERE = "/proc"  # in which nothing can be made, and no data lies
-_DOWNLOAD = "dataset.download=true"  # with `resume`: the data may be fetched once more
+_EMPTY_DIRECTORY = "/proc"  # holds no data, and nothing can be created in it
+_DOWNLOAD = "dataset.download=true"  # with `resume`: the data may be downloaded again
 SWEEP_KEYS = ("jobs", "on_failure")
 COMMANDS = ("train", "evaluate", "predict", "export", "compare", "runs")
-CONFIGLESS_COMMANDS = ("compare", "runs")  # of what runs left: without config, Hydra or torch
+CONFIGLESS_COMMANDS = ("compare", "runs")  # they read run directories, without config, Hydra or torch
 _HYDRA_FLAGS = (
     *("--cfg", "-c", "--info", "-i", "--shell-completion", "-sc", "--hydra-help"),
     *("--resolve", "--package", "-p"),
@@ -67,20 +67,20 @@ def runs() -> NoReturn:
 
 
 def main() -> NoReturn:
-    """`python -m bigmodel <verb> …`."""
-    verb, *words = sys.argv[1:] or ["--help"]
-    if verb in ("-h", "--help"):
+    """`python -m bigmodel COMMAND ...`."""
+    command, *arguments = sys.argv[1:] or ["--help"]
+    if command in ("-h", "--help"):
         print(f"Usage: python -m bigmodel {{{','.join(COMMANDS)}}} ...   (each takes --help)")
         sys.exit(0)
-    if verb not in COMMANDS:
-        print(f"{verb}: no such command; choices: {', '.join(COMMANDS)}", file=sys.stderr)
+    if command not in COMMANDS:
+        print(f"{command}: no such command; choices: {', '.join(COMMANDS)}", file=sys.stderr)
         sys.exit(ConfigError.exit_code)
-    sys.exit(_run_guarded(verb, words))
+    sys.exit(_run_guarded(command, arguments))
 
 
 @dataclass
 class CommandLine:
-    """A command line, taken apart."""
+    """A parsed command line."""
 
     overrides: list[str] = field(default_factory=list)
     trust: list[str] = field(default_factory=list)
@@ -88,29 +88,33 @@ class CommandLine:
     config_path: Path | None = None
     config_name: str | None = None
     resume: str | None = None
-    sweep: dict[str, str] = field(default_factory=dict)  # how its jobs are run; no part of a run's config
+    sweep: dict[str, str] = field(default_factory=dict)  # how a sweep's jobs are run; not part of a run's config
     seeds: str | None = None
     multirun: bool = False
     verbose: bool = False
     help: bool = False
     version: bool = False
-    hydra: list[str] = field(default_factory=list)  # flags that Hydra answers by itself
+    hydra: list[str] = field(default_factory=list)  # flags that are passed to Hydra
 
 
-def parse(words: Sequence[str]) -> CommandLine:
-    """Tell flags from overrides. Raises ConfigError for a flag that is none."""
-    parsed, rest = CommandLine(), list(words)
+def parse(arguments: Sequence[str]) -> CommandLine:
+    """Separate flags from overrides.
+
+    Raises:
+        ConfigError: a line for each unknown flag or invalid value.
+    """
+    parsed, rest = CommandLine(), list(arguments)
     problems = []
     while rest:
-        word = rest.pop(0)
-        name, sign, value = word.partition("=")
-        if word in ("-h", "--help"):
+        argument = rest.pop(0)
+        name, sign, value = argument.partition("=")
+        if argument in ("-h", "--help"):
             parsed.help = True
-        elif word == "--version":
+        elif argument == "--version":
             parsed.version = True
-        elif word in ("-v", "--verbose"):
+        elif argument in ("-v", "--verbose"):
             parsed.verbose = True
-        elif word in ("-m", "--multirun"):
+        elif argument in ("-m", "--multirun"):
             parsed.multirun = True
         elif name in ("--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn"):
             if not sign:
@@ -125,7 +129,7 @@ def parse(words: Sequence[str]) -> CommandLine:
             else:
                 setattr(parsed, long[2:].replace("-", "_"), Path(value).resolve())
         elif name in _HYDRA_FLAGS:
-            parsed.hydra.append(word)
+            parsed.hydra.append(argument)
             if rest and not rest[0].startswith("-") and "=" not in rest[0] and name not in ("--resolve", "-sc"):
                 parsed.hydra.append(rest.pop(0))
         elif name == "trust":
@@ -136,12 +140,14 @@ def parse(words: Sequence[str]) -> CommandLine:
             parsed.sweep[name] = value
         elif name == "seeds":
             parsed.seeds, parsed.multirun = value, True
-        elif word.startswith("-"):
-            problems.append(f"{word}: no such flag; see --help")
+        elif argument.startswith("-"):
+            problems.append(f"{argument}: no such flag; see --help")
         else:
-            parsed.overrides.append(make_readable(_quoted(name, value) if sign and name in _PATH_KEYS else word))
+            parsed.overrides.append(
+                make_readable(_quote_value(name, value) if sign and name in _PATH_KEYS else argument)
+            )
     if not parsed.multirun:
-        problems += [f"{name}: belongs to a sweep; add -m" for name in parsed.sweep]
+        problems += [f"{name}: applies to sweeps only; add -m" for name in parsed.sweep]
     if parsed.seeds is not None:
         problems += seed_axis.check_seeds(parsed.seeds, parsed.overrides, parsed.resume)
     if problems:
@@ -149,59 +155,60 @@ def parse(words: Sequence[str]) -> CommandLine:
     return parsed
 
 
-def _quoted(key: str, value: str) -> str:
-    """Spare people Hydra's quoting where a value can only be a path or a text. A path's commas and brackets stay a
-    sweep's; `input` may be a sentence, and no sweep has it.
+def _quote_value(key: str, value: str) -> str:
+    """Add Hydra's quotes to a value that can only be a path or a text.
+
+    Commas and brackets of a path still make a sweep; `input` may be a sentence, and cannot be swept.
     """
-    sentence = key == "input" and value[:1] != "" and not (value[0] in "'\"" and value[-1] == value[0])
-    if not sentence and (value[:1] in ("'", '"', "$", "[", "") or value == "null" or "," in value):
+    is_sentence = key == "input" and value[:1] != "" and not (value[0] in "'\"" and value[-1] == value[0])
+    if not is_sentence and (value[:1] in ("'", '"', "$", "[", "") or value == "null" or "," in value):
         return f"{key}={value}"
     return f"{key}={quote(value)}"
 
 
-def _run_guarded(verb: str, words: Sequence[str]) -> int:
+def _run_guarded(command: str, arguments: Sequence[str]) -> int:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises instead of printing and exiting
-    os.environ.setdefault("KINETO_LOG_LEVEL", "9")  # torch's profiler is silent; read when torch is loaded
-    verbose = bool({"-v", "--verbose"} & set(words)) or os.environ.get("BIGMODEL_TRACEBACK") == "1"
-    return run_command(lambda stop: _run_somewhere(verb, words, stop), verbose)
+    os.environ.setdefault("KINETO_LOG_LEVEL", "9")  # silences torch's profiler; read when torch is loaded
+    verbose = bool({"-v", "--verbose"} & set(arguments)) or os.environ.get("BIGMODEL_TRACEBACK") == "1"
+    return run_command(lambda stop: _run_from_any_directory(command, arguments, stop), verbose)
 
 
-def _run_somewhere(verb: str, words: Sequence[str], stop: StopRequest) -> int:
-    """As `_run`, where the working directory may have been removed: absolute paths do, and no other leads anywhere."""
+def _run_from_any_directory(command: str, arguments: Sequence[str], stop: StopRequest) -> int:
+    """Run a command even if the working directory was removed; then only absolute paths work."""
     try:
         os.getcwd()
     except OSError as error:
-        if not Path(_NOWHERE).is_dir():
+        if not Path(_EMPTY_DIRECTORY).is_dir():
             raise ConfigError("the working directory was removed; change to one that exists") from error
-        os.chdir(_NOWHERE)
+        os.chdir(_EMPTY_DIRECTORY)
         try:
-            return _run(verb, words, stop)
+            return _run(command, arguments, stop)
         except (ConfigError, DataError, StorageError) as failure:
             first, *rest = failure.lines
             raise type(failure)(
                 f"{first}; the working directory was removed, so paths must be absolute", *rest
             ) from None
-    return _run(verb, words, stop)
+    return _run(command, arguments, stop)
 
 
-def _run(verb: str, words: Sequence[str], stop: StopRequest) -> int:
-    parsed = parse(words)
+def _run(command: str, arguments: Sequence[str], stop: StopRequest) -> int:
+    parsed = parse(arguments)
     if parsed.version:
         print(f"bigmodel-train {__version__}")
         return 0
     if parsed.help:
-        print(help_text(verb, parsed.config_dir))
+        print(help_text(command, parsed.config_dir))
         return 0
-    if verb in CONFIGLESS_COMMANDS:
-        _command(verb)([word for word in words if word not in ("-v", "--verbose")])
+    if command in CONFIGLESS_COMMANDS:
+        _load_command(command)([argument for argument in arguments if argument not in ("-v", "--verbose")])
         return 0
-    if parsed.seeds is not None and verb != "train":
+    if parsed.seeds is not None and command != "train":
         raise ConfigError("seeds: no such setting; bigmodel-train takes it")
-    if verb == "train":
-        _reject_undecodable(words)
+    if command == "train":
+        _reject_undecodable(arguments)
     from bigmodel.config import composition as compose  # Hydra takes a quarter of a second
 
-    source = config_source(parsed, verb)
+    source = config_source(parsed, command)
     if parsed.hydra:
         compose.refuse_hydra_keys(source, parsed.overrides, parsed.trust)
         compose.run_hydra_cli(source, [*parsed.hydra, *parsed.overrides], parsed.trust)
@@ -210,34 +217,36 @@ def _run(verb: str, words: Sequence[str], stop: StopRequest) -> int:
         return _sweep(parsed, source, stop)
     if parsed.resume is not None:
         return _resume(parsed, source, stop)
-    composed = compose.compose(verb, parsed.overrides, source, parsed.trust)
-    _command(verb)(composed, stop)
+    composed = compose.compose(command, parsed.overrides, source, parsed.trust)
+    _load_command(command)(composed, stop)
     return 0
 
 
-def config_source(parsed: CommandLine, verb: str) -> ConfigSource:
-    """Where the config of a command is composed from. What is trusted may lie in the current directory."""
+def config_source(parsed: CommandLine, command: str) -> ConfigSource:
+    """Return where the config of a command is composed from. Trusted packages may lie in the working directory."""
     from bigmodel.config import composition as compose
 
-    if parsed.trust and os.getcwd() not in (_NOWHERE, *sys.path):
+    if parsed.trust and os.getcwd() not in (_EMPTY_DIRECTORY, *sys.path):
         sys.path.insert(0, os.getcwd())
     own = (parsed.config_path, parsed.config_dir, conf_directory())
-    return compose.ConfigSource(tuple(path for path in own if path is not None), parsed.config_name or verb)
+    return compose.ConfigSource(tuple(path for path in own if path is not None), parsed.config_name or command)
 
 
-def _reject_undecodable(words: Sequence[str]) -> None:
-    """ConfigError for bytes that this locale cannot read: they could not be written into config.yaml either."""
-    broken = [word for word in words if any("\ud800" <= letter <= "\udfff" for letter in word)]
+def _reject_undecodable(arguments: Sequence[str]) -> None:
+    """Raise ConfigError for bytes that this locale cannot decode, and so could not write into config.yaml."""
+    broken = [argument for argument in arguments if any("\ud800" <= letter <= "\udfff" for letter in argument)]
     if broken:
-        shown = (ascii(word)[1:-1] for word in broken)
-        raise ConfigError(*(f"{word}: not text in this locale; set LC_ALL=C.UTF-8, or rename it" for word in shown))
+        shown = (ascii(argument)[1:-1] for argument in broken)
+        raise ConfigError(
+            *(f"{argument}: not text in this locale; set LC_ALL=C.UTF-8, or rename it" for argument in shown)
+        )
 
 
-def _command(verb: str) -> Callable[..., object]:
-    """The command's `run`, imported only once its config is known to be right: this is where torch comes in."""
+def _load_command(command: str) -> Callable[..., object]:
+    """Import a command's `run`. Called after its config is valid, because it loads torch."""
     import importlib
 
-    run: Callable[..., object] = importlib.import_module(f"bigmodel.commands.{verb}").run
+    run: Callable[..., object] = importlib.import_module(f"bigmodel.commands.{command}").run
     return run
 
 
@@ -246,7 +255,7 @@ def _resume(parsed: CommandLine, source: ConfigSource, stop: StopRequest) -> int
 
     assert parsed.resume is not None
     directory, stored = load_for_resume(parsed.resume, parsed.overrides, source, parsed.trust)
-    _command("train")(stored, stop, directory, resume=True, own=_DOWNLOAD in parsed.overrides)
+    _load_command("train")(stored, stop, directory, resume=True, own=_DOWNLOAD in parsed.overrides)
     return 0
 
 

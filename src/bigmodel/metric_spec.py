@@ -70,6 +70,16 @@ class LowerIsBetter:
         return frozenset(name for name, spec in specs.items() if spec.direction == "min")
 
 
+def spec_for(specs: Mapping[str, MetricSpec], metric: str) -> MetricSpec | None:
+    """Return the declaration of a metric with or without its split, such as `val/accuracy`; None without one."""
+    return specs.get(metric.rpartition("/")[2])
+
+
+def on_test_split(monitor: str) -> str:
+    """Return the monitored metric on the test split: `test/accuracy` for `val/accuracy`."""
+    return f"test/{monitor.rpartition('/')[2]}"
+
+
 def standard_specs(*names: str) -> dict[str, MetricSpec]:
     """The standard declarations of these metrics."""
     return {name: STANDARD[name] for name in names}

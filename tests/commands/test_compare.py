@@ -37,7 +37,8 @@ def test_paired_seeds_give_a_mean_an_interval_and_a_verdict(compare: Callable[..
     assert first.split() == ["A", "5", "0.9120", "±", "0.0025", "0.9088", "to", "0.9152", "good/0", "and", "4", "more"]
     assert second.split()[:4] == ["B", "5", "0.9054", "±"]
     assert (differs.split(), lr.split()) == (["differs", "A", "B"], ["optim.lr", "0.1", "0.01"])
-    assert verdict.startswith("A is better than B: 0.9120 ± 0.0025 against 0.9054 ± 0.0027, difference 0.66 points, ")
+    assert verdict.startswith("A is better than B: 0.9120 ± 0.0025 vs 0.9054 ± 0.0027, ")
+    assert "difference 0.66 percentage points, " in verdict
     assert verdict.endswith("95 % interval 0.47 to 0.85, paired over 5 seeds, p = 0.00062")
 
 
@@ -62,7 +63,7 @@ def test_single_runs_of_one_config_are_one_point(compare: Callable[..., Answer],
             made_run(tmp_path / f"lr{lr}-{seed}", 0.9 + 0.01 * seed, lr=lr, seed=seed + int(lr * 10), workers=seed)
     answer = compare(*sorted(path.name for path in tmp_path.iterdir()))
     assert "not paired" in answer.out
-    assert "no difference shown between A and B" in answer.out
+    assert "no significant difference between A and B" in answer.out
     assert "optim.lr" in answer.out
     assert "workers" not in answer.out
 
@@ -71,7 +72,7 @@ def test_one_run_each_says_nothing(compare: Callable[..., Answer], tmp_path: Pat
     made_run(tmp_path / "a", 0.95)
     made_run(tmp_path / "b", 0.90, model="cnn")
     answer = compare("a", "b")
-    assert "A and B: 0.9400 against 0.8900; one run each, so nothing can be said" in answer.out
+    assert "A vs B: 0.9400 vs 0.8900; one run each, so no test is possible" in answer.out
     assert "better" not in answer.out
     rows = dict(line.split(maxsplit=1) for line in answer.out.splitlines() if line.startswith("model"))
     assert rows["model"].split() == ["mlp", "cnn"]
@@ -183,7 +184,7 @@ def test_what_is_not_one_measure_has_no_winner(compare, tmp_path: Path, change, 
     forced = compare("a", "b", f"metric={metric}", "force=true")
     assert forced.code == 0, forced.err
     assert "A is better than B" in forced.out or "B is better than A" in forced.out
-    assert f"forced: {metric} is not one measure" in forced.out
+    assert f"forced: {metric} is not comparable" in forced.out
 
 
 def test_seeds_on_other_data_are_no_point(compare, tmp_path: Path) -> None:

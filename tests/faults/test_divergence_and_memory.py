@@ -13,6 +13,7 @@ import pytest
 from safetensors.torch import load_file
 
 from bigmodel.runs import checkpoint
+from bigmodel.runs.manifest import verify
 from campaign import SEED
 from conftest import fingerprint, records
 from forks import finished, launch
@@ -115,7 +116,7 @@ def test_divergence_is_stopped_before_it_is_saved(campaign: Callable, unbroken: 
             saved = checkpoint.list_checkpoints(run / "checkpoints")
             assert {path.name for path in saved} == {f"step-{number:08d}" for number in range(1, at + 1)}, kind
             for path in saved:
-                checkpoint.verify(path)
+                verify(path)
                 for file in path.glob("*.safetensors"):
                     assert all(tensor.isfinite().all() for tensor in load_file(file).values()), (kind, file)
             _best_is_of(run, [r for r in records(unbroken) if r["step"] <= at])
@@ -159,7 +160,7 @@ def test_memory_runs_out_in_a_step(campaign: Callable, unbroken: Path, tmp_path:
             saved = checkpoint.list_checkpoints(run / "checkpoints")
             assert [int(path.name[5:]) for path in saved] == list(range(at, 0, -1))
             for path in saved:
-                checkpoint.verify(path)
+                verify(path)
             assert (run / "config.yaml").read_text() == (unbroken / "config.yaml").read_text()
             _is_json(run / "summary.json", state="failed")
             _run(tmp_path / str(trial.number), 0, f"resume={run}", "trust=[bad_pkg]")
@@ -184,5 +185,5 @@ def test_a_network_too_large_for_the_memory(campaign: Callable, tmp_path: Path) 
             for run in cwd.glob("outputs/*/*"):
                 assert "\nbatch_size: 64\n" in (run / "config.yaml").read_text()
                 for path in checkpoint.list_checkpoints(run / "checkpoints"):
-                    checkpoint.verify(path)
+                    verify(path)
                 assert not list((run / "checkpoints").glob(".tmp-*"))

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from bigmodel.runs import checkpoint
+from bigmodel.runs.manifest import verify
 from conftest import contents, fingerprint, records
 from forks import finished, launch
 from mounts import Mount, mounted
@@ -41,7 +42,7 @@ def _failed(mount: Mount, said: Path) -> tuple[Path, str]:
     (run,) = mount.inside.glob("*/*")
     saved = checkpoint.list_checkpoints(run / "checkpoints")
     for path in saved:
-        checkpoint.verify(path)
+        verify(path)
     last = f"last saved step: {int(saved[0].name[5:])}" if saved else "no step was saved"
     assert last in line, line
     assert not list(run.rglob(".tmp-*")), "half-made files take the room that is missing"
@@ -102,7 +103,7 @@ def test_the_disk_refuses_to_sync(campaign: Callable, unbroken: dict, tmp_path: 
             needed = r" \([\d.]+ kB needed for a checkpoint\)" if error == "EDQUOT" else ""
             assert re.match(rf"error: {re.escape(str(run.relative_to(cwd)))}: {words[error]}{needed}; ", line), line
             for path in checkpoint.list_checkpoints(run / "checkpoints"):
-                checkpoint.verify(path)
+                verify(path)
             if (run / "config.yaml").exists():
                 assert finished(launch(f"resume={run}", cwd=cwd)) == 0
                 assert (fingerprint(run), records(run)) == (fingerprint(unbroken[SAVES]), records(unbroken[SAVES]))

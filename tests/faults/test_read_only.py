@@ -52,7 +52,7 @@ def test_an_output_place_that_cannot_be_written(campaign: Callable, tmp_path: Pa
                     *RUN, f"output_dir={mount.path / below}", cwd=cwd, output=cwd / "said", before=mount.enter
                 )
                 code = finished(process)
-                _refused(cwd / "said", code, mount.path, "cannot be made: Read-only file system", "set output_dir")
+                _refused(cwd / "said", code, mount.path, "cannot be created: Read-only file system", "set output_dir")
                 assert _files(mount.inside) == {}
             assert sorted(path.name for path in cwd.iterdir()) == ["place", "said"]
 

@@ -38,11 +38,11 @@ def test_a_file_system_without_locks_is_named(
 
     monkeypatch.setattr(fcntl, "flock", refuse)
     (line,) = is_quiet(cli(*TINY), code=5)
-    assert "file system refuses locks" in line
+    assert "file system has no locks" in line
     assert os.strerror(number) in line
     assert "set output_dir" in line
     (line,) = is_quiet(cli("-m", *TINY, "seed=1,2"), code=5)
-    assert "file system refuses locks" in line
+    assert "file system has no locks" in line
 
 
 def test_a_gpus_lock_that_is_refused_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,7 +76,7 @@ def test_refusals_in_the_middle_of_a_run(campaign: Callable[..., Any], tmp_path:
             if code:
                 (line,) = [line for line in said.splitlines() if line.startswith("error: ")]
                 assert os.strerror(number) in line
-                assert number != errno.EMFILE or "ulimit -n" in line or "cannot be made" in line
+                assert number != errno.EMFILE or "ulimit -n" in line or "cannot be created" in line
             runs = [path for path in here.glob("outputs/*/*") if (path / "config.yaml").exists()]
             for run in runs:
                 assert call(f"resume={run}", cwd=here).code == 0

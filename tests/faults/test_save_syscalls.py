@@ -18,6 +18,7 @@ from torch import Tensor
 import committing
 import tracing
 from bigmodel.runs import checkpoint
+from bigmodel.runs.manifest import verify
 from campaign import chosen, count
 from forks import finished
 
@@ -140,7 +141,7 @@ def _is_old_or_new(case: Case, root: Path) -> bool:
     assert _same(found.tensors, case.value if new else step), f"step {step} holds other weights"
     assert new or value == step
     for path in checkpoint.list_checkpoints(root)[len(passed_over) :]:
-        checkpoint.verify(path)
+        verify(path)
     return new
 
 
@@ -153,7 +154,7 @@ def _pointers_hold(case: Case, root: Path, *, new: bool) -> None:
         step = json.loads((root / name).read_text(encoding="utf-8"))["step"]
         assert step in (case.step, case.old, 1, 2)
         if new or step != case.step:
-            checkpoint.verify(root / f"step-{step:08d}")
+            verify(root / f"step-{step:08d}")
 
 
 def _check(case: Case, root: Path, code: int, number: int, removing: bool) -> None:

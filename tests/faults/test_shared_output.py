@@ -95,5 +95,5 @@ def test_where_nothing_may_be_written_it_is_said(shared: Path) -> None:
     assert code == 5
     (line,) = [line for line in said.splitlines() if line.startswith("error: ")]
     assert "outputs/" in line
-    assert "Permission denied; set output_dir to a place you may write" in line
+    assert "Permission denied; set output_dir to a directory that you may write" in line
     assert not list((shared / "outputs").iterdir())

@@ -129,7 +129,7 @@ def test_a_terminal_is_drawn_on_and_files_are_not(campaign: Callable, unbroken: 
             def read(ours: int = ours, drawn: bytearray = drawn) -> None:
                 while block := os.read(ours, 4096):
                     drawn.extend(block)
-                    if b"go on  bigmodel-train" in drawn:
+                    if b"train longer  bigmodel-train" in drawn:
                         return
 
             thread = threading.Thread(target=read, daemon=True)

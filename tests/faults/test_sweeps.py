@@ -210,7 +210,7 @@ def test_a_signal_stops_a_sweep_in_order(
             code, said = finished(process), (cwd / "said").read_text()
             assert code in (0, 75), said  # 0 where the last job was ending anyway
             assert "Traceback" not in said + "".join(file.read_text() for file in directory.glob("jobs/*.txt"))
-            assert code == 0 or f"go on with: bigmodel-train -m {shlex.join(_resume(directory, cwd))}" in said
+            assert code == 0 or f"to resume: bigmodel-train -m {shlex.join(_resume(directory, cwd))}" in said
             assert not _alive(directory)
             code, said = swept(*_resume(directory, cwd), cwd=cwd)
             assert code == 0, said

@@ -152,8 +152,8 @@ def test_a_folder_that_is_closed_to_us_costs_a_warning(runs, monkeypatch):
     warnings: list[str] = []
     found = reading.find_runs(runs / "outputs", warnings)
     assert len(found) == 3
-    assert warnings == [f"{closed}: cannot be looked into: Permission denied"]
-    with pytest.raises(ConfigError, match="cannot be looked into: Permission denied"):
+    assert warnings == [f"{closed}: cannot be read: Permission denied"]
+    with pytest.raises(ConfigError, match="cannot be read: Permission denied"):
         reading.read_run_or_sweep(closed, [])
 
 

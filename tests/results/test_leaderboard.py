@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from bigmodel.runs.comparison import plots
 from bigmodel.runs.comparison.leaderboard import leaderboard
-from bigmodel.runs.comparison.plots import file_name, scale
+from bigmodel.runs.comparison.plots import axis_scale, file_name
 from bigmodel.runs.comparison.seed_groups import differing_keys, varied_keys
 from conftest import TINY, Answer, is_quiet
 from made_runs import made_run, made_sweep
@@ -73,8 +73,8 @@ def test_seeds_go_from_the_configs_own_upward(
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["seeds=5", "-m", "seed=1,2"], "seeds: seed=1,2 names the seeds already"),
-        (["seeds=5", "-m", "seed=range(3)"], "seeds: seed=range(3) names the seeds already"),
+        (["seeds=5", "-m", "seed=1,2"], "seeds: conflicts with seed=1,2; remove one of the two"),
+        (["seeds=5", "-m", "seed=range(3)"], "seeds: conflicts with seed=range(3); remove one of the two"),
         (["seeds=1"], "seeds: must be a number from 2 to 1000"),
         (["seeds=1e3"], "seeds: must be a number from 2 to 1000"),
         (["seeds=1,2"], "seeds: must be a number from 2 to 1000"),
@@ -210,20 +210,20 @@ def test_keys_that_follow_from_another_are_no_axes() -> None:
 
 
 def test_axes_are_logarithmic_from_tenfold() -> None:
-    assert scale([0.01, 0.1]).logarithmic
-    assert not scale([0.02, 0.1]).logarithmic
-    assert not scale([0, 1000]).logarithmic
-    assert scale([0.1, None, 0.1]).labels == ("0.1", "null")
-    assert scale([True, False]).positions == (1.0, 0.0)
-    assert scale([1, 100, 10_000]).unit() == pytest.approx([0, 0.5, 1])
+    assert axis_scale([0.01, 0.1]).logarithmic
+    assert not axis_scale([0.02, 0.1]).logarithmic
+    assert not axis_scale([0, 1000]).logarithmic
+    assert axis_scale([0.1, None, 0.1]).labels == ("0.1", "null")
+    assert axis_scale([True, False]).positions == (1.0, 0.0)
+    assert axis_scale([1, 100, 10_000]).normalized() == pytest.approx([0, 0.5, 1])
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.one_of(st.floats(1e-6, 1e6), st.none(), st.text(max_size=3), st.lists(st.integers())), min_size=1))
 def test_every_value_has_a_place_on_its_axis(values: list[object]) -> None:
-    along = scale(values)
+    along = axis_scale(values)
     assert len(along.positions) == len(values)
-    assert all(0 <= height <= 1 + 1e-9 for height in along.unit())
+    assert all(0 <= height <= 1 + 1e-9 for height in along.normalized())
     assert plots._ticks(along)
 
 
@@ -237,7 +237,7 @@ def test_places_are_among_jobs_of_one_measure(tmp_path: Path) -> None:
         dataset = {"_target_": "bigmodel.datasets.images.digits.digits", "val_fraction": fraction}
         made_run(tmp_path / str(number), accuracy, lr=0.1 * (number + 1), dataset=dataset)
     warning, _, _, *rows = leaderboard(tmp_path).splitlines()[:7]
-    assert warning.endswith("as the jobs differ in dataset.val_fraction:")
+    assert warning.endswith("because the jobs differ in dataset.val_fraction:")
     assert [(row.split()[0], row.split()[-1]) for row in rows] == [("1", "2"), ("2", "0"), ("1", "1"), ("2", "3")]
 
 

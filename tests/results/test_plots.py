@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from bigmodel.runs.comparison import plots
 from bigmodel.runs.comparison.leaderboard import leaderboard
-from bigmodel.runs.comparison.lettering import Lettering, lettering
+from bigmodel.runs.comparison.lettering import Lettering, choose_fonts
 from made_runs import made_run, made_sweep
 
 Drawn = Callable[[Path], dict[str, Any]]
@@ -123,7 +123,7 @@ def test_letters_that_no_font_has_are_escaped_and_told_once(
 
 
 def test_letters_that_a_font_has_stay(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert lettering(["é", "плоский"]) == Lettering()
+    assert choose_fonts(["é", "плоский"]) == Lettering()
     assert Lettering().plain("猫 $x$\n") == r"猫 \$x\$\n"
     assert Lettering(missing=frozenset("猫")).plain("猫") == r"\u732b"
 
@@ -135,10 +135,10 @@ def test_long_values_are_told_apart_by_what_they_do_not_share() -> None:
 
 
 def test_values_stand_at_their_places_where_there_is_room() -> None:
-    assert plots._have_room(plots.scale([32, 64, 128]))
-    assert plots._have_room(plots.scale([0.001, 0.01, 0.1]))
-    assert not plots._have_room(plots.scale([1, 1.01, 2]))
-    assert not plots._have_room(plots.scale([*range(30)]))
+    assert plots._fits_all_values(plots.axis_scale([32, 64, 128]))
+    assert plots._fits_all_values(plots.axis_scale([0.001, 0.01, 0.1]))
+    assert not plots._fits_all_values(plots.axis_scale([1, 1.01, 2]))
+    assert not plots._fits_all_values(plots.axis_scale([*range(30)]))
 
 
 def test_a_sweep_without_any_evaluation_has_no_picture(tmp_path: Path, drawn: Drawn) -> None:

@@ -1,4 +1,4 @@
-"""`key=value` options of the commands that need no config: they read what is there, and build nothing."""
+"""Parse `key=value` options of the commands that need no config."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from bigmodel.formatting import truncate
 
 
 def parse_options(
-    words: Sequence[str], defaults: Mapping[str, str], choices: Mapping[str, Sequence[str]]
+    arguments: Sequence[str], defaults: Mapping[str, str], choices: Mapping[str, Sequence[str]]
 ) -> tuple[dict[str, str], list[str]]:
-    """The options of these names, and all other words as they are.
+    """Return the options that `defaults` names, and all other arguments.
 
     Raises:
-        ConfigError: a line for each flag, and for each option whose value is not among its choices.
+        ConfigError: a line for each unknown flag, and for each value that is not among an option's choices.
     """
     given, rest, problems = dict(defaults), [], []
-    for word in words:
-        name, sign, value = word.partition("=")
+    for argument in arguments:
+        name, sign, value = argument.partition("=")
         if sign and name in defaults:
             given[name] = value
             if name in choices and value not in choices[name]:
                 problems.append(f"{name}: there is no '{truncate(value)}'; choices: {', '.join(choices[name])}")
-        elif word.startswith("-"):
-            problems.append(f"{truncate(word)}: no such flag; see --help")
+        elif argument.startswith("-"):
+            problems.append(f"{truncate(argument)}: no such flag; see --help")
         else:
-            rest.append(word)
+            rest.append(argument)
     if problems:
         raise ConfigError(*problems)
     return given, rest

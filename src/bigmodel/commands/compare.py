@@ -1,111 +1,194 @@
-"""`bigmodel-compare A B …`: is one run or sweep better than another, and what was set differently. Imports no torch."""
+"""`bigmodel-compare A B ...`: test whether runs or sweeps differ, and list different settings. Imports no torch."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
 from bigmodel.commands.arguments import parse_options
 from bigmodel.errors import ConfigError, suggest
 from bigmodel.formatting import json_line, truncate
-from bigmodel.metric_spec import MetricSpec
-from bigmodel.runs.comparison import formatting as words
-from bigmodel.runs.comparison import significance as statistics
+from bigmodel.metric_spec import MetricSpec, on_test_split
 from bigmodel.runs.comparison import verdicts
-from bigmodel.runs.comparison.measures import DATA, FINGERPRINT, common_spec, differing_facts
-from bigmodel.runs.comparison.seed_groups import SeedGroup, differing_keys, group_by_config, shown
+from bigmodel.runs.comparison.formatting import NO_VALUE, format_interval, format_mean_std
+from bigmodel.runs.comparison.measures import DATA, FINGERPRINT, common_spec, reasons_not_comparable
+from bigmodel.runs.comparison.seed_groups import SeedGroup, differing_keys, format_value, group_by_config
+from bigmodel.runs.comparison.significance import Summary, summarize
 from bigmodel.runs.comparison.tables import format_table, terminal_width
 from bigmodel.runs.records import RunRecord, read_run_or_sweep
 
 _DEFAULTS = {"metric": "", "format": "table", "direction": "", "force": "false"}
 _CHOICES = {"format": ("table", "json"), "direction": ("", "min", "max"), "force": ("true", "false")}
-_ABSENT = "-"
-_SHOWN = 200  # letters of a value in the difference
+_MAX_LETTERS = 200  # of a value in the table of differences
 
 
 def run(given: Sequence[str]) -> None:
-    """Compare and print.
+    """Compare the given runs and sweeps, and print the result.
 
     Raises:
-        ConfigError: a path is no run or sweep, no run has the metric, or it does not measure the same in all of them.
+        ConfigError: a path is no run or sweep, no run has the metric, or its values are not comparable.
     """
     settings, paths = parse_options(given, _DEFAULTS, _CHOICES)
     warnings: list[str] = []
-    points = _points(paths, warnings)
-    runs = [run for point in points.values() for run in point.runs]
-    metric = settings["metric"] or _usual(points, warnings)
+    groups = _read_groups(paths, warnings)
+    runs = [run for group in groups.values() for run in group.runs]
+    metric = settings["metric"] or _default_metric(groups, warnings)
     known = sorted({name for run in runs if run.finished for name in run.metrics})
     if metric not in known:
         raise ConfigError(f"metric: no finished run has '{metric}'; {suggest(metric, known)}")
-    spec = _spec(runs, metric, settings["direction"])
-    for line in [*warnings, *_left_out(points, metric)]:
+    spec = _metric_spec(runs, metric, settings["direction"])
+    for line in [*warnings, *_describe_left_out(groups, metric)]:
         print(f"warning: {truncate(line, 300)}", file=sys.stderr)
-    values = {name: point.values(metric) for name, point in points.items()}
-    differs = differing_facts([point for name, point in points.items() if values[name]], metric)
+    values = {name: group.values(metric) for name, group in groups.items()}
+    differs = reasons_not_comparable([group for name, group in groups.items() if values[name]], metric)
     refused = bool(differs) and settings["force"] != "true"
     found = [] if refused else verdicts.compare_to_best(values, spec)
+    result = _Result(groups, values, metric, spec, found, differs)
     if settings["format"] == "json":
-        print(json_line(_report(points, values, metric, spec, found, differs), sys.stdout.encoding))
+        print(json_line(result.to_json(), sys.stdout.encoding))
     else:
-        print("\n".join(_lines(points, values, metric, spec, found, differs)))
+        print("\n".join(result.lines()))
     if refused:
         sys.stdout.flush()
         raise ConfigError(
-            f"compare: {metric} is not one measure for these runs, which differ in {', '.join(differs)}: no winner is "
-            f"named; compare runs that agree in these, or add force=true"
+            f"compare: {metric} is not comparable, because the runs differ in {', '.join(differs)}; no winner is named: "
+            f"compare runs that agree in these, or add force=true"
         )
 
 
-def _points(paths: Sequence[str], warnings: list[str]) -> dict[str, SeedGroup]:
-    """Points by a letter. A sweep's stay its own; runs that were named one by one are put together by config."""
+@dataclass(frozen=True)
+class _Result:
+    """Result of a comparison: the seed groups and their values by letter, and what was found.
+
+    `differs` are reasons why the metric is not comparable, with the values of each group that has any.
+    """
+
+    groups: Mapping[str, SeedGroup]
+    values: Mapping[str, verdicts.Values]
+    metric: str
+    spec: MetricSpec
+    comparisons: Sequence[verdicts.Comparison]
+    differs: Mapping[str, Sequence[str]]
+
+    def lines(self) -> list[str]:
+        """Return the result as tables and sentences."""
+        width = terminal_width()
+        lines, rows = [], list[list[str]]()
+        if self.differs:
+            reasons = [[key, *(value[:_MAX_LETTERS] for value in column)] for key, column in self.differs.items()]
+            lines += [*format_table(["not the same", *self._compared()], reasons, width), ""]
+        for name, group in self.groups.items():
+            summary = _summary(self.values[name])
+            row = [name, str(summary.n if summary else 0), format_mean_std(summary)]
+            interval = format_interval(summary.low, summary.high) if summary else NO_VALUE
+            rows.append([*row, interval, _paths(group)])
+        lines += format_table(["", "n", self.metric, "95 % interval", "runs"], rows, width)
+        configs = {name: _settings(group) for name, group in self.groups.items()}
+        shown_above = {*self.differs, *([DATA] if FINGERPRINT in self.differs else [])}
+        keys = [key for key in differing_keys(list(configs.values())) if key not in shown_above]
+        if keys:
+            rows = [[key, *(_cell(config, key) for config in configs.values())] for key in keys]
+            lines += ["", *format_table(["differs", *configs], rows, width)]
+        elif len(self.groups) > 1 and not self.differs:
+            lines += ["", "the configs do not differ"]
+        sentences = [verdicts.describe_comparison(one, self.values, self.spec) for one in self.comparisons]
+        if self.comparisons and self.differs:
+            sentences.append(f"forced: {self.metric} is not comparable across these runs")
+        if not self.comparisons and not self.differs:
+            sentences = ["only one configuration has values: there is nothing to compare it with"]
+        return [*lines, "", *sentences] if sentences else lines
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the result for `format=json`."""
+        configs = {name: _settings(group) for name, group in self.groups.items()}
+        keys = differing_keys(list(configs.values()))
+        points = []
+        for name, group in self.groups.items():
+            summary = _summary(self.values[name])
+            points.append(
+                {
+                    "name": name,
+                    "runs": [str(run.path) for run in group.runs],
+                    "config": {key: configs[name][key] for key in keys if key in configs[name]},
+                    "values": {str(seed): value for seed, value in self.values[name].items()},
+                    **(asdict(summary) if summary else {"n": 0}),
+                }
+            )
+        comparisons = [
+            asdict(one) | {"statement": verdicts.describe_comparison(one, self.values, self.spec)}
+            for one in self.comparisons
+        ]
+        compared = self._compared()
+        return {
+            "metric": self.metric,
+            "direction": self.spec.direction,
+            "unit": self.spec.unit,
+            "not_the_same": {key: dict(zip(compared, column, strict=True)) for key, column in self.differs.items()},
+            "points": points,
+            "comparisons": comparisons,
+        }
+
+    def _compared(self) -> list[str]:
+        return [name for name in self.groups if self.values[name]]
+
+
+def _read_groups(paths: Sequence[str], warnings: list[str]) -> dict[str, SeedGroup]:
+    """Read the seed groups of all paths, each under a letter.
+
+    Groups of a sweep stay separate; runs that were named one by one are grouped by config.
+
+    Raises:
+        ConfigError: no path is given, or a path is no run or sweep.
+    """
     if not paths:
         raise ConfigError("compare: name runs or sweeps, as bigmodel-compare outputs/DATE/TIME outputs/sweeps/TIME")
     problems: list[str] = []
     single: list[RunRecord] = []
-    groups: list[Sequence[RunRecord]] = []
+    collections: list[Sequence[RunRecord]] = []
     for path in dict.fromkeys(Path(path) for path in paths):
         try:
             runs = read_run_or_sweep(path, warnings)
         except ConfigError as error:
             problems += error.lines
             continue
-        if [run.path for run in runs] != [path] or _repeats(single, runs[0]):  # repeats: other code or machine
-            groups.append(runs)
+        is_sweep = [run.path for run in runs] != [path]
+        if is_sweep or _is_repeated(single, runs[0]):  # a repeated run has other code, or is of another machine
+            collections.append(runs)
         else:
             if not single:
-                groups.append(single)
+                collections.append(single)
             single += runs
     if problems:
         raise ConfigError(*problems)
-    found = [point for runs in groups for point in group_by_config(runs)]
-    return {_letter(number): point for number, point in enumerate(found)}
+    found = [group for runs in collections for group in group_by_config(runs)]
+    return {_letter(index): group for index, group in enumerate(found)}
 
 
-def _repeats(runs: Sequence[RunRecord], run: RunRecord) -> bool:
-    return any(point.repeated for point in group_by_config([*runs, run]))
+def _is_repeated(runs: Sequence[RunRecord], run: RunRecord) -> bool:
+    return any(group.repeated for group in group_by_config([*runs, run]))
 
 
-def _letter(number: int) -> str:
-    """A, B … Z, A2, B2 …"""
-    return chr(ord("A") + number % 26) + (str(number // 26 + 1) if number >= 26 else "")
+def _letter(index: int) -> str:
+    """Return A, B ... Z, A2, B2 ..."""
+    return chr(ord("A") + index % 26) + (str(index // 26 + 1) if index >= 26 else "")
 
 
-def _usual(points: Mapping[str, SeedGroup], warnings: list[str]) -> str:
-    """The metric that was monitored: on the test split where all runs have it, as validated where none has.
+def _default_metric(groups: Mapping[str, SeedGroup], warnings: list[str]) -> str:
+    """Return the monitored metric: on the test split if all runs have it there, on the validation split if none has.
 
     Raises:
-        ConfigError: the runs do not agree in it, so that it must be named.
+        ConfigError: the runs disagree, so the metric must be named.
     """
-    finished = {name: [run for run in point.runs if run.finished] for name, point in points.items()}
+    finished = {name: [run for run in group.runs if run.finished] for name, group in groups.items()}
     monitors = {run.monitor: name for name, runs in finished.items() for run in reversed(runs)}
     if len(monitors) > 1:
-        told = ", ".join(f"{monitor} in {name}" for monitor, name in sorted(monitors.items()))
-        raise ConfigError(f"metric: the runs were monitored by different ones ({told}); name one: metric=...")
+        listed = ", ".join(f"{monitor} in {name}" for monitor, name in sorted(monitors.items()))
+        raise ConfigError(f"metric: the runs were monitored by different ones ({listed}); name one: metric=...")
     monitor = next(iter(monitors), "")
-    test = f"test/{monitor.rpartition('/')[2]}"
+    test = on_test_split(monitor)
     lacking = [str(run.path) for runs in finished.values() for run in runs if test not in run.metrics]
     if not lacking:
         return test
@@ -116,115 +199,53 @@ def _usual(points: Mapping[str, SeedGroup], warnings: list[str]) -> str:
     return monitor
 
 
-def _spec(runs: Sequence[RunRecord], metric: str, direction: str) -> MetricSpec:
-    """What the runs declare of the metric, or what is asked for.
+def _metric_spec(runs: Sequence[RunRecord], metric: str, direction: str) -> MetricSpec:
+    """Return the runs' declaration of the metric, with the given direction if there is one.
 
     Raises:
-        ConfigError: it is not known whether low or high values are better.
+        ConfigError: neither says whether low or high values are better.
     """
     try:
         spec = common_spec(runs, metric)
     except ValueError as error:
-        raise ConfigError(f"metric: {error}; they are no comparison") from error
+        raise ConfigError(f"metric: {error}; such runs cannot be compared") from error
     if direction in ("min", "max"):
         return replace(spec or MetricSpec("none"), direction=cast(Literal["min", "max"], direction))
     if spec is None or spec.direction == "none":
-        told = "no run declares" if spec is None else "it is not said"
-        raise ConfigError(f"metric: {told} whether low or high {metric} is better; add direction=min or direction=max")
+        raise ConfigError(
+            f"metric: no run declares whether low or high {metric} is better; add direction=min or direction=max"
+        )
     return spec
 
 
-def _left_out(points: Mapping[str, SeedGroup], metric: str) -> list[str]:
+def _describe_left_out(groups: Mapping[str, SeedGroup], metric: str) -> list[str]:
+    """Return a line for each run that does not count, and why."""
     lines = []
-    for name, point in points.items():
-        for run in point.runs:
+    for name, group in groups.items():
+        for run in group.runs:
             if not run.finished:
                 lines.append(f"{name}: {run.path} is {run.state} and left out")
             elif metric not in run.metrics:
                 lines.append(f"{name}: {run.path} has no {metric} and is left out")
-        if point.repeated:
-            lines.append(f"{name}: {point.repeated} runs repeat a seed and are left out; the newest counts")
+        if group.repeated:
+            lines.append(f"{name}: {group.repeated} runs repeat a seed and are left out; the newest counts")
     return lines
 
 
-def _lines(
-    points: Mapping[str, SeedGroup],
-    values: Mapping[str, verdicts.Values],
-    metric: str,
-    spec: MetricSpec,
-    found: Sequence[verdicts.Comparison],
-    differs: Mapping[str, Sequence[str]],
-) -> list[str]:
-    width = terminal_width()
-    lines, rows = [], list[list[str]]()
-    if differs:
-        compared = [name for name in points if values[name]]
-        facts = [[key, *(value[:_SHOWN] for value in column)] for key, column in differs.items()]
-        lines += [*format_table(["not the same", *compared], facts, width), ""]
-    for name, point in points.items():
-        of = _summary(values[name])
-        row = [name, str(of.n if of else 0), words.format_mean_std(of)]
-        rows.append([*row, words.format_interval(of.low, of.high) if of else words.NO_VALUE, _place(point)])
-    lines += format_table(["", "n", metric, "95 % interval", "runs"], rows, width)
-    configs = {name: _facts(point) for name, point in points.items()}
-    told = {*differs, *([DATA] if FINGERPRINT in differs else [])}
-    keys = [key for key in differing_keys(list(configs.values())) if key not in told]
-    if keys:
-        rows = [[key, *(_text(config, key) for config in configs.values())] for key in keys]
-        lines += ["", *format_table(["differs", *configs], rows, width)]
-    elif len(points) > 1 and not differs:
-        lines += ["", "the configs do not differ"]
-    said = [verdicts.describe_comparison(comparison, values, spec) for comparison in found]
-    if found and differs:
-        said.append(f"forced: {metric} is not one measure for these runs")
-    if not found and not differs:
-        said = ["one point has values: there is nothing to compare it with"]
-    return [*lines, "", *said] if said else lines
+def _summary(values: verdicts.Values) -> Summary | None:
+    return summarize(list(values.values())) if values else None
 
 
-def _summary(values: verdicts.Values) -> statistics.Summary | None:
-    return statistics.summary(list(values.values())) if values else None
+def _paths(group: SeedGroup) -> str:
+    first = str(group.runs[0].path)
+    return first if len(group.runs) == 1 else f"{first} and {len(group.runs) - 1} more"
 
 
-def _place(point: SeedGroup) -> str:
-    first = str(point.runs[0].path)
-    return first if len(point.runs) == 1 else f"{first} and {len(point.runs) - 1} more"
+def _settings(group: SeedGroup) -> dict[str, Any]:
+    """Return the group's config, and what all its runs have in common of code and machine."""
+    common = set.intersection(*(set(run.environment.items()) for run in group.runs))
+    return {**group.config, **dict(sorted(common))}
 
 
-def _facts(point: SeedGroup) -> dict[str, Any]:
-    """The point's config, and what all its runs share of the code and the machine."""
-    shared = set.intersection(*(set(run.environment.items()) for run in point.runs))
-    return {**point.config, **dict(sorted(shared))}
-
-
-def _text(config: Mapping[str, Any], key: str) -> str:
-    return shown(config[key])[:_SHOWN] if key in config else _ABSENT
-
-
-def _report(
-    points: Mapping[str, SeedGroup],
-    values: Mapping[str, verdicts.Values],
-    metric: str,
-    spec: MetricSpec,
-    found: Sequence[verdicts.Comparison],
-    differs: Mapping[str, Sequence[str]],
-) -> dict[str, Any]:
-    configs = {name: _facts(point) for name, point in points.items()}
-    keys = differing_keys(list(configs.values()))
-    about = []
-    for name, point in points.items():
-        of = _summary(values[name])
-        about.append(
-            {
-                "name": name,
-                "runs": [str(run.path) for run in point.runs],
-                "config": {key: configs[name][key] for key in keys if key in configs[name]},
-                "values": {str(seed): value for seed, value in values[name].items()},
-                **(asdict(of) if of else {"n": 0}),
-            }
-        )
-    said = [asdict(one) | {"statement": verdicts.describe_comparison(one, values, spec)} for one in found]
-    compared = [name for name in points if values[name]]
-    apart = {key: dict(zip(compared, column, strict=True)) for key, column in differs.items()}
-    told = {"metric": metric, "direction": spec.direction, "unit": spec.unit, "not_the_same": apart}
-    return told | {"points": about, "comparisons": said}
+def _cell(config: Mapping[str, Any], key: str) -> str:
+    return format_value(config[key])[:_MAX_LETTERS] if key in config else NO_VALUE

@@ -1,4 +1,4 @@
-"""What a resumed run is made of: the run's own config, and the few keys that may differ from it."""
+"""Resume a run: load its config, apply the few changes that are allowed, and describe their effects."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bigmodel.config.config import Config
+from bigmodel.config.neutral_keys import ALLOWED_ON_RESUME, MAY_INCREASE, may_change_on_resume
 from bigmodel.config.renamed import with_current_targets
 from bigmodel.config.saved import load_config
 from bigmodel.config.seal import is_intact
@@ -20,34 +21,20 @@ if TYPE_CHECKING:
     from bigmodel.config.composition import ConfigSource
     from bigmodel.training.state import TrainState
 
-MAY_INCREASE = ("epochs",)
-RESULT_NEUTRAL_KEYS = (
-    "listeners",
-    "keep",
-    "save_every",
-    "data_dir",
-    "dataset.data_dir",
-    "dataset.download",
-    "device",
-    "output_dir",
-    "workers",
-    "resident_gb",
-    "profile",
-    "dry_run",
-)
-_LAST_BITS = ("kind", "precision", "channels_last", "compile", "threads", "deterministic")  # of a device
-_JUMP = 0.01  # of the rate
+_DEVICE_KEYS_OF_BITS = ("kind", "precision", "channels_last", "compile", "threads", "deterministic")
+_MIN_LR_JUMP = 0.01  # relative; smaller changes of the learning rate are not reported
 
 
 def load_for_resume(
     run: str, overrides: Sequence[str], source: ConfigSource, trust: Sequence[str]
 ) -> tuple[Path, Config]:
-    """The run's directory and its config with the allowed changes; the difference is printed.
+    """Return the run's directory and its config with the overrides applied; print what they change.
 
     Raises:
-        ConfigError: there is no such run, or a key changed that would make it another run.
+        ConfigError: there is no such run, or a key must not change.
+        StorageError: the config cannot be read.
     """
-    from bigmodel.config.composition import apply_overrides  # loads Hydra, which a job of a sweep has no need of
+    from bigmodel.config.composition import apply_overrides  # loads Hydra, which a job of a sweep does not need
 
     directory = Path(run)
     file = directory / "config.yaml"
@@ -63,61 +50,62 @@ def load_for_resume(
     if not overrides:
         return directory, stored
     changed = apply_overrides(stored, overrides, source, trust)
-    difference = list(_difference("", stored.values, changed.values))
-    refused = [
+    changes = list(_changes("", stored.values, changed.values))
+    problems = [
         stored.redact(changed.redact(f"resume: {problem}"))
-        for key, old, new in difference
-        if (problem := _refusal(key, old, new))
+        for key, old, new in changes
+        if (problem := _change_problem(key, old, new))
     ]
-    if refused:
-        raise ConfigError(*refused)
-    for key, old, new in difference:
+    if problems:
+        raise ConfigError(*problems)
+    for key, old, new in changes:
         group, _, name = key.partition(".")
-        bits = "; the bits are not those of an unbroken run" if group == "device" and name in _LAST_BITS else ""
+        changes_bits = group == "device" and name in _DEVICE_KEYS_OF_BITS
+        bits = "; later steps may differ from those of an unbroken run in the last bits" if changes_bits else ""
         print_line(stored.redact(changed.redact(f"resume: {key} was {old}, is now {new}{bits}")))
     return directory, changed
 
 
 def check_config_unchanged(directory: Path, config: Config, state: Mapping[str, Any] | None) -> list[str]:
-    """Hold the config that a run is to go on with against its newest checkpoint's `state`, if it has one.
+    """Compare the config of a resumed run with the one in its newest checkpoint's `state`, if it has a checkpoint.
 
-    Returns a line for each key without influence that was changed in the file, and not on the command line.
+    Returns a warning for each allowed change that was made in the file instead of on the command line.
 
     Raises:
-        ConfigError: `config.yaml` is not what the run was trained with, or is damaged and nothing tells what it was.
+        ConfigError: `config.yaml` is not what the run was trained with, or is damaged and there is no checkpoint.
     """
     file = directory / "config.yaml"
-    whole = is_intact(read_text(file))
+    intact = is_intact(read_text(file))  # None if an older version wrote the file without a seal
     trained = None if state is None else state.get("config")
     if not isinstance(trained, Mapping):
-        if whole is False:
+        if intact is False:
             raise ConfigError(
                 f"{file}: is not as the run wrote it, and no checkpoint says what it was; begin a new run, or, if you "
                 "changed it on purpose, remove its last line"
             )
         return []
     assert state is not None
-    wrong: list[str] = []
-    notes: list[str] = []
-    in_file = load_config(file, config.trust).redacted_dict() if whole is False else {}
-    for key, old, new in _difference("", with_current_targets(trained), config.redacted_dict()):
-        changed_in_file = whole is False and _same(new, _value(in_file, key))
-        refusal = _refusal(key, old, new)
-        if refusal or (key in MAY_INCREASE and changed_in_file):
-            longer = f"; to train longer, then give {key}={new} with resume=" if not refusal else ""
-            wrong.append(
+    problems: list[str] = []
+    warnings: list[str] = []
+    in_file = load_config(file, config.trust).redacted_dict() if intact is False else {}
+    for key, old, new in _changes("", with_current_targets(trained), config.redacted_dict()):
+        changed_in_file = intact is False and _same(new, _value(in_file, key))
+        problem = _change_problem(key, old, new)
+        if problem or (key in MAY_INCREASE and changed_in_file):
+            longer = f"; to train longer, then give {key}={new} with resume=" if not problem else ""
+            problems.append(
                 f"{file}: {key} is {new}, and the run was trained with {old} up to step {state.get('step')}; the file "
                 f"is damaged or was edited: set {key} to {old} in it{longer}"
             )
         elif changed_in_file:
-            notes.append(f"{file}: {key} was {old}, is now {new}: the file was edited, or is damaged")
-    if wrong:
-        raise ConfigError(*map(config.redact, wrong))
-    return [*map(config.redact, notes)]
+            warnings.append(f"{file}: {key} was {old}, is now {new}: the file was edited, or is damaged")
+    if problems:
+        raise ConfigError(*map(config.redact, problems))
+    return [*map(config.redact, warnings)]
 
 
 def describe_jumps(job: TrainState, state: Mapping[str, Any], patience: int | None) -> list[str]:
-    """What a changed length does to a run whose newest checkpoint has this `state`: lines for people."""
+    """Return lines about what a changed number of steps does to a run whose newest checkpoint has this `state`."""
     step, steps, best = (state.get(key) for key in ("step", "steps", "best"))
     if not isinstance(step, int) or not isinstance(steps, int) or not 0 < step <= steps or steps == job.steps:
         return []
@@ -126,39 +114,39 @@ def describe_jumps(job: TrainState, state: Mapping[str, Any], patience: int | No
         was = job.rate(group, step - 1, steps)
         expected = job.rate(group, step, steps) if step < steps else was
         now = job.rate(group, step, job.steps)
-        if abs(now - expected) > _JUMP * max(now, expected):
+        if abs(now - expected) > _MIN_LR_JUMP * max(now, expected):
             trains = "; its parameters had ended training" if was == 0 < now else ""
             lines[
                 f"resume: the learning rate jumps from {was:.3g} at step {step} to {now:.3g} at step {step + 1}, "
-                f"because the schedule is laid over {job.steps} steps now, not {steps}{trains}"
+                f"because the schedule now covers {job.steps} steps, not {steps}{trains}"
             ] = None
     since = best.get("since") if isinstance(best, Mapping) else None
     if patience is not None and isinstance(since, int) and since >= patience:
-        lines[f"resume: the run had stopped early, patience={patience}, and stays so: no step is added"] = None
+        lines[f"resume: the run had stopped early (patience={patience}) and stays stopped: no step is added"] = None
     return [*lines]
 
 
-def _refusal(key: str, old: Any, new: Any) -> str | None:
+def _change_problem(key: str, old: Any, new: Any) -> str | None:
+    """Return why a resumed run must not change a key this way; None if it may."""
     if key in MAY_INCREASE:
-        grows = isinstance(old, (int, float)) and new >= old
-        return None if grows else f"{key} was {old} and may grow, not shrink to {new}"
-    if any(key == free or key.startswith(free + ".") for free in RESULT_NEUTRAL_KEYS):
+        increases = isinstance(old, (int, float)) and new >= old
+        return None if increases else f"{key} can only increase: was {old}, got {new}"
+    if may_change_on_resume(key):
         return None
-    return (
-        f"{key} was {old} and cannot become {new}; what may change: {', '.join((*MAY_INCREASE, *RESULT_NEUTRAL_KEYS))}"
-    )
+    return f"{key} cannot change from {old} to {new}; only these can: {', '.join(ALLOWED_ON_RESUME)}"
 
 
-def _difference(prefix: str, old: Any, new: Any) -> Iterator[tuple[str, Any, Any]]:
+def _changes(prefix: str, old: Any, new: Any) -> Iterator[tuple[str, Any, Any]]:
+    """Yield dotted keys with their old and new values where these differ; None stands for a missing key."""
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         for key in dict.fromkeys((*old, *new)):
-            yield from _difference(f"{prefix}.{key}" if prefix else str(key), old.get(key), new.get(key))
+            yield from _changes(f"{prefix}.{key}" if prefix else str(key), old.get(key), new.get(key))
     elif not _same(old, new):
         yield prefix, old, new
 
 
 def _same(old: Any, new: Any) -> bool:
-    return bool(old == new) or json.dumps(old, default=str) == json.dumps(new, default=str)  # as of NaN
+    return bool(old == new) or json.dumps(old, default=str) == json.dumps(new, default=str)  # NaN is not equal to NaN
 
 
 def _value(tree: Any, key: str) -> Any:

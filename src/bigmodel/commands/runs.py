@@ -1,4 +1,4 @@
-"""`bigmodel-runs`: what lies under `outputs/`, filtered and sorted. Imports no torch."""
+"""`bigmodel-runs`: list, filter and sort the runs under `outputs/`. Imports no torch."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from typing import Any
 from bigmodel.commands.arguments import parse_options
 from bigmodel.errors import ConfigError, suggest
 from bigmodel.formatting import json_line, truncate
-from bigmodel.runs.comparison import formatting as words
+from bigmodel.runs.comparison.formatting import NO_VALUE, format_age, format_number
 from bigmodel.runs.comparison.measures import common_spec
-from bigmodel.runs.comparison.seed_groups import shown
+from bigmodel.runs.comparison.seed_groups import format_value
 from bigmodel.runs.comparison.tables import format_table, terminal_width
 from bigmodel.runs.records import RunRecord, find_runs
 from bigmodel.safe_files import entries
@@ -25,92 +25,93 @@ from bigmodel.safe_files import entries
 _DEFAULTS = {"sort": "age", "filter": "", "format": "table", "output_dir": "outputs", "limit": "null"}
 _CHOICES = {"format": ("table", "json")}
 _COLUMNS = ("state", "model", "dataset", "optim", "optim.lr", "test/accuracy", "best", "step", "age", "path")
-_OPTIONAL = ("dataset", "step", "optim", "best", "optim.lr", "model")  # in this order they leave a narrow terminal
+_OPTIONAL = ("dataset", "step", "optim", "best", "optim.lr", "model")  # dropped in this order in a narrow terminal
 _CONDITION = re.compile(r"([\w./-]+)\s*(!=|>=|<=|=|>|<)\s*(.*)", re.DOTALL)
 _OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
     **{"=": operator.eq, "!=": operator.ne},
     **{">": operator.gt, "<": operator.lt, ">=": operator.ge, "<=": operator.le},
 }
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_AGE_UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 @dataclass(frozen=True)
 class Condition:
-    """`optim.lr>0.1`."""
+    """A condition on a run, such as `optim.lr>0.1`."""
 
     key: str
     sign: str
     value: str
 
-    def holds(self, facts: dict[str, Any]) -> bool:
-        """Whether a run has the key and its value fits: as numbers where both are, else `=` and `!=` as text."""
-        if self.key not in facts:
+    def holds(self, fields: dict[str, Any]) -> bool:
+        """Whether a run meets the condition: numbers are compared as such, other values with `=` and `!=` as text."""
+        if self.key not in fields:
             return self.sign == "!="
-        value = facts[self.key]
+        value = fields[self.key]
         numbers = _number(value), _number(self.value, self.key == "age")
         if None not in numbers and not isinstance(value, bool):
             return _OPERATORS[self.sign](*numbers)
         if self.sign not in ("=", "!="):
             return False
-        return _OPERATORS[self.sign](_plain(shown(value)), _plain(self.value))
+        return _OPERATORS[self.sign](_without_spaces(format_value(value)), _without_spaces(self.value))
 
 
 def run(given: Sequence[str]) -> None:
-    """List and print.
+    """Print the runs that meet the conditions.
 
     Raises:
-        ConfigError: an option or a condition cannot be read, or no run has a key.
+        ConfigError: an option or a condition cannot be parsed, or no run has a key.
     """
     settings, rest = parse_options(given, _DEFAULTS, _CHOICES)
-    conditions = _conditions([*settings["filter"].split(), *rest])
-    limit = _limit(settings["limit"])
+    conditions = _parse_conditions([*settings["filter"].split(), *rest])
+    limit = _parse_limit(settings["limit"])
     output_dir = Path(settings["output_dir"])
     if not output_dir.is_dir():
         raise ConfigError(f"output_dir: there is no directory '{output_dir}'")
-    entries(output_dir)  # StorageError where it may not be read: none of the runs in it could be listed
+    entries(output_dir)  # raises StorageError if the directory may not be read
     warnings: list[str] = []
     runs, now = find_runs(output_dir, warnings), time.time()
     for line in warnings:
         print(f"warning: {truncate(line, 300)}", file=sys.stderr)
-    facts = [_facts(run, now) for run in runs]
+    fields = [_fields(run, now) for run in runs]
     key = settings["sort"].removeprefix("-")
-    _refuse_unknown([*(condition.key for condition in conditions), key], facts)
-    kept = [i for i, fact in enumerate(facts) if all(condition.holds(fact) for condition in conditions)]
-    kept = _sorted(kept, runs, facts, key, settings["sort"].startswith("-"))[:limit]
+    _reject_unknown_keys([*(condition.key for condition in conditions), key], fields)
+    kept = [i for i, one in enumerate(fields) if all(condition.holds(one) for condition in conditions)]
+    kept = _sort(kept, runs, fields, key, settings["sort"].startswith("-"))[:limit]
     if settings["format"] == "json":
         for i in kept:
-            print(json_line(_record(runs[i], facts[i]), sys.stdout.encoding))
+            print(json_line(_to_json(runs[i], fields[i]), sys.stdout.encoding))
     elif kept:
-        print("\n".join(_table([facts[i] for i in kept], [key, *(condition.key for condition in conditions)])))
+        print("\n".join(_table_lines([fields[i] for i in kept], [key, *(condition.key for condition in conditions)])))
     else:
-        print(f"{len(runs)} runs under {output_dir}, none of which fits" if runs else f"no runs under {output_dir}")
+        none_left = f"none of the {len(runs)} runs under {output_dir} matches the conditions"
+        print(none_left if runs else f"no runs under {output_dir}")
 
 
-def _conditions(texts: Sequence[str]) -> list[Condition]:
-    found = [(text, _CONDITION.fullmatch(text)) for text in texts]
-    wrong = [text for text, match in found if match is None]
-    if wrong:
+def _parse_conditions(texts: Sequence[str]) -> list[Condition]:
+    matches = [(text, _CONDITION.fullmatch(text)) for text in texts]
+    invalid = [text for text, match in matches if match is None]
+    if invalid:
         raise ConfigError(
-            *(f"{truncate(text)}: no condition; write key=value, 'key>value' or 'key<value'" for text in wrong)
+            *(f"{truncate(text)}: no condition; write key=value, 'key>value' or 'key<value'" for text in invalid)
         )
-    return [Condition(*match.groups()) for _, match in found if match is not None]
+    return [Condition(*match.groups()) for _, match in matches if match is not None]
 
 
-def _limit(text: str) -> int | None:
+def _parse_limit(text: str) -> int | None:
     if text != "null" and not (text.isdecimal() and text.isascii() and len(text) < 10):
         raise ConfigError(f"limit: must be a number or null, not '{truncate(text)}'")
     return None if text == "null" else int(text)
 
 
-def _facts(run: RunRecord, now: float) -> dict[str, Any]:
-    """All that can be asked of a run, by key."""
-    about = {"state": run.state, "age": now - run.started, "path": str(run.path)}
-    return {**run.config, **run.metrics, **about}
+def _fields(run: RunRecord, now: float) -> dict[str, Any]:
+    """Return the config, the metrics, the state, the age in seconds and the path of a run, by key."""
+    own = {"state": run.state, "age": now - run.started, "path": str(run.path)}
+    return {**run.config, **run.metrics, **own}
 
 
-def _refuse_unknown(keys: Sequence[str], facts: Sequence[dict[str, Any]]) -> None:
-    known = {key for fact in facts for key in fact}
-    unknown = [key for key in dict.fromkeys(keys) if facts and key not in known]
+def _reject_unknown_keys(keys: Sequence[str], fields: Sequence[dict[str, Any]]) -> None:
+    known = {key for one in fields for key in one}
+    unknown = [key for key in dict.fromkeys(keys) if fields and key not in known]
     if unknown:
         raise ConfigError(*(f"{truncate(key)}: no run has it; {_hint(key, sorted(known))}" for key in unknown))
 
@@ -121,30 +122,31 @@ def _hint(key: str, known: Sequence[str]) -> str:
     return hint if hint.startswith("did") else "format=json shows the keys"
 
 
-def _sorted(
-    kept: Sequence[int], runs: Sequence[RunRecord], facts: Sequence[dict[str, Any]], key: str, reverse: bool
+def _sort(
+    kept: Sequence[int], runs: Sequence[RunRecord], fields: Sequence[dict[str, Any]], key: str, reverse: bool
 ) -> list[int]:
-    """The best, the newest or the smallest first; what lacks the key comes last. `best` is sorted within each metric
-    that was monitored.
+    """Return run indices with the best, newest or smallest first, and runs without the key last.
+
+    `best` is sorted separately for each monitored metric.
     """
-    present = [i for i in kept if facts[i].get(key) is not None]
-    absent = [i for i in kept if facts[i].get(key) is None]
+    present = [i for i in kept if fields[i].get(key) is not None]
+    absent = [i for i in kept if fields[i].get(key) is None]
     monitors = sorted({runs[i].monitor for i in present}) if key == "best" else [""]
     if len(monitors) > 1:
-        print(f"warning: sort: best is of {', '.join(monitors)}: each is sorted by itself", file=sys.stderr)
+        print(f"warning: sort: best is of {', '.join(monitors)}: each is sorted separately", file=sys.stderr)
     order: list[int] = []
     for monitor in monitors:
         some = [i for i in present if key != "best" or runs[i].monitor == monitor]
-        numeric = all(_number(facts[i][key]) is not None for i in some)
-        highest_first = numeric and _highest_first([runs[i] for i in some], key)
-        value: Callable[[Any], Any] = _number if numeric else shown
-        ranked = sorted(((value(facts[i][key]), i) for i in some), key=itemgetter(0), reverse=reverse != highest_first)
+        is_numeric = all(_number(fields[i][key]) is not None for i in some)
+        highest_first = is_numeric and _highest_first([runs[i] for i in some], key)
+        value: Callable[[Any], Any] = _number if is_numeric else format_value
+        ranked = sorted(((value(fields[i][key]), i) for i in some), key=itemgetter(0), reverse=reverse != highest_first)
         order += [i for _, i in ranked]
     return order + absent
 
 
 def _highest_first(runs: Sequence[RunRecord], key: str) -> bool:
-    """Whether high values of a metric are the better ones; a setting has no better ones."""
+    """Whether high values of a metric are better; False for a setting."""
     if "/" not in key and key not in ("best", "samples_per_s"):
         return False
     try:
@@ -160,39 +162,41 @@ def _highest_first(runs: Sequence[RunRecord], key: str) -> bool:
     return spec is not None and spec.direction == "max"
 
 
-def _table(facts: Sequence[dict[str, Any]], asked: Sequence[str]) -> list[str]:
-    more = [key for key in dict.fromkeys(asked) if key not in _COLUMNS]
+def _table_lines(fields: Sequence[dict[str, Any]], used_keys: Sequence[str]) -> list[str]:
+    """Return the table with the usual columns and those that the conditions and the order use."""
+    more = [key for key in dict.fromkeys(used_keys) if key not in _COLUMNS]
     columns = [*_COLUMNS[:-2], *more, *_COLUMNS[-2:]]
-    rows = [[_cell(fact, key) for key in columns] for fact in facts]
-    return format_table(columns, rows, terminal_width(), [key for key in _OPTIONAL if key not in asked])
+    rows = [[_cell(one, key) for key in columns] for one in fields]
+    return format_table(columns, rows, terminal_width(), [key for key in _OPTIONAL if key not in used_keys])
 
 
-def _cell(fact: dict[str, Any], key: str) -> str:
-    value = fact.get(key)
+def _cell(fields: dict[str, Any], key: str) -> str:
+    value = fields.get(key)
     if key == "age":
-        return words.format_age(fact["age"])
+        return format_age(fields["age"])
     if key == "step" and isinstance(value, float):
-        return f"{value:.0f}/{fact['steps']:.0f}" if isinstance(fact.get("steps"), float) else f"{value:.0f}"
+        return f"{value:.0f}/{fields['steps']:.0f}" if isinstance(fields.get("steps"), float) else f"{value:.0f}"
     if isinstance(value, float) and ("/" in key or key == "best"):
-        return words.format_number(value)
-    return words.NO_VALUE if value is None else shown(value)
+        return format_number(value)
+    return NO_VALUE if value is None else format_value(value)
 
 
-def _record(run: RunRecord, facts: dict[str, Any]) -> dict[str, Any]:
-    about = {key: facts[key] for key in ("path", "state", "age")}
-    return about | {"monitor": run.monitor, "metrics": dict(run.metrics), "config": dict(run.config)}
+def _to_json(run: RunRecord, fields: dict[str, Any]) -> dict[str, Any]:
+    own = {key: fields[key] for key in ("path", "state", "age")}
+    return own | {"monitor": run.monitor, "metrics": dict(run.metrics), "config": dict(run.config)}
 
 
-def _number(value: Any, time: bool = False) -> float | None:
+def _number(value: Any, is_age: bool = False) -> float | None:
+    """Return a value as a number, with `is_age` from `2d` in seconds; None if it is not a number."""
     if isinstance(value, bool) or value is None:
         return None
     text = str(value)
-    scale = _UNITS.get(text[-1:], 1) if time else 1
+    has_unit = is_age and text[-1:] in _AGE_UNITS_S
     try:
-        return float(text[:-1] if time and text[-1:] in _UNITS else text) * scale
+        return float(text[:-1]) * _AGE_UNITS_S[text[-1:]] if has_unit else float(text)
     except ValueError:
         return None
 
 
-def _plain(text: str) -> str:
+def _without_spaces(text: str) -> str:
     return text.replace(" ", "")

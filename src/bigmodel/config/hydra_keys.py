@@ -96,7 +96,7 @@ def check_hydra_node(
 
 def _refusal(key: str, multirun: bool) -> str | None:
     if any(key == one or key.startswith(f"{one}.") for one in _OF_A_SWEEP):
-        return None if multirun else f"{truncate(key)}: belongs to a sweep; add -m"
+        return None if multirun else f"{truncate(key)}: applies to sweeps only; add -m"
     for one, instead in _INSTEAD.items():
         if key == one or key.startswith(f"{one}."):
             return f"{truncate(key)}: has no effect here; {instead}"

@@ -1,4 +1,4 @@
-"""The terminal: a live bar where there is one, plain lines where there is none, and the table at the end."""
+"""Terminal output: a progress bar, or plain lines where stdout is no terminal, and a table at the end."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from typing import Any
 
 from bigmodel.events import Evaluated, Finished, Started, Stepped, TrainLogged, Warned
 from bigmodel.listeners.lines import format_event, format_metric, format_metrics
-from bigmodel.metric_spec import from_summary
+from bigmodel.metric_spec import from_summary, spec_for
 from bigmodel.quoting import path_override, resume_command, shell_command, trust_override
 
 __all__ = ["Console"]
 
-_REFRESH_S = 0.2  # between redraws of the bar: each costs a core some milliseconds
+_REFRESH_S = 0.2  # between redraws of the bar, which cost some milliseconds of a core each
 
 
 class Console:
-    """Writes to stdout; a closed stdout silences it, and never stops the training."""
+    """Listener that writes to stdout. A closed stdout silences it, and never stops the training."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._bar: Any = None
         self._drawn = 0.0
-        self._said = ""
+        self._last_metrics = ""
         self._steps_per_epoch = 1
 
     def __call__(self, event: object) -> None:
@@ -48,14 +48,14 @@ class Console:
                 if sys.stdout.isatty():
                     self._start_bar(event)
             case TrainLogged():
-                self._said = format_metrics(event.metrics, event.specs) + f"  {event.samples_per_s:.0f}/s"
+                self._last_metrics = format_metrics(event.metrics, event.specs) + f"  {event.samples_per_s:.0f}/s"
                 if self._bar is None:
                     print(format_event(event), flush=True)
             case Evaluated() | Warned():
                 self._print(format_event(event))
             case Finished():
                 self.close()
-                self._table(event.summary)
+                self._print_summary(event.summary)
 
     def _print(self, text: str) -> None:
         if self._bar is None:
@@ -70,11 +70,11 @@ class Console:
             TextColumn("epoch {task.fields[epoch]}"),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[said]}"),
+            TextColumn("{task.fields[metrics]}"),
             TimeRemainingColumn(),
             auto_refresh=False,
         )
-        self._bar.add_task("", total=event.steps, completed=event.step, epoch=1, said="")
+        self._bar.add_task("", total=event.steps, completed=event.step, epoch=1, metrics="")
         self._bar.start()
 
     def _redraw(self, step: int) -> None:
@@ -83,9 +83,10 @@ class Console:
             return
         self._drawn = now
         epoch = (step - 1) // self._steps_per_epoch + 1
-        self._bar.update(self._bar.task_ids[0], completed=step, epoch=epoch, said=self._said, refresh=True)
+        bar = self._bar.task_ids[0]
+        self._bar.update(bar, completed=step, epoch=epoch, metrics=self._last_metrics, refresh=True)
 
-    def _table(self, summary: Any) -> None:
+    def _print_summary(self, summary: Any) -> None:
         rows, specs = [], from_summary(summary)
         if "test" in summary:
             rows.append(("test", format_metrics(summary["test"], specs)))
@@ -93,20 +94,21 @@ class Console:
         if best:
             name = str(summary["monitor"])
             epoch = best["step"] / self._steps_per_epoch
-            value = format_metric(best["value"], specs.get(name.rpartition("/")[2]))
+            value = format_metric(best["value"], spec_for(specs, name))
             rows.append(("best", f"{name} {value} in epoch {epoch:g}"))
         pace = ""
         if summary.get("samples_per_s"):
             busy = summary["data_s"] + summary["step_s"]
-            pace = f", {summary['samples_per_s']:.0f} samples/s, {summary['data_s'] / busy:.0%} of it waiting for data"
-        rows.append(("time", f"{summary['seconds']:.1f} s for {summary['step']} steps{pace}"))
+            waiting = 100 * summary["data_s"] / busy
+            pace = f", {summary['samples_per_s']:.0f} samples/s, {waiting:.0f} % spent waiting for data"
+        rows.append(("time", f"{summary['seconds']:.1f} s, {summary['step']} steps{pace}"))
         rows.append(("files", str(self._directory)))
-        granted = summary.get("grants", ())
-        packages = trust_override([word for word in granted if ":" not in word])
-        for verb, arguments in (("evaluate", ""), ("predict", " input=..."), ("export", " format=onnx")):
-            words = (f"bigmodel-{verb}", path_override("run", self._directory), *packages)
-            rows.append((verb, f"{shell_command(*words)}{arguments}"))
-        rows.append(("go on", resume_command(self._directory, granted, "epochs=N")))
+        trust = summary.get("grants", ())
+        packages = trust_override([name for name in trust if ":" not in name])  # others grant environment variables
+        for command, arguments in (("evaluate", ""), ("predict", " input=..."), ("export", " format=onnx")):
+            line = shell_command(f"bigmodel-{command}", path_override("run", self._directory), *packages)
+            rows.append((command, f"{line}{arguments}"))
+        rows.append(("train longer", resume_command(self._directory, trust, "epochs=N")))
         width = max(len(name) for name, _ in rows)
         print("\n".join(["", *(f"{name:>{width}}  {text}" for name, text in rows)]), flush=True)
 

@@ -1,4 +1,4 @@
-"""`metrics.csv`: the events of `metrics.jsonl` as a table that a spreadsheet opens."""
+"""Listener that writes `metrics.csv`, the events of `metrics.jsonl` as a table for spreadsheets."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["CsvFile"]
 
 
 class CsvFile:
-    """Gathers records and writes the table when the run closes; a resumed run's earlier records are read back first."""
+    """Collects records, a resumed run's earlier ones included, and writes the table when the run closes."""
 
     def __init__(self, directory: Path) -> None:
         self._path = directory / "metrics.csv"

@@ -1,4 +1,4 @@
-"""Events in words, one plain line each: for the log file, and for terminals that are none."""
+"""Format events as plain lines, for the log file and where stdout is no terminal."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 from bigmodel.events import Evaluated, Saved, Started, TrainLogged, Warned
 from bigmodel.metric_spec import MetricSpec
 
-_PLAIN = MetricSpec("none")  # of what nobody declared
+_UNDECLARED = MetricSpec("none")  # default format of metrics without a declaration
 
 
 def format_event(event: object) -> str:
-    """The line of an event; empty for those not worth one."""
+    """Return the line of an event; empty for events that get none."""
     match event:
         case Started():
             begins = f"resumes at step {event.step}" if event.step else "starts"
@@ -23,8 +23,8 @@ def format_event(event: object) -> str:
             return f"[{_epoch(event.epoch)}, {event.step:5d}] {format_metrics(event.metrics, event.specs)}  {pace}"
         case Evaluated():
             mark = "  (best so far)" if event.best else ""
-            said = format_metrics(event.metrics, event.specs)
-            return f"[{_epoch(event.epoch)}, {event.step:5d}] {event.split}: {said}{mark}"
+            metrics = format_metrics(event.metrics, event.specs)
+            return f"[{_epoch(event.epoch)}, {event.step:5d}] {event.split}: {metrics}{mark}"
         case Saved():
             return f"saved {event.path} in {event.seconds:.2f} s"
         case Warned():
@@ -33,14 +33,14 @@ def format_event(event: object) -> str:
 
 
 def format_metrics(metrics: Mapping[str, Any], specs: Mapping[str, MetricSpec]) -> str:
-    """`loss 0.312  accuracy 91.20%`: each as it is declared, tables left out."""
-    shown = {name: value for name, value in metrics.items() if isinstance(value, float)}
-    return "  ".join(f"{name} {format_metric(value, specs.get(name))}" for name, value in shown.items())
+    """Return `loss 0.312  accuracy 91.20%`, each in its declared format; tables are left out."""
+    scalars = {name: value for name, value in metrics.items() if isinstance(value, float)}
+    return "  ".join(f"{name} {format_metric(value, specs.get(name))}" for name, value in scalars.items())
 
 
 def format_metric(value: float, spec: MetricSpec | None) -> str:
-    """One metric as people read it."""
-    return (spec or _PLAIN).text(value)
+    """Return one metric in its declared format, without its unit."""
+    return (spec or _UNDECLARED).text(value)
 
 
 def _epoch(epoch: float) -> str:

@@ -1,4 +1,4 @@
-"""`train.log`: what happened as plain text with times, no control codes."""
+"""Listener that writes `train.log`: plain lines with times, without control codes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["LogFile"]
 
 
 class LogFile:
-    """Appends a line for each event that has words."""
+    """Appends a line for each event that `format_event` has a line for."""
 
     def __init__(self, directory: Path) -> None:
         self._file = append_to(directory / "train.log")
@@ -23,7 +23,7 @@ class LogFile:
             self.write(text)
 
     def write(self, text: str) -> None:
-        """Add any text, as the traceback of a failure."""
+        """Append any text, such as a traceback."""
         self._file.write(f"{datetime.now():%Y-%m-%d %H:%M:%S} {text}\n")
         self._file.flush()
 

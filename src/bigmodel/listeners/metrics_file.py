@@ -1,4 +1,4 @@
-"""`metrics.jsonl`: one event a line, appended and flushed, scalars only."""
+"""Listener that writes `metrics.jsonl`: one event per line, appended and flushed, scalars only."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class MetricsFile:
 
 
 def flatten_event(event: object) -> dict[str, Any]:
-    """An event's numbers as one flat record; empty for events that carry none."""
+    """Return an event's numbers as one flat record; empty for events without numbers."""
     if isinstance(event, TrainLogged):
         rest = {name: getattr(event, name) for name in ("lr", "grad_norm", "samples_per_s", "data_s", "step_s")}
         return {"step": event.step, "epoch": event.epoch, "split": "train", **event.metrics, **rest}

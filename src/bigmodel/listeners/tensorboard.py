@@ -1,4 +1,4 @@
-"""TensorBoard events in the run directory; an optional extra."""
+"""Listener that writes TensorBoard events into the run directory; needs the optional dependency `tensorboard`."""
 
 from __future__ import annotations
 
@@ -15,12 +15,16 @@ from bigmodel.safe_files import own_folder, read_text
 
 __all__ = ["TensorBoard"]
 
-_NO_HYPERPARAMETERS = frozenset({"data_dir", "output_dir", "listeners", "dry_run", "profile"})
+_HIDDEN_KEYS = frozenset({"data_dir", "output_dir", "listeners", "dry_run", "profile"})  # not hyperparameters
 
 
 class TensorBoard:
-    """Scalars as `<split>/<metric>` over steps, the config as text, and at the end the hyperparameters with the last
-    metrics, for the tab that compares runs. Raises ValueError where tensorboard is not installed.
+    """Writes scalars as `<split>/<metric>` over steps, the config as text, and finally the hyperparameters.
+
+    The hyperparameters come with the last metrics, for TensorBoard's table of runs.
+
+    Raises:
+        ValueError: tensorboard is not installed.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -32,7 +36,8 @@ class TensorBoard:
         self._last: dict[str, float] = {}
         text = read_text(directory / "config.yaml") if (directory / "config.yaml").exists() else ""
         self._config = yaml.safe_load(text) or {}
-        self._writer.add_text("config", "\n".join(f"    {line}" for line in text.splitlines()))  # Markdown's code
+        code_block = "\n".join(f"    {line}" for line in text.splitlines())  # in Markdown
+        self._writer.add_text("config", code_block)
 
     def __call__(self, event: object) -> None:
         record = flatten_event(event)
@@ -52,21 +57,21 @@ class TensorBoard:
         from torch.utils.tensorboard.summary import hparams
 
         if self._last:
-            for part in hparams(dict(_flat_config("", self._config)), self._last):
-                self._writer.file_writer.add_summary(part)
+            for summary in hparams(dict(_flatten_config("", self._config)), self._last):
+                self._writer.file_writer.add_summary(summary)
         self._writer.close()
 
 
-def _flat_config(prefix: str, node: Mapping[str, Any]) -> Iterator[tuple[str, str | float | bool]]:
-    """Dotted keys with values that TensorBoard can show; a group's target stands under the group's name."""
+def _flatten_config(prefix: str, node: Mapping[str, Any]) -> Iterator[tuple[str, str | float | bool]]:
+    """Yield dotted keys with values that TensorBoard can show; a node's target has the node's key."""
     for key, value in node.items():
         path = f"{prefix}.{key}" if prefix else str(key)
-        if path in _NO_HYPERPARAMETERS:
+        if path in _HIDDEN_KEYS:
             continue
         if key == "_target_":
             yield prefix, str(value)
         elif isinstance(value, Mapping):
-            yield from _flat_config(path, value)
+            yield from _flatten_config(path, value)
         elif isinstance(value, (bool, int, float, str)):
             yield path, value
         elif value is not None:

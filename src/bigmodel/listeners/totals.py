@@ -1,4 +1,4 @@
-"""What `summary.json` says of a run's course: the last metrics, the rate, and where the time went."""
+"""Listener that sums up a run for `summary.json`: last metrics, throughput, and where the time went."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from bigmodel.listeners.metrics_file import flatten_event
 
 __all__ = ["RunTotals"]
 
-_TIMES = ("samples_per_s", "data_s", "step_s", "seconds")  # differ between runs of one config
-_OF_TRAINING = ("step", "epoch", "split", "lr", "grad_norm", *_TIMES)  # keys of a record that are no metrics
-_OF_EVALUATION = ("step", "epoch", "split", "best", "seconds")
+_TIMES = ("samples_per_s", "data_s", "step_s", "seconds")  # differ between runs of one config, so they are not hashed
+_NOT_TRAIN_METRICS = ("step", "epoch", "split", "lr", "grad_norm", *_TIMES)  # keys of a training record
+_NOT_EVAL_METRICS = ("step", "epoch", "split", "best", "seconds")
 
 
 class RunTotals:
-    """Adds up a run's records, those from before it was resumed included.
+    """Adds up a run's records, including those from before it was resumed.
 
-    `state` goes into every checkpoint: how many records there were and a hash of them, without times, so that a
-    damaged `metrics.jsonl` is noticed, and the last metrics, so that the summary does not depend on that file.
+    `state` goes into every checkpoint: the number of records and a hash of them without times, so that a damaged
+    `metrics.jsonl` is noticed; and the last metrics, so that the summary does not depend on that file.
     """
 
     def __init__(self) -> None:
@@ -43,31 +43,31 @@ class RunTotals:
 
     @property
     def seconds(self) -> float:
-        """Seconds of updates, data and evaluations, as far as records tell."""
+        """Seconds spent on updates, data and evaluations, according to the records."""
         return self._data_s + self._step_s + self._evaluation_s
 
     def state(self) -> dict[str, Any]:
-        """The records so far, for a checkpoint: `records`, `sha256`, and the last metrics of `train` and `val`."""
+        """Return what a checkpoint keeps: `records`, `sha256`, and the last metrics of `train` and `val`."""
         return {"records": self._records, "sha256": self._hash.hexdigest(), "train": self._train, "val": self._val}
 
     def restore(self, records: Sequence[Mapping[str, Any]], state: Mapping[str, Any] | None) -> list[str]:
-        """Add what `metrics.jsonl` has kept of an interrupted run, and hold it against a checkpoint's `state`.
+        """Add the records in `metrics.jsonl` of an interrupted run, and compare them with a checkpoint's `state`.
 
-        The state is None where the checkpoint is of an older version. Returns a warning for each disagreement.
+        The state is None if an older version wrote the checkpoint. Returns a warning for each disagreement.
         """
         for record in records:
             self._add(record)
             if record["split"] == "train":
-                self._train = {key: value for key, value in record.items() if key not in _OF_TRAINING}
+                self._train = {key: value for key, value in record.items() if key not in _NOT_TRAIN_METRICS}
             elif record["split"] == "val":
-                self._val = {key: value for key, value in record.items() if key not in _OF_EVALUATION}
+                self._val = {key: value for key, value in record.items() if key not in _NOT_EVAL_METRICS}
         if state is None or state == self.state():
             return []
         try:
             self._train, self._val, written = dict(state["train"]), dict(state["val"]), int(state["records"])
         except (LookupError, TypeError, ValueError, OverflowError):  # no version has written this
-            return ["the checkpoint's account of metrics.jsonl cannot be read; whether the file is whole is not known"]
-        self._records, self._hash = 0, hashlib.sha256()  # later checkpoints vouch for what is there now
+            return ["the checkpoint's record of metrics.jsonl cannot be read; metrics.jsonl may be incomplete"]
+        self._records, self._hash = 0, hashlib.sha256()  # later checkpoints describe the records that are left
         for record in records:
             self._digest(record)
         if written != len(records):
@@ -75,7 +75,7 @@ class RunTotals:
         return ["metrics.jsonl: some numbers up to this step are not those that were written; plots of them mislead"]
 
     def summary(self) -> dict[str, Any]:
-        """Last training and validation metrics, samples/s of the loop, and seconds spent on data and on updates."""
+        """Return the last training and validation metrics, samples/s, and seconds spent on data and on updates."""
         busy = self._data_s + self._step_s
         if not self._train and not busy:
             return {}

@@ -1,1 +1,1 @@
-"""Run directories: writing, checkpoints, reading."""
+"""Run directories: create, write, lock, checkpoint and read them."""

@@ -1,4 +1,4 @@
-"""Choose the checkpoint of a run to work with: the best one, else the newest that verifies."""
+"""Choose the checkpoint of a run to evaluate, predict with or export."""
 
 from __future__ import annotations
 
@@ -8,17 +8,20 @@ from pathlib import Path
 from bigmodel.errors import ConfigError, StorageError
 from bigmodel.runs import checkpoint
 from bigmodel.runs.checkpoint import Checkpoint
+from bigmodel.runs.checkpoint_path import checkpoint_path, has_checkpoint_prefix
 from bigmodel.safe_files import is_there, kind_of, read_text
 
 
 def load_best_checkpoint(path: Path, given: str) -> tuple[Checkpoint, list[str]]:
-    """That of a run directory, else the newest that verifies, with what is to be said of it; or the one given itself.
+    """Load a run's best checkpoint, else the newest that verifies; `path` may also be a checkpoint itself.
+
+    Returns the checkpoint and warnings. `given` is the path as the user typed it.
 
     Raises:
         ConfigError: there is no run.
-        StorageError: the checkpoint is damaged, or none verifies.
+        StorageError: the given checkpoint is damaged, or none verifies.
     """
-    if path.name.startswith("step-") and path.is_dir():
+    if has_checkpoint_prefix(path) and path.is_dir():
         return checkpoint.load(path), []
     root = path / "checkpoints"
     try:
@@ -30,11 +33,11 @@ def load_best_checkpoint(path: Path, given: str) -> tuple[Checkpoint, list[str]]
             raise StorageError(f"{root}: is {kind_of(root.stat().st_mode)}, not a folder of checkpoints")
     except OSError as error:
         raise StorageError(f"{root}: {error.strerror or error}") from error
-    checkpoint.list_checkpoints(root)  # StorageError where the folder may not be read
+    checkpoint.list_checkpoints(root)  # raises StorageError if the folder may not be read
     warnings = []
     try:
         best = json.loads(read_text(root / "best.json"))
-        found = checkpoint.load(root / f"step-{int(best['step']):08d}")
+        found = checkpoint.load(checkpoint_path(root, int(best["step"])))
         if {key: found.state["best"][key] for key in ("step", "value")} == best:
             return found, []
         warnings.append(f"{root / 'best.json'}: does not agree with {found.path}; using the newest checkpoint")
@@ -44,7 +47,7 @@ def load_best_checkpoint(path: Path, given: str) -> tuple[Checkpoint, list[str]]
         warnings.append(f"{root / 'best.json'}: cannot be read ({error}); using the newest checkpoint")
     except StorageError as error:
         warnings.append(f"{error}; this was the best checkpoint, using the newest that verifies")
-    newest, passed_over = checkpoint.load_newest(root)
+    newest, newer_warnings = checkpoint.load_newest(root)
     if newest is None:
-        raise StorageError(f"{given}: has no checkpoint that can be used", *passed_over)
-    return newest, warnings + passed_over
+        raise StorageError(f"{given}: no checkpoint can be used", *newer_warnings)
+    return newest, warnings + newer_warnings

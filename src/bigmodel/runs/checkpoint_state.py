@@ -1,4 +1,4 @@
-"""What `state.json` of a checkpoint may say of a run's progress; all else is damage, however well it is hashed."""
+"""Check the numbers in a checkpoint's `state.json`: values that no run writes are damage, even under a valid hash."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import Any
 from bigmodel.errors import StorageError
 from bigmodel.formatting import truncate
 
-_MOST_STEPS = 2**63
-_MOST_SUMS = 10_000
+_MAX_STEPS = 2**63
+_MAX_SUMS = 10_000
 
 
 def check_state(path: Path, state: Any, step: Any) -> None:
-    """Hold the numbers that a resume goes on with, as far as they are there.
+    """Check the numbers that a resume reads, where present.
 
     Raises:
-        StorageError: one of them cannot be what a run of this program wrote at this `step`.
+        StorageError: a number is not one that a run writes at this `step`.
     """
     if not isinstance(state, dict):
         raise StorageError(f"{path / 'state.json'}: holds no keys")
@@ -31,9 +31,9 @@ def _problem(state: dict[str, Any], step: Any) -> str | None:
         return f"step is {truncate(state['step'], 40)}, where the manifest has {truncate(step, 40)}"
     if not _is_count(state.get("steps", 0)):
         return f"steps is {truncate(state['steps'], 40)}, no number of steps"
-    tally = state.get("tally")  # by name; versions before had a list
+    tally = state.get("tally")  # named sums; earlier versions wrote a list
     sums = list(tally.values()) if isinstance(tally, dict) else tally
-    if sums is not None and not (isinstance(sums, list) and len(sums) < _MOST_SUMS and all(map(_is_finite, sums))):
+    if sums is not None and not (isinstance(sums, list) and len(sums) < _MAX_SUMS and all(map(_is_finite, sums))):
         return f"tally is {truncate(tally, 40)}, no finite numbers by name"
     best = state.get("best", {})
     if best in ({}, None):
@@ -48,10 +48,10 @@ def _problem(state: dict[str, Any], step: Any) -> str | None:
 
 
 def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _MOST_STEPS
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _MAX_STEPS
 
 
 def _is_finite(value: Any) -> bool:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return False
-    return abs(value) < _MOST_STEPS if isinstance(value, int) else math.isfinite(value)
+    return abs(value) < _MAX_STEPS if isinstance(value, int) else math.isfinite(value)

@@ -1,4 +1,4 @@
-"""A node's `_target_` in the words of the command line: `bigmodel.models.mlp.MLP` is `mlp`."""
+"""Names of choices as on the command line: the `_target_` `bigmodel.models.mlp.MLP` is `mlp`."""
 
 from __future__ import annotations
 
@@ -13,15 +13,14 @@ from bigmodel.config.renamed import current_target
 
 
 def choice_name(group: str, node: Mapping[str, Any]) -> str:
-    """The built-in choice of `group` with the node's target, and of several the one that agrees with most of its keys.
+    """Return the built-in choice of `group` with the node's target; of several, the one that shares most keys.
 
-    Without one: the name of what is built, or the full target where it is not of this package. Two targets never get
-    one name.
+    Without such a choice, return the target, shortened if it is of this package. Two targets never get the same name.
     """
     target = current_target(str(node["_target_"]))
-    fitting = {name: known for name, known in _choices(group).items() if known.get("_target_") == target}
-    if fitting:
-        return max(fitting, key=lambda name: sum(node.get(key) == value for key, value in fitting[name].items()))
+    matching = {name: known for name, known in _choices(group).items() if known.get("_target_") == target}
+    if matching:
+        return max(matching, key=lambda name: sum(node.get(key) == value for key, value in matching[name].items()))
     return target.removeprefix("bigmodel.")
 
 

@@ -1,4 +1,4 @@
-"""One run's directory: made exclusively, locked while written, described so that it can be redone."""
+"""Create a run's directory, which no other run has, and describe the run in it."""
 
 from __future__ import annotations
 
@@ -14,15 +14,11 @@ from typing import Any
 
 from bigmodel.config.seal import seal
 from bigmodel.errors import StorageError
-from bigmodel.safe_files import (
-    fsync_directory,
-    write_json,
-    write_text,
-)
+from bigmodel.safe_files import fsync_directory, write_json, write_text
 
 
 def create_run_directory(output_dir: Path) -> Path:
-    """A new directory `<date>/<time>-<suffix>`; two starts in the same second get two directories.
+    """Create `<date>/<time>-<suffix>`; two starts in the same second get two directories.
 
     Raises:
         StorageError: nothing can be written there.
@@ -34,55 +30,55 @@ def create_run_directory(output_dir: Path) -> Path:
 
 
 def create_below(output_dir: Path, folder: str, name: str) -> Path:
-    """Make `folder/name`, or `folder-USER/name` where the folder belongs to another user of `output_dir`.
+    """Create `folder/name`, or `folder-USER/name` where the folder belongs to another user of `output_dir`.
 
     Raises:
-        FileExistsError: it is there already.
+        FileExistsError: the directory exists.
         StorageError: nothing can be written there.
     """
     try:
         return create_exclusive(output_dir / folder / name)
     except StorageError as error:
-        another = isinstance(error.__cause__, PermissionError) and not os.access(output_dir / folder, os.W_OK)
-        if not another or not os.access(output_dir, os.W_OK):
+        is_denied = isinstance(error.__cause__, PermissionError) and not os.access(output_dir / folder, os.W_OK)
+        if not is_denied or not os.access(output_dir, os.W_OK):
             raise
         return create_exclusive(output_dir / f"{folder}-{user_name()}" / name)
 
 
 def user_name() -> str:
-    """The name of who runs this, fit for a file name."""
+    """Return the user's name, made safe for a file name."""
     try:
         return re.sub(r"[^\w.-]", "_", pwd.getpwuid(os.geteuid()).pw_name)
-    except KeyError:  # as in a container
+    except KeyError:  # a user id without a name, as in a container
         return str(os.geteuid())
 
 
 def create_exclusive(path: Path) -> Path:
-    """Make this directory, which must be new.
+    """Create this directory and its missing parents.
 
     Raises:
-        FileExistsError: it is there already.
+        FileExistsError: the directory exists.
         StorageError: nothing can be written there.
     """
     try:
         new = [path, *(parent for parent in path.parents if not parent.exists())]
         path.parent.mkdir(parents=True, exist_ok=True)
         path.mkdir()
-        for made in new:  # or what is synced inside could be lost with its name
-            fsync_directory(made.parent)
+        for folder in new:  # else a power loss could drop the directory's name, and so all that is synced inside
+            fsync_directory(folder.parent)
     except FileExistsError:
         if path.is_dir():
             raise
-        raise StorageError(f"{path}: cannot be made: a part of it is a file") from None
+        raise StorageError(f"{path}: cannot be created: a part of it is a file") from None
     except (OSError, NotADirectoryError) as error:
         raise StorageError(
-            f"{path}: cannot be made: {error.strerror}; set output_dir to a place you may write"
+            f"{path}: cannot be created: {error.strerror}; set output_dir to a directory that you may write"
         ) from error
     return path
 
 
 def write_description(directory: Path, config_yaml: str, environment: Mapping[str, Any] | None = None) -> None:
-    """Write `config.yaml` and, for a new run, `environment.json`; each is whole or as it was."""
+    """Write `config.yaml` and, for a new run, `environment.json`; each is replaced whole or not at all."""
     if environment is not None:
         write_json(directory / "environment.json", environment)
-    write_text(directory / "config.yaml", seal(config_yaml))  # last: what has it can be resumed
+    write_text(directory / "config.yaml", seal(config_yaml))  # last: a run that has it can be resumed

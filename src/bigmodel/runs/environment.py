@@ -1,4 +1,4 @@
-"""Describe the surroundings of a run, and tell how they differ on resume."""
+"""Environment of a run: code, versions, hardware and data; and what has changed when it is resumed."""
 
 from __future__ import annotations
 
@@ -9,25 +9,22 @@ import platform
 import re
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from bigmodel.formatting import truncate
-from bigmodel.safe_files import (
-    read_text,
-    write_json,
-)
+from bigmodel.redaction import redact_arguments
+from bigmodel.safe_files import read_text, write_json
 
 _DEVICE_NUMBER = re.compile(r"(?<=^cuda):\d+")
-_OTHER_BITS = "what follows may have other bits than an unbroken run"
-_MEANS = {"dataset": "what follows is trained on other data"}
-_SECRET = re.compile(r"(token|secret|password|passwd|api_?key|credential)", re.IGNORECASE)
+_OTHER_BITS = "later steps may differ from those of an unbroken run in the last bits"
+_CONSEQUENCES = {"dataset": "later steps are trained on other data"}
 
 
 def collect_environment(versions: Mapping[str, str], device: str, fingerprint: str) -> dict[str, Any]:
-    """Where a run took place: code, versions, hardware, data and command line, without secrets."""
+    """Return the content of `environment.json`, without secrets. `fingerprint` identifies the data."""
     return {
         "time": datetime.now().astimezone().isoformat(timespec="seconds"),
         "command": redact_arguments(sys.argv),
@@ -42,32 +39,23 @@ def collect_environment(versions: Mapping[str, str], device: str, fingerprint: s
     }
 
 
-def redact_arguments(arguments: Sequence[str]) -> list[str]:
-    """The command line with the values of secret-looking keys starred out."""
-    shown = []
-    for argument in arguments:
-        key, sign, _ = argument.partition("=")
-        shown.append(f"{key}=***" if sign and _SECRET.search(key) else argument)
-    return shown
-
-
 def _git() -> dict[str, str] | None:
-    """Commit, and a hash of the uncommitted changes, of the checkout in the current directory."""
+    """Return the commit of the current directory's repository and a hash of uncommitted changes, or None."""
 
-    def ask(*words: str) -> bytes:
-        return subprocess.run(["git", *words], capture_output=True, check=True, timeout=10).stdout
+    def git(*arguments: str) -> bytes:
+        return subprocess.run(["git", *arguments], capture_output=True, check=True, timeout=10).stdout
 
     try:
-        commit, diff = ask("rev-parse", "HEAD").decode().strip(), ask("diff", "HEAD")
+        commit, diff = git("rev-parse", "HEAD").decode().strip(), git("diff", "HEAD")
     except (OSError, subprocess.SubprocessError):
         return None
     return {"commit": commit, "diff_sha256": hashlib.sha256(diff).hexdigest() if diff else ""}
 
 
 def describe_changes(directory: Path, now: Mapping[str, Any]) -> list[str]:
-    """How the surroundings of a run that is resumed differ from those it began in, a line each.
+    """Return a line for each difference between the environment that a run began in and `now`.
 
-    A damaged `environment.json` is written anew, with those of `now`.
+    A missing or damaged `environment.json` is replaced with `now`.
     """
     file = directory / "environment.json"
     try:
@@ -79,9 +67,9 @@ def describe_changes(directory: Path, now: Mapping[str, Any]) -> list[str]:
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         write_json(file, now)
         state = "missing" if isinstance(error, FileNotFoundError) else "damaged"
-        return [f"{file}: {state}; written anew, with the surroundings of this start instead of the first"]
+        return [f"{file}: {state}; written anew with the environment of this start instead of the first"]
     return [
-        f"the {name} was {truncate(old)}, is now {truncate(new)}: {_MEANS.get(name, _OTHER_BITS)}"
+        f"the {name} was {truncate(old)}, is now {truncate(new)}: {_CONSEQUENCES.get(name, _OTHER_BITS)}"
         for name, old, new in pairs
         if _DEVICE_NUMBER.sub("", old) != _DEVICE_NUMBER.sub("", new)
     ]

@@ -10,24 +10,22 @@ from pathlib import Path
 from typing import IO, NoReturn
 
 from bigmodel.errors import StorageError
-from bigmodel.safe_files import (
-    open_own,
-    refuse_foreign_folder,
-)
+from bigmodel.safe_files import open_own, refuse_foreign_folder
 
-_PATIENCE = 50  # looks for the number of a lock's holder
+_MAX_TRIES = 50
+_RETRY_S = 0.01
 
 
 class RunLock:
-    """Held while a process writes a run; the kernel lets go of it when the holder dies, however it dies."""
+    """Lock that a process holds while it writes a run; the kernel releases it when the process dies."""
 
     def __init__(self, directory: Path) -> None:
         refuse_foreign_folder(directory / "checkpoints")
-        self._file: IO[str] = open(  # noqa: SIM115 - it is held
+        self._file: IO[str] = open(  # noqa: SIM115 - open as long as the lock is held
             open_own(directory / ".lock", os.O_RDWR | os.O_APPEND), "a+", encoding="utf-8"
         )
-        os.register_at_fork(after_in_child=self._file.close)  # a data worker that outlives its parent holds nothing
-        for look in range(_PATIENCE):
+        os.register_at_fork(after_in_child=self._file.close)  # a data worker may outlive the run
+        for attempt in range(_MAX_TRIES):
             try:
                 fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
@@ -35,30 +33,30 @@ class RunLock:
                 if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
                     self._file.close()
                     raise StorageError(
-                        f"{directory}: its file system refuses locks ({error.strerror}), and without one two processes "
-                        "could write one run; set output_dir to a disk that has locks"
+                        f"{directory}: its file system has no locks ({error.strerror}), so two processes could write "
+                        "one run; set output_dir to a disk that has locks"
                     ) from error
                 self._file.seek(0)
                 holder = self._file.read().strip()
-            # a look at whether it is held (`results.reading.held`) is over before the second try
-            if look and holder.isdigit() and Path(f"/proc/{holder}").exists():
-                self._refuse(directory, holder)
-            time.sleep(0.01)  # it has the lock, and is about to write its number over that of a dead one
+            # at the first attempt the holder may be `records.is_locked`, which releases the lock at once
+            if attempt and holder.isdigit() and Path(f"/proc/{holder}").exists():
+                self._raise_locked(directory, holder)
+            time.sleep(_RETRY_S)  # the holder may not have written its process id yet
         else:
-            self._refuse(directory, holder or "unknown")
+            self._raise_locked(directory, holder or "unknown")
         self._file.truncate(0)
         self._file.write(str(os.getpid()))
         self._file.flush()
 
     def fileno(self) -> int:
-        """The descriptor that holds the lock: a process that inherits it holds the lock too."""
+        """Return the descriptor that holds the lock; a process that inherits it holds the lock too."""
         return self._file.fileno()
 
     def release(self) -> None:
-        """Let another process write."""
+        """Let another process write the run."""
         self._file.close()
 
-    def _refuse(self, directory: Path, holder: str) -> NoReturn:
+    def _raise_locked(self, directory: Path, holder: str) -> NoReturn:
         self._file.close()
         where = "" if Path(f"/proc/{holder}").exists() else ", on another machine or just ended"
         raise StorageError(f"{directory}: process {holder} is writing this run{where}; wait for it or stop it")

@@ -1,4 +1,4 @@
-"""Bring the metrics file and the summary of an interrupted run to the state of its checkpoint."""
+"""Repair the metrics file and read the summary of an interrupted run before it is resumed."""
 
 from __future__ import annotations
 
@@ -6,19 +6,14 @@ import json
 from pathlib import Path
 from typing import Any
 
-from bigmodel.safe_files import (
-    LARGEST_LINES,
-    read_bytes,
-    read_text,
-    write_text,
-)
+from bigmodel.safe_files import LARGEST_LINES, read_bytes, read_text, write_text
 
 
 def truncate_metrics(metrics: Path, step: int) -> tuple[list[dict[str, Any]], list[int]]:
-    """Rewrite a metrics file without what a run that is resumed at `step` will write again.
+    """Truncate metrics.jsonl after `step`, so that a resumed run logs each step once.
 
-    Returns the records that stay, and the numbers of the lines, from 1, that are damaged and are left out. A last line
-    without its end is what a kill leaves, and is no damage.
+    Returns the records that stay, and the numbers, from 1, of damaged lines, which are dropped. A partial last line is
+    dropped too, and does not count as damaged: a kill leaves one.
     """
     if not metrics.exists():
         return [], []
@@ -40,17 +35,17 @@ def truncate_metrics(metrics: Path, step: int) -> tuple[list[dict[str, Any]], li
 
 
 def _record(line: bytes) -> dict[str, Any] | None:
-    """A line of metrics as a record with a step and a split, or None for anything else."""
+    """Parse a line into a record with a step and a split; None for anything else."""
     try:
         record = json.loads(line.decode("utf-8"))
-        sound = isinstance(record["step"], int) and isinstance(record["split"], str)
+        is_valid = isinstance(record["step"], int) and isinstance(record["split"], str)
     except (ValueError, TypeError, LookupError, RecursionError):
         return None
-    return record if sound else None
+    return record if is_valid else None
 
 
 def read_elapsed_seconds(directory: Path) -> float:
-    """Seconds that a run has been worked on before, by its summary; 0 where that has none.
+    """Return the seconds that a run has trained so far, from its summary; 0 without a summary.
 
     Raises:
         ValueError: the summary is damaged.
@@ -62,5 +57,5 @@ def read_elapsed_seconds(directory: Path) -> float:
         return 0.0
     except (ValueError, LookupError, TypeError, RecursionError, OverflowError) as error:
         raise ValueError(
-            f"{directory / 'summary.json'}: damaged; its seconds are lost, all else is made anew"
+            f"{directory / 'summary.json'}: damaged; its elapsed seconds are lost, all else is written anew"
         ) from error

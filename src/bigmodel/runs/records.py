@@ -1,4 +1,4 @@
-"""Run directories as plain records. Nothing in them is executed; what is torn or hostile costs a warning."""
+"""Read run directories into plain records. Nothing in them is executed; damaged or hostile files cost a warning."""
 
 from __future__ import annotations
 
@@ -22,16 +22,17 @@ from bigmodel.safe_files import is_there
 FINISHED = ("done", "early_stopped")
 STATES = (*FINISHED, "failed", "interrupted", "running", "pruned")
 _LONGEST_LINE = 1 << 16
-_OF_EVENTS = ("step", "epoch", "best", "seconds", "data_s", "step_s")  # no metrics
+_NOT_METRICS = ("step", "epoch", "best", "seconds", "data_s", "step_s")  # keys of an event
 
 
 @dataclass(frozen=True)
 class RunRecord:
-    """A run directory. `started` is in seconds since 1970; the keys of `config` and `metrics` are flat.
+    """A run as read from its directory.
 
-    `metrics` holds finite numbers: of each split as `test/accuracy`, and `best` (of `monitor`), `step`, `steps`,
-    `seconds`, `samples_per_s`, as far as the run has got. `specs` are what its task declares of the metrics, by their
-    names without a split; of a run without such declarations, the standard ones. `sizes` are the samples of each split.
+    `started` is in seconds since 1970; `config` and `metrics` have flat, dotted keys. `metrics` holds finite numbers,
+    as far as the run has got: of each split as `test/accuracy`, and `best` (of `monitor`), `step`, `steps`, `seconds`,
+    `samples_per_s`. `specs` are what the run's task declares, by metric names without a split; the standard ones if the
+    run is too old to have any. `sizes` are the numbers of samples by split.
     """
 
     path: Path
@@ -49,21 +50,21 @@ class RunRecord:
         return self.state in FINISHED
 
     def spec(self, metric: str) -> MetricSpec | None:
-        """What the run says of `test/accuracy`, `seconds` or `best`; None where it says nothing."""
+        """Return the declaration of a metric such as `test/accuracy`, `seconds` or `best`, or None."""
         split, sign, name = (self.monitor if metric == "best" else metric).partition("/")
         return (self.specs.get(name) if sign else None) or OF_THE_RUN.get(name if sign else split)
 
 
 def read_run_or_sweep(path: Path, warnings: list[str]) -> list[RunRecord]:
-    """A run, or the runs of a sweep by number.
+    """Read a run, or the runs of a sweep in the order of their numbers.
 
     Raises:
-        ConfigError: there is neither.
+        ConfigError: there is neither a run nor a sweep at `path`.
     """
     try:
         is_run = _is_run(path)
     except OSError as error:
-        raise ConfigError(f"'{path}': cannot be looked into: {error.strerror or error}") from error
+        raise ConfigError(f"'{path}': cannot be read: {error.strerror or error}") from error
     if is_run:
         return [read_run(path, warnings)]
     jobs = sweep_runs(path, warnings)
@@ -73,27 +74,27 @@ def read_run_or_sweep(path: Path, warnings: list[str]) -> list[RunRecord]:
 
 
 def sweep_runs(sweep: Path, warnings: list[str] | None = None) -> list[Path]:
-    """The run directories of a sweep by number; none where it is no sweep. What cannot be looked into is warned of."""
-    told = [] if warnings is None else warnings
-    jobs = [path for path in _directories(sweep, told) if path.name.isdecimal() and _is_run(path, told)]
+    """Return the run directories of a sweep in the order of their numbers; none if `sweep` is not a sweep."""
+    warnings = [] if warnings is None else warnings
+    jobs = [path for path in _directories(sweep, warnings) if path.name.isdecimal() and _is_run(path, warnings)]
     return sorted(jobs, key=lambda path: int(path.name))
 
 
 def find_runs(output_dir: Path, warnings: list[str]) -> list[RunRecord]:
-    """All runs below `output_dir`, those of sweeps included."""
-    folders = _directories(output_dir, warnings)  # each also as NAME-USER, where several users share `output_dir`
-    shelves = [place for place in folders if place.name.partition("-")[0] == "sweeps"]
-    days = [day for day in folders if day not in shelves]
+    """Read all runs below `output_dir`, including those of sweeps."""
+    folders = _directories(output_dir, warnings)  # also NAME-USER, where several users share `output_dir`
+    sweep_folders = [folder for folder in folders if folder.name.partition("-")[0] == "sweeps"]
+    days = [folder for folder in folders if folder not in sweep_folders]
     paths = [path for day in days for path in _directories(day, warnings) if _is_run(path, warnings)]
-    paths += [
-        job for shelf in shelves for sweep in _directories(shelf, warnings) for job in sweep_runs(sweep, warnings)
-    ]
+    sweeps = [sweep for folder in sweep_folders for sweep in _directories(folder, warnings)]
+    paths += [job for sweep in sweeps for job in sweep_runs(sweep, warnings)]
     return [read_run(path, warnings) for path in paths]
 
 
 def read_run(path: Path, warnings: list[str]) -> RunRecord:
-    """One run directory; what cannot be read of it is left out, with a line in `warnings`. No run ends the reading of
-    others: what nobody has foreseen costs a line too.
+    """Read one run directory; what cannot be read is left out, with a line in `warnings`.
+
+    Unexpected errors become a warning too, so that one run never prevents others from being read.
     """
     try:
         return _read(path, warnings)
@@ -107,20 +108,28 @@ def _read(path: Path, warnings: list[str]) -> RunRecord:
     environment = read_json(path / "environment.json", warnings)
     config = read_config(path / "config.yaml", warnings)
     monitor = truncate(_text_of(summary.get("monitor", config.get("monitor", ""))))
-    state = truncate(_text_of(summary.get("state", "interrupted")), 40)  # no summary and no holder: the process died
+    state = truncate(_text_of(summary.get("state", "interrupted")), 40)  # a run that died has no summary
     if is_locked(path):
         state = "running"
     elif state not in STATES:
-        warnings.append(f"{path / 'summary.json'}: '{state}' is no state")
+        warnings.append(f"{path / 'summary.json'}: '{state}' is not a state")
         state = "interrupted"
-    metrics = dict(_reached(path, monitor)) if state == "running" or not summary else dict(_totals(summary))
-    surroundings, sizes = _surroundings(environment), dict(_numbers("", summary.get("splits")))
-    specs = from_summary(summary)
-    return RunRecord(path, state, config, metrics, monitor, _started(path, environment), surroundings, specs, sizes)
+    has_ended = state != "running" and bool(summary)
+    return RunRecord(
+        path=path,
+        state=state,
+        config=config,
+        metrics=dict(_metrics_of_summary(summary) if has_ended else _metrics_of_events(path, monitor)),
+        monitor=monitor,
+        started=_started(path, environment),
+        environment=_comparable_environment(environment),
+        specs=from_summary(summary),
+        sizes=dict(_numbers("", summary.get("splits"))),
+    )
 
 
 def is_locked(path: Path) -> bool:
-    """Whether a process is writing this run: its lock is tried with a shared one, which is let go of at once."""
+    """Whether a process is writing this run. Takes a shared lock for a moment."""
     try:
         descriptor = os.open(path / ".lock", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError:
@@ -137,7 +146,7 @@ def is_locked(path: Path) -> bool:
 
 
 def iter_metric_events(path: Path) -> Iterator[dict[str, Any]]:
-    """The events of `metrics.jsonl` that can be read, in order."""
+    """Yield the events of `metrics.jsonl` that can be read, in order."""
     with suppress(OSError):
         for line in read_text_file(path / "metrics.jsonl", whole=False).splitlines():
             with suppress(ValueError, RecursionError):
@@ -147,7 +156,7 @@ def iter_metric_events(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def number(value: Any) -> float | None:
-    """A finite number as such, anything else as None."""
+    """Return a finite number as a float, and anything else as None."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
     with suppress(OverflowError):
@@ -156,14 +165,14 @@ def number(value: Any) -> float | None:
 
 
 def _is_run(path: Path, warnings: list[str] | None = None) -> bool:
-    """Raises OSError where nobody is warned instead: another user's directory may be closed to us."""
+    """Whether a directory is a run. Without `warnings`, an OSError is raised, as for another user's directory."""
     files = ("config.yaml", "summary.json", ".lock")
     try:
         return any(is_there(path / name) for name in files) and not (path / "sweep.json").is_file()
     except OSError as error:
         if warnings is None:
             raise
-        warnings.append(f"{path}: cannot be looked into: {error.strerror or error}")
+        warnings.append(f"{path}: cannot be read: {error.strerror or error}")
         return False
 
 
@@ -174,21 +183,21 @@ def _directories(path: Path, warnings: list[str]) -> list[Path]:
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
-        warnings.append(f"{path}: cannot be looked into: {error.strerror or error}")
+        warnings.append(f"{path}: cannot be read: {error.strerror or error}")
         return []
 
 
-def _reached(path: Path, monitor: str) -> Iterator[tuple[str, float]]:
-    """Of a run that has no summary yet: what its last events say."""
+def _metrics_of_events(path: Path, monitor: str) -> Iterator[tuple[str, float]]:
+    """Yield the metrics of a run without a summary; later events override earlier ones."""
     split, _, name = monitor.partition("/")
     for event in iter_metric_events(path):
-        yield from _numbers(event["split"], {key: event[key] for key in event if key not in _OF_EVENTS})
+        yield from _numbers(event["split"], {key: event[key] for key in event if key not in _NOT_METRICS})
         yield from _numbers("", {"step": event.get("step")})
         if event["split"] == split and event.get("best") is True and name:
             yield from _numbers("", {"best": event.get(name)})
 
 
-def _totals(summary: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+def _metrics_of_summary(summary: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
     for split in ("train", "val", "test"):
         yield from _numbers(split, summary.get(split))
     yield from _numbers("", {key: summary.get(key) for key in ("step", "steps", "seconds", "samples_per_s")})
@@ -215,13 +224,13 @@ def _started(path: Path, environment: Mapping[str, Any]) -> float:
     return 0.0
 
 
-def _surroundings(environment: Mapping[str, Any]) -> dict[str, str]:
-    """Of `environment.json` what explains a difference between runs of one config."""
+def _comparable_environment(environment: Mapping[str, Any]) -> dict[str, str]:
+    """Return the parts of `environment.json` that may explain a difference between runs of one config."""
     git, versions = environment.get("git"), environment.get("versions")
-    facts = {"dataset": environment.get("dataset"), "device": environment.get("device")}
-    facts |= {f"git.{key}": value for key, value in git.items()} if isinstance(git, Mapping) else {}
-    facts |= {f"versions.{key}": value for key, value in versions.items()} if isinstance(versions, Mapping) else {}
-    return {f"environment.{key}": value for key, value in facts.items() if isinstance(value, str)}
+    parts = {"dataset": environment.get("dataset"), "device": environment.get("device")}
+    parts |= {f"git.{key}": value for key, value in git.items()} if isinstance(git, Mapping) else {}
+    parts |= {f"versions.{key}": value for key, value in versions.items()} if isinstance(versions, Mapping) else {}
+    return {f"environment.{key}": value for key, value in parts.items() if isinstance(value, str)}
 
 
 def is_sweep(path: Path) -> bool:

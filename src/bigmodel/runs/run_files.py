@@ -1,4 +1,4 @@
-"""A run's config and its JSON files, read from regular files of bearable size; what is odd costs a warning."""
+"""Read a run's config and JSON files, from regular files of limited size; unusual content costs a warning."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ from bigmodel.formatting import first_line, truncate
 from bigmodel.runs.choice_names import choice_name
 from bigmodel.safe_files import open_regular
 
-_LARGEST = 16 << 20  # bytes of a JSON file, and of what is read of metrics.jsonl
-_LONGEST_LINE = 1 << 16
-_LARGEST_NUMBER = 1 << 64
-_OWN_FACTS = {"state", "age", "path", "step", "steps", "best", "seconds", "samples_per_s"}  # no keys of a config
+_MAX_BYTES = 16 << 20  # of a JSON file, and of what is read of metrics.jsonl
+_MAX_TEXT = 1 << 16  # characters of a value
+_MAX_INTEGER = 1 << 64
+_RUN_FIELDS = {"state", "age", "path", "step", "steps", "best", "seconds", "samples_per_s"}  # not keys of a config
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def read_config(file: Path, warnings: list[str]) -> dict[str, Any]:
+    """Read a `config.yaml` into flat, dotted keys; unreadable parts are left out, with a line in `warnings`."""
     try:
         text = read_text_file(file)
         check_yaml_limits(file)
@@ -31,45 +32,45 @@ def read_config(file: Path, warnings: list[str]) -> dict[str, Any]:
     except ConfigError as error:
         warnings += error.lines
         return {}
-    except Exception as error:  # a tag whose value is not of its kind, as `!!bool abc`, raises anything
+    except Exception as error:  # a tag with a wrong value, such as `!!bool abc`, raises any type of error
         warnings.append(f"{file}: cannot be read: {_reason(error)}")
         return {}
     if not isinstance(loaded, dict):
-        warnings.append(f"{file}: is not a config: it holds no keys")
+        warnings.append(f"{file}: is not a config: it has no keys")
         return {}
-    config, odd = {}, []
-    for key, value in _flat("", loaded):
-        config[truncate(key)] = _tamed(value)
-        odd += [] if config[truncate(key)] is value else [truncate(key)]
-    for key in _OWN_FACTS & config.keys():  # a run's own facts are not what its config calls so
-        odd.append(key)
+    config, unusual = {}, []
+    for key, value in _flatten("", loaded):
+        config[truncate(key)] = _displayable(value)
+        unusual += [] if config[truncate(key)] is value else [truncate(key)]
+    for key in _RUN_FIELDS & config.keys():
+        unusual.append(key)
         del config[key]
-    if odd:
-        named = ", ".join(odd[:3]) + (" ..." if len(odd) > 3 else "")
-        warnings.append(f"{file}: holds what is no value of a setting, and is shown as text or left out: {named}")
+    if unusual:
+        named = ", ".join(unusual[:3]) + (" ..." if len(unusual) > 3 else "")
+        warnings.append(f"{file}: values that no setting has are shown as text or left out: {named}")
     return config
 
 
-def _tamed(value: Any) -> Any:
-    """A value that can be shown and compared: texts, truth values, numbers of a bearable size, and lists of them."""
+def _displayable(value: Any) -> Any:
+    """Return a value that can be shown and compared: text, booleans, numbers of limited size, and lists of them."""
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, int):
-        return value if abs(value) < _LARGEST_NUMBER else f"a number of {value.bit_length()} bits"
+        return value if abs(value) < _MAX_INTEGER else f"a number of {value.bit_length()} bits"
     if isinstance(value, float):
         return value
     if isinstance(value, str):
-        return value if len(value) < _LONGEST_LINE and value.isprintable() else truncate(value)
+        return value if len(value) < _MAX_TEXT and value.isprintable() else truncate(value)
     if isinstance(value, list):
-        tamed = [_tamed(item) for item in value]
-        return value if all(map(operator.is_, tamed, value)) else tamed
+        items = [_displayable(item) for item in value]
+        return value if all(map(operator.is_, items, value)) else items
     if isinstance(value, dict) and not value:
         return value
     return truncate(repr(value)) if not isinstance(value, (set, bytes)) else type(value).__name__
 
 
-def _flat(path: str, node: Any) -> Iterator[tuple[str, Any]]:
-    """Dotted keys with their values; a node's own key stands for its target, as `model: cnn`."""
+def _flatten(path: str, node: Any) -> Iterator[tuple[str, Any]]:
+    """Yield dotted keys with their values; the key of a node with a target gets its choice, as `model: cnn`."""
     if not isinstance(node, Mapping) or not node:
         yield path, node
         return
@@ -77,31 +78,37 @@ def _flat(path: str, node: Any) -> Iterator[tuple[str, Any]]:
         if key == "_target_":
             yield path, choice_name(path, node)
         else:
-            yield from _flat(f"{path}.{key}" if path else str(key), value)
+            yield from _flatten(f"{path}.{key}" if path else str(key), value)
 
 
 def read_json(file: Path, warnings: list[str]) -> dict[str, Any]:
+    """Read a JSON object; a missing file gives an empty one, an unreadable one also a line in `warnings`."""
     try:
         loaded = json.loads(read_text_file(file))
         if isinstance(loaded, dict):
             return loaded
-        warnings.append(f"{file}: holds no keys")
+        warnings.append(f"{file}: has no keys")
     except FileNotFoundError:
-        pass  # a run that has not got so far
+        pass  # the run has not written it yet
     except (OSError, ValueError, RecursionError) as error:
         warnings.append(f"{file}: cannot be read: {_reason(error)}")
     return {}
 
 
 def _reason(error: Exception) -> str:
-    """The first line of an error, without the number and the path that an OSError's has."""
+    """Return the first line of an error, for an OSError without its number and path."""
     return (error.strerror if isinstance(error, OSError) else None) or first_line(error)
 
 
 def read_text_file(file: Path, whole: bool = True) -> str:
-    """A regular file's text; OSError for anything else, ValueError for one that is too large, unless a part will do."""
+    """Read a regular file as text; with `whole=False`, at most its first 16 MiB.
+
+    Raises:
+        OSError: it is not a regular file, or cannot be read.
+        ValueError: it is too large, or not UTF-8.
+    """
     with open_regular(file) as stream:
-        content = stream.read(_LARGEST + 1)
-    if whole and len(content) > _LARGEST:
-        raise ValueError(f"more than {_LARGEST} bytes are too many")
+        content = stream.read(_MAX_BYTES + 1)
+    if whole and len(content) > _MAX_BYTES:
+        raise ValueError(f"more than {_MAX_BYTES} bytes are too many")
     return content.decode("utf-8", "strict" if whole else "replace")

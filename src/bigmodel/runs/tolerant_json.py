@@ -1,4 +1,4 @@
-"""What a process that was killed has left of its files: the last line may be torn, and the whole may be missing."""
+"""Read JSON and JSON lines that a killed process may have left torn or missing."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Any
 
 from bigmodel.safe_files import open_regular, read_text
 
-_TAIL = 8192  # bytes of a file that are looked through for its last lines
+_TAIL_BYTES = 8192
 
 
 def read_json_or_empty(path: Path) -> dict[str, Any]:
-    """A file's keys; none where it is missing or holds something else."""
+    """Read a JSON object; a missing or unreadable file, or any other value, gives an empty one."""
     with contextlib.suppress(OSError, ValueError, RecursionError):
         value = json.loads(read_text(path))
         if isinstance(value, dict):
@@ -24,13 +24,13 @@ def read_json_or_empty(path: Path) -> dict[str, Any]:
 
 
 def tail_jsonl(path: Path) -> Iterator[dict[str, Any]]:
-    """The last records of a file of JSON lines."""
+    """Yield the records in the last 8 KiB of a file of JSON lines."""
     with contextlib.suppress(OSError):
         yield from parse_jsonl(last_bytes(path))
 
 
 def parse_jsonl(text: bytes) -> Iterator[dict[str, Any]]:
-    """Of each line that is whole its keys."""
+    """Yield the JSON object of each line that holds one."""
     for line in text.splitlines():
         with contextlib.suppress(ValueError, RecursionError):
             record = json.loads(line)
@@ -39,12 +39,12 @@ def parse_jsonl(text: bytes) -> Iterator[dict[str, Any]]:
 
 
 def last_bytes(path: Path) -> bytes:
-    """Some kilobytes. Raises OSError."""
+    """Return the last 8 KiB of a file. Raises OSError."""
     with open_regular(path) as file:
-        file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL))
+        file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL_BYTES))
         return file.read()
 
 
 def ends_with_newline(descriptor: int, size: int) -> bool:
-    """Whether the last line of an open file of this size has its end."""
+    """Whether an open file of this size in bytes ends with a line break."""
     return os.pread(descriptor, 1, size - 1) == b"\n"

@@ -58,15 +58,15 @@ class StopRequest:
             raise self._early
 
 
-def in_words(code: int) -> str:
-    """An exit code, or the signal it stands for."""
+def describe_exit_code(code: int) -> str:
+    """Return `exit code 1`, or for a negative code `killed by SIGTERM`."""
     if code >= 0:
         return f"exit code {code}"
     try:
         name = signal.Signals(-code).name
     except ValueError:
         name = f"signal {-code}"
-    return f"killed by {name}" + (", as the system does where memory runs out" if name == "SIGKILL" else "")
+    return f"killed by {name}" + (" (often: out of memory)" if name == "SIGKILL" else "")
 
 
 def exit_with_parent(parent: int) -> None:

@@ -1,7 +1,7 @@
-"""A new sweep: its words through Hydra's sweeper, which hands all jobs to the launcher in `hydra_plugins`.
+"""Start a new sweep: check its overrides, then let Hydra's sweeper hand all jobs to the launcher in `hydra_plugins`.
 
-Another launcher, as `hydra/launcher=joblib`, calls the `HydraTask` once a job in a process of its choice; ours hands it
-all jobs together.
+Another launcher, such as `hydra/launcher=joblib`, calls `HydraTask` once for each job in a process of its choice; ours
+passes all jobs in one call.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ import contextlib
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bigmodel.config import override_parser as grammar
 from bigmodel.config.composition import (
     ConfigSource,
     chosen_of_hydra,
@@ -26,6 +26,7 @@ from bigmodel.config.composition import (
 from bigmodel.config.config import Config
 from bigmodel.config.hydra_keys import check_hydra_overrides, is_hydra_key
 from bigmodel.config.location import conf_directory
+from bigmodel.config.override_parser import parse_override, swept_values
 from bigmodel.errors import ConfigError, Interrupted, StorageError
 from bigmodel.quoting import quote
 from bigmodel.runs.records import is_sweep
@@ -34,171 +35,196 @@ from bigmodel.sweeps.hydra_task import HydraTask, JobsRefused
 from bigmodel.sweeps.seed_axis import add_seed_override
 from bigmodel.sweeps.state.staging import staging_path, unused_path
 
-_VARIANTS_CHECKED = 50
-_USUAL_PLACES = (None, "${output_dir}/sweeps", "multirun/${now:%Y-%m-%d}/${now:%H-%M-%S}")
+_MAX_VARIANTS = 50  # combinations that are checked before Hydra composes all of them
+_DEFAULT_DIRECTORIES = (None, "${output_dir}/sweeps", "multirun/${now:%Y-%m-%d}/${now:%H-%M-%S}")
 
 
 def run_hydra_sweep(
     overrides: Sequence[str], source: ConfigSource, trust: Sequence[str], stop: StopRequest, seeds: str | None = None
 ) -> int:
-    """Freeze and run every combination of the values, each with `seeds` seeds if that is given. Returns 0, or the exit
-    code of the first job that failed.
+    """Run every combination of the values, each with `seeds` seeds if given.
+
+    Returns 0, or the exit code of the first job that failed.
 
     Raises:
         ConfigError: a line for each mistake; nothing was started.
         Interrupted: a signal came; the jobs have saved.
     """
-    stop.defer()  # composing goes through other people's `except`; whether to stop is asked between two jobs
+    stop.defer()  # Hydra would catch an exception raised in its code; the signal is polled between two jobs instead
     try:
         reject_long_overrides(overrides)
-        alone = [text for text in overrides if is_hydra_key(text)]
-        choices = _choices(overrides, source, trust)
-        first, hydra = _first(choices, alone, source, trust)
-        _refuse_two_sweeps(hydra, choices, alone, source, trust)
-        overrides = [*overrides, *chosen_of_hydra(overrides), *_ours(hydra, overrides)]
-        dry_run = bool(first.values["dry_run"])
+        axes = _parse_axes(overrides, source, trust)
+        first, hydra = axes.compose_first()
+        axes.reject_conflicting_experiments(hydra)
+        overrides = [*overrides, *chosen_of_hydra(overrides), *_default_plugins(hydra, overrides)]
         if seeds is not None:
             overrides = add_seed_override(int(seeds), overrides, int(first.values["seed"]))
-        own = hydra.get("sweep", {}).get("dir") not in _USUAL_PLACES
-        if own and not dry_run:
-            _refuse_link(Path(str(hydra["sweep"]["dir"])) / "multirun.yaml")
-        with _directory(Path(first.values["output_dir"]), dry_run, own) as directory:
-            where = [] if own and not dry_run else [f"hydra.sweep.dir={quote(str(directory))}"]
-            kept = [text for text in overrides if not text.startswith("hydra.sweep.dir=") or not dry_run]
-            with contextlib.closing(HydraTask(tuple(trust), stop, dry_run, seeds is not None)) as task:
-                try:
-                    run_hydra_cli(source, ["--multirun", *kept, *where], trust, task)
-                except Interrupted:
-                    task.finish()
-                    raise
-                return task.finish()
-    except JobsRefused:  # all of them are known
+        task = HydraTask(tuple(trust), stop, bool(first.values["dry_run"]), seeds is not None)
+        with _sweep_directory(first, hydra, overrides) as placed, contextlib.closing(task):
+            try:
+                run_hydra_cli(source, ["--multirun", *placed], trust, task)
+            except Interrupted:
+                task.finish()
+                raise
+            return task.finish()
+    except JobsRefused:  # it holds all mistakes
         raise
     except ConfigError:
         check_values(overrides, source, trust)  # Hydra stops at the first mistake: find them all
         raise
 
 
-def _first(
-    choices: Sequence[Sequence[str]], alone: Sequence[str], source: ConfigSource, trust: Sequence[str]
-) -> tuple[Config, Any]:
-    """The config of the first values, for what all jobs share, and Hydra's own. Keys of several values that do not go
-    with the first choices, as a search's may, or have a wrong value, are left out: each job's config is checked later.
-    """
-    try:
-        words = [values[0] for values in choices]
-        return compose_with_hydra("train", [*words, *alone], source, trust, multirun=True)
-    except ConfigError:
-        kept = [values[0] for values in choices if len(values) == 1 or _is_choice(values[0])]
-        if len(kept) == len(choices):
-            raise
-        return compose_with_hydra("train", [*kept, *alone], source, trust, multirun=True)
-
-
-def _is_choice(word: str) -> bool:
-    """Whether an override chooses from a group, as `model=cnn`."""
-    key = word.lstrip("+").partition("=")[0].partition("@")[0]
-    return "/" in key or (conf_directory() / key).is_dir()
-
-
 def check_values(overrides: Sequence[str], source: ConfigSource, trust: Sequence[str] = ()) -> None:
-    """Check every value of a sweep by itself, with the first value of the others.
+    """Check every value of a sweep, each with the first value of the other keys.
 
     Raises:
         ConfigError: a line for each mistake.
     """
     problems: list[str] = []
-    choices = _choices(overrides, source, trust)
-    searched = any(text.startswith("hydra/sweeper=") for text in overrides)
-    accepted = set[str]()  # keys that some choice of a group has
-    first = [values[0] for values in choices]
-    variants = [first] + [
-        [*first[:i], value, *first[i + 1 :]] for i, values in enumerate(choices) for value in values[1:]
-    ]
-    for variant in variants[:_VARIANTS_CHECKED]:
+    axes = _parse_axes(overrides, source, trust)
+    is_search = any(text.startswith("hydra/sweeper=") for text in overrides)
+    valid_keys = set[str]()
+    for variant in axes.variants()[:_MAX_VARIANTS]:
         try:
             compose("train", variant, source, trust, multirun=True)
-            accepted |= {text.partition("=")[0] for text in variant}
+            valid_keys |= {text.partition("=")[0] for text in variant}
         except ConfigError as error:
             problems += error.lines
-    if searched:  # a key may go with one choice of a group only
-        problems = [line for line in problems if not (": no such" in line and line.partition(":")[0] in accepted)]
+    if is_search:  # a key may exist in one choice of a config group only
+        problems = [line for line in problems if not (": no such" in line and line.partition(":")[0] in valid_keys)]
     if problems:
         raise ConfigError(*dict.fromkeys(problems))
 
 
-def _choices(overrides: Sequence[str], source: ConfigSource, trust: Sequence[str]) -> list[list[str]]:
-    """The values that each override stands for; Hydra's own keys are left out. Raises ConfigError for those that cannot
-    be read, and for Hydra's own where they mean nothing.
+@dataclass(frozen=True)
+class _Axes:
+    """The values that each override of a sweep stands for; overrides of Hydra's own keys are kept apart."""
+
+    values: tuple[tuple[str, ...], ...]
+    hydra: tuple[str, ...]
+    source: ConfigSource
+    trust: Sequence[str]
+
+    def compose_first(self, axis: int = -1, value: str = "") -> tuple[Config, Any]:
+        """Compose the config of the first values, and Hydra's own; `value` replaces the first one of `axis`.
+
+        Where these do not go together, as in a search, keys with several values are left out, except choices of a
+        config group: each job's config is checked later.
+        """
+        first = [value if index == axis else values[0] for index, values in enumerate(self.values)]
+        try:
+            return self._compose(first)
+        except ConfigError:
+            kept = [
+                text for text, values in zip(first, self.values, strict=True) if len(values) == 1 or _is_choice(text)
+            ]
+            if len(kept) == len(first):
+                raise
+            return self._compose(kept)
+
+    def variants(self) -> list[list[str]]:
+        """Return the first values, then each other value with the first ones of the other keys."""
+        first = [values[0] for values in self.values]
+        others = [
+            [*first[:index], value, *first[index + 1 :]]
+            for index, values in enumerate(self.values)
+            for value in values[1:]
+        ]
+        return [first, *others]
+
+    def reject_conflicting_experiments(self, hydra: Mapping[str, Any]) -> None:
+        """Raise ConfigError if two experiments of one sweep configure it differently: the first would win silently."""
+        for axis, values in enumerate(self.values):
+            if not values[0].startswith("experiment="):
+                continue
+            for value in values[1:]:
+                _, other = self.compose_first(axis, value)
+                for key in ("sweeper", "launcher", "sweep"):
+                    if hydra.get(key) != other.get(key):
+                        raise ConfigError(
+                            f"hydra.{key}: {values[0]} and {value} ask for different sweeps; "
+                            f"start one for each, or choose it on the command line"
+                        )
+
+    def _compose(self, overrides: Sequence[str]) -> tuple[Config, Any]:
+        return compose_with_hydra("train", [*overrides, *self.hydra], self.source, self.trust, multirun=True)
+
+
+def _parse_axes(overrides: Sequence[str], source: ConfigSource, trust: Sequence[str]) -> _Axes:
+    """Parse overrides with Hydra's grammar.
+
+    Raises:
+        ConfigError: a line for each that cannot be parsed, and for each of Hydra's own that has no effect here.
     """
-    choices: list[list[str]] = []
+    axes: list[tuple[str, ...]] = []
     problems = check_hydra_overrides(overrides, multirun=True)
     with config_loader(source, trust) as loader:
         for text in overrides:
             try:
-                override = grammar.parse_override(text, loader)
-                found = grammar.swept_values(override, _VARIANTS_CHECKED)
+                override = parse_override(text, loader)
+                values = swept_values(override, _MAX_VARIANTS)
             except ConfigError as error:
                 problems += error.lines
                 continue
             if not is_hydra_key(text):
-                choices.append(found)
+                axes.append(tuple(values))
             elif override.is_sweep_override():
                 problems.append(f"{text}: a sweep has one value of Hydra's own keys")
     if problems:
         raise ConfigError(*dict.fromkeys(problems))
-    return choices
+    return _Axes(tuple(axes), tuple(text for text in overrides if is_hydra_key(text)), source, trust)
 
 
-def _refuse_link(file: Path) -> None:
-    """StorageError where Hydra, which writes this file by itself, would follow a link."""
-    if file.is_symlink() or (file.exists() and not file.is_file()):
-        raise StorageError(f"hydra.sweep.dir: {file} is no file of its own; remove it, or choose a new directory")
+def _is_choice(text: str) -> bool:
+    """Whether an override chooses from a config group, such as `model=cnn`."""
+    key = text.lstrip("+").partition("=")[0].partition("@")[0]
+    return "/" in key or (conf_directory() / key).is_dir()
 
 
-def _refuse_two_sweeps(
-    first: Mapping[str, Any],
-    choices: Sequence[Sequence[str]],
-    alone: Sequence[str],
-    source: ConfigSource,
-    trust: Sequence[str],
-) -> None:
-    """ConfigError where experiments in one sweep ask for different ones: the first would decide for all of them."""
-    at = [place for place, words in enumerate(choices) if len(words) > 1 and words[0].startswith("experiment=")]
-    for place in at:
-        for word in choices[place][1:]:
-            _, other = _first([*choices[:place], [word], *choices[place + 1 :]], alone, source, trust)
-            for key in ("sweeper", "launcher", "sweep"):
-                if first.get(key) != other.get(key):
-                    raise ConfigError(
-                        f"hydra.{key}: {choices[place][0]} and {word} ask for different sweeps; "
-                        f"start one for each, or choose it on the command line"
-                    )
-
-
-def _ours(hydra: Mapping[str, Any], overrides: Sequence[str]) -> list[str]:
-    """Our launcher and sweeper, where the primary config chooses none, as a run's own config.yaml does not."""
+def _default_plugins(hydra: Mapping[str, Any], overrides: Sequence[str]) -> list[str]:
+    """Return overrides that choose our launcher and sweeper, unless the root config or the user chose others."""
     choices = hydra.get("runtime", {}).get("choices", {})
     groups = [group for group in ("hydra/launcher", "hydra/sweeper") if choices.get(group) == "basic"]
-    named = {text.partition("=")[0] for text in overrides}
-    return [f"{group}=bigmodel" for group in groups if group not in named]
+    chosen = {text.partition("=")[0] for text in overrides}
+    return [f"{group}=bigmodel" for group in groups if group not in chosen]
 
 
 @contextlib.contextmanager
-def _directory(output_dir: Path, dry_run: bool, given: bool) -> Iterator[Path]:
-    """Where Hydra's sweeper and the launcher write; nothing is left of it where no sweep came about."""
-    if dry_run or given:
-        with tempfile.TemporaryDirectory() as scratch:
-            yield Path(scratch)
+def _sweep_directory(first: Config, hydra: Mapping[str, Any], overrides: Sequence[str]) -> Iterator[list[str]]:
+    """Yield the overrides with a `hydra.sweep.dir` in which Hydra's sweeper and the launcher write.
+
+    A dry run gets a temporary directory, which is removed. If no job has started, nothing is left of a new directory.
+
+    Raises:
+        StorageError: Hydra would follow a link there.
+    """
+    given, dry_run = hydra.get("sweep", {}).get("dir"), bool(first.values["dry_run"])
+    is_own = given not in _DEFAULT_DIRECTORIES
+    if is_own and not dry_run:
+        _reject_link(Path(str(given)) / "multirun.yaml")
+        yield [*overrides]
         return
+    if dry_run:
+        with tempfile.TemporaryDirectory() as scratch:
+            kept = [text for text in overrides if not text.startswith("hydra.sweep.dir=")]
+            yield [*kept, f"hydra.sweep.dir={quote(scratch)}"]
+        return
+    output_dir = Path(first.values["output_dir"])
     path = unused_path(output_dir)
     try:
-        yield path
+        yield [*overrides, f"hydra.sweep.dir={quote(str(path))}"]
     except BaseException:
         shutil.rmtree(staging_path(path), ignore_errors=True)
-        if not is_sweep(path) and not any(place.name.isdecimal() for place in path.glob("*/")):  # no job has begun
+        has_jobs = any(folder.name.isdecimal() for folder in path.glob("*/"))
+        if not is_sweep(path) and not has_jobs:
             shutil.rmtree(path, ignore_errors=True)
-            for made in (path.parent, output_dir):
+            for parent in (path.parent, output_dir):
                 with contextlib.suppress(OSError):
-                    made.rmdir()
+                    parent.rmdir()
         raise
+
+
+def _reject_link(file: Path) -> None:
+    """Raise StorageError if Hydra, which writes this file itself, would follow a link."""
+    if file.is_symlink() or (file.exists() and not file.is_file()):
+        raise StorageError(f"hydra.sweep.dir: {file} is no file of its own; remove it, or choose a new directory")

@@ -1,4 +1,4 @@
-"""What Hydra's launchers and sweepers are given: the jobs of a sweep, one by one, all together or as a search."""
+"""Task function for Hydra: run the jobs of a sweep one by one, all together, or as a search."""
 
 from __future__ import annotations
 
@@ -17,34 +17,33 @@ from bigmodel.config.config import Config
 from bigmodel.config.validation import check_composed
 from bigmodel.errors import BigmodelError, ConfigError, Interrupted
 from bigmodel.runs.records import is_sweep
-from bigmodel.runtime import gpus
 from bigmodel.runtime.signals import StopRequest
 from bigmodel.sweeps.engines.launch import open_engine
-from bigmodel.sweeps.engines.options import LOCAL, is_local
-from bigmodel.sweeps.engines.options import validate_options as checked_options
-from bigmodel.sweeps.run import report_outcome, run_sweep
+from bigmodel.sweeps.engines.options import LOCAL
+from bigmodel.sweeps.report import report_outcome
+from bigmodel.sweeps.run import run_sweep
 from bigmodel.sweeps.search.plan import parse_n_trials
-from bigmodel.sweeps.search.start import Bases, prepare_search
+from bigmodel.sweeps.search.start import ComposeBases, prepare_search
 from bigmodel.sweeps.search.study import OptunaSearch
-from bigmodel.sweeps.state.directory import JobSpec, SweepDirectory, common_overrides, job_spec
-from bigmodel.sweeps.state.settings import parse_sweep_options, resolve_parallelism
+from bigmodel.sweeps.state.directory import SweepDirectory, common_overrides
+from bigmodel.sweeps.state.jobs import JobSpec, device_type, job_spec
+from bigmodel.sweeps.state.settings import parse_launcher_options
 from bigmodel.sweeps.state.staging import create_sweep_directory
 from bigmodel.sweeps.table import dry_run_lines, print_line
 
 ComposedJob = tuple[int, Sequence[str], DictConfig]  # number, overrides, config
 
-
-_CHECK_S = 30.0  # a dry run spends on checking configs; one takes some 10 ms
-_NUMBERS_SHOWN = 3
+_CHECK_S = 30.0  # seconds that a dry run spends on checking configs; each takes about 10 ms
+_MAX_NUMBERS_SHOWN = 3
 
 
 class JobsRefused(ConfigError):
-    """Every mistake in the configs of a sweep's jobs, each with the numbers of its jobs."""
+    """All mistakes in the configs of a sweep's jobs, each with the numbers of its jobs."""
 
 
 @dataclass
 class HydraTask:
-    """What Hydra's launchers are given."""
+    """Task function that Hydra's launchers call once a job, and ours calls with all jobs or with a search."""
 
     trust: tuple[str, ...]
     stop: StopRequest
@@ -54,158 +53,164 @@ class HydraTask:
     _sweep: SweepDirectory | None = None
 
     def __call__(self, composed: DictConfig) -> None:
-        """One job in this process, as Hydra's own launchers want it; that it fails stops no other."""
+        """Run one job in this process, for a launcher of Hydra's own; its failure stops no other job."""
         from bigmodel.commands import train
 
         hydra = HydraConfig.get()
+        directory = Path(hydra.sweep.dir) / str(hydra.job.num)
         try:
-            train.run(
-                check_composed(composed, "train", self.trust)[0], self.stop, Path(hydra.sweep.dir) / str(hydra.job.num)
-            )
+            config, _ = check_composed(composed, "train", self.trust)
+            train.run(config, self.stop, directory)
         except Interrupted as error:
             print_errors(error.lines)
             raise SystemExit(error.exit_code) from None
         except BigmodelError as error:
             print_errors([*error.lines, f"job {hydra.job.num} failed"])
             self.code = self.code or error.exit_code
-        except Exception as error:  # a bug, ours or a user's model's: the other jobs are worth their results
+        except Exception as error:  # a bug of ours, or in a user's model: the other jobs still have results
             print_errors([f"job {hydra.job.num} failed: {type(error).__name__}: {error}"])
             self.code = self.code or 1
 
-    def launch(self, path: Path, jobs: Iterator[ComposedJob], chosen: Mapping[str, Any]) -> list[float | None]:
-        """All jobs, or those of one batch of a sweeper that asks in batches: frozen, run, and the best of each, which
-        is None for one that failed.
+    def launch(self, path: Path, jobs: Iterator[ComposedJob], given: Mapping[str, Any]) -> list[float | None]:
+        """Snapshot and run all jobs, or one batch of a sweeper that works in batches.
+
+        Returns the best monitored metric of each job, None for one that is not done. `given` are the launcher's
+        options.
+
+        Raises:
+            ConfigError: an option is invalid, or its engine is not installed.
+            JobsRefused: the config of a job is invalid; nothing was started.
         """
-        engine, options = _engine(chosen)
-        chosen = parse_sweep_options(chosen)
+        launcher = parse_launcher_options(given)
         if self.dry_run:
-            return self._listed(jobs)
+            return self._list_jobs(jobs)
         if self._sweep is None:
-            self._sweep = create_sweep_directory(path, engine == LOCAL)
+            self._sweep = create_sweep_directory(path, stage=launcher.engine == LOCAL)
         sweep = self._sweep
-        before = sweep.states()
-        if chosen["on_failure"] == "stop" and any(state.status != "done" for state in before.values()):
-            return [None for _ in jobs]  # of a batch before this one
-        with open_engine(
-            sweep.path, sweep.lock.fileno(), engine, options
-        ) as workers:  # ours loads torch while the configs are composed here
-            frozen = self._snapshot_configs(jobs)
-            entries, wanted = [job for job, _ in frozen], len(before) + len(frozen)
-            kinds = {job.device for job in entries}
-            how = resolve_parallelism(
-                chosen["jobs"], chosen["on_failure"], kinds, wanted, len(gpus.visible_gpus()), engine, options
-            )
-            sweep.snapshot_configs(frozen, how, self.trust)
-            numbers = [job.number for job in entries]
-            run_sweep(sweep, workers, numbers, self.trust, self.stop)
-        states = sweep.states(numbers)
-        return [state.value if state.status == "done" else None for state in states.values()]
+        earlier = sweep.read_progress()
+        if launcher.on_failure == "stop" and any(job.status != "done" for job in earlier.values()):
+            return [None for _ in jobs]  # a job of an earlier batch has failed
+        # a local engine loads torch while this process composes the configs
+        with open_engine(sweep.path, sweep.lock.fileno(), launcher.engine, launcher.options) as engine:
+            snapshots = self._compose_all(jobs)
+            specs = [spec for spec, _ in snapshots]
+            settings = launcher.resolve({spec.device for spec in specs}, len(earlier) + len(specs))
+            sweep.snapshot_configs(snapshots, settings, self.trust)
+            numbers = [spec.number for spec in specs]
+            run_sweep(sweep, engine, numbers, self.trust, self.stop)
+        ended = sweep.read_progress(numbers)
+        return [job.value if job.status == "done" else None for job in ended.values()]
 
     def search(
         self,
         path: Path,
-        chosen: Mapping[str, Any],
         given: Mapping[str, Any],
+        sweeper: Mapping[str, Any],
         overrides: Mapping[str, Any],
         groups: set[str],
-        bases: Bases,
+        bases: ComposeBases,
     ) -> None:
-        """A search, of what `collate` takes: frozen, then run. Raises as `collate`; nothing was made then."""
-        engine, options = _engine(chosen)
-        chosen = parse_sweep_options(chosen)
-        here = is_local(engine, options)
-        plan, configs, doubts = prepare_search(given, overrides, groups, bases, self.trust, self.seeds, here)
+        """Snapshot and run a search.
+
+        `given` are the launcher's options, `sweeper` the sweeper's, `overrides` Hydra's parsed overrides by key,
+        `groups` the keys that choose from a config group.
+
+        Raises:
+            ConfigError: as `launch` and `prepare_search`; nothing was started.
+            DataError: the data is missing or damaged.
+        """
+        launcher = parse_launcher_options(given)
+        plan, configs, warnings = prepare_search(
+            sweeper, overrides, groups, bases, self.trust, self.seeds, launcher.is_local
+        )
         for config in configs:
-            self._grant(config)
-        texts = [config.to_template_yaml() for config in configs]
-        trials = plan.trials(parse_n_trials(given["n_trials"]))
-        for line in plan.describe_search(trials) if self.dry_run else ():
-            print(line)  # the command's answer, which must not be lost
-        for line in (*plan.fewer(parse_n_trials(given["n_trials"])), *(f"warning: {doubt}" for doubt in doubts)):
+            self._grant_environment(config)
+        bases_yaml = [config.to_template_yaml() for config in configs]
+        wanted = parse_n_trials(sweeper["n_trials"])
+        num_trials = plan.num_trials(wanted)
+        for line in plan.describe_search(num_trials) if self.dry_run else ():
+            print(line)  # not `print_line`: a dry run must fail where its output is lost
+        for line in (*plan.describe_fewer_trials(wanted), *(f"warning: {text}" for text in warnings)):
             print_line(line)
         if self.dry_run:
             return
-        self._sweep = sweep = create_sweep_directory(path, engine == LOCAL)
-        with open_engine(sweep.path, sweep.lock.fileno(), engine, options) as workers:
-            plan.write(sweep.path, texts)
-            kinds = {str(config.values["device"].get("kind", "cpu")) for config in configs}
-            sweep.trials = jobs = trials * plan.width
-            how = resolve_parallelism(
-                chosen["jobs"], chosen["on_failure"], kinds, jobs, len(gpus.visible_gpus()), engine, options
-            )
-            sweep.snapshot_configs([], how, self.trust)
-            run_sweep(sweep, workers, [], self.trust, self.stop, OptunaSearch(sweep, plan, self.trust))
+        self._sweep = sweep = create_sweep_directory(path, stage=launcher.engine == LOCAL)
+        with open_engine(sweep.path, sweep.lock.fileno(), launcher.engine, launcher.options) as engine:
+            plan.write(sweep.path, bases_yaml)
+            sweep.trials = num_trials * plan.jobs_per_trial
+            settings = launcher.resolve({device_type(config.values) for config in configs}, sweep.trials)
+            sweep.snapshot_configs([], settings, self.trust)
+            run_sweep(sweep, engine, [], self.trust, self.stop, OptunaSearch(sweep, plan, self.trust))
 
     def finish(self) -> int:
-        """Once Hydra is through: tell what has become of all jobs, and return the exit code. Raises as
-        `report_outcome`.
-        """
+        """Report the outcome after Hydra has returned, and return the exit code. Raises as `report_outcome`."""
         if self._sweep is not None and is_sweep(self._sweep.path):
             self.code = report_outcome(self._sweep, self.stop, self.trust)
         return self.code
 
     def close(self) -> None:
-        """Let another process take the sweep up."""
+        """Release the sweep's lock."""
         if self._sweep is not None:
             self._sweep.release()
 
-    def _grant(self, config: Config) -> None:
-        """Let the jobs read what their configs, which are the user's own, refer to in the environment."""
+    def _grant_environment(self, config: Config) -> None:
+        """Let the jobs read the environment variables that their configs, which are the user's own, refer to."""
         self.trust = tuple(dict.fromkeys((*self.trust, *config.trust_for_resume)))
 
-    def _listed(self, jobs: Iterator[ComposedJob]) -> list[float | None]:
-        """Check and list the jobs of a dry run. JobsRefused where a job's config is wrong."""
-        composed: list[tuple[int, list[str], str]] = []
-        wrong: dict[str, list[int]] = {}
-        found: dict[str, list[str]] = {}  # by configuration: many jobs may have the same one
-        spent, left_out = 0.0, 0
-        for number, words, tree in jobs:
-            digest = _digest(tree)
-            composed.append((number, [*words], digest))
-            if digest not in found and spent < _CHECK_S:
+    def _list_jobs(self, jobs: Iterator[ComposedJob]) -> list[float | None]:
+        """Check and print the jobs of a dry run. Raises JobsRefused."""
+        listed: list[tuple[int, list[str], str]] = []
+        numbers_by_problem: dict[str, list[int]] = {}
+        problems: dict[str, list[str]] = {}  # by the config's hash: many jobs may have the same config
+        spent_s, num_unchecked = 0.0, 0
+        for number, overrides, composed in jobs:
+            digest = _hash_config(composed)
+            listed.append((number, [*overrides], digest))
+            if digest not in problems and spent_s < _CHECK_S:
                 began = monotonic()
-                found[digest] = check_composed(tree, "train", self.trust)[1]
-                spent += monotonic() - began
-            left_out += digest not in found
-            for line in found.get(digest, ()):
-                wrong.setdefault(line, []).append(number)
-        _refuse(wrong, len(composed))
-        common = common_overrides(words for _, words, _ in composed)
-        for line in dry_run_lines({number: [w for w in words if w not in common] for number, words, _ in composed}):
-            print(line)  # the command's answer, which must not be lost
-        if left_out:
+                problems[digest] = check_composed(composed, "train", self.trust)[1]
+                spent_s += monotonic() - began
+            num_unchecked += digest not in problems
+            for line in problems.get(digest, ()):
+                numbers_by_problem.setdefault(line, []).append(number)
+        _raise_if_refused(numbers_by_problem, len(listed))
+        common = common_overrides(overrides for _, overrides, _ in listed)
+        distinct = {number: [text for text in overrides if text not in common] for number, overrides, _ in listed}
+        for line in dry_run_lines(distinct):
+            print(line)  # not `print_line`: a dry run must fail where its output is lost
+        if num_unchecked:
             print_line(
-                f"the configs of {len(composed) - left_out} of {len(composed)} jobs were checked, in {spent:.0f} s"
+                f"the configs of {len(listed) - num_unchecked} of {len(listed)} jobs were checked, in {spent_s:.0f} s"
             )
-        _tell_repeats((number, digest) for number, _, digest in composed)
-        return [None] * len(composed)
+        _print_repeats((number, digest) for number, _, digest in listed)
+        return [None] * len(listed)
 
-    def _snapshot_configs(self, jobs: Iterator[ComposedJob]) -> list[tuple[JobSpec, str]]:
-        """JobsRefused unless every job's config is right."""
-        frozen: list[tuple[JobSpec, str]] = []
-        wrong: dict[str, list[int]] = {}
+    def _compose_all(self, jobs: Iterator[ComposedJob]) -> list[tuple[JobSpec, str]]:
+        """Return the spec and the config of each job. Raises JobsRefused unless all configs are valid."""
+        snapshots: list[tuple[JobSpec, str]] = []
+        numbers_by_problem: dict[str, list[int]] = {}
         total = 0
-        for number, words, composed in jobs:
+        for number, overrides, composed in jobs:
             if self.stop():
                 raise Interrupted(f"stopped by {self.stop.name}; nothing more was started")
             total += 1
-            config, lines = check_composed(composed, "train", self.trust)
-            for line in lines:
-                wrong.setdefault(line, []).append(number)
-            if not wrong:
-                self._grant(config)
-                frozen.append((job_spec(number, words, config.values), config.to_job_yaml()))
-        _refuse(wrong, total)
-        _tell_repeats((job.number, text) for job, text in frozen)
-        return frozen
+            config, problems = check_composed(composed, "train", self.trust)
+            for line in problems:
+                numbers_by_problem.setdefault(line, []).append(number)
+            if not numbers_by_problem:
+                self._grant_environment(config)
+                snapshots.append((job_spec(number, overrides, config.values), config.to_job_yaml()))
+        _raise_if_refused(numbers_by_problem, total)
+        _print_repeats((job.number, text) for job, text in snapshots)
+        return snapshots
 
 
-def _refuse(wrong: Mapping[str, Sequence[int]], total: int) -> None:
-    """JobsRefused with a line for each mistake and the numbers of the jobs that have it, of `total` jobs."""
+def _raise_if_refused(numbers_by_problem: Mapping[str, Sequence[int]], total: int) -> None:
+    """Raise JobsRefused with a line for each mistake and the numbers of its jobs, out of `total` jobs."""
     lines = []
-    for line, numbers in wrong.items():
-        shown = ", ".join(map(str, numbers[:_NUMBERS_SHOWN]))
-        more = len(numbers) - _NUMBERS_SHOWN
+    for line, numbers in numbers_by_problem.items():
+        shown = ", ".join(map(str, numbers[:_MAX_NUMBERS_SHOWN]))
+        more = len(numbers) - _MAX_NUMBERS_SHOWN
         others = f" and {more} more" if more > 0 else ""
         where = f"job {shown}" if len(numbers) == 1 else f"jobs {shown}{others}"
         lines.append(f"{where if len(numbers) < max(total, 2) else f'all {total} jobs'}: {line}")
@@ -213,19 +218,15 @@ def _refuse(wrong: Mapping[str, Sequence[int]], total: int) -> None:
         raise JobsRefused(*lines)
 
 
-def _digest(composed: DictConfig) -> str:
-    """Hash a composed config without Hydra's keys, which number the job."""
+def _hash_config(composed: DictConfig) -> str:
+    """Hash a composed config without Hydra's keys, which contain the job's number."""
     own = repr(OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"]))
     return hashlib.sha256(own.encode("utf-8", "backslashreplace")).hexdigest()
 
 
-def _tell_repeats(jobs: Iterable[tuple[int, str]]) -> None:
+def _print_repeats(jobs: Iterable[tuple[int, str]]) -> None:
+    """Print a line for each job whose config is that of an earlier one."""
     first: dict[str, int] = {}
-    for number, text in jobs:
-        if first.setdefault(text, number) != number:
-            print_line(f"job {number} is the same configuration as job {first[text]}")
-
-
-def _engine(chosen: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    engine = str(chosen.get("engine", LOCAL))
-    return engine, checked_options(engine, chosen.get("options", {}))
+    for number, config in jobs:
+        if first.setdefault(config, number) != number:
+            print_line(f"job {number} is the same configuration as job {first[config]}")

@@ -1,4 +1,4 @@
-"""A sweep on screen: a live table where there is a terminal, plain lines where there is none; a table at the end."""
+"""A sweep on screen: a live table in a terminal, plain lines elsewhere, and the table of all jobs at the end."""
 
 from __future__ import annotations
 
@@ -9,34 +9,35 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from time import monotonic
 from typing import Any
 
-from bigmodel.listeners.lines import format_metric as metric_in_words
-from bigmodel.metric_spec import from_summary
+from bigmodel.listeners.lines import format_metric
+from bigmodel.metric_spec import from_summary, spec_for
 from bigmodel.redaction import redact
-from bigmodel.runtime.signals import in_words as code_in_words
-from bigmodel.sweeps.state.directory import JobProgress, SweepDirectory
+from bigmodel.runtime.signals import describe_exit_code
+from bigmodel.sweeps.state.directory import SweepDirectory
+from bigmodel.sweeps.state.jobs import JobProgress
 
 _REFRESH_S = 0.5
-_ORDER = ("running", "failed", "interrupted", "queued", "pruned", "done")  # which rows are shown where not all fit
+_BY_NEED = ("running", "failed", "interrupted", "queued", "pruned", "done")  # which rows to show where not all fit
 
 
 class SweepDisplay:
     """Shows the jobs while they run. A closed stdout silences it, and never stops the sweep."""
 
-    def __init__(self, sweep: SweepDirectory, states: dict[int, JobProgress], to_run: int) -> None:
-        self._sweep, self._states, self._to_run = sweep, states, to_run
-        self._left: dict[int, float] = {}
-        self._began: dict[int, float] = {}
+    def __init__(self, sweep: SweepDirectory, jobs: dict[int, JobProgress], num_to_run: int) -> None:
+        self._sweep, self._jobs, self._num_to_run = sweep, jobs, num_to_run
+        self._seconds_left: dict[int, float] = {}
+        self._first_progress: dict[int, float] = {}
         self._live: Any = None
         self._drawn = 0.0
 
     def __enter__(self) -> SweepDisplay:
         settings, trials = self._sweep.settings, self._sweep.trials
-        total, ended = trials or len(self._states), len(self._states) - self._to_run
-        done = f", {ended} of them {'done' if trials is None else 'ended'}" if ended else ""
+        total, num_ended = trials or len(self._jobs), len(self._jobs) - self._num_to_run
+        ended = f" ({num_ended} {'done' if trials is None else 'ended'})" if num_ended else ""
+        width = self._sweep.jobs_per_trial
+        members = "jobs" if trials is None else "trials" if width == 1 else f"jobs, {width} seeds a trial"
         threads = f"{settings.threads} thread{'s' * (settings.threads > 1)} each"
-        width = self._sweep.width
-        kind = "jobs" if trials is None else "trials" if width == 1 else f"jobs, {width} seeds a trial"
-        print_line(f"{total} {kind}{done}, {settings.jobs} at a time with {threads}, in {self._sweep.path}")
+        print_line(f"{total} {members}{ended}; {settings.jobs} at a time, {threads}; in {self._sweep.path}")
         with contextlib.suppress(OSError, ValueError):
             if sys.stdout.isatty():
                 from rich.live import Live
@@ -51,75 +52,74 @@ class SweepDisplay:
                 self._live.stop()
 
     def started(self, number: int) -> None:
-        self._left.pop(number, None)
-        self._began.pop(number, None)
+        """Show the start of a job."""
+        self._seconds_left.pop(number, None)
+        self._first_progress.pop(number, None)
         if self._live is None:
             print_line(f"job {number} starts: {_overrides(self._sweep, number)}")
 
-    def told(self, lines: Sequence[str]) -> None:
-        """Say something besides the table."""
+    def print_lines(self, lines: Sequence[str]) -> None:
+        """Print lines above the live table."""
         for text in lines:
             if self._live is None:
                 print_line(text)
             else:
                 self._live.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
-    def ended(self, number: int, seconds: float, again: bool) -> None:
+    def ended(self, number: int, seconds: float, retry: bool) -> None:
+        """Show the end of a job, which is started again if `retry`."""
         if self._live is None:
-            state = self._states[number]
-            value = f", {state_value(self._sweep, number, state)}" if state.value is not None else ""
-            word = f"failed, {code_in_words(state.code or 0)}" if state.status == "failed" else state.status
-            print_line(f"job {number} {word} after {seconds:.1f} s{value}{'; it is tried once more' if again else ''}")
+            job = self._jobs[number]
+            value = f", {format_value(self._sweep, number, job)}" if job.value is not None else ""
+            print_line(f"job {number} {_status(job)} after {seconds:.1f} s{value}{'; retrying once' if retry else ''}")
 
-    def refresh(self, running: Collection[int], started: Mapping[int, float]) -> None:
-        """Redraw, where there is a terminal and it is time."""
+    def refresh(self, running: Collection[int], start_times: Mapping[int, float]) -> None:
+        """Redraw the live table every half second."""
         now = monotonic()
         if self._live is None or now - self._drawn < _REFRESH_S:
             return
         self._drawn = now
         for number in running:
-            state = self._states[number]
-            self._sweep.refresh_progress(number, state)
-            if state.progress:
-                before = self._began.setdefault(number, state.progress)  # it may have been resumed half way
-                gone = state.progress - before
-                state.seconds = now - started[number]
-                if gone:
-                    self._left[number] = state.seconds / gone * (1 - state.progress)
+            job = self._jobs[number]
+            self._sweep.refresh_progress(number, job)
+            if job.progress:
+                gained = job.progress - self._first_progress.setdefault(number, job.progress)  # > 0 when resumed
+                job.seconds = now - start_times[number]
+                if gained:
+                    self._seconds_left[number] = job.seconds / gained * (1 - job.progress)
         with contextlib.suppress(OSError):
-            self._live.update(self._table(), refresh=True)
+            self._live.update(self._live_table(), refresh=True)
 
-    def _table(self) -> Any:
+    def _live_table(self) -> Any:
         from rich.table import Table
 
-        counts = {word: sum(state.status == word for state in self._states.values()) for word in _ORDER}
-        caption = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
+        counts = {status: sum(job.status == status for job in self._jobs.values()) for status in _BY_NEED}
+        caption = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
         table = Table("job", "overrides", "state", "step", "metric", "time left", caption=caption)
-        room = max(3, self._live.console.height - 6)
-        by_need = sorted(self._states, key=lambda number: _ORDER.index(self._states[number].status))
-        for number in sorted(by_need[:room]):
-            state = self._states[number]
-            left = f"{self._left[number]:.0f} s" if state.status == "running" and number in self._left else ""
-            cells = (_overrides(self._sweep, number), _word(state), f"{state.step or ''}")
-            table.add_row(str(number), *cells, state_value(self._sweep, number, state), left)
+        num_rows = max(3, self._live.console.height - 6)
+        by_need = sorted(self._jobs, key=lambda number: _BY_NEED.index(self._jobs[number].status))
+        for number in sorted(by_need[:num_rows]):
+            job = self._jobs[number]
+            has_estimate = job.status == "running" and number in self._seconds_left
+            time_left = f"{self._seconds_left[number]:.0f} s" if has_estimate else ""
+            cells = (_overrides(self._sweep, number), _status(job), f"{job.step or ''}")
+            table.add_row(str(number), *cells, format_value(self._sweep, number, job), time_left)
         return table
 
 
 def print_job_table(sweep: SweepDirectory) -> None:
-    """The table of all jobs, without a terminal's help."""
-    states = sweep.states()
+    """Print all jobs as a plain table."""
     rows = [("job", "overrides", "state", "best", "time")]
-    for number, state in states.items():
-        time = f"{state.seconds:.1f} s" if state.seconds else ""
-        value = state_value(sweep, number, state)
-        rows.append((str(number), _overrides(sweep, number), _word(state), value, time))
+    for number, job in sweep.read_progress().items():
+        time = f"{job.seconds:.1f} s" if job.seconds else ""
+        rows.append((str(number), _overrides(sweep, number), _status(job), format_value(sweep, number, job), time))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         print_line("  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 def print_line(text: str) -> None:
-    """Print; to nowhere, if stdout is closed."""
+    """Print a line without secrets; a closed stdout is ignored from then on."""
     try:
         print(redact(text), flush=True)
     except UnicodeEncodeError:
@@ -128,20 +128,20 @@ def print_line(text: str) -> None:
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - for the rest of the process
 
 
-def state_value(sweep: SweepDirectory, number: int, state: JobProgress) -> str:
-    """The monitored metric in words."""
-    if state.value is None:
+def format_value(sweep: SweepDirectory, number: int, job: JobProgress) -> str:
+    """Return a job's monitored metric with its name; empty without a value."""
+    if job.value is None:
         return ""
-    name = sweep.entries[number].monitor
-    spec = from_summary(sweep.summary(number)).get(name.rpartition("/")[2])  # a job that runs has none yet
-    return f"{name} {metric_in_words(state.value, spec)}"
+    name = sweep.jobs[number].monitor
+    spec = spec_for(from_summary(sweep.summary(number)), name)  # a running job has no summary.json yet
+    return f"{name} {format_metric(job.value, spec)}"
 
 
-def dry_run_lines(sweep_jobs: Mapping[int, list[str]]) -> Iterator[str]:
-    """Lines of a dry run: how many jobs, and what each has of its own."""
-    yield f"{len(sweep_jobs)} jobs; nothing was started"
-    width = len(str(max(sweep_jobs, default=0)))
-    for number, overrides in sweep_jobs.items():
+def dry_run_lines(jobs: Mapping[int, list[str]]) -> Iterator[str]:
+    """Yield the lines of a dry run: the number of jobs, and each job's distinct overrides."""
+    yield f"{len(jobs)} jobs; nothing was started"
+    width = len(str(max(jobs, default=0)))
+    for number, overrides in jobs.items():
         yield f"{number:>{width}}  {' '.join(overrides)}"
 
 
@@ -149,5 +149,5 @@ def _overrides(sweep: SweepDirectory, number: int) -> str:
     return " ".join(sweep.distinct_overrides(number))
 
 
-def _word(state: JobProgress) -> str:
-    return f"failed ({code_in_words(state.code or 0)})" if state.status == "failed" else state.status
+def _status(job: JobProgress) -> str:
+    return f"failed ({describe_exit_code(job.code or 0)})" if job.status == "failed" else job.status

@@ -18,6 +18,7 @@ from torch import Tensor
 from bigmodel.errors import StorageError
 from bigmodel.events import Saved
 from bigmodel.runs import checkpoint
+from bigmodel.runs.checkpoint_path import checkpoint_path
 from bigmodel.training.state import Tensors, TrainState
 
 MAX_COPY_BYTES = 256e6  # bytes; on a CPU the copy takes from the memory that training needs
@@ -92,7 +93,7 @@ class AsyncCheckpointer:
 
     def load_best(self, job: TrainState) -> checkpoint.Checkpoint:
         """Load the checkpoint with the best evaluation. Raises StorageError if it does not verify."""
-        return checkpoint.load(self._root / f"step-{int(job.best['step']):08d}")
+        return checkpoint.load(checkpoint_path(self._root, int(job.best["step"])))
 
     def _copy_to_host(self, tensors: Tensors) -> Tensors:
         copies: Tensors = {}

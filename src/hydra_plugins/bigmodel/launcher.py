@@ -1,7 +1,7 @@
-"""The launchers of `bigmodel-train -m`: all jobs are composed first, then `bigmodel.sweeps` runs them, by default in
-processes of this machine, with `slurm` or `ray` through these.
+"""Hydra launchers of `bigmodel-train -m`: compose all jobs, then let `bigmodel.sweeps` run them.
 
-Hydra imports this file at every start, so it imports nothing heavy.
+The jobs run in processes of this machine by default, else through Slurm or Ray. Hydra imports this file at every start,
+so it imports nothing heavy.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from bigmodel.sweeps.engines.options import DEFAULTS
 
 
 class BigmodelLauncher(Launcher):
-    """`jobs` at a time, each in a process of its own; after a failure `continue`, `stop`, or `retry` that job once."""
+    """Runs `jobs` at a time, each in its own process; after a failure `continue`, `stop`, or `retry` that job once."""
 
     def __init__(self, engine: str, jobs: Any, on_failure: Any, **options: Any) -> None:
         self.launcher_options = {"engine": engine, "jobs": jobs, "on_failure": on_failure, "options": options}
@@ -31,23 +31,25 @@ class BigmodelLauncher(Launcher):
         self._context, self._task, self._config = hydra_context, task_function, config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Run the jobs. A job's return value is its best monitored metric, or None if it failed: no exception, which
-        would end the sweep.
+        """Run the jobs; a job returns its best monitored metric, or None if it failed: an error would end the sweep.
+
+        Raises:
+            HydraException: another application than bigmodel-train uses this launcher.
         """
         launch = getattr(self._task, "launch", None)
         if launch is None:
             raise HydraException("this launcher runs bigmodel-train only")
-        jobs = self.composed(job_overrides, initial_job_idx)
+        jobs = self.compose_jobs(job_overrides, initial_job_idx)
         values = launch(Path(self._config.hydra.sweep.dir), jobs, self.launcher_options)
         return [
             JobReturn(overrides=overrides, status=JobStatus.COMPLETED, _return_value=value)
             for overrides, value in zip(job_overrides, values, strict=True)
         ]
 
-    def composed(
+    def compose_jobs(
         self, job_overrides: Sequence[Sequence[str]], first: int
     ) -> Iterator[tuple[int, Sequence[str], DictConfig]]:
-        """Number, overrides and config of each job; Hydra's own values in it hold until the next is asked for."""
+        """Yield number, overrides and config of each job; `HydraConfig` is that of the job last yielded."""
         before = HydraConfig.instance().cfg
         try:
             for number, overrides in enumerate(job_overrides, first):

@@ -1,4 +1,4 @@
-"""`hydra/sweeper=optuna`: from Hydra's words to a search space and the configs it is laid over.
+"""Hydra sweeper of `hydra/sweeper=optuna`: parse the overrides into a search space and base configs.
 
 Hydra imports this file at every start, so it imports nothing heavy.
 """
@@ -21,10 +21,10 @@ from hydra_plugins.bigmodel.launcher import BigmodelLauncher
 
 
 class OptunaSweeper(Sweeper):
-    """Takes the space apart; `bigmodel.sweeps.search` does the rest, with the launcher's `jobs` and `on_failure`."""
+    """Parses the space; `bigmodel.sweeps.search` does the rest with the launcher's `jobs` and `on_failure`."""
 
-    def __init__(self, params: Any, **given: Any) -> None:
-        self._params, self._given = dict(params or {}), given
+    def __init__(self, params: Any, **options: Any) -> None:
+        self._params, self._options = dict(params or {}), options
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self._context, self._task, self._config = hydra_context, task_function, config
@@ -33,7 +33,11 @@ class OptunaSweeper(Sweeper):
         )
 
     def sweep(self, arguments: list[str]) -> None:
-        """Raises HydraException: it is not bigmodel-train that runs it, or not with its own launcher."""
+        """Search the space of the arguments and `hydra.sweeper.params`.
+
+        Raises:
+            HydraException: another application than bigmodel-train uses this sweeper, or with another launcher.
+        """
         search, launcher = getattr(self._task, "search", None), self._launcher
         if search is None or not isinstance(launcher, BigmodelLauncher):
             raise HydraException("hydra/sweeper=optuna goes with bigmodel-train and its own launchers only")
@@ -41,12 +45,12 @@ class OptunaSweeper(Sweeper):
         parsed = make_parser(loader).parse_overrides(
             [*(f"{key}={text}" for key, text in self._params.items()), *arguments]
         )
-        overrides = {override.get_key_element(): override for override in parsed}  # the command line comes last
+        overrides = {override.get_key_element(): override for override in parsed}  # the command line overrides `params`
         groups = {name for name, override in overrides.items() if loader.get_group_options(override.key_or_group)}
 
-        def bases(words: Sequence[str], alternatives: Sequence[Sequence[str]]) -> Iterator[DictConfig]:
-            """The config of the words with each combination of the alternatives."""
-            combinations = [[*words, *combination] for combination in itertools.product(*alternatives)]
-            return (composed for _, _, composed in launcher.composed(combinations, 0))
+        def bases(fixed: Sequence[str], alternatives: Sequence[Sequence[str]]) -> Iterator[DictConfig]:
+            """Compose the config of the fixed overrides with each combination of the alternatives."""
+            combinations = [[*fixed, *combination] for combination in itertools.product(*alternatives)]
+            return (composed for _, _, composed in launcher.compose_jobs(combinations, 0))
 
-        search(Path(self._config.hydra.sweep.dir), launcher.launcher_options, self._given, overrides, groups, bases)
+        search(Path(self._config.hydra.sweep.dir), launcher.launcher_options, self._options, overrides, groups, bases)

@@ -1,4 +1,4 @@
-"""Hydra's own sweeper without its rehearsal: our launcher composes and checks every job before the first one starts."""
+"""Hydra's basic sweeper without its dry composition: our launcher composes and checks all jobs before one starts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hydra_plugins.bigmodel.launcher import BigmodelLauncher
 
 
 class BigmodelSweeper(BasicSweeper):
-    """Every combination of the values. Each job is composed once, not twice, which is slow."""
+    """Runs every combination of the values. Each job is composed once; Hydra's own sweeper composes it twice."""
 
     def __init__(self, max_batch_size: int | None = None, params: Any = None, **unknown: Any) -> None:
         super().__init__(max_batch_size, params)
@@ -28,9 +28,9 @@ class BigmodelSweeper(BasicSweeper):
 
     @staticmethod
     def split_arguments(overrides: list[Override], max_batch_size: int | None) -> list[list[list[str]]]:
-        """The overrides of each job in batches. Hydra's own would lose the quotes of `choice('a b', ...)`."""
-        words = {override.get_key_element(): swept_values(override, None) for override in overrides}
-        jobs = [list(job) for job in itertools.product(*words.values())]
+        """Return the overrides of each job in batches, with the quotes of `choice('a b', ...)`, which Hydra drops."""
+        values = {override.get_key_element(): swept_values(override, None) for override in overrides}
+        jobs = [list(job) for job in itertools.product(*values.values())]
         return [list(batch) for batch in BasicSweeper.split_overrides_to_chunks(jobs, max_batch_size or len(jobs))]
 
     def sweep(self, arguments: list[str]) -> Any:
@@ -42,10 +42,10 @@ class BigmodelSweeper(BasicSweeper):
                 raise HydraException(f"{override.get_key_element()}: an interval is searched: add hydra/sweeper=optuna")
         if not isinstance(self.launcher, BigmodelLauncher):
             return super().sweep(arguments)
-        return self._launched(arguments)
+        return self._launch_batches(arguments)
 
-    def _launched(self, arguments: list[str]) -> Any:
-        """Hydra's own sweep, but that it makes no directory: the launcher does, once all jobs are known to be right."""
+    def _launch_batches(self, arguments: list[str]) -> Any:
+        """Launch the jobs without creating a directory: the launcher does so once all configs are valid."""
         assert self.hydra_context is not None
         assert self.launcher is not None
         loader = self.hydra_context.config_loader

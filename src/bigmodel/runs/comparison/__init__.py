@@ -1,1 +1,1 @@
-"""What runs left under `outputs/`: read, grouped, compared and shown. No torch, no Hydra."""
+"""Group, compare and show the runs under `outputs/`. Imports neither torch nor Hydra."""

@@ -1,5 +1,6 @@
-"""Labels of plots in any script: with an installed font that has the letters, else escaped, which is told. Needs
-matplotlib only for letters beyond ASCII.
+"""Labels of plots in any script: in an installed font that has the letters, else escaped with a note.
+
+Needs matplotlib only for letters beyond ASCII.
 """
 
 from __future__ import annotations
@@ -10,41 +11,46 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bigmodel.runs.comparison.seed_groups import shown
+from bigmodel.runs.comparison.seed_groups import format_value
 
-_USUAL = "DejaVu Sans"  # comes with matplotlib
-_NO_LETTERS = "Last Resort"  # a font of boxes for every character
-_LONGEST, _LONGEST_VALUE = 60, 24
+_DEFAULT_FONT = "DejaVu Sans"  # comes with matplotlib
+_BOXES_FONT = "Last Resort"  # draws a box for every character
+_MAX_LABEL = 60  # letters
+_MAX_VALUE = 24  # letters
 _DOLLAR = re.compile(r"(?<!\\)\$")
 
 
 @dataclass(frozen=True)
 class Lettering:
-    """The `families` to draw with, in order, and the letters that none of them has."""
+    """Font `families` to draw with, in order, and the letters that none of them has."""
 
-    families: tuple[str, ...] = (_USUAL,)
+    families: tuple[str, ...] = (_DEFAULT_FONT,)
     missing: frozenset[str] = frozenset()
 
-    def plain(self, text: str, longest: int = _LONGEST) -> str:
-        """Text that matplotlib takes as it is, not as a formula, on one line, and not longer than a label may be."""
-        escaped = self._spelled(text)
+    def plain(self, text: str, longest: int = _MAX_LABEL) -> str:
+        """Return text for a label: on one line, of limited length, and not parsed as a formula by matplotlib."""
+        escaped = self._escape_undrawable(text)
         cut = escaped if len(escaped) <= longest else escaped[: longest - 3] + "..."
-        return _DOLLAR.sub(r"\\$", cut)  # parts of a text may have been made plain before
+        return _DOLLAR.sub(r"\\$", cut)  # a dollar sign may be escaped already
 
     def values(self, values: Iterable[Any]) -> dict[str, str]:
-        """A label for each value of a setting, by what `shown` makes of it: numbers to four digits, long texts without
-        the beginning and the end that all of them share. Values that look alike so far are numbered.
+        """Return a label for each value of a setting, by its text from `format_value`.
+
+        Numbers get four digits; long texts lose the beginning and the end that all of them have in common. Labels that
+        are then equal are numbered.
         """
-        written = {shown(value): f"{value:.4g}" if isinstance(value, float) else shown(value) for value in values}
-        texts = {name: self._spelled(text) for name, text in written.items()}
-        long = max(map(len, texts.values()), default=0) > _LONGEST_VALUE and len(set(texts.values())) > 1
-        begin = _shared([*texts.values()]) if long else 0
-        end = _shared([text[begin:][::-1] for text in texts.values()]) if long else 0
+        texts = {}
+        for value in values:
+            text = f"{value:.4g}" if isinstance(value, float) else format_value(value)
+            texts[format_value(value)] = self._escape_undrawable(text)
+        long = max(map(len, texts.values()), default=0) > _MAX_VALUE and len(set(texts.values())) > 1
+        begin = _common_prefix_length([*texts.values()]) if long else 0
+        end = _common_prefix_length([text[begin:][::-1] for text in texts.values()]) if long else 0
         labels = {}
         for name, text in texts.items():
             own = text[begin : len(text) - end]
             cut = f"{'...' * (begin > 3)}{own}{'...' * (end > 3)}" if long else text
-            labels[name] = self.plain(cut, _LONGEST_VALUE)
+            labels[name] = self.plain(cut, _MAX_VALUE)
         alike = {label for label, count in Counter(labels.values()).items() if count > 1}
         numbers = defaultdict[str, int](int)
         for name in sorted(labels):
@@ -53,8 +59,8 @@ class Lettering:
                 labels[name] = f"{label} ({numbers[label]})"
         return labels
 
-    def _spelled(self, text: str) -> str:
-        """The text on one line, in letters that can be drawn."""
+    def _escape_undrawable(self, text: str) -> str:
+        """Return the text on one line, with letters that cannot be drawn escaped."""
         usable = (
             letter if letter.isprintable() and letter not in self.missing else _escaped(letter) for letter in text
         )
@@ -62,29 +68,29 @@ class Lettering:
 
     @property
     def note(self) -> str:
-        """A line on letters that could not be drawn; empty if there are none."""
+        """A line about letters that could not be drawn; empty if there are none."""
         if not self.missing:
             return ""
         letters = "".join(sorted(self.missing)[:8])
         return f"plots: no installed font has {letters}: written as \\uXXXX; install one, as Noto Sans CJK"
 
 
-def lettering(texts: Iterable[str]) -> Lettering:
-    """Fonts for these texts, of those that matplotlib finds on this machine."""
+def choose_fonts(texts: Iterable[str]) -> Lettering:
+    """Choose fonts for these texts among those that matplotlib finds on this machine."""
     needed = {ord(letter) for text in texts for letter in text if letter > "\x7f" and letter.isprintable()}
     if not needed:
         return Lettering()
     from matplotlib import font_manager
     from matplotlib.ft2font import FT2Font
 
-    families, left = [_USUAL], needed - set(FT2Font(font_manager.findfont(_USUAL)).get_charmap())
+    families, left = [_DEFAULT_FONT], needed - set(FT2Font(font_manager.findfont(_DEFAULT_FONT)).get_charmap())
     entries = sorted(font_manager.fontManager.ttflist, key=lambda entry: (entry.style != "normal", abs(_weight(entry))))
     for entry in entries if left else ():
-        if entry.name in families or entry.name.startswith(_NO_LETTERS):
+        if entry.name in families or entry.name.startswith(_BOXES_FONT):
             continue
         try:
             found = left & set(FT2Font(entry.fname).get_charmap())
-        except (OSError, RuntimeError):  # a font that is gone, or that is none
+        except (OSError, RuntimeError):  # the file is gone, or is not a font
             continue
         if found:
             families.append(entry.name)
@@ -102,7 +108,7 @@ def _escaped(letter: str) -> str:
     return letter.encode("unicode_escape", "surrogatepass").decode() if not letter.isascii() else repr(letter)[1:-1]
 
 
-def _shared(texts: Sequence[str]) -> int:
-    """How many letters all texts begin with."""
+def _common_prefix_length(texts: Sequence[str]) -> int:
+    """Return the length of the texts' common prefix."""
     columns = zip(*texts, strict=False)
     return next((place for place, letters in enumerate(columns) if len(set(letters)) > 1), min(map(len, texts)))

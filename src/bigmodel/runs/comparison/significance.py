@@ -1,7 +1,7 @@
-"""Means over seeds, and what can be said of their difference. Numbers only: no runs, no words.
+"""Means over seeds, and t-tests of their differences.
 
-Student's t needs one special function, the regularised incomplete beta function, which is here too: a dependency on
-scipy would cost more to install and to import than these twenty lines.
+Student's t needs one special function, the regularized incomplete beta function, which is written out here: SciPy would
+cost more to install and to import than these twenty lines.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 CONFIDENCE = 0.95
-_ROUNDING = 1e-12  # relative; a smaller spread is that of the arithmetic
+_ROUNDING = 1e-12  # relative; a smaller spread is rounding error
 _TINY = 1e-300
-_TERMS = 100_000  # of the continued fraction, which takes about the square root of the degrees of freedom
+_MAX_TERMS = 100_000  # of the continued fraction, which needs about sqrt(degrees of freedom)
 
 
 @dataclass(frozen=True)
 class Summary:
-    """Of `n` values: mean, sample standard deviation, and the interval that holds the true mean with 95 %.
+    """Mean, sample standard deviation and 95 % confidence interval of the mean of `n` values.
 
-    Of one value there is neither deviation nor interval.
+    A single value has neither deviation nor interval. The fields go to JSON.
     """
 
     n: int
@@ -32,9 +32,9 @@ class Summary:
 
 @dataclass(frozen=True)
 class TTestResult:
-    """The mean of one point less that of another, its 95 % interval, and the two-sided p-value against no difference.
+    """Difference of two means, its 95 % confidence interval and its two-sided p-value.
 
-    `p` is None where no value differs from another inside a point: a t-test has nothing to measure chance by.
+    `p` is None if no value varies within either side. `freedom` is the degrees of freedom. The fields go to JSON.
     """
 
     mean: float
@@ -43,11 +43,11 @@ class TTestResult:
     p: float | None
     freedom: float
     paired: bool
-    n: int  # pairs, or values of both
+    n: int  # number of pairs, or of values of both sides
 
 
-def summary(values: Sequence[float]) -> Summary:
-    """Summarise one or more values."""
+def summarize(values: Sequence[float]) -> Summary:
+    """Summarize one or more values."""
     n, mean = len(values), _mean(values)
     if n < 2:
         return Summary(n, mean, None, None, None)
@@ -57,7 +57,7 @@ def summary(values: Sequence[float]) -> Summary:
 
 
 def paired_t_test(first: Sequence[float], second: Sequence[float]) -> TTestResult:
-    """Student's t-test on the differences of values that belong together, as runs of one seed; two pairs or more."""
+    """Student's t-test on differences of paired values, such as runs of one seed; at least two pairs."""
     differences = [a - b for a, b in zip(first, second, strict=True)]
     n = len(differences)
     error = math.sqrt(_variance(differences) / n)
@@ -65,31 +65,31 @@ def paired_t_test(first: Sequence[float], second: Sequence[float]) -> TTestResul
 
 
 def welch_t_test(first: Sequence[float], second: Sequence[float]) -> TTestResult:
-    """Welch's t-test (Biometrika 34, 1947): two or more values each, of variances that need not be equal."""
-    parts = [_variance(values) / len(values) for values in (first, second)]
-    error = math.sqrt(sum(parts))
+    """Welch's t-test (Biometrika 34, 1947) for unequal variances; at least two values on each side."""
+    squared_errors = [_variance(values) / len(values) for values in (first, second)]
+    error = math.sqrt(sum(squared_errors))
     sizes = (len(first), len(second))
     if error > _ROUNDING * _scale(first, second):
-        largest = max(parts)  # divided by, so that no square falls below what a float holds
-        shares = [part / largest for part in parts]
-        freedom = sum(shares) ** 2 / sum(share**2 / (n - 1) for share, n in zip(shares, sizes, strict=True))
+        largest = max(squared_errors)
+        scaled = [squared / largest for squared in squared_errors]  # so that no square underflows
+        freedom = sum(scaled) ** 2 / sum(value**2 / (n - 1) for value, n in zip(scaled, sizes, strict=True))
     else:
         freedom = sum(sizes) - 2
     return _difference(_mean(first) - _mean(second), error, freedom, _scale(first, second), values=sum(sizes))
 
 
 def holm_correction(p_values: Sequence[float]) -> list[float]:
-    """The p-values of several tests, raised so that all verdicts together err with the chance of one (Holm 1979)."""
+    """Return Holm-adjusted p-values, which control the family-wise error rate (Holm 1979)."""
     order = sorted(range(len(p_values)), key=p_values.__getitem__)
-    raised, highest = [0.0] * len(p_values), 0.0
+    adjusted, highest = [0.0] * len(p_values), 0.0
     for rank, index in enumerate(order):
         highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[index]))
-        raised[index] = highest
-    return raised
+        adjusted[index] = highest
+    return adjusted
 
 
 def t_two_sided_p(t: float, freedom: float) -> float:
-    """The chance that Student's t lies further from 0 than `t`, on either side."""
+    """Return the probability that Student's t lies further from 0 than `t`, on either side."""
     square = t * t
     if math.isinf(square):
         return 0.0
@@ -97,12 +97,12 @@ def t_two_sided_p(t: float, freedom: float) -> float:
 
 
 def t_quantile(freedom: float, confidence: float = CONFIDENCE) -> float:
-    """The t that Student's t lies within on both sides of 0 with this confidence."""
+    """Return the bound that the absolute value of Student's t stays below with this probability."""
     return _bisect(lambda t: t_two_sided_p(t, freedom) > 1 - confidence)
 
 
 def _bisect(below: Callable[[float], bool]) -> float:
-    """The positive number up to which `below` holds, by bisection to the last bit."""
+    """Return the positive number up to which `below` holds, by bisection to the last bit."""
     low, high = 0.0, 1.0
     while below(high):
         low, high = high, 2 * high
@@ -136,19 +136,19 @@ def _scale(*samples: Sequence[float]) -> float:
 
 
 def _incomplete_beta(x: float, rest: float, a: float, b: float) -> float:
-    """I_x(a, b). `rest` is 1 - x, given apart since it may be too small to be told from it."""
+    """Regularized incomplete beta function I_x(a, b). `rest` is 1 - x, passed separately because x may round to 1."""
     if x <= 0 or rest <= 0:
         return 0.0 if x <= 0 else 1.0
-    if x > (a + 1) / (a + b + 2):  # where the fraction would converge slowly
+    if x > (a + 1) / (a + b + 2):  # the fraction converges slowly there
         return 1 - _incomplete_beta(rest, x, b, a)
     front = a * math.log(x) + b * math.log(rest) + math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b)
     return math.exp(front) / (a * _beta_fraction(x, a, b))
 
 
 def _beta_fraction(x: float, a: float, b: float) -> float:
-    """1 + d1/(1 + d2/(1 + ...)), Abramowitz & Stegun 26.5.8, from its first term on by Lentz's method."""
+    """Evaluate the continued fraction 1 + d1/(1 + d2/(1 + ...)), Abramowitz & Stegun 26.5.8, by Lentz's method."""
     value, numerator, denominator = 1.0, 1.0, 0.0
-    for term in range(1, _TERMS):
+    for term in range(1, _MAX_TERMS):
         m = term // 2
         if term % 2:
             d = -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1))

@@ -1,8 +1,8 @@
-"""The process that jobs are forked from: torch is loaded in it once, and it computes nothing itself.
+"""Fork server: a process that has torch loaded, computes nothing, and forks the jobs of a sweep.
 
-It reads lines of JSON, what to start and what to signal, and answers with a line for each job that has ended. It
-dies with the process that started it, and the jobs die with it, by the kernel's hand; they all hold the sweep's lock,
-so it is free only when the last of them has gone.
+It reads commands as lines of JSON on stdin and writes a line of JSON for each job that has ended. The kernel kills it
+when the sweep's process dies, and kills the jobs when it dies. All of them hold the sweep's lock, so the lock is free
+only when the last one has ended.
 """
 
 from __future__ import annotations
@@ -19,78 +19,85 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from bigmodel.runtime.signals import exit_with_parent
+from bigmodel.sweeps.engines.job_context import JobContext
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
+_READ_BYTES = 65536
 
 
 def main() -> None:
-    """Serve the process whose number is the first argument, until its pipe ends."""
+    """Serve the process whose id is the first argument, until its pipe ends."""
     exit_with_parent(int(sys.argv[1]))
     events = os.dup(1)
-    os.dup2(2, 1)  # what a library prints is no event
-    import bigmodel.sweeps.engines.job_process  # noqa: F401 - and with it torch and all that every job needs
+    os.dup2(2, 1)  # keeps a library's prints out of the events
+    import bigmodel.sweeps.engines.job_process  # noqa: F401 - loads torch and all that every job needs
 
     _serve(events)
 
 
 def _serve(events: int) -> None:
+    """Fork and signal jobs as commanded, and write their exit codes to the descriptor `events`."""
     wake, waker = os.pipe()
     os.set_blocking(waker, False)
     signal.set_wakeup_fd(waker)
     signal.signal(signal.SIGCHLD, lambda *_: None)
-    facts: dict[str, Any] = {}
-    running: dict[int, int] = {}  # jobs by process number
+    context = JobContext("")
+    running: dict[int, int] = {}  # jobs by process id
     rest = b""
     while True:
         ready, _, _ = select.select([0, wake], [], [])
         if wake in ready:
             os.read(wake, 4096)
-            for pid, code in _ended():
+            for pid, code in _ended_processes():
                 _send_event(events, {"job": running.pop(pid), "code": code})
         if 0 in ready:
-            text = os.read(0, 65536)
+            text = os.read(0, _READ_BYTES)
             if not text:
                 break
             *lines, rest = (rest + text).split(b"\n")
             for command in map(json.loads, lines):
-                if "facts" in command:
-                    facts = command["facts"]
-                    preload(facts)
+                if "context" in command:
+                    context = JobContext.from_json(command["context"])
+                    preload(context)
                 elif "start" in command:
-                    running[_fork(facts, command["start"], (wake, waker, events))] = command["start"]
+                    pid = _fork(context, command["start"], (wake, waker, events))
+                    running[pid] = command["start"]
                 else:
                     for pid, number in running.items():
                         if number in command["jobs"]:
                             os.kill(pid, command["signal"])
     for pid in running:
-        os.kill(pid, signal.SIGKILL)  # where the kernel does not do it
+        os.kill(pid, signal.SIGKILL)  # for systems whose kernel does not end them
 
 
-def preload(facts: dict[str, Any]) -> None:
-    """Import what the jobs will, so that each need not; a module that cannot be imported is theirs to tell."""
-    sys.argv, sys.path[:] = facts["command"], facts["imports"]
-    for name in facts["modules"]:
+def preload(context: JobContext) -> None:
+    """Import the modules that the jobs will need. A module that fails to import fails again in its job, which reports
+    it.
+    """
+    context.apply()
+    for name in context.modules:
         with contextlib.suppress(Exception):
             importlib.import_module(name)
     gc.collect()
-    gc.freeze()  # the collector would touch, and so copy, the pages that the children share
+    gc.freeze()  # else the collector would write to, and so copy, the pages that forked jobs share
 
 
-def _fork(facts: dict[str, Any], number: int, ours: tuple[int, ...]) -> int:
-    from bigmodel.sweeps.engines import job_process as worker
+def _fork(context: JobContext, number: int, own_descriptors: tuple[int, ...]) -> int:
+    """Fork a job, and return its process id."""
+    from bigmodel.sweeps.engines.job_process import run_job
 
-    me = os.getpid()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # till the child is ready to be stopped in order
+    parent = os.getpid()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # until the child has its signal handlers
     pid = os.fork()
     if pid == 0:
         code = 1
         try:
-            exit_with_parent(me)
+            exit_with_parent(parent)
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            for descriptor in ours:
+            for descriptor in own_descriptors:
                 os.close(descriptor)
-            code = worker.run_job(facts, number)
+            code = run_job(context, number)
         finally:
             os._exit(code)
     signal.pthread_sigmask(signal.SIG_SETMASK, before)
@@ -98,11 +105,11 @@ def _fork(facts: dict[str, Any], number: int, ours: tuple[int, ...]) -> int:
 
 
 def _send_event(events: int, event: Mapping[str, Any]) -> None:
-    os.write(events, (json.dumps(event) + "\n").encode())  # short enough that two processes' lines never mix
+    os.write(events, (json.dumps(event) + "\n").encode())  # one short write, which no other process's can split
 
 
-def _ended() -> Iterator[tuple[int, int]]:
-    """Process numbers and exit codes, negative for a signal."""
+def _ended_processes() -> Iterator[tuple[int, int]]:
+    """Yield process ids with exit codes, negative for a signal."""
     with contextlib.suppress(ChildProcessError):
         while (found := os.waitpid(-1, os.WNOHANG))[0]:
             yield found[0], os.waitstatus_to_exitcode(found[1])

@@ -1,4 +1,4 @@
-"""One job in a process of its own: its streams, its threads, its GPU; then it is a run like any other."""
+"""One job in a process of its own: redirect its streams, set its threads, claim its GPU, then train as any run."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -17,62 +15,64 @@ from bigmodel.commands.exit_codes import print_errors, run_command
 from bigmodel.config.config import Config
 from bigmodel.config.saved import load_config, load_snapshot
 from bigmodel.errors import BigmodelError
-from bigmodel.runtime.gpus import Gpu, acquire
+from bigmodel.runtime.gpus import acquire
 from bigmodel.runtime.signals import StopRequest
 from bigmodel.safe_files import open_own, refuse_foreign_folder
+from bigmodel.sweeps.engines.job_context import JobContext
 
 
-def run_job(facts: Mapping[str, Any], number: int) -> int:
+def run_job(context: JobContext, number: int) -> int:
     """Train job `number`, from its last checkpoint if it has one. Returns its exit code."""
-    jobs = Path(facts["path"]) / "jobs"
-    sink = open_own(jobs / f"{number}.txt")
+    log = open_own(Path(context.path) / "jobs" / f"{number}.txt")
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     for stream in (1, 2):
-        os.dup2(sink, stream)
-    torch.set_num_threads(facts["threads"])  # what `device.threads: null` stands for
+        os.dup2(log, stream)
+    torch.set_num_threads(context.threads)  # `device.threads: null` keeps this number
     try:
-        return run_command(lambda stop: _trained(facts, number, stop), verbose=False)
+        return run_command(lambda stop: _train(context, number, stop), verbose=False)
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
 
 
-def _trained(facts: Mapping[str, Any], number: int, stop: StopRequest) -> int:
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())  # from here on a signal is answered in order
-    start = JobStart(facts, number)
-    claim_gpu(facts, start.config)
-    return start.train(stop)
+def load_job(context: JobContext, number: int) -> tuple[Path, Config, bool]:
+    """Return a job's run directory, its config, and whether it resumes a run.
+
+    The config is the run's own if it has one, else the sweep's snapshot. A directory without a config is removed: its
+    job was killed before it had anything to resume from.
+
+    Raises:
+        ConfigError: the config was altered, or is no longer valid.
+        OSError: the run directory is a link.
+    """
+    sweep = Path(context.path)
+    directory = sweep / str(number)
+    refuse_foreign_folder(directory)
+    if (directory / "config.yaml").is_file():
+        return directory, load_config(directory / "config.yaml", context.trust), True
+    if directory.exists():
+        shutil.rmtree(directory)
+    return directory, load_snapshot(sweep / "jobs" / f"{number}.yaml", context.trust), False
 
 
-class JobStart:
-    """What a job's process finds: its config, frozen or, where it was `begun` before, its run's own."""
-
-    def __init__(self, facts: Mapping[str, Any], number: int) -> None:
-        sweep = Path(facts["path"])
-        self.number, self.directory = number, sweep / str(number)
-        refuse_foreign_folder(self.directory)
-        self._own = not facts.get("taken_up", True)
-        self.is_resume = (self.directory / "config.yaml").is_file()
-        if self.directory.exists() and not self.is_resume:  # it was killed before there was anything to go on from
-            shutil.rmtree(self.directory)
-        own, frozen = self.directory / "config.yaml", sweep / "jobs" / f"{number}.yaml"
-        self.config = load_config(own, facts["trust"]) if self.is_resume else load_snapshot(frozen, facts["trust"])
-
-    def train(self, stop: StopRequest) -> int:
-        """Train it. Returns 0, or 1 for a bug. Raises as `train.run`."""
-        try:
-            train.run(self.config, stop, self.directory, self.is_resume, own=self._own)
-        except BigmodelError:
-            raise
-        except Exception as error:  # a bug, ours or a user's model's; the traceback is in the run's train.log
-            print_errors([self.config.redact(f"{type(error).__name__}: {error}")])
-            return 1
-        return 0
+def _train(context: JobContext, number: int, stop: StopRequest) -> int:
+    """Train a job. Returns 0, or 1 for a bug. Raises as `train.run`."""
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())  # `run_command` has installed the handlers
+    directory, config, is_resume = load_job(context, number)
+    _claim_gpu(context, config)
+    try:
+        train.run(config, stop, directory, is_resume, own=not context.is_resumed)
+    except BigmodelError:
+        raise
+    except Exception as error:  # a bug of ours, or in a user's model; the traceback is in the run's train.log
+        print_errors([config.redact(f"{type(error).__name__}: {error}")])
+        return 1
+    return 0
 
 
-def claim_gpu(facts: Mapping[str, Any], config: Config) -> None:
-    """Wait for a GPU and see no other; one that the config names by number is waited for."""
-    gpus, device = [Gpu(**gpu) for gpu in facts["gpus"]], config.values["device"]
+def _claim_gpu(context: JobContext, config: Config) -> None:
+    """Wait for a free GPU and hide the others, or wait for the one that the config names by index."""
+    gpus, device = context.gpus, config.values["device"]
     if not gpus or device.get("kind") not in ("auto", "cuda"):
         return
     index = device.get("index")

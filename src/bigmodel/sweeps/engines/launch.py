@@ -10,10 +10,10 @@ from bigmodel.sweeps.engines.base import Engine
 
 
 def open_engine(path: Path, lock_fd: int, engine: str, options: Mapping[str, Any]) -> Engine:
-    """The engine, before anything of the sweep is frozen.
+    """Open the engine of the sweep at `path`; processes of this machine inherit the lock's descriptor.
 
     Raises:
-        ConfigError: it is not installed, or not to be found.
+        ConfigError: the engine is not installed, or its commands are not on this machine.
     """
     if engine == "slurm":
         from bigmodel.sweeps.engines.slurm import SlurmEngine

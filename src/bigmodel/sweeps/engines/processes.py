@@ -1,4 +1,4 @@
-"""The jobs' processes as the sweep's own process sees them: started, signalled, ended. It imports no torch itself."""
+"""Engine of this machine: start, signal and poll the jobs' processes through a fork server. Imports no torch."""
 
 from __future__ import annotations
 
@@ -13,26 +13,29 @@ from typing import IO, Any
 
 from bigmodel.errors import BigmodelError
 from bigmodel.sweeps.engines.base import JobEnd
+from bigmodel.sweeps.engines.job_context import JobContext
 
-MAX_CRASHES = 3  # of the template, in a row, after which it is not started again
+MAX_CRASHES = 3  # of the fork server in a row; then the sweep ends
+_READ_BYTES = 65536
 
 
 class ProcessEngine:
-    """A template process, and the jobs forked from it. `held` is a descriptor that all of them keep open."""
+    """A fork server and the jobs forked from it. All of them keep the descriptor `lock_fd` open."""
 
-    def __init__(self, held: int) -> None:
+    def __init__(self, lock_fd: int) -> None:
+        self._lock_fd = lock_fd
         self._running = set[int]()
-        self._held, self._facts, self._deaths, self._rest = held, dict[str, Any](), 0, b""
+        self._context: JobContext | None = None
+        self._num_crashes = 0
+        self._rest = b""
         self._process, self._commands, self._events = self._launch()
 
     def __enter__(self) -> ProcessEngine:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End them all at once; whoever has to save has been signalled before."""
-        if not self._facts:  # no job can have started; it may still be loading torch
-            self._process.kill()
-        if not self.running_jobs:  # it may still be loading torch, for nobody
+        """End the fork server and all jobs at once; jobs that must save have been signalled before."""
+        if self._context is None or not self.running_jobs:  # no job needs it; it may still be loading torch
             self._process.kill()
         with contextlib.suppress(OSError):
             self._commands.close()
@@ -47,32 +50,30 @@ class ProcessEngine:
     def running_jobs(self) -> Set[int]:
         return self._running
 
-    def configure(self, facts: Mapping[str, Any]) -> None:
-        """What every job is told; before the first one starts."""
-        self._facts = dict(facts)
-        self._send({"facts": self._facts})
+    def configure(self, context: JobContext) -> None:
+        self._context = context
+        self._send({"context": context.to_json()})
 
     def start(self, number: int) -> None:
         self._running.add(number)
         self._send({"start": number})
 
     def signal(self, number: int, jobs: Iterable[int]) -> None:
-        """Send a signal to those of the jobs that run."""
+        """Send signal `number` to those of the jobs that run."""
         self._send({"signal": number, "jobs": [*jobs]})
 
-    def poll(self, seconds: float) -> list[JobEnd]:
-        """Wait at most so long for jobs to end. Those that died with the template, which is then started again, are to
-        be started again.
+    def poll(self, timeout_s: float) -> list[JobEnd]:
+        """Wait for jobs to end. If the fork server has died, start it again and return its jobs with code None.
 
         Raises:
-            BigmodelError: it has died several times in a row.
+            BigmodelError: it has died `MAX_CRASHES` times in a row.
         """
-        if not select.select([self._events], [], [], seconds)[0]:
+        if not select.select([self._events], [], [], timeout_s)[0]:
             return []
-        text = os.read(self._events, 65536)
+        text = os.read(self._events, _READ_BYTES)
         if not text:
             return self._restart_fork_server()
-        self._deaths = 0
+        self._num_crashes = 0
         *lines, self._rest = (self._rest + text).split(b"\n")
         ended = [JobEnd(event["job"], event["code"]) for event in map(json.loads, lines)]
         self._running -= {end.number for end in ended}
@@ -80,8 +81,8 @@ class ProcessEngine:
 
     def _restart_fork_server(self) -> list[JobEnd]:
         code = self._process.wait()
-        self._deaths += 1
-        if self._deaths >= MAX_CRASHES:
+        self._num_crashes += 1
+        if self._num_crashes >= MAX_CRASHES:
             raise BigmodelError(
                 f"the process that starts the jobs has died {MAX_CRASHES} times, last with exit code {code}"
             )
@@ -91,16 +92,18 @@ class ProcessEngine:
         self._running.clear()
         self._process, self._commands, self._events = self._launch()
         self._rest = b""
-        self._send({"facts": self._facts})
+        if self._context is not None:
+            self.configure(self._context)
         return lost
 
     def _launch(self) -> tuple[subprocess.Popen[bytes], IO[bytes], int]:
+        """Start the fork server. Returns it, the pipe for commands and the descriptor of its events."""
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", "bigmodel.sweeps.engines.fork_server", str(os.getpid())],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            pass_fds=(self._held,),
-            start_new_session=True,  # a Ctrl-C reaches the sweep alone, which passes it on
+            pass_fds=(self._lock_fd,),
+            start_new_session=True,  # a Ctrl-C reaches the sweep alone, which signals the jobs
             bufsize=0,
         )
         assert process.stdin is not None
@@ -110,5 +113,5 @@ class ProcessEngine:
         return process, process.stdin, events
 
     def _send(self, command: Mapping[str, Any]) -> None:
-        with contextlib.suppress(BrokenPipeError):  # it is dead, which `ended` will tell
+        with contextlib.suppress(BrokenPipeError):  # the fork server is dead, which `poll` handles
             self._commands.write(json.dumps(command).encode() + b"\n")

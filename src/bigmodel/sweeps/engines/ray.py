@@ -1,6 +1,6 @@
-"""A sweep's jobs on a Ray cluster. The optional extra `ray`.
+"""Engine for a Ray cluster; needs the optional dependency `ray`.
 
-Ray ends the jobs of a program that dies, so a second start of the sweep finds none of them at work.
+Ray ends the jobs of a process that dies, so a resumed sweep finds none of them running.
 """
 
 from __future__ import annotations
@@ -19,44 +19,46 @@ from bigmodel.errors import ConfigError, Interrupted
 from bigmodel.formatting import first_line
 from bigmodel.safe_files import append_to
 from bigmodel.sweeps.engines.base import JobEnd
-from bigmodel.sweeps.engines.remote_job import RemoteJob, StartRecords, remote_context
+from bigmodel.sweeps.engines.job_context import JobContext
+from bigmodel.sweeps.engines.remote_job import RemoteJob, StartRecords
 
-_TRIES = 3  # of a job whose machine was lost, by Ray itself
+_MAX_RETRIES = 3  # by Ray itself, of a job whose machine was lost
 
 
 class RayEngine:
-    """The jobs of the sweep at `path`; `running` are those that Ray has, waiting for a machine or not."""
+    """Jobs of the sweep at `path` as Ray tasks; `running_jobs` includes those that wait for a machine."""
 
     def __init__(self, path: Path, options: Mapping[str, Any]) -> None:
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a cluster that is started here reports to nobody
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a cluster that is started here sends no reports
         try:
             import ray
         except ImportError:
             raise ConfigError("hydra/launcher=ray: ray is not installed: pip install 'bigmodel-train[ray]'") from None
         self.running_jobs: set[int] = set()
-        self._ray, self._path, self._options, self._starts = ray, path, options, StartRecords(path)
-        self._facts: dict[str, Any] = {}
-        self._started: dict[int, tuple[str, Any]] = {}  # token and Ray's reference
+        self._ray, self._path, self._options = ray, path, options
+        self._starts = StartRecords(path)
+        self._context = JobContext(str(path))
+        self._started: dict[int, tuple[str, Any]] = {}  # token and Ray's reference by job
         self._stopping = set[int]()
 
     def __enter__(self) -> RayEngine:
         """Join the cluster.
 
         Raises:
-            ConfigError: there is none.
+            ConfigError: there is no cluster, or it cannot be reached.
         """
         before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
         local = {"include_dashboard": False} if self._options["address"] == "local" else {}
         try:
             self._ray.init(address=self._options["address"], log_to_driver=False, logging_level=logging.ERROR, **local)
-        except Exception as error:  # of as many kinds as there are ways not to find or to start one
+        except Exception as error:  # Ray raises many types for a cluster that it cannot find or start
             self._ray.shutdown()
             raise ConfigError(
                 f"hydra/launcher=ray: {first_line(error)}; start a cluster with `ray start --head`, name one in "
                 "RAY_ADDRESS, or take hydra.launcher.address=local"
             ) from None
         finally:
-            for number, handler in before.items():  # Ray's own would end this process before the jobs have saved
+            for number, handler in before.items():  # Ray's handlers would end this process before the jobs have saved
                 signal.signal(number, handler)
         return self
 
@@ -64,8 +66,8 @@ class RayEngine:
         """Leave the cluster, which ends what still runs."""
         self._ray.shutdown()
 
-    def configure(self, facts: Mapping[str, Any]) -> None:
-        self._facts = remote_context(facts) | {"gpus": []}  # Ray gives them out
+    def configure(self, context: JobContext) -> None:
+        self._context = context.for_remote(has_own_gpus=True)
 
     def start(self, number: int) -> None:
         token = secrets.token_hex(8)
@@ -76,18 +78,18 @@ class RayEngine:
             name=f"bigmodel-{number}",
             num_cpus=self._options["num_cpus"],
             num_gpus=self._options["num_gpus"],
-            max_retries=_TRIES,
+            max_retries=_MAX_RETRIES,
         )
-        self._started[number] = (token, task.remote(RemoteJob(self._facts, number, token)))
+        self._started[number] = (token, task.remote(RemoteJob(self._context, number, token)))
 
     def signal(self, number: int, jobs: Iterable[int]) -> None:
-        """Have the jobs save and end; those that wait leave Ray's queue."""
+        """Ask the jobs to save and end; those that wait leave Ray's queue."""
         self._stopping |= self.running_jobs.intersection(jobs)
         for job in self.running_jobs.intersection(jobs):
             self._ray.cancel(self._started[job][1], force=False)
 
-    def poll(self, seconds: float) -> list[JobEnd]:
-        time.sleep(seconds)  # without the interpreter's lock, unlike a wait for Ray
+    def poll(self, timeout_s: float) -> list[JobEnd]:
+        time.sleep(timeout_s)  # releases the interpreter's lock, which `ray.wait` with a timeout does not
         references = [self._started[number][1] for number in self.running_jobs]
         if not references:
             return []
@@ -102,23 +104,23 @@ class RayEngine:
         return ended
 
     def _exit_code_from_ray(self, number: int, reference: Any) -> int:
-        """The exit code of a job that could not tell it, by what Ray says of it."""
+        """Derive the exit code of a job that recorded none from Ray's exception."""
         errors = self._ray.exceptions
         try:
             self._ray.get(reference)
-            word = "it ended without a word"
+            reason = "the job ended without recording an exit code"
         except errors.OutOfMemoryError:
             return -signal.SIGKILL
         except errors.RayTaskError as error:  # raised on the other machine, before the job began
-            word = first_line(error.cause or error)
-        except errors.RayError:  # cancelled, or its machine is gone: it can go on from its checkpoint
+            reason = first_line(error.cause or error)
+        except errors.RayError:  # cancelled, or its machine was lost: it can resume from its checkpoint
             return Interrupted.exit_code
         with contextlib.suppress(OSError), append_to(self._path / "jobs" / f"{number}.txt") as file:
-            file.write(f"error: {word}\n")
+            file.write(f"error: {reason}\n")
         return Interrupted.exit_code if number in self._stopping else 1
 
 
 def _run(job: RemoteJob) -> None:
-    # Ray cancels by what Python makes of SIGINT, which is nothing in a cluster that was started in the background
+    # Ray cancels through Python's SIGINT handler, which a cluster that was started in the background lacks
     signal.signal(signal.SIGINT, job.request_stop)
     job()

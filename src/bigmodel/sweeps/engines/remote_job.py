@@ -1,11 +1,11 @@
-"""A job that an engine starts on whatever machine it has: a process of its own there, and a file of how it ended.
+"""Run one sweep job on a remote machine (Slurm, Ray) in a subprocess, and record its exit code in a file.
 
-    jobs/3.start.json   the token of the start that counts, and what the engine calls it
+    jobs/3.start.json   the token of the latest start, and the engine's id for it
     jobs/3.end.json     that token, and the exit code, negative for a signal
 
-The process that the engine started stays beside the job and computes nothing: it passes on that the job is to stop, and
-tells its end where the job cannot, as after a kill. A start whose token is not the last does nothing: an engine that
-was asked twice, since nobody could tell whether it had heard, runs the job once.
+The process that the engine started stays next to the job and computes nothing: it passes a stop request on, and records
+the exit code where the job cannot, as after a kill. A start with an older token does nothing, so that an engine that is
+asked twice, because nobody knows whether the first request arrived, runs the job once.
 """
 
 from __future__ import annotations
@@ -17,129 +17,124 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import bigmodel
-from bigmodel.runs.environment import redact_arguments
 from bigmodel.runs.tolerant_json import read_json_or_empty
 from bigmodel.safe_files import open_own, write_json
+from bigmodel.sweeps.engines.job_context import JobContext
 
-_LOOK_S = 0.1
+_POLL_S = 0.1
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 
 
 class StartRecords:
-    """Which start of each job counts, and how it ended. Each file is whole whenever it is read."""
+    """Files with the latest start of each job and how that ended. Each is replaced whole, never half written."""
 
     def __init__(self, sweep: Path) -> None:
         self._jobs = sweep / "jobs"
 
-    def begin(self, number: int, token: str, **about: Any) -> None:
-        write_json(self._jobs / f"{number}.start.json", {"token": token, **about})
+    def begin(self, number: int, token: str, **fields: Any) -> None:
+        """Record a start, which makes all earlier ones void."""
+        write_json(self._jobs / f"{number}.start.json", {"token": token, **fields})
 
     def last(self, number: int) -> dict[str, Any]:
-        """What `begin` noted; empty if the job was never started."""
+        """Return what `begin` recorded; empty if the job was never started."""
         return read_json_or_empty(self._jobs / f"{number}.start.json")
 
     def end(self, number: int, token: str, code: int) -> None:
+        """Record the exit code of a start."""
         write_json(self._jobs / f"{number}.end.json", {"token": token, "code": code})
 
     def forget_end(self, number: int) -> None:
         (self._jobs / f"{number}.end.json").unlink(missing_ok=True)
 
     def code(self, number: int, token: str) -> int | None:
-        """The exit code of this start, None while it has not ended."""
+        """Return the exit code of this start, or None while it has not ended."""
         ended = read_json_or_empty(self._jobs / f"{number}.end.json")
         return ended["code"] if ended.get("token") == token and isinstance(ended.get("code"), int) else None
 
 
 class RemoteJob:
-    """One start of a job. It is pickled by the engine, called on the other machine, and returns when the job ends."""
+    """One start of a job: pickled by the engine, called on the other machine; the call returns when the job ends."""
 
-    def __init__(self, facts: Mapping[str, Any], number: int, token: str) -> None:
-        self.facts, self.number, self.token = facts, number, token
+    def __init__(self, context: JobContext, number: int, token: str) -> None:
+        self.context, self.number, self.token = context, number, token
         self.stop = False
         self._process: subprocess.Popen[bytes] | None = None
-        self._told = False
+        self._is_signalled = False
 
     def __call__(self) -> None:
         starts = self._starts()
         if starts.last(self.number).get("token") != self.token:
             return
-        starts.forget_end(self.number)  # of this same start, which was queued again after it
-        self._process = _process(self.facts, self.number)
+        starts.forget_end(self.number)  # the scheduler may have queued this same start again after it ended
+        self._process = _start_process(self.context, self.number)
         try:
-            code = self._watched(self._process)
-        except BaseException:  # the engine's own, from a signal's handler
+            code = self._wait(self._process)
+        except BaseException:  # the engine's own, raised in a signal handler
             self._process.kill()
             raise
         starts.end(self.number, self.token, code)
 
     def request_stop(self, *_: object) -> None:
-        """Have the job save and end; a handler for the engine's signal."""
+        """Ask the job to save and end. Serves as a signal handler."""
         self.stop = True
 
     def _starts(self) -> StartRecords:
-        return StartRecords(Path(self.facts["cwd"], self.facts["path"]))
+        return StartRecords(self.context.directory)
 
-    def _watched(self, process: subprocess.Popen[bytes]) -> int:
-        """Its exit code, once it has ended."""
+    def _wait(self, process: subprocess.Popen[bytes]) -> int:
+        """Wait for the job, pass a stop request on, and return the exit code."""
         while (code := process.poll()) is None:
-            if self.stop and not self._told:
-                self._told = True  # once: a second signal would end it unsaved
+            if self.stop and not self._is_signalled:
+                self._is_signalled = True  # a second signal would end the job unsaved
                 process.terminate()
-            time.sleep(_LOOK_S)
+            time.sleep(_POLL_S)
         return code
 
 
-def remote_context(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """What a job needs to know besides, on a machine that shares the files but not this process's surroundings."""
-    own = {name: value for name, value in os.environ.items() if name.startswith("BIGMODEL_")}
-    return {**facts, "command": redact_arguments(sys.argv), "cwd": os.getcwd(), "environment": own}
-
-
 def main() -> None:
-    """The job's process: told on stdin what to do, it dies with the process whose number is the first argument."""
+    """Run a job as given on stdin; the first argument is the id of the process to die with."""
     from bigmodel.runtime.signals import exit_with_parent
 
     exit_with_parent(int(sys.argv[1]))
-    told = json.loads(sys.stdin.buffer.read())
-    facts = told["facts"]
-    sys.argv, sys.path[:] = facts["command"], facts["imports"]
+    given = json.loads(sys.stdin.buffer.read())
+    context = JobContext.from_json(given["context"])
+    context.apply()
     code = 1
     try:
-        from bigmodel.sweeps.engines.job_process import run_job  # and with it torch
+        from bigmodel.sweeps.engines.job_process import run_job  # loads torch
 
-        code = run_job(facts, told["number"])
+        code = run_job(context, given["number"])
     except Exception as error:
         print(f"error: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
     finally:
         os._exit(code)
 
 
-def _process(facts: Mapping[str, Any], number: int) -> subprocess.Popen[bytes]:
-    where = Path(facts["cwd"])
-    path = os.pathsep.join([str(Path(bigmodel.__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])])
-    sink = open_own(where / facts["path"] / "jobs" / f"{number}.txt")
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # till the job is ready to be stopped in order
+def _start_process(context: JobContext, number: int) -> subprocess.Popen[bytes]:
+    package = str(Path(bigmodel.__file__).parents[1])
+    path = os.pathsep.join([package, *filter(None, [os.environ.get("PYTHONPATH")])])
+    log = open_own(context.directory / "jobs" / f"{number}.txt")
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # until the job has its signal handlers
     try:
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", "bigmodel.sweeps.engines.remote_job", str(os.getpid())],
             stdin=subprocess.PIPE,
-            stdout=sink,
-            stderr=sink,
-            cwd=where,
-            env=os.environ | facts["environment"] | {"PYTHONPATH": path},
-            start_new_session=True,  # a signal to the engine's processes reaches it through `RemoteJob` alone
+            stdout=log,
+            stderr=log,
+            cwd=context.cwd,
+            env={**os.environ, **context.environment, "PYTHONPATH": path},
+            start_new_session=True,  # a signal to the engine's processes reaches the job through `RemoteJob` alone
         )
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        os.close(sink)
+        os.close(log)
     assert process.stdin is not None
     with contextlib.suppress(BrokenPipeError), process.stdin:
-        process.stdin.write(json.dumps({"facts": dict(facts), "number": number}).encode())
+        process.stdin.write(json.dumps({"context": context.to_json(), "number": number}).encode())
     return process
 
 

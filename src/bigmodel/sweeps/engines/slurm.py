@@ -1,7 +1,7 @@
-"""A sweep's jobs on Slurm, through submitit. The optional extra `slurm`.
+"""Engine for Slurm, through submitit; needs the optional dependency `slurm`.
 
-The jobs are Slurm's, not this process's: they outlive it. What each is called there is kept in the sweep's directory,
-so that a second start of the sweep finds those that still wait or run, and starts none of them twice.
+The jobs outlive the sweep's process. Their Slurm ids are kept in the sweep's directory, so that a resumed sweep finds
+those that still wait or run, and starts none of them twice.
 """
 
 from __future__ import annotations
@@ -22,20 +22,21 @@ from bigmodel.errors import ConfigError, Interrupted
 from bigmodel.quoting import resume_command
 from bigmodel.safe_files import append_to
 from bigmodel.sweeps.engines.base import JobEnd
-from bigmodel.sweeps.engines.remote_job import RemoteJob, StartRecords, remote_context
+from bigmodel.sweeps.engines.job_context import JobContext
+from bigmodel.sweeps.engines.remote_job import RemoteJob, StartRecords
 
 _STOPPED = Interrupted.exit_code
-_SLURMS_OWN = ("partition", "account", "qos", "constraint", "signal_delay_s")
-_RUNS = ("PENDING", "RUNNING", "REQUEUED", "REQUEUE_HOLD", "COMPLETING", "CONFIGURING", "SUSPENDED", "RESIZING")
-_KILLED_FOR_MEMORY = "OUT_OF_ME"  # sacct may cut the word short
-_FAILED = ("FAILED", "COMPLETED")  # and yet without a word of how it ended
+_SLURM_OPTIONS = ("partition", "account", "qos", "constraint", "signal_delay_s")
+_ACTIVE = ("PENDING", "RUNNING", "REQUEUED", "REQUEUE_HOLD", "COMPLETING", "CONFIGURING", "SUSPENDED", "RESIZING")
+_OUT_OF_MEMORY = "OUT_OF_ME"  # sacct may truncate the word
+_FAILED = ("FAILED", "COMPLETED")  # of a job that recorded no exit code
 
 
 class SlurmEngine:
-    """The jobs of the sweep at `path`; `running` are those that are in Slurm's hands, waiting or not."""
+    """Jobs of the sweep at `path` as Slurm jobs; `running_jobs` includes those that wait in the queue."""
 
     def __init__(self, path: Path, options: Mapping[str, Any]) -> None:
-        os.environ.setdefault("SUBMITIT_LOG_LEVEL", "NOCONFIG")  # it would print to our stdout
+        os.environ.setdefault("SUBMITIT_LOG_LEVEL", "NOCONFIG")  # submitit would print to our stdout
         try:
             import submitit  # noqa: F401 - takes a quarter of a second
         except ImportError:
@@ -49,12 +50,11 @@ class SlurmEngine:
                 "a login node, or try it here with hydra.launcher.executor=local"
             )
         self.running_jobs: set[int] = set()
-        self._path, self._options, self._starts = path, options, StartRecords(path)
-        self._facts: dict[str, Any] = {}
-        self._submitted: dict[int, tuple[str, str]] = {}  # token and Slurm's name of those that have not ended
-        self._ended_without_code: dict[
-            int, float
-        ] = {}  # since when they have been over without having told their exit code
+        self._path, self._options = path, options
+        self._starts = StartRecords(path)
+        self._context = JobContext(str(path))
+        self._submitted: dict[int, tuple[str, str]] = {}  # token and Slurm's id of jobs that have not ended
+        self._ended_without_code: dict[int, float] = {}  # time at which Slurm first reported the end of the job
         self._stopping = set[int]()
         self._scheduler: _Scheduler = _ThisMachine() if options["executor"] == "local" else _Slurm()
 
@@ -62,56 +62,56 @@ class SlurmEngine:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Whatever is still with Slurm stays there."""
+        """Leave queued and running jobs with Slurm."""
 
-    def configure(self, facts: Mapping[str, Any]) -> None:
-        self._facts = remote_context(facts)
-        if self._options["executor"] == "slurm":
-            self._facts["gpus"] = []  # Slurm gives them out
+    def configure(self, context: JobContext) -> None:
+        """Set what the jobs are given, and find those that an earlier start of the sweep has submitted."""
+        self._context = context.for_remote(has_own_gpus=self._options["executor"] == "slurm")
         for file in (self._path / "jobs").glob("*.start.json"):
             number = int(file.name.partition(".")[0])
             last = self._starts.last(number)
             if "id" in last and self._starts.code(number, last["token"]) is None:
                 self._submitted[number] = (last["token"], last["id"])
-        self._scheduler.look(name for _, name in self._submitted.values())
+        self._scheduler.update(name for _, name in self._submitted.values())
         self._submitted = {
-            n: (token, name) for n, (token, name) in self._submitted.items() if self._scheduler.runs(name)
+            n: (token, name) for n, (token, name) in self._submitted.items() if self._scheduler.is_active(name)
         }
 
     def start(self, number: int) -> None:
-        """Hand a job to Slurm, unless an earlier start of the sweep has done so and it is still there.
+        """Submit a job, unless an earlier start of the sweep has done so and it still waits or runs.
 
         Raises:
-            ConfigError: Slurm does not take it.
+            ConfigError: Slurm rejects it.
         """
         self.running_jobs.add(number)
         self._stopping.discard(number)
         if number in self._submitted:
             return
         token = secrets.token_hex(8)
-        self._starts.begin(number, token)  # whatever has an older token starts no more
+        self._starts.begin(number, token)  # starts with an older token do nothing from now on
         name = self._submit(number, token)
         self._starts.begin(number, token, id=name)
         self._submitted[number] = (token, name)
 
     def signal(self, number: int, jobs: Iterable[int]) -> None:
-        """Have the jobs save and end; those that wait in Slurm's queue leave it."""
-        asked = self.running_jobs.intersection(jobs)
-        self._stopping |= asked
-        self._scheduler.stop([self._submitted[job][1] for job in asked])
+        """Ask the jobs to save and end; those that wait leave Slurm's queue."""
+        running = self.running_jobs.intersection(jobs)
+        self._stopping |= running
+        self._scheduler.stop([self._submitted[job][1] for job in running])
 
-    def poll(self, seconds: float) -> list[JobEnd]:
-        time.sleep(seconds)
-        self._scheduler.look((self._submitted[number][1] for number in self.running_jobs), often=bool(self._stopping))
+    def poll(self, timeout_s: float) -> list[JobEnd]:
+        time.sleep(timeout_s)
+        names = (self._submitted[number][1] for number in self.running_jobs)
+        self._scheduler.update(names, often=bool(self._stopping))
         ended: list[JobEnd] = []
         for number in sorted(self.running_jobs):
             token, name = self._submitted[number]
-            over = self._scheduler.final_state(name)
+            final_state = self._scheduler.final_state(name)
             code = self._starts.code(number, token)
-            if code == _STOPPED and not over and number not in self._stopping:
-                continue  # Slurm, who stopped it, may queue it again
-            if code is None and over:
-                code = self._exit_code_from_scheduler(number, name, over)
+            if code == _STOPPED and not final_state and number not in self._stopping:
+                continue  # Slurm has stopped the job, and may queue it again
+            if code is None and final_state:
+                code = self._exit_code_from_scheduler(number, name, final_state)
             if code is not None:
                 self._ended_without_code.pop(number, None)
                 del self._submitted[number]
@@ -120,6 +120,8 @@ class SlurmEngine:
         return ended
 
     def _submit(self, number: int, token: str) -> str:
+        """Submit a job, and return its Slurm id. Raises ConfigError."""
+        """Submit a job, and return its Slurm id. Raises ConfigError."""
         import submitit
 
         options = self._options
@@ -130,124 +132,126 @@ class SlurmEngine:
             local_max_num_timeout=options["max_num_timeout"],
         )
         given = {key: options[key] for key in ("timeout_min", "cpus_per_task", "mem_gb")}
-        given |= {f"slurm_{key}": options[key] for key in _SLURMS_OWN}
+        given |= {f"slurm_{key}": options[key] for key in _SLURM_OPTIONS}
         if options["gpus_per_node"]:
             given["gpus_per_node"] = options["gpus_per_node"]
         executor.update_parameters(name=f"bigmodel-{number}", **given)
-        # what it starts on this machine inherits the mask: a Ctrl-C is this process's affair, which has jobs save
+        # a process that submitit starts here inherits the mask: on a Ctrl-C this process asks the jobs to save
         before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
         try:
-            return str(executor.submit(_Submitted(self._facts, number, token)).job_id)
+            return str(executor.submit(_SubmittedJob(self._context, number, token)).job_id)
         except (OSError, submitit.core.utils.FailedJobError, submitit.core.utils.FailedSubmissionError) as error:
-            told = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
             raise ConfigError(
-                f"hydra/launcher=slurm: job {number} was not taken: {told}; to go on with other options: "
-                f"{resume_command(self._path, self._facts['trust'], 'hydra.launcher.KEY=VALUE', multirun=True)}"
+                f"hydra/launcher=slurm: job {number} was rejected: {reason}; to resume with other options: "
+                f"{resume_command(self._path, self._context.trust, 'hydra.launcher.KEY=VALUE', multirun=True)}"
             ) from None
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
-    def _exit_code_from_scheduler(self, number: int, name: str, word: str) -> int | None:
-        """The exit code of a job that could not tell it, by Slurm's word for it; None while its file may still come."""
+    def _exit_code_from_scheduler(self, number: int, name: str, state: str) -> int | None:
+        """Derive the exit code of a job that recorded none from Slurm's state; None while its file may still arrive."""
         since = self._ended_without_code.setdefault(number, monotonic())
         if monotonic() - since < self._scheduler.file_delay_s:
             return None
-        if number in self._stopping or not word.startswith((_KILLED_FOR_MEMORY, *_FAILED)):
-            return _STOPPED  # cancelled, out of time, or its machine is gone: it can go on from its checkpoint
+        if number in self._stopping or not state.startswith((_OUT_OF_MEMORY, *_FAILED)):
+            return _STOPPED  # cancelled, out of time, or its machine was lost: it can resume
         with append_to(self._path / "jobs" / f"{number}.txt") as file:
             logs = self._path / "jobs" / "slurm" / f"{name}_0_log.err"
-            file.write(f"error: {word} without a word of its own; see {logs}\n")
-        return -signal.SIGKILL if word.startswith(_KILLED_FOR_MEMORY) else 1
+            file.write(f"error: {state} without an error message; see {logs}\n")
+        return -signal.SIGKILL if state.startswith(_OUT_OF_MEMORY) else 1
 
 
-class _Submitted(RemoteJob):
-    """What submitit calls in the job. On its signal before a time limit or a preemption the job saves, and is queued
-    again under the same name.
+class _SubmittedJob(RemoteJob):
+    """Callable that submitit runs. On submitit's signal before a time limit or a preemption the job saves, and is
+    queued again under the same id.
     """
 
     def __call__(self) -> None:
         signal.signal(signal.SIGTERM, self.request_stop)
         try:
             super().__call__()
-        except Exception:  # out of submitit's handler: it is not queued again, and has ended in `checkpoint`
+        except Exception:  # raised in submitit's handler after `checkpoint`, which has ended the job
             if self._process is None:
                 raise
             self._starts().end(self.number, self.token, self._process.wait())
 
     def checkpoint(self) -> Any:
-        """Called within submitit's signal handler, while `__call__` waits below it."""
+        """Save and end the job; return it if it is to be queued again. submitit calls this in its signal handler."""
         from submitit.helpers import DelayedSubmission
 
         self.stop = True
-        code = self._watched(self._process) if self._process is not None else _STOPPED
-        return DelayedSubmission(_Submitted(self.facts, self.number, self.token)) if code == _STOPPED else None
+        code = self._wait(self._process) if self._process is not None else _STOPPED
+        return DelayedSubmission(_SubmittedJob(self.context, self.number, self.token)) if code == _STOPPED else None
 
 
 class _Scheduler(Protocol):
-    """Which jobs run, in the words of whoever runs them."""
+    """Reports the state of submitted jobs by their ids."""
 
-    file_delay_s: float  # that a file takes to be seen from this machine
+    file_delay_s: float  # longest time until a file of another machine is visible here
 
-    def look(self, names: Iterator[str], often: bool = False) -> None: ...
+    def update(self, names: Iterator[str], often: bool = False) -> None:
+        """Fetch the states of these jobs, unless that was done a short time ago."""
 
-    def runs(self, name: str) -> bool:
-        """Whether it is known to wait or run."""
+    def is_active(self, name: str) -> bool:
+        """Whether a job is known to wait or run."""
 
     def final_state(self, name: str) -> str:
-        """The word for a job that has ended; empty while it may still run."""
+        """Return the scheduler's word for a job that has ended; empty while it may still run."""
 
-    def stop(self, names: Collection[str]) -> None: ...
+    def stop(self, names: Collection[str]) -> None:
+        """Cancel jobs that wait, and send SIGTERM to those that run."""
 
 
 class _Slurm:
     file_delay_s = 60.0
-    _ASK_S = (15.0, 2.0)  # as a rule, and once the jobs are to stop
+    _INTERVALS_S = (15.0, 2.0)  # between queries of sacct: normally, and once jobs are asked to stop
 
     def __init__(self) -> None:
         from submitit.slurm.slurm import SlurmJob
 
-        self._watcher, self._asked = SlurmJob.watcher, 0.0
+        self._watcher, self._updated = SlurmJob.watcher, 0.0
 
-    def look(self, names: Iterator[str], often: bool = False) -> None:
-        if monotonic() - self._asked < self._ASK_S[often]:
+    def update(self, names: Iterator[str], often: bool = False) -> None:
+        if monotonic() - self._updated < self._INTERVALS_S[often]:
             return
         for name in names:
             self._watcher.register_job(name)
         self._watcher.update_if_long_enough("force")
-        self._asked = monotonic()
+        self._updated = monotonic()
 
-    def runs(self, name: str) -> bool:
-        return self._word(name).startswith(_RUNS)
+    def is_active(self, name: str) -> bool:
+        return self._state(name).startswith(_ACTIVE)
 
     def final_state(self, name: str) -> str:
-        word = self._word(name)
-        return "" if word.startswith((*_RUNS, "UNKNOWN", "READY")) else word  # sacct hears of a new one after a while
+        state = self._state(name)  # UNKNOWN: sacct lists a new job only after some seconds
+        return "" if state.startswith((*_ACTIVE, "UNKNOWN", "READY")) else state
 
     def stop(self, names: Collection[str]) -> None:
-        for words in (["--state=PENDING"], ["--state=RUNNING", "--signal=TERM"]):
+        for flags in (["--state=PENDING"], ["--state=RUNNING", "--signal=TERM"]):
             if names:
-                subprocess.run(["scancel", *words, *names], capture_output=True, check=False)
-        self._asked = 0.0
+                subprocess.run(["scancel", *flags, *names], capture_output=True, check=False)
+        self._updated = 0.0
 
-    def _word(self, name: str) -> str:
+    def _state(self, name: str) -> str:
         return str(self._watcher.get_state(name, mode="cache"))
 
 
 class _ThisMachine:
-    """submitit's local executor, where a job's name is the number of the process that looks after it."""
+    """submitit's local executor, where a job's id is that of the process that supervises it."""
 
     file_delay_s = 0.0
 
-    def look(self, names: Iterator[str], often: bool = False) -> None:
-        pass
+    def update(self, names: Iterator[str], often: bool = False) -> None:
+        """Nothing to fetch: /proc is always current."""
 
-    def runs(self, name: str) -> bool:
+    def is_active(self, name: str) -> bool:
         with contextlib.suppress(OSError):
             return b"submitit" in Path(f"/proc/{name}/cmdline").read_bytes()
         return False
 
     def final_state(self, name: str) -> str:
-        return "" if self.runs(name) else _FAILED[0]
+        return "" if self.is_active(name) else _FAILED[0]
 
     def stop(self, names: Collection[str]) -> None:
         for name in names:

@@ -1,1 +1,1 @@
-"""`hydra/sweeper=optuna`: a sweep whose jobs are asked for one by one, each with what the ones before it found."""
+"""`hydra/sweeper=optuna`: a sweep whose trials are chosen one by one from the results of earlier ones."""

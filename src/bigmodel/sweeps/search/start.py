@@ -1,4 +1,4 @@
-"""A new search, checked whole before anything is made: its space, its options, and the configs it is laid over."""
+"""Prepare a new search: validate its space, its options and its base configs before anything is created."""
 
 from __future__ import annotations
 
@@ -17,86 +17,87 @@ from bigmodel.sweeps.search.space import Dimension, parse_dimension
 from bigmodel.sweeps.search.study import import_optuna
 from bigmodel.tasks.number_defaults import monitor_of
 
-_MOST_BASES = 100
-Bases = Callable[[Sequence[str], Sequence[Sequence[str]]], Iterable[Any]]
+_MAX_BASES = 100
+ComposeBases = Callable[[Sequence[str], Sequence[Sequence[str]]], Iterable[Any]]
+"""Composes the config of the given overrides with each combination of the alternatives."""
 
 
 def prepare_search(
-    given: Mapping[str, Any],
+    sweeper: Mapping[str, Any],
     overrides: Mapping[str, Any],
     groups: set[str],
-    bases: Bases,
+    bases: ComposeBases,
     trust: Sequence[str],
-    seeded: bool = False,
-    here: bool = True,
+    has_seed_axis: bool = False,
+    is_local: bool = True,
 ) -> tuple[SearchPlan, list[Config], list[str]]:
-    """The plan, a config for each combination of the searched groups, with the first values of the other keys, and
-    lines on what is hardly meant.
+    """Return the plan, the base configs and warnings.
 
-    `given` is what `hydra.sweeper` says; `overrides` are as Hydra has parsed them, with `seeded` an axis of seeds among
-    them; `bases` composes. The data is read where the trials run `here`.
+    There is a base config for each combination of the searched config groups, with the first values of the other keys.
+    `sweeper` are the options of `hydra.sweeper`; `overrides` are as Hydra has parsed them; with `has_seed_axis`, seeds
+    are among them. The data is read where the trials run on this machine.
 
     Raises:
         ConfigError: a line for each mistake, or Optuna is not installed.
         DataError: the data is missing or damaged.
     """
     overrides = dict(overrides)
-    seeds = [int(word) for word in overrides.pop("seed").sweep_string_iterator()] if seeded else []
-    space = _space(overrides, groups)
-    words = [str(override.input_line) for override in overrides.values() if not override.is_sweep_override()]
-    words += [f"seed={seeds[0]}"] if seeds else []
-    alternatives = [[f"{one.name}={word}" for word in one.words] for one in space if one.group]
-    if prod(map(len, alternatives)) > _MOST_BASES:
-        raise ConfigError(f"{prod(map(len, alternatives))} combinations of groups; at most {_MOST_BASES} are searched")
-    space, configs = _laid_out(space, words, alternatives, bases, trust)
+    seeds = [int(text) for text in overrides.pop("seed").sweep_string_iterator()] if has_seed_axis else []
+    space = _parse_space(overrides, groups)
+    fixed = [str(override.input_line) for override in overrides.values() if not override.is_sweep_override()]
+    fixed += [f"seed={seeds[0]}"] if seeds else []
+    alternatives = [[f"{one.name}={choice}" for choice in one.choices] for one in space if one.group]
+    num_bases = prod(map(len, alternatives))
+    if num_bases > _MAX_BASES:
+        raise ConfigError(f"{num_bases} combinations of groups; at most {_MAX_BASES} are searched")
+    space, configs = _compose_bases(space, fixed, alternatives, bases, trust)
     problems = [line for config in configs for line in validate_config(config, "train")]
     if not problems:
-        problems = [*_refused(configs, space)]
+        problems = [*_extremes_problems(configs, space)]
     if problems:
         raise ConfigError(*dict.fromkeys(problems))
-    tasks = _tasks(configs, here)
-    plan = make_plan(given, space, words, monitor_of(configs[0].values), tasks, seeds)
+    tasks = _distinct_task_specs(configs, is_local)
+    plan = make_plan(sweeper, space, fixed, monitor_of(configs[0].values), tasks, seeds)
     import_optuna(plan.sampler)
-    limited = configs[0].values["limit_batches"] is not None
-    return plan, configs, [*warn_doubtful(plan.metrics, plan.directions, space, tasks, limited)]
+    is_limited = configs[0].values["limit_batches"] is not None
+    return plan, configs, [*warn_doubtful(plan.metrics, plan.directions, space, tasks, is_limited)]
 
 
-def _laid_out(
+def _compose_bases(
     space: Sequence[Dimension],
-    words: Sequence[str],
+    fixed: Sequence[str],
     alternatives: Sequence[Sequence[str]],
-    bases: Bases,
+    bases: ComposeBases,
     trust: Sequence[str],
 ) -> tuple[list[Dimension], list[Config]]:
-    """The parameters, each with the combinations of groups that have its key, and the configs of those combinations."""
+    """Compose the base configs; return each dimension with the indices of those that have its key, and the configs."""
     single = [one for one in space if not one.group]
     first = {one.name: f"{one.name}={one.extremes()[0]}" for one in single}
-    new = [text for name, text in first.items() if name.startswith("+")]
-    bare = [check_composed(composed, "train", trust)[0] for composed in bases([*words, *new], alternatives)]
-    having = {one.name: [n for n, config in enumerate(bare) if config.has(one.key)] for one in single}
-    if not all(having.values()):  # Hydra says what is wrong with a key that is nowhere
-        everything = bases([*words, *first.values()], alternatives)
-        return [*space], [check_composed(composed, "train", trust)[0] for composed in everything]
-    configs = []
-    for number, config in enumerate(bare):
-        values = {one.key: one.value(one.extremes()[0]) for one in single if number in having[one.name]}
-        configs.append(config.with_values(values))
-    everywhere = len(bare)
-    only = {name: tuple(numbers) for name, numbers in having.items() if len(numbers) < everywhere}
-    return [replace(one, only=only.get(one.name, ())) for one in space], configs
+    added = [text for name, text in first.items() if name.startswith("+")]
+    configs = [check_composed(composed, "train", trust)[0] for composed in bases([*fixed, *added], alternatives)]
+    having = {one.name: [index for index, config in enumerate(configs) if config.has(one.key)] for one in single}
+    if not all(having.values()):  # a key exists in no config: composing with all keys raises Hydra's message about it
+        composed_with_all = bases([*fixed, *first.values()], alternatives)
+        return [*space], [check_composed(composed, "train", trust)[0] for composed in composed_with_all]
+    with_first = []
+    for index, config in enumerate(configs):
+        values = {one.key: one.config_value(one.extremes()[0]) for one in single if index in having[one.name]}
+        with_first.append(config.with_values(values))
+    only = {name: tuple(indices) for name, indices in having.items() if len(indices) < len(configs)}
+    return [replace(one, only=only.get(one.name, ())) for one in space], with_first
 
 
-def _tasks(configs: Sequence[Config], here: bool) -> list[Specs]:
-    """What the task of each config declares; configs of one task and one dataset are asked once."""
-    known: dict[str, Specs] = {}
+def _distinct_task_specs(configs: Sequence[Config], is_local: bool) -> list[Specs]:
+    """Return what each distinct pair of task and dataset declares of its metrics."""
+    found: dict[str, Specs] = {}
     for config in configs:
         key = json.dumps([config.to_dict()["dataset"], config.to_dict()["task"]], sort_keys=True, default=str)
-        if key not in known:
-            known[key] = task_specs(config, here)
-    return [*known.values()]
+        if key not in found:
+            found[key] = task_specs(config, is_local)
+    return [*found.values()]
 
 
-def _space(overrides: Mapping[str, Any], groups: set[str]) -> list[Dimension]:
+def _parse_space(overrides: Mapping[str, Any], groups: set[str]) -> list[Dimension]:
     space, problems = [], list[str]()
     for name, override in overrides.items():
         if override.is_sweep_override():
@@ -109,9 +110,9 @@ def _space(overrides: Mapping[str, Any], groups: set[str]) -> list[Dimension]:
     return space
 
 
-def _refused(configs: Sequence[Config], space: Sequence[Dimension]) -> Iterator[str]:
-    """What is wrong with the ends of each parameter, with the first values of the others."""
+def _extremes_problems(configs: Sequence[Config], space: Sequence[Dimension]) -> Iterator[str]:
+    """Yield what is wrong with the extremes of each dimension, with the first values of the others."""
     for one in space:
         config = configs[one.only[0] if one.only else 0]
-        for end in () if one.group else one.extremes():
-            yield from validate_config(config.with_values({one.key: one.value(end)}), "train")
+        for value in () if one.group else one.extremes():
+            yield from validate_config(config.with_values({one.key: one.config_value(value)}), "train")

@@ -1,1 +1,1 @@
-"""What a sweep is on disk: its jobs, how they are run, and what became of them."""
+"""State of a sweep on disk: its jobs, how they are run, and how far they have got."""

@@ -1,4 +1,4 @@
-"""How a sweep's jobs are run: how many at a time, with how many threads, and what follows a failure."""
+"""How a sweep's jobs are run: how many at a time, with how many threads, by which engine, and what a failure does."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
 from bigmodel.errors import ConfigError
-from bigmodel.sweeps.engines.options import LOCAL, is_local, threads_per_job
+from bigmodel.runtime.gpus import visible_gpus
+from bigmodel.sweeps.engines.options import LOCAL, is_local, threads_per_job, validate_options
 
 OnFailure = Literal["continue", "stop", "retry"]
 _ON_FAILURE = ("continue", "stop", "retry")
@@ -17,7 +18,7 @@ _ON_FAILURE = ("continue", "stop", "retry")
 
 @dataclass(frozen=True)
 class SweepOptions:
-    """`jobs` at a time, each with `threads` of the CPU, run by `engine`."""
+    """`jobs` at a time with `threads` each, run by `engine` with its `options`; the fields are keys of `sweep.json`."""
 
     jobs: int
     threads: int
@@ -26,11 +27,44 @@ class SweepOptions:
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
-def parse_sweep_options(given: Mapping[str, Any]) -> dict[str, Any]:
-    """`jobs` ("auto" or a number) and `on_failure`, those of the two that are given, checked.
+@dataclass(frozen=True)
+class LauncherOptions:
+    """Options of a launcher as given, checked, with `jobs=auto` not resolved yet."""
+
+    jobs: int | Literal["auto"]
+    on_failure: str
+    engine: str = LOCAL
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the jobs run on this machine."""
+        return is_local(self.engine, self.options)
+
+    def resolve(self, device_types: set[str], num_jobs: int) -> SweepOptions:
+        """Resolve `jobs=auto` for `num_jobs` jobs on devices of these types, with the GPUs of this machine."""
+        num_gpus = len(visible_gpus()) if self.is_local else 0
+        return resolve_parallelism(
+            self.jobs, self.on_failure, device_types, num_jobs, num_gpus, self.engine, self.options
+        )
+
+
+def parse_launcher_options(given: Mapping[str, Any]) -> LauncherOptions:
+    """Check what a launcher was configured with: `engine`, its `options`, `jobs` and `on_failure`.
 
     Raises:
-        ConfigError: a line for each that is wrong.
+        ConfigError: a line for each invalid option.
+    """
+    engine = str(given.get("engine", LOCAL))
+    options = validate_options(engine, given.get("options", {}))
+    return LauncherOptions(engine=engine, options=options, **parse_sweep_options(given))
+
+
+def parse_sweep_options(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Check `jobs` ("auto" or a number) and `on_failure`, and return those of the two that are given.
+
+    Raises:
+        ConfigError: a line for each invalid value.
     """
     problems = []
     jobs, on_failure = str(given.get("jobs", "auto")), str(given.get("on_failure", "continue"))
@@ -47,34 +81,35 @@ def parse_sweep_options(given: Mapping[str, Any]) -> dict[str, Any]:
 def resolve_parallelism(
     jobs: int | Literal["auto"],
     on_failure: str,
-    kinds: set[str],
-    wanted: int,
-    gpus: int,
+    device_types: set[str],
+    num_jobs: int,
+    num_gpus: int,
     engine: str = LOCAL,
     options: Mapping[str, Any] | None = None,
 ) -> SweepOptions:
-    """Fix what is `auto`, for `wanted` jobs on devices of these kinds, with so many NVIDIA GPUs in sight.
+    """Resolve `jobs=auto` and the threads of each job.
 
-    On a CPU a job a core, one thread each: a second thread speeds up no small model as much as a second job does. On
-    GPUs, a job each. OMP_NUM_THREADS is heard, as in any run. An engine of other machines is handed all jobs at
-    once, for the queue is its own, and each has as many threads as cores.
+    On a CPU: one single-threaded job per core, because a second thread speeds up a small model less than a second job
+    does. On GPUs: one job per GPU. On a remote engine: all jobs at once, which it queues, with a thread per core that
+    each is given. OMP_NUM_THREADS overrides the thread count on this machine.
     """
     options = dict(options or {})
     if not is_local(engine, options):
-        at_once = max(1, wanted if jobs == "auto" else min(jobs, wanted))
+        at_once = max(1, num_jobs if jobs == "auto" else min(jobs, num_jobs))
         return SweepOptions(at_once, threads_per_job(options), cast(OnFailure, on_failure), engine, options)
     cores = _cores()
     if jobs == "auto":
-        on_gpus = gpus or (platform.system() == "Darwin" and platform.machine() == "arm64")  # Apple's has one
-        most = cores if kinds <= {"cpu"} or not on_gpus else max(1, gpus)
+        has_apple_gpu = platform.system() == "Darwin" and platform.machine() == "arm64"
+        is_on_cpu = device_types <= {"cpu"} or not (num_gpus or has_apple_gpu)
+        limit = cores if is_on_cpu else max(1, num_gpus)
     else:
-        most = jobs
-    at_once = max(1, min(most, wanted))
-    asked = os.environ.get("OMP_NUM_THREADS", "")
-    threads = int(asked) if asked.isdigit() and int(asked) else max(1, cores // at_once)
+        limit = jobs
+    at_once = max(1, min(limit, num_jobs))
+    omp_threads = os.environ.get("OMP_NUM_THREADS", "")
+    threads = int(omp_threads) if omp_threads.isdigit() and int(omp_threads) else max(1, cores // at_once)
     return SweepOptions(at_once, threads, cast(OnFailure, on_failure), engine, options)
 
 
 def _cores() -> int:
-    """Those this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,5 +1,6 @@
-"""A new sweep's directory: made beside its place and moved there once it is frozen. A kill before that leaves nothing
-that looks like a sweep.
+"""Create a sweep's directory under a temporary name; its first manifest moves it into place.
+
+A kill before that leaves nothing that looks like a sweep.
 """
 
 from __future__ import annotations
@@ -20,12 +21,13 @@ from bigmodel.runs.records import is_sweep
 from bigmodel.safe_files import TEMP_PREFIX
 from bigmodel.sweeps.state.directory import SweepDirectory
 
-_STALE_S = 60.0  # after which a directory that is being frozen has surely been locked
+_STALE_S = 60.0  # a staged directory of a living sweep is locked sooner than this
 
 
 def unused_path(output_dir: Path) -> Path:
-    """A name for a new sweep, `sweeps/<date>_<time>-<suffix>`, at which nothing is yet; in `sweeps-USER` where the
-    folder belongs to another user of `output_dir`.
+    """Return an unused path for a new sweep, `sweeps/<date>_<time>-<suffix>`.
+
+    It lies in `sweeps-USER` where the folder `sweeps` belongs to another user of `output_dir`.
     """
     folder = output_dir / "sweeps"
     if folder.exists() and not os.access(folder, os.W_OK) and os.access(output_dir, os.W_OK):
@@ -37,22 +39,22 @@ def unused_path(output_dir: Path) -> Path:
 
 
 def staging_path(path: Path) -> Path:
-    """Where the directory of a sweep lies until it is frozen."""
+    """Return where a sweep's directory lies until its manifest is written."""
     return path.with_name(f"{TEMP_PREFIX}{path.name}")
 
 
 def create_sweep_directory(path: Path, stage: bool) -> SweepDirectory:
-    """A sweep to be frozen; with `stage` beside `path`, where it comes to lie then.
+    """Create the directory of a new sweep; with `stage` next to `path`, to be moved there with its manifest.
 
     Raises:
-        ConfigError: there is one already.
+        ConfigError: there is a sweep at `path` already.
         StorageError: nothing can be written there.
     """
     if is_sweep(path):
         again = resume_command(path, multirun=True)
-        raise ConfigError(f"hydra.sweep.dir: a sweep is there already; to go on with it: {again}")
+        raise ConfigError(f"hydra.sweep.dir: a sweep is there already; to resume it: {again}")
     if stage and not path.exists():
-        for stale in path.parent.glob(f"{TEMP_PREFIX}*"):  # killed before it was frozen
+        for stale in path.parent.glob(f"{TEMP_PREFIX}*"):  # its sweep was killed before the manifest was written
             with contextlib.suppress(StorageError, OSError):
                 if time() - stale.stat().st_mtime > _STALE_S:
                     RunLock(stale).release()

@@ -1,0 +1,51 @@
+"""Keys of a run's config that do not change its result, and what may change when a run is resumed."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+RESULT_NEUTRAL_KEYS = (
+    "listeners",
+    "keep",
+    "save_every",
+    "data_dir",
+    "dataset.data_dir",
+    "dataset.download",
+    "output_dir",
+    "workers",
+    "resident_gb",
+    "profile",
+    "dry_run",
+)
+"""The same numbers to the last bit, whatever their values. A key stands for all keys below it, too."""
+
+EQUAL_IN_COMPARISONS: Mapping[str, str] = {
+    "log_every": "changes which records metrics.jsonl has, so a resumed run must keep it",
+    "device.index": "names one of several devices of a kind",
+    "device.threads": "changes the last bits only, which are below what a comparison can resolve",
+}
+"""Further keys in which runs of one configuration may differ, with the reason why they are not neutral."""
+
+MAY_CHANGE_ON_RESUME: Mapping[str, str] = {
+    "device": "a run may go on on another machine; the last bits may then differ, which is reported",
+}
+"""Further keys that a resumed run may change, with the reason why they are not neutral."""
+
+MAY_INCREASE = ("epochs",)
+"""Keys that a resumed run may raise, but not lower."""
+
+ALLOWED_ON_RESUME = (*MAY_INCREASE, *RESULT_NEUTRAL_KEYS, *MAY_CHANGE_ON_RESUME)
+
+
+def may_change_on_resume(key: str) -> bool:
+    """Whether a resumed run may have another value of this dotted key."""
+    return _is_below(key, RESULT_NEUTRAL_KEYS) or _is_below(key, MAY_CHANGE_ON_RESUME)
+
+
+def is_equal_in_comparisons(key: str) -> bool:
+    """Whether runs that differ in this dotted key alone are of one configuration."""
+    return _is_below(key, RESULT_NEUTRAL_KEYS) or _is_below(key, EQUAL_IN_COMPARISONS)
+
+
+def _is_below(key: str, parents: Collection[str]) -> bool:
+    return any(key == parent or key.startswith(f"{parent}.") for parent in parents)
