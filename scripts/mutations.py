@@ -338,8 +338,10 @@ MUTATIONS = (
     _one(
         "pointers are written before the checkpoint",
         "runs/checkpoint.py",
-        '    path = save(root, step, tensors, state, passing)\n    update_pointers_and_prune(root, step, state["best"], keep)\n',
-        '    update_pointers_and_prune(root, step, state["best"], keep)\n    path = save(root, step, tensors, state, passing)\n',
+        "    path = save(root, step, tensors, state, passing)\n"
+        '    update_pointers_and_prune(root, step, state["best"], keep)\n',
+        '    update_pointers_and_prune(root, step, state["best"], keep)\n'
+        "    path = save(root, step, tensors, state, passing)\n",
         f"{CHECKPOINT}::test_what_points_at_a_checkpoint_follows_it",
     ),
     _one(
