@@ -84,7 +84,7 @@ def test_a_sweep_over_the_files_of_a_group(cli: Callable[..., Answer]) -> None:
         (["optim=glob(a*)"], "optim: several values need a sweep: add -m"),
         (["dataset.val_fraction=好"], "dataset.val_fraction: must be a finite number, not '好'"),
         (["名=好"], "名='好': cannot be read"),
-        (['monitor=a"b'], "quote as 'key=\"some text\"'"),
+        (['monitor=a"b'], "quote spaces and commas: 'key=\"some text\"'"),
     ],
 )
 def test_what_cannot_be_read_is_said_in_a_line(cli: Callable[..., Answer], words: Sequence[str], says: str) -> None:

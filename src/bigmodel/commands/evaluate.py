@@ -11,6 +11,7 @@ from typing import Any
 
 from bigmodel.config.config import Config
 from bigmodel.config.instantiate import instantiate
+from bigmodel.config.old_methods import check_method_names
 from bigmodel.config.schema import Evaluate
 from bigmodel.errors import ConfigError, DataError, StorageError
 from bigmodel.formatting import columns_of, escape_control, json_line, left
@@ -80,6 +81,7 @@ def _data(predictor: Predictor, settings: Evaluate) -> Loader:
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise StorageError(f"{predictor.path}: its state.json is not of this version: {error!r}") from error
     data = dataset.loader(LoaderOptions(predictor.device.torch_device, settings.batch_size, **facts))
+    check_method_names("loader", data)
     if settings.split not in data.splits:
         raise ConfigError(f"split: this run has no '{settings.split}' data; choices: {', '.join(data.splits)}")
     return data

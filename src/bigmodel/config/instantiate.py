@@ -13,6 +13,8 @@ from contextlib import nullcontext
 from keyword import iskeyword
 from typing import Any
 
+from bigmodel.config.old_imports import RenamedImportError
+from bigmodel.config.old_methods import check_method_names
 from bigmodel.config.signatures import Signature, item_kind, locate, signature, type_mismatch
 from bigmodel.errors import ConfigError, suggest
 from bigmodel.formatting import first_line
@@ -69,6 +71,8 @@ def validate(tree: Mapping[str, Any], root: str, trust: Sequence[str] = ()) -> l
             continue
         try:
             problems += _node_problems(path, node, signature(target), given)
+        except RenamedImportError as error:
+            problems += [line for line in error.lines if line not in problems]
         except (ImportError, ValueError) as error:
             problems.append(f"{path}._target_: {error}")
     return problems
@@ -149,7 +153,7 @@ def instantiate(path: str, node: Mapping[str, Any], trust: Sequence[str] = (), *
     trusted = _within(node["_target_"], trust)
     try:
         with online() if trusted else nullcontext():
-            return target(**arguments, **wanted)
+            built = target(**arguments, **wanted)
     except NetworkRefused as error:
         raise ConfigError(*(line if line.startswith(path) else f"{path}: {line}" for line in error.lines)) from error
     except (ValueError, OverflowError) as error:
@@ -165,6 +169,8 @@ def instantiate(path: str, node: Mapping[str, Any], trust: Sequence[str] = (), *
         if full or not _within(node["_target_"], _TORCHS):
             raise
         raise ConfigError(f"{path}: {first_line(error) or type(error).__name__}") from error
+    check_method_names(path, built)
+    return built
 
 
 def without_pretrained(node: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from functools import cache
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from bigmodel import constraints as ranges
+from bigmodel.config.old_imports import RenamedImportError, renamed_imports
 
 TYPE_NAMES = {name: value for name, value in vars(ranges).items() if name[0].isupper()} | {
     "Annotated": Annotated,
@@ -63,12 +64,22 @@ def signature(target: str) -> Signature:
 
 
 def locate(target: str) -> Any:
-    """Import the object of a dotted name; ImportError if there is none."""
+    """Import the object of a dotted name.
+
+    Raises:
+        ImportError: there is none; RenamedImportError where its file imports this package by old names.
+    """
     module, _, name = target.rpartition(".")
     if not module:
         raise ImportError(f"'{target}' is not a dotted name, as in package.module.name")
     try:
-        return getattr(importlib.import_module(module), name)
+        found = importlib.import_module(module)
+    except (ImportError, AttributeError) as error:
+        if lines := renamed_imports(error):
+            raise RenamedImportError(lines) from error
+        raise
+    try:
+        return getattr(found, name)
     except AttributeError:
         raise ImportError(f"module '{module}' has no '{name}'") from None
 

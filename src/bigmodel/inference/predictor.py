@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from bigmodel.config.instantiate import instantiate, validate, without_pretrained
+from bigmodel.config.old_methods import RenamedMethodError
 from bigmodel.config.renamed import with_current_targets
 from bigmodel.errors import ConfigError, StorageError
 from bigmodel.formatting import first_line
@@ -99,6 +100,8 @@ class Predictor:
                 raise ConfigError(*problems)
             with offline():
                 kind: Processor = instantiate("kind", node, self.trust)
+        except RenamedMethodError:
+            raise
         except ConfigError as error:
             raise StorageError(f"{self.path}: its state.json is not of this version: {error.lines[0]}") from error
         return kind

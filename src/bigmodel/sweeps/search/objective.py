@@ -29,7 +29,7 @@ def task_specs(config: Config, here: bool) -> Specs:
     tree, trust = config.values, config.trust
     try:
         dataset = instantiate("dataset", tree["dataset"], trust)
-        facts = {f"dataset.{key}": value for key, value in dataset.facts.items() if key in tree["dataset"]}
+        facts = {f"dataset.{key}": value for key, value in dataset.properties.items() if key in tree["dataset"]}
         loss = tree.get("loss")
         if (
             isinstance(loss, Mapping) and loss.get("weight") == "balanced"
