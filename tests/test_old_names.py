@@ -91,6 +91,47 @@ def test_so_are_those_that_come_later(cli: Callable[..., Answer], tmp_path: Path
         assert told(answer) == [f"late_imports_pkg.py, {line}"]
 
 
+MEMBERS = """import torch
+
+from bigmodel.datasets.loading.tensors import TensorDataset
+from bigmodel.interfaces import Batch
+
+ONE = torch.zeros(1)
+
+
+def keyword():
+    TensorDataset({}, facts={}, summary="", carried={}, fingerprint="")
+
+
+def field():
+    return Batch(ONE, ONE).samples
+
+
+def method():
+    return Batch(ONE, ONE).pieces(2)
+
+
+def of_another_kind():
+    return Batch(ONE, ONE).nothing
+"""
+
+
+def test_old_keywords_and_attributes_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "old_members_pkg.py").write_text(MEMBERS)
+    module = importlib.import_module("old_members_pkg")
+    for name, line in (
+        ("keyword", "line 10: TensorDataset.facts is properties now"),
+        ("field", "line 14: Batch.samples is sample_ids now"),
+        ("method", "line 18: Batch.pieces is microbatches now"),
+        ("of_another_kind", ""),
+    ):
+        with pytest.raises((TypeError, AttributeError)) as failed:
+            getattr(module, name)()
+        assert list(renamed_imports(failed.value)) == ([f"old_members_pkg.py, {line}"] if line else [])
+
+
 def test_other_failures_of_an_import_keep_their_own_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(tmp_path))
     for number, line in enumerate(

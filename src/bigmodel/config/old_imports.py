@@ -1,9 +1,10 @@
-"""Explain an import that fails because a module or name of this package has moved since the user's code was written."""
+"""Explain a failure of user code that uses this package by the names of an earlier version."""
 
 from __future__ import annotations
 
 import ast
 import importlib
+import re
 import sys
 import traceback
 import types
@@ -11,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from bigmodel.config.old_names import MODULES, current_name
+from bigmodel.config.old_names import MEMBERS, MODULES, current_name
 
 
 class RenamedImportError(ImportError):
@@ -25,13 +26,14 @@ class RenamedImportError(ImportError):
 def renamed_imports(error: BaseException) -> Sequence[str]:
     """Return one line for each old name that the file which raised `error` imports: where it is, and its new name.
 
-    Empty where `error` has another cause. Files of this package, of Python and of generated code are not looked into.
+    An old attribute of a module or class, and an old keyword, is one line. Empty where `error` has another cause, or
+    was raised in this package's own code.
     """
     if isinstance(error, RenamedImportError):
         return error.lines
     asked = _asked_for(error)
-    place = _user_frame(error) if asked else None
-    said = _explain(*asked) if asked else None
+    said = _explain(*asked) if asked else _renamed_member(error)
+    place = _user_frame(error) if said else None
     if place is None or said is None:
         return ()
     file, line = place
@@ -54,6 +56,21 @@ def _asked_for(error: BaseException) -> tuple[str, str] | None:
     return (module, name) if module.partition(".")[0] == "bigmodel" and name else None
 
 
+def _renamed_member(error: BaseException) -> str | None:
+    """Return `CLASS.OLD is NEW now` for an attribute or a keyword that a class of this package had."""
+    if isinstance(error, AttributeError):
+        kind = type(error.obj)
+        known = kind.__module__.partition(".")[0] == "bigmodel"
+        owner, name = kind.__name__ if known else "", error.name or ""
+    elif isinstance(error, TypeError):
+        found = re.fullmatch(r"(\w+)\.__(?:init|new)__\(\) got an unexpected keyword argument '(\w+)'.*", str(error))
+        owner, name = found.groups() if found else ("", "")
+    else:
+        return None
+    new = MEMBERS.get(owner, {}).get(name)
+    return f"{owner}.{name} is {new} now" if new else None
+
+
 def _quoted(error: ImportError) -> str:
     """Return the NAME of `cannot import name 'NAME' from …`, which Python 3.11 has in the message alone."""
     head, _, rest = str(error).partition("'")
@@ -61,11 +78,14 @@ def _quoted(error: ImportError) -> str:
 
 
 def _user_frame(error: BaseException) -> tuple[Path, int] | None:
-    ours = {"bigmodel", "hydra_plugins", *sys.stdlib_module_names}
+    """Return file and line of the innermost frame, those of Python left out, if it is user code."""
     place = None
     for frame, line in traceback.walk_tb(error.__traceback__):
         file = Path(frame.f_code.co_filename)
-        if str(frame.f_globals.get("__name__")).partition(".")[0] not in ours and file.is_file():
+        package = str(frame.f_globals.get("__name__")).partition(".")[0]
+        if package in ("bigmodel", "hydra_plugins"):
+            place = None
+        elif package not in sys.stdlib_module_names and file.is_file():
             place = file, line
     return place
 

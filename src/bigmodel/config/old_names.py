@@ -150,6 +150,20 @@ transcripts: greedy=greedy_decode edit_distances=tasks.metrics.edit_distance.edi
 words: clip=truncate amount=format_si printable=escape_control
 """
 
+MEMBERS: Mapping[str, Mapping[str, str]] = {  # attributes and keywords of classes that user code makes or is given
+    "Batch": {"samples": "sample_ids", "pieces": "microbatches"},
+    "ImageAugment": {"on_pixels": "augment_pixels", "on_inputs": "augment_inputs", "misfits": "problems"},
+    "TensorDataset": {
+        "facts": "properties",
+        "summary": "description",
+        "carried": "spec",
+        "trimmed": "trim_padding",
+        "about": "processor_spec",
+        "example": "sample_batch",
+        "open": "loader",
+    },
+}
+
 
 def _pairs(text: str) -> dict[str, str]:
     return dict(pair.split("=") for pair in text.split())
