@@ -94,7 +94,7 @@ def validate_config(config: Config, command: str) -> list[str]:
 
 
 def auto_keys(tree: Mapping[str, Any]) -> list[str]:
-    """Which of `batch_size` and `optim.lr` are `auto`: `finders` puts numbers in their place before a run starts."""
+    """Which of `batch_size` and `optim.lr` are `auto`: `auto_values` puts numbers in their place before a run starts."""
     optim = tree.get("optim")
     rate = optim.get("lr") if isinstance(optim, Mapping) else None
     return [key for key, value in (("batch_size", tree.get("batch_size")), ("optim.lr", rate)) if value == "auto"]

@@ -58,7 +58,7 @@ class Options:
 
 
 def validate_options(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The options that a kind's `answers` takes.
+    """The options that a kind's `predict` takes.
 
     Raises:
         ConfigError: a line for each unknown name, with the nearest that there is, and for each wrong value.

@@ -134,7 +134,7 @@ class XLNet(nn.Module):
 
 
 class CausalXLNet:
-    """A `Decoder` (`predicting.generation`): tokens (N, T) to logits (N, 1, V) of the one after the last."""
+    """A `Decoder` (`models.decoding.generation`): tokens (N, T) to logits (N, 1, V) of the one after the last."""
 
     def __init__(self, model: XLNet) -> None:
         self._model, self.context = model, model.context

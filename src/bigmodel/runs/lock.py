@@ -40,7 +40,7 @@ class RunLock:
                     ) from error
                 self._file.seek(0)
                 holder = self._file.read().strip()
-            # a look at whether it is held (`results.reading.held`) is over before the second try
+            # a look at whether it is held (`records.is_locked`) is over before the second try
             if look and holder.isdigit() and Path(f"/proc/{holder}").exists():
                 self._refuse(directory, holder)
             time.sleep(0.01)  # it has the lock, and is about to write its number over that of a dead one

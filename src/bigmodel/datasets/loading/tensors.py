@@ -19,7 +19,7 @@ _MULTIPLE = 8  # of which trimmed batches are long: few shapes for what compiles
 
 
 class IndexableSamples(Protocol):
-    """A tensor (N, ...), or what makes one when it is indexed by sample numbers, as `windows.Windows` does."""
+    """A tensor (N, ...), or what makes one when it is indexed by sample numbers, as `windows.SlidingWindows` does."""
 
     @property
     def device(self) -> torch.device: ...
