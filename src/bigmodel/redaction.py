@@ -1,4 +1,4 @@
-"""Secrets: which keys hold them, and how they are kept out of what is shown or written."""
+"""Recognize secrets and keep them out of what is shown or written."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ _read: set[str] = set()
 
 
 def is_secret_key(key: str) -> bool:
-    """Whether a config key's last part is named as one that holds a secret; `pad_token` is not."""
+    """Return whether a config key's last part names a secret; `pad_token` does not."""
     return _KEY.fullmatch(key.rpartition(".")[2]) is not None
 
 
 def is_own(name: str) -> bool:
-    """Whether a variable of the environment is this package's own, and no secret."""
+    """Return whether an environment variable is this package's own, and no secret."""
     return name.startswith(_OWN)
 
 
 def note_read(name: str) -> None:
-    """A config has read this variable: from here on its value is hidden in all that is said or written."""
+    """Record that a config has read this variable: from now on `redact` replaces its value."""
     _read.add(name)
 
 

@@ -1,4 +1,4 @@
-"""Hydra's override grammar, read in one place: with the loader that `glob` asks for the choices of a group."""
+"""Parse overrides by Hydra's grammar, with the loader that `glob` needs to list the choices of a group."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _IN_A_FUNCTION = re.compile(r"\w+ while evaluating '(?P<call>.*)': (?P<why>.*)",
 
 
 def make_parser(loader: ConfigLoader) -> OverridesParser:
-    """Make the parser of overrides; without a loader `glob(*)` could not be read."""
+    """Make a parser of overrides; `glob(*)` needs its loader."""
     return OverridesParser.create(config_loader=loader)
 
 
@@ -55,7 +55,7 @@ def explain_parse_error(text: str, error: BaseException) -> str:
 
 
 def format_value(value: Any) -> str:
-    """A value as Hydra's grammar reads it back; Hydra itself leaves out quotes that it needs."""
+    """Format a value so that Hydra's grammar reads it back; Hydra's own formatting leaves out needed quotes."""
     if isinstance(value, list):
         return f"[{','.join(map(format_value, value))}]"
     if isinstance(value, dict):
@@ -69,7 +69,7 @@ def format_value(value: Any) -> str:
 
 
 def swept_values(override: Override, most: int | None) -> list[str]:
-    """Up to `most` words that an override stands for: each value of a sweep, or itself.
+    """Return up to `most` overrides that an override stands for: one for each value of a sweep, or itself.
 
     Raises:
         ConfigError: there is no value in it, or its values cannot be told.

@@ -1,4 +1,4 @@
-"""All mistakes of a command line at once. Hydra reports the first it meets; here every override is tried by itself."""
+"""Report all mistakes of a command line at once: Hydra stops at the first, so each override is tried by itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stopping on request: the first signal lets the step finish and saves; a second one ends at once."""
+"""Stop on a signal: the first one lets the step finish and saves; a second one ends at once."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 
 
 class StopRequest:
-    """Whether somebody asked this process to stop.
+    """Request to stop this process, set by a signal.
 
     Before `defer`, a signal raises Interrupted where it falls: there is nothing to save yet. After it, the signal is
     only noted, and the loop asks.
@@ -30,7 +30,7 @@ class StopRequest:
         return self
 
     def defer(self) -> None:
-        """From now on the loop decides when to stop; what foreign code has made of a signal before does not count."""
+        """Let the loop decide when to stop from now on; exceptions that user code made of an earlier signal do not count."""
         self._deferred, self._early = True, None
 
     def __call__(self) -> bool:
@@ -38,7 +38,7 @@ class StopRequest:
 
     @property
     def early(self) -> Interrupted | None:
-        """What a signal before `defer` has raised; foreign code in which it fell may have raised something else."""
+        """Exception that a signal before `defer` raised; user code that it interrupted may have raised another."""
         return self._early
 
     @property
@@ -55,7 +55,7 @@ class StopRequest:
 
 
 def in_words(code: int) -> str:
-    """An exit code, or the signal it stands for."""
+    """Return an exit code as text, or the name of the signal that it stands for."""
     if code >= 0:
         return f"exit code {code}"
     try:
