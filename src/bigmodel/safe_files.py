@@ -282,7 +282,7 @@ def entries(folder: Path) -> list[Path]:
 
 
 def _is_hole(descriptor: int, found: os.stat_result) -> bool:
-    """Return whether a file is one hole except its ends. File systems that do not tell, as many of FUSE, have no holes."""
+    """Return whether a file is one hole except its ends; False on file systems that do not report holes, as FUSE."""
     try:
         end = os.lseek(descriptor, found.st_size // 2, os.SEEK_HOLE)
     except (OSError, AttributeError):

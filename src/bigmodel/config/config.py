@@ -29,7 +29,7 @@ _REFERS = re.compile(r"\$\{[^${}:]*\}|oc\.(select|dict)")
 
 
 class Config:
-    """A composed, read-only config. It keeps interpolations unresolved, so that values from the data reach the model."""
+    """A composed, read-only config. Interpolations stay unresolved, so that values from the data reach the model."""
 
     def __init__(self, composed: DictConfig, trust: Sequence[str] = ()) -> None:
         self._composed = _with_current_targets(composed)

@@ -72,16 +72,16 @@ def validate_config(config: Config, command: str) -> list[str]:
         if key and (missing := _MISSING.match(first_line(error))):
             group, _, name = missing[1].rpartition(".")
             if not group:
-                return [f"{key}: takes {name}, and none is chosen; set {name}=..."]
+                return [f"{key}: needs {name}, and none is chosen; set {name}=..."]
             fitting = fitting_models(_nodes(config._composed)) if group == "dataset" else ""
-            hint = f"; {fitting}" if fitting else ""
-            return [f"{key}: takes {name} from the chosen {group}, which has none; the two do not go together{hint}"]
+            hint = f"; {fitting}" if fitting else f"; choose another {group} or set {key}=..."
+            return [f"{key}: needs {group}.{name}, which the chosen {group} does not define{hint}"]
         if unset := _UNSET.match(str(error)):
             name = truncate(unset[1])
             said = f"the environment has no {name}; set it, or give a default: ${{oc.env:{name},...}}"
             return [f"{key}: {said}" if key else said]
         return [f"{key}: {first_line(error)}" if key else first_line(error)]
-    plain = [f"{path}: a secret would be written down; give it as '${{oc.env:NAME}}'" for path in _secrets(config)]
+    plain = [f"{path}: a plain-text secret would be saved to disk; pass it as '${{oc.env:NAME}}'" for path in _secrets(config)]
     told = {line.partition(": ")[0] for line in plain}
     problems = [
         config.redact(line)

@@ -85,10 +85,10 @@ class Device:
         """Whether a second run of the same config on this machine gives the same bits, as text."""
         if self.torch_device.type == "cpu" or self._deterministic:
             return f"bitwise, with the same versions{' and threads' if self.torch_device.type == 'cpu' else ''}"
-        hint = "; device.deterministic=true does" if self.torch_device.type == "cuda" else ""
+        hint = "; set device.deterministic=true for that" if self.torch_device.type == "cuda" else ""
         if self._benchmark:
             hint += "; device.cudnn_benchmark=true times kernels at each start"
-        return f"nearly: {self.torch_device.type} does not promise the last bits{hint}"
+        return f"not bitwise on {self.torch_device.type}{hint}"
 
     def configure_torch(self) -> None:
         """Set torch's global switches. Call once per process, before the model is built."""
@@ -121,7 +121,7 @@ class Device:
         return f"{self.precision}, {'channels-last' if self.channels_last else 'contiguous'}; {self.precision_reason}"
 
     def set_precision(self, precision: str, channels_last: bool, why: str, measured: bool = False) -> None:
-        """Set precision and memory format; `why` is for the plan, and `measured` that another start may choose otherwise.
+        """Set precision and memory format; `why` is for the plan; `measured`: another start may choose otherwise.
 
         `departs` is then whether a person should be told: the choice was measured, or is not fp32 and contiguous.
         """

@@ -30,7 +30,7 @@ class StopRequest:
         return self
 
     def defer(self) -> None:
-        """Let the loop decide when to stop from now on; exceptions that user code made of an earlier signal do not count."""
+        """Let the loop decide when to stop from now on; an earlier signal, whatever user code made of it, is void."""
         self._deferred, self._early = True, None
 
     def __call__(self) -> bool:

@@ -76,7 +76,7 @@ class TranslationProcessor:
     def predict(
         self, model: nn.Module, inputs: Tensor, top: int | None = None, beam: int = 8, **_: Any
     ) -> list[dict[str, Any]]:
-        """The likeliest `text` that beam search finds, its `probability`, and the `top` likeliest; see `beam_search`."""
+        """The likeliest `text` of beam search, its `probability`, and the `top` likeliest; see `beam_search`."""
         found_NBT, odds_NB = beam_search(cast(EncoderDecoder, model), inputs[:, : self._context], beam)
         answers = []
         for texts, odds in zip(found_NBT.tolist(), odds_NB.tolist(), strict=True):
