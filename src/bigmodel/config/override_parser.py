@@ -19,6 +19,7 @@ from bigmodel.quoting import is_typed, quote
 from bigmodel.redaction import is_secret_key
 
 _UNQUOTED = frozenset(string.ascii_letters + string.digits + "_/-+.$%*@?|()[]{}:=, \t\\")
+_UNPARSED = "cannot be parsed; write key=value, and quote spaces and commas"
 _IN_A_FUNCTION = re.compile(r"\w+ while evaluating '(?P<call>.*)': (?P<why>.*)", re.DOTALL)
 
 
@@ -45,13 +46,13 @@ def explain_parse_error(text: str, error: BaseException) -> str:
     """Say in one line why an override cannot be parsed, and how to quote it."""
     key, sign, value = text.partition("=")
     if sign and is_secret_key(key):
-        return f"{truncate(f'{key}=***')}: cannot be parsed; write key=value, and quote spaces and commas: 'key=\"some text\"'"
+        return f"{truncate(f'{key}=***')}: {_UNPARSED}: 'key=\"some text\"'"
     match = _IN_A_FUNCTION.match(str(error))
     if match:
         why = first_line(ValueError(match["why"])).partition(": ")[0]
         return f"{truncate(text)}: {why[:1].lower()}{why[1:]}"
     quoted = shlex.quote(f'{key}="{value}"') if sign and '"' not in value and len(value) < 60 else "'key=\"some text\"'"
-    return f"{truncate(text)}: cannot be parsed; write key=value, and quote spaces and commas: {truncate(quoted)}"
+    return f"{truncate(text)}: {_UNPARSED}: {truncate(quoted)}"
 
 
 def format_value(value: Any) -> str:

@@ -81,7 +81,8 @@ def validate_config(config: Config, command: str) -> list[str]:
             said = f"the environment has no {name}; set it, or give a default: ${{oc.env:{name},...}}"
             return [f"{key}: {said}" if key else said]
         return [f"{key}: {first_line(error)}" if key else first_line(error)]
-    plain = [f"{path}: a plain-text secret would be saved to disk; pass it as '${{oc.env:NAME}}'" for path in _secrets(config)]
+    instead = "a plain-text secret would be saved to disk; pass it as '${oc.env:NAME}'"
+    plain = [f"{path}: {instead}" for path in _secrets(config)]
     told = {line.partition(": ")[0] for line in plain}
     problems = [
         config.redact(line)
