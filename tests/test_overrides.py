@@ -79,12 +79,12 @@ def test_a_sweep_over_the_files_of_a_group(cli: Callable[..., Answer]) -> None:
     [
         (["-m", "optim=glob(x*)"], "optim=glob(x*): there is no value in it"),
         (["-m", "seed=nope(1,2)"], "seed=nope(1,2): unknown function 'nope'"),
-        (["-m", "seed=choice("], "seed=choice(: cannot be read"),
+        (["-m", "seed=choice("], "seed=choice(: cannot be parsed"),
         (["-m", "optim.lr=interval(0.1,1)"], "add hydra/sweeper=optuna"),
         (["optim=glob(a*)"], "optim: several values need a sweep: add -m"),
         (["dataset.val_fraction=好"], "dataset.val_fraction: must be a finite number, not '好'"),
-        (["名=好"], "名='好': cannot be read"),
-        (['monitor=a"b'], "quote as 'key=\"some text\"'"),
+        (["名=好"], "名='好': cannot be parsed"),
+        (['monitor=a"b'], "quote spaces and commas: 'key=\"some text\"'"),
     ],
 )
 def test_what_cannot_be_read_is_said_in_a_line(cli: Callable[..., Answer], words: Sequence[str], says: str) -> None:

@@ -159,7 +159,7 @@ def test_a_run_killed_before_its_first_save_begins_as_a_new_one(cli: Callable[..
         "class Net(nn.Sequential):\n"
         "    def __init__(self):\n"
         "        super().__init__(nn.Flatten(), nn.Linear(64, 10))\n"
-        "    def initialise(self, inputs):\n"
+        "    def init_from_batch(self, inputs):\n"
         "        self[1].bias.fill_(float(inputs.mean()) + 1)\n"
     )
     answer = cli("--config-dir=mine", "model=own", "trust=[from_data_pkg]", *TINY[:1], *TINY[3:], cwd=cwd)
@@ -247,7 +247,7 @@ def test_a_signal_before_training_leaves_nothing(tmp_path: Path) -> None:
 def test_a_closed_terminal_stops_no_run_under_nohup() -> None:
     source = (
         "import os, signal; from bigmodel.runtime.signals import StopRequest\n"
-        "stop = Stop().install(); stop.defer(); os.kill(os.getpid(), signal.SIGHUP); print(stop())"
+        "stop = StopRequest().install(); stop.defer(); os.kill(os.getpid(), signal.SIGHUP); print(stop())"
     )
     for words, heard in (([], "True"), (["nohup"], "False")):
         said = subprocess.run(
@@ -340,7 +340,7 @@ if child == 0:
     os.read(asleep, 1)
     os._exit(0)
 lock.release()
-Lock(Path(sys.argv[1])).release()
+RunLock(Path(sys.argv[1])).release()
 os.close(wake)
 os.waitpid(child, 0)
 """

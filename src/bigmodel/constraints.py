@@ -1,4 +1,4 @@
-"""The vocabulary in which a leaf's signature states what values a setting may take.
+"""Annotated types that state a config key's allowed values in a signature, such as `lr: Positive`.
 
 `lr: Positive` is a plain float to Python and mypy; `config` reads the range and refuses `optim.lr=-1` before torch is
 imported. Imports nothing heavy, so that leaves may use it.
@@ -30,7 +30,7 @@ class Bounds:
 
 @dataclass(frozen=True)
 class Pattern:
-    """A pattern that a text must match whole, and the words that explain it."""
+    """Regular expression that a whole text must match, and its meaning for messages."""
 
     pattern: str
     meaning: str

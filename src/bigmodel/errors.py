@@ -1,4 +1,4 @@
-"""What can go wrong, and the exit code of each. Every line says what is wrong, where, and what to do."""
+"""Errors that users can act on, each with its exit code. A line says what is wrong, where, and what to do."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Interrupted(BigmodelError):
 
 
 def suggest(word: str, choices: Sequence[str], prefix: str = "") -> str:
-    """`did you mean …?` with the closest choice, or all of them where none is close."""
+    """Return `did you mean …?` with the closest choice, or list all choices where none is close."""
     close = difflib.get_close_matches(word, choices, n=1, cutoff=0.6)
     if close:
         return f"did you mean {prefix}{close[0]}?"

@@ -1,4 +1,4 @@
-"""What happens in a run, as frozen facts. The loop emits them; listeners write, show or forward them."""
+"""Events of a run, frozen. The loop emits them; listeners write, show or forward them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class Stepped:
-    """One update is done; carries no metrics, so that it costs no synchronisation with the device."""
+    """One update is done; carries no metrics, so that it costs no synchronization with the device."""
 
     step: int
 
@@ -60,7 +60,7 @@ class Evaluated:
 
 @dataclass(frozen=True)
 class Saved:
-    """A checkpoint is committed."""
+    """A checkpoint has been committed."""
 
     step: int
     path: str
@@ -69,7 +69,7 @@ class Saved:
 
 @dataclass(frozen=True)
 class Warned:
-    """Something a person should know, in one line."""
+    """Message for users, one line."""
 
     text: str
 

@@ -1,4 +1,4 @@
-"""Numbers, names and other libraries' errors in words that fit on a line."""
+"""Format numbers, names and other libraries' errors for one line of text."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _JSON_TEXT = re.compile(r"[^ -~]")
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error and of its cause, if the cause says more."""
+    """Return the first line of an error and of its cause, if the cause says more."""
     lines = [str(error).strip().split("\n")[0]]
     cause = error.__cause__
     if cause is not None and str(cause).strip():
@@ -28,7 +28,7 @@ def truncate(text: object, length: int = 100) -> str:
 
 
 def format_si(number: float, unit: str) -> str:
-    """`1.23 GFLOP`: three digits with a decimal prefix."""
+    """Format a number with three digits and a decimal prefix, as `1.23 GFLOP`."""
     prefixes = ["", "k", "M", "G", "T", "P", "E"]
     while number >= 999.5 and len(prefixes) > 1:
         number /= 1000
@@ -37,7 +37,7 @@ def format_si(number: float, unit: str) -> str:
 
 
 def escape_control(text: str) -> str:
-    """The text with each character that could move a cursor, end a line or be no text escaped, and no other."""
+    """Escape each character that could move a cursor, end a line or is no text; leave all others."""
     return text if text.isprintable() else "".join(map(_escaped, text))
 
 
@@ -46,12 +46,12 @@ def _escaped(character: str) -> str:
 
 
 def _is_harmless(character: str) -> bool:
-    """Whether it can be printed: letters, signs, blanks of any width, and the joiners of letters."""
+    """Return whether a character can be printed: letters, signs, blanks of any width, and the joiners of letters."""
     return character.isprintable() or character in _JOINERS or unicodedata.category(character) == "Zs"
 
 
 def json_line(value: Any, encoding: str | None = None) -> str:
-    """JSON on one line, with letters as they are where `encoding` has them; what is not harmless stays escaped."""
+    """Return JSON on one line; letters that `encoding` has stay as they are, control characters are escaped."""
     line = json.dumps(value, ensure_ascii=False, default=str)
     try:
         line.encode(encoding or "utf-8")
@@ -61,7 +61,7 @@ def json_line(value: Any, encoding: str | None = None) -> str:
 
 
 def columns_of(text: str) -> int:
-    """Columns of a terminal that a text takes: two for a wide character, none for a mark on the one before it."""
+    """Count the terminal columns of a text: two for a wide character, none for a mark on the one before it."""
     if text.isascii():
         return len(text)
     return sum(_columns(character) for character in text)
@@ -74,17 +74,17 @@ def _columns(character: str) -> int:
 
 
 def left(text: str, columns: int) -> str:
-    """The text at the left of so many columns."""
+    """Pad a text on the right to this many columns."""
     return text + " " * (columns - columns_of(text))
 
 
 def right(text: str, columns: int) -> str:
-    """The text at the right of so many columns."""
+    """Pad a text on the left to this many columns."""
     return " " * (columns - columns_of(text)) + text
 
 
 def cut(text: str, columns: int, sign: str = "…") -> str:
-    """As much of the text as fits into so many columns, with a sign where something was cut off."""
+    """Cut a text to this many columns; an ellipsis marks the cut."""
     if columns_of(text) <= columns:
         return text
     room = columns - len(sign)

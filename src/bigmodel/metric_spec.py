@@ -1,4 +1,4 @@
-"""What a metric means: whether low or high values are better, its unit, and how it is written. Imports no torch.
+"""Direction, unit and format of each metric. Imports no torch.
 
 A task declares its metrics as `metric_specs`; a run writes them into `summary.json`; whatever ranks, searches, compares
 or prints a metric reads them there.
@@ -40,7 +40,7 @@ class MetricSpec:
         return self.format.endswith("%")
 
     def text(self, value: float) -> str:
-        """The value as people read it, without its unit."""
+        """Format a value, without its unit."""
         return format(value, self.format)
 
 
@@ -63,7 +63,7 @@ OF_THE_RUN: Mapping[str, MetricSpec] = {  # what the training loop measures, wha
 
 
 class LowerIsBetter:
-    """The names of `metric_specs` whose direction is min, as an attribute: what tasks were asked for before."""
+    """Attribute with the names of `metric_specs` whose direction is min, which code of earlier versions reads."""
 
     def __get__(self, task: Any, owner: type[Any]) -> frozenset[str]:
         specs = (owner if task is None else task).metric_specs
@@ -81,17 +81,17 @@ def on_test_split(monitor: str) -> str:
 
 
 def standard_specs(*names: str) -> dict[str, MetricSpec]:
-    """The standard declarations of these metrics."""
+    """Return the standard declarations of these metrics."""
     return {name: STANDARD[name] for name in names}
 
 
 def omit(specs: Mapping[str, MetricSpec], names: Collection[str]) -> dict[str, MetricSpec]:
-    """The declarations but for metrics that a task, as it is set up, does not compute."""
+    """Return the declarations except of metrics that a task, as it is configured, does not compute."""
     return {name: spec for name, spec in specs.items() if name not in names}
 
 
 def declared_specs(task: Any) -> dict[str, MetricSpec]:
-    """What a task, or its class, declares: by `metric_specs`, by `lower_is_better`, or by both.
+    """Return what a task, or its class, declares: by `metric_specs`, by `lower_is_better`, or by both.
 
     A name in `lower_is_better` is better low; where that is given or inherited, one of `metric_names` in neither is
     better high. A class with `metric_specs` of its own declares all of them there.
@@ -118,7 +118,7 @@ def declared_specs(task: Any) -> dict[str, MetricSpec]:
 
 
 def _declares_anew(kind: type[Any]) -> bool:
-    """Whether the class has `metric_specs` of its own, and what is lower follows from them."""
+    """Return whether the class has `metric_specs` of its own, from which `lower_is_better` follows."""
     owners = {name: next((one for one in kind.__mro__ if name in vars(one)), None) for name in _NAMES}
     lower = owners["lower_is_better"]
     derived = lower is not None and isinstance(vars(lower)["lower_is_better"], LowerIsBetter)
@@ -126,12 +126,12 @@ def _declares_anew(kind: type[Any]) -> bool:
 
 
 def to_json(specs: Mapping[str, MetricSpec]) -> dict[str, Any]:
-    """The declarations as `summary.json` keeps them."""
+    """Return the declarations as JSON for `summary.json`."""
     return {name: asdict(spec) for name, spec in specs.items()}
 
 
 def from_summary(summary: Mapping[str, Any]) -> Mapping[str, MetricSpec]:
-    """The declarations of a run: those of `metrics` in its `summary.json`; of an older run, the standard ones.
+    """Return the declarations of a run: those of `metrics` in its `summary.json`; of an older run, the standard ones.
 
     What cannot be read there is left out.
     """

@@ -1,4 +1,4 @@
-"""Sequences of unequal length in one tensor: filled up at the end with what no value is, so that it tells the lengths.
+"""Pad sequences of unequal length into one tensor; the padding value is no valid one, so it tells the lengths.
 
 Whole numbers are filled up with -1, others with NaN. A model sets them to something harmless before it computes.
 """
@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 def pad(sequences: Sequence[Tensor], length: int | None = None) -> Tensor:
-    """(N, T, ...) of sequences (T_n, ...): as long as the longest, or cut and filled up to `length`."""
+    """Stack sequences (T_n, ...) to (N, T, ...), padded to the longest, or cut and padded to `length`."""
     first = sequences[0]
     longest = max(map(len, sequences)) if length is None else length
     filling = float("nan") if first.is_floating_point() else -1
@@ -23,11 +23,11 @@ def pad(sequences: Sequence[Tensor], length: int | None = None) -> Tensor:
 
 
 def valid_mask(padded_NT: Tensor) -> Tensor:
-    """bool (N, T): where there is something, of what `padded` makes, whatever dimensions follow."""
+    """Return a mask bool (N, T) of the positions of a padded tensor (N, T, ...) that hold values."""
     there = ~padded_NT.isnan() if padded_NT.is_floating_point() else padded_NT >= 0
     return there.flatten(2)[..., 0] if there.ndim > 2 else there
 
 
 def lengths(padded_NT: Tensor) -> Tensor:
-    """int64 (N,)."""
+    """Return the length of each padded sequence, int64 (N,)."""
     return valid_mask(padded_NT).sum(1)

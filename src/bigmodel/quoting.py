@@ -1,4 +1,4 @@
-"""Words for Hydra's grammar and for a shell: unreadable ones made readable, and commands that can be copied as printed.
+"""Quote overrides for Hydra's grammar and commands for a shell, so that they can be copied as printed.
 
 Hydra reads `key=value`, its own quotes, lists, mappings, functions and `${...}`; unquoted, it reads ASCII letters only,
 and it reads no quoted keys of a mapping.
@@ -21,12 +21,12 @@ _CLOSING = {"[": "]", "{": "}", "(": ")"}
 
 
 def is_typed(text: str) -> bool:
-    """Whether a text without quotes is read as something else: a number, a truth value, null or nothing."""
+    """Return whether an unquoted text is read as something else: a number, a truth value, null or nothing."""
     return _TYPED.fullmatch(text) is not None
 
 
 def quote(text: str) -> str:
-    """A text in Hydra's quotes; a `${...}` in it still refers to something."""
+    """Quote a text for Hydra; a `${...}` in it stays an interpolation."""
 
     def escape(match: re.Match[str]) -> str:
         return match[1] * 2 + ("\\'" if match[2] else "")
@@ -35,12 +35,12 @@ def quote(text: str) -> str:
 
 
 def escape_interpolation(text: str) -> str:
-    """The text for OmegaConf, which would take a `${` in it for a reference."""
+    """Escape `${` in a text, which OmegaConf would take for an interpolation."""
     return _REFERENCE.sub(lambda match: match[1] * 2 + "\\${", text)
 
 
 def path_override(key: str, path: object) -> str:
-    """`key=path` as Hydra reads it back, whatever the path is called."""
+    """Return `key=path`, quoted so that Hydra reads it back whatever the path is called."""
     text = str(path)
     if _PLAIN.fullmatch(text) and not is_typed(text):
         return f"{key}={text}"
@@ -48,17 +48,17 @@ def path_override(key: str, path: object) -> str:
 
 
 def shell_command(*words: str) -> str:
-    """The words as a command line that a shell takes apart into the same words."""
+    """Join words to a command line that a shell splits into the same words."""
     return shlex.join(words)
 
 
 def resume_command(directory: object, trust: Sequence[str] = (), *more: str, multirun: bool = False) -> str:
-    """The command that goes on with a run, or with a sweep; `resume=` takes a path as it is."""
+    """Return the command that resumes a run or a sweep; `resume=` takes a path as it is."""
     return shell_command("bigmodel-train", *["-m"] * multirun, f"resume={directory}", *trust_override(trust), *more)
 
 
 def trust_override(trust: Sequence[str]) -> list[str]:
-    """What the command line trusts, as a word of it; none where that is nothing."""
+    """Return `trust=[...]` as a list of one override; empty where nothing is trusted."""
     return [f"trust=[{','.join(trust)}]"] if trust else []
 
 
@@ -98,7 +98,7 @@ def _readable(value: str) -> str:
 
 
 def _token_end(value: str, start: int, inside: str) -> int:
-    """Where a quoted text or a chunk that begins at `start` ends; `start` itself at a delimiter."""
+    """Return the end of the quoted text or chunk that begins at `start`; `start` itself at a delimiter."""
     if value[start] in "'\"":
         end = start + 1
         while end < len(value) and value[end] != value[start]:

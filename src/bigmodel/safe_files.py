@@ -1,4 +1,4 @@
-"""Files read and written safely: regular files alone, bounded in size, whole, and never written through a link.
+"""Read and write files safely: only regular files, bounded in size, whole, and never through a link.
 
 A run's or a sweep's directory may itself be reached through links; below it every name is the run's own. Imports no
 torch.
@@ -34,7 +34,7 @@ _STORAGE = (
     *("EHOSTUNREACH", "ENETUNREACH", "ENETDOWN"),
 )
 STORAGE_ERRORS = frozenset(getattr(errno, name) for name in _STORAGE if hasattr(errno, name))  # not all are macOS's
-"""Numbers of OSErrors that a disk, a file system or a foreign file causes, and no program's bug."""
+"""`errno`s of OSErrors that a disk, a file system or a foreign file causes, not a bug."""
 
 
 def open_regular(path: str | os.PathLike[str], largest: int | None = None) -> BufferedReader:
@@ -74,7 +74,7 @@ def read_text(path: str | os.PathLike[str], largest: int = LARGEST_JSON) -> str:
 
 
 def refuse_many_tensors(file: Path) -> None:
-    """Hold the header of a safetensors file against a bound: what names 200,000 tensors takes minutes to load.
+    """Check the size of a safetensors header: one that names 200,000 tensors takes minutes to load.
 
     Raises:
         OSError: as `open_regular`.
@@ -87,7 +87,7 @@ def refuse_many_tensors(file: Path) -> None:
 
 
 def refuse_large(sizes: Mapping[Path, int]) -> None:
-    """Hold a checkpoint's files against bounds before they are hashed or parsed. Raises OSError or ValueError."""
+    """Check the sizes of a checkpoint's files before they are hashed or parsed. Raises OSError or ValueError."""
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if sum(sizes.values()) > memory:
         raise ValueError(f"{sum(sizes.values())} bytes, where this machine's memory has {memory}")
@@ -99,7 +99,7 @@ def refuse_large(sizes: Mapping[Path, int]) -> None:
 
 
 def write_json(path: Path, value: object) -> None:
-    """`write_text` of a value as JSON."""
+    """Write a value as JSON, as `write_text` does."""
     write_text(path, json.dumps(value, indent=1))
 
 
@@ -171,7 +171,7 @@ def own_folder(path: Path) -> Path:
 
 
 def refuse_foreign_folder(path: Path) -> None:
-    """OSError where a name below a run's or a sweep's directory is there, and is a link or no directory."""
+    """Raise OSError where a name below a run's or a sweep's directory is there, and is a link or no directory."""
     with contextlib.suppress(FileNotFoundError):
         mode = path.lstat().st_mode
         if stat.S_ISLNK(mode):
@@ -181,7 +181,7 @@ def refuse_foreign_folder(path: Path) -> None:
 
 
 def refuse_foreign_files(folder: Path) -> None:
-    """OSError where a folder below a sweep's directory, or one thing in it, is a link, a pipe or the like."""
+    """Raise OSError where a folder below a sweep's directory, or one thing in it, is a link, a pipe or the like."""
     refuse_foreign_folder(folder)
     with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
         for entry in entries:
@@ -206,14 +206,14 @@ def try_remove(path: Path) -> None:
 
 
 def errno_in(text: str) -> int:
-    """The system's error number in safetensors' words, `... (os error 28)`."""
+    """Return the system's error number from a message of safetensors, `... (os error 28)`."""
     _, _, tail = text.partition("os error ")
     digits = tail.partition(")")[0]
     return int(digits) if digits.isdigit() else 5
 
 
 def system_error_in(error: Exception) -> OSError | None:
-    """Return the OSError that a library of another language tells in words, as `Too many open files (24)`."""
+    """Return the OSError that a library of another language reports as text, as `Too many open files (24)`."""
     text = str(error)
     for number in STORAGE_ERRORS:
         if f"{os.strerror(number)} ({number})" in text or f"(os error {number})" in text:
@@ -222,7 +222,7 @@ def system_error_in(error: Exception) -> OSError | None:
 
 
 def fsync_path(path: Path) -> None:
-    """Have the kernel put a file's contents on the disk."""
+    """Make the kernel write a file's contents to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -253,7 +253,7 @@ def kind_of(mode: int) -> str:
 
 
 def is_there(path: Path) -> bool:
-    """Whether a name is taken, be it by a link that leads nowhere.
+    """Return whether a name is taken, also by a dangling link.
 
     Raises:
         OSError: the folder it would be in cannot be looked into, as where it belongs to another user.
@@ -282,7 +282,7 @@ def entries(folder: Path) -> list[Path]:
 
 
 def _is_hole(descriptor: int, found: os.stat_result) -> bool:
-    """Whether a file is one hole but for its ends. File systems that do not tell, as many of FUSE, have no holes."""
+    """Return whether a file is one hole except its ends; False on file systems that do not report holes, as FUSE."""
     try:
         end = os.lseek(descriptor, found.st_size // 2, os.SEEK_HOLE)
     except (OSError, AttributeError):

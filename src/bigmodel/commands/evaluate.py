@@ -11,6 +11,7 @@ from typing import Any
 
 from bigmodel.config.config import Config
 from bigmodel.config.instantiate import instantiate
+from bigmodel.config.old_methods import check_method_names
 from bigmodel.config.schema import Evaluate
 from bigmodel.errors import ConfigError, DataError, StorageError
 from bigmodel.formatting import columns_of, escape_control, json_line, left
@@ -88,6 +89,7 @@ def _open_data(predictor: Predictor, settings: Evaluate) -> Loader:
         workers=min(workers, os.cpu_count() or 1),  # the run's machine may have had more cores
     )
     loader = dataset.loader(options)
+    check_method_names("loader", loader)
     if settings.split not in loader.splits:
         raise ConfigError(f"split: this run has no '{settings.split}' data; choices: {', '.join(loader.splits)}")
     return loader

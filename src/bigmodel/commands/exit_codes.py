@@ -10,7 +10,8 @@ import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from bigmodel.errors import BigmodelError, Interrupted, StorageError
+from bigmodel.config.old_imports import renamed_imports
+from bigmodel.errors import BigmodelError, ConfigError, Interrupted, StorageError
 from bigmodel.formatting import escape_control, first_line
 from bigmodel.redaction import redact
 from bigmodel.runtime.signals import StopRequest
@@ -49,6 +50,9 @@ def exit_code_of(run: Callable[[], int], verbose: bool, stop: StopRequest | None
         if isinstance(error, BigmodelError):
             print_errors(error.lines)
             return error.exit_code
+        if lines := renamed_imports(error):
+            print_errors(lines)
+            return ConfigError.exit_code
         message = f"{type(error).__name__}: {first_line(error)}"
         system = error if isinstance(error, OSError) else system_error_in(error)
         if system is not None and system.errno in STORAGE_ERRORS and not _user_code_location(error):

@@ -46,7 +46,7 @@ _ABSENT = object()
 
 @dataclass(frozen=True)
 class ConfigSource:
-    """Where YAML is looked for, first match first, the built-in directory last; and which file is the root."""
+    """The directories that YAML is looked for in, the built-in one last, and the name of the root file."""
 
     directories: tuple[Path, ...]
     name: str
@@ -122,7 +122,7 @@ def chosen_of_hydra(overrides: Sequence[str]) -> list[str]:
 
 
 def _standard(loader: ConfigLoader, hydra: dict[str, Any]) -> dict[str, Any]:
-    """Hydra's groups as their files have them."""
+    """Return Hydra's groups as their files have them."""
     choices, found = hydra["runtime"]["choices"], {}
     for name in ("launcher", "sweeper", "job_logging", "hydra_logging", "help", "hydra_help"):
         loaded = loader.repository.load_config(f"hydra/{name}/{choices.get(f'hydra/{name}')}")  # type: ignore[attr-defined]
@@ -164,14 +164,14 @@ def _may_be_choice_list(text: str) -> bool:
 
 
 def reject_long_overrides(overrides: Sequence[str]) -> None:
-    """ConfigError for words that Hydra would take minutes to read, as a megabyte of brackets."""
+    """Raise ConfigError for overrides that Hydra would take minutes to parse, as a megabyte of brackets."""
     long = [text for text in overrides if len(text) > _LONGEST_WORD]
     if long:
         raise ConfigError(*(f"{truncate(text)}: {len(text)} characters; at most {_LONGEST_WORD}" for text in long))
 
 
 def apply_overrides(stored: Config, overrides: Sequence[str], source: ConfigSource, trust: Sequence[str]) -> Config:
-    """The stored config with overrides on top; a group override (`device=cpu`) replaces the whole group.
+    """Apply overrides to a stored config; a group override (`device=cpu`) replaces the whole group.
 
     Raises:
         ConfigError: a line for each mistake.
@@ -200,7 +200,7 @@ def apply_overrides(stored: Config, overrides: Sequence[str], source: ConfigSour
 
 
 def _is_own_value(override: Override, stored: Config, loader: ConfigLoader) -> bool:
-    """Whether an override sets a key that a stored config has, and chooses from no group."""
+    """Return whether an override sets a key of a stored config, and does not choose from a group."""
     key = str(override.key_or_group)
     plain = not (override.is_sweep_override() or override.is_delete() or override.is_add() or override.package)
     return plain and not loader.get_group_options(key) and _at(stored.to_dict(), key, _ABSENT) is not _ABSENT
@@ -218,7 +218,7 @@ def run_hydra_cli(
     trust: Sequence[str] = (),
     task: Callable[[DictConfig], None] = lambda _: None,
 ) -> None:
-    """Let Hydra's own command line answer: sweeps, `--cfg job`, shell completion."""
+    """Run Hydra's own command line: sweeps, `--cfg job`, shell completion."""
     before, sys.argv = sys.argv, [sys.argv[0], *_without_null(words)]
     try:
         with _searching(source, trust):
@@ -261,7 +261,7 @@ def _searching(source: ConfigSource, trust: Sequence[str]) -> Iterator[None]:
 
 @contextmanager
 def config_loader(source: ConfigSource, trust: Sequence[str] = ()) -> Iterator[ConfigLoader]:
-    """Hydra's loader for these directories, for as long as the context lasts."""
+    """Use Hydra's loader for these directories inside the context."""
     directory = str(source.directories[-1])
     with _searching(source, trust), initialize_config_dir(config_dir=directory, version_base="1.3"):
         yield GlobalHydra.instance().config_loader()

@@ -29,7 +29,7 @@ _REFERS = re.compile(r"\$\{[^${}:]*\}|oc\.(select|dict)")
 
 
 class Config:
-    """A composed config. Interpolations stay alive inside, so that a fact the data tells reaches the model."""
+    """A composed, read-only config. Interpolations stay unresolved, so that values from the data reach the model."""
 
     def __init__(self, composed: DictConfig, trust: Sequence[str] = ()) -> None:
         self._composed = _with_current_targets(composed)
@@ -46,7 +46,7 @@ class Config:
         return resolve(self._composed)
 
     def interpolated_from(self, key: str) -> str | None:
-        """The key that a dotted key's value is taken from, as `dataset.input_shape`; None if it has one of its own."""
+        """Return the key that a dotted key interpolates, as `dataset.input_shape`; None if it has its own value."""
         node: Any = self._composed
         for part in key.split("."):
             node = node._get_node(part) if isinstance(node, DictConfig) and part in node else None
@@ -54,7 +54,7 @@ class Config:
         return raw[2:-1] if isinstance(raw, str) and raw.startswith("${") and ":" not in raw else None
 
     def has(self, key: str) -> bool:
-        """Whether a dotted key is there, whatever its value."""
+        """Return whether a dotted key exists, whatever its value."""
         node: Any = self._composed
         for part in key.split("."):
             if not isinstance(node, DictConfig) or node._is_none() or part not in list(node.keys()):
@@ -63,27 +63,27 @@ class Config:
         return True
 
     def redact(self, text: str) -> str:
-        """The text without what the environment holds for this config: for tracebacks and other words to be kept."""
+        """Remove the environment values that this config refers to from a text to be saved, such as a traceback."""
         return redact(text, _env_names(self._composed))
 
     @property
     def trust_for_resume(self) -> tuple[str, ...]:
-        """The words of `trust=` that a resume needs: packages, and the variables of the environment that are read."""
+        """The words of `trust=` that a resume needs: packages, and the environment variables that are read."""
         return tuple(dict.fromkeys((*self.trust, *trust_for_variables([*_env_names(self._composed)]))))
 
     def with_values(self, facts: Mapping[str, Any]) -> Config:
-        """A copy in which each dotted key has the given value; what refers to the key follows."""
+        """Return a copy with these values by dotted key; interpolations of a changed key follow it."""
         changed = self._composed.copy()
         for key, value in facts.items():
             OmegaConf.update(changed, key, value)
         return Config(changed, self.trust)
 
     def to_yaml(self) -> str:
-        """The resolved config as YAML that runs again; secrets stay references to the environment."""
+        """Return the resolved config as YAML that runs again; secrets stay references to the environment."""
         return OmegaConf.to_yaml(OmegaConf.create(self.redacted_dict(escape_interpolation)))
 
     def to_job_yaml(self) -> str:
-        """The same of a run whose data is still to be read: what that will tell stays a reference to it."""
+        """Return resolved YAML for a job that has not opened its data; values from the dataset stay interpolations."""
         resolved = OmegaConf.create(self.redacted_dict(escape_interpolation))
         untold = _keys_from_data(self.to_dict())
         for path, raw in iter_leaves("", self._composed):
@@ -92,7 +92,7 @@ class Config:
         return OmegaConf.to_yaml(resolved)
 
     def to_template_yaml(self) -> str:
-        """The config as YAML in which keys still refer to each other, so that other values can be laid over it.
+        """Return the config as YAML whose keys still refer to each other, so that other values can be laid over it.
 
         What Hydra, the clock or our own environment say is fixed; what may be a secret stays a reference.
 
@@ -116,7 +116,7 @@ class Config:
         return OmegaConf.to_yaml(copied)
 
     def redacted_dict(self, spell: Callable[[str], str] = str) -> dict[str, Any]:
-        """All values resolved but references to the environment, which may be secrets: what may be written to disk.
+        """Return all values resolved except references to the environment, which may be secrets: safe to write to disk.
 
         `spell` writes texts, as `escaped` does for what OmegaConf reads again.
         """
@@ -140,7 +140,7 @@ def _with_current_targets(composed: DictConfig) -> DictConfig:
 
 
 def _env_names(composed: DictConfig) -> Iterator[str]:
-    """Variables of the environment that a config refers to, but for our own."""
+    """Return the environment variables that a config refers to, except this package's."""
     for _, raw in iter_leaves("", composed):
         for name in env_variables(raw) if isinstance(raw, str) else ():
             if not is_own(name):
@@ -154,7 +154,7 @@ def _frozen(value: Any) -> Any:
 
 
 def _keys_from_data(tree: Mapping[str, Any]) -> set[str]:
-    """Keys of the dataset that are null: the data will tell, and what refers to them is no mistake yet."""
+    """Return the dataset's null keys: their values come from the data, so a reference to one is no mistake yet."""
     dataset = tree.get("dataset")
     return (
         {f"dataset.{key}" for key, value in dataset.items() if value is None} if isinstance(dataset, Mapping) else set()

@@ -1,4 +1,4 @@
-"""Which of Hydra's own keys mean something here. Those of a sweep are honored with `-m`; all others are refused.
+"""Reject those of Hydra's own keys that have no effect here; those of a sweep are honored with `-m`.
 
 Of the whole `hydra` node a config may set:
 
@@ -63,13 +63,13 @@ _CHOICES: Mapping[str, tuple[str | None, ...]] = {
 
 
 def is_hydra_key(word: str) -> bool:
-    """Whether an override is of Hydra's own keys."""
+    """Return whether an override sets one of Hydra's own keys."""
     key = word.lstrip("+~").partition("=")[0].partition("@")[0]
     return key == "hydra" or key.startswith(("hydra.", "hydra/"))
 
 
 def check_hydra_overrides(words: Sequence[str], multirun: bool) -> list[str]:
-    """What is wrong with the overrides of Hydra's keys on a command line, a line each."""
+    """Return a line for each wrong override of Hydra's keys on a command line."""
     keys = [word.lstrip("+~").partition("=")[0].partition("@")[0] for word in words if is_hydra_key(word)]
     return [line for key in keys if (line := _refusal(key, multirun))]
 
@@ -77,7 +77,7 @@ def check_hydra_overrides(words: Sequence[str], multirun: bool) -> list[str]:
 def check_hydra_node(
     node: Mapping[str, Any], standard: Mapping[str, Mapping[str, Any]], multirun: bool
 ) -> Iterator[str]:
-    """What is wrong with a composed `hydra` node, whoever set it. `standard` holds its groups as they are chosen."""
+    """Yield a line for each wrong key of a composed `hydra` node. `standard` holds its groups as they are chosen."""
     choices = node["runtime"]["choices"]
     for group, usual in _CHOICES.items():
         if choices.get(group) not in usual and (line := _refusal(group, multirun)):

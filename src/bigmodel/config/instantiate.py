@@ -1,7 +1,7 @@
-"""From a node with a `_target_` to an object: which targets may be called, whether the node fits, and the call.
+"""Validate nodes with a `_target_` and build objects from them; only allowed targets are called.
 
 A config can come from a stranger, inside a checkpoint. So only leaves of this package and the model and optimizer
-modules of torch and torchvision are called, checked by name here and by the resolved object's true module in `build`;
+modules of torch and torchvision are called: `validate` checks names, `instantiate` the resolved object's true module;
 further prefixes come from the command line alone (`trust=[my_package]`).
 """
 
@@ -13,6 +13,8 @@ from contextlib import nullcontext
 from keyword import iskeyword
 from typing import Any
 
+from bigmodel.config.old_imports import RenamedImportError
+from bigmodel.config.old_methods import check_method_names
 from bigmodel.config.signatures import Signature, item_kind, locate, signature, type_mismatch
 from bigmodel.errors import ConfigError, suggest
 from bigmodel.formatting import first_line
@@ -47,7 +49,7 @@ RUNTIME_ARGUMENTS: Mapping[str, frozenset[str]] = {
 
 
 def validate(tree: Mapping[str, Any], root: str, trust: Sequence[str] = ()) -> list[str]:
-    """Everything wrong with a resolved config, a line each: keys, types and ranges, from `root`'s signature down."""
+    """Return a line for each mistake of a resolved config: keys, types and ranges, from `root`'s signature down."""
     problems = [*node_problems("", tree, signature(root), frozenset()), *_without_target(tree)]
     digests: dict[int, int] = {}
     if not _digest(tree, digests, _DEEPEST):
@@ -68,6 +70,8 @@ def validate(tree: Mapping[str, Any], root: str, trust: Sequence[str] = ()) -> l
             continue
         try:
             problems += node_problems(path, node, signature(target), given)
+        except RenamedImportError as error:
+            problems += [line for line in error.lines if line not in problems]
         except (ImportError, ValueError) as error:
             problems.append(f"{path}._target_: {error}")
     return problems
@@ -101,7 +105,7 @@ def _without_target(tree: Mapping[str, Any]) -> Iterator[str]:
 
 
 def expected_annotation(tree: Mapping[str, Any], root: str, path: str, trust: Sequence[str] = ()) -> Any:
-    """The kind of value that a dotted key of a resolved config takes; `Any` where that is not known."""
+    """Return the annotation of a dotted key of a resolved config; `Any` where it is not known."""
     accepts: Signature | None = signature(root)
     node: Any = tree
     kind: Any = Any
@@ -119,7 +123,7 @@ def expected_annotation(tree: Mapping[str, Any], root: str, path: str, trust: Se
 
 
 def parse_exactly(text: str, kind: Any) -> Any:
-    """The number or truth value that a text says, if `kind` takes that and not the text; else the text itself."""
+    """Parse a text as a number or truth value if the annotation takes that and no text; else return the text."""
     if type_mismatch(text, kind) is None:
         return text
     for pattern, read in _EXACT:
@@ -148,7 +152,7 @@ def instantiate(path: str, node: Mapping[str, Any], trust: Sequence[str] = (), *
     trusted = _within(node["_target_"], trust)
     try:
         with online() if trusted else nullcontext():
-            return target(**arguments, **wanted)
+            built = target(**arguments, **wanted)
     except NetworkRefused as error:
         raise ConfigError(*(line if line.startswith(path) else f"{path}: {line}" for line in error.lines)) from error
     except (ValueError, OverflowError) as error:
@@ -164,11 +168,13 @@ def instantiate(path: str, node: Mapping[str, Any], trust: Sequence[str] = (), *
         if full or not _within(node["_target_"], _TORCHS):
             raise
         raise ConfigError(f"{path}: {first_line(error) or type(error).__name__}") from error
+    check_method_names(path, built)
+    return built
 
 
 def without_pretrained(node: Mapping[str, Any]) -> dict[str, Any]:
-    """The node for a model whose weights come from a checkpoint: what it once started from may be gone, and what a
-    library's default is would be downloaded.
+    """Return a model's node without pretrained weights, for one whose weights come from a checkpoint: the file that it
+    started from may be gone, and a library's default would be downloaded.
     """
     accepts = signature(node["_target_"]).parameters
     return dict(node) | {key: None for key in _FIRST_WEIGHTS if key in node or key in accepts}

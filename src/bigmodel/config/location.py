@@ -1,4 +1,4 @@
-"""Where the YAML groups lie, inside an installed wheel or at the root of a checkout, and which choices fit together."""
+"""Locate the YAML groups, in an installed wheel or at the root of a checkout, and list choices that fit together."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _TARGET = re.compile(r"^_target_: *(\S+)", re.MULTILINE)
 
 
 def conf_directory() -> Path:
-    """The directory with `train.yaml` and the groups."""
+    """Return the directory with `train.yaml` and the groups."""
     package = Path(__file__).resolve().parents[1]
     inside, checkout = package / "conf", package.parents[1] / "conf"
     return inside if inside.is_dir() else checkout
@@ -46,7 +46,7 @@ def fitting_models(tree: Mapping[str, Any]) -> str:
 
 
 def _own_tasks() -> set[str]:
-    """Tasks that have models of their own."""
+    """Return the tasks that have models of their own."""
     return set[str]().union(*(limit for _, _, limit in _choices("model")))
 
 

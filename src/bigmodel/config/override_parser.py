@@ -1,4 +1,4 @@
-"""Hydra's override grammar, read in one place: with the loader that `glob` asks for the choices of a group."""
+"""Parse overrides by Hydra's grammar, with the loader that `glob` needs to list the choices of a group."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ from bigmodel.quoting import is_typed, quote
 from bigmodel.redaction import is_secret_key
 
 _UNQUOTED = frozenset(string.ascii_letters + string.digits + "_/-+.$%*@?|()[]{}:=, \t\\")
+_UNPARSED = "cannot be parsed; write key=value, and quote spaces and commas"
 _IN_A_FUNCTION = re.compile(r"\w+ while evaluating '(?P<call>.*)': (?P<why>.*)", re.DOTALL)
 
 
 def make_parser(loader: ConfigLoader) -> OverridesParser:
-    """Make the parser of overrides; without a loader `glob(*)` could not be read."""
+    """Make a parser of overrides; `glob(*)` needs its loader."""
     return OverridesParser.create(config_loader=loader)
 
 
@@ -42,20 +43,20 @@ def parse_override(text: str, loader: ConfigLoader) -> Override:
 
 
 def explain_parse_error(text: str, error: BaseException) -> str:
-    """Say in one line why an override cannot be read, and how to quote it."""
+    """Say in one line why an override cannot be parsed, and how to quote it."""
     key, sign, value = text.partition("=")
     if sign and is_secret_key(key):
-        return f"{truncate(f'{key}=***')}: cannot be read; write key=value, and quote as 'key=\"some text\"'"
+        return f"{truncate(f'{key}=***')}: {_UNPARSED}: 'key=\"some text\"'"
     match = _IN_A_FUNCTION.match(str(error))
     if match:
         why = first_line(ValueError(match["why"])).partition(": ")[0]
         return f"{truncate(text)}: {why[:1].lower()}{why[1:]}"
     quoted = shlex.quote(f'{key}="{value}"') if sign and '"' not in value and len(value) < 60 else "'key=\"some text\"'"
-    return f"{truncate(text)}: cannot be read; write key=value, and quote as {truncate(quoted)}"
+    return f"{truncate(text)}: {_UNPARSED}: {truncate(quoted)}"
 
 
 def format_value(value: Any) -> str:
-    """A value as Hydra's grammar reads it back; Hydra itself leaves out quotes that it needs."""
+    """Format a value so that Hydra's grammar reads it back; Hydra's own formatting leaves out needed quotes."""
     if isinstance(value, list):
         return f"[{','.join(map(format_value, value))}]"
     if isinstance(value, dict):
@@ -69,7 +70,7 @@ def format_value(value: Any) -> str:
 
 
 def swept_values(override: Override, most: int | None) -> list[str]:
-    """Up to `most` words that an override stands for: each value of a sweep, or itself.
+    """Return up to `most` overrides that an override stands for: one for each value of a sweep, or itself.
 
     Raises:
         ConfigError: there is no value in it, or its values cannot be told.

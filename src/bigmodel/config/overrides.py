@@ -1,4 +1,4 @@
-"""All mistakes of a command line at once. Hydra reports the first it meets; here every override is tried by itself."""
+"""Report all mistakes of a command line at once: Hydra stops at the first, so each override is tried by itself."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def diagnose_overrides(
             problems += error.lines
             continue
         if not override.key_or_group:
-            problems.append(f"{truncate(text)}: cannot be read; write key=value")
+            problems.append(f"{truncate(text)}: cannot be parsed; write key=value")
         elif len(override.key_or_group) > _LONGEST_KEY:
             problems.append(f"{truncate(override.key_or_group)}: no such setting; see --help")
         elif override.is_sweep_override():

@@ -34,7 +34,7 @@ class _Loader(get_yaml_loader()):  # type: ignore[misc]
     """
 
     def construct_number(self, node: yaml.ScalarNode) -> int | float:
-        """A number as it stands. ConstructorError where it would be read as another."""
+        """Construct a number. ConstructorError where YAML 1.1 would read another one than it looks like."""
         whole = node.tag == "tag:yaml.org,2002:int"
         value: int | float = self.construct_yaml_int(node) if whole else self.construct_yaml_float(node)
         if _OTHER_BASE.fullmatch(node.value):
@@ -48,7 +48,7 @@ for _kind in ("int", "float"):
 
 
 class OwnSource(FileConfigSource):
-    """Hydra's source of `own://` directories."""
+    """Config source for Hydra of `own://` directories."""
 
     foreign: ClassVar[Callable[[Path, DictConfig], None] | None] = None  # holds a file that lies in a run
     chosen: ClassVar[dict[str, str]] = {}  # of Hydra's groups, by files besides the primary one
@@ -108,7 +108,7 @@ def _choices(config: DictConfig) -> dict[str, str]:
 
 
 def read_yaml(file: Path, text: str | None = None) -> DictConfig:
-    """The keys of a YAML file, in the dialect that Hydra reads: `1e-3` is a number, a date is text.
+    """Load the keys of a YAML file, in the dialect that Hydra reads: `1e-3` is a number, a date is text.
 
     Raises:
         ConfigError: it is not YAML, names a key twice, or holds something else than keys.
@@ -134,6 +134,6 @@ def read_yaml(file: Path, text: str | None = None) -> DictConfig:
 
 
 def lies_in_a_run(file: Path) -> bool:
-    """Whether a YAML file came with a run or a sweep: their configs lie beside what else they leave."""
+    """Return whether a YAML file belongs to a run or a sweep, judged by the files next to it."""
     beside = ("environment.json", "summary.json", "checkpoints", "metrics.jsonl")
     return any((file.parent / name).exists() for name in beside) or (file.parent.parent / "sweep.json").exists()

@@ -1,4 +1,4 @@
-"""Targets that have moved since a config or a checkpoint was written, and the names that they have today."""
+"""Today's names of `_target_`s that have moved since a config or a checkpoint was written."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ NAMES: Mapping[str, str] = {  # of classes and functions within those modules, b
 
 
 def current_target(target: str) -> str:
-    """Return today's name of a `_target_`; one that has not moved, or is not this package's, unchanged."""
+    """Return today's name of a `_target_`; other names are returned unchanged."""
     module, dot, name = target.rpartition(".")
     return f"{MODULES.get(module, module)}{dot}{NAMES.get(target, name)}"
 

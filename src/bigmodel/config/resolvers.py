@@ -26,22 +26,22 @@ _listeners: list[set[str]] = []
 
 
 def env_variables(raw: str) -> list[str]:
-    """The variables of the environment that a text refers to, written out."""
+    """Return the environment variables that a text names in `${oc.env:...}`."""
     return [match["name"] for match in _ENV.finditer(raw)]
 
 
 def is_plain(raw: str) -> bool:
-    """Whether a text holds plain references and references to the environment, and calls no other resolver."""
+    """Return whether a text calls no resolver but `oc.env`."""
     return "${" not in _EITHER.sub("", raw)
 
 
 def trust_for_variables(names: Sequence[str]) -> tuple[str, ...]:
-    """The words of `trust=` that let a run's own config read these variables."""
+    """Return the words of `trust=` that let a run's own config read these variables."""
     return tuple(dict.fromkeys(f"{_GRANT}{name}" for name in names if not is_own(name)))
 
 
 def why_not_resolved(raw: str, trust: Sequence[str]) -> str | None:
-    """Why a text of a config that came with a run is not resolved; None if it may be.
+    """Explain why a text of a config that came with a run is not resolved; None if it may be.
 
     The config may be a stranger's. It refers to its own keys; variables of the environment are read where the command
     line names them, as `trust=[env:NAME]`.
@@ -56,7 +56,7 @@ def why_not_resolved(raw: str, trust: Sequence[str]) -> str | None:
 
 @contextmanager
 def record_env_reads() -> Iterator[set[str]]:
-    """The variables of the environment, but for our own, that are read in this context."""
+    """Record the environment variables, except this package's, that are read in this context."""
     names: set[str] = set()
     _listeners.append(names)
     try:
@@ -76,7 +76,7 @@ def _env(*arguments: Any) -> Any:
 
 
 def iter_leaves(path: str, node: Any) -> Iterator[tuple[str, Any]]:
-    """Dotted keys and values as they are written, interpolations included."""
+    """Yield dotted keys and raw values; interpolations are not resolved."""
     if isinstance(node, (DictConfig, ListConfig)) and not node._is_none() and not node._is_interpolation():
         keys: list[Any] = list(node.keys()) if isinstance(node, DictConfig) else list(range(len(node)))
         for key in keys:
@@ -93,7 +93,7 @@ def resolve(composed: DictConfig) -> dict[str, Any]:
 
 
 def resolve_but_secrets(composed: DictConfig, spell: Callable[[str], str]) -> Any:
-    """Resolve everything but references to the environment, wherever an interpolation carries them."""
+    """Resolve everything except references to the environment, also where an interpolation leads to one."""
     masked = composed.copy()
     mark = secrets.token_hex(8)
     held: dict[str, str] = {}

@@ -20,7 +20,7 @@ from bigmodel.safe_files import read_text
 
 
 def load_config(file: Path, trust: Sequence[str] = ()) -> Config:
-    """A run's own `config.yaml`. It may be a stranger's: see `reject_resolvers`.
+    """Load a run's own `config.yaml`. It may be a stranger's: see `reject_resolvers`.
 
     Raises:
         ConfigError: the file is not YAML, or not a config of this version.
@@ -36,7 +36,7 @@ def load_config(file: Path, trust: Sequence[str] = ()) -> Config:
 
 
 def load_snapshot(file: Path, trust: Sequence[str] = ()) -> Config:
-    """A config that a sweep has written, as `load_config`.
+    """Load a config that a sweep has written, as `load_config` does.
 
     Raises:
         ConfigError: the file is not as it was written, or is no config.
@@ -51,7 +51,7 @@ def load_snapshot(file: Path, trust: Sequence[str] = ()) -> Config:
 
 
 def reject_resolvers(file: Path, config: DictConfig, trust: Sequence[str]) -> None:
-    """Hold a config that came with a run, maybe from a stranger, to plain references and to what `trust` grants.
+    """Reject resolver calls in a config that came with a run, maybe from a stranger, unless `trust` grants them.
 
     Raises:
         ConfigError: a line for each key that would read something else.

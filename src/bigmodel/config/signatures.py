@@ -1,4 +1,4 @@
-"""What a target accepts, read from its source without running it, and whether a value fits.
+"""Read what a target accepts from its source, without running it, and check values against it.
 
 Reading the source keeps torch out of the way: `bigmodel-train optim.lr=-1` is refused in a fraction of a second. A
 target whose source cannot be read so (a re-export, a C function) is imported and inspected instead.
@@ -20,6 +20,7 @@ from functools import cache
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from bigmodel import constraints as ranges
+from bigmodel.config.old_imports import RenamedImportError, renamed_imports
 
 TYPE_NAMES = {name: value for name, value in vars(ranges).items() if name[0].isupper()} | {
     "Annotated": Annotated,
@@ -30,12 +31,12 @@ TYPE_NAMES = {name: value for name, value in vars(ranges).items() if name[0].isu
 }
 
 
-NODE_ONLY = object()  # the kind of what YAML cannot spell, as a loss: it is built from a node of its own
+NODE_ONLY = object()  # the annotation of a value that YAML cannot spell, as a loss: a node with a _target_ builds it
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """One keyword a target takes. `kind` is its annotation, `Any` where that says nothing a value can be held to."""
+    """A keyword that a target takes. `annotation` is `Any` where it gives no type to check a value against."""
 
     annotation: Any
     required: bool
@@ -43,7 +44,7 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Signature:
-    """What a target can be called with; `open_ended` if it takes any further keyword.
+    """Keywords of a target; `accepts_kwargs` if it takes any further ones.
 
     A parameter `from_` is the key `from`, which Python keeps for itself.
     """
@@ -54,7 +55,7 @@ class Signature:
 
 @cache
 def signature(target: str) -> Signature:
-    """The signature of a dotted name.
+    """Return the signature of a dotted name.
 
     Raises:
         ImportError: nothing of that name can be imported.
@@ -76,12 +77,22 @@ def dataclass_signature(cls: type) -> Signature:
 
 
 def locate(target: str) -> Any:
-    """Import the object of a dotted name; ImportError if there is none."""
+    """Import the object of a dotted name.
+
+    Raises:
+        ImportError: there is none; RenamedImportError where its file imports this package by old names.
+    """
     module, _, name = target.rpartition(".")
     if not module:
         raise ImportError(f"'{target}' is not a dotted name, as in package.module.name")
     try:
-        return getattr(importlib.import_module(module), name)
+        found = importlib.import_module(module)
+    except (ImportError, AttributeError) as error:
+        if lines := renamed_imports(error):
+            raise RenamedImportError(lines) from error
+        raise
+    try:
+        return getattr(found, name)
     except AttributeError:
         raise ImportError(f"module '{module}' has no '{name}'") from None
 
@@ -145,7 +156,7 @@ def _from_object(target: Callable[..., Any]) -> Signature:
 
 
 def item_kind(kind: Any) -> Any:
-    """The kind of an item of a list, or of a value of a mapping, of this kind; `Any` where that is not known."""
+    """Return the annotation of a list's items or a mapping's values; `Any` where it is not known."""
     origin, arguments = get_origin(kind), get_args(kind)
     if origin in (Union, types.UnionType):
         kinds = [item_kind(one) for one in arguments if one is not types.NoneType]
@@ -158,7 +169,7 @@ def item_kind(kind: Any) -> Any:
 
 
 def type_mismatch(value: Any, kind: Any) -> str | None:
-    """What `kind` would rather have, in words, if `value` does not fit it; None if it does."""
+    """Return a description of the expected type if `value` does not match the annotation, else None."""
     origin, arguments = get_origin(kind), get_args(kind)
     if kind is Any or kind is inspect.Parameter.empty:
         return None

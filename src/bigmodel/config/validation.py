@@ -1,4 +1,4 @@
-"""Everything wrong with a composed config, a line each."""
+"""Validate a composed config and report every mistake, a line each."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PLACEHOLDER_LR = 1e-3  # where `optim.lr` is still to be found: a rate that ever
 
 
 def check_composed(composed: DictConfig, command: str, trust: Sequence[str] = ()) -> tuple[Config, list[str]]:
-    """The config of a command, and everything wrong with it, a line each.
+    """Return the config of a command, and a line for each mistake in it.
 
     A text from a resolver becomes the number that its key asks for, where it says exactly that: `seed=${oc.env:SEED}`.
     A number is no secret, and is written as it is. A text from the environment stays a reference, so it must be one.
@@ -64,7 +64,7 @@ def _has_text(value: Any) -> bool:
 
 
 def validate_config(config: Config, command: str) -> list[str]:
-    """Everything wrong with a composed config, a line each."""
+    """Return a line for each mistake of a composed config."""
     try:
         tree = config.to_dict()
         tree = config.with_values(_placeholders(tree)).to_dict()
@@ -73,16 +73,17 @@ def validate_config(config: Config, command: str) -> list[str]:
         if key and (missing := _MISSING.match(first_line(error))):
             group, _, name = missing[1].rpartition(".")
             if not group:
-                return [f"{key}: takes {name}, and none is chosen; set {name}=..."]
+                return [f"{key}: needs {name}, and none is chosen; set {name}=..."]
             fitting = fitting_models(_nodes(config._composed)) if group == "dataset" else ""
-            hint = f"; {fitting}" if fitting else ""
-            return [f"{key}: takes {name} from the chosen {group}, which has none; the two do not go together{hint}"]
+            hint = f"; {fitting}" if fitting else f"; choose another {group} or set {key}=..."
+            return [f"{key}: needs {group}.{name}, which the chosen {group} does not define{hint}"]
         if unset := _UNSET.match(str(error)):
             name = truncate(unset[1])
             said = f"the environment has no {name}; set it, or give a default: ${{oc.env:{name},...}}"
             return [f"{key}: {said}" if key else said]
         return [f"{key}: {first_line(error)}" if key else first_line(error)]
-    plain = [f"{path}: a secret would be written down; give it as '${{oc.env:NAME}}'" for path in _secrets(config)]
+    instead = "a plain-text secret would be saved to disk; pass it as '${oc.env:NAME}'"
+    plain = [f"{path}: {instead}" for path in _secrets(config)]
     told = {line.partition(": ")[0] for line in plain}
     problems = [
         config.redact(line)
@@ -97,27 +98,27 @@ def validate_config(config: Config, command: str) -> list[str]:
 
 
 def auto_keys(tree: Mapping[str, Any]) -> list[str]:
-    """Which of `batch_size` and `optim.lr` are `auto`: `finders` puts numbers in their place before a run starts."""
+    """Return those of `batch_size` and `optim.lr` that are `auto`; `auto_values` resolves them before a run starts."""
     optim = tree.get("optim")
     rate = optim.get("lr") if isinstance(optim, Mapping) else None
     return [key for key, value in (("batch_size", tree.get("batch_size")), ("optim.lr", rate)) if value == "auto"]
 
 
 def _placeholders(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """Numbers for what is not known yet, so that all the rest can be checked."""
+    """Return placeholders for values that are not known yet, so that all others can be checked."""
     numbers = {"batch_size": 1, "optim.lr": PLACEHOLDER_LR}
     return {key: numbers[key] for key in auto_keys(tree)}
 
 
 def _nodes(composed: DictConfig) -> dict[str, Any]:
-    """The groups by name, with their keys; references to other keys stay as they are."""
+    """Return the groups by name, with their keys; interpolations are not resolved."""
     container = OmegaConf.to_container(composed, resolve=False)
     assert isinstance(container, dict)
     return {str(name): node for name, node in container.items()}
 
 
 def _secrets(config: Config) -> Iterator[str]:
-    """Keys that hold a secret in plain words."""
+    """Yield keys that hold a plain-text secret."""
     for path, raw in iter_leaves("", config._composed):
         if is_secret_key(path) and isinstance(raw, str) and raw not in ("", "???") and "oc.env" not in raw:
             yield path

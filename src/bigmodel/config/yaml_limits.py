@@ -1,4 +1,4 @@
-"""Bounds on a YAML file, held before it is loaded: a few lines can stand for more values than a memory holds."""
+"""Check the bounds of a YAML file before it is loaded: a few lines can stand for more values than a memory holds."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _Events = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def yaml_text(file: Path) -> str:
-    """The text of a YAML file within bounds, without a byte order mark. It is read once, and no alias is followed.
+    """Read the text of a YAML file within bounds, without a byte order mark. It is read once; no alias is followed.
 
     Raises:
         ConfigError: the file is no YAML, no regular file, too large, nested too deep, stands for too many values, or
@@ -36,12 +36,12 @@ def yaml_text(file: Path) -> str:
 
 
 def check_yaml_limits(file: Path) -> None:
-    """As `yaml_text`, where nothing but the refusal is wanted."""
+    """Raise as `yaml_text` does."""
     yaml_text(file)
 
 
 def yaml_problem(file: Path, error: yaml.YAMLError) -> str:
-    """What is wrong with a YAML file, in a line that names the file's own line."""
+    """Describe a YAML error in one line with the file's line number."""
     problem, mark = getattr(error, "problem", None), getattr(error, "problem_mark", None)
     if problem is None or mark is None:
         return f"{file}: is not YAML: {first_line(error)}"
@@ -56,7 +56,7 @@ def yaml_problem(file: Path, error: yaml.YAMLError) -> str:
 
 
 def _content(file: Path) -> bytes:
-    """A regular file's bytes; a pipe is not waited for."""
+    """Read a regular file; a pipe is refused, not waited for."""
     with open_regular(file) as stream:
         size = os.fstat(stream.fileno()).st_size
         content = stream.read(_LARGEST_FILE + 1) if size <= _LARGEST_FILE else b""

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from bigmodel.config.instantiate import instantiate, validate, without_pretrained
+from bigmodel.config.old_methods import RenamedMethodError
 from bigmodel.config.renamed import with_current_targets
 from bigmodel.config.signatures import Parameter, dataclass_signature
 from bigmodel.constraints import PositiveInt
@@ -107,6 +108,8 @@ class Predictor:
                 raise ConfigError(*problems)
             with offline():
                 processor: Processor = instantiate("kind", node, self.trust)
+        except RenamedMethodError:
+            raise
         except ConfigError as error:
             raise StorageError(damaged_state(self.path, error.lines[0])) from error
         return processor

@@ -17,7 +17,7 @@ def adam(
     betas: tuple[ProperFraction, ProperFraction] = (0.9, 0.999),
     eps: Positive = 1e-8,
 ) -> torch.optim.Adam:
-    """torch's fused Adam over all parameters, without weight decay."""
+    """Build torch's fused Adam over all parameters, without weight decay."""
     return torch.optim.Adam(
         weight_decay_groups(model, 0.0, True), lr=lr, betas=(float(betas[0]), float(betas[1])), eps=eps, fused=True
     )
@@ -31,6 +31,6 @@ def adamw(
     weight_decay: NonNegative = 0.01,
     decay_all: bool = False,
 ) -> torch.optim.AdamW:
-    """torch's fused AdamW over all parameters."""
+    """Build torch's fused AdamW over all parameters."""
     groups = weight_decay_groups(model, weight_decay, decay_all)
     return torch.optim.AdamW(groups, lr=lr, betas=(float(betas[0]), float(betas[1])), eps=eps, fused=True)

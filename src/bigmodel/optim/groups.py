@@ -1,4 +1,4 @@
-"""Parameter groups: which parameters decay, and which are trained at another rate than the rest."""
+"""Parameter groups by weight decay and by learning-rate factor."""
 
 from __future__ import annotations
 

@@ -51,12 +51,12 @@ class Muon(torch.optim.Optimizer):
             raise ValueError("muon takes matrices and filters, not vectors")
 
     def compile_kernels(self, compile_function: Callable[[Any], Any]) -> None:
-        """Let the orthogonalization be compiled."""
+        """Replace the orthogonalization by its compiled version."""
         self._newton_schulz = compile_function(newton_schulz)
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """One update of all parameters that have a gradient."""
+        """Update all parameters that have a gradient."""
         for group in self.param_groups:
             by_shape: dict[tuple[int, int], list[Tensor]] = defaultdict(list)
             for parameter in group["params"]:
@@ -95,7 +95,7 @@ class Muon(torch.optim.Optimizer):
         return torch._foreach_add(gradients, buffers, alpha=group["momentum"])
 
     def _unless_found_inf(self, idle: float, usual: Tensor) -> Tensor:
-        """The usual values, or `idle` where nothing is to change."""
+        """Return the usual values, or `idle` where `found_inf` says that nothing is to change."""
         return usual if self.found_inf is None else usual.masked_fill(self.found_inf == 1, idle)
 
     def _number_or_else(self, idle: float, usual: float) -> Tensor | float:

@@ -17,12 +17,12 @@ __all__ = ["Constant", "Cosine", "Linear", "MultiStep", "OneCycle"]
 
 @dataclass(frozen=True)
 class Constant:
-    """The base rate throughout, after the warm-up."""
+    """Constant base rate after the warm-up."""
 
     warmup: ProperFraction = 0.0
 
     def __call__(self, progress: float) -> float:
-        """Factor of the base rate at `progress` in [0, 1]."""
+        """Return the factor of the base rate at `progress` in [0, 1]."""
         if progress < self.warmup:
             return progress / self.warmup
         return self.after_warmup((progress - self.warmup) / (1 - self.warmup))
@@ -33,7 +33,7 @@ class Constant:
 
 @dataclass(frozen=True)
 class Linear(Constant):
-    """A straight line from the base rate down to `final` times it."""
+    """Linear decay from the base rate to `final` times it."""
 
     warmup: ProperFraction = 0.0
     final: Fraction = 0.0
@@ -44,7 +44,7 @@ class Linear(Constant):
 
 @dataclass(frozen=True)
 class Cosine(Constant):
-    """Half a cosine from the base rate down to `final` times it (Loshchilov & Hutter 2017, SGDR, without restarts)."""
+    """Cosine decay from the base rate to `final` times it (Loshchilov & Hutter 2017, SGDR, without restarts)."""
 
     warmup: ProperFraction = 0.0
     final: Fraction = 0.0
@@ -55,7 +55,7 @@ class Cosine(Constant):
 
 @dataclass(frozen=True)
 class OneCycle(Cosine):
-    """Up from `initial` to the base rate during the warm-up, then down to `final`, both as cosines (Smith 2018)."""
+    """One-cycle schedule: cosine from `initial` to the base rate during the warm-up, then to `final` (Smith 2018)."""
 
     warmup: ProperFraction = 0.3
     initial: Fraction = 0.04
@@ -69,7 +69,7 @@ class OneCycle(Cosine):
 
 @dataclass(frozen=True)
 class MultiStep(Constant):
-    """Multiplied by `gamma` at each milestone, a fraction of the whole run (He et al. 2015: 0.5 and 0.75, by 0.1)."""
+    """Step decay: times `gamma` at each milestone, a fraction of the run (He et al. 2015: 0.5 and 0.75, by 0.1)."""
 
     warmup: ProperFraction = 0.0
     milestones: Sequence[Fraction] = (0.5, 0.75)
@@ -81,5 +81,5 @@ class MultiStep(Constant):
 
 
 def step_midpoint(step: int, steps: int) -> float:
-    """The middle of the step's interval: neither the first nor the last update is spent on a rate of zero."""
+    """Return the progress at the middle of a step, so that neither the first nor the last update has a rate of zero."""
     return (step + 0.5) / steps

@@ -19,6 +19,6 @@ def sgd(
     weight_decay: NonNegative = 0.0005,
     decay_all: bool = False,
 ) -> torch.optim.SGD:
-    """torch's fused SGD over all parameters. Raises ValueError for Nesterov without momentum."""
+    """Build torch's fused SGD over all parameters. Raises ValueError for Nesterov without momentum."""
     groups = weight_decay_groups(model, weight_decay, decay_all)
     return torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=nesterov, fused=True)

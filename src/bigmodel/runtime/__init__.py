@@ -1,1 +1,1 @@
-"""The machine: devices, precision, signals, time."""
+"""Devices, precision, signals and timing."""

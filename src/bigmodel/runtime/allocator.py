@@ -9,7 +9,7 @@ _LARGEST_IN_HEAP, _MMAP_MAX = 32 << 20, 65536  # the most that glibc takes, and 
 
 
 def keep_freed_memory(everything: bool) -> None:
-    """Have glibc reuse what a step frees, not return it and fault it in again: 11 to 20 % of a ResNet-18 step.
+    """Make glibc reuse freed memory instead of returning it and faulting it in again: 11 to 20 % of a ResNet-18 step.
 
     Larger blocks still come and go by themselves, unless `everything` is kept: a quarter more memory, in gaps that fit
     nothing, for 4 to 18 % of the steps of large batches. Other C libraries are left as they are.

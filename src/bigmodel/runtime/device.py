@@ -66,7 +66,7 @@ class Device:
 
     @property
     def accumulator_dtype(self) -> torch.dtype:
-        """What metrics are added up in: counts stay exact up to 2**53; Apple's GPUs have float32 only."""
+        """Dtype of metric sums: float64 keeps counts exact up to 2**53; Apple's GPUs have float32 only."""
         return torch.float32 if self.torch_device.type == "mps" else torch.float64
 
     @property
@@ -77,21 +77,21 @@ class Device:
 
     @property
     def is_async(self) -> bool:
-        """Whether it works through a queue while the host goes on, so that to read a number is to wait for it."""
+        """Whether the device works asynchronously, so that reading a number waits for it."""
         return self.torch_device.type == "cuda"
 
     @property
     def reproducibility(self) -> str:
-        """What is promised of another run of the same config on this machine."""
+        """Whether a second run of the same config on this machine gives the same bits, as text."""
         if self.torch_device.type == "cpu" or self._deterministic:
             return f"bitwise, with the same versions{' and threads' if self.torch_device.type == 'cpu' else ''}"
-        hint = "; device.deterministic=true does" if self.torch_device.type == "cuda" else ""
+        hint = "; set device.deterministic=true for that" if self.torch_device.type == "cuda" else ""
         if self._benchmark:
             hint += "; device.cudnn_benchmark=true times kernels at each start"
-        return f"nearly: {self.torch_device.type} does not promise the last bits{hint}"
+        return f"not bitwise on {self.torch_device.type}{hint}"
 
     def configure_torch(self) -> None:
-        """Set torch's global switches. Once a process, before the model is built."""
+        """Set torch's global switches. Call once per process, before the model is built."""
         torch.set_num_threads(self.threads)
         self._switch_tf32()
         torch.backends.cudnn.benchmark = self._benchmark  # a stopwatch, too: other kernels have other last bits
@@ -112,16 +112,16 @@ class Device:
 
     @property
     def has_auto(self) -> bool:
-        """Whether precision or layout are still to be chosen for the model."""
+        """Whether precision or memory format are still to be chosen for the model."""
         return not {"auto", None}.isdisjoint((self.precision, self.channels_last))
 
     @property
     def choice(self) -> str:
-        """Precision and layout, and why these, in words."""
+        """Precision and memory format with the reason, as text."""
         return f"{self.precision}, {'channels-last' if self.channels_last else 'contiguous'}; {self.precision_reason}"
 
     def set_precision(self, precision: str, channels_last: bool, why: str, measured: bool = False) -> None:
-        """Settle what was open; `why` is for the plan, and `measured` that another start may choose otherwise.
+        """Set precision and memory format; `why` is for the plan; `measured`: another start may choose otherwise.
 
         `departs` is then whether a person should be told: the choice was measured, or is not fp32 and contiguous.
         """
@@ -139,13 +139,13 @@ class Device:
         torch.backends.cudnn.allow_tf32 = self.precision == "tf32"
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
-        """The forward pass runs in bf16 where that is safe, if the run's precision says so."""
+        """Run the forward pass in bf16 where that is safe, if that is the run's precision."""
         if self.precision != "bf16":
             return contextlib.nullcontext()
         return torch.autocast(self.torch_device.type, torch.bfloat16)
 
     def maybe_compile(self, function: _F, same_shapes: bool = False) -> _F:
-        """The function or module to call: compiled if asked. With `same_shapes` each shape has code of its own, and
+        """Return the function or module, compiled if asked. With `same_shapes` each shape has code of its own, and
         where graphs are asked for the whole of its kernels is launched at once (CUDA graphs).
         """
         if not self._compile:
@@ -155,12 +155,12 @@ class Device:
         return cast(_F, torch.compile(function, dynamic=False, mode="reduce-overhead" if self._graphs else None))
 
     def mark_step_begin(self) -> None:
-        """Results of the step before are no longer needed: graphs write the new ones over them."""
+        """Mark the previous step's results as no longer needed: CUDA graphs overwrite them."""
         if self._graphs:
             torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
 
     def seed_rng(self, seed: int, *purpose: int | str) -> None:
-        """Key dropout and every other global draw to (seed, purpose): nothing carries over from before."""
+        """Seed dropout and every other global draw by (seed, purpose), independent of earlier draws."""
         key = derive(seed, *purpose)
         torch.default_generator.manual_seed(key)
         if self.torch_device.type == "cuda":

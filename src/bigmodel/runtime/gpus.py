@@ -1,4 +1,4 @@
-"""A GPU for each job: a file per GPU, locked by the process that uses it, so that every sweep on the machine sees it.
+"""Assign a GPU to each job: the process that uses a GPU locks its file, which every sweep on the machine sees.
 
 The kernel drops the lock when its holder ends, however it ends.
 """
@@ -70,7 +70,7 @@ def _nvidia_smi() -> str:
 
 
 def _by_name(smi: str) -> dict[str, Gpu]:
-    """GPUs by index and by UUID."""
+    """Index GPUs by index and by UUID."""
     found: dict[str, Gpu] = {}
     for line in smi.strip().splitlines():
         fields = [field.strip() for field in line.split(",")]
@@ -87,7 +87,7 @@ def _number(text: str) -> float:
 
 
 def acquire(gpus: Sequence[Gpu]) -> Gpu:
-    """Wait for one of them that nobody holds, the least used first, and hold it until this process ends.
+    """Wait for a GPU that no process holds, the least used first, and hold it until this process ends.
 
     Raises:
         StorageError: the locks' directory is not safe to use.
@@ -112,7 +112,7 @@ def _directory() -> Path:
 
 
 def _locked(path: Path) -> bool:
-    """Whether this process now holds the file's lock; it is only locked, never written."""
+    """Return whether this process now holds the file's lock; the file is only locked, never written."""
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
         descriptor = os.open(path, flags)

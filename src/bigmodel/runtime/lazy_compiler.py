@@ -14,7 +14,7 @@ import torch
 
 
 def avoid_dynamo_import() -> None:
-    """Mark the optimizer's methods with themselves, where torch looks for the mark that it would import to make."""
+    """Pre-set `__dynamo_disable` on optimizer methods, so that torch does not import its compiler to set it."""
     for name in ("add_param_group", "state_dict", "load_state_dict", "zero_grad"):
         method = getattr(getattr(torch.optim.Optimizer, name), "__wrapped__", None)
         if method is not None:
@@ -22,12 +22,12 @@ def avoid_dynamo_import() -> None:
 
 
 def set_deterministic_algorithms(only: bool) -> None:
-    """`torch.use_deterministic_algorithms` without the word it leaves for the compiler, which it imports to do so."""
+    """Call `torch.use_deterministic_algorithms` without its setting for the compiler, which it would import."""
     torch._C._set_deterministic_algorithms(only, warn_only=False)
 
 
 def unwrapped_step(optimizer: torch.optim.Optimizer) -> Callable[[], object]:
-    """An optimizer's step without the wrappers that import the compiler, for torch's and our own; else its step.
+    """Return an optimizer's step without the wrappers that import the compiler, if it is torch's or our own.
 
     The wrappers do no arithmetic: they switch gradients off, which the caller does, and run hooks, which nobody set.
     """

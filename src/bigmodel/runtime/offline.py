@@ -1,4 +1,4 @@
-"""No network while something is built on behalf of a file that may be a stranger's.
+"""Block the network while objects are built on behalf of a file that may be a stranger's.
 
 torchvision's segmentation models fetch a backbone by default, and a checkpoint may name any of them. Python tells an
 audit hook of every look-up and connection before it is made, whichever library makes it.
@@ -32,7 +32,7 @@ _installed = False
 
 
 class NetworkRefused(ConfigError):
-    """What is built from a stranger's file would have reached the network."""
+    """Building from a stranger's file tried to reach the network."""
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Which precision and memory layout a model is trained in: by rule, or where it is asked for by a stopwatch.
+"""Choose the precision and memory format that a model is trained in: by rule, or by measurement on request.
 
 The rule looks at the kind of device and the kinds of layers, so that a command repeats its bits. `auto` trains the
 model for a few steps in each candidate and takes the fastest, which may be another one at the next start.
@@ -92,7 +92,7 @@ def choose_precision(device: Device, model: nn.Module, task: Task, example: Call
 
 
 def _settle_by_rule(device: Device, model: nn.Module, narrow: str | None) -> None:
-    """Choose what is null in the device's settings by the kind of device and the model's layers; no clock is read.
+    """Choose what is null in the device's settings by device type and the model's layers, without measuring.
 
     - NVIDIA GPUs from Ampere on have tensor cores for bf16: they get bf16 for networks of pictures, sound and text, and
       channels-last for convolutions. Networks without convolution or embedding stay in fp32: they are small, and their
@@ -124,7 +124,7 @@ def _first(count: int, sample: Batch) -> Batch:
 
 
 def _candidates(device: Device, model: nn.Module) -> Iterator[tuple[str, bool]]:
-    """The plain choice first."""
+    """Return the candidates, the default first."""
     convolves = any(isinstance(module, _SWITCHED) for module in model.modules())
     layouts = (False, True) if convolves and not _unsafe_channels_last_conv(device, model) else (False,)
     fixed = device.channels_last
@@ -134,7 +134,7 @@ def _candidates(device: Device, model: nn.Module) -> Iterator[tuple[str, bool]]:
 
 
 def _unsafe_channels_last_conv(device: Device, model: nn.Module) -> str | None:
-    """The name of a convolution whose backward pass writes past its memory in the channels-last layout, if any.
+    """Return the name of a convolution whose backward pass writes past its memory in the channels-last layout, if any.
 
     Seen with torch 2.14 (oneDNN issue 6035): crashes with one thread, wrong gradients with more.
     """
@@ -158,7 +158,7 @@ def _precisions(device: Device) -> tuple[str, ...]:
 
 
 def _cpu_has_bf16() -> bool:
-    """Without instructions for it, bf16 is emulated, and many times slower than fp32."""
+    """Return whether the CPU has bf16 instructions; emulated bf16 is many times slower than fp32."""
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
@@ -176,7 +176,7 @@ def _measure(
     turns: int,
     failed: dict[tuple[str, bool], str],
 ) -> dict[tuple[str, bool], float]:
-    """Seconds of a forward and a backward pass, the best of a few; in turns, so that other load counts for all.
+    """Measure seconds of a forward and a backward pass, the best of a few rounds; other load then counts for all.
 
     A candidate that raises is entered in `failed` and left out; the first one may do so for want of memory only.
     """

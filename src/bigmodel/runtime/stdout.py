@@ -7,7 +7,7 @@ import sys
 
 
 def print_line(text: str) -> None:
-    """Print a line that a command goes on without: to nowhere, if stdout is closed or full."""
+    """Print a line; discard it if stdout is closed or full."""
     try:
         print(text, flush=True)
     except OSError:
@@ -15,5 +15,5 @@ def print_line(text: str) -> None:
 
 
 def silence() -> None:
-    """Send standard output nowhere from here on."""
+    """Redirect standard output to the null device from now on."""
     sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - so that exit does not flush into the pipe

@@ -1,4 +1,4 @@
-"""A clock that waits for the device: on a GPU a call returns long before its work is done."""
+"""Clock that waits for the device: on a GPU a call returns long before its work is done."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 
 
 def synchronized_time(device: torch.device) -> float:
-    """Seconds, once all that was given to the device is done. Synchronises: for measuring, not for training."""
+    """Return seconds after synchronizing with the device: for measuring, not for training."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type == "mps":

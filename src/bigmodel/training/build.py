@@ -12,6 +12,7 @@ from torch import nn
 
 from bigmodel.config.config import Config
 from bigmodel.config.instantiate import instantiate, without_pretrained
+from bigmodel.config.old_methods import check_method_names
 from bigmodel.config.schema import Train
 from bigmodel.datasets.files.locations import resolve_paths
 from bigmodel.errors import ConfigError
@@ -169,6 +170,7 @@ def _open_loader(
         balanced=settings.sampler == "balanced",
     )
     loader = dataset.loader(options)
+    check_method_names("loader", loader)
     samples = loader.splits["train"]
     if settings.batch_size is None and settings.accumulate <= samples < size:
         lowered["batch_size"] = samples
