@@ -162,7 +162,7 @@ def run_of(lists: Path, name: str) -> Path:
 
 def test_a_number_is_trained_evaluated_predicted_and_exported(told: dict[str, Answer], lists: Path) -> None:
     run = run_of(lists, "number")
-    assert "model.num_classes=1: the data has no classes" in told["number"].out
+    assert "model.num_classes=1: one output for each number or label, the data has no classes" in told["number"].out
     evaluated = call(f"run={run}", "split=val", "device=cpu", "format=json", cwd=lists, verb="evaluate")
     assert json.loads(evaluated.out)["rmse_units"] < 2, evaluated.err
     said = call(f"run={run}", "input=pictures", "device=cpu", "format=json", cwd=lists, verb="predict")

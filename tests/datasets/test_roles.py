@@ -208,7 +208,7 @@ def test_numbers_that_sort_are_times(tmp_path: Path, dates: Sequence[str]) -> No
 def test_a_table_without_a_feature_is_refused(tmp_path: Path) -> None:
     lines = [f"some words {n},5,{n % 2}" for n in range(40)]
     (tmp_path / "t.csv").write_text("\n".join(["text,same,y", *lines]), encoding="utf-8")
-    with pytest.raises(DataError, match=r"no column is left to tell 'y' from.*'text': texts.*always the same"):
+    with pytest.raises(DataError, match=r"no column is left to predict 'y' from.*'text': texts.*always the same"):
         opened(tmp_path, "t.csv", target="y")
 
 
