@@ -335,14 +335,14 @@ MUTATIONS = (
         "return None",
         f"{DAMAGE}::test_before_the_first_save_nothing_but_the_hash_can_tell",
     ),
-    _one(
+    Mutation(
         "pointers are written before the checkpoint",
         "runs/checkpoint.py",
-        "    path = save(root, step, tensors, state, passing)\n"
-        '    update_pointers_and_prune(root, step, state["best"], keep)\n',
-        '    update_pointers_and_prune(root, step, state["best"], keep)\n'
-        "    path = save(root, step, tensors, state, passing)\n",
-        f"{CHECKPOINT}::test_what_points_at_a_checkpoint_follows_it",
+        (
+            ("    path = save(root, step, tensors, state, passing)\n    update", "    update"),
+            ("keep)\n    return path", "keep)\n    return save(root, step, tensors, state, passing)"),
+        ),
+        (f"{CHECKPOINT}::test_what_points_at_a_checkpoint_follows_it",),
     ),
     _one(
         "data workers keep the lock",

@@ -54,8 +54,8 @@ def run(given: Sequence[str]) -> None:
     if refused:
         sys.stdout.flush()
         raise ConfigError(
-            f"compare: {metric} is not comparable: the runs differ in {', '.join(differs)}; no winner is named: "
-            f"compare runs that agree in these, or add force=true"
+            f"compare: {metric} is not comparable: the runs differ in {', '.join(differs)}; no winner "
+            f"is named: compare runs that agree in these, or add force=true"
         )
 
 
