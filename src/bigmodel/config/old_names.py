@@ -46,7 +46,7 @@ targets=config.instantiate tasks.metric_spec=metric_spec transcripts=models.deco
 _NAMES = """
 archive: opened=open_maybe_gzipped plain_size=uncompressed_size load_arrays=load_numpy_pickle
 augmentations: gathered=select_images coins=hash_coin_flips padded_by=pad_images
-datasets.answers: Answer=TargetEncoder Labels=MultiLabelTargets cut=split_rows hold=check_claims
+datasets.answers: Answer=TargetEncoder Labels=MultiLabelTargets cut=split_rows hold=datasets.loading.claims.check_claims
 datasets.catalogues: located=find_catalogue translations=read_catalogue
 datasets.class_counts: in_words=describe_counts held_out_whole=warn_held_out_classes alike=warn_similar_names
 datasets.class_folders: class_folders=find_class_folders broken_in_words=describe_broken
@@ -58,7 +58,7 @@ datasets.files: Published=PublishedFile check_labels=datasets.images.picture_fil
     open_image=datasets.images.picture_files.open_image fit_picture=datasets.images.picture_files.fit_picture
     formats=datasets.images.picture_files.readable_formats reason=datasets.images.picture_files.pillow_reason
 datasets.folder_walk: walk=walk_files passed_over=describe_skipped
-datasets.images: Source=ImageSource Arrays=InMemoryImages normalised=normalize
+datasets.images: Source=datasets.images.source.ImageSource Arrays=datasets.images.source.InMemoryImages normalised=datasets.images.source.normalize
 datasets.labelled_rows: Row=LabelledText Reader=LabelledTextReader texts_of=read_texts columns_of=column_names
 datasets.locations: find=find_file settled=resolve_paths
 datasets.mel: fitted=pad_or_trim
@@ -76,7 +76,7 @@ datasets.scale: Scale=Standardizer
 datasets.series_steps: Steps=TimeSteps
 datasets.smiles: Smiles=SmilesTokenizer
 datasets.sound_classes: sound_classes=spectrogram_dataset
-datasets.sound_files: located=find_folder named=list_wavs fingerprint_of=fingerprint_sounds
+datasets.sound_files: named=list_wavs fingerprint_of=fingerprint_sounds
 datasets.split_names: split_of=split_named
 datasets.splits: held_out=holdout_split
 datasets.structured: kind=file_format parse=parse_structured
@@ -130,7 +130,7 @@ predicting.columns: columns=format_columns
 predicting.files: files=list_files content=read_text
 predicting.generation: AnyOrder=SupportsLeftToRight decoder=as_decoder
 predicting.inputs: samples=load_inputs
-predicting.prediction: checked_options=validate_options described=describe_predictor
+predicting.prediction: checked_options=sweeps.engines.options.validate_options described=describe_predictor
 predicting.ranking: ranked=top_classes table=format_ranking
 predicting.texts: Texts=TextInputs
 predicting.translating: search=beam_search
