@@ -372,7 +372,10 @@ def test_no_configuration_is_tried_twice(tmp_path: Path) -> None:
     assert plan.describe_fewer_trials(None) == ["the space has 6 configurations: 6 trials, not the usual 20"]
     assert plan.describe_fewer_trials(6) == []
     grid = _plan("grid", "none", *space)
-    assert (grid.fewer(None), grid.fewer(7)) == ([], ["the grid has 6 configurations: 6 trials, not n_trials=7"])
+    assert (grid.describe_fewer_trials(None), grid.describe_fewer_trials(7)) == (
+        [],
+        ["the grid has 6 configurations: 6 trials, not n_trials=7"],
+    )
     tried, told = _tried(tmp_path / "it", plan, lambda words: float(words["seed"]), trials=6)
     assert len({(float(words["optim.momentum"]), words["seed"]) for words in tried}) == 6
     assert told
