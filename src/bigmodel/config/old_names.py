@@ -130,7 +130,7 @@ predicting.columns: columns=format_columns
 predicting.files: files=list_files content=read_text
 predicting.generation: AnyOrder=SupportsLeftToRight decoder=as_decoder
 predicting.inputs: samples=load_inputs
-predicting.prediction: checked_options=sweeps.engines.options.validate_options described=describe_predictor
+predicting.prediction: described=describe_predictor
 predicting.ranking: ranked=top_classes table=format_ranking
 predicting.texts: Texts=TextInputs
 predicting.translating: search=beam_search
