@@ -137,20 +137,20 @@ MUTATIONS = (
     _one(
         "trials of a rate begin with the same weights",
         "training/tuning/lr_range.py",
-        "        parts.job.model.load_state_dict(first_weights)\n",
+        "        run.state.model.load_state_dict(first_weights)\n",
         "",
         "tests/commands/test_finders.py::test_trials_begin_alike",
     ),
     _one(
         "a run's own config reads what it likes",
-        "config/config.py",
-        "    refuse_resolvers(file, loaded, trust)\n",
+        "config/saved.py",
+        "    reject_resolvers(file, loaded, trust)\n",
         "",
         "tests/faults/test_secrets.py::test_a_run_from_a_stranger_reads_nothing",
     ),
     _one(
         "text from the environment by any spelling",
-        "config/config.py",
+        "config/validation.py",
         "        elif names and not is_plain(raw):\n",
         "        elif False:\n",
         "tests/faults/test_secrets.py::test_a_reference_spelled_in_another_way",
@@ -172,7 +172,7 @@ MUTATIONS = (
     _one(
         "Hydra's keys in an experiment are ignored",
         "config/composition.py",
-        "            problems += refused_node(hydra, _standard(loader, hydra), multirun)\n",
+        "            problems += check_hydra_node(hydra, _standard(loader, hydra), multirun)\n",
         "",
         "tests/test_own_yaml.py::test_hydras_keys_in_an_experiment_are_refused_or_honored",
     ),
@@ -186,15 +186,15 @@ MUTATIONS = (
     _one(
         "a momentum read from a file keeps its own layout",
         "training/state.py",
-        "                _lay_out_as_parameters(optimizer)\n",
+        "                _match_memory_formats(optimizer)\n",
         "",
         "tests/test_precision.py::test_a_run_resumes_bitwise_in_the_other_layout",
     ),
     _one(
         "pieces of a batch count alike",
         "training/state.py",
-        "loss * added[0].to(loss.dtype)",
-        "loss",
+        "loss * weight)",
+        "loss)",
         "tests/tasks/test_pieces.py",
     ),
     _one(
@@ -360,7 +360,7 @@ MUTATIONS = (
     ),
     _one(
         "the average of the weights is not warmed up",
-        "training/state.py",
+        "training/ema.py",
         "return min(decay, (1 + step) / (10 + step))",
         "return decay",
         "tests/test_train.py::test_ema_soon_forgets_the_random_start",
@@ -375,7 +375,7 @@ MUTATIONS = (
     _one(
         "randomness is not keyed by the step",
         "training/state.py",
-        '        self.device.seed(self.seed, "step", self.step)\n',
+        '        self.device.seed_rng(self.seed, "step", self.step)\n',
         "",
         "tests/test_resume.py::test_from_every_step_of_two_epochs",
     ),
@@ -424,7 +424,7 @@ MUTATIONS = (
     _one(
         "a NaN is stepped with",
         "training/nonfinite.py",
-        "return None if update.sound else update",
+        "return None if update.is_finite else update",
         "return None",
         "tests/faults/test_divergence_and_memory.py",
     ),
@@ -510,8 +510,8 @@ MUTATIONS = (
     _one(
         "ranges are not held",
         "config/signatures.py",
-        'return misfit(value, arguments[0]) or (None if arguments[1].holds(value) else f"a number {arguments[1]}")',
-        "return misfit(value, arguments[0])",
+        'return type_mismatch(value, arguments[0]) or (None if arguments[1].holds(value) else f"a number {arguments[1]}")',
+        "return type_mismatch(value, arguments[0])",
         "tests/test_properties.py",
     ),
     _one(
@@ -569,6 +569,8 @@ MUTATIONS = (
         "    quotas[more] += 1\n",
         "",
         "tests/test_properties.py::test_a_balanced_epoch_has_every_class_equally_often",
+    ),
+    _one(
         "a trial that diverged teaches nothing",
         "sweeps/search/study.py",
         "        if any(each.code == DivergedError.exit_code for each in ended.values()):\n",

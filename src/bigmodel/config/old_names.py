@@ -46,7 +46,8 @@ targets=config.instantiate tasks.metric_spec=metric_spec transcripts=models.deco
 _NAMES = """
 archive: opened=open_maybe_gzipped plain_size=uncompressed_size load_arrays=load_numpy_pickle
 augmentations: gathered=select_images coins=hash_coin_flips padded_by=pad_images
-datasets.answers: Answer=TargetEncoder Labels=MultiLabelTargets cut=split_rows hold=datasets.loading.claims.check_claims
+datasets.answers: Answer=TargetEncoder Labels=MultiLabelTargets cut=split_rows
+    hold=datasets.loading.claims.check_claims
 datasets.catalogues: located=find_catalogue translations=read_catalogue
 datasets.class_counts: in_words=describe_counts held_out_whole=warn_held_out_classes alike=warn_similar_names
 datasets.class_folders: class_folders=find_class_folders broken_in_words=describe_broken
@@ -58,7 +59,8 @@ datasets.files: Published=PublishedFile check_labels=datasets.images.picture_fil
     open_image=datasets.images.picture_files.open_image fit_picture=datasets.images.picture_files.fit_picture
     formats=datasets.images.picture_files.readable_formats reason=datasets.images.picture_files.pillow_reason
 datasets.folder_walk: walk=walk_files passed_over=describe_skipped
-datasets.images: Source=datasets.images.source.ImageSource Arrays=datasets.images.source.InMemoryImages normalised=datasets.images.source.normalize
+datasets.images: Source=datasets.images.source.ImageSource Arrays=datasets.images.source.InMemoryImages
+    normalised=datasets.images.source.normalize
 datasets.labelled_rows: Row=LabelledText Reader=LabelledTextReader texts_of=read_texts columns_of=column_names
 datasets.locations: find=find_file settled=resolve_paths
 datasets.mel: fitted=pad_or_trim
