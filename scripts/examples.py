@@ -70,6 +70,9 @@ def command(verb: str, *given: str) -> str:
     return done.stdout
 
 
+_OPTIONS = {"SpeechSynthesisProcessor": "output={folder}", "TextGenerationProcessor": "sample.max_new_tokens=20"}
+
+
 def raw_input(about: Mapping[str, Any], folder: Path) -> str | None:
     """What `input=` may be for a model of such data, by the name of its kind; None for one that is not known here."""
     file = folder / "raw"
@@ -148,10 +151,12 @@ def _result(summary: Mapping[str, Any]) -> str:
 def _answer(run: Path, folder: Path) -> str:
     """The first words of what the run says of raw input."""
     state = max((run / "checkpoints").glob("step-*")) / "state.json"
-    given = raw_input(json.loads(state.read_text(encoding="utf-8")), folder)
+    about = json.loads(state.read_text(encoding="utf-8"))
+    given = raw_input(about, folder)
     if given is None:
         return "not asked"
-    how = (f"output={folder}", "sample.max_new_tokens=20", "format=json", *QUICK[1:])
+    options = _OPTIONS.get(about["kind"].rpartition(".")[2], "").format(folder=folder).split()
+    how = (*options, "format=json", *QUICK[1:])
     _, answer, *_ = json.loads(command("predict", f"run={run}", f"input={given}", *how).splitlines()[0]).values()
     return truncate(answer, 40)
 

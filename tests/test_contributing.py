@@ -87,6 +87,7 @@ def predicted(monkeypatch, capsys, words):
     return ended.value.code, printed.out + printed.err
 
 
+@pytest.mark.slow
 def test_the_processor_of_the_page_has_an_option_of_its_own(examples, monkeypatch, capsys):
     Image.fromarray(np.repeat([[255], [0]], 12, axis=1).astype(np.uint8).repeat(6, axis=0)).save("stripes.png")
     own = ["--config-dir", "my_conf", "trust=[my_parts]"]

@@ -53,7 +53,7 @@ def test_every_model_is_here_or_resumes_bitwise_by_contract() -> None:
     assert {file.stem for file in (conf_directory() / "model").glob("*.yaml")} == set(MODELS) | set(FAMILIES)
 
 
-@pytest.mark.parametrize("model", slow_where(MODELS, {"timm", "torchvision", "resnet18"}.__contains__))
+@pytest.mark.parametrize("model", slow_where(MODELS, {"timm", "torchvision", "resnet18", "cnn"}.__contains__))
 def test_a_model_repeats_bitwise(tmp_path: Path, model: str) -> None:
     if model == "timm" and importlib.util.find_spec("timm") is None:
         pytest.skip("timm is not installed (extra timm)")

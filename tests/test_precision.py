@@ -103,10 +103,12 @@ def test_what_cannot_be_is_refused_before_anything_is_measured(
     monkeypatch.setattr(precision, "_measure", lambda *_, **__: pytest.fail("measured"))
     words = ("device=cpu", "device.channels_last=auto", "model=cnn", "model.hidden=8")
     (line,) = is_quiet(cli(*words, "batch_size=100000"), code=2)
-    assert line.startswith("batch_size: 100000 is more than the ")
+    assert line.startswith("batch_size: 100000 exceeds the ")
     loss = "loss={_target_: torch.nn.modules.loss.MultiMarginLoss}"
     (line,) = is_quiet(cli(*words, "~loss", f"+{loss}", "dataset.augment.cutmix=1"), code=2)
-    assert line.startswith("dataset.augment.cutmix: mixed samples have odds as targets, and the loss takes class ")
+    assert line.startswith(
+        "dataset.augment.cutmix: targets become class probabilities, but this loss takes class indices; set "
+    )
 
 
 def test_a_run_from_before_there_were_layouts_goes_on(

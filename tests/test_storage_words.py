@@ -112,14 +112,14 @@ def test_checkpoints_of_another_user(cli, run, tmp_path, command, closed):
     closed(run / "checkpoints")
     verb, *words = COMMANDS[command]
     (line,) = is_quiet(cli(*words, cwd=tmp_path, verb=verb), code=5)
-    assert line == "run/checkpoints: cannot be looked into: Permission denied"
+    assert line == "run/checkpoints: cannot be listed: Permission denied"
     assert (run / "metrics.jsonl").read_text() != ""
 
 
 def test_an_output_directory_of_another_user(cli, run, tmp_path, closed):
     closed(tmp_path)
     (line,) = is_quiet(cli("output_dir=.", cwd=tmp_path, verb="runs"), code=5)
-    assert line == ".: cannot be looked into: Permission denied"
+    assert line == ".: cannot be listed: Permission denied"
 
 
 def test_a_summary_that_cannot_be_written_is_told_and_a_resume_writes_it(tmp_path, monkeypatch):

@@ -20,7 +20,7 @@ from bigmodel.config.saved import load_config
 from bigmodel.errors import StorageError
 from bigmodel.runtime.gpus import Gpu, acquire, parse_nvidia_smi
 from bigmodel.sweeps.state.settings import resolve_parallelism
-from conftest import TINY, Answer, is_quiet
+from conftest import TINY, Answer, is_quiet, slow_where
 from forks import finished, until
 from warm import only_sweep, sweep, swept, table
 
@@ -66,7 +66,7 @@ def test_a_dry_run_lists_the_jobs_and_makes_nothing(cli: Callable[..., Answer]) 
     assert list(answer.cwd.iterdir()) == []
 
 
-@pytest.mark.parametrize("dry_run", ["true", "false"])
+@pytest.mark.parametrize("dry_run", slow_where(["true", "false"], "false".__eq__))
 @pytest.mark.parametrize(
     ("words", "told"),
     [
@@ -280,6 +280,7 @@ def test_jobs_whose_data_tells_their_sizes_can_be_frozen_and_read_again(tmp_path
     assert (again.values["model"]["vocab_size"], again.values["model"]["num_classes"]) == (7, 2)
 
 
+@pytest.mark.slow
 def test_a_sweep_of_the_engine_that_is_gone_goes_on(tmp_path: Path) -> None:
     """`hydra/launcher=vectorized` trained several jobs in one process, and noted which ones go together."""
     code, said = swept(*TINY, "seed=1,2", cwd=tmp_path)

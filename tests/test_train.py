@@ -494,6 +494,7 @@ def test_a_listener_that_is_not_installed_is_told_before_anything_is_made(
     assert list(answer.cwd.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_closed_stdout_stops_no_training(tmp_path: Path) -> None:
     words = " ".join(TINY)
     words += " epochs=30 log_every=1steps evaluate_every=30epochs save_every=30epochs"

@@ -256,7 +256,7 @@ def is_there(path: Path) -> bool:
     """Return whether a name is taken, also by a dangling link.
 
     Raises:
-        OSError: the folder it would be in cannot be looked into, as where it belongs to another user.
+        OSError: the folder it would be in cannot be listed, as where it belongs to another user.
     """
     try:
         path.lstat()
@@ -277,8 +277,8 @@ def entries(folder: Path) -> list[Path]:
         return [folder / name for name in os.listdir(folder)]
     except (FileNotFoundError, NotADirectoryError):
         return []
-    except OSError as error:
-        raise StorageError(f"{folder}: cannot be looked into: {error.strerror or error}") from error
+    except PermissionError as error:
+        raise StorageError(f"{folder}: cannot be listed: {error.strerror or error}") from error
 
 
 def _is_hole(descriptor: int, found: os.stat_result) -> bool:

@@ -53,6 +53,7 @@ def onnx_function(path):
     return lambda inputs: torch.from_numpy(session.run(None, {"input": inputs.numpy()})[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", NODES)
 @pytest.mark.parametrize("form", ["onnx", "torch_export", "safetensors"])
 def test_an_export_agrees_for_any_batch(tmp_path, kind, form, capfd):
@@ -92,6 +93,7 @@ def test_the_sidecar_says_how_to_use_the_file(directory):
     assert about["model"]["_target_"] == "bigmodel.models.resnet.ResNet"
 
 
+@pytest.mark.slow
 def test_opset(directory, tmp_path):
     onnx = pytest.importorskip("onnx")
     pytest.importorskip("onnxscript")

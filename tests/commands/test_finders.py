@@ -69,7 +69,7 @@ def test_a_run_with_found_numbers_is_the_run_with_the_same_numbers_typed(
     assert cli(f"resume={typed.run}", "epochs=3").code == 0
     assert fingerprint(typed.run) == fingerprint(found.run)
     (line,) = is_quiet(cli(f"resume={found.run}", "optim.lr=auto"), code=2)
-    assert f"optim.lr was {rate}" in line
+    assert f"optim.lr cannot change from {rate} to auto" in line
 
 
 def _has_its_curve(run: Path) -> None:
@@ -96,7 +96,7 @@ def test_a_dry_run_tells_what_would_be_found_and_makes_nothing(cli: Callable[...
     assert answer.code == 0, answer.err
     size = re.match(r"batch_size=auto: (\d+) ", answer.out)
     assert size is not None
-    assert f" of {size[1]} samples" in answer.out
+    assert f", {size[1]} samples each" in answer.out
     assert re.search(r"(?m)^optim\.lr=auto: \S+ \(range test of ", answer.out)
     assert list(answer.cwd.iterdir()) == []
 

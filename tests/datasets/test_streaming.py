@@ -25,6 +25,7 @@ from bigmodel.datasets.text.tokenizers import ByteTokenizer
 from bigmodel.errors import DataError
 from bigmodel.interfaces import Batch, Dataset, LoaderOptions
 from bigmodel.padding import pad
+from conftest import slow_where
 from forks import finished, launch, until
 
 CPU = torch.device("cpu")
@@ -149,7 +150,7 @@ from bigmodel.optim.sgd import sgd
 """
 
 
-@pytest.mark.parametrize("kind", RUNS)
+@pytest.mark.parametrize("kind", slow_where(RUNS, lambda kind: kind != "sounds"))
 def test_a_killed_worker_ends_a_run_of_any_data_in_a_line(kind: str, tmp_path: Path) -> None:
     (tmp_path / "rows.csv").write_text(ROWS)
     (tmp_path / "t.txt").write_text("to be or not to be, that is the question: " * 40)

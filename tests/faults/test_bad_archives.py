@@ -138,6 +138,7 @@ def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
         thread.join()
 
 
+@pytest.mark.slow
 def test_broken_downloads(campaign: Callable[..., Any], server: Any, tmp_path: Path) -> None:
     trials = campaign(
         "a download cut at a random byte, once to three times, or with a wrong hash", key="DOWNLOADS", quick=2, full=60

@@ -108,6 +108,7 @@ def test_killed_once(whole: Whole, tmp_path: Path, campaign: Callable[..., Any])
             _chain(tmp_path / str(trial.number), 1, whole, trial.random)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(7200)
 def test_killed_five_times_in_a_row(whole: Whole, tmp_path: Path, campaign: Callable[..., Any]) -> None:
     for trial in campaign("kill -9 five times in a row, resume each time", key="CHAINS", quick=1, full=60):

@@ -152,6 +152,7 @@ def test_too_little_shared_memory(campaign: Callable, pictures: Path, unbroken: 
             _goes_on(cwd, unbroken)
 
 
+@pytest.mark.slow
 def test_no_worker_outlives_the_run(campaign: Callable, pictures: Path, unbroken: Path, tmp_path: Path) -> None:
     fault = "the parent of data workers dies by INT, TERM or KILL, resume"
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)

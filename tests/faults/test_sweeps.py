@@ -181,6 +181,7 @@ def test_the_parent_is_killed_at_random_moments(
             assert not _alive(directory)
 
 
+@pytest.mark.slow
 def test_a_kill_leaves_no_process_and_no_lock(unbroken: tuple[Path, str], tmp_path: Path) -> None:
     directory = _as_before_its_start(unbroken[0], tmp_path / "it")
     process = sweep(*_resume(directory, tmp_path / "it"), cwd=tmp_path / "it")
