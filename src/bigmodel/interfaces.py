@@ -1,6 +1,7 @@
-"""What the house asks of a task, a dataset, a kind of input, a listener. Anything with these methods will do.
+"""Protocols for tasks, datasets, loaders, processors and listeners. Any object with these methods works; there is no
+base class.
 
-Images, tables, waves, text: nothing outside the leaves knows which. A sample is one tensor in and one tensor out.
+Only the leaves know whether samples are images, tables, waves or text: a sample is one tensor in and one tensor out.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ from bigmodel.metric_spec import MetricSpec
 
 
 class Batch(NamedTuple):
-    """Samples that already lie on the device: `inputs` (N, ...) and `targets` (N, ...), each one tensor of any type.
+    """Samples on the device: `inputs` (N, ...) and `targets` (N, ...), each one tensor of any dtype.
 
-    Sequences of unequal length are filled up at the end, whole numbers with -1 and others with NaN, so that their
-    lengths are in the tensor itself: see `bigmodel.padding`.
-    `samples` (N,), int64 on the CPU, are their numbers in the data, where that is known.
+    Sequences of unequal length are padded at the end, integers with -1 and floats with NaN, so that their lengths are
+    in the tensor itself: see `bigmodel.padding`. `sample_ids` (N,), int64 on the CPU, are the samples' indices in the
+    data, where known.
     """
 
     inputs: Tensor
@@ -28,7 +29,7 @@ class Batch(NamedTuple):
     sample_ids: Tensor | None = None
 
     def microbatches(self, count: int) -> Sequence[Batch]:
-        """At most `count` near-equal parts, in order."""
+        """Split into at most `count` near-equal micro-batches, in order."""
         if count == 1:
             return (self,)
         inputs, targets = self.inputs.chunk(count), self.targets.chunk(count)
@@ -38,10 +39,7 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class LoaderOptions:
-    """How a dataset is to be read.
-
-    Where it is `balanced`, every class comes equally often in an epoch; ConfigError where there are none.
-    """
+    """How a dataset is to be read. With `balanced`, every class comes equally often in an epoch."""
 
     device: torch.device
     batch_size: int
@@ -54,15 +52,15 @@ class LoaderOptions:
 
 
 class Loader(Protocol):
-    """Batches as a pure function of (seed, step). Placement, order and augmentation are its own affair."""
+    """Batches as a pure function of (seed, step). The loader decides placement, order and augmentation."""
 
     @property
     def describe_placement(self) -> str:
-        """Where the training samples lie and why, in words for the plan."""
+        """Where the training samples lie and why, as text for the plan."""
 
     @property
     def uses_workers(self) -> bool:
-        """Whether processes of their own read the training samples, so that the loop may wait for them."""
+        """Whether worker processes read the training samples, so that the loop may have to wait for them."""
 
     @property
     def steps_per_epoch(self) -> int:
@@ -70,26 +68,26 @@ class Loader(Protocol):
 
     @property
     def splits(self) -> Mapping[str, int]:
-        """Samples in each of train, val and test that exists."""
+        """Number of samples of each split there is: train, val, test."""
 
     def train_batches(self, first: int, last: int) -> Iterator[Batch]:
-        """The batches of steps first to last - 1."""
+        """Yield the batches of steps `first` to `last` - 1."""
 
     def eval_batches(self, split: str) -> Iterator[Batch]:
-        """Every sample of a split exactly once, not augmented."""
+        """Yield every sample of a split exactly once, not augmented."""
 
 
 @runtime_checkable
 class CountsClasses(Protocol):
-    """`Loader` that can be balanced, and can tell how large the classes are."""
+    """A `Loader` that can be balanced, and that knows the sizes of the classes."""
 
     def class_counts(self) -> Tensor | None:
-        """Training samples of each class, int64 (C,) on the CPU; None where samples have no class each."""
+        """Return the number of training samples of each class, int64 (C,) on the CPU; None where samples have no class."""
 
 
 @runtime_checkable
 class HasMemoryFormat(Protocol):
-    """A loader of images whose layout in memory can be chosen before the first batch."""
+    """A loader of images whose memory format can be set before the first batch."""
 
     memory_format: torch.memory_format
 
@@ -97,37 +95,37 @@ class HasMemoryFormat(Protocol):
 class Dataset(Protocol):
     """What a dataset's function returns.
 
-    It may have `notes`, a sequence of lines for the plan and the start of a run: what it guessed, dropped or changed,
-    each whole in itself; some begin with `warning: `.
+    It may have `notes`, lines for the plan and the start of a run: what it guessed, dropped or changed; some begin with
+    `warning: `.
     """
 
     @property
     def properties(self) -> Mapping[str, Any]:
-        """What models and tasks may ask of the data, by keys of its YAML, as num_classes or input_shape.
+        """Properties of the data by dataset key, such as `num_classes` or `input_shape`.
 
-        They take the place of what the YAML says, so a key may be null there; what is not null the dataset holds
-        against the data.
+        A key that is null in YAML is filled in; the dataset checks any other value against the data.
         """
 
     @property
     def description(self) -> str:
-        """The samples in words for the plan, as `10 classes, 3x32x32`."""
+        """The samples as text for the plan, such as `10 classes, 3x32x32`."""
 
     @property
     def fingerprint(self) -> str:
         """A text that differs for other data."""
 
     def processor_spec(self) -> Mapping[str, Any]:
-        """What a checkpoint must carry, as JSON, to prepare raw input and to name outputs.
+        """Return what a checkpoint carries, as JSON, to prepare raw input and to name outputs.
 
-        `kind` is the dotted name of a `Processor`, whose arguments are the other entries; `classes` are named as such.
+        `kind` is the dotted name of a `Processor`; the other entries are its arguments, `classes` among them if there
+        are any.
         """
 
     def sample_batch(self, count: int) -> Batch:
-        """So many samples on the CPU that cost no more and no less than true ones: to measure with, before `open`."""
+        """Return `count` CPU samples with the shapes and dtypes of real ones, to measure cost before a loader exists."""
 
-    def loader(self, how: LoaderOptions) -> Loader:
-        """Its batches. Raises DataError where the data is missing or damaged."""
+    def loader(self, options: LoaderOptions) -> Loader:
+        """Open the data. Raises DataError where it is missing or damaged."""
 
 
 @dataclass(frozen=True)
@@ -203,11 +201,13 @@ class ConvertsObjects(Protocol):
 
 @runtime_checkable
 class HasNotes(Protocol):
-    """A dataset, or a kind of input, that guessed, dropped or changed something in reading, which users are told."""
+    """A dataset or processor that guessed, dropped or changed something while reading, which users are told."""
 
     @property
     def notes(self) -> Sequence[str]:
-        """One line each: what, how many, and the setting that decides it. The plan shows them, and a run's start."""
+        """One line for each: what, how many, and the setting that decides it. Shown in the plan and at the start of a
+        run.
+        """
 
 
 @runtime_checkable
@@ -215,40 +215,38 @@ class HasKernels(Protocol):
     """An optimizer with functions of its own to compile; the fused ones of torch are one kernel already."""
 
     def compile_kernels(self, compile_function: Callable[[Any], Any]) -> None:
-        """Replace its functions of tensors by what `compile_function` makes of them: themselves, or compiled ones."""
+        """Replace functions of tensors by `compile_function` of them, which compiles them or returns them unchanged."""
 
 
 @runtime_checkable
 class MixesSamples(Protocol):
-    """A dataset whose training samples may be mixed with each other, so that class numbers become odds (N, C)."""
+    """A dataset that may mix training samples with each other, so that targets become class probabilities (N, C)."""
 
     @property
     def mixing(self) -> Sequence[str]:
-        """The settings that do so, by the names they have in `augment`; empty if none does."""
+        """Names of the settings under `augment` that mix samples; empty if none is on."""
 
 
 @runtime_checkable
 class InitsFromData(Protocol):
-    """A model that computes some of its first weights from data."""
+    """A model that computes some of its initial weights from data."""
 
     def init_from_batch(self, inputs: Tensor) -> None:
-        """Take the inputs of the first training batch; called once, before training, without gradients."""
+        """Initialize from the inputs of the first training batch; called once, before training, without gradients."""
 
 
 @runtime_checkable
 class AdaptsStateDict(Protocol):
-    """A model for which others have published weights under names of their own."""
+    """A model with published weights under other names."""
 
     def adapt_state_dict(self, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """Theirs by this model's names and in its layout; those that are not theirs as they are.
-
-        Raises:
-            ValueError: they cannot be brought into this model, and why.
+        """Map a published state dict to this model's names and layout; return any other unchanged. ValueError if it
+        does not fit.
         """
 
 
 class Task(Protocol):
-    """What a model is trained for: the loss, and metrics from named sums, which add up exactly over batches and ranks.
+    """What a model is trained for: a loss, and metrics from named sums, which add up exactly over batches and ranks.
 
     `metric_names` begin with "loss"; `monitor` is `val/` and one of them.
     """
@@ -257,42 +255,42 @@ class Task(Protocol):
 
     @property
     def lower_is_better(self) -> frozenset[str]:
-        """The metrics that are better low; `HasMetricSpecs` says more, and a task that has it needs no such names."""
+        """Metrics for which lower is better. A task with `HasMetricSpecs` does not need it."""
 
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The mean loss (scalar) and the model's outputs."""
+        """Return the mean loss (scalar) and the model's outputs."""
 
     def train_sums(self, loss: Tensor, outputs: Tensor, batch: Batch) -> Mapping[str, Tensor]:
-        """Sums over the batch by name, scalars, cheap enough for every training step.
+        """Return sums over the batch by name: scalars, cheap enough for every training step.
 
-        `loss_denominator` is what the loss is a mean over, such as samples or tokens; it weighs the micro-batches of an
-        accumulated batch.
+        `loss_denominator` is what the loss is a mean over, such as samples or tokens; it weights micro-batches under
+        gradient accumulation.
         """
 
     def train_metrics(self, sums: Mapping[str, Tensor]) -> dict[str, float]:
-        """Metrics by name, from `train_sums` added up over batches (float64, on the CPU)."""
+        """Return metrics by name, from `train_sums` added up over batches (float64, on the CPU)."""
 
     def eval_sums(self, loss: Tensor, outputs: Tensor, batch: Batch) -> Mapping[str, Tensor]:
-        """Sums over the batch by name, of any shape that is the same for every batch: all that `eval_metrics` needs."""
+        """Return sums over the batch by name, each of a shape that is the same for every batch."""
 
     def eval_metrics(self, sums: Mapping[str, Tensor]) -> dict[str, Any]:
-        """Metrics by name, from `eval_sums` added up over a split; tables as nested lists."""
+        """Return metrics by name, from `eval_sums` added up over a split; tables as nested lists."""
 
 
 @runtime_checkable
 class HasMetricSpecs(Protocol):
-    """A task that declares, for each metric it reports, which direction is better, the unit and the format."""
+    """A task that declares the better direction, the unit and the format of each metric it reports."""
 
     @property
     def metric_specs(self) -> Mapping[str, MetricSpec]:
-        """By name; a class attribute lets a search know them before anything is built."""
+        """Specs by metric name; a class attribute lets a search know them before anything is built."""
 
 
 class Listener(Protocol):
-    """Observes a run. It gets every event in order and changes nothing."""
+    """Observer of a run. It receives every event in order and changes nothing."""
 
     def __call__(self, event: object) -> None:
-        """One event of `bigmodel.events`."""
+        """Receive an event of `bigmodel.events`."""
 
     def close(self) -> None:
-        """The run is over, however it ended."""
+        """Called at the end of a run, however it ended."""
