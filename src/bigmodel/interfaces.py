@@ -82,7 +82,7 @@ class CountsClasses(Protocol):
     """A `Loader` that can be balanced, and that knows the sizes of the classes."""
 
     def class_counts(self) -> Tensor | None:
-        """Return the number of training samples of each class, int64 (C,) on the CPU; None where samples have no class."""
+        """Return the number of training samples of each class, int64 (C,) on the CPU; None without classes."""
 
 
 @runtime_checkable
@@ -122,7 +122,7 @@ class Dataset(Protocol):
         """
 
     def sample_batch(self, count: int) -> Batch:
-        """Return `count` CPU samples with the shapes and dtypes of real ones, to measure cost before a loader exists."""
+        """Return `count` CPU samples with the shapes and dtypes of real ones, to measure cost without a loader."""
 
     def loader(self, options: LoaderOptions) -> Loader:
         """Open the data. Raises DataError where it is missing or damaged."""
