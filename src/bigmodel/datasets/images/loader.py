@@ -6,13 +6,14 @@ follows from (seed, epoch), augmentation from (seed, step) and runs on the devic
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from bigmodel.datasets.images.augment import ImageAugment
 from bigmodel.datasets.images.augmentations import select_images
 from bigmodel.datasets.images.source import ImageSource, normalize
 from bigmodel.datasets.loading.splits import Splits
@@ -20,16 +21,34 @@ from bigmodel.datasets.loading.streaming import describe_placement, stream, to_d
 from bigmodel.errors import DataError
 from bigmodel.interfaces import Batch, LoaderOptions
 
-if TYPE_CHECKING:
-    from bigmodel.datasets.images.dataset import ImageDataset
-
 _Batches = Iterator[tuple[Tensor, tuple[Tensor, ...]]]  # indices, and (pixels, labels)
+
+
+class _Images(Protocol):
+    """What the loader needs of an `ImageDataset`, which knows the loader."""
+
+    @property
+    def classes(self) -> Sequence[str]: ...
+    @property
+    def input_shape(self) -> Sequence[int]: ...
+    @property
+    def mean(self) -> Sequence[float]: ...
+    @property
+    def std(self) -> Sequence[float]: ...
+    @property
+    def val_fraction(self) -> float: ...
+    @property
+    def augment(self) -> ImageAugment: ...
+    @property
+    def sources(self) -> Mapping[str, Callable[[], ImageSource]]: ...
+    @property
+    def sizes(self) -> Mapping[str, int]: ...
 
 
 class ImageLoader:
     """The `Loader` of an image dataset. A split of more than `resident_bytes` is streamed by `workers`."""
 
-    def __init__(self, dataset: ImageDataset, options: LoaderOptions) -> None:
+    def __init__(self, dataset: _Images, options: LoaderOptions) -> None:
         self._dataset = dataset
         self._device = options.device
         self._seed = options.seed
