@@ -104,21 +104,21 @@ def check_config_unchanged(directory: Path, config: Config, state: Mapping[str, 
     return [*map(config.redact, warnings)]
 
 
-def describe_jumps(job: TrainState, state: Mapping[str, Any], patience: int | None) -> list[str]:
+def describe_jumps(run: TrainState, state: Mapping[str, Any], patience: int | None) -> list[str]:
     """Return lines about what a changed number of steps does to a run whose newest checkpoint has this `state`."""
     step, steps, best = (state.get(key) for key in ("step", "steps", "best"))
-    if not isinstance(step, int) or not isinstance(steps, int) or not 0 < step <= steps or steps == job.steps:
+    if not isinstance(step, int) or not isinstance(steps, int) or not 0 < step <= steps or steps == run.steps:
         return []
     lines: dict[str, None] = {}
-    for group in job.param_groups:
-        was = job.rate(group, step - 1, steps)
-        expected = job.rate(group, step, steps) if step < steps else was
-        now = job.rate(group, step, job.steps)
+    for group in run.param_groups:
+        was = run.rate(group, step - 1, steps)
+        expected = run.rate(group, step, steps) if step < steps else was
+        now = run.rate(group, step, run.steps)
         if abs(now - expected) > _MIN_LR_JUMP * max(now, expected):
             trains = "; its parameters had ended training" if was == 0 < now else ""
             lines[
                 f"resume: the learning rate jumps from {was:.3g} at step {step} to {now:.3g} at step {step + 1}, "
-                f"because the schedule now covers {job.steps} steps, not {steps}{trains}"
+                f"because the schedule now covers {run.steps} steps, not {steps}{trains}"
             ] = None
     since = best.get("since") if isinstance(best, Mapping) else None
     if patience is not None and isinstance(since, int) and since >= patience:

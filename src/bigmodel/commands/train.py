@@ -143,17 +143,17 @@ def _trained(
     before: float,
 ) -> dict[str, Any]:
     """Train, test, and write `summary.json`, however it ends. `before` is seconds of earlier starts."""
-    job = built.state
+    state = built.state
     began = monotonic()
     summary: dict[str, Any] = {"state": "running", "monitor": built.settings.monitor}
     summary["directory"] = str(directory.resolve())  # the same wherever a run is resumed from
-    summary |= {"metrics": to_json(job.specs), "splits": dict(built.loader.splits)}
+    summary |= {"metrics": to_json(state.specs), "splits": dict(built.loader.splits)}
     try:
-        with translate_run_errors(directory, job, built.config.trust_for_resume):
-            emit(Started(job.step, job.steps, built.loader.steps_per_epoch, str(directory), built.device.name))
-            summary["state"] = train(job, built.loader, built.loop_options, built.device, saves, emit, stop)
-            if job.steps == 0:  # epochs=0: weights from elsewhere are to be tested and kept
-                saves.save(job)
+        with translate_run_errors(directory, state, built.config.trust_for_resume):
+            emit(Started(state.step, state.steps, built.loader.steps_per_epoch, str(directory), built.device.name))
+            summary["state"] = train(state, built.loader, built.loop_options, built.device, saves, emit, stop)
+            if state.steps == 0:  # epochs=0: weights from elsewhere are to be tested and kept
+                saves.save(state)
             for saved in saves.completed(wait=True):
                 emit(saved)
             if summary["state"] != "interrupted":
@@ -167,7 +167,7 @@ def _trained(
         raise
     finally:
         seconds = before + monotonic() - began
-        summary |= totals.summary() | {"step": job.step, "steps": job.steps, "best": job.best, "seconds": seconds}
+        summary |= totals.summary() | {"step": state.step, "steps": state.steps, "best": state.best, "seconds": seconds}
         try:
             write_json(directory / "summary.json", summary)
         except OSError as error:
@@ -247,20 +247,20 @@ def _checkpointer(directory: Path, built: TrainingRun) -> AsyncCheckpointer:
 
 def _test_best_weights(built: TrainingRun, saves: AsyncCheckpointer, emit: Emit) -> dict[str, Any]:
     """Evaluate the test split once, with the best weights."""
-    job, data = built.state, built.loader
+    state, data = built.state, built.loader
     if "test" not in data.splits:
         return {}
-    step = job.step
-    if job.best and job.best["step"] != job.step:
+    step = state.step
+    if state.best and state.best["step"] != state.step:
         try:
-            found = saves.load_best(job)
+            found = saves.load_best(state)
         except StorageError as error:
             emit(Warned(f"{error}; testing the last weights instead of the best"))
         else:
-            job.result_module.load_state_dict(found.weights)
-            step = int(job.best["step"])
+            state.result_module.load_state_dict(found.weights)
+            step = int(state.best["step"])
     began = monotonic()
-    report = evaluate(job.eval_model, job.task, data.eval_batches("test"), built.device)
-    emit(Evaluated(step, step / data.steps_per_epoch, "test", report, False, monotonic() - began, job.specs))
+    report = evaluate(state.eval_model, state.task, data.eval_batches("test"), built.device)
+    emit(Evaluated(step, step / data.steps_per_epoch, "test", report, False, monotonic() - began, state.specs))
     about = built.dataset.processor_spec()
     return {"test": report} | ({"classes": about["classes"]} if "classes" in about else {})

@@ -22,7 +22,7 @@ _ADVICE = {errno.EMFILE: ", raise the limit with ulimit -n"}
 
 
 @contextlib.contextmanager
-def translate_run_errors(directory: Path, job: TrainState, trust: Sequence[str] = ()) -> Iterator[None]:
+def translate_run_errors(directory: Path, state: TrainState, trust: Sequence[str] = ()) -> Iterator[None]:
     """Translate errors raised while a run is in its directory. `trust` is what its resume command must grant.
 
     Raises:
@@ -35,7 +35,7 @@ def translate_run_errors(directory: Path, job: TrainState, trust: Sequence[str] 
         with (
             translate_nondeterminism_errors(),
             translate_compile_errors(),
-            translate_oom(lambda: f"at step {job.step}; {advice}"),
+            translate_oom(lambda: f"at step {state.step}; {advice}"),
         ):
             yield
     except OSError as error:
@@ -43,7 +43,7 @@ def translate_run_errors(directory: Path, job: TrainState, trust: Sequence[str] 
             raise
         good = checkpoint.list_checkpoints(directory / "checkpoints")
         last = f"last saved step: {int(good[0].name[5:])}" if good else "no step was saved"
-        why = f"{_named(error)}{_describe_free_space(directory, job, error)}{_ADVICE.get(error.errno or 0, '')}"
+        why = f"{_named(error)}{_describe_free_space(directory, state, error)}{_ADVICE.get(error.errno or 0, '')}"
         raise StorageError(
             f"{directory}: {why}; {last}; once fixed, run: {resume_command(directory, trust)}"
         ) from error
@@ -56,11 +56,11 @@ def _named(error: OSError) -> str:
     return text if not name or name in text or name.startswith(TEMP_PREFIX) else f"{name}: {text}"
 
 
-def _describe_free_space(directory: Path, job: TrainState, error: OSError) -> str:
+def _describe_free_space(directory: Path, state: TrainState, error: OSError) -> str:
     """Return the needed and the free space where the disk is full; what a quota leaves cannot be asked for."""
     if error.errno not in _FULL:
         return ""
-    needed = sum(tensor.nbytes for group in job.state_tensors().values() for tensor in group.values())
+    needed = sum(tensor.nbytes for group in state.state_tensors().values() for tensor in group.values())
     words = f"{format_si(needed, 'B')} needed for a checkpoint"
     if error.errno == errno.ENOSPC:
         disk = os.statvfs(directory)

@@ -72,7 +72,7 @@ class AsyncCheckpointer:
             self._writer.shutdown()
             self._done.append(pending.result())
 
-    def restore(self, job: TrainState) -> list[str]:
+    def restore(self, state: TrainState) -> list[str]:
         """Load the newest checkpoint that verifies into the state; return a warning for each that was passed over.
 
         Raises:
@@ -82,18 +82,18 @@ class AsyncCheckpointer:
         checkpoint.remove_stale_temporaries(self._root)
         found, warnings = checkpoint.load_newest(self._root)
         if found is not None:
-            job.load_state(found.tensors, found.state)
+            state.load_state(found.tensors, found.state)
             self.restored = found.state
             checkpoint.update_pointers_and_prune(
-                self._root, job.step, job.best, self._keep
+                self._root, state.step, state.best, self._keep
             )  # a kill may have left this undone
         elif warnings:
             raise StorageError(*warnings)
         return warnings
 
-    def load_best(self, job: TrainState) -> checkpoint.Checkpoint:
+    def load_best(self, state: TrainState) -> checkpoint.Checkpoint:
         """Load the checkpoint with the best evaluation. Raises StorageError if it does not verify."""
-        return checkpoint.load(checkpoint_path(self._root, int(job.best["step"])))
+        return checkpoint.load(checkpoint_path(self._root, int(state.best["step"])))
 
     def _copy_to_host(self, tensors: Tensors) -> Tensors:
         copies: Tensors = {}
