@@ -392,3 +392,22 @@ def test_both_names_are_no_mistake() -> None:
     check_method_names("schedule", object())
     with pytest.raises(RenamedMethodError, match="is called train_metrics now"):
         check_method_names("task", type("Old", (), {"metrics": lambda self, tally: {}})())
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("job.Job", "training.state.TrainState"),
+        ("assembly.Parts", "training.build.TrainingRun"),
+        ("assembly.assemble", "training.build.build_run"),
+        ("loop.Plan", "training.loop.LoopOptions"),
+        ("clock.now", "runtime.timing.synchronized_time"),
+        ("run_directory.Lock", "runs.lock.RunLock"),
+        ("results.reading.Run", "runs.records.RunRecord"),
+        ("saves.Saves", "training.saver.AsyncCheckpointer"),
+        ("targets.nearest", "errors.suggest"),
+    ],
+)
+def test_names_of_the_core_lead_to_their_successors(old: str, new: str) -> None:
+    module, _, name = old.rpartition(".")
+    assert old_names.current_name(f"bigmodel.{module}", name) == f"bigmodel.{new}"
