@@ -201,6 +201,10 @@ transcripts: greedy=greedy_decode edit_distances=tasks.metrics.edit_distance.edi
 words: clip=truncate amount=format_si printable=escape_control
 """
 
+REMOVED = frozenset(  # modules and names of an earlier version that have no successor
+    f"bigmodel.{name}"
+    for name in ("vectorized", "sweep.makes", "sweep.programs", "sweep.together", "interfaces.Reseeding")
+)
 MEMBERS: Mapping[str, Mapping[str, str]] = {  # attributes and keywords of classes that user code makes or is given
     "Batch": {"samples": "sample_ids", "pieces": "microbatches"},
     "ImageAugment": {"on_pixels": "augment_pixels", "on_inputs": "augment_inputs", "misfits": "problems"},
