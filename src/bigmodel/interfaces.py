@@ -1,6 +1,7 @@
-"""What the house asks of a task, a dataset, a kind of input, a listener. Anything with these methods will do.
+"""Protocols of the parts that a package can add: dataset, loader, processor, task, listener.
 
-Images, tables, waves, text: nothing outside the leaves knows which. A sample is one tensor in and one tensor out.
+Any object with these methods will do; there is no base class. A sample is one input tensor and one target tensor:
+only datasets, models, tasks and processors know whether it is an image, a table row, a sound or a text.
 """
 
 from __future__ import annotations
@@ -16,11 +17,10 @@ from bigmodel.metric_spec import MetricSpec
 
 
 class Batch(NamedTuple):
-    """Samples that already lie on the device: `inputs` (N, ...) and `targets` (N, ...), each one tensor of any type.
+    """Samples on the device: `inputs` (N, ...), `targets` (N, ...).
 
-    Sequences of unequal length are filled up at the end, whole numbers with -1 and others with NaN, so that their
-    lengths are in the tensor itself: see `bigmodel.padding`.
-    `samples` (N,), int64 on the CPU, are their numbers in the data, where that is known.
+    - Sequences of unequal length are padded at the end, integers with -1 and floats with NaN: see `bigmodel.padding`.
+    - `sample_ids` (N,): int64 on the CPU, indices of the samples in the dataset; None if unknown.
     """
 
     inputs: Tensor
@@ -28,7 +28,7 @@ class Batch(NamedTuple):
     sample_ids: Tensor | None = None
 
     def microbatches(self, count: int) -> Sequence[Batch]:
-        """At most `count` near-equal parts, in order."""
+        """Split into at most `count` micro-batches of nearly equal size, in order."""
         if count == 1:
             return (self,)
         inputs, targets = self.inputs.chunk(count), self.targets.chunk(count)
@@ -38,9 +38,9 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class LoaderOptions:
-    """How a dataset is to be read.
+    """Options of a loader.
 
-    Where it is `balanced`, every class comes equally often in an epoch; ConfigError where there are none.
+    `balanced`: every class appears equally often in an epoch; ConfigError if samples have no class.
     """
 
     device: torch.device
@@ -54,15 +54,15 @@ class LoaderOptions:
 
 
 class Loader(Protocol):
-    """Batches as a pure function of (seed, step). Placement, order and augmentation are its own affair."""
+    """Yields batches as a pure function of (seed, step); decides placement, order and augmentation."""
 
     @property
     def describe_placement(self) -> str:
-        """Where the training samples lie and why, in words for the plan."""
+        """Where the training samples are stored and why, as text for the plan."""
 
     @property
     def uses_workers(self) -> bool:
-        """Whether processes of their own read the training samples, so that the loop may wait for them."""
+        """Whether worker processes read the training samples, so that the loop may have to wait for them."""
 
     @property
     def steps_per_epoch(self) -> int:
@@ -70,64 +70,59 @@ class Loader(Protocol):
 
     @property
     def splits(self) -> Mapping[str, int]:
-        """Samples in each of train, val and test that exists."""
+        """Number of samples in each split that exists: train, val, test."""
 
     def train_batches(self, first: int, last: int) -> Iterator[Batch]:
-        """The batches of steps first to last - 1."""
+        """Yield the batches of steps `first` to `last` - 1."""
 
     def eval_batches(self, split: str) -> Iterator[Batch]:
-        """Every sample of a split exactly once, not augmented."""
+        """Yield every sample of a split exactly once, without augmentation."""
 
 
 @runtime_checkable
 class CountsClasses(Protocol):
-    """`Loader` that can be balanced, and can tell how large the classes are."""
+    """A `Loader` that supports `balanced` and can count the samples of each class."""
 
     def class_counts(self) -> Tensor | None:
-        """Training samples of each class, int64 (C,) on the CPU; None where samples have no class each."""
+        """Return the number of training samples of each class, int64 (C,) on the CPU; None if samples have no class."""
 
 
 @runtime_checkable
 class HasMemoryFormat(Protocol):
-    """A loader of images whose layout in memory can be chosen before the first batch."""
+    """A loader of images whose memory format can be set before the first batch."""
 
     memory_format: torch.memory_format
 
 
 class Dataset(Protocol):
-    """What a dataset's function returns.
-
-    It may have `notes`, a sequence of lines for the plan and the start of a run: what it guessed, dropped or changed,
-    each whole in itself; some begin with `warning: `.
-    """
+    """A dataset before its samples are loaded, as `dataset._target_` returns it. May have `HasNotes.notes`."""
 
     @property
     def properties(self) -> Mapping[str, Any]:
-        """What models and tasks may ask of the data, by keys of its YAML, as num_classes or input_shape.
+        """Properties of the data that models and tasks use, by keys of the dataset's YAML, such as num_classes.
 
-        They take the place of what the YAML says, so a key may be null there; what is not null the dataset holds
-        against the data.
+        They replace null in the YAML; the dataset raises an error if another value differs from the data.
         """
 
     @property
     def description(self) -> str:
-        """The samples in words for the plan, as `10 classes, 3x32x32`."""
+        """The samples as text for the plan, such as `10 classes, 3x32x32`."""
 
     @property
     def fingerprint(self) -> str:
-        """A text that differs for other data."""
+        """Text that identifies the data: different data have different fingerprints."""
 
     def processor_spec(self) -> Mapping[str, Any]:
-        """What a checkpoint must carry, as JSON, to prepare raw input and to name outputs.
+        """Return what a checkpoint stores, as JSON, to load raw input and to name outputs.
 
-        `kind` is the dotted name of a `Processor`, whose arguments are the other entries; `classes` are named as such.
+        `kind` is the dotted name of a `Processor`; the other entries are its arguments. Class names are `classes`.
         """
 
     def sample_batch(self, count: int) -> Batch:
-        """So many samples on the CPU that cost no more and no less than true ones: to measure with, before `open`."""
+        """Return `count` samples on the CPU of the shapes of real ones, for measurements before `loader` is called."""
 
-    def loader(self, how: LoaderOptions) -> Loader:
-        """Its batches. Raises DataError where the data is missing or damaged."""
+    def loader(self, options: LoaderOptions) -> Loader:
+        """Return a loader of the batches. Raises DataError if the data is missing or damaged."""
 
 
 @dataclass(frozen=True)
@@ -203,52 +198,52 @@ class ConvertsObjects(Protocol):
 
 @runtime_checkable
 class HasNotes(Protocol):
-    """A dataset, or a kind of input, that guessed, dropped or changed something in reading, which users are told."""
+    """A dataset or processor that reports what it guessed, dropped or changed while reading."""
 
     @property
     def notes(self) -> Sequence[str]:
-        """One line each: what, how many, and the setting that decides it. The plan shows them, and a run's start."""
+        """One line for each change: what, how many, the key that decides it. `warning: ` may begin a line."""
 
 
 @runtime_checkable
 class HasKernels(Protocol):
-    """An optimizer with functions of its own to compile; the fused ones of torch are one kernel already."""
+    """An optimizer whose update functions can be compiled. The fused optimizers of torch need no compilation."""
 
     def compile_kernels(self, compile_function: Callable[[Any], Any]) -> None:
-        """Replace its functions of tensors by what `compile_function` makes of them: themselves, or compiled ones."""
+        """Replace each update function by `compile_function(function)`, which may return the function unchanged."""
 
 
 @runtime_checkable
 class MixesSamples(Protocol):
-    """A dataset whose training samples may be mixed with each other, so that class numbers become odds (N, C)."""
+    """A dataset that may mix training samples (mixup, cutmix), so that targets become class probabilities (N, C)."""
 
     @property
     def mixing(self) -> Sequence[str]:
-        """The settings that do so, by the names they have in `augment`; empty if none does."""
+        """Keys of `augment` that are set and mix samples; empty if none does."""
 
 
 @runtime_checkable
 class InitsFromData(Protocol):
-    """A model that computes some of its first weights from data."""
+    """A model that initializes some of its weights from data."""
 
     def init_from_batch(self, inputs: Tensor) -> None:
-        """Take the inputs of the first training batch; called once, before training, without gradients."""
+        """Initialize weights from the first training batch. Called once before training, under no_grad."""
 
 
 @runtime_checkable
 class AdaptsStateDict(Protocol):
-    """A model for which others have published weights under names of their own."""
+    """A model that can load published weights whose tensors have other names or layouts."""
 
     def adapt_state_dict(self, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """Theirs by this model's names and in its layout; those that are not theirs as they are.
+        """Return the tensors under this model's names and in its layout; unknown tensors are returned unchanged.
 
         Raises:
-            ValueError: they cannot be brought into this model, and why.
+            ValueError: the tensors do not fit this model; the message says why.
         """
 
 
 class Task(Protocol):
-    """What a model is trained for: the loss, and metrics from named sums, which add up exactly over batches and ranks.
+    """Training objective: the loss, and metrics from named sums, which add exactly over batches and ranks.
 
     `metric_names` begin with "loss"; `monitor` is `val/` and one of them.
     """
@@ -257,26 +252,26 @@ class Task(Protocol):
 
     @property
     def lower_is_better(self) -> frozenset[str]:
-        """The metrics that are better low; `HasMetricSpecs` says more, and a task that has it needs no such names."""
+        """Metrics for which lower is better. A task with `metric_specs` (`HasMetricSpecs`) does not need it."""
 
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The mean loss (scalar) and the model's outputs."""
+        """Return the mean loss (scalar) and the model's outputs."""
 
     def train_sums(self, loss: Tensor, outputs: Tensor, batch: Batch) -> Mapping[str, Tensor]:
-        """Sums over the batch by name, scalars, cheap enough for every training step.
+        """Return scalar sums over the batch by name, cheap enough for every training step.
 
         `loss_denominator` is what the loss is a mean over, such as samples or tokens; it weighs the micro-batches of an
         accumulated batch.
         """
 
     def train_metrics(self, sums: Mapping[str, Tensor]) -> dict[str, float]:
-        """Metrics by name, from `train_sums` added up over batches (float64, on the CPU)."""
+        """Return metrics by name from `train_sums` added over batches (float64, on the CPU)."""
 
     def eval_sums(self, loss: Tensor, outputs: Tensor, batch: Batch) -> Mapping[str, Tensor]:
-        """Sums over the batch by name, of any shape that is the same for every batch: all that `eval_metrics` needs."""
+        """Return all sums that `eval_metrics` needs, by name; each has the same shape for every batch."""
 
     def eval_metrics(self, sums: Mapping[str, Tensor]) -> dict[str, Any]:
-        """Metrics by name, from `eval_sums` added up over a split; tables as nested lists."""
+        """Return metrics by name from `eval_sums` added over a split; tables are nested lists."""
 
 
 @runtime_checkable
@@ -285,14 +280,14 @@ class HasMetricSpecs(Protocol):
 
     @property
     def metric_specs(self) -> Mapping[str, MetricSpec]:
-        """By name; a class attribute lets a search know them before anything is built."""
+        """Specs by metric name. Prefer a class attribute: a search reads it before the task is built."""
 
 
 class Listener(Protocol):
-    """Observes a run. It gets every event in order and changes nothing."""
+    """Observes a run: receives every event in order and changes nothing."""
 
     def __call__(self, event: object) -> None:
-        """One event of `bigmodel.events`."""
+        """Handle one event of `bigmodel.events`."""
 
     def close(self) -> None:
-        """The run is over, however it ended."""
+        """Release resources. Called once when the run ends, for whatever reason."""
