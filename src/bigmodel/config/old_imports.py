@@ -77,7 +77,7 @@ def _renamed_member(error: BaseException) -> str | None:
 
 def _renamed_method(parent: super, name: str) -> str | None:
     """Return `CLASS.OLD is NEW now` for a method that the parent class, one of this package, had by an old name."""
-    kind = parent.__self_class__
+    kind: type | None = getattr(parent, "__self_class__", None)
     mro = kind.__mro__ if kind is not None else ()
     owner = next((base for base in mro if base.__module__.partition(".")[0] == "bigmodel"), None)
     for methods in METHODS.values():
