@@ -392,3 +392,55 @@ def test_both_names_are_no_mistake() -> None:
     check_method_names("schedule", object())
     with pytest.raises(RenamedMethodError, match="is called train_metrics now"):
         check_method_names("task", type("Old", (), {"metrics": lambda self, tally: {}})())
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("job.Job", "training.state.TrainState"),
+        ("assembly.Parts", "training.build.TrainingRun"),
+        ("assembly.assemble", "training.build.build_run"),
+        ("loop.Plan", "training.loop.LoopOptions"),
+        ("clock.now", "runtime.timing.synchronized_time"),
+        ("run_directory.Lock", "runs.lock.RunLock"),
+        ("results.reading.Run", "runs.records.RunRecord"),
+        ("saves.Saves", "training.saver.AsyncCheckpointer"),
+        ("targets.nearest", "errors.suggest"),
+    ],
+)
+def test_names_of_the_core_lead_to_their_successors(old: str, new: str) -> None:
+    module, _, name = old.rpartition(".")
+    assert old_names.current_name(f"bigmodel.{module}", name) == f"bigmodel.{new}"
+
+
+def test_what_has_no_successor_is_said_to_be_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "stacks_jobs.py").write_text(
+        "from bigmodel.interfaces import Reseeding\nimport bigmodel.vectorized.stack\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ImportError) as caught:
+        importlib.import_module("stacks_jobs")
+    lines = [line.partition(": ")[2] for line in renamed_imports(caught.value)]
+    assert lines == [
+        f"bigmodel.{name} was removed and has no successor" for name in ("interfaces.Reseeding", "vectorized")
+    ]
+
+
+def test_a_call_of_an_old_method_of_the_parent_is_answered_with_the_new_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "calls_up.py").write_text(
+        "from bigmodel.tasks.classification import Classification\n\n\nclass Up(Classification):\n"
+        "    def __init__(self):\n        pass\n\n"
+        "    def train_metrics(self, sums):\n        return super().metrics(sums)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(AttributeError) as caught:
+        importlib.import_module("calls_up").Up().train_metrics({})
+    (line,) = renamed_imports(caught.value)
+    assert line.endswith("calls_up.py, line 9: Classification.metrics is train_metrics now")
+
+
+def test_the_launcher_that_was_removed_is_named_so(cli: Callable[..., Answer]) -> None:
+    (line,) = told(cli("-m", "hydra/launcher=vectorized", "seed=1,2"))
+    assert line.startswith("hydra/launcher: vectorized was removed; leave it out")

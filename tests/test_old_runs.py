@@ -13,6 +13,8 @@ import pytest
 from bigmodel.config.instantiate import validate
 from bigmodel.config.renamed import MODULES, NAMES, current_target, with_current_targets
 from bigmodel.config.signatures import locate
+from bigmodel.runs.comparison.seed_groups import differing_keys, group_by_config
+from bigmodel.runs.records import RunRecord
 from conftest import Answer, records
 
 OLD = Path(__file__).with_name("old_runs")
@@ -104,3 +106,16 @@ def test_a_checkpoint_may_name_an_old_processor(old: str) -> None:
     problems = validate({"kind": {"_target_": node["kind"]}}, "bigmodel.inference.predictor._ProcessorNode")
     assert not [line for line in problems if "_target_" in line]
     assert all(line.endswith("=...") for line in problems)  # only its arguments are missing
+
+
+def test_keys_that_were_added_since_are_no_difference() -> None:
+    old = {"model": "mlp", "optim.lr": 0.1}
+    new = {**old, "sampler": "shuffled", "init.skip": None, "dataset.augment.random_resized_crop": 0}
+    assert differing_keys([old, new]) == []
+    assert differing_keys([old, new, {**new, "sampler": "balanced"}]) == ["sampler"]
+    made = [
+        RunRecord(Path(str(seed)), "done", {**config, "seed": seed}, {}, "val/loss", seed, {})
+        for seed, config in enumerate([old, new])
+    ]
+    (group,) = group_by_config(made)
+    assert len(group.runs) == 2

@@ -126,7 +126,7 @@ def run(
         if summary["state"] == "interrupted":
             raise Interrupted(
                 f"stopped by {stop.name} at step {built.state.step} of {built.state.steps}, saved; "
-                f"go on with: {resume_command(directory, built.config.trust_for_resume)}"
+                f"resume with: {resume_command(directory, built.config.trust_for_resume)}"
             )
         emit(Finished(summary | {"grants": built.config.trust_for_resume}))
     return directory

@@ -70,6 +70,8 @@ def is_hydra_key(word: str) -> bool:
 
 def check_hydra_overrides(words: Sequence[str], multirun: bool) -> list[str]:
     """Return a line for each wrong override of Hydra's keys on a command line."""
+    if multirun and "hydra/launcher=vectorized" in words:
+        return ["hydra/launcher: vectorized was removed; leave it out, and jobs=N runs N jobs at the same time"]
     keys = [word.lstrip("+~").partition("=")[0].partition("@")[0] for word in words if is_hydra_key(word)]
     return [line for key in keys if (line := _refusal(key, multirun))]
 

@@ -21,8 +21,9 @@ def conf_directory() -> Path:
 
 
 def fitting_models(tree: Mapping[str, Any]) -> str:
-    """The built-in models that go with a config's dataset, for a message; with their tasks where the config's own task
-    does not go with the dataset. Empty where none is known.
+    """List the built-in models that fit a config's dataset, for a message; "" if none is known.
+
+    Tasks are added where the config's own task does not fit the dataset.
 
     A model or task goes with a dataset that has each key the choice's YAML takes from it, as `${dataset.context}`; the
     first comment of a model's or a dataset's YAML may limit the tasks, as "goes with task=ctc".
@@ -41,6 +42,9 @@ def fitting_models(tree: Mapping[str, Any]) -> str:
     ]
     if not pairs:
         return ""
+    named = {task for _, task in pairs}
+    if not chosen and len(named) == 1 and len(pairs) > 1:
+        return f"models for this data: {', '.join(name for name, _ in pairs)}, each with task={named.pop()}"
     shown = dict.fromkeys(name if chosen else f"{name} with task={task}" for name, task in pairs)
     return f"models for this data: {', '.join(shown)}"
 

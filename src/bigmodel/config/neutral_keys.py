@@ -26,6 +26,25 @@ EQUAL_IN_COMPARISONS: Mapping[str, str] = {
 }
 """Further keys in which runs of one configuration may differ, with the reason why they are not neutral."""
 
+ADDED_LATER: Mapping[str, object] = {
+    "sampler": "shuffled",
+    "device.cudnn_benchmark": False,
+    "init.frozen_norms": "eval",
+    "init.incomplete": "refuse",
+    "init.skip": None,
+    "loss.weight": None,
+    "task.loss.weight": None,
+    "dataset.augment.random_resized_crop": 0,
+    "dataset.broken": "refuse",
+    "dataset.decimal": ".",
+    "dataset.sentinels": [],
+    **{
+        f"dataset.{name}": None
+        for name in ("classes", "columns", "encoding", "separator", "text_column", "time_format")
+    },
+}
+"""Keys that version 0.1.0 lacked, with the value that does what it did: a config without the key has this value."""
+
 MAY_CHANGE_ON_RESUME: Mapping[str, str] = {
     "device": "a run may go on on another machine; the last bits may then differ, which is reported",
 }

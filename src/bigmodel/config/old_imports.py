@@ -12,7 +12,8 @@ from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from bigmodel.config.old_names import MEMBERS, MODULES, current_name
+from bigmodel.config.old_methods import METHODS
+from bigmodel.config.old_names import MEMBERS, MODULES, REMOVED, current_name
 
 
 class RenamedImportError(ImportError):
@@ -59,9 +60,12 @@ def _asked_for(error: BaseException) -> tuple[str, str] | None:
 def _renamed_member(error: BaseException) -> str | None:
     """Return `CLASS.OLD is NEW now` for an attribute or a keyword that a class of this package had."""
     if isinstance(error, AttributeError):
+        name = error.name or ""
+        if isinstance(error.obj, super):  # `super().metrics(…)` in a subclass
+            return _renamed_method(error.obj, name)
         kind = type(error.obj)
         known = kind.__module__.partition(".")[0] == "bigmodel"
-        owner, name = kind.__name__ if known else "", error.name or ""
+        owner = kind.__name__ if known else ""
     elif isinstance(error, TypeError):
         found = re.fullmatch(r"(\w+)\.__(?:init|new)__\(\) got an unexpected keyword argument '(\w+)'.*", str(error))
         owner, name = found.groups() if found else ("", "")
@@ -69,6 +73,18 @@ def _renamed_member(error: BaseException) -> str | None:
         return None
     new = MEMBERS.get(owner, {}).get(name)
     return f"{owner}.{name} is {new} now" if new else None
+
+
+def _renamed_method(parent: super, name: str) -> str | None:
+    """Return `CLASS.OLD is NEW now` for a method that the parent class, one of this package, had by an old name."""
+    kind: type | None = getattr(parent, "__self_class__", None)
+    mro = kind.__mro__ if kind is not None else ()
+    owner = next((base for base in mro if base.__module__.partition(".")[0] == "bigmodel"), None)
+    for methods in METHODS.values():
+        for renamed in methods:
+            if owner is not None and renamed.old == name and hasattr(owner, renamed.new):
+                return f"{owner.__name__}.{name} is {renamed.new} now"
+    return None
 
 
 def _quoted(error: ImportError) -> str:
@@ -112,7 +128,11 @@ def _old_imports(file: Path) -> Iterator[tuple[int, int, int, str]]:
 
 
 def _explain(module: str, name: str) -> str | None:
-    """Return `OLD is NEW now`; None where `module.name` can be imported today, or never could."""
+    """Return `OLD is NEW now`, or that it was removed; None if `module.name` exists today, or never existed."""
+    full = f"{module}.{name}"
+    for removed in REMOVED:
+        if full == removed or full.startswith(f"{removed}."):
+            return f"{removed} was removed and has no successor"
     if name == "*":
         return _explain(*_split(module)) if module in MODULES else None
     new = current_name(module, name)

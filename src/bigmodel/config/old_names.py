@@ -45,7 +45,13 @@ targets=config.instantiate tasks.metric_spec=metric_spec transcripts=models.deco
 # old module: old=new; a new name with dots has moved to another module than the rest
 _NAMES = """
 archive: opened=open_maybe_gzipped plain_size=uncompressed_size load_arrays=load_numpy_pickle
+assembly: Parts=TrainingRun assemble=build_run optimizers_of=build_optimizers
 augmentations: gathered=select_images coins=hash_coin_flips padded_by=pad_images
+batch_trials: rates=measure_throughput chosen=pick_batch_size
+checkpoint: settle=update_pointers_and_prune steps=list_checkpoints newest=load_newest sweep=remove_stale_temporaries
+clock: now=synchronized_time
+compose: Source=ConfigSource refuse_long=reject_long_overrides changed_by=apply_overrides by_hydra=run_hydra_cli
+cost: Cost=StepCost cost=estimate_step_cost
 datasets.answers: Answer=TargetEncoder Labels=MultiLabelTargets cut=split_rows
     hold=datasets.loading.claims.check_claims
 datasets.catalogues: located=find_catalogue translations=read_catalogue
@@ -58,6 +64,7 @@ datasets.files: Published=PublishedFile check_labels=datasets.images.picture_fil
     fingerprint=fingerprint_files ImageFiles=datasets.images.picture_files.PictureFiles
     open_image=datasets.images.picture_files.open_image fit_picture=datasets.images.picture_files.fit_picture
     formats=datasets.images.picture_files.readable_formats reason=datasets.images.picture_files.pillow_reason
+    SUFFIXES=datasets.files.table_files.SUFFIXES
 datasets.folder_walk: walk=walk_files passed_over=describe_skipped
 datasets.images: Source=datasets.images.source.ImageSource Arrays=datasets.images.source.InMemoryImages
     normalised=datasets.images.source.normalize
@@ -74,6 +81,7 @@ datasets.picture_targets: Number=NumberTarget Labels=LabelsTarget no_number=numb
 datasets.pipeline: ImageData=ImageLoader
 datasets.roles: Roles=ColumnRoles inferred=infer_roles
 datasets.rows: read=read_rows table_of=table_from_values refuse=raise_row_errors
+    find=datasets.files.locations.find_data Format=datasets.files.table_format.TableFormat
 datasets.scale: Scale=Standardizer
 datasets.series_steps: Steps=TimeSteps
 datasets.smiles: Smiles=SmilesTokenizer
@@ -91,24 +99,35 @@ datasets.text_archives: samples=iter_samples
 datasets.text_encoding: codec=codec_name decoded=decode refusal=explain_undecodable candidates=likely_encodings
 datasets.token_files: fingerprint=fingerprint_text packed=tokenize_cached
 datasets.tokenizers: Bytes=ByteTokenizer Characters=CharTokenizer BytePairs=BPETokenizer chosen=make_tokenizer
-    restored=tokenizer_from_spec
+    restored=tokenizer_from_spec Words=datasets.text.word_tokenizer.WordTokenizer
+    learned_words=datasets.text.word_tokenizer.fit_word_tokenizer
 datasets.wav: resampled=resample
 datasets.windows: Windows=SlidingWindows
 datasets.word_tokenizer: LearnedTokens=FittedTokenizer Words=WordTokenizer KnownCharacters=KnownCharTokenizer
     learned_words=fit_word_tokenizer learned_characters=fit_char_tokenizer
 datasets.yesno: encoded=encode_characters
+device: idlest=runtime.gpus.index_of_least_used
+divergence: Update=StepRecord Watch=NonFiniteGuard
 download: mirrored=mirror_url digest=file_hash obtain=ensure_file fetch=download_file percentage=stderr_progress
 durable: TEMPORARY=TEMP_PREFIX sync_file=fsync_path sync_directory=fsync_directory
 events: Trained=TrainLogged
+failures: failures_in_words=translate_run_errors out_of_memory_in_words=translate_oom
+    compiler_in_words=translate_compile_errors unrepeatable_in_words=translate_nondeterminism_errors
+finders: Found=ResolvedConfig find=resolve_auto
+guard: guarded=run_command coded=exit_code_of complain=print_errors
 hidden: is_secret=is_secret_key hidden=redact
 inference: fresh_model=build_model hold_evaluation=check_eval_targets
     best_checkpoint=runs.best_checkpoint.load_best_checkpoint
 interfaces: Reading=LoaderOptions Data=Loader Counting=CountsClasses Kind=Processor Varying=HasAxes
     Portable=HasPortableSteps InMemory=ConvertsObjects Noting=HasNotes Mixing=MixesSamples FromData=InitsFromData
     Translating=AdaptsStateDict
+job: Job=TrainState
+light_torch: spare_the_compiler=avoid_dynamo_import deterministic_algorithms=set_deterministic_algorithms
+    bare_step=unwrapped_step
 listeners.lines: line=format_event metrics_in_words=format_metrics in_words=format_metric
 listeners.metrics_file: flat=flatten_event
 listeners.totals: Totals=RunTotals
+loop: Checkpoints=Checkpointer Plan=LoopOptions
 models.adapted_weights: adapted=adapt_tensor
 models.bert: Encoder=BertEncoder
 models.foreign_weights: fit=load_matching
@@ -124,9 +143,13 @@ models.windowed: level=instance_normalize
 models.xlnet: Encoder=TwoStreamEncoder LeftToRight=CausalXLNet
 optim.groups: decay_groups=weight_decay_groups scale_rates=scale_lrs
 optim.muon: orthogonalised=newton_schulz
+options: options=parse_options
 order: Order=SampleOrder bounds=batch_starts
 padding: padded=pad present=valid_mask
 patterns: chosen=match_names
+peak: Peak=PeakFlops measured_peak=measure_peak_flops
+phases: Phases=PhaseTimer
+plot: plot=draw_curve
 precision: settle=choose_precision
 predicting.columns: columns=format_columns
 predicting.files: files=list_files content=read_text
@@ -138,10 +161,36 @@ predicting.texts: Texts=TextInputs
 predicting.translating: search=beam_search
 predicting.values: values=output_values value_table=format_values label_table=format_labels
 predicting.waves: as_wave=to_wave
+preview: preview=describe_run
+profile: Profile=Profiler
+range_test: Curve=LRRangeResult range_test=lr_range_test
 ranges: Range=Bounds Matches=Pattern BelowOne=ProperFraction Interval=StepsOrEpochs
+results.choices: choice=choice_name
+results.plots: Scale=AxisScale scale=axis_scale
+results.points: Point=SeedGroup group=group_by_config differing=differing_keys axes=varied_keys shown=format_value
+results.reading: Run=RunRecord expand=read_run_or_sweep jobs_of=sweep_runs under=find_runs read=read_run
+    held=is_locked course=iter_metric_events
+results.tables: table=format_table
+results.verdicts: LEVEL=SIGNIFICANCE_LEVEL compare=compare_to_best ranking=rank_by_mean statement=describe_comparison
+results.words: MISSING=NO_VALUE mean=format_mean_std interval=format_interval difference=format_difference
+    value=format_number chance=format_p_value duration=format_age
+resume: resumed=load_for_resume
+run_directory: make=create_run_directory make_exactly=create_exclusive Lock=runs.lock.RunLock
+    describe=write_description environment=runs.environment.collect_environment
+    cut_after=runs.metrics_repair.truncate_metrics started=runs.metrics_repair.read_elapsed_seconds
+saves: Saves=AsyncCheckpointer
 schedules: midpoint=step_midpoint
+search.plan: Plan=SearchPlan planned=make_plan read=read_plan count=parse_n_trials
+search.space: Parameter=Dimension parameter=parse_dimension
+search.study: Search=OptunaSearch library=import_optuna
+sift: sift=diagnose_overrides
 signals: Stop=StopRequest
+signatures: misfit=type_mismatch
 statistics: Difference=TTestResult paired=paired_t_test welch=welch_t_test holm=holm_correction t_tail=t_two_sided_p
+    summary=summarize
+strange_yaml: refuse_strange=check_yaml_limits
+sweep.gpus: visible=visible_gpus listed=parse_nvidia_smi take=acquire
+targets: check=validate build=instantiate nearest=errors.suggest
 tasks.auc: area=auc_from_histograms
 tasks.chrf: counts=count_ngrams
 tasks.ctc: spelt=to_text
@@ -152,6 +201,10 @@ transcripts: greedy=greedy_decode edit_distances=tasks.metrics.edit_distance.edi
 words: clip=truncate amount=format_si printable=escape_control
 """
 
+REMOVED = frozenset(  # modules and names of an earlier version that have no successor
+    f"bigmodel.{name}"
+    for name in ("vectorized", "sweep.makes", "sweep.programs", "sweep.together", "interfaces.Reseeding")
+)
 MEMBERS: Mapping[str, Mapping[str, str]] = {  # attributes and keywords of classes that user code makes or is given
     "Batch": {"samples": "sample_ids", "pieces": "microbatches"},
     "ImageAugment": {"on_pixels": "augment_pixels", "on_inputs": "augment_inputs", "misfits": "problems"},

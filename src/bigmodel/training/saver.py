@@ -55,10 +55,10 @@ class AsyncCheckpointer:
         self._writer.shutdown(wait=not small)
 
     def completed(self, wait: bool = False) -> list[Saved]:
-        """Return the saves that have been committed since the last call; with `wait`, also the one that is pending.
+        """Return the saves committed since the last call; with `wait`, first wait for the pending one.
 
         Raises:
-            OSError: one failed; nothing that was there before is lost.
+            OSError: a save failed; earlier checkpoints are intact.
         """
         if wait or (self._pending is not None and self._pending.done()):
             self._collect()

@@ -79,11 +79,6 @@ class TrainState:
         return self._callable if self._ema is None else self._ema
 
     @property
-    def has_ema(self) -> bool:
-        """Whether the result is an average of the weights."""
-        return self._ema is not None
-
-    @property
     def param_groups(self) -> list[dict[str, Any]]:
         """The optimizers' parameter groups."""
         return [group for optimizer in self.optimizers for group in optimizer.param_groups]  # loading replaces them

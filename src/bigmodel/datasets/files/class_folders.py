@@ -56,13 +56,13 @@ def find_class_folders(
     top = Path(root).expanduser().absolute()
     if not top.is_dir():
         raise DataError(
-            f"dataset.root: no folder {top}; it needs one folder a class, or train/, val/ and test/ of such"
+            f"dataset.root: no folder {top}; it needs one folder per class, or train/, val/ and test/ with one each"
         )
     folders, notes = split_folders(top)
     classes = folder_names(folders["train"])
     if not classes:
         raise DataError(
-            f"dataset.root: {folders['train']} holds no class folders; it needs one folder of {what} a class"
+            f"dataset.root: {folders['train']} holds no class folders; it needs one folder of {what} per class"
         )
     passed: Counter[str] = Counter()
     lister = _Lister(classes, suffixes, what, is_one, passed)

@@ -205,14 +205,6 @@ class Row:
         except ValueError as error:
             raise self.error_at(column, str(error)) from None
 
-    def sort_key(self, column: str) -> tuple[float, str]:
-        """Sort key of a value: numbers in their order, then texts, as dates written 2026-11-24 sort."""
-        value = self.text(column)
-        try:
-            return float(value), ""
-        except ValueError:
-            return math.inf, value
-
     def error_at(self, column: str, what: str) -> DataError:
         """The error of the value in a column, with its location."""
         return self.table.error_at(self.index, column, what)

@@ -60,7 +60,7 @@ def split_folders(top: Path) -> tuple[dict[str, Path], list[str]]:
     bare = [path for path in found.values() if not folder_names(path)]
     if bare:
         raise DataError(
-            f"{bare[0]}: holds no class folders; it needs one folder a class. Without known classes, files are for "
+            f"{bare[0]}: holds no class folders; it needs one folder per class. Without known classes, files are for "
             "bigmodel-predict: move them out of dataset.root"
         )
     found = {split: found[split] for split in SPLITS if split in found}

@@ -94,7 +94,7 @@ def _where(content: bytes, before: int) -> str:
 
 
 def likely_encodings(content: bytes) -> dict[str, str]:
-    """The likeliest encodings of bytes that are not UTF-8, at most three, each with the first words not in ASCII."""
+    """Return at most three likely encodings of bytes that are not UTF-8, each with its first non-ASCII words."""
     for mark, name in _MARKS.items():
         if content.startswith(mark):
             return {name: _first_words(_head(content, name) or "")}

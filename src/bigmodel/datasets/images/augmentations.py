@@ -181,6 +181,6 @@ def _blended(tensor: Tensor, weight: float) -> Tensor:
 
 
 def _span(length: int, size: int, draw: random.Random) -> tuple[int, int]:
-    """`size` places around a random one, as far as they lie inside."""
+    """Return the bounds of a span of `size` around a random center, clipped to the image."""
     first = draw.randrange(length) - size // 2
     return max(0, first), min(length, first + size)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bigmodel.config.neutral_keys import is_equal_in_comparisons
+from bigmodel.config.neutral_keys import ADDED_LATER, is_equal_in_comparisons
 from bigmodel.runs.records import RunRecord
 
 _ABSENT = object()
@@ -33,8 +33,8 @@ def group_by_config(runs: Sequence[RunRecord]) -> list[SeedGroup]:
     If a seed was run twice, the newest finished run counts: a repetition is no new evidence.
     """
     groups: dict[str, list[RunRecord]] = {}
-    for run in runs:
-        groups.setdefault(_identity(_result_keys(run.config)), []).append(run)
+    for run, config in zip(runs, _without_added_keys([run.config for run in runs]), strict=True):
+        groups.setdefault(_identity(_result_keys(config)), []).append(run)
     return [_seed_group(members) for members in groups.values()]
 
 
@@ -47,6 +47,7 @@ def _seed_group(runs: Sequence[RunRecord]) -> SeedGroup:
 
 def differing_keys(configs: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return the keys whose values differ between configs; keys that repeat another key's values are left out."""
+    configs = _without_added_keys(configs)
     keys = dict.fromkeys(key for config in configs for key in config)
     columns = {key: [_identity(config.get(key, _ABSENT)) for config in configs] for key in keys}
     differing = {key: column for key, column in columns.items() if len(set(column)) > 1}
@@ -78,6 +79,15 @@ def format_value(value: Any) -> str:
 
 def _result_keys(config: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in config.items() if key != "seed" and not is_equal_in_comparisons(key)}
+
+
+def _without_added_keys(configs: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Leave out keys of `ADDED_LATER` that some config lacks, where they have the value that lacking them means."""
+    lacking = {key for key in ADDED_LATER if any(key not in config for config in configs)}
+    return [
+        {key: value for key, value in config.items() if not (key in lacking and value == ADDED_LATER[key])}
+        for config in configs
+    ]
 
 
 def _possible_origins(key: str) -> list[str]:

@@ -66,7 +66,7 @@ def pick_batch_size(rates: dict[int, float], device: torch.device) -> int:
 
 
 def _sizes(run: TrainingRun) -> Iterator[int]:
-    """Yield powers of two that leave an epoch some updates, each with a sample for every micro-batch."""
+    """Yield the powers of two to try, which leave enough updates per epoch and one sample per micro-batch."""
     samples = run.loader.splits["train"]
     most = max(samples // _UPDATES_AN_EPOCH, min(samples, max(_SMALLEST, run.settings.accumulate)))
     if run.device.torch_device.type != "cuda":
