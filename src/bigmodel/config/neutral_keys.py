@@ -29,7 +29,7 @@ EQUAL_IN_COMPARISONS: Mapping[str, str] = {
 ADDED_LATER: Mapping[str, object] = {
     "sampler": "shuffled",
     "device.cudnn_benchmark": False,
-    "init.frozen_norms": "eval",
+    "init.frozen_norms": "train",
     "init.incomplete": "refuse",
     "init.skip": None,
     "loss.weight": None,
@@ -44,6 +44,9 @@ ADDED_LATER: Mapping[str, object] = {
     },
 }
 """Keys that version 0.1.0 lacked, with the value that does what it did: a config without the key has this value."""
+
+WITHOUT_EFFECT_UNLESS: Mapping[str, str] = {"init.frozen_norms": "init.freeze"}
+"""Keys that change nothing while another key is null."""
 
 MAY_CHANGE_ON_RESUME: Mapping[str, str] = {
     "device": "a run may go on on another machine; the last bits may then differ, which is reported",

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bigmodel.config.neutral_keys import ADDED_LATER, is_equal_in_comparisons
+from bigmodel.config.neutral_keys import ADDED_LATER, WITHOUT_EFFECT_UNLESS, is_equal_in_comparisons
 from bigmodel.runs.records import RunRecord
 
 _ABSENT = object()
@@ -82,10 +82,15 @@ def _result_keys(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _without_added_keys(configs: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Leave out keys of `ADDED_LATER` that some config lacks, where they have the value that lacking them means."""
+    """Leave out keys of `ADDED_LATER` that some config lacks, where they mean the same as lacking them."""
     lacking = {key for key in ADDED_LATER if any(key not in config for config in configs)}
+
+    def means_the_same(key: str, config: Mapping[str, Any]) -> bool:
+        condition = WITHOUT_EFFECT_UNLESS.get(key)
+        return config[key] == ADDED_LATER[key] or (condition is not None and config.get(condition) is None)
+
     return [
-        {key: value for key, value in config.items() if not (key in lacking and value == ADDED_LATER[key])}
+        {key: value for key, value in config.items() if key not in lacking or not means_the_same(key, config)}
         for config in configs
     ]
 
