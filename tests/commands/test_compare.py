@@ -226,3 +226,15 @@ def test_a_direction_that_nobody_declares_is_asked_for(compare, tmp_path: Path) 
         "declare different directions: max in a/0, min in b/0"
         in is_quiet(compare("a", "b", "metric=val/regret"), code=2)[0]
     )
+
+
+def test_a_run_whose_config_cannot_be_read_is_left_out(compare: Callable[..., Answer], tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        made_sweep(tmp_path / name, {0.1: GOOD})
+    for run in (tmp_path / "b").glob("[0-9]*"):
+        (run / "config.yaml").write_text("a: [\n")
+    answer = compare("a", "b/0", "metric=val/accuracy")
+    assert answer.code == 0, answer.err
+    assert "b/0: left out: its config cannot be read" in answer.err
+    assert "only one configuration has values" in answer.out
+    assert is_quiet(compare("b/0", "b/1"), code=2)[-1] == "compare: none of these runs has a config that can be read"

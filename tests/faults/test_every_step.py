@@ -35,7 +35,7 @@ def numbered(num_classes, input_shape):
         pixels = torch.zeros(size, 2, 8, 8, dtype=torch.uint8)
         pixels[:, 0] = torch.arange(first, first + size, dtype=torch.uint8)[:, None, None]
         pixels[:, 1] = torch.arange(1, 65, dtype=torch.uint8).view(8, 8)
-        return Arrays(pixels, torch.arange(size) % 3)
+        return InMemoryImages(pixels, torch.arange(size) % 3)
 
     splits = {{"train": split(1, {TRAIN}), "val": split(101, 9), "test": split(201, 9)}}
     return ImageDataset(

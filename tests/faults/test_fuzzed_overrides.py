@@ -120,7 +120,7 @@ def _judge(words: list[str], answer: Answer) -> None:
     assert list(answer.cwd.iterdir()) == [], "something was made"
     assert "Traceback" not in answer.err + answer.out
     if answer.code == 0:
-        assert "dry_run" in answer.out or {"--help", "-h", "--version"} & set(words)
+        assert "dry run" in answer.out or {"--help", "-h", "--version"} & set(words)
         _is_right(words)
         return
     lines = is_quiet(answer, code=3 if answer.code == 3 and any("dataset" in word for word in words) else 2)

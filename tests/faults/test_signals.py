@@ -86,7 +86,7 @@ BEFORE = ("import", "dataset", "model")  # nothing is on the disk yet
 # each with how often it comes in a run
 PHASES = {
     **dict.fromkeys((*BEFORE, "listener", "Started", "load", "Finished", "close"), 1),
-    **{"forward": STEPS, "Stepped": STEPS, "Trained": 4, "Evaluated": 4, "Saved": 5, "evaluation": 13, "fsync": 30},
+    **{"forward": STEPS, "Stepped": STEPS, "TrainLogged": 4, "Evaluated": 4, "Saved": 5, "evaluation": 13, "fsync": 30},
 }
 PAIRS = [(phase, number) for number in NUMBERS for phase in PHASES]
 random.Random(SEED).shuffle(PAIRS)  # so that the few trials of `make test` are not always the same

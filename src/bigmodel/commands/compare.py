@@ -155,6 +155,11 @@ def _read_groups(paths: Sequence[str], warnings: list[str]) -> dict[str, SeedGro
             problems += error.lines
             continue
         is_sweep = [run.path for run in runs] != [path]
+        unknown = [run.path for run in runs if not run.config]
+        warnings += [f"{run}: left out: its config cannot be read, so nothing tells what it is" for run in unknown]
+        runs = [run for run in runs if run.config]
+        if not runs:
+            continue
         if is_sweep or _is_repeated(single, runs[0]):  # a repeated run has other code, or is of another machine
             collections.append(runs)
         else:
@@ -164,6 +169,8 @@ def _read_groups(paths: Sequence[str], warnings: list[str]) -> dict[str, SeedGro
     if problems:
         raise ConfigError(*problems)
     found = [group for runs in collections for group in group_by_config(runs)]
+    if not found:
+        raise ConfigError(*warnings, "compare: none of these runs has a config that can be read")
     return {_letter(index): group for index, group in enumerate(found)}
 
 
