@@ -127,7 +127,7 @@ class _Root:
 
 
 @pytest.mark.parametrize(("group", "target"), LEAVES, ids=lambda item: item.rpartition(".")[2])
-@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=30, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_the_check_accepts_what_can_be_built(group: str, target: str, data: st.DataObject) -> None:
     node = data.draw(_nodes(target))

@@ -23,7 +23,7 @@ from PIL import Image
 from bigmodel.config.location import conf_directory
 from bigmodel.datasets.audio.wav import write_wav
 from bigmodel.runs import checkpoint
-from conftest import Answer, call, fingerprint, records
+from conftest import Answer, call, fingerprint, records, slow_where
 
 
 def picture(folder: Path) -> str:
@@ -252,7 +252,10 @@ def beside(group: str, name: str) -> list[str]:
 STEPS = 30
 
 
-@pytest.fixture(scope="module", params=FAMILIES)
+QUICK = ("bert", "cnn", "deepspeech", "gpt", "mlp", "rnn", "seq2seq", "tabular_mlp")  # the others take minutes in all
+
+
+@pytest.fixture(scope="module", params=slow_where(FAMILIES, lambda name: name not in QUICK))
 def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Family, Answer]:
     """A run of thirty updates on one batch, with a checkpoint after twenty of them."""
     family = FAMILIES[request.param]

@@ -53,6 +53,7 @@ def test_every_model_is_here_or_resumes_bitwise_by_contract() -> None:
     assert {file.stem for file in (conf_directory() / "model").glob("*.yaml")} == set(MODELS) | set(FAMILIES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", slow_where(MODELS, {"timm", "torchvision", "resnet18", "cnn"}.__contains__))
 def test_a_model_repeats_bitwise(tmp_path: Path, model: str) -> None:
     if model == "timm" and importlib.util.find_spec("timm") is None:
@@ -107,7 +108,7 @@ def test_every_dataset_is_here_or_goes_with_a_family_of_the_contract() -> None:
     assert all(beside("dataset", name) for name in names - set(DATASETS))
 
 
-@pytest.mark.parametrize("dataset", slow_where(DATASETS, {"image_folder", "csv_images", "cifar100"}.__contains__))
+@pytest.mark.parametrize("dataset", slow_where(DATASETS, lambda dataset: dataset not in ("digits", "mnist")))
 def test_a_dataset_repeats_bitwise(tmp_path: Path, dataset: str) -> None:
     prepare, words = DATASETS[dataset]
     root = tmp_path / "data"

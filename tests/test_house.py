@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 import bigmodel
 from bigmodel.config.composition import ConfigSource, compose
 from bigmodel.config.location import conf_directory
+from conftest import slow_where
 from test_contract import beside
 from test_predict_options import processor_options
 
@@ -198,7 +199,11 @@ def test_no_junk_drawer() -> None:
 CHOICES = sorted(path.relative_to(ROOT / "conf") for path in (ROOT / "conf").glob("*/*.yaml"))
 
 
-@pytest.mark.parametrize("choice", [path for path in CHOICES if path.parts[0] != "experiment"], ids=str)
+@pytest.mark.parametrize(
+    "choice",
+    slow_where([path for path in CHOICES if path.parts[0] != "experiment"], lambda path: path not in CHOICES[::4]),
+    ids=str,
+)
 def test_every_choice_composes_and_passes_the_check(choice: Path) -> None:
     group, name = choice.parts[0], choice.stem
     chosen = f"listeners=[{name}]" if group == "listeners" else f"{group}={name}"

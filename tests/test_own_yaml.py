@@ -150,6 +150,7 @@ def test_hydras_keys_in_an_experiment_are_refused_or_honored(tmp_path: Path, tex
         assert "optuna" in str(found) or "ray" in str(found) or 2 in found or "x" in found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "word",
     [
@@ -183,6 +184,7 @@ def test_an_experiment_chooses_its_sweep(cli: Callable[..., Answer], tmp_path: P
     assert "n_trials: belongs to a search; add hydra/sweeper=optuna" in line
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", ["own,smoke", "smoke,own"])
 def test_experiments_of_one_sweep_that_ask_for_different_ones(
     cli: Callable[..., Answer], tmp_path: Path, order: str

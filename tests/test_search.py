@@ -195,6 +195,7 @@ def test_a_mistake_is_told_in_lines_and_makes_nothing(
     assert list(answer.cwd.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_without_optuna_it_says_what_to_install(cli: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "optuna", None)
     answer = cli(*SEARCH, *TINY, "optim.lr=interval(0.1,1)")
@@ -252,6 +253,7 @@ def test_a_plan_that_cannot_be_is_refused(space: list[str], options: dict[str, A
     assert all(name in line for name in named), line
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", ["tpe", "cmaes"])
 def test_sampling_goes_on_where_the_directory_stands(sampler: str, tmp_path: Path) -> None:
     lr, seed = Dimension("optim.lr", "float", 0.01, 1.0, log=True), Dimension("seed", "int", 0, 5)

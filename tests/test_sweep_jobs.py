@@ -158,7 +158,10 @@ def test_what_is_queued_is_frozen(project: Path, cli: Callable[..., Answer]) -> 
     assert table(shown.out) == table(said)
 
 
-@pytest.mark.parametrize(("on_failure", "states"), [("stop", ["failed", "queued"]), ("retry", ["done", "done"])])
+@pytest.mark.parametrize(
+    ("on_failure", "states"),
+    slow_where([("stop", ["failed", "queued"]), ("retry", ["done", "done"])], lambda case: case[0] == "stop"),
+)
 def test_what_follows_a_failure(project: Path, on_failure: str, states: list[str]) -> None:
     words = ("device=cpu", "jobs=1", f"on_failure={on_failure}", "model.fails=true", "seed=1,2")
     code, said = swept(*JOB, *words, cwd=project)

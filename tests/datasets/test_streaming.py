@@ -150,6 +150,7 @@ from bigmodel.optim.sgd import sgd
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", slow_where(RUNS, lambda kind: kind != "sounds"))
 def test_a_killed_worker_ends_a_run_of_any_data_in_a_line(kind: str, tmp_path: Path) -> None:
     (tmp_path / "rows.csv").write_text(ROWS)

@@ -260,6 +260,7 @@ def test_rows_and_lines_are_those_of_the_strict_reader(pieces: list[str], width:
     assert sorted(wrong) == [n for n, (_, cut) in enumerate(expected[1:]) if len(cut) < width or any(cut[width:])]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("separator", [";", "|", "tab", "\\t"])
 def test_separators_can_be_typed_as_they_are(cli: Callable[..., Answer], tmp_path: Path, separator: str) -> None:
     between = "\t" if separator in ("tab", "\\t") else separator

@@ -82,6 +82,7 @@ def _names(place: Path) -> list[str]:
     return sorted(path.name for path in place.iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["download", "extraction"])
 def test_the_disk_fills(
     campaign: Callable, server: ThreadingHTTPServer, archive: bytes, tmp_path: Path, stage: str

@@ -158,6 +158,7 @@ def looked_at(place: Path, sound: Path, planted: Path) -> Mapping[str, Any]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_planted_files(campaign: Callable[..., Any], sound: Path, tmp_path: Path) -> None:
     key, quick, full = "PLANTED", 2, len(CASES)

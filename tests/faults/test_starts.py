@@ -75,6 +75,7 @@ def test_starts_in_the_same_second(campaign: Callable, tmp_path: Path, names: st
             assert fingerprint(run) == fingerprint(owners[processes[0].pid])
 
 
+@pytest.mark.slow
 def test_a_second_writer_and_a_dead_one(campaign: Callable, unbroken: Path, tmp_path: Path) -> None:
     for trial in campaign("a second writer is refused, a dead one's lock recovered", key="WRITERS", quick=1, full=40):
         with trial:

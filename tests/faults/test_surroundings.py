@@ -83,6 +83,7 @@ def _python(*words: str, cwd: Path, shell: str = "", **environment: str) -> subp
 STREAMS = (">&-", "2>&-", "<&-", ">&- 2>&-", "<&- >&- 2>&-", ">/dev/full", ">/dev/full 2>/dev/full")
 
 
+@pytest.mark.slow
 def test_streams_that_are_closed_or_full(campaign: Callable, unbroken: Path, tmp_path: Path) -> None:
     for trial in campaign("stdin, stdout or stderr closed or full", key="STREAMS", quick=1, full=len(STREAMS)):
         with trial:

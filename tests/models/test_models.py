@@ -82,6 +82,7 @@ def test_sizes_that_do_not_fit_are_refused(make, words):
         make()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "shape"),
     [

@@ -77,6 +77,7 @@ def _broken(runs: Path, state: str | None = "done") -> Path:
     return made_run(runs / "outputs" / "2026-11-24" / "12-00-00-cccc", 0.7, lr=0.5, state=state)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", TEXTS, ids=range(len(TEXTS)))
 def test_a_text_in_place_of_a_file(runs: Path, text: str) -> None:
     for name in FILES:
