@@ -22,6 +22,8 @@ from bigmodel.models.scanned import replace_recurrent_layers
 from conftest import call, only_run
 from test_contract import ROWS, remarks, rows
 
+pytestmark = pytest.mark.slow  # make test-all
+
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "docs" / "run_exported.py"
 TINY = ("device=cpu", "epochs=1", "limit_batches=2", "listeners=[]")

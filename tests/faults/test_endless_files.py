@@ -19,6 +19,8 @@ from conftest import TINY, Answer, call
 from forks import finished, launch
 from hostile import STEP, reseal
 
+pytestmark = pytest.mark.slow  # make test-all
+
 SECONDS = 25
 ROOM = 4 << 30
 KINDS = ("pipe", "endless", "hole", "socket that is a folder")

@@ -17,6 +17,8 @@ from forks import finished, launch
 from mounts import Mount, mounted
 from tracing import attached, needs_strace
 
+pytestmark = pytest.mark.slow  # make test-all
+
 RUN = ("device=cpu", "device.threads=1", "model=mlp", "model.hidden=[64]", "limit_batches=20", "listeners=[]")
 SAVES = (*RUN, "epochs=0.6", "save_every=1steps", "keep=99", "evaluate_every=5steps")  # fills the disk with saves
 LINES = (*RUN, "epochs=8", "save_every=4epochs", "evaluate_every=4epochs", "log_every=1steps")  # with lines

@@ -19,6 +19,8 @@ from bigmodel.errors import ConfigError
 from conftest import Answer, call, is_quiet, python
 from overrides import GROUPS, ODD, ODD_WORDS, VALID
 
+pytestmark = pytest.mark.slow  # make test-all
+
 BASE = ("device=cpu", "device.threads=1", "model=mlp", "model.hidden=[4]", "limit_batches=1", "dry_run=true")
 SOURCE = ConfigSource((conf_directory(),), "train")
 FRESH = 50  # one in so many refusals is repeated in a fresh process, to see what it imports

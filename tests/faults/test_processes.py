@@ -19,6 +19,8 @@ from conftest import contents, only_run
 from forks import finished, launch, until
 from mounts import mounted
 
+pytestmark = pytest.mark.slow  # make test-all
+
 # a plain network; decoding a picture takes SLOW_DATA seconds, so that workers are there to be killed
 PACKAGE = """
 import os, time

@@ -13,6 +13,8 @@ from conftest import fingerprint, records
 from forks import finished, launch
 from mounts import mounted
 
+pytestmark = pytest.mark.slow  # make test-all
+
 RUN = ("device=cpu", "device.threads=1", "model=mlp", "model.hidden=[16]", "limit_batches=2", "listeners=[]")
 
 

@@ -25,6 +25,8 @@ from campaign import SEED
 from conftest import TINY, Answer, call, is_quiet
 from forks import finished, launch
 
+pytestmark = pytest.mark.slow  # make test-all
+
 RUN = (*TINY, "device.threads=1", "listeners=[]", "save_every=1steps", "evaluate_every=3steps")
 NUMBERS = (errno.EMFILE, errno.ESTALE, errno.EBUSY, errno.ENOSYS, errno.EIO)
 

@@ -16,6 +16,8 @@ from campaign import count
 from conftest import contents, fingerprint, only_run, records
 from forks import finished, launch, until
 
+pytestmark = pytest.mark.slow  # make test-all
+
 TINY = ("device=cpu", "device.threads=1", "model=mlp", "model.hidden=[8]", "listeners=[]")
 STEP = (*TINY, "limit_batches=1", "epochs=1")
 RUN = (*TINY, "limit_batches=10", "epochs=3", "save_every=1steps", "log_every=1steps")

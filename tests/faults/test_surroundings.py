@@ -18,6 +18,8 @@ from campaign import SEED
 from conftest import contents, only_run
 from forks import finished, launch
 
+pytestmark = pytest.mark.slow  # make test-all
+
 RUN = ("device=cpu", "device.threads=1", "model=mlp", "model.hidden=[8]", "limit_batches=5", "epochs=4")
 RUN = (*RUN, "log_every=1steps", "save_every=3steps")
 CLOCK = r"""
