@@ -431,7 +431,7 @@ MUTATIONS = (
     _one(
         "a GPU steps with a NaN",
         "training/nonfinite.py",
-        "        self._unsound.logical_or_(norm.isfinite().logical_not())\n",
+        "        self._found_nonfinite.logical_or_(norm.isfinite().logical_not())\n",
         "",
         "tests/test_divergence.py",
     ),

@@ -183,9 +183,9 @@ def test_an_interrupt_saves_and_a_run_can_be_gone_on_with(tmp_path, monkeypatch)
     assert (run.directory, run.state) == (directory, "done")
     stop = in_process._InterruptOnce()
     stop.defer()
-    stop._handle(signal.SIGINT, None)
+    stop.handle(signal.SIGINT, None)
     with pytest.raises(KeyboardInterrupt):
-        stop._handle(signal.SIGINT, None)
+        stop.handle(signal.SIGINT, None)
 
 
 def test_another_thread_trains_too(tmp_path, monkeypatch):

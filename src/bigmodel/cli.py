@@ -205,7 +205,7 @@ def _run(command: str, arguments: Sequence[str], stop: StopRequest) -> int:
     if parsed.seeds is not None and command != "train":
         raise ConfigError("seeds: no such setting; bigmodel-train takes it")
     if command == "train":
-        _reject_undecodable(arguments)
+        reject_undecodable(arguments)
     from bigmodel.config import composition as compose  # Hydra takes a quarter of a second
 
     source = config_source(parsed, command)
@@ -232,7 +232,7 @@ def config_source(parsed: CommandLine, command: str) -> ConfigSource:
     return compose.ConfigSource(tuple(path for path in own if path is not None), parsed.config_name or command)
 
 
-def _reject_undecodable(arguments: Sequence[str]) -> None:
+def reject_undecodable(arguments: Sequence[str]) -> None:
     """Raise ConfigError for bytes that this locale cannot decode, and so could not write into config.yaml."""
     broken = [argument for argument in arguments if any("\ud800" <= letter <= "\udfff" for letter in argument)]
     if broken:

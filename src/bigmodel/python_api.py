@@ -14,7 +14,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from bigmodel.cli import _reject_undecodable, config_source, parse
+from bigmodel.cli import config_source, parse, reject_undecodable
 from bigmodel.errors import ConfigError, StorageError
 from bigmodel.runtime.signals import StopRequest
 
@@ -75,10 +75,10 @@ class Run:
 class _InterruptOnce(StopRequest):
     """Save and stop at the first interrupt, as the command line does; raise KeyboardInterrupt at the second."""
 
-    def _handle(self, number: int, frame: FrameType | None) -> None:
+    def handle(self, number: int, frame: FrameType | None) -> None:
         if self():
             raise KeyboardInterrupt
-        super()._handle(number, frame)
+        super().handle(number, frame)
 
 
 def train(overrides: Sequence[str], *, dry_run: bool = False) -> Run | None:
@@ -95,7 +95,7 @@ def train(overrides: Sequence[str], *, dry_run: bool = False) -> Run | None:
         raise ConfigError("overrides: bigmodel.train makes one run; for a sweep use: bigmodel-train -m ...")
     if parsed.help or parsed.version or parsed.hydra:
         raise ConfigError("overrides: bigmodel.train only trains; for anything else use: bigmodel-train ...")
-    _reject_undecodable(words)
+    reject_undecodable(words)
     with _handle_interrupts() as stop, _restore_process_state(words):
         from bigmodel.commands.resume import load_for_resume
         from bigmodel.commands.train import run
@@ -117,7 +117,7 @@ def _handle_interrupts() -> Iterator[StopRequest]:
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
-    before = signal.signal(signal.SIGINT, stop._handle)
+    before = signal.signal(signal.SIGINT, stop.handle)
     try:
         yield stop
     finally:

@@ -70,9 +70,8 @@ def run(
         offline(_ONCE_MORE) if from_elsewhere else contextlib.nullcontext(),
     ):
         found = resolve_auto(config)
-        built = build_run(
-            found.config, load_initial_weights=not saved
-        )  # one that ended before its first save begins anew
+        # a run that ended before its first save begins anew
+        built = build_run(found.config, load_initial_weights=not saved)
     settings = built.settings
     built.warnings = [*built.warnings, *notes]
     if state is not None:
@@ -197,11 +196,11 @@ def _write_description(
 ) -> list[str]:
     """Write what describes the run; of a resumed one, read back what it has reached. Returns warnings."""
     versions = {"bigmodel-train": __version__, "torch": str(torch.__version__), "numpy": np.__version__}
-    facts = surroundings.collect_environment(versions, built.device.name, built.dataset.fingerprint)
+    environment = surroundings.collect_environment(versions, built.device.name, built.dataset.fingerprint)
     if not resume:
-        run_directory.write_description(directory, built.config.to_yaml(), facts)
+        run_directory.write_description(directory, built.config.to_yaml(), environment)
         return []
-    warnings = surroundings.describe_changes(directory, facts)
+    warnings = surroundings.describe_changes(directory, environment)
     records, damaged = truncate_metrics(directory / "metrics.jsonl", built.state.step)
     if damaged:
         lines = f"line{'s' * (len(damaged) > 1)} {', '.join(map(str, damaged))}"

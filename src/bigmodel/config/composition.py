@@ -180,18 +180,17 @@ def apply_overrides(stored: Config, overrides: Sequence[str], source: ConfigSour
     with config_loader(source, trust) as loader:
         parsed = [grammar.parse_override(text, loader) for text in overrides]
         own = [one for one in parsed if _is_own_value(one, stored, loader)]  # the defaults may be of other groups
-    facts = {str(one.key_or_group): one.value() for one in own}
+    values = {str(one.key_or_group): one.value() for one in own}
     others = [text for text, one in zip(overrides, parsed, strict=True) if one not in own]
     fresh = compose("train", others, source, trust).redacted_dict(escape_interpolation) if others else {}
     for one in parsed:
         if one.key_or_group == "experiment":
             raise ConfigError("resume: an experiment cannot be laid over a run; name the keys that change")
         if one not in own:
-            facts[str(one.key_or_group)] = _at(fresh, str(one.key_or_group))
-    merged = OmegaConf.create(
-        stored.redacted_dict(escape_interpolation)
-    )  # what refers to the environment may be a secret, and stays so
-    for key, value in facts.items():
+            values[str(one.key_or_group)] = _at(fresh, str(one.key_or_group))
+    # what refers to the environment may be a secret, and stays so
+    merged = OmegaConf.create(stored.redacted_dict(escape_interpolation))
+    for key, value in values.items():
         OmegaConf.update(merged, key, value, merge=False)
     config, problems = check_composed(merged, "train", trust)
     if problems:

@@ -45,6 +45,11 @@ class Config:
         """All values resolved, as fresh dicts and lists."""
         return resolve(self._composed)
 
+    @property
+    def unresolved(self) -> DictConfig:
+        """The config as composed, interpolations and all; not to be changed."""
+        return self._composed
+
     def interpolated_from(self, key: str) -> str | None:
         """Return the key that a dotted key interpolates, as `dataset.input_shape`; None if it has its own value."""
         node: Any = self._composed
@@ -71,10 +76,10 @@ class Config:
         """The words of `trust=` that a resume needs: packages, and the environment variables that are read."""
         return tuple(dict.fromkeys((*self.trust, *trust_for_variables([*_env_names(self._composed)]))))
 
-    def with_values(self, facts: Mapping[str, Any]) -> Config:
+    def with_values(self, values: Mapping[str, Any]) -> Config:
         """Return a copy with these values by dotted key; interpolations of a changed key follow it."""
         changed = self._composed.copy()
-        for key, value in facts.items():
+        for key, value in values.items():
             OmegaConf.update(changed, key, value)
         return Config(changed, self.trust)
 
@@ -85,9 +90,9 @@ class Config:
     def to_job_yaml(self) -> str:
         """Return resolved YAML for a job that has not opened its data; values from the dataset stay interpolations."""
         resolved = OmegaConf.create(self.redacted_dict(escape_interpolation))
-        untold = _keys_from_data(self.to_dict())
+        unknown = keys_from_data(self.to_dict())
         for path, raw in iter_leaves("", self._composed):
-            if self.interpolated_from(path) in untold:
+            if self.interpolated_from(path) in unknown:
                 OmegaConf.update(resolved, path, raw)
         return OmegaConf.to_yaml(resolved)
 
@@ -118,7 +123,7 @@ class Config:
     def redacted_dict(self, spell: Callable[[str], str] = str) -> dict[str, Any]:
         """Return all values resolved except references to the environment, which may be secrets: safe to write to disk.
 
-        `spell` writes texts, as `escaped` does for what OmegaConf reads again.
+        `spell` writes texts, as `escape_interpolation` does for what OmegaConf reads again.
         """
         shareable: dict[str, Any] = resolve_but_secrets(self._composed, spell)
         return shareable
@@ -153,7 +158,7 @@ def _frozen(value: Any) -> Any:
     return tuple(map(_frozen, value)) if isinstance(value, list) else value
 
 
-def _keys_from_data(tree: Mapping[str, Any]) -> set[str]:
+def keys_from_data(tree: Mapping[str, Any]) -> set[str]:
     """Return the dataset's null keys: their values come from the data, so a reference to one is no mistake yet."""
     dataset = tree.get("dataset")
     return (

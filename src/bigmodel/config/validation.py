@@ -10,7 +10,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from bigmodel.config.config import Config, _keys_from_data
+from bigmodel.config.config import Config, keys_from_data
 from bigmodel.config.instantiate import expected_annotation, parse_exactly, validate
 from bigmodel.config.location import fitting_models
 from bigmodel.config.resolvers import (
@@ -74,7 +74,7 @@ def validate_config(config: Config, command: str) -> list[str]:
             group, _, name = missing[1].rpartition(".")
             if not group:
                 return [f"{key}: needs {name}, and none is chosen; set {name}=..."]
-            fitting = fitting_models(_nodes(config._composed)) if group == "dataset" else ""
+            fitting = fitting_models(_nodes(config.unresolved)) if group == "dataset" else ""
             hint = f"; {fitting}" if fitting else f"; choose another {group} or set {key}=..."
             return [f"{key}: needs {group}.{name}, which the chosen {group} does not define{hint}"]
         if unset := _UNSET.match(str(error)):
@@ -84,16 +84,16 @@ def validate_config(config: Config, command: str) -> list[str]:
         return [f"{key}: {first_line(error)}" if key else first_line(error)]
     instead = "a plain-text secret would be saved to disk; pass it as '${oc.env:NAME}'"
     plain = [f"{path}: {instead}" for path in _secrets(config)]
-    told = {line.partition(": ")[0] for line in plain}
+    refused = {line.partition(": ")[0] for line in plain}
     problems = [
         config.redact(line)
         for line in validate(
             command_keys(tree, command), f"bigmodel.config.schema.{command.capitalize()}", config.trust
         )
-        if line.partition(": ")[0] not in told
+        if line.partition(": ")[0] not in refused
     ]
     problems += plain
-    keys = {line.partition(": ")[0] for line in problems} | _keys_from_data(tree)
+    keys = {line.partition(": ")[0] for line in problems} | keys_from_data(tree)
     return [line for line in problems if config.interpolated_from(line.partition(": ")[0]) not in keys]
 
 
@@ -119,6 +119,6 @@ def _nodes(composed: DictConfig) -> dict[str, Any]:
 
 def _secrets(config: Config) -> Iterator[str]:
     """Yield keys that hold a plain-text secret."""
-    for path, raw in iter_leaves("", config._composed):
+    for path, raw in iter_leaves("", config.unresolved):
         if is_secret_key(path) and isinstance(raw, str) and raw not in ("", "???") and "oc.env" not in raw:
             yield path

@@ -30,7 +30,7 @@ class StopRequest:
     def install(self) -> StopRequest:
         for number in _SIGNALS:
             if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
-                signal.signal(number, self._handle)
+                signal.signal(number, self.handle)
         return self
 
     def defer(self) -> None:
@@ -49,7 +49,8 @@ class StopRequest:
     def name(self) -> str:
         return self._seen or ""
 
-    def _handle(self, number: int, frame: FrameType | None) -> None:
+    def handle(self, number: int, frame: FrameType | None) -> None:
+        """Take note of a signal, as its handler; a second one ends the process at once."""
         if self._seen is not None:
             os._exit(128 + number)  # checkpoints are atomic, so dying here loses no more than the steps since the last
         self._seen = signal.Signals(number).name

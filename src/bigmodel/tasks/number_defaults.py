@@ -47,9 +47,9 @@ def monitor_of(config: Mapping[str, Any]) -> str:
     return str(number_defaults(config)[0].get("monitor", config["monitor"]))
 
 
-def unfit_target(config: Mapping[str, Any], facts: Mapping[str, Any]) -> str | None:
+def unfit_target(config: Mapping[str, Any], properties: Mapping[str, Any]) -> str | None:
     """Return what to set where a dataset found numbers in its target and the task is classification, else None."""
-    if config["task"].get("_target_") == _CLASSIFICATION and facts.get("target_is") == "number":
+    if config["task"].get("_target_") == _CLASSIFICATION and properties.get("target_is") == "number":
         target = config["dataset"].get("target")
         return (
             f"dataset.target: '{target}' holds numbers that are no classes; set task=regression, or "

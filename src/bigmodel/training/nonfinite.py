@@ -51,25 +51,25 @@ class NonFiniteGuard:
     """
 
     def __init__(self, optimizers: Sequence[torch.optim.Optimizer], device: Device) -> None:
-        self._unsound: Tensor | None = None
+        self._found_nonfinite: Tensor | None = None
         self._queued: deque[tuple[StepRecord, torch.cuda.Event | None]] = deque()
         if device.is_async and all(map(_supports_found_inf, optimizers)):
-            self._unsound = torch.zeros((), device=device.torch_device)
+            self._found_nonfinite = torch.zeros((), device=device.torch_device)
             for optimizer in optimizers:
-                optimizer.found_inf = self._unsound  # type: ignore[attr-defined]
+                optimizer.found_inf = self._found_nonfinite  # type: ignore[attr-defined]
 
     def observe(self, step: int, lr: float, samples: Tensor | None, loss: Tensor, norm: Tensor) -> StepRecord | None:
         """Record the update that is about to be made; return this or an earlier one if it was not finite."""
         loss_norm = torch.stack([loss.detach().float(), norm.float()])
-        if self._unsound is None:
+        if self._found_nonfinite is None:
             update = StepRecord(step, lr, samples, loss_norm)
             return None if update.is_finite else update
-        self._unsound.logical_or_(norm.isfinite().logical_not())
-        told = loss_norm.to("cpu", non_blocking=True)  # into pinned memory, that of an earlier step
+        self._found_nonfinite.logical_or_(norm.isfinite().logical_not())
+        copied = loss_norm.to("cpu", non_blocking=True)  # into pinned memory, that of an earlier step
         arrived = torch.cuda.Event() if loss_norm.is_cuda else None  # type: ignore[no-untyped-call]
         if arrived is not None:
             arrived.record()
-        self._queued.append((StepRecord(step, lr, samples, told), arrived))
+        self._queued.append((StepRecord(step, lr, samples, copied), arrived))
         return self._poll(MAX_LAG_STEPS)
 
     def drain(self) -> StepRecord | None:

@@ -84,9 +84,8 @@ class AsyncCheckpointer:
         if found is not None:
             state.load_state(found.tensors, found.state)
             self.restored = found.state
-            checkpoint.update_pointers_and_prune(
-                self._root, state.step, state.best, self._keep
-            )  # a kill may have left this undone
+            # a kill may have left this undone
+            checkpoint.update_pointers_and_prune(self._root, state.step, state.best, self._keep)
         elif warnings:
             raise StorageError(*warnings)
         return warnings

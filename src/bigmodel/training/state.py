@@ -62,10 +62,8 @@ class TrainState:
         buffers = {name: b for name, b in model.named_buffers() if b.is_floating_point()}
         self._infinite = {name for name, b in buffers.items() if not b.isfinite().all()}  # as a mask of -inf
         self._checked = [*model.parameters(), *(b for name, b in buffers.items() if name not in self._infinite)]
-        for group in self.param_groups:
-            group.setdefault(
-                "initial_lr", float(group["lr"])
-            )  # an optimizer that another state used keeps its base rate
+        for group in self.param_groups:  # an optimizer that another state used keeps its base rate
+            group.setdefault("initial_lr", float(group["lr"]))
         self._ema = copy.deepcopy(model).requires_grad_(False) if ema is not None else None
         self._steps = [unwrapped_step(optimizer) for optimizer in optimizers]
         self._guard = NonFiniteGuard(optimizers, device)
@@ -264,10 +262,10 @@ class TrainState:
             self._restored_sums = None
         self.running_sums = add_sums(self.running_sums, added, self.device.accumulator_dtype)
 
-    def _raise_if_nonfinite(self, unsound: StepRecord | None) -> None:
-        if unsound is not None:
-            self.step = unsound.step  # this update and all later ones were skipped
-            raise DivergedError(unsound.message())
+    def _raise_if_nonfinite(self, record: StepRecord | None) -> None:
+        if record is not None:
+            self.step = record.step  # this update and all later ones were skipped
+            raise DivergedError(record.message())
 
     def _gradients(self) -> list[Tensor]:
         return [p.grad for p in self._parameters if p.grad is not None]

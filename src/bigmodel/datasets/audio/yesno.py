@@ -49,18 +49,18 @@ def yesno(
     alphabet = "".join(sorted(set("".join(_WORDS.values())) | {" "}))
     inputs_NTM = pad([features(read_wav(path, features.rate)) for path, _ in found])
     targets_NU = pad([encode_characters(text, alphabet) for text in texts])
-    facts = {
+    properties = {
         "num_classes": 1 + len(alphabet),
         "input_shape": list(inputs_NTM.shape[1:]),
         "characters": alphabet,
     }
-    check_claims({"num_classes": num_classes, "input_shape": input_shape, "characters": characters}, facts)
+    check_claims({"num_classes": num_classes, "input_shape": input_shape, "characters": characters}, properties)
     return TensorDataset(
         splits={
             "train": (inputs_NTM[:_TRAINING], targets_NU[:_TRAINING]),
             "test": (inputs_NTM[_TRAINING:], targets_NU[_TRAINING:]),
         },
-        properties=facts,
+        properties=properties,
         description=f"texts of up to {targets_NU.shape[1]} characters, up to {inputs_NTM.shape[1]} frames",
         spec={
             "kind": "bigmodel.inference.processors.speech.SpeechRecognitionProcessor",

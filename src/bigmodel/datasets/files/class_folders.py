@@ -116,8 +116,8 @@ class _Lister:
             found = list(walk_files(folder / name, self.suffixes, self.passed, self.is_one))
             if not found:
                 there = "; ".join(describe_skipped(self.passed - before))
-                told = there or "it is empty"
-                raise DataError(f"{folder / name}: holds no {self.what} ({told}); add some or remove the folder")
+                reason = there or "it is empty"
+                raise DataError(f"{folder / name}: holds no {self.what} ({reason}); add some or remove the folder")
             paths += found
             labels += [label] * len(found)
         if not paths:

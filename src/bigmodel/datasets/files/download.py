@@ -78,9 +78,8 @@ def download_file(
                 part.unlink(missing_ok=True)
                 return
             if not part.exists() or not os.path.samestat(os.fstat(file.fileno()), part.stat()):
-                return download_file(
-                    url, target, md5=md5, sha256=sha256, progress=progress
-                )  # who held the lock gave up
+                # who held the lock gave up
+                return download_file(url, target, md5=md5, sha256=sha256, progress=progress)
             _fill(url, file, part, progress or stderr_progress(target.name))
             os.fsync(file.fileno())
             _verify(url, part, md5, sha256)

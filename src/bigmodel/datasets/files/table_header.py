@@ -42,8 +42,8 @@ def read_header(
     """
     if content.find(b"\n", 0, _LONGEST) < 0 and content.find(b"\r", 0, _LONGEST) < 0 and len(content) > _LONGEST:
         raise DataError(f"{file}:1: the first line is longer than {_LONGEST:,} bytes; is it a table?")
-    told = _SPREADSHEETS.match(content)
-    if told is not None and (said := told[1].decode("ascii", "replace")) != dialect["delimiter"]:
+    declared = _SPREADSHEETS.match(content)
+    if declared is not None and (said := declared[1].decode("ascii", "replace")) != dialect["delimiter"]:
         typed = "tab" if said == "\t" else f'"{said}"'
         raise DataError(f"{file}:1: says that fields are separated by '{said}'; set dataset.separator={typed}")
     ends = [0]  # byte after each line that was read
@@ -58,7 +58,7 @@ def read_header(
     fields = None
     try:
         for found in reader:
-            passed_over = before == 0 and told is not None
+            passed_over = before == 0 and declared is not None
             if found and not passed_over and not (form.comment is not None and found[0].startswith(form.comment)):
                 fields = found
                 break

@@ -81,8 +81,8 @@ def timestamps_of_rows(
     texts = [" ".join(filter(None, (row.text(column) for column in columns))) for row in rows]
     values, problems = parse_timestamps(texts, time_format)
     named = " ".join(columns)
-    told = problems | {row: "missing" for row, text in enumerate(texts) if not text}
-    return values, [f"{rows[row].location}: column '{named}': {what}" for row, what in sorted(told.items())]
+    all_problems = problems | {row: "missing" for row, text in enumerate(texts) if not text}
+    return values, [f"{rows[row].location}: column '{named}': {what}" for row, what in sorted(all_problems.items())]
 
 
 def _is_number(text: str) -> bool:

@@ -112,11 +112,11 @@ def csv_images(
     raise_row_errors(_misfits(rows, columns, classes, target), table)
     encoded = {split: _encoded([row for row in rows if row.split == split], classes, target) for split in SPLITS}
     paths = {split: [row.path for row in rows if row.split == split] for split in SPLITS if _has(rows, split)}
-    chosen, told = resolve_value_range(value_range, paths["train"])
+    chosen, lines = resolve_value_range(value_range, paths["train"])
     rules = PixelRules(chosen, background)
     numbers = {split: encoded[split].tolist() if target is None else [0] * len(paths[split]) for split in paths}
     pairs = {split: (paths[split], numbers[split]) for split in paths}
-    notes += told
+    notes += lines
     notes += class_counts.describe_counts("pictures", classes, numbers) if target is None else []
     notes += [*class_counts.warn_similar_names(classes), *class_counts.stand_ins(classes)]
     if target is None and "val" not in paths:
@@ -217,8 +217,8 @@ def _without_broken(rows: list[_Row], broken: str) -> tuple[list[_Row], Set[str]
         raise DataError(*lines, f"{len(problems):,} broken pictures; mend or remove them, or set dataset.broken=skip")
     kept = [row for row in rows if row.path not in problems]
     count = len(rows) - len(kept)
-    told = [f"warning: {count:,} rows with broken pictures skipped", *(f"skipped: {line}" for line in lines)]
-    return kept, problems.keys(), told
+    notes = [f"warning: {count:,} rows with broken pictures skipped", *(f"skipped: {line}" for line in lines)]
+    return kept, problems.keys(), notes
 
 
 def _rows(

@@ -43,9 +43,9 @@ class ImageDataset:
     @property
     def properties(self) -> Mapping[str, Any]:
         count = len(self.classes)
-        told = {"num_classes": count, "outputs": count} if self.target is None else self.target.properties
-        facts = {**told, "input_shape": list(self.input_shape)}
-        return facts | {key: value for key, value in self.rules.about().items() if key == "value_range"}
+        of_target = {"num_classes": count, "outputs": count} if self.target is None else self.target.properties
+        properties = {**of_target, "input_shape": list(self.input_shape)}
+        return properties | {key: value for key, value in self.rules.about().items() if key == "value_range"}
 
     @property
     def description(self) -> str:

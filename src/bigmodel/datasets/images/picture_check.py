@@ -165,8 +165,8 @@ def resolve_value_range(
     high = max((m[1] for m in measured), default=1.0)
     whole = all(m[2] for m in measured)
     if explicit is not None:
-        told = f"{count}, values {low:g} to {high:g}, read by dataset.value_range={explicit}"
-        return explicit, [*notes, told]  # type: ignore[return-value]
+        line = f"{count}, values {low:g} to {high:g}, read by dataset.value_range={explicit}"
+        return explicit, [*notes, line]  # type: ignore[return-value]
     chosen = _usual_range(low, high, whole)
     tops = sorted(m[1] for m in measured)
     usual = tops[len(tops) // 2] if tops else high
@@ -175,8 +175,8 @@ def resolve_value_range(
             f"warning: half of the pictures with more than 8 bits have no value above {usual:g}, and {chosen[1]:g} is "
             f"white: they are nearly black; set dataset.value_range=[{low:g},{usual:g}]"
         )
-    told = f"{count}, values {low:g} to {high:g}: {chosen[0]:g} is black, {chosen[1]:g} white; set dataset.value_range"
-    return chosen, [*notes, f"{told}=[low,high] for other values"]
+    line = f"{count}, values {low:g} to {high:g}: {chosen[0]:g} is black, {chosen[1]:g} white; set dataset.value_range"
+    return chosen, [*notes, f"{line}=[low,high] for other values"]
 
 
 def _lost(found: Mapping[str, PictureHeader]) -> list[str]:

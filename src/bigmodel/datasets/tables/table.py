@@ -89,15 +89,15 @@ def table(
     if target_is == "auto":
         kind, why = target_kind(rows, target)
         notes.append(f"target '{target}': a {kind}, for {why} (dataset.target_is)")
-    settled = _roles(rows, numbers, categories, ignored, [target, *times], time_format, roles)
-    notes += settled.notes() if roles == "infer" else _index_warning(rows, settled.numbers)
-    sound, told = valid_rows(rows, settled, target, kind, time, time_format)
-    if not (settled.numbers or settled.categories or settled.dates):
-        why = "; ".join(f"'{name}': {reason}" for name, reason in settled.ignored.items())
+    column_roles = _roles(rows, numbers, categories, ignored, [target, *times], time_format, roles)
+    notes += column_roles.notes() if roles == "infer" else _index_warning(rows, column_roles.numbers)
+    sound, skipped = valid_rows(rows, column_roles, target, kind, time, time_format)
+    if not (column_roles.numbers or column_roles.categories or column_roles.dates):
+        why = "; ".join(f"'{name}': {reason}" for name, reason in column_roles.ignored.items())
         raise DataError(
             f"{file}: no column is left to predict '{target}' from{f' ({truncate(why, 300)})' if why else ''}"
         )
-    for name in [*settled.numbers, *([target] if kind == "number" else [])]:
+    for name in [*column_roles.numbers, *([target] if kind == "number" else [])]:
         notes += likely_sentinels(name, rows.numbers(name)[0], "missing=[...], a list of texts")
     own = 0.0 if test is not None else test_fraction
     groups = target if stratify and kind == "class" and time is None else None
@@ -105,12 +105,12 @@ def table(
     if test is not None:
         other = find_file(root, test, "test", source)
         tested = read_rows(other, form, given)
-        splits["test"], more = valid_rows(tested, settled, target, kind, None, time_format)
-        notes, told = [*notes, *tested.notes], [*told, *more]
-    features = FeatureEncoder.fit(splits["train"], settled.numbers, settled.categories, settled.dates)
+        splits["test"], more = valid_rows(tested, column_roles, target, kind, None, time_format)
+        notes, skipped = [*notes, *tested.notes], [*skipped, *more]
+    features = FeatureEncoder.fit(splits["train"], column_roles.numbers, column_roles.categories, column_roles.dates)
     answer = TargetEncoder(splits["train"], target, kind)
     tensors: dict[str, _Split] = {name: (features(part), answer(part)) for name, part in splits.items()}
-    facts = {
+    properties = {
         "num_numbers": len(features.features),
         "cardinalities": features.cardinalities,
         "outputs": len(answer.classes) or 1,
@@ -118,7 +118,7 @@ def table(
         "target_std": None if answer.classes else answer.std,
     }
     claims = {"num_numbers": num_numbers, "cardinalities": cardinalities, "outputs": outputs}
-    check_claims(claims | {"num_classes": num_classes, "target_std": target_std}, facts)
+    check_claims(claims | {"num_classes": num_classes, "target_std": target_std}, properties)
     if answer.classes:
         labels = {name: part[1].tolist() for name, part in tensors.items()}
         notes += [
@@ -138,8 +138,9 @@ def table(
     written |= {key: value for key, value in more_written.items() if value != getattr(TableFormat(), key)}
     return TensorDataset(
         splits=tensors,
-        properties=facts | ({"target_is": kind} if target_is == "auto" else {}),
-        description=f"{what}, {len(features.features)} columns of numbers and {len(settled.categories)} of categories",
+        properties=properties | ({"target_is": kind} if target_is == "auto" else {}),
+        description=f"{what}, {len(features.features)} columns of numbers and "
+        f"{len(column_roles.categories)} of categories",
         spec={
             "kind": "bigmodel.inference.processors.tables.TableProcessor",
             **features.about(),
@@ -147,7 +148,7 @@ def table(
             **written,
         },
         fingerprint=fingerprint_tensors([tensor for pair in tensors.values() for tensor in pair]),
-        notes=[*notes, *told],
+        notes=[*notes, *skipped],
     )
 
 
@@ -158,9 +159,9 @@ def _roles(
     ignored: Sequence[str],
     taken: Sequence[str],
     time_format: str | None,
-    how: str,
+    roles: str,
 ) -> ColumnRoles:
-    if how == "infer":
+    if roles == "infer":
         given: Mapping[str, Sequence[str]] = {
             "numbers": numbers or (),
             "categories": categories,

@@ -90,11 +90,11 @@ def labelled_text(
         split: [replace(row, label=names.get(row.label, row.label)) for row in part] for split, part in rows.items()
     }
     if classes is not None:
-        rows, told = _only(rows, classes)
-        notes += told
+        rows, lines = _only(rows, classes)
+        notes += lines
     if "test" not in rows and test_fraction:
-        rows, told = _with_test(rows, test_fraction)
-        notes += told
+        rows, lines = _with_test(rows, test_fraction)
+        notes += lines
     known = sorted_labels(row.label for row in rows["train"])
     numbers = {label: number for number, label in enumerate(known)}
     for split, part in rows.items():
@@ -114,8 +114,8 @@ def labelled_text(
             made = fit_char_tokenizer(texts, min_count)
         case "word":
             made = fit_word_tokenizer(texts, min_count, word_rule)
-    facts = {"num_classes": len(known), "vocab_size": made.size}
-    check_claims({"num_classes": num_classes, "vocab_size": vocab_size}, facts)
+    properties = {"num_classes": len(known), "vocab_size": made.size}
+    check_claims({"num_classes": num_classes, "vocab_size": vocab_size}, properties)
     encoded = {split: [torch.from_numpy(made.encode(row.text)) for row in part] for split, part in rows.items()}
     if isinstance(made, FittedTokenizer):
         notes += _unknown(encoded, made, tokenizer, min_count)
@@ -128,7 +128,7 @@ def labelled_text(
     written = {"text_column": text_columns, "label_column": label_column, "columns": columns, "separator": separator}
     return TensorDataset(
         splits,
-        properties=facts,
+        properties=properties,
         description=f"{len(known)} classes, {made.size:,} tokens, up to {context} a sample"
         + (f" ({longer:,} longer ones cut)" if longer else ""),
         spec={

@@ -84,7 +84,7 @@ def molecules(
     }
     notes += class_counts.stand_ins(answer.classes, missing) if isinstance(answer, TargetEncoder) else []
     about = {key: value for key, value in answer.about().items() if key != "target" or target_is == "number"}
-    facts = {
+    properties = {
         "vocab_size": SmilesTokenizer.size,
         "outputs": len(about.get("classes", targets)),
         "num_classes": len(about["classes"]) if "classes" in about else None,
@@ -92,12 +92,12 @@ def molecules(
         "labels": about.get("labels"),
     }
     claims = {"vocab_size": vocab_size, "outputs": outputs, "num_classes": num_classes, "target_std": target_std}
-    check_claims(claims | {"labels": labels}, facts)
-    counted = f"{facts['outputs']} {'classes' if target_is == 'class' else 'labels'}"
+    check_claims(claims | {"labels": labels}, properties)
+    counted = f"{properties['outputs']} {'classes' if target_is == 'class' else 'labels'}"
     what = f"one number ({targets[0]})" if target_is == "number" else counted
     return TensorDataset(
         tensors,
-        properties={key: value for key, value in facts.items() if value is not None},
+        properties={key: value for key, value in properties.items() if value is not None},
         description=f"{what}, {_size(context)}",
         spec={
             "kind": _KINDS[target_is],
@@ -182,8 +182,8 @@ def _validate_rows(
             _check(row, smiles, targets, target_is)
         except DataError as error:
             problems[row.index] = ("", "; ".join(error.lines))
-    found, told = rows_without_problem(rows, problems)
-    notes += [*rows.notes, *told]
+    found, skipped = rows_without_problem(rows, problems)
+    notes += [*rows.notes, *skipped]
     return found
 
 

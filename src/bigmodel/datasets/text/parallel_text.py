@@ -114,8 +114,8 @@ def _dataset(
         splits |= {"train": kept, split: out} if out else {}
     letters = "".join(sorted({letter for part in splits.values() for pair in part for letter in "".join(pair)}))
     made = make_tokenizer(tokenizer, vocabulary, letters)
-    facts = {"vocab_size": made.size, "characters": letters if tokenizer == "char" else None}
-    check_claims({"vocab_size": vocab_size, "characters": characters}, facts)
+    properties = {"vocab_size": made.size, "characters": letters if tokenizer == "char" else None}
+    check_claims({"vocab_size": vocab_size, "characters": characters}, properties)
     tensors = {}
     left_out = 0
     for split, part in splits.items():
@@ -130,7 +130,7 @@ def _dataset(
         tensors[split] = torch.cat([pad([source for source, _ in fitting], context), begun_NT], dim=1), targets_NT
     return TensorDataset(
         tensors,
-        properties=facts,
+        properties=properties,
         description=f"pairs of up to {context} tokens of {made.size:,} ({left_out:,} longer ones left out)",
         spec={
             "kind": "bigmodel.inference.processors.translations.TranslationProcessor",

@@ -59,7 +59,7 @@ def _resolve_batch_size(found: ResolvedConfig) -> None:
     size = batch_trials.pick_batch_size(rates, run.device.torch_device)
     others = ", ".join(f"{other}: {rate:,.0f}" for other, rate in rates.items() if other != size)
     asked = found.config.values["device"]
-    settled = {
+    measured = {
         f"device.{key}": value
         for key, value in (
             ("precision", run.device.precision),
@@ -67,7 +67,8 @@ def _resolve_batch_size(found: ResolvedConfig) -> None:
         )
         if asked.get(key) == "auto"
     }
-    found.config = found.config.with_values({"batch_size": size, **settled})  # measured anew, they might need more room
+    # the run keeps what was measured here: chosen anew, it might need more room
+    found.config = found.config.with_values({"batch_size": size, **measured})
     found.lines.append(
         f"batch_size=auto: {size} ({rates[size]:,.0f} samples/s in {run.device.precision}; "
         f"measured, so another start may find another; {others})"
@@ -84,8 +85,8 @@ def _resolve_lr(found: ResolvedConfig) -> None:
     )
 
 
-def _probe_config(config: Config, facts: dict[str, object]) -> Config:
+def _probe_config(config: Config, values: dict[str, object]) -> Config:
     """Return a config to try things with. Not compiled: shapes seen here would change what the run compiles."""
     if "optim.lr" in auto_keys(config.values):
-        facts["optim.lr"] = PLACEHOLDER_LR
-    return config.with_values({**facts, "device.compile": False})
+        values["optim.lr"] = PLACEHOLDER_LR
+    return config.with_values({**values, "device.compile": False})

@@ -95,7 +95,7 @@ def _estimated_bytes(run: TrainingRun, sample: Batch, size: int) -> float:
     state = run.state
     try:
         cost = estimate_step_cost(state.model, state.task, sample, state.optimizers, 1)
-    except (NotImplementedError, RuntimeError):
+    except RuntimeError:
         return 0.0
     share = size / len(sample.targets) / run.settings.accumulate
     return cost.memory + cost.activation_bytes * (share - 1)

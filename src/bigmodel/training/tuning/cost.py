@@ -59,7 +59,7 @@ def estimate_step_cost(
     """Estimate what one update on `batch`, in `accumulate` micro-batches, costs.
 
     Raises:
-        NotImplementedError: the model does something that has no shape without data.
+        RuntimeError: the model does something that has no shape without data.
     """
     from torch.utils.flop_counter import FlopCounterMode  # only a plan needs it
 
@@ -111,7 +111,7 @@ def _optimizer_state_bytes(optimizer: torch.optim.Optimizer) -> int:
     """Return the bytes of an optimizer's state, found by one step of a copy on the meta device.
 
     Raises:
-        NotImplementedError: its step needs values, not only shapes.
+        RuntimeError: its step needs values, not only shapes.
     """
     ghost = object.__new__(type(optimizer))  # no constructor: its arguments are not known
     ghost.__dict__ |= vars(optimizer)
@@ -124,7 +124,7 @@ def _optimizer_state_bytes(optimizer: torch.optim.Optimizer) -> int:
         ghost.step()
     except Exception as error:  # Adafactor reads a norm; by then its state is there
         if not ghost.state:
-            raise NotImplementedError(f"a step of {type(optimizer).__name__} needs values: {error}") from error
+            raise RuntimeError(f"a step of {type(optimizer).__name__} needs values: {error}") from error
     return sum(v.nbytes for state in ghost.state.values() for v in state.values() if isinstance(v, Tensor))
 
 

@@ -23,7 +23,7 @@ def describe_run(run: TrainingRun) -> str:
         cost = estimate_step_cost(
             state.model, state.task, next(data.train_batches(0, 1)), state.optimizers, settings.accumulate
         )
-    except (NotImplementedError, RuntimeError) as error:
+    except RuntimeError as error:
         rows["cost"] = f"not known for this model: {str(error).splitlines()[0]}"
     else:
         frozen = f", {cost.num_trainable:,} of them trained" if cost.num_trainable != cost.num_parameters else ""

@@ -79,7 +79,7 @@ class Profiler:
             cost = estimate_step_cost(
                 state.model, state.task, self._phases.batch, state.optimizers, run.settings.accumulate
             )
-        except (NotImplementedError, RuntimeError) as error:
+        except RuntimeError as error:
             yield f"compute and memory are not known here: {truncate(str(error).splitlines()[0])}"
         else:
             yield from self._compute(cost)
