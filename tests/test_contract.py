@@ -252,7 +252,7 @@ def beside(group: str, name: str) -> list[str]:
 STEPS = 30
 
 
-QUICK = ("bert", "cnn", "deepspeech", "gpt", "mlp", "rnn", "seq2seq", "tabular_mlp")  # the others take minutes in all
+QUICK = ("bert", "cnn", "gpt", "mlp", "rnn", "tabular_mlp")  # the others take minutes in all
 
 
 @pytest.fixture(scope="module", params=slow_where(FAMILIES, lambda name: name not in QUICK))

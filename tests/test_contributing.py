@@ -15,6 +15,7 @@ from PIL import Image
 
 import bigmodel
 from bigmodel import cli
+from conftest import slow_where
 
 PAGE = Path(__file__).resolve().parents[1] / "CONTRIBUTING.md"
 QUICK = ["device=cpu", "epochs=1", "limit_batches=3", "log_every=1steps"]
@@ -56,7 +57,13 @@ def test_one_file_and_one_yaml_each(examples):
     )
 
 
-@pytest.mark.parametrize("choice", ["model=two_convs", "dataset=stripes", "optim=rmsprop", "dataset=smooth_stripes"])
+@pytest.mark.parametrize(
+    "choice",
+    slow_where(
+        ["model=two_convs", "dataset=stripes", "optim=rmsprop", "dataset=smooth_stripes"],
+        {"optim=rmsprop", "dataset=smooth_stripes"}.__contains__,
+    ),
+)
 def test_each_example_trains_by_itself(examples, monkeypatch, choice):
     summary = trained(monkeypatch, ["--config-dir", "my_conf", "trust=[my_parts]", choice, *QUICK])
     assert summary["state"] == "done"

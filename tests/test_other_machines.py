@@ -24,10 +24,12 @@ from bigmodel.sweeps.engines.remote_job import RemoteJob, StartRecords
 from bigmodel.sweeps.state.directory import SweepDirectory
 from bigmodel.sweeps.state.jobs import JobSpec
 from bigmodel.sweeps.state.settings import resolve_parallelism
-from conftest import TINY, Answer, is_quiet
+from conftest import TINY, Answer, is_quiet, slow_where
 
 
-@pytest.mark.parametrize(("engine", "module"), [("slurm", "submitit"), ("ray", "ray")])
+@pytest.mark.parametrize(
+    ("engine", "module"), slow_where([("slurm", "submitit"), ("ray", "ray")], lambda case: case[0] == "ray")
+)
 def test_an_extra_that_is_missing_is_named_and_nothing_is_made(
     cli: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch, engine: str, module: str
 ) -> None:

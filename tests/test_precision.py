@@ -23,7 +23,7 @@ from bigmodel.runtime import precision
 from bigmodel.runtime.device import Device
 from bigmodel.tasks.classification import Classification
 from bigmodel.tasks.losses import CrossEntropy
-from conftest import Answer, contents, fingerprint, is_quiet, only_run
+from conftest import Answer, contents, fingerprint, is_quiet, only_run, slow_where
 from forks import finished, launch
 
 SHAPE = (3, 8, 8)
@@ -281,7 +281,7 @@ def test_the_layout_changes_speed_not_results(cli: Callable[..., Answer], model:
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
 
 
-@pytest.mark.parametrize("optim", ["sgd", "adamw", "muon"])
+@pytest.mark.parametrize("optim", slow_where(["sgd", "adamw", "muon"], lambda name: name != "adamw"))
 def test_a_run_resumes_bitwise_in_the_other_layout(cli: Callable[..., Answer], optim: str) -> None:
     """A checkpoint's tensors have one layout, and fused optimizers take memory as it lies."""
     words = (*("device=cpu", "model=resnet18", "model.width=16", "model.blocks=[1,1]", "device.channels_last=true"),)

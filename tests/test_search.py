@@ -75,6 +75,7 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     return cwd, said
 
 
+@pytest.mark.slow
 def test_a_search_ends_with_its_best_and_how_to_train_it_again(
     unbroken: tuple[Path, str], cli: Callable[..., Answer]
 ) -> None:
@@ -98,6 +99,7 @@ def test_a_search_ends_with_its_best_and_how_to_train_it_again(
     assert (study.best_trial.number, study.best_value) == (best, reached[best])
 
 
+@pytest.mark.slow
 def test_a_killed_search_goes_on_as_if_nothing_had_happened(unbroken: tuple[Path, str], tmp_path: Path) -> None:
     cwd = _project(tmp_path / "it")
     process = sweep(*JOB, *SPACE, "model.pause=0.02", cwd=cwd)
@@ -175,14 +177,17 @@ def test_a_dry_run_shows_the_space_and_makes_nothing(cli: Callable[..., Answer])
 
 @pytest.mark.parametrize(
     ("words", "named"),
-    [
-        (["-m", "optim.lr=interval(0.1,1)"], [["optim.lr", "hydra/sweeper=optuna"]]),
-        (
-            [*SEARCH, "hydra.sweeper.sampler=grid", "hydra.sweeper.n_trials=0", "optim.lr=interval(0.1,1)"],
-            [["n_trials", "0"], ["optim.lr", "grid", "range"]],
-        ),
-        ([*SEARCH, "seed=range(9,1)"], [["seed", "no value"]]),
-    ],
+    slow_where(
+        [
+            (["-m", "optim.lr=interval(0.1,1)"], [["optim.lr", "hydra/sweeper=optuna"]]),
+            (
+                [*SEARCH, "hydra.sweeper.sampler=grid", "hydra.sweeper.n_trials=0", "optim.lr=interval(0.1,1)"],
+                [["n_trials", "0"], ["optim.lr", "grid", "range"]],
+            ),
+            ([*SEARCH, "seed=range(9,1)"], [["seed", "no value"]]),
+        ],
+        lambda case: len(case[1]) == 1,
+    ),
 )
 def test_a_mistake_is_told_in_lines_and_makes_nothing(
     cli: Callable[..., Answer], words: list[str], named: list[list[str]]
@@ -326,6 +331,7 @@ def _tried(
     return [[dict(word.split("=") for word in entry.overrides) for entry in tree.jobs.values()], told]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", ["tpe", pytest.param("cmaes", marks=pytest.mark.slow)])
 def test_what_diverged_is_learnt_from(sampler: str, tmp_path: Path) -> None:
     plan = _plan(sampler, "none", Dimension("optim.lr", "float", 1e-2, 1e6, log=True))

@@ -225,6 +225,7 @@ def test_the_average_of_an_infinite_buffer_is_that_buffer(cli: Callable[..., Ans
     assert all(math.isfinite(record["loss"]) for record in records(answer.run))
 
 
+@pytest.mark.slow
 def test_ema_soon_forgets_the_random_start(cli: Callable[..., Answer]) -> None:
     """The average after N updates, by hand: of a decay far beyond the run the warm-up alone counts."""
     words = (*TINY, "log_every=1steps", "save_every=1steps", "keep=9", "ema=0.9999")
@@ -312,6 +313,7 @@ def test_the_test_split_is_measured_with_the_best_weights(cli: Callable[..., Ans
     assert (answer.run / "checkpoints" / f"step-{best['step']:08d}").is_dir()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_a_compiled_run_measures_its_best_weights_too(
     cli: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch

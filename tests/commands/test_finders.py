@@ -44,6 +44,7 @@ def _config(run: Path) -> Any:
     return yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
 
 
+@pytest.mark.slow
 def test_a_run_with_found_numbers_is_the_run_with_the_same_numbers_typed(
     cli: Callable[..., Answer], tmp_path: Path
 ) -> None:

@@ -160,6 +160,7 @@ def run_of(lists: Path, name: str) -> Path:
     return found
 
 
+@pytest.mark.slow
 def test_a_number_is_trained_evaluated_predicted_and_exported(told: dict[str, Answer], lists: Path) -> None:
     run = run_of(lists, "number")
     assert "model.num_classes=1: one output for each number or label, the data has no classes" in told["number"].out

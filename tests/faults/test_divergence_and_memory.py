@@ -102,6 +102,7 @@ def _run(cwd: Path, code: int, *words: str, bad: str = "", before: Callable | No
     return run, output.read_text()
 
 
+@pytest.mark.slow
 def test_divergence_is_stopped_before_it_is_saved(campaign: Callable, unbroken: Path, tmp_path: Path) -> None:
     fault = "NaN or Inf in the loss, a gradient, a weight or a buffer"
     for trial in campaign(fault, key="DIVERGENCE", quick=2, full=60):

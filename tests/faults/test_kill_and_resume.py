@@ -131,6 +131,7 @@ def _chain(cwd: Path, kills: int, whole: Whole, dice: Random) -> None:
     shutil.rmtree(cwd)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(7200)
 def test_killed_at_every_fail_point(whole: Whole, tmp_path: Path, campaign: Callable[..., Any]) -> None:
     """Between two of these calls lie the states that a random moment seldom meets."""

@@ -182,6 +182,7 @@ def _check(case: Case, root: Path, code: int, number: int, removing: bool) -> No
         assert json.loads((root / name).read_text(encoding="utf-8"))["step"] == after
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_at_every_system_call(roots: Mapping[str, Path], tmp_path: Path, campaign: Callable[..., Any]) -> None:
     tracing.needs_strace()

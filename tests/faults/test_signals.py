@@ -131,6 +131,7 @@ def _ends_well(cwd: Path, unbroken: Path, code: int, at: int | None) -> None:
     assert not list((run / "checkpoints").glob(".tmp-*"))
 
 
+@pytest.mark.slow
 def test_each_signal_in_each_phase(campaign: Callable, unbroken: Path, tmp_path: Path) -> None:
     for trial in campaign("SIGTERM, SIGINT, SIGUSR1, SIGHUP in each phase, resume", key="SIGNALS", quick=4, full=90):
         with trial:

@@ -94,6 +94,7 @@ def _resume(directory: Path, cwd: Path) -> tuple[str, ...]:
     return (f"resume={directory.relative_to(cwd)}", TRUST)
 
 
+@pytest.mark.slow
 def test_five_jobs_die_in_five_ways_and_only_they_are_run_again(tmp_path: Path) -> None:
     cwd, total = _project(tmp_path), count("SWEEP", quick=7, full=20)
     good = [f"good{number}" for number in range(total - len(WAYS))]
@@ -197,6 +198,7 @@ def test_a_kill_leaves_no_process_and_no_lock(unbroken: tuple[Path, str], tmp_pa
         time.sleep(0.01)
 
 
+@pytest.mark.slow
 def test_a_signal_stops_a_sweep_in_order(
     campaign: Callable[..., Iterator[Any]], unbroken: tuple[Path, str], tmp_path: Path
 ) -> None:
