@@ -277,6 +277,7 @@ def test_sampling_goes_on_where_the_directory_stands(sampler: str, tmp_path: Pat
     assert len(set(tried[0])) == 12
 
 
+@pytest.mark.slow
 def test_hyperband_stops_the_worse_ones_and_keeps_the_best(tmp_path: Path) -> None:
     tree, search = _fresh(tmp_path / "it", _plan("random", "hyperband", Dimension("optim.lr", "float", 0.01, 1.0)))
     pruned = []
@@ -424,6 +425,7 @@ def test_a_search_with_seeds_and_a_choice(tmp_path: Path) -> None:
     assert f"best: trial {best}, val/accuracy {means[best]:.2%} (mean of 2 seeds): optim=" in said
 
 
+@pytest.mark.slow
 def test_a_search_that_is_killed_before_it_is_frozen_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: Callable[..., Answer]
 ) -> None:

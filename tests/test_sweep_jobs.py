@@ -183,6 +183,7 @@ def test_a_sweeper_may_ask_in_batches(project: Path) -> None:
     assert (code, "-m resume=here" in said) == (2, True), said
 
 
+@pytest.mark.slow
 def test_a_terminal_gets_one_table_and_files_no_control_codes(project: Path) -> None:
     ours, theirs = os.openpty()
     os.set_blocking(ours, False)

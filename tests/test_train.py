@@ -326,6 +326,7 @@ def test_a_compiled_run_measures_its_best_weights_too(
     assert (lines[-1]["split"], lines[-1]["step"]) == ("test", 3)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_forward_and_loss_are_compiled_as_one_and_change_nothing(
     cli: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch

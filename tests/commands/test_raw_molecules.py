@@ -36,6 +36,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Answer:
     return answer
 
 
+@pytest.mark.slow
 def test_strings_are_told_in_the_units_of_the_target(weights: Answer, monkeypatch: pytest.MonkeyPatch) -> None:
     words = (f"run={weights.run}", "device=cpu", "device.threads=1")
     monkeypatch.setattr("sys.stdin", io.StringIO("CCBr\nCCC\n"))

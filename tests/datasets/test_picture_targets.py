@@ -183,6 +183,7 @@ def test_a_number_is_trained_evaluated_predicted_and_exported(told: dict[str, An
     assert again.code == 0, again.err
 
 
+@pytest.mark.slow
 def test_labels_are_trained_evaluated_and_predicted(told: dict[str, Answer], lists: Path) -> None:
     run = run_of(lists, "labels")
     evaluated = call(f"run={run}", "split=train", "device=cpu", "format=json", cwd=lists, verb="evaluate")

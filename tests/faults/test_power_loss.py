@@ -47,6 +47,7 @@ def _published(calls: list[Call]) -> set[str]:
 PUBLISHED = {"last.json", "best.json", "summary.json", "config.yaml"}
 
 
+@pytest.mark.slow
 def test_what_is_published_is_on_the_disk(traces: dict[str, Any], campaign: Callable[..., Any]) -> None:
     kinds = ("a new run", "a resumed run")
     for trial in campaign("power loss: order of syncs and renames in a traced run", key="POWER", quick=2, full=2):

@@ -121,6 +121,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.mark.slow
 def test_a_run_trains_early_parameters_early_and_resumes_bitwise(
     cli: Callable[..., Answer], photos: Path, tmp_path: Path
 ) -> None:
