@@ -225,7 +225,7 @@ def old_loader(outputs=None, num_classes=None, input_shape=None):
 
 
 class OldTask:
-    metric_names, lower_is_better = ("loss",), frozenset({"loss"})
+    metric_names = ("loss",)
 
     def __init__(self, loss, num_classes): ...
     def loss(self, model, batch): ...

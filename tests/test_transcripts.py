@@ -83,4 +83,8 @@ def test_errors_are_counted_over_all_texts_whatever_the_batches():
     torch.testing.assert_close(added([sums]), added(apart))
     errors = {"character_error": 4 / 19, "word_error": 2 / 6, "beam_word_error": 2 / 6}
     assert task.eval_metrics(sums) == pytest.approx({"loss": 1.5} | errors)
-    assert set(task.metric_names) == {"loss", *errors} <= task.lower_is_better
+    assert (
+        set(task.metric_names)
+        == {"loss", *errors}
+        <= {name for name, spec in task.metric_specs.items() if spec.direction == "min"}
+    )

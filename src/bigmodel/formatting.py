@@ -13,7 +13,7 @@ _JSON_TEXT = re.compile(r"[^ -~]")
 
 def first_line(error: BaseException) -> str:
     """Return the first line of an error and of its cause, if the cause says more."""
-    lines = [str(error).strip().split("\n")[0]]
+    lines = [str(error).strip().split("\n")[0] or type(error).__name__]
     cause = error.__cause__
     if cause is not None and str(cause).strip():
         lines.append(str(cause).strip().split("\n")[0])

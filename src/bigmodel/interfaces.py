@@ -254,8 +254,8 @@ class Task(Protocol):
     metric_names: tuple[str, ...]
 
     @property
-    def lower_is_better(self) -> frozenset[str]:
-        """Metrics for which lower is better. A task with `HasMetricSpecs` does not need it."""
+    def metric_specs(self) -> Mapping[str, MetricSpec]:
+        """Better direction, unit and format by metric; as a class attribute, known before anything is built."""
 
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the mean loss (scalar) and the model's outputs."""
@@ -278,14 +278,6 @@ class Task(Protocol):
 
 
 @runtime_checkable
-class HasMetricSpecs(Protocol):
-    """A task that declares the better direction, the unit and the format of each metric it reports."""
-
-    @property
-    def metric_specs(self) -> Mapping[str, MetricSpec]:
-        """Specs by metric name; a class attribute lets a search know them before anything is built."""
-
-
 class Listener(Protocol):
     """Observer of a run. It receives every event in order and changes nothing."""
 

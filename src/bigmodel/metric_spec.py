@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 _FORMAT = re.compile(r"\.\d{1,2}[%gfe]")
-_NAMES = ("metric_specs", "lower_is_better")
 _LONGEST = 100  # letters of a name or a unit that is read from a file
 
 
@@ -62,14 +61,6 @@ OF_THE_RUN: Mapping[str, MetricSpec] = {  # what the training loop measures, wha
 }
 
 
-class LowerIsBetter:
-    """Attribute with the names of `metric_specs` whose direction is min, which code of earlier versions reads."""
-
-    def __get__(self, task: Any, owner: type[Any]) -> frozenset[str]:
-        specs = (owner if task is None else task).metric_specs
-        return frozenset(name for name, spec in specs.items() if spec.direction == "min")
-
-
 def spec_for(specs: Mapping[str, MetricSpec], metric: str) -> MetricSpec | None:
     """Return the declaration of a metric with or without its split, such as `val/accuracy`; None without one."""
     return specs.get(metric.rpartition("/")[2])
@@ -91,38 +82,17 @@ def omit(specs: Mapping[str, MetricSpec], names: Collection[str]) -> dict[str, M
 
 
 def declared_specs(task: Any) -> dict[str, MetricSpec]:
-    """Return what a task, or its class, declares: by `metric_specs`, by `lower_is_better`, or by both.
-
-    A name in `lower_is_better` is better low; where that is given or inherited, one of `metric_names` in neither is
-    better high. A class with `metric_specs` of its own declares all of them there.
+    """Return what a task, or its class, declares by `metric_specs`.
 
     Raises:
-        ValueError: neither says which direction of a metric is better.
+        ValueError: one of its `metric_names` has no declaration.
     """
     specs: dict[str, MetricSpec] = dict(getattr(task, "metric_specs", None) or {})
-    names: tuple[str, ...] = tuple(getattr(task, "metric_names", ()))
-    kind = task if isinstance(task, type) else type(task)
-    lower: Collection[str] | None = None if _declares_anew(kind) else getattr(task, "lower_is_better", None)
-    if lower is None:
-        silent = [name for name in names if name not in specs]
-        if silent:
-            raise ValueError(f"{kind.__name__}: metric_specs lacks {', '.join(silent)}; declare min or max for each")
-        return specs
-    for name in (*names, *sorted(lower)):
-        known, low = specs.get(name) or STANDARD.get(name), name in lower
-        if known is not None and (known.direction == "min") == low:
-            specs[name] = known
-        else:
-            specs[name] = MetricSpec("min" if low else "max")
+    silent = [name for name in getattr(task, "metric_names", ()) if name not in specs]
+    if silent:
+        kind = task if isinstance(task, type) else type(task)
+        raise ValueError(f"{kind.__name__}: metric_specs lacks {', '.join(silent)}; declare min or max for each")
     return specs
-
-
-def _declares_anew(kind: type[Any]) -> bool:
-    """Return whether the class has `metric_specs` of its own, from which `lower_is_better` follows."""
-    owners = {name: next((one for one in kind.__mro__ if name in vars(one)), None) for name in _NAMES}
-    lower = owners["lower_is_better"]
-    derived = lower is not None and isinstance(vars(lower)["lower_is_better"], LowerIsBetter)
-    return derived and owners["metric_specs"] is not lower
 
 
 def to_json(specs: Mapping[str, MetricSpec]) -> dict[str, Any]:

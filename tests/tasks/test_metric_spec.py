@@ -31,17 +31,13 @@ class Regret(Classification):
         found = super().eval_metrics(sums)
         return found | {"regret": 100 - 100 * found["accuracy"]}
 
-class Before(Regret):  # as tasks were written before there were declarations
-    metric_specs = {}
-    lower_is_better = frozenset({"loss", "regret"})
-
 class Silent(Regret):
     metric_specs = {"loss": MetricSpec("min")}
 
 class Undecided(Regret):
     metric_specs = Classification.metric_specs | {"regret": MetricSpec("none")}
 """
-TASKS = {"regret": "Regret", "before": "Before", "silent": "Silent", "undecided": "Undecided"}
+TASKS = {"regret": "Regret", "silent": "Silent", "undecided": "Undecided"}
 
 
 @pytest.fixture
@@ -57,10 +53,9 @@ def own(cli: Callable[..., Answer], tmp_path: Path) -> Callable[..., Answer]:
     return lambda *more, verb="train": cli(*(words if verb == "train" else ()), *more, cwd=cwd, verb=verb)
 
 
-@pytest.mark.parametrize("task", ["regret", "before"])
-def test_a_metric_of_ones_own_is_minimised_by_all_who_rank(own: Callable[..., Answer], task: str) -> None:
+def test_a_metric_of_ones_own_is_minimised_by_all_who_rank(own: Callable[..., Answer]) -> None:
     for lr in ("0.001", "0.3"):
-        answer = own(f"task={task}", "monitor=val/regret", f"optim.lr={lr}", "patience=5")
+        answer = own("task=regret", "monitor=val/regret", f"optim.lr={lr}", "patience=5")
         assert answer.code == 0, answer.err
     runs = [*answer.cwd.glob("outputs/*/*")]
     runs.sort(key=lambda run: "lr: 0.3\n" in (run / "config.yaml").read_text())
@@ -72,8 +67,7 @@ def test_a_metric_of_ones_own_is_minimised_by_all_who_rank(own: Callable[..., An
         assert found[run]["best"]["value"] == min(event["regret"] for event in events if event["split"] == "val")
         assert found[run]["metrics"]["regret"]["direction"] == "min"
         assert found[run]["splits"] == {"train": 1294, "val": 144, "test": 359}
-    shown = f"{values[1]:.3f}" if task == "regret" else f"{values[1]:.4g}"
-    assert f"best  val/regret {shown} in epoch" in answer.out
+    assert f"best  val/regret {values[1]:.3f} in epoch" in answer.out
     listed = own("sort=best", "format=json", verb="runs").out.splitlines()
     assert [json.loads(line)["metrics"]["best"] for line in listed] == sorted(values)
     report = json.loads(own(*map(str, runs), "metric=val/regret", "format=json", verb="compare").out)
@@ -96,7 +90,6 @@ def test_a_task_declares_what_it_computes() -> None:
     loss: Any = None
     assert set(declared_specs(Classification(loss, 10))) == {"loss", "accuracy", "top5"}
     assert set(declared_specs(Classification(loss, 2))) == {"loss", "accuracy", "auc"}
-    assert Classification.lower_is_better == {"loss"}
     assert declared_specs(LanguageModelling(1.0))["bits_per_byte"].direction == "min"
     assert "bits_per_byte" not in declared_specs(LanguageModelling())
     assert "beam_word_error" in CTC("ab", beam=2).metric_specs

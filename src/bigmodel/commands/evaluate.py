@@ -20,7 +20,7 @@ from bigmodel.interfaces import Dataset, Loader, LoaderOptions, Task
 from bigmodel.runtime.device import Device
 from bigmodel.runtime.offline import offline
 from bigmodel.runtime.signals import StopRequest
-from bigmodel.training.error_translation import translate_compile_errors
+from bigmodel.training.error_translation import translate_compile_errors, translate_oom
 from bigmodel.training.evaluation import evaluate
 
 DATA_PATH_KEYS = ("data_dir", "root", "file", "path")  # of a dataset: where its files are
@@ -33,6 +33,7 @@ def run(config: Config, stop: StopRequest | None = None) -> None:
         ConfigError: the run does not exist or has no such split.
         DataError: the run's data is missing or damaged, or its classes differ.
         StorageError: no checkpoint verifies.
+        OutOfMemoryError: a batch does not fit.
     """
     settings = Evaluate(**config.values)
     device: Device = instantiate("device", settings.device, config.trust)
@@ -44,7 +45,7 @@ def run(config: Config, stop: StopRequest | None = None) -> None:
     loader = _open_data(predictor, settings)
     with offline():
         task: Task = instantiate("task", predictor.config["task"], predictor.trust)
-    with translate_compile_errors():
+    with translate_compile_errors(), translate_oom(f"at batch_size={settings.batch_size}; lower it"):
         report = evaluate(device.maybe_compile(predictor.model), task, loader.eval_batches(settings.split), device)
     header = {
         "run": settings.run,

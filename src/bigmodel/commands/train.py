@@ -95,11 +95,11 @@ def run(
         stack.enter_context(translate_run_errors(directory, built.state, built.config.trust_for_resume))
         lock = RunLock(directory)
         stack.callback(lock.release)
-        saves, totals = _checkpointer(directory, built), RunTotals()
-        saves.metrics = totals.state
+        totals = RunTotals()
+        saves = _checkpointer(directory, built, totals)
         warnings = [*built.warnings, *(saves.restore(built.state) if resume else [])]
         warnings += _write_description(directory, built, saves, totals, resume)
-        before, damage = _worked(directory, totals)
+        before, damage = _elapsed_before(directory, totals)
         warnings += damage
         log = LogFile(directory)
         listeners: list[Listener] = [log, MetricsFile(directory), totals]
@@ -121,7 +121,7 @@ def run(
 
         for text in warnings:
             emit(Warned(text))
-        summary = _trained(directory, built, saves, emit, stop, log, totals, before)
+        summary = _train_and_test(directory, built, saves, emit, stop, log, totals, before)
         if summary["state"] == "interrupted":
             raise Interrupted(
                 f"stopped by {stop.name} at step {built.state.step} of {built.state.steps}, saved; "
@@ -131,7 +131,7 @@ def run(
     return directory
 
 
-def _trained(
+def _train_and_test(
     directory: Path,
     built: TrainingRun,
     saves: AsyncCheckpointer,
@@ -210,7 +210,7 @@ def _write_description(
     return warnings
 
 
-def _worked(directory: Path, totals: RunTotals) -> tuple[float, list[str]]:
+def _elapsed_before(directory: Path, totals: RunTotals) -> tuple[float, list[str]]:
     """Return the seconds of earlier starts, from the summary or, for a killed one, its records; and a warning if
     damaged.
     """
@@ -239,9 +239,9 @@ def _close(listeners: Sequence[Listener]) -> None:
             listener.close()
 
 
-def _checkpointer(directory: Path, built: TrainingRun) -> AsyncCheckpointer:
+def _checkpointer(directory: Path, built: TrainingRun, totals: RunTotals) -> AsyncCheckpointer:
     about = {"config": built.config.redacted_dict(), **built.dataset.processor_spec()}
-    return AsyncCheckpointer(directory / "checkpoints", about, built.settings.keep)
+    return AsyncCheckpointer(directory / "checkpoints", about, built.settings.keep, totals.state)
 
 
 def _test_best_weights(built: TrainingRun, saves: AsyncCheckpointer, emit: Emit) -> dict[str, Any]:

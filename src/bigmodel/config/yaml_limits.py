@@ -35,11 +35,6 @@ def yaml_text(file: Path) -> str:
     return text
 
 
-def check_yaml_limits(file: Path) -> None:
-    """Raise as `yaml_text` does."""
-    yaml_text(file)
-
-
 def yaml_problem(file: Path, error: yaml.YAMLError) -> str:
     """Describe a YAML error in one line with the file's line number."""
     problem, mark = getattr(error, "problem", None), getattr(error, "problem_mark", None)

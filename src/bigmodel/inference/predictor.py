@@ -93,8 +93,9 @@ class Predictor:
                 self.model = build_model(self.config, trust)
             self.model.load_state_dict(weights)
         except (RuntimeError, ValueError, TypeError, OverflowError) as error:
-            reason = str(error).partition("\n")[0]
-            raise StorageError(f"{self.path}: the weights do not fit the model of its config ({reason})") from error
+            raise StorageError(
+                f"{self.path}: the weights do not fit the model of its config ({first_line(error)})"
+            ) from error
         self.model.to(device.torch_device).eval().requires_grad_(False)
 
     def _build_processor(self) -> Processor:

@@ -193,8 +193,7 @@ def newest_state(root: Path) -> Mapping[str, Any] | None:
             if sha256(path / "state.json") == manifest["files"]["state.json"]["sha256"]:
                 state = json.loads(read_text(path / "state.json"))
                 check_state(path, state, manifest["step"])
-                if isinstance(state, dict):
-                    return state
+                return dict(state)
         except (OSError, ValueError, LookupError, TypeError, RecursionError, StorageError):
             continue
     return None

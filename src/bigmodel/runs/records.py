@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import math
 import os
 from collections.abc import Iterator, Mapping
@@ -16,8 +15,9 @@ from typing import Any
 from bigmodel.errors import ConfigError
 from bigmodel.formatting import first_line, truncate
 from bigmodel.metric_spec import OF_THE_RUN, STANDARD, MetricSpec, from_summary
-from bigmodel.runs.run_files import read_config, read_json, read_text_file
-from bigmodel.safe_files import is_there
+from bigmodel.runs.run_files import read_config, read_json
+from bigmodel.runs.tolerant_json import parse_jsonl
+from bigmodel.safe_files import LARGEST_LINES, is_there, open_regular
 
 FINISHED = ("done", "early_stopped")
 STATES = (*FINISHED, "failed", "interrupted", "running", "pruned")
@@ -147,12 +147,9 @@ def is_locked(path: Path) -> bool:
 
 def iter_metric_events(path: Path) -> Iterator[dict[str, Any]]:
     """Yield the events of `metrics.jsonl` that can be read, in order."""
-    with suppress(OSError):
-        for line in read_text_file(path / "metrics.jsonl", whole=False).splitlines():
-            with suppress(ValueError, RecursionError):
-                event = json.loads(line) if len(line) < _LONGEST_LINE else None
-                if isinstance(event, dict) and isinstance(event.get("split"), str):
-                    yield event
+    with suppress(OSError), open_regular(path / "metrics.jsonl", LARGEST_LINES) as file:
+        lines = iter(lambda: file.readline(_LONGEST_LINE), b"")  # a longer one comes in parts, which are no JSON
+        yield from (event for event in parse_jsonl(lines) if isinstance(event.get("split"), str))
 
 
 def number(value: Any) -> float | None:

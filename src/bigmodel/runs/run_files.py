@@ -10,13 +10,13 @@ from typing import Any
 
 import yaml
 
-from bigmodel.config.yaml_limits import check_yaml_limits
+from bigmodel.config.yaml_limits import yaml_text
 from bigmodel.errors import ConfigError
 from bigmodel.formatting import first_line, truncate
 from bigmodel.runs.choice_names import choice_name
-from bigmodel.safe_files import open_regular
+from bigmodel.safe_files import read_text
 
-_MAX_BYTES = 16 << 20  # of a JSON file, and of what is read of metrics.jsonl
+_MAX_JSON = 16 << 20  # bytes of summary.json and the like
 _MAX_TEXT = 1 << 16  # characters of a value
 _MAX_INTEGER = 1 << 64
 _RUN_FIELDS = {"state", "age", "path", "step", "steps", "best", "seconds", "samples_per_s"}  # not keys of a config
@@ -26,9 +26,7 @@ _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 def read_config(file: Path, warnings: list[str]) -> dict[str, Any]:
     """Read a `config.yaml` into flat, dotted keys; unreadable parts are left out, with a line in `warnings`."""
     try:
-        text = read_text_file(file)
-        check_yaml_limits(file)
-        loaded = yaml.load(text, _Loader)
+        loaded = yaml.load(yaml_text(file), _Loader)
     except ConfigError as error:
         warnings += error.lines
         return {}
@@ -84,7 +82,7 @@ def _flatten(path: str, node: Any) -> Iterator[tuple[str, Any]]:
 def read_json(file: Path, warnings: list[str]) -> dict[str, Any]:
     """Read a JSON object; a missing file gives an empty one, an unreadable one also a line in `warnings`."""
     try:
-        loaded = json.loads(read_text_file(file))
+        loaded = json.loads(read_text(file, _MAX_JSON))
         if isinstance(loaded, dict):
             return loaded
         warnings.append(f"{file}: has no keys")
@@ -98,17 +96,3 @@ def read_json(file: Path, warnings: list[str]) -> dict[str, Any]:
 def _reason(error: Exception) -> str:
     """Return the first line of an error, for an OSError without its number and path."""
     return (error.strerror if isinstance(error, OSError) else None) or first_line(error)
-
-
-def read_text_file(file: Path, whole: bool = True) -> str:
-    """Read a regular file as text; with `whole=False`, at most its first 16 MiB.
-
-    Raises:
-        OSError: it is not a regular file, or cannot be read.
-        ValueError: it is too large, or not UTF-8.
-    """
-    with open_regular(file) as stream:
-        content = stream.read(_MAX_BYTES + 1)
-    if whole and len(content) > _MAX_BYTES:
-        raise ValueError(f"more than {_MAX_BYTES} bytes are too many")
-    return content.decode("utf-8", "strict" if whole else "replace")

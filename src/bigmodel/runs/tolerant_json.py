@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +26,12 @@ def read_json_or_empty(path: Path) -> dict[str, Any]:
 def tail_jsonl(path: Path) -> Iterator[dict[str, Any]]:
     """Yield the records in the last 8 KiB of a file of JSON lines."""
     with contextlib.suppress(OSError):
-        yield from parse_jsonl(last_bytes(path))
+        yield from parse_jsonl(last_bytes(path).splitlines())
 
 
-def parse_jsonl(text: bytes) -> Iterator[dict[str, Any]]:
+def parse_jsonl(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
     """Yield the JSON object of each line that holds one."""
-    for line in text.splitlines():
+    for line in lines:
         with contextlib.suppress(ValueError, RecursionError):
             record = json.loads(line)
             if isinstance(record, dict):

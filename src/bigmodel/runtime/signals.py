@@ -12,7 +12,7 @@ from types import FrameType
 from bigmodel.errors import Interrupted
 
 _PR_SET_PDEATHSIG = 1  # prctl.h
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 
 
 class StopRequest:
@@ -28,7 +28,7 @@ class StopRequest:
         self._early: Interrupted | None = None
 
     def install(self) -> StopRequest:
-        for number in _SIGNALS:
+        for number in STOP_SIGNALS:
             if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
                 signal.signal(number, self.handle)
         return self

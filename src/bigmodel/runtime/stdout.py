@@ -7,9 +7,11 @@ import sys
 
 
 def print_line(text: str) -> None:
-    """Print a line; discard it if stdout is closed or full."""
+    """Print a line; discard it if stdout is closed or full. What its encoding lacks is written as an escape."""
     try:
         print(text, flush=True)
+    except UnicodeEncodeError:
+        print(text.encode("ascii", "backslashreplace").decode(), flush=True)
     except OSError:
         silence()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from bigmodel.commands.exit_codes import print_errors
 from bigmodel.errors import Interrupted
@@ -13,6 +13,7 @@ from bigmodel.runtime.signals import StopRequest, describe_exit_code
 from bigmodel.sweeps.search.outcome import best_trial_lines
 from bigmodel.sweeps.search.plan import read_plan
 from bigmodel.sweeps.state.directory import SweepDirectory
+from bigmodel.sweeps.state.jobs import JobProgress
 from bigmodel.sweeps.table import print_job_table, print_line
 
 
@@ -33,7 +34,7 @@ def report_outcome(sweep: SweepDirectory, stop: StopRequest, trust: Sequence[str
         again = f"; to run what is not done: {command}" if sweep.num_remaining(jobs) else ""
         print_errors([*lines, f"{len(failed)} of {total} jobs failed: {names}{again}"])
         sys.stderr.flush()
-    _print_results(sweep, trust)
+    _print_results(sweep, jobs, trust)
     if stop() and (unfinished or len(jobs) < total):
         num_ended = len(jobs) - len(failed) - len(unfinished)
         raise Interrupted(f"stopped by {stop.name}: {num_ended} of {total} jobs are done; to resume: {command}")
@@ -48,9 +49,9 @@ def _describe_failure(sweep: SweepDirectory, number: int, code: int) -> str:
     return f"job {number} failed ({describe_exit_code(code)}): {error}; see {log}"
 
 
-def _print_results(sweep: SweepDirectory, trust: Sequence[str]) -> None:
-    print_job_table(sweep)
-    done = [number for number, job in sweep.read_progress().items() if job.status == "done"]
+def _print_results(sweep: SweepDirectory, jobs: Mapping[int, JobProgress], trust: Sequence[str]) -> None:
+    print_job_table(sweep, jobs)
+    done = [number for number, job in jobs.items() if job.status == "done"]
     if not done:
         return
     print_line("")

@@ -50,7 +50,7 @@ def resume(
     sweep = SweepDirectory(find_sweep(path), to_write="dry_run=true" not in overrides)
     try:
         if "dry_run=true" in overrides:
-            print_job_table(sweep)
+            print_job_table(sweep, sweep.read_progress())
             return 0
         if n_trials and sweep.trials is None:
             raise ConfigError(f"resume: {n_trials[-1]}: the sweep is no search")

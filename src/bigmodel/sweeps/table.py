@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from time import monotonic
@@ -12,6 +11,7 @@ from typing import Any
 from bigmodel.listeners.lines import format_metric
 from bigmodel.metric_spec import from_summary, spec_for
 from bigmodel.redaction import redact
+from bigmodel.runtime import stdout
 from bigmodel.runtime.signals import describe_exit_code
 from bigmodel.sweeps.state.directory import SweepDirectory
 from bigmodel.sweeps.state.jobs import JobProgress
@@ -107,10 +107,10 @@ class SweepDisplay:
         return table
 
 
-def print_job_table(sweep: SweepDirectory) -> None:
+def print_job_table(sweep: SweepDirectory, jobs: Mapping[int, JobProgress]) -> None:
     """Print all jobs as a plain table."""
     rows = [("job", "overrides", "state", "best", "time")]
-    for number, job in sweep.read_progress().items():
+    for number, job in jobs.items():
         time = f"{job.seconds:.1f} s" if job.seconds else ""
         rows.append((str(number), _overrides(sweep, number), _status(job), format_value(sweep, number, job), time))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -120,12 +120,7 @@ def print_job_table(sweep: SweepDirectory) -> None:
 
 def print_line(text: str) -> None:
     """Print a line without secrets; a closed stdout is ignored from then on."""
-    try:
-        print(redact(text), flush=True)
-    except UnicodeEncodeError:
-        print(redact(text).encode("ascii", "backslashreplace").decode(), flush=True)
-    except OSError:
-        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - for the rest of the process
+    stdout.print_line(redact(text))
 
 
 def format_value(sweep: SweepDirectory, number: int, job: JobProgress) -> str:

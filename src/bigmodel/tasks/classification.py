@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from bigmodel.constraints import PositiveInt
 from bigmodel.interfaces import Batch
-from bigmodel.metric_spec import LowerIsBetter, omit, standard_specs
+from bigmodel.metric_spec import omit, standard_specs
 from bigmodel.tasks.metrics import auc
 
 __all__ = ["Classification"]
@@ -27,7 +27,6 @@ class Classification:
     """
 
     metric_specs = standard_specs("loss", "accuracy", "top5", "auc")
-    lower_is_better = LowerIsBetter()
 
     def __init__(self, loss: Callable[[Tensor, Tensor], Tensor], num_classes: PositiveInt | None) -> None:
         if num_classes is None or num_classes < 2:

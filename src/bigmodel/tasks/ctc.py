@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from bigmodel.constraints import PositiveInt
 from bigmodel.interfaces import Batch
-from bigmodel.metric_spec import LowerIsBetter, omit, standard_specs
+from bigmodel.metric_spec import omit, standard_specs
 from bigmodel.models.decoding.ctc import beam_search, greedy_decode
 from bigmodel.padding import lengths, pad
 from bigmodel.tasks.metrics.edit_distance import edit_distances
@@ -32,7 +32,6 @@ class CTC:
 
     metric_names = ("loss", "character_error", "word_error")
     metric_specs = standard_specs(*metric_names, "beam_word_error")
-    lower_is_better = LowerIsBetter()
 
     def __init__(self, characters: str, beam: PositiveInt | None = None) -> None:
         self._characters, self._beam = characters, beam

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from bigmodel.constraints import Positive
 from bigmodel.interfaces import Batch
-from bigmodel.metric_spec import LowerIsBetter, MetricSpec, omit, standard_specs
+from bigmodel.metric_spec import MetricSpec, omit, standard_specs
 
 __all__ = ["LanguageModelling"]
 
@@ -29,7 +29,6 @@ class LanguageModelling:
         "loss": MetricSpec("min", "nats/token"),
         "perplexity": MetricSpec("min", "per token"),
     }
-    lower_is_better = LowerIsBetter()
 
     def __init__(self, bytes_per_token: Positive | None = None) -> None:
         self._bytes = bytes_per_token

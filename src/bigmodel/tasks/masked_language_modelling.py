@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from bigmodel.constraints import Fraction, PositiveInt
 from bigmodel.interfaces import Batch
-from bigmodel.metric_spec import LowerIsBetter, MetricSpec, standard_specs
+from bigmodel.metric_spec import MetricSpec, standard_specs
 
 __all__ = ["MaskedLanguageModelling"]
 
@@ -26,7 +26,6 @@ class MaskedPrediction:
         "loss": MetricSpec("min", "nats/token"),
         "accuracy": MetricSpec("max", "of tokens", ".2%"),
     }
-    lower_is_better = LowerIsBetter()
 
     def train_sums(self, loss: Tensor, outputs: Tensor, batch: Batch) -> dict[str, Tensor]:
         """Return sums over predicted tokens; `loss_denominator` counts them."""

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bigmodel.interfaces import Batch
-from bigmodel.metric_spec import LowerIsBetter, standard_specs
+from bigmodel.metric_spec import standard_specs
 from bigmodel.tasks.metrics import auc
 
 __all__ = ["MultiLabel"]
@@ -28,7 +28,6 @@ class MultiLabel:
 
     metric_names = ("loss", "auc")
     metric_specs = standard_specs(*metric_names)
-    lower_is_better = LowerIsBetter()
 
     def __init__(self, labels: Sequence[str] | None) -> None:
         if not labels:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from bigmodel.constraints import Positive
 from bigmodel.interfaces import Batch
-from bigmodel.metric_spec import LowerIsBetter, MetricSpec, standard_specs
+from bigmodel.metric_spec import MetricSpec, standard_specs
 from bigmodel.tasks.losses import CrossEntropy
 
 __all__ = ["Regression"]
@@ -28,7 +28,6 @@ class Regression:
 
     metric_names: tuple[str, ...] = ("loss", "mse", "mae", "r2")
     metric_specs = standard_specs("mse", "mae", "r2", "rmse_units", "mae_units") | {"loss": MetricSpec("min")}
-    lower_is_better = LowerIsBetter()
 
     def __init__(self, loss: Callable[[Tensor, Tensor], Tensor], std: Positive | None) -> None:
         if std is None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from bigmodel.datasets.text.tokenizers import make_tokenizer
 from bigmodel.interfaces import Batch
-from bigmodel.metric_spec import LowerIsBetter, MetricSpec, standard_specs
+from bigmodel.metric_spec import MetricSpec, standard_specs
 from bigmodel.models.decoding.seq2seq_search import EncoderDecoder, beam_search
 from bigmodel.tasks.metrics.chrf import chrf, count_ngrams
 
@@ -28,7 +28,6 @@ class Translation:
 
     metric_names = ("loss", "token_accuracy", "exact_match", "chrf")
     metric_specs = standard_specs(*metric_names) | {"loss": MetricSpec("min", "nats/token")}
-    lower_is_better = LowerIsBetter()
 
     def __init__(
         self,

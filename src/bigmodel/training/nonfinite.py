@@ -44,7 +44,7 @@ class StepRecord:
 
 
 class NonFiniteGuard:
-    """Guard that checks loss and gradient norm before each optimizer step.
+    """Guard that checks the gradient norm before each optimizer step.
 
     It reports a non-finite update at once, or up to four steps later on a GPU; that update and all later ones are not
     applied.

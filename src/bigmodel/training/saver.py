@@ -25,11 +25,18 @@ MAX_COPY_BYTES = 256e6  # bytes; on a CPU the copy takes from the memory that tr
 
 
 class AsyncCheckpointer:
-    """Asynchronous saver of a run's checkpoints under `root`. `about` is what inference needs besides the weights."""
+    """Asynchronous saver of a run's checkpoints under `root`.
 
-    def __init__(self, root: Path, about: dict[str, Any], keep: int) -> None:
-        self._root, self._about, self._keep = root, about, keep
-        self.metrics: Callable[[], Mapping[str, Any]] | None = None  # the run's records so far, kept as "metrics"
+    `about` is what inference needs besides the weights; `metrics` returns the run's records so far.
+    """
+
+    def __init__(
+        self, root: Path, about: dict[str, Any], keep: int, metrics: Callable[[], Mapping[str, Any]] | None = None
+    ) -> None:
+        self._root = root
+        self._about = about
+        self._keep = keep
+        self._metrics = metrics
         self.restored: Mapping[str, Any] = {}  # the state that `restore` has found
         self._pending: futures.Future[Saved] | None = None
         self._done: list[Saved] = []
@@ -46,8 +53,8 @@ class AsyncCheckpointer:
         """
         self._collect()
         tensors, scalars = state.state_tensors(), state.state_scalars() | self._about
-        if self.metrics is not None:
-            scalars["metrics"] = self.metrics()
+        if self._metrics is not None:
+            scalars["metrics"] = self._metrics()
         small = _bytes_on_cpu(tensors) <= MAX_COPY_BYTES
         kept = self._copy_to_host(tensors) if small else tensors
         self._writer = futures.ThreadPoolExecutor(1, "save")  # one per save, so none idles when a worker forks

@@ -113,7 +113,7 @@ class TrainState:
         """Take one optimizer step on one batch.
 
         Raises:
-            DivergedError: loss or gradient is not finite, here or on a GPU up to four steps ago; weights, optimizer
+            DivergedError: the gradient is not finite, here or on a GPU up to four steps ago; weights, optimizer
                 state and `step` are as they were before that step.
         """
         loss, sums = self.forward_backward(batch)

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from bigmodel.datasets.files.archive import opened_tar
 from bigmodel.errors import DataError
+from bigmodel.formatting import first_line
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz")
 _LARGEST = 64 << 20  # bytes of one member
@@ -46,6 +47,6 @@ def iter_samples(archive: Path) -> Iterator[tuple[str, Mapping[str, bytes]]]:
                 key = own
                 parts[suffix.lower()] = content.read() if content else b""
     except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
-        raise DataError(f"{archive}: cannot be read as a tar: {str(error).splitlines()[0]}; get it again") from error
+        raise DataError(f"{archive}: cannot be read as a tar: {first_line(error)}; get it again") from error
     if parts:
         yield key, parts

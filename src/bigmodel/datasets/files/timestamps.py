@@ -184,20 +184,30 @@ def suggest_formats(texts: Sequence[str]) -> list[str]:
 
 
 def date_parts(texts: Sequence[str], time_format: str | None) -> tuple[NDArray[np.float64], dict[int, str]]:
-    """float64 (N, 4): days since 1970, day of the year, weekday from Monday 0, hour; NaN where missing."""
-    seconds, problems = parse_timestamps(texts, time_format)
+    """Return float64 (N, 4): days since 1970, day of the year, weekday from Monday 0, hour; NaN where missing.
+
+    Each text is read by itself, so that a row means the same alone as in its column: a plain number is no date.
+    """
     parts = np.full((len(texts), len(DATE_PARTS)), math.nan)
-    seen: dict[float, tuple[float, ...]] = {}
-    for row, value in enumerate(seconds.tolist()):
-        if math.isnan(value):
-            continue
-        if value not in seen:
-            days = value / 86400
-            whole = math.floor(days)
-            year = datetime.fromordinal(datetime(1970, 1, 1).toordinal() + whole).timetuple()
-            seen[value] = (days, float(year.tm_yday), float(year.tm_wday), (days - whole) * 24)
-        parts[row] = seen[value]
+    problems: dict[int, str] = {}
+    seen = {text: _parts_of(text, time_format) for text in dict.fromkeys(texts) if text}
+    for row, text in enumerate(texts):
+        found = seen.get(text)
+        if isinstance(found, str):
+            problems[row] = found
+        elif found is not None:
+            parts[row] = found
     return parts, problems
+
+
+def _parts_of(text: str, time_format: str | None) -> tuple[float, ...] | str:
+    seconds = _seconds(text, time_format)
+    if isinstance(seconds, str):
+        return seconds
+    days = seconds / 86400
+    whole = math.floor(days)
+    year = datetime.fromordinal(_EPOCH.toordinal() + whole).timetuple()
+    return days, float(year.tm_yday), float(year.tm_wday), (days - whole) * 24
 
 
 def looks_like_dates(texts: Sequence[str]) -> bool:

@@ -18,10 +18,9 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from bigmodel.runtime.signals import exit_with_parent
+from bigmodel.runtime.signals import STOP_SIGNALS, exit_with_parent
 from bigmodel.sweeps.engines.job_context import JobContext
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 _READ_BYTES = 65536
 
 
@@ -87,7 +86,7 @@ def _fork(context: JobContext, number: int, own_descriptors: tuple[int, ...]) ->
     from bigmodel.sweeps.engines.job_process import run_job
 
     parent = os.getpid()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # until the child has its signal handlers
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)  # until the child has its signal handlers
     pid = os.fork()
     if pid == 0:
         code = 1

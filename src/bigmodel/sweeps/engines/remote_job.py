@@ -22,11 +22,11 @@ from typing import Any
 
 import bigmodel
 from bigmodel.runs.tolerant_json import read_json_or_empty
+from bigmodel.runtime.signals import STOP_SIGNALS
 from bigmodel.safe_files import open_own, write_json
 from bigmodel.sweeps.engines.job_context import JobContext
 
 _POLL_S = 0.1
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 
 
 class StartRecords:
@@ -118,7 +118,7 @@ def _start_process(context: JobContext, number: int) -> subprocess.Popen[bytes]:
     package = str(Path(bigmodel.__file__).parents[1])
     path = os.pathsep.join([package, *filter(None, [os.environ.get("PYTHONPATH")])])
     log = open_own(context.directory / "jobs" / f"{number}.txt")
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # until the job has its signal handlers
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)  # until the job has its signal handlers
     try:
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", "bigmodel.sweeps.engines.remote_job", str(os.getpid())],

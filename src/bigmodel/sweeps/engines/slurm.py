@@ -121,7 +121,6 @@ class SlurmEngine:
 
     def _submit(self, number: int, token: str) -> str:
         """Submit a job, and return its Slurm id. Raises ConfigError."""
-        """Submit a job, and return its Slurm id. Raises ConfigError."""
         import submitit
 
         options = self._options

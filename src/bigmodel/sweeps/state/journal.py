@@ -32,4 +32,4 @@ def append_record(journal: Path, number: int, event: str, code: int | None) -> N
 def read_records(journal: Path) -> Iterator[dict[str, Any]]:
     """Yield the records that can be read, in order; none without a journal."""
     with contextlib.suppress(OSError):
-        yield from parse_jsonl(read_bytes(journal, LARGEST_LINES))
+        yield from parse_jsonl(read_bytes(journal, LARGEST_LINES).splitlines())

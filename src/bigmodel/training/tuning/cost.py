@@ -50,7 +50,7 @@ class StepCost:
     @property
     def memory(self) -> int:
         """Bytes in all."""
-        return self.weight_bytes + self.gradient_bytes + self.optimizer_bytes + self.activation_bytes
+        return sum(self.memory_by_use.values())
 
 
 def estimate_step_cost(

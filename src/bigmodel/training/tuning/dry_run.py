@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bigmodel.formatting import format_si
+from bigmodel.formatting import first_line, format_si
 from bigmodel.training.build import TrainingRun
 from bigmodel.training.tuning.cost import estimate_step_cost
 
@@ -24,7 +24,7 @@ def describe_run(run: TrainingRun) -> str:
             state.model, state.task, next(data.train_batches(0, 1)), state.optimizers, settings.accumulate
         )
     except RuntimeError as error:
-        rows["cost"] = f"not known for this model: {str(error).splitlines()[0]}"
+        rows["cost"] = f"not known for this model: {first_line(error)}"
     else:
         frozen = f", {cost.num_trainable:,} of them trained" if cost.num_trainable != cost.num_parameters else ""
         memory = ", ".join(f"{name} {format_si(size, 'B')}" for name, size in cost.memory_by_use.items())

@@ -132,7 +132,10 @@ def choose(trials: Mapping[float, float], first_loss: float, share: float) -> fl
 
 
 def _job(run: TrainingRun, schedule: Callable[[float], float], steps: int) -> TrainState:
-    """Return a train state of this run that begins at step 0, without optimizer state."""
+    """Return a train state of this run that begins at step 0, without optimizer state and without gradients, which a
+    trial that diverged leaves behind.
+    """
+    run.state.model.zero_grad()
     for optimizer in run.state.optimizers:
         optimizer.state.clear()
     return TrainState(

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from bigmodel.events import Evaluated, Finished, Started, Stepped
-from bigmodel.formatting import format_si, truncate
+from bigmodel.formatting import first_line, format_si
 from bigmodel.safe_files import replacing, write_text
 from bigmodel.training.build import TrainingRun
 from bigmodel.training.saver import AsyncCheckpointer
@@ -80,7 +80,7 @@ class Profiler:
                 state.model, state.task, self._phases.batch, state.optimizers, run.settings.accumulate
             )
         except RuntimeError as error:
-            yield f"compute and memory are not known here: {truncate(str(error).splitlines()[0])}"
+            yield f"compute and memory are not known here: {first_line(error)}"
         else:
             yield from self._compute(cost)
             yield from _memory(cost, run.state.model)
