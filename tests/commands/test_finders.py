@@ -153,6 +153,19 @@ def test_trials_begin_alike(monkeypatch: pytest.MonkeyPatch) -> None:
     assert all(torch.equal(weights, begun[0]) for weights in begun)
 
 
+def test_a_trial_that_diverged_leaves_the_next_as_it_was() -> None:
+    words = [*TINY, "limit_batches=2", f"optim.lr={PLACEHOLDER_LR}", "optim.momentum=0", "optim.nesterov=false"]
+    run = build_run(compose("train", words, ConfigSource((conf_directory(),), "train")))
+    followers = [(group, 1.0) for group in run.state.optimizers[0].param_groups]
+    weights = {name: tensor.clone() for name, tensor in run.state.model.state_dict().items()}
+    reached = []
+    for rate in (0.01, 1e38, 0.01):
+        run.state.model.load_state_dict(weights)
+        reached.append(range_test_module._trial(run, followers, rate, 4))
+    assert reached[1] == math.inf
+    assert reached[0] == reached[2] < 10
+
+
 def test_nearly_the_best_at_a_lower_rate_is_chosen() -> None:
     trials = {0.01: 1.5, 0.03: 1.1, 0.1: 1.0, 0.3: math.inf}
     assert choose(trials, 2.0, 0.85) == 0.03

@@ -17,7 +17,7 @@ from bigmodel.commands import evaluate, predict
 from bigmodel.config.composition import ConfigSource, compose
 from bigmodel.config.location import conf_directory
 from bigmodel.datasets.images.picture_check import readable_suffixes
-from bigmodel.errors import ConfigError, DataError, StorageError
+from bigmodel.errors import ConfigError, DataError, OutOfMemoryError, StorageError
 from bigmodel.inference.processors.files import list_files
 from bigmodel.runs import checkpoint
 from conftest import call
@@ -154,6 +154,15 @@ def test_evaluate_takes_the_runs_own_validation_split(trained, capsys):
     evaluate.run(configured("evaluate", f"run='{trained}'", "device=cpu", "format=json", "split=val"))
     report = json.loads(capsys.readouterr().out)
     assert report["accuracy"] == json.loads((trained / "checkpoints" / "best.json").read_text())["value"]
+
+
+def test_evaluate_tells_that_memory_ran_out(trained, monkeypatch):
+    def full(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(evaluate, "evaluate", full)
+    with pytest.raises(OutOfMemoryError, match="out of memory at batch_size=7; lower it"):
+        evaluate.run(configured("evaluate", f"run='{trained}'", "device=cpu", "batch_size=7"))
 
 
 def test_evaluate_prints_a_table(trained, capsys):

@@ -13,7 +13,7 @@ import pytest
 from bigmodel.runs import lock as locks
 from bigmodel.runs.comparison.tables import format_table
 from bigmodel.runs.lock import RunLock
-from bigmodel.runs.records import is_locked
+from bigmodel.runs.records import is_locked, iter_metric_events
 from conftest import Answer, call, is_quiet, python
 from made_runs import made_run, made_sweep
 
@@ -122,6 +122,17 @@ def test_torn_and_hostile_files_cost_a_warning_and_nothing_else(outputs: Path, n
     assert "\x1b" not in answer.err + call(cwd=outputs, verb="runs").out
     assert not (outputs / "owned").exists()
     assert call("outputs/2026-11-24/13-00-00-dddd", "metric=step", cwd=outputs, verb="compare").code in (0, 2)
+
+
+def test_the_last_events_of_a_long_file_are_read(tmp_path: Path) -> None:
+    filler = json.dumps({"split": "train", "loss": 1.0, "note": "x" * 60_000}) + "\n"
+    with (tmp_path / "metrics.jsonl").open("w") as file:
+        file.writelines([filler] * 300)  # 18 MB
+        file.write('{"split": "val", "note": "' + "x" * 70_000 + '"}\n')  # longer than any line of a run
+        file.write('{"split": "val", "step": 9, "accuracy": 0.5}\n')
+    events = list(iter_metric_events(tmp_path))
+    assert len(events) == 301
+    assert events[-1] == {"split": "val", "step": 9, "accuracy": 0.5}
 
 
 @pytest.mark.parametrize("name", ["config.yaml", "summary.json", "metrics.jsonl", ".lock"])

@@ -9,10 +9,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from bigmodel.datasets.files.columns import number
+from bigmodel.datasets.files.timestamps import date_parts
 from bigmodel.datasets.loading.tensors import TensorDataset
 from bigmodel.datasets.tables.table import table
 from bigmodel.errors import DataError
@@ -38,6 +40,18 @@ def opened(folder: Path, file: str = "houses.csv", **settings: Any) -> TensorDat
     roles = {"target": "price", "target_is": "auto", "categories": [], "numbers": None, "ignored": []}
     form = {"roles": "infer", "val_fraction": 0.1, "test_fraction": 0.2, "missing": ["", "?", "NA"], "stratify": True}
     return table(**{"root": str(folder), "train": file} | roles | form | settings)
+
+
+def test_a_date_means_the_same_alone_as_in_its_column() -> None:
+    column = ["2024-01-30", "20240131", "2024-02"]
+    together, problems = date_parts(column, None)
+    assert problems == {}
+    assert together[:, 0].tolist() == [19752, 19753, 19754]
+    for row, text in enumerate(column):
+        assert date_parts([text], None)[0].tolist() == [together[row].tolist()]
+    parts, problems = date_parts(["5", "1706659200000", ""], None)
+    assert np.isnan(parts).all()
+    assert list(problems) == [0, 1]
 
 
 def test_roles_are_inferred_and_told(tmp_path: Path) -> None:
