@@ -47,14 +47,10 @@ def describe_predictor(
         shown = [*classes[:_MAX_CLASSES_SHOWN], *(["..."] if len(classes) > _MAX_CLASSES_SHOWN else [])]
         parts.append(f"{len(classes)} classes: {' '.join(shown)}")
     parts.append(f"{sum(p.numel() for p in model.parameters()):,} parameters")
-    parts.append(f"run={_run_of(run)}")
+    parts.append(f"run={run}")
     parts.append(f"step={step}")
     if best.get("step") == step and isinstance(best.get("value"), (int, float)):
         parts.append(f"{config.get('monitor', 'best')}={best['value']:.4g}")
     parts.append(f"device={device}")
     parts += [f"warning: {line}" for line in warnings]
     return ", ".join(parts) + ")"
-
-
-def _run_of(checkpoint: Path) -> Path:
-    return checkpoint.parent.parent if checkpoint.parent.name == "checkpoints" else checkpoint

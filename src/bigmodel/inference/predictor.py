@@ -117,8 +117,9 @@ class Predictor:
 
     @property
     def run_directory(self) -> Path:
-        """Directory of the run that the checkpoint belongs to."""
-        return self.path.resolve().parents[1]
+        """Directory of the run that the checkpoint belongs to; where it lies outside of one, its own parent."""
+        parent = self.path.resolve().parent
+        return parent.parent if parent.name == "checkpoints" else parent
 
     @property
     def classes(self) -> list[str] | None:
@@ -186,7 +187,7 @@ class Predictor:
             model=self.model,
             config=self.config,
             classes=self.classes,
-            run=self.path,
+            run=self.run_directory,
             step=self.step,
             best=self.best,
             device=str(self.device.torch_device),
