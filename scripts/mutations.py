@@ -215,7 +215,7 @@ MUTATIONS = (
         "no fsync of directories",
         "safe_files.py",
         "fsync_directory = fsync_path",
-        "def sync_directory(path: Path) -> None:\n    return\n",
+        "def fsync_directory(path: Path) -> None:\n    return\n",
         f"{CHECKPOINT}::test_files_then_directory_then_rename_then_parent",
     ),
     Mutation(

@@ -92,6 +92,16 @@ def test_resident_or_streamed_by_any_workers_batches_are_the_same_to_the_bit(kin
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_from_any_step_the_batches_are_those_of_that_step(kind: str, tmp_path: Path) -> None:
+    data = KINDS[kind](tmp_path).loader(LoaderOptions(CPU, 6, 3, resident_bytes=0))
+    last = 2 * data.steps_per_epoch
+    whole = list(data.train_batches(0, last))
+    for first in (1, data.steps_per_epoch, last - 1):
+        for one, other in zip(data.train_batches(first, last), whole[first:], strict=True):
+            assert all(map(_same_bits, one, other))
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_the_plan_says_where_the_data_lies(kind: str, tmp_path: Path) -> None:
     def said(**how: object) -> str:
         return KINDS[kind](tmp_path).loader(LoaderOptions(CPU, 6, 3, **how)).describe_placement
