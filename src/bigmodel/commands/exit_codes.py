@@ -11,9 +11,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bigmodel.config.old_imports import renamed_imports
-from bigmodel.errors import BigmodelError, ConfigError, Interrupted, StorageError
+from bigmodel.errors import BigmodelError, ConfigError, Interrupted, OutOfMemoryError, StorageError
 from bigmodel.formatting import escape_control, first_line
 from bigmodel.redaction import redact
+from bigmodel.runtime.exhaustion import describe_exhaustion
 from bigmodel.runtime.signals import StopRequest
 from bigmodel.runtime.stdout import silence
 from bigmodel.safe_files import STORAGE_ERRORS, system_error_in
@@ -54,6 +55,10 @@ def exit_code_of(run: Callable[[], int], verbose: bool, stop: StopRequest | None
             print_errors(lines)
             return ConfigError.exit_code
         message = f"{type(error).__name__}: {first_line(error)}"
+        if exhausted := describe_exhaustion(error):
+            what, advice = exhausted
+            print_errors([f"{what}: {message}; free some{advice}"])
+            return OutOfMemoryError.exit_code
         system = error if isinstance(error, OSError) else system_error_in(error)
         if system is not None and system.errno in STORAGE_ERRORS and not _user_code_location(error):
             if isinstance(error, OSError):

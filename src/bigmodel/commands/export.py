@@ -28,6 +28,7 @@ from bigmodel.config.schema import Export
 from bigmodel.errors import BigmodelError, ConfigError, StorageError
 from bigmodel.inference.predictor import Predictor, build_model, load
 from bigmodel.interfaces import HasAxes, HasPortableSteps
+from bigmodel.runtime.exhaustion import describe_exhaustion
 from bigmodel.runtime.signals import StopRequest
 from bigmodel.safe_files import fsync_directory, fsync_path, own_folder, write_json
 
@@ -134,6 +135,8 @@ def _write_and_reload(
     except (OSError, BigmodelError):
         raise
     except Exception as error:  # exporters and the traced code can raise anything
+        if describe_exhaustion(error):
+            raise
         line = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ConfigError(f"format: this model cannot be written as {settings.format} ({line})") from error
 

@@ -47,6 +47,7 @@ Emit = Callable[[Any], None]
 _ONCE_MORE = "; where it is the data that is gone, add dataset.download=true"
 
 
+@translate_oom("beside the training itself; the model or the data is too large")
 def run(
     config: Config,
     stop: StopRequest,

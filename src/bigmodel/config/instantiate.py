@@ -18,6 +18,7 @@ from bigmodel.config.old_methods import check_method_names
 from bigmodel.config.signatures import Signature, item_kind, locate, signature, type_mismatch
 from bigmodel.errors import ConfigError, suggest
 from bigmodel.formatting import first_line
+from bigmodel.runtime.exhaustion import describe_exhaustion
 from bigmodel.runtime.offline import NetworkRefused, online
 
 ALLOWED_TARGETS: Mapping[str, tuple[str, ...]] = {
@@ -164,8 +165,7 @@ def instantiate(path: str, node: Mapping[str, Any], trust: Sequence[str] = (), *
             raise
         raise ConfigError(f"{path}: {first_line(error)}") from error
     except (AssertionError, AttributeError, LookupError, ArithmeticError, RuntimeError) as error:
-        full = "can't allocate memory" in str(error) or type(error).__name__ == "OutOfMemoryError"
-        if full or not _within(node["_target_"], _TORCHS):
+        if describe_exhaustion(error) or not _within(node["_target_"], _TORCHS):
             raise
         raise ConfigError(f"{path}: {first_line(error) or type(error).__name__}") from error
     check_method_names(path, built)

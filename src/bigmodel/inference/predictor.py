@@ -33,6 +33,7 @@ from bigmodel.models.weights.lora import merge_lora
 from bigmodel.runs.best_checkpoint import load_best_checkpoint
 from bigmodel.runs.checkpoint import Checkpoint
 from bigmodel.runtime.device import Device
+from bigmodel.runtime.exhaustion import describe_exhaustion
 from bigmodel.runtime.offline import offline
 from bigmodel.training.error_translation import translate_oom
 
@@ -93,6 +94,8 @@ class Predictor:
                 self.model = build_model(self.config, trust)
             self.model.load_state_dict(weights)
         except (RuntimeError, ValueError, TypeError, OverflowError) as error:
+            if describe_exhaustion(error):
+                raise
             raise StorageError(
                 f"{self.path}: the weights do not fit the model of its config ({first_line(error)})"
             ) from error

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from bigmodel.constraints import PositiveInt
 from bigmodel.errors import suggest
 from bigmodel.models.weights.foreign_weights import load_weights
+from bigmodel.runtime.exhaustion import describe_exhaustion
 
 __all__ = ["torchvision_model"]
 
@@ -71,7 +72,7 @@ def build_classifier(
             outputs = model(torch.zeros(1, *input_shape))
         model.train()
     except (RuntimeError, AssertionError, ValueError, IndexError, ZeroDivisionError) as error:
-        if "can't allocate memory" in str(error):
+        if describe_exhaustion(error):
             raise
         line = (str(error).splitlines() or [type(error).__name__])[0]
         raise ValueError(f"name: {name} does not take images of {shape}: {line}") from error

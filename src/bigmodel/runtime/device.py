@@ -14,6 +14,7 @@ from bigmodel.constraints import NonNegativeInt, PositiveInt
 from bigmodel.errors import ConfigError
 from bigmodel.runtime.allocator import keep_freed_memory
 from bigmodel.runtime.lazy_compiler import avoid_dynamo_import, set_deterministic_algorithms
+from bigmodel.runtime.openmp import start_threads
 from bigmodel.runtime.selection import select_device
 from bigmodel.seeds import derive
 
@@ -93,6 +94,7 @@ class Device:
     def configure_torch(self) -> None:
         """Set torch's global switches. Call once per process, before the model is built."""
         torch.set_num_threads(self.threads)
+        start_threads(self.threads)
         self._switch_tf32()
         torch.backends.cudnn.benchmark = self._benchmark  # a stopwatch, too: other kernels have other last bits
         if self._deterministic:

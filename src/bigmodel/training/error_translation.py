@@ -8,12 +8,11 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-import torch
-
 from bigmodel.errors import ConfigError, OutOfMemoryError, StorageError
 from bigmodel.formatting import first_line, format_si
 from bigmodel.quoting import resume_command
 from bigmodel.runs import checkpoint
+from bigmodel.runtime.exhaustion import describe_exhaustion
 from bigmodel.safe_files import STORAGE_ERRORS, TEMP_PREFIX
 from bigmodel.training.state import TrainState
 
@@ -71,14 +70,17 @@ def _describe_free_space(directory: Path, state: TrainState, error: OSError) -> 
 
 @contextlib.contextmanager
 def translate_oom(where: str | Callable[[], str]) -> Iterator[None]:
-    """Raise OutOfMemoryError with the text `where`, for what Python and torch raise where memory runs out."""
+    """Raise OutOfMemoryError with the text `where`, for what is raised where memory, threads or processes run
+    out.
+    """
     try:
         yield
-    except (MemoryError, RuntimeError) as error:
-        known = isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error)
-        if not known:
+    except (MemoryError, RuntimeError, ImportError, OSError) as error:
+        found = describe_exhaustion(error)
+        if found is None:
             raise
-        raise OutOfMemoryError(f"out of memory {where if isinstance(where, str) else where()}") from error
+        what, advice = found
+        raise OutOfMemoryError(f"{what} {where if isinstance(where, str) else where()}{advice}") from error
 
 
 @contextlib.contextmanager

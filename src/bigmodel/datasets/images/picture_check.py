@@ -22,6 +22,7 @@ from PIL import Image
 from bigmodel.datasets.images.picture_files import open_image, pillow_reason, readable_formats
 from bigmodel.datasets.images.pixels import PixelRules, is_deep, values_of
 from bigmodel.errors import DataError
+from bigmodel.runtime.exhaustion import describe_exhaustion
 
 LOOKED_AT = 50_000  # headers; of more files an evenly spaced sample
 _CHEAP_BYTES = 4 << 20  # bytes of a file that is read whole only to find damage
@@ -96,9 +97,9 @@ def _header(path: str, size: int, modified: int, inode: int) -> PictureHeader:
             elif size <= _CHEAP_BYTES:
                 image.load()
         return PictureHeader(None, mode, deep_colour, frames, pixels)
-    except MemoryError:
-        raise
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
+        if describe_exhaustion(error):
+            raise
         return PictureHeader(f"not a readable picture ({pillow_reason(error)})")
 
 
@@ -199,9 +200,9 @@ def _extremes(path: str) -> tuple[float, float, bool] | None:
         with Image.open(path, formats=readable_formats()) as image:
             values = values_of(image)
             whole = image.mode != "F"
-    except MemoryError:
-        raise
-    except Exception:  # told as broken elsewhere
+    except Exception as error:  # told as broken elsewhere
+        if describe_exhaustion(error):
+            raise
         return None
     finite = values[np.isfinite(values)]
     return (float(finite.min()), float(finite.max()), whole) if finite.size else None

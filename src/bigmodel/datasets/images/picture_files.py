@@ -22,6 +22,7 @@ from bigmodel.datasets.images.pixels import AS_BEFORE, PixelRules
 from bigmodel.datasets.loading.claims import wrong_claims
 from bigmodel.errors import ConfigError, DataError
 from bigmodel.formatting import first_line
+from bigmodel.runtime.exhaustion import describe_exhaustion
 from bigmodel.safe_files import open_regular
 
 _FORMATS = (  # of Pillow's; not among them are those that run other programs (EPS) or need libraries of their own
@@ -119,9 +120,9 @@ def open_image(path: str | os.PathLike[str], input_shape: Sequence[int], rules: 
         with open_regular(path) as file, Image.open(file, formats=readable_formats()) as image:
             image.draft("L" if channels == 1 else "RGB", draft_size(height, width))
             return fit_picture(image, input_shape, rules)
-    except MemoryError:
-        raise
     except Exception as error:  # PIL's decoders raise nearly anything on damaged files
+        if describe_exhaustion(error):
+            raise
         what = f"not a readable picture ({pillow_reason(error)})"
         raise DataError(f"{Path(path).absolute()}: {what}; mend or remove it") from error
 

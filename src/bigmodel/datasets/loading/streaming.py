@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import mmap
+import multiprocessing.queues
 import os
 import shutil
 import signal
@@ -16,8 +17,11 @@ import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from multiprocessing.reduction import DupFd
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from bigmodel.errors import BigmodelError, OutOfMemoryError
@@ -122,8 +126,31 @@ def _iterate_while_alive(loader: Iterable[_Item]) -> Iterator[_Item]:
 
 
 def _start_worker(parent: int, _: int) -> None:
-    """End this worker with its parent: torch's own watch takes five seconds, or much longer."""
+    """End this worker with its parent: torch's own watch takes five seconds, or much longer.
+
+    End it, too, where its queue's thread cannot hand over a batch: Python only prints that, and the parent would wait
+    for the batch for ever.
+    """
     exit_with_parent(parent)
+    multiprocessing.queues.Queue._on_queue_feeder_error = staticmethod(_end_worker)  # type: ignore[attr-defined]
+    try:
+        _start_sharing_thread()
+    except (RuntimeError, OSError, MemoryError):
+        _end_worker()
+
+
+def _end_worker(*_: object) -> None:
+    os._exit(1)
+
+
+def _start_sharing_thread() -> None:
+    """Start the thread that hands over descriptors of shared memory now, while its failure can be noticed."""
+    ends = os.pipe()
+    try:
+        os.close(DupFd(ends[0]).detach())
+    finally:
+        for end in ends:
+            os.close(end)
 
 
 @contextlib.contextmanager
@@ -153,9 +180,9 @@ class _ReadInWorker:
     def __init__(self, read: Read) -> None:
         self._read = read
 
-    def __getitem__(self, indices: Tensor) -> _Item:
+    def __getitem__(self, indices: NDArray[np.int64]) -> _Item:
         try:
-            return tuple(_move_to_shared_memory(tensor) for tensor in self._read(indices))
+            return tuple(_move_to_shared_memory(tensor) for tensor in self._read(torch.from_numpy(indices)))
         except BigmodelError as error:
             return error
 
@@ -189,10 +216,13 @@ def _shared_memory_error() -> OutOfMemoryError:
 
 
 class _IterableSampler:
-    """A sampler for DataLoader that yields batches of indices from any iterable."""
+    """A sampler for DataLoader that yields batches of indices from any iterable.
+
+    As arrays: a tensor would go to its worker through shared memory, and a failure of that would be lost.
+    """
 
     def __init__(self, batches: Iterable[Tensor]) -> None:
         self._batches = batches
 
-    def __iter__(self) -> Iterator[Tensor]:
-        return iter(self._batches)
+    def __iter__(self) -> Iterator[NDArray[np.int64]]:
+        return (indices.numpy() for indices in self._batches)

@@ -18,7 +18,9 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from bigmodel.errors import OutOfMemoryError
 from bigmodel.runtime.signals import STOP_SIGNALS, exit_with_parent
+from bigmodel.safe_files import append_to
 from bigmodel.sweeps.engines.job_context import JobContext
 
 _READ_BYTES = 65536
@@ -59,8 +61,7 @@ def _serve(events: int) -> None:
                     context = JobContext.from_json(command["context"])
                     preload(context)
                 elif "start" in command:
-                    pid = _fork(context, command["start"], (wake, waker, events))
-                    running[pid] = command["start"]
+                    _start(context, command["start"], running, (wake, waker, events), events)
                 else:
                     for pid, number in running.items():
                         if number in command["jobs"]:
@@ -81,13 +82,30 @@ def preload(context: JobContext) -> None:
     gc.freeze()  # else the collector would write to, and so copy, the pages that forked jobs share
 
 
+def _start(
+    context: JobContext, number: int, running: dict[int, int], own_descriptors: tuple[int, ...], events: int
+) -> None:
+    """Fork a job, or report that it cannot be: the others go on, and would not if this process ended."""
+    try:
+        running[_fork(context, number, own_descriptors)] = number
+    except OSError as error:
+        with contextlib.suppress(OSError), append_to(context.directory / "jobs" / f"{number}.txt") as file:
+            reason = f"no process could be started: {error.strerror or error}"
+            file.write(f"error: {reason}; raise the limit of processes (ulimit -u), or lower jobs\n")
+        _send_event(events, {"job": number, "code": OutOfMemoryError.exit_code})
+
+
 def _fork(context: JobContext, number: int, own_descriptors: tuple[int, ...]) -> int:
-    """Fork a job, and return its process id."""
+    """Fork a job, and return its process id. Raises OSError where the system grants no more processes."""
     from bigmodel.sweeps.engines.job_process import run_job
 
     parent = os.getpid()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)  # until the child has its signal handlers
-    pid = os.fork()
+    try:
+        pid = os.fork()
+    except OSError:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        raise
     if pid == 0:
         code = 1
         try:
