@@ -22,7 +22,7 @@ from bigmodel.datasets.loading.tensors import TensorDataset
 from bigmodel.datasets.loading.windows import SlidingWindows
 from bigmodel.datasets.text.continuous import TextDataset
 from bigmodel.datasets.text.tokenizers import ByteTokenizer
-from bigmodel.errors import DataError
+from bigmodel.errors import DataError, OutOfMemoryError
 from bigmodel.interfaces import Batch, Dataset, LoaderOptions
 from bigmodel.padding import pad
 from conftest import slow_where
@@ -158,6 +158,24 @@ read = streaming._ReadInWorker.__getitem__
 streaming._ReadInWorker.__getitem__ = lambda *rest: (time.sleep(0.1), read(*rest))[1]
 from bigmodel.optim.sgd import sgd
 """
+
+
+class _NotHandedOver:
+    """Stands for a tensor that the worker's queue cannot send, as without a thread or descriptor for it."""
+
+    def share_memory_(self) -> None: ...
+
+    def __reduce__(self) -> object:
+        raise RuntimeError("can't start new thread")
+
+
+def _read_not_handed_over(_: torch.Tensor) -> tuple:
+    return (_NotHandedOver(),)
+
+
+def test_a_batch_that_a_worker_cannot_hand_over_is_not_waited_for() -> None:
+    with pytest.raises(OutOfMemoryError, match="workers=0"):
+        next(stream(_read_not_handed_over, [torch.arange(2)], CPU, 1))
 
 
 @pytest.mark.slow
