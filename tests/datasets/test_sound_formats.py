@@ -3,6 +3,7 @@
 import builtins
 import math
 import struct
+import sys
 import time
 
 import numpy as np
@@ -13,7 +14,7 @@ from bigmodel.datasets.audio import coded_sounds, wav
 from bigmodel.datasets.audio.audio_folder import audio_folder
 from bigmodel.datasets.audio.mel import LogMel
 from bigmodel.datasets.audio.spec_augment import SpecAugment
-from bigmodel.datasets.audio.wav import read_sound, read_wav, resample, write_wav
+from bigmodel.datasets.audio.wav import read_header, read_sound, read_wav, resample, write_wav
 from bigmodel.errors import DataError
 from bigmodel.inference.processors.waves import to_wave
 
@@ -244,3 +245,60 @@ def test_an_mp3_whose_length_is_estimated_is_read_whole_or_not_at_all(tmp_path):
     path.write_bytes(content[coded_sounds._frame_of_mp3(content[:4])[0] :])
     with pytest.raises(DataError, match=r"libsndfile reads [\d,]+ of its [\d,]+ samples; convert it to flac or wav"):
         read_sound(path)
+
+
+@pytest.mark.parametrize("ending", [".ogg", ".opus", ".mp3"])
+def test_damage_within_a_coded_sound_is_seen_by_what_frames_its_blocks(tmp_path, ending):
+    """libsndfile leaves the damaged blocks out and returns a shorter sound, without an error."""
+    soundfile = pytest.importorskip("soundfile")
+    path = tmp_path / f"a{ending}"
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, 48000)
+    soundfile.write(path, noise, 16000, **({"format": "OGG", "subtype": "OPUS"} if ending == ".opus" else {}))
+    content = bytearray(path.read_bytes())
+    read_header(path)
+    middle = len(content) // 2
+    content[middle : middle + 200] = bytes(200)
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=rf"a\{ending}: not a readable sound file \((damaged at byte|cut short: )"):
+        read_header(path)
+
+
+def _flac_folder(root, damaged):
+    soundfile = pytest.importorskip("soundfile")
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, 4000)
+    for number in range(6):
+        path = root / "ab"[number % 2] / f"{number}.flac"
+        path.parent.mkdir(exist_ok=True, parents=True)
+        soundfile.write(path, noise, 8000)
+        if number in damaged:
+            content = bytearray(path.read_bytes())
+            content[2000:2050] = bytes(50)
+            path.write_bytes(content)
+
+
+def _open_folder(root, **more):
+    return audio_folder(str(root), 12, LogMel(mels=8), 0.2, SpecAugment(0, 0, 1, 0, 1), **more)
+
+
+def test_broken_sounds_are_listed_at_once_or_skipped(tmp_path):
+    _flac_folder(tmp_path, {2, 5})
+    skipped = _open_folder(tmp_path, broken="skip")
+    assert len(skipped.splits["train"][1]) == 4
+    assert "warning: 2 broken sound files skipped" in skipped.notes
+    whole = _open_folder(tmp_path)  # only decoding finds damage within a block
+    assert len(whole.splits["train"][1]) == 6
+    assert whole.fingerprint != skipped.fingerprint
+    for number in (2, 5):
+        path = tmp_path / "ab"[number % 2] / f"{number}.flac"
+        path.write_bytes(path.read_bytes()[:30])
+    with pytest.raises(DataError) as raised:
+        _open_folder(tmp_path)
+    assert [line.partition(":")[0][-6:] for line in raised.value.lines[:2]] == ["2.flac", "5.flac"]
+    assert "dataset.broken=skip" in raised.value.lines[2]
+
+
+def test_what_is_not_installed_is_not_skipped_as_broken(tmp_path, monkeypatch):
+    _flac_folder(tmp_path, ())
+    monkeypatch.setitem(sys.modules, "soundfile", None)
+    with pytest.raises(DataError, match=r"pip install 'bigmodel-train\[audio\]'"):
+        _open_folder(tmp_path, broken="skip")

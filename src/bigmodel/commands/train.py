@@ -36,7 +36,7 @@ from bigmodel.runtime.signals import StopRequest
 from bigmodel.runtime.stdout import print_line
 from bigmodel.safe_files import write_json
 from bigmodel.training.build import TrainingRun, build_run
-from bigmodel.training.error_translation import translate_oom, translate_run_errors
+from bigmodel.training.error_translation import say_how_to_resume, translate_oom, translate_run_errors
 from bigmodel.training.evaluation import evaluate
 from bigmodel.training.loop import train
 from bigmodel.training.saver import AsyncCheckpointer
@@ -149,7 +149,8 @@ def _train_and_test(
     summary["directory"] = str(directory.resolve())  # the same wherever a run is resumed from
     summary |= {"metrics": to_json(state.specs), "splits": dict(built.loader.splits)}
     try:
-        with translate_run_errors(directory, state, built.config.trust_for_resume):
+        trust = built.config.trust_for_resume
+        with translate_run_errors(directory, state, trust), say_how_to_resume(directory, state, trust):
             emit(Started(state.step, state.steps, built.loader.steps_per_epoch, str(directory), built.device.name))
             summary["state"] = train(state, built.loader, built.loop_options, built.device, saves, emit, stop)
             if state.steps == 0:  # epochs=0: weights from elsewhere are to be tested and kept

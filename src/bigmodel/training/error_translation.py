@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from bigmodel.errors import ConfigError, OutOfMemoryError, StorageError
+from bigmodel.errors import ConfigError, DataError, OutOfMemoryError, StorageError
 from bigmodel.formatting import first_line, format_si
 from bigmodel.quoting import resume_command
 from bigmodel.runs import checkpoint
@@ -46,6 +46,18 @@ def translate_run_errors(directory: Path, state: TrainState, trust: Sequence[str
         raise StorageError(
             f"{directory}: {why}; {last}; once fixed, run: {resume_command(directory, trust)}"
         ) from error
+
+
+@contextlib.contextmanager
+def say_how_to_resume(directory: Path, state: TrainState, trust: Sequence[str]) -> Iterator[None]:
+    """Add to a DataError in the middle of a run, as of a file that broke since its start, how the run goes on."""
+    try:
+        yield
+    except DataError as error:
+        if not checkpoint.list_checkpoints(directory / "checkpoints"):
+            raise
+        again = resume_command(directory, trust)
+        raise DataError(*error.lines, f"stopped at step {state.step}; once it is mended, run: {again}") from error
 
 
 def _named(error: OSError) -> str:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
+from typing import Literal
 
 from bigmodel.constraints import PositiveInt, ProperFraction
 from bigmodel.datasets.audio.mel import LogMel
+from bigmodel.datasets.audio.sound_check import find_broken_sounds
 from bigmodel.datasets.audio.sound_classes import spectrogram_dataset
 from bigmodel.datasets.audio.spec_augment import SpecAugment
 from bigmodel.datasets.audio.wav import SUFFIXES
@@ -22,17 +25,21 @@ def audio_folder(
     test_fraction: ProperFraction = 0.0,
     num_classes: PositiveInt | None = None,
     input_shape: tuple[PositiveInt, PositiveInt, PositiveInt] | None = None,
+    broken: Literal["refuse", "skip"] = "refuse",
 ) -> TensorDataset:
     """Spectrograms (N, 1, frames, mels); the classes are the sorted names of the training folders.
 
     Without a `val` folder, `val_fraction` of the training sounds is held out. Without `test`, `test_fraction` of
-    them is the test split, the same for every seed.
+    them is the test split, the same for every seed. With `broken="skip"` every file is decoded once, and broken ones
+    are left out; with "refuse" what only decoding finds stops the run where a batch needs it, or before the first where
+    all sounds are kept in memory.
 
     Raises:
         ConfigError: the number of classes or the shape is not the data's.
-        DataError: a folder is missing or holds no sound files, one is damaged, or a class is unknown in training.
+        DataError: a folder is missing or holds no sound files, some are broken, or a class is unknown in training.
     """
-    found = find_class_folders(root, SUFFIXES, "sound files", test_fraction)
+    check = partial(find_broken_sounds, decode=broken == "skip")
+    found = find_class_folders(root, SUFFIXES, "sound files", test_fraction, check=check, broken=broken)
     made = spectrogram_dataset(
         found.classes,
         found.splits,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zlib
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 CODED = frozenset({".aif", ".aiff", ".au", ".flac", ".mp3", ".oga", ".ogg", ".opus"})
 _OPEN_END = 0x7FFFFF00  # bytes from which on a header's size means that it was written to a pipe
-_TAIL = 1 << 17  # bytes of an Ogg file that hold a page whole: it has 65,307 at most
+_REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 _MOST_FRAMES = 1 << 20  # of an MP3 file that are gone through: 7 hours
 _KBIT = {  # of MP3 by version (True: 1) and layer
     (True, 1): (0, 32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
@@ -87,7 +88,7 @@ def _soundfile_for(file: BinaryIO, coding: str) -> tuple[Any, int]:
         raise ImportError(coding) from error
     end, known = cut_short(file)
     if end is not None:
-        raise ValueError(f"cut short: {end}")
+        raise ValueError(end if end.startswith("damaged") else f"cut short: {end}")
     return soundfile, known
 
 
@@ -95,8 +96,9 @@ def cut_short(file: BinaryIO) -> tuple[str | None, int]:
     """Find whether a file is truncated: the reason or None, and the least number of samples, 0 if unknown.
 
     The file is left at its start. libsndfile decodes the rest of a truncated file without an error. FLAC, AIFF and AU
-    state their length, the last page of Ogg is marked, and MP3 has frames of known lengths, and often their number in
-    the first. MP3 without that, cut exactly between two frames, cannot be distinguished from a shorter sound.
+    state their length, pages of Ogg have check sums and numbers and the last is marked, and MP3 has frames of known
+    lengths, and often their number in the first. MP3 without that, cut exactly between two frames, cannot be
+    distinguished from a shorter sound.
     """
     file.seek(0, os.SEEK_END)
     size = file.tell()
@@ -123,16 +125,32 @@ def _promised(expected: int, size: int) -> str | None:
 
 
 def _cut_ogg(file: BinaryIO, size: int) -> str | None:
-    file.seek(max(0, size - _TAIL))
-    tail = file.read()
-    begin = tail.rfind(b"OggS")
-    if begin < 0:
-        return None
-    page = tail[begin:]
-    sizes = page[27 : 27 + page[26]] if len(page) > 26 else b""
-    if len(page) < 27 or len(page) < 27 + page[26] + sum(sizes):
-        return "its last page is not whole"
-    return None if page[5] & 4 else "its last page is not marked as the last"
+    """Go through all pages: each has a check sum and a number, and the last is marked."""
+    place = 0
+    last = b""
+    numbers: dict[bytes, int] = {}  # of the next page, by stream
+    while place < size:
+        file.seek(place)
+        head = file.read(27)
+        if head[:4] != b"OggS":
+            return f"damaged at byte {place:,}" if place else None
+        sizes = file.read(head[26]) if len(head) == 27 else b""
+        page = head + sizes + file.read(sum(sizes))
+        if len(head) < 27 or len(page) < 27 + head[26] + sum(sizes):
+            return "its last page is not whole"
+        stream, number = head[14:18], int.from_bytes(head[18:22], "little")
+        if _ogg_sum(page) != int.from_bytes(head[22:26], "little") or numbers.get(stream, number) != number:
+            return f"damaged at byte {place:,}"
+        numbers[stream] = number + 1
+        place += len(page)
+        last = page
+    return None if last[5] & 4 else "its last page is not marked as the last"
+
+
+def _ogg_sum(page: bytes) -> int:
+    """The check sum of a page: CRC-32 as zlib's, but of bits in the other order and without its inversions."""
+    bits = (page[:22] + bytes(4) + page[26:]).translate(_REVERSED)
+    return int(f"{zlib.crc32(bits, 0xFFFFFFFF) ^ 0xFFFFFFFF:032b}"[::-1], 2)
 
 
 def _frame_of_mp3(head: bytes) -> tuple[int, int, int] | None:
@@ -163,29 +181,42 @@ def _cut_mp3(file: BinaryIO, size: int, head: bytes) -> tuple[str | None, int]:
         place = 10 + sum((byte & 127) << 7 * (3 - n) for n, byte in enumerate(head[6:10])) + (10 if head[5] & 16 else 0)
     first = place
     known = 0
+    frames = promised_frames = 0
     for _ in range(_MOST_FRAMES):
         file.seek(place)
         frame = _frame_of_mp3(file.read(4))
         if frame is None:
             break  # the end, tags behind the sound, or what only a decoder can read
         length, samples, offset = frame
-        promised = _bytes_of_mp3(file, first, offset) if place == first and offset else 0
-        if size - first < promised:
-            return f"{size - first:,} bytes of sound, where its header promises {promised:,}", 0
+        if place == first and offset:
+            promised, promised_frames = _length_of_mp3(file, first, offset)
+            if size - first < promised:
+                return f"{size - first:,} bytes of sound, where its header promises {promised:,}", 0
+        frames += 1
         place += length
         if place > size:
             return "its last frame is not whole", 0
         known += samples
+    if frames < min(promised_frames, _MOST_FRAMES):  # which do not count the first, or do
+        return f"{frames:,} whole frames up to byte {place:,}, where its header promises {promised_frames:,}", 0
     return None, known
 
 
-def _bytes_of_mp3(file: BinaryIO, first: int, offset: int) -> int:
-    """The bytes of all frames, as the first of them tells where it is one of LAME's or Fraunhofer's; else 0."""
+def _length_of_mp3(file: BinaryIO, first: int, offset: int) -> tuple[int, int]:
+    """The bytes and the number of all frames, as the first of them tells where it is one of LAME's or Fraunhofer's;
+    else 0.
+    """
     file.seek(first + offset)
     found = file.read(16)
-    if found[:4] in (b"Xing", b"Info") and found[7] & 2:
-        begin = 12 if found[7] & 1 else 8
-        return int.from_bytes(found[begin : begin + 4], "big")
+    if found[:4] in (b"Xing", b"Info") and len(found) == 16:
+        has_frames, has_bytes = found[7] & 1, found[7] & 2
+        begin = 12 if has_frames else 8
+        return (
+            int.from_bytes(found[begin : begin + 4], "big") if has_bytes else 0,
+            int.from_bytes(found[8:12], "big") if has_frames else 0,
+        )
     file.seek(first + 36)
-    found = file.read(14)
-    return int.from_bytes(found[10:14], "big") if found[:4] == b"VBRI" else 0
+    found = file.read(18)
+    if found[:4] != b"VBRI":
+        return 0, 0
+    return int.from_bytes(found[10:14], "big"), int.from_bytes(found[14:18], "big")

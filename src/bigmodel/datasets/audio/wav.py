@@ -63,6 +63,10 @@ class _PlainFormat(SoundHeader):
     width: int
 
 
+class SoundfileMissing(DataError):
+    """The file may be fine, and the package that decodes its coding is not installed."""
+
+
 def read_wav(path: str | os.PathLike[str], rate: int) -> Tensor:
     """Read a sound file of any of SUFFIXES as float32 (T), the mean of its channels, at `rate` samples a second.
 
@@ -101,7 +105,7 @@ def _open(path: str | os.PathLike[str], read: Callable[[BufferedReader], _T]) ->
         kind = "wav file" if Path(path).suffix.lower() in (".wav", ".wave") else "sound file"
         raise DataError(f"{Path(path).absolute()}: not a readable {kind} ({reason}); mend or remove it") from error
     except ImportError as error:
-        raise DataError(
+        raise SoundfileMissing(
             f"{Path(path).absolute()}: {error} needs soundfile; pip install 'bigmodel-train[audio]', or convert it "
             "to PCM wav"
         ) from error
