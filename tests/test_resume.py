@@ -423,3 +423,34 @@ def test_a_disk_that_fills_while_the_config_is_written_loses_no_run(
         is_quiet(answer, code=5)
     assert load_config(copy / "config.yaml").values["batch_size"] == 64
     assert cli(f"resume={copy}", "epochs=3").code == 0
+
+
+ROWS = [(round(number * 37 % 60 / 7, 3), number * 11 % 60, number % 2) for number in range(60)]
+
+
+@pytest.mark.parametrize(
+    ("head", "names", "said"),
+    [
+        ("k,x,y", "01", 'dataset: numbers was ["x", "k"], is now ["k", "x"]'),
+        ("x,k,y", "ba", 'dataset: classes was ["0", "1"], is now ["a", "b"]'),
+    ],
+)
+def test_data_that_means_something_else_is_not_resumed_with(
+    cli: Callable[..., Answer], tmp_path: Path, head: str, names: str, said: str
+) -> None:
+    """The values are the same, so their hash is; more rows, and other values, are told of only."""
+    file = tmp_path / "rows.csv"
+
+    def write(head: str, names: str, more: str = "") -> None:
+        file.write_text(f"{head}\n" + "".join(f"{x},{k},{names[y]}\n" for x, k, y in ROWS) + more)
+
+    write("x,k,y", "01")
+    table = ("dataset=table", f"dataset.train={file}", "dataset.target=y", "model=tabular_mlp", "model.hidden=[4]")
+    first = cli(*table, "device=cpu", "epochs=1", "listeners=[]")
+    assert first.code == 0, first.err
+    write("x,k,y", "01", "3.5,4,1\n")
+    assert cli(f"resume={first.run}", "epochs=2").code == 0
+    write(head, names)
+    lines = is_quiet(cli(f"resume={first.run}", "epochs=3"), code=3)
+    assert lines[0] == said
+    assert f"init.from={first.run}" in lines[-1]

@@ -12,7 +12,9 @@ from bigmodel.config.neutral_keys import ALLOWED_ON_RESUME, MAY_INCREASE, may_ch
 from bigmodel.config.renamed import with_current_targets
 from bigmodel.config.saved import load_config
 from bigmodel.config.seal import is_intact
-from bigmodel.errors import ConfigError, StorageError
+from bigmodel.errors import ConfigError, DataError, StorageError
+from bigmodel.formatting import truncate
+from bigmodel.quoting import quote
 from bigmodel.runs.records import is_sweep
 from bigmodel.runtime.stdout import print_line
 from bigmodel.safe_files import is_there, open_regular, read_text
@@ -102,6 +104,35 @@ def check_config_unchanged(directory: Path, config: Config, state: Mapping[str, 
     if problems:
         raise ConfigError(*map(config.redact, problems))
     return [*map(config.redact, warnings)]
+
+
+def check_data_means_the_same(directory: Path, state: Mapping[str, Any], spec: Mapping[str, Any]) -> None:
+    """Compare what inference is told about the data with what the run's newest checkpoint was told.
+
+    Measured numbers, as means, may differ: more data is told of, not refused.
+
+    Raises:
+        DataError: names or the order of classes, columns, categories or tokens are others, and with them the meaning
+            of the weights.
+    """
+    now = json.loads(json.dumps(dict(spec)))  # as state.json holds it
+    then = {key: state[key] for key in now if key in state and key != "kind"}
+    problems = [
+        f"dataset: {key} was {truncate(json.dumps(old, ensure_ascii=False), 100)}, is now "
+        f"{truncate(json.dumps(new, ensure_ascii=False), 100)}"
+        for key, old, new in _changes("", then, {key: now[key] for key in then})
+        if None not in (old, new) and not key.endswith("_target_") and not (_is_measured(old) and _is_measured(new))
+    ]
+    if problems:
+        advice = (
+            f"give {directory} the data it was trained on, or begin a new run with init.from={quote(str(directory))}"
+        )
+        raise DataError(*problems, f"resume: the weights mean something else with this data; {advice}")
+
+
+def _is_measured(value: object) -> bool:
+    numbers = value if isinstance(value, list) else [value]
+    return all(isinstance(number, (int, float)) and not isinstance(number, bool) for number in numbers)
 
 
 def describe_jumps(run: TrainState, state: Mapping[str, Any], patience: int | None) -> list[str]:

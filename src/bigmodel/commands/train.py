@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from bigmodel import __version__
-from bigmodel.commands.resume import check_config_unchanged, describe_jumps
+from bigmodel.commands.resume import check_config_unchanged, check_data_means_the_same, describe_jumps
 from bigmodel.config.config import Config
 from bigmodel.config.instantiate import instantiate
 from bigmodel.errors import ConfigError, Interrupted, StorageError
@@ -75,7 +75,8 @@ def run(
         built = build_run(found.config, load_initial_weights=not saved)
     settings = built.settings
     built.warnings = [*built.warnings, *notes]
-    if state is not None:
+    if state is not None and directory is not None:
+        check_data_means_the_same(directory, state, built.dataset.processor_spec())
         built.warnings = [*built.warnings, *describe_jumps(built.state, state, settings.patience)]
     if settings.dry_run:
         print(describe_run(built))
