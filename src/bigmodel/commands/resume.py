@@ -14,7 +14,7 @@ from bigmodel.config.saved import load_config
 from bigmodel.config.seal import is_intact
 from bigmodel.errors import ConfigError, DataError, StorageError
 from bigmodel.formatting import truncate
-from bigmodel.quoting import quote
+from bigmodel.quoting import shell_command
 from bigmodel.runs.records import is_sweep
 from bigmodel.runtime.stdout import print_line
 from bigmodel.safe_files import is_there, open_regular, read_text
@@ -124,9 +124,8 @@ def check_data_means_the_same(directory: Path, state: Mapping[str, Any], spec: M
         if None not in (old, new) and not key.endswith("_target_") and not (_is_measured(old) and _is_measured(new))
     ]
     if problems:
-        advice = (
-            f"give {directory} the data it was trained on, or begin a new run with init.from={quote(str(directory))}"
-        )
+        anew = shell_command(f"init.from={directory}")
+        advice = f"give {directory} the data it was trained on, or begin a new run with {anew}"
         raise DataError(*problems, f"resume: the weights mean something else with this data; {advice}")
 
 
