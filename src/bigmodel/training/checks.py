@@ -86,7 +86,12 @@ def check_forward(model: nn.Module, task: Task, example: Batch, device: Device, 
     batch = Batch(example.inputs.to(device.torch_device), example.targets.to(device.torch_device))
     model.train()
     try:
-        with torch.no_grad(), device.autocast(), translate_nondeterminism_errors(), translate_oom("for two samples"):
+        with (
+            torch.no_grad(),
+            device.autocast(),
+            translate_nondeterminism_errors(),
+            translate_oom("for two samples: the model is too large"),
+        ):
             task.loss(model, batch)
     except BigmodelError:
         raise
