@@ -29,7 +29,7 @@ from omegaconf.errors import OmegaConfBaseException
 from bigmodel.config import override_parser as grammar
 from bigmodel.config.config import Config
 from bigmodel.config.hydra_keys import check_hydra_node, check_hydra_overrides, is_hydra_key
-from bigmodel.config.overrides import diagnose_overrides
+from bigmodel.config.overrides import diagnose_overrides, old_keys
 from bigmodel.config.own_yaml import OwnSource
 from bigmodel.config.saved import reject_resolvers
 from bigmodel.config.validation import check_composed
@@ -81,6 +81,7 @@ def compose_with_hydra(
             if problems or any(map(_may_be_choice_list, own)) or not _keys_exist_in_yaml(source, own):
                 raise ValueError
             composed, hydra = _composed(source, overrides, multirun)
+            problems += old_keys(composed, own)
             problems += check_hydra_node(hydra, _standard(loader, hydra), multirun)
             problems += [] if multirun else check_hydra_overrides([f"{group}=" for group in OwnSource.chosen], multirun)
         except (HydraException, OmegaConfBaseException, OSError, ValueError, RecursionError):

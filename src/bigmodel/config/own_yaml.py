@@ -19,6 +19,8 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf._utils import get_yaml_loader
 from omegaconf.errors import OmegaConfBaseException
 
+from bigmodel.config.location import conf_directory
+from bigmodel.config.renamed import with_current_keys
 from bigmodel.config.yaml_limits import ANOTHER, yaml_problem, yaml_text
 from bigmodel.errors import ConfigError
 from bigmodel.formatting import first_line, truncate
@@ -78,8 +80,12 @@ class OwnSource(FileConfigSource):
             OwnSource.foreign(file, config)
         if OmegaConf.is_dict(config._get_node("hydra")) and "searchpath" in config.hydra:
             raise ConfigError(f"{file}: hydra.searchpath: has no effect here; use --config-dir DIR")
-        if "/" in config_path:
+        group = config_path.rpartition("/")[0].replace("/", ".")
+        if group:
             OwnSource.chosen = {**_choices(config), **OwnSource.chosen}
+        if not file.is_relative_to(conf_directory()):  # where no key has an old name
+            package = header.get("package") or group
+            config = _with_current_keys(config, "" if package == "_global_" else package)
         return ConfigResult(config=config, path=f"{self.scheme()}://{self.path}", provider=self.provider, header=header)
 
     @staticmethod
@@ -96,6 +102,14 @@ def _header(file: Path, text: str) -> dict[str, str | None]:
         return ConfigSource._get_header_dict("\n".join(lines))
     except ValueError as error:
         raise ConfigError(f"{file}: {first_line(error)}") from error
+
+
+def _with_current_keys(config: DictConfig, place: str) -> DictConfig:
+    """Return a user's file with today's keys beside old ones; see `with_current_keys`."""
+    tree = OmegaConf.to_container(config, resolve=False)
+    assert isinstance(tree, dict)
+    current = with_current_keys({str(key): value for key, value in tree.items()}, place)
+    return config if current == tree else OmegaConf.create(current)
 
 
 def _choices(config: DictConfig) -> dict[str, str]:

@@ -32,7 +32,7 @@ def load_config(file: Path, trust: Sequence[str] = ()) -> Config:
     config, problems = check_composed(loaded, "train", trust)
     if problems:
         raise ConfigError(*(f"{file}: {line}" for line in problems))
-    return config
+    return config.with_notes(())  # of a run's own file, nobody needs to change the keys
 
 
 def load_snapshot(file: Path, trust: Sequence[str] = ()) -> Config:

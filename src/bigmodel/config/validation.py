@@ -34,6 +34,7 @@ def check_composed(composed: DictConfig, command: str, trust: Sequence[str] = ()
     A number is no secret, and is written as it is. A text from the environment stays a reference, so it must be one.
     """
     config, problems = Config(composed, trust), []
+    composed = config.unresolved  # under today's names
     with_resolvers = [(path, raw) for path, raw in iter_leaves("", composed) if isinstance(raw, str) and "${" in raw]
     baked: dict[str, Any] = {}
     tree: dict[str, Any] | None = None

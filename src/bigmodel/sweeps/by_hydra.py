@@ -27,10 +27,12 @@ from bigmodel.config.config import Config
 from bigmodel.config.hydra_keys import check_hydra_overrides, is_hydra_key
 from bigmodel.config.location import conf_directory
 from bigmodel.config.override_parser import parse_override, swept_values
+from bigmodel.config.overrides import old_keys
 from bigmodel.errors import ConfigError, Interrupted, StorageError
 from bigmodel.quoting import quote
 from bigmodel.runs.records import is_sweep
 from bigmodel.runtime.signals import StopRequest
+from bigmodel.runtime.stdout import print_line
 from bigmodel.sweeps.hydra_task import HydraTask, JobsRefused
 from bigmodel.sweeps.seed_axis import add_seed_override
 from bigmodel.sweeps.state.staging import staging_path, unused_path
@@ -56,6 +58,8 @@ def run_hydra_sweep(
         axes = _parse_axes(overrides, source, trust)
         first, hydra = axes.compose_first()
         axes.reject_conflicting_experiments(hydra)
+        for line in first.notes:
+            print_line(line)
         overrides = [*overrides, *chosen_of_hydra(overrides), *_default_plugins(hydra, overrides)]
         if seeds is not None:
             overrides = add_seed_override(int(seeds), overrides, int(first.values["seed"]))
@@ -120,7 +124,10 @@ class _Axes:
             ]
             if len(kept) == len(first):
                 raise
-            return self._compose(kept)
+            config, hydra = self._compose(kept)
+            if renamed := old_keys(config.unresolved, first):
+                raise ConfigError(*renamed) from None
+            return config, hydra
 
     def variants(self) -> list[list[str]]:
         """Return the first values, then each other value with the first ones of the other keys."""
