@@ -49,7 +49,7 @@ def load_for_resume(
     stored = load_config(file, trust)
     if not overrides:
         return directory, stored
-    changed = apply_overrides(stored, overrides, source, trust)
+    changed = apply_overrides(stored, overrides, source)
     changes = list(_changes("", stored.values, changed.values))
     problems = [
         stored.redact(changed.redact(f"resume: {problem}"))

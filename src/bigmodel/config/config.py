@@ -10,7 +10,7 @@ from typing import Any
 
 from omegaconf import DictConfig, Node, OmegaConf
 
-from bigmodel.config.renamed import current_key, rename
+from bigmodel.config.renamed import current_path, rename
 from bigmodel.config.resolvers import (
     env_variables,
     is_plain,
@@ -85,8 +85,8 @@ class Config:
         return Config(changed, self.trust, self.notes)
 
     def with_notes(self, notes: Sequence[str]) -> Config:
-        """Return the same config with lines for the plan and the start of the run."""
-        return Config(self._composed, self.trust, notes)
+        """Return the same config with more lines for the plan and the start of the run."""
+        return Config(self._composed, self.trust, (*self.notes, *notes))
 
     def to_yaml(self) -> str:
         """Return the resolved config as YAML that runs again; secrets stay references to the environment."""
@@ -132,16 +132,6 @@ class Config:
         """
         shareable: dict[str, Any] = resolve_but_secrets(self._composed, spell)
         return shareable
-
-
-def current_path(composed: DictConfig, path: str) -> str:
-    """Return today's name of a dotted key, by the target of its node; other keys are returned unchanged."""
-    node, _, name = path.rpartition(".")
-    parent: Any = composed
-    for part in node.split("."):
-        parent = parent._get_node(part) if isinstance(parent, DictConfig) and part in parent else None
-    target = parent._get_node("_target_") if isinstance(parent, DictConfig) and "_target_" in parent else None
-    return f"{node}.{current_key(target._value(), name)}" if isinstance(target, Node) else path
 
 
 def _with_current_names(composed: DictConfig) -> tuple[DictConfig, list[str]]:

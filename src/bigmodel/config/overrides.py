@@ -13,8 +13,8 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from bigmodel.config import override_parser as grammar
-from bigmodel.config.config import current_path
 from bigmodel.config.own_yaml import OwnSource
+from bigmodel.config.renamed import current_path
 from bigmodel.errors import ConfigError, suggest
 from bigmodel.formatting import first_line, truncate
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar
 
@@ -21,6 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from bigmodel.config.location import conf_directory
 from bigmodel.config.renamed import with_current_keys
+from bigmodel.config.resolvers import reject_resolvers
 from bigmodel.config.yaml_limits import ANOTHER, yaml_problem, yaml_text
 from bigmodel.errors import ConfigError
 from bigmodel.formatting import first_line, truncate
@@ -52,7 +52,7 @@ for _kind in ("int", "float"):
 class OwnSource(FileConfigSource):
     """Config source for Hydra of `own://` directories."""
 
-    foreign: ClassVar[Callable[[Path, DictConfig], None] | None] = None  # holds a file that lies in a run
+    trust: ClassVar[tuple[str, ...]] = ()  # what a file that lies in a run may read
     chosen: ClassVar[dict[str, str]] = {}  # of Hydra's groups, by files besides the primary one
     last: ClassVar[Path | None] = None  # the file that was read last
 
@@ -76,8 +76,8 @@ class OwnSource(FileConfigSource):
         if config_path.partition("/")[0] == "experiment" and header.get("package") is None:
             what = "is empty" if not config else "would set keys of 'experiment', which has none"
             raise ConfigError(f"{file}, line 1: {what}; begin an experiment with the line '{_HEADER}'")
-        if OwnSource.foreign is not None and lies_in_a_run(file):
-            OwnSource.foreign(file, config)
+        if lies_in_a_run(file):
+            reject_resolvers(file, config, OwnSource.trust)
         if OmegaConf.is_dict(config._get_node("hydra")) and "searchpath" in config.hydra:
             raise ConfigError(f"{file}: hydra.searchpath: has no effect here; use --config-dir DIR")
         group = config_path.rpartition("/")[0].replace("/", ".")

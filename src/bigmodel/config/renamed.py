@@ -178,6 +178,17 @@ def current_key(target: Any, key: str) -> str:
     return key if keys is None else keys.names.get(key, key)
 
 
+def current_path(tree: Any, path: str) -> str:
+    """Return today's name of a dotted key of a tree, plain or of OmegaConf; other keys are returned unchanged."""
+    *places, name = path.split(".")
+    if not any(name in row.names for row in KEYS.values()):
+        return path
+    node = tree
+    for place in places:
+        node = node.get(place) if hasattr(node, "get") else None
+    return ".".join([*places, current_key(node.get("_target_"), name)]) if hasattr(node, "get") else path
+
+
 def with_current_names(tree: Any) -> Any:
     """Return a copy of a plain tree in which targets, a checkpoint's `kind`, keys and values have today's names."""
     return rename(tree)[0]

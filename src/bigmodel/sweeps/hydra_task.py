@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from bigmodel.commands.exit_codes import print_errors
 from bigmodel.config.config import Config
+from bigmodel.config.overrides import old_keys
 from bigmodel.config.validation import check_composed
 from bigmodel.errors import BigmodelError, ConfigError, Interrupted
 from bigmodel.runs.records import is_sweep
@@ -97,7 +98,7 @@ class HydraTask:
             settings = launcher.resolve({spec.device for spec in specs}, len(earlier) + len(specs))
             sweep.snapshot_configs(snapshots, settings, self.trust)
             numbers = [spec.number for spec in specs]
-            run_sweep(sweep, engine, numbers, self.trust, self.stop)
+            run_sweep(sweep, engine, numbers, self.stop)
         ended = sweep.read_progress(numbers)
         return [job.value if job.status == "done" else None for job in ended.values()]
 
@@ -140,7 +141,7 @@ class HydraTask:
             sweep.trials = num_trials * plan.jobs_per_trial
             settings = launcher.resolve({device_type(config.values) for config in configs}, sweep.trials)
             sweep.snapshot_configs([], settings, self.trust)
-            run_sweep(sweep, engine, [], self.trust, self.stop, OptunaSearch(sweep, plan, self.trust))
+            run_sweep(sweep, engine, [], self.stop, OptunaSearch(sweep, plan))
 
     def finish(self) -> int:
         """Report the outcome after Hydra has returned, and return the exit code. Raises as `report_outcome`."""
@@ -152,6 +153,11 @@ class HydraTask:
         """Release the sweep's lock."""
         if self._sweep is not None:
             self._sweep.release()
+
+    def _check(self, composed: DictConfig, overrides: Sequence[str]) -> tuple[Config, list[str]]:
+        """Return the config of a job, and a line for each mistake in it."""
+        config, problems = check_composed(composed, "train", self.trust)
+        return config, [*old_keys(config.unresolved, overrides), *problems]
 
     def _grant_environment(self, config: Config) -> None:
         """Let the jobs read the environment variables that their configs, which are the user's own, refer to."""
@@ -168,7 +174,7 @@ class HydraTask:
             listed.append((number, [*overrides], digest))
             if digest not in problems and spent_s < _CHECK_S:
                 began = monotonic()
-                problems[digest] = check_composed(composed, "train", self.trust)[1]
+                problems[digest] = self._check(composed, overrides)[1]
                 spent_s += monotonic() - began
             num_unchecked += digest not in problems
             for line in problems.get(digest, ()):
@@ -194,7 +200,7 @@ class HydraTask:
             if self.stop():
                 raise Interrupted(f"stopped by {self.stop.name}; nothing more was started")
             total += 1
-            config, problems = check_composed(composed, "train", self.trust)
+            config, problems = self._check(composed, overrides)
             for line in problems:
                 numbers_by_problem.setdefault(line, []).append(number)
             if not numbers_by_problem:
