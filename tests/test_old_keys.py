@@ -145,7 +145,8 @@ def test_so_it_is_in_the_plan_and_in_a_sweep(place: Path, cli: Callable[..., Ans
     assert (swept.code, swept.out.count(SAID)) == (0, 1), swept.err
     for words in (("task.share=0.1,0.2",), ("task.share=0.1,0.2", "optim.lr=1,2")):
         answer = cli(*OLD, "-m", *words, cwd=place)
-        assert (answer.code, answer.err) == (2, f"error: {REFUSED}\n")
+        assert answer.code == 2
+        assert REFUSED in answer.err
 
 
 def test_a_key_of_a_users_own_target_stays() -> None:
