@@ -30,7 +30,6 @@ from bigmodel.errors import ConfigError, Interrupted, StorageError
 from bigmodel.quoting import quote
 from bigmodel.runs.records import is_sweep
 from bigmodel.runtime.signals import StopRequest
-from bigmodel.runtime.stdout import print_line
 from bigmodel.sweeps.hydra_task import HydraTask, JobsRefused
 from bigmodel.sweeps.seed_axis import add_seed_override
 from bigmodel.sweeps.state.staging import staging_path, unused_path
@@ -58,9 +57,7 @@ def run_hydra_sweep(
         overrides = [*overrides, *_plugins(hydra, overrides)]
         if seeds is not None:
             overrides = add_seed_override(int(seeds), overrides, int(first.values["seed"]))
-        for line in first.notes:
-            print_line(line)
-        task = HydraTask(tuple(trust), stop, bool(first.values["dry_run"]), seeds is not None)
+        task = HydraTask(tuple(trust), stop, bool(first.values["dry_run"]), seeds is not None, first.notes)
         with _sweep_directory(first, hydra, overrides) as placed, contextlib.closing(task):
             try:
                 run_hydra_cli(source, ["--multirun", *placed], trust, task)

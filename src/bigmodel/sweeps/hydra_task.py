@@ -50,6 +50,7 @@ class HydraTask:
     stop: StopRequest
     dry_run: bool
     seeds: bool = False
+    notes: Sequence[str] = ()  # of the first job's config, printed once
     code: int = 0  # of the first job that failed
     _sweep: SweepDirectory | None = None
 
@@ -83,6 +84,7 @@ class HydraTask:
             JobsRefused: the config of a job is invalid; nothing was started.
         """
         launcher = parse_launcher_options(given)
+        self._print_notes()
         if self.dry_run:
             return self._list_jobs(jobs)
         if self._sweep is None:
@@ -121,6 +123,7 @@ class HydraTask:
             DataError: the data is missing or damaged.
         """
         launcher = parse_launcher_options(given)
+        self._print_notes()
         plan, configs, warnings = prepare_search(
             sweeper, overrides, groups, bases, self.trust, self.seeds, launcher.is_local
         )
@@ -153,6 +156,11 @@ class HydraTask:
         """Release the sweep's lock."""
         if self._sweep is not None:
             self._sweep.release()
+
+    def _print_notes(self) -> None:
+        for line in self.notes:
+            print_line(line)
+        self.notes = ()
 
     def _check(self, composed: DictConfig, overrides: Sequence[str]) -> tuple[Config, list[str]]:
         """Return the config of a job, and a line for each mistake in it."""
