@@ -44,7 +44,7 @@ ROWS = (
     "dataset.root=.",
     "dataset.train=rows.csv",
     "dataset.target=sold",
-    "dataset.categories=[hue]",
+    "dataset.categorical_columns=[hue]",
 )
 
 
@@ -91,8 +91,8 @@ def remarks(folder: Path) -> None:
 
 
 REMARKS = ("dataset=labelled_text", "dataset.train=remarks.tsv", "dataset.context=8")
-HIDDEN = ("dataset.predicts=hidden_token", "task=masked_language_modelling", "loss=null", "monitor=val/loss")
-PERMUTED = ("dataset.predicts=hidden_token", "task=permuted_language_modelling", "loss=null", "monitor=val/loss")
+HIDDEN = ("dataset.predicts=masked_token", "task=masked_language_modelling", "loss=null", "monitor=val/loss")
+PERMUTED = ("dataset.predicts=masked_token", "task=permuted_language_modelling", "loss=null", "monitor=val/loss")
 
 
 def assays(folder: Path) -> None:
@@ -102,7 +102,7 @@ def assays(folder: Path) -> None:
 
 
 ASSAYS = ("dataset=molecules", "dataset.root=.", "dataset.train=assays.csv", "dataset.targets=[amine,long]")
-LABELS = ("dataset.target_is=labels", "dataset.context=12", "task=multi_label", "loss=null", "monitor=val/auc")
+LABELS = ("dataset.target_type=labels", "dataset.context=12", "task=multi_label", "loss=null", "monitor=val/auc")
 OUTPUTS = "model.num_classes=${dataset.outputs}"
 SMALL = ("model.layers=1", "model.width=16", "model.heads=2")
 

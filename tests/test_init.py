@@ -25,7 +25,7 @@ def tuned(tiny_run: Answer, tmp_path_factory: pytest.TempPathFactory) -> Answer:
     tensors = {f"net.{name}": tensor for name, tensor in weights(tiny_run.run).items()}
     tensors |= {"net.head.weight": torch.zeros(3, 16), "net.head.bias": torch.zeros(3), "net.extra": torch.zeros(1)}
     save_file(tensors, here / "foreign.safetensors")
-    return call(*TINY, "init.from=foreign.safetensors", "init.strip=net.", "init.freeze=layers.*", cwd=here)
+    return call(*TINY, "init.from=foreign.safetensors", "init.strip_prefix=net.", "init.freeze=layers.*", cwd=here)
 
 
 def test_what_fits_is_loaded_and_what_is_frozen_stays(tuned: Answer, tiny_run: Answer) -> None:
@@ -68,7 +68,7 @@ def test_without_epochs_a_run_of_another_is_tested_and_kept(tiny_run: Answer, tm
 @pytest.fixture(scope="module")
 def adapted(tiny_run: Answer, tmp_path_factory: pytest.TempPathFactory) -> Answer:
     """A run in which a layer is adapted at low rank, one of its matrices hardly, and the head is trained as it is."""
-    lora = ("init.lora.rank=2", "init.lora.train=head.*", "lr_scale={*.lora_a: 1e-30}", "optim=adamw", "ema=0.5")
+    lora = ("init.lora.rank=2", "init.lora.also_train=head.*", "lr_scale={*.lora_a: 1e-30}", "optim=adamw", "ema=0.5")
     answer = call(*TINY, f"init.from={tiny_run.run}", *lora, cwd=tmp_path_factory.mktemp("adapted"))
     assert answer.code == 0, answer.err
     return answer
@@ -121,26 +121,26 @@ def test_what_is_exported_and_begun_with_is_the_sum(adapted: Answer, tiny_run: A
         (["init.from=."], "init.from: there is no run at '.'"),
         (["init.from=other.safetensors"], "none of its tensors is in this model; it has a.b"),
         (
-            ["init.from=other.safetensors", "init.strip=a."],
+            ["init.from=other.safetensors", "init.strip_prefix=a."],
             "init.from: other.safetensors: is of another model or input",
         ),
         (["init.freeze=body.*"], "init.freeze: 'body.*' matches no parameter; choices: layers.0.weight"),
         (["init.freeze=[layers.*,*head*]"], "init.freeze: leaves no parameter to train"),
-        (["init.lora.train=head.*"], "init.lora.rank: with 0 no layer is adapted"),
+        (["init.lora.also_train=head.*"], "init.lora.rank: with 0 no layer is adapted"),
         (
             ["init.lora.rank=2", "init.lora.layers=layer.*"],
             "'layer.*' matches no linear layer; did you mean 'layers.*'?",
         ),
         (
-            ["init.lora.rank=2", "init.lora.train=tail"],
-            "init.lora.train: 'tail' matches no parameter; choices: layers.0",
+            ["init.lora.rank=2", "init.lora.also_train=tail"],
+            "init.lora.also_train: 'tail' matches no parameter; choices: layers.0",
         ),
         (
-            ["init.lora.rank=2", "init.lora.train=*"],
-            "init.lora.train: matches all of these layers, so that none is left",
+            ["init.lora.rank=2", "init.lora.also_train=*"],
+            "init.lora.also_train: matches all of these layers, so that none is left",
         ),
         (
-            ["init.lora.rank=2", "init.lora.train=head.*", "init.freeze=head.*"],
+            ["init.lora.rank=2", "init.lora.also_train=head.*", "init.freeze=head.*"],
             "init.freeze: matches head.weight, which init.lora trains",
         ),
         (["init.lora.rank=2", "init.freeze=layers.*"], "init.freeze: matches layers.0.lora_a, which init.lora trains"),
@@ -149,13 +149,13 @@ def test_what_is_exported_and_begun_with_is_the_sum(adapted: Answer, tiny_run: A
             "init.lora.rank: 11 exceeds the width of head (16 to 10); set 10 or less",
         ),
         (
-            ["init.lora.rank=17", "init.lora.train=head.*"],
+            ["init.lora.rank=17", "init.lora.also_train=head.*"],
             "init.lora.rank: 17 exceeds the width of layers.0 (64 to 16); set 16 or less",
         ),
         (["lr_scale={haed.*: 2}"], "lr_scale: 'haed.*' matches no trained parameter; did you mean 'head.*'?"),
         (["lr_scale={head.*: 2}", "init.freeze=head.*"], "lr_scale: 'head.*' matches no trained parameter"),
         (["lr_scale={head.*: 0}"], "lr_scale: must be a number above 0 for each key or null, not {'head.*': 0}"),
-        (["init.strip=3"], "init.strip: must be a text or null, not 3"),
+        (["init.strip_prefix=3"], "init.strip_prefix: must be a text or null, not 3"),
     ],
 )
 def test_mistakes_are_told_in_a_line(words: list[str], said: str, tmp_path: Path) -> None:

@@ -9,9 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 
 from bigmodel.config.instantiate import validate
-from bigmodel.config.renamed import MODULES, NAMES, current_target, with_current_targets
+from bigmodel.config.renamed import MODULES, NAMES, current_target, with_current_names
 from bigmodel.config.signatures import locate
 from bigmodel.runs.comparison.seed_groups import differing_keys, group_by_config
 from bigmodel.runs.records import RunRecord
@@ -84,6 +85,18 @@ def test_it_is_listed_and_compared_with_a_new_one(place: Path, cli: Callable[...
     assert "warning" not in answer.err
 
 
+@pytest.mark.parametrize("name", RUNS)
+def test_old_keys_and_new_ones_are_no_difference(name: str, place: Path, cli: Callable[..., Answer]) -> None:
+    shutil.copytree(place / name, place / "new")
+    file = place / "new" / "config.yaml"
+    old = yaml.safe_load(file.read_text())
+    file.write_text(yaml.safe_dump(with_current_names(old)))
+    assert yaml.safe_load(file.read_text()) != old
+    answer = cli(name, "new", cwd=place, verb="compare")
+    assert answer.code == 0, answer.err
+    assert "the configs do not differ" in answer.out
+
+
 @pytest.mark.parametrize("old", MODULES)
 def test_a_module_that_moved_is_where_the_table_says(old: str) -> None:
     assert importlib.import_module(MODULES[old])
@@ -99,7 +112,7 @@ def test_a_target_that_was_renamed_is_found(old: str) -> None:
 
 @pytest.mark.parametrize("old", [name for name in NAMES if ".predicting." in name])
 def test_a_checkpoint_may_name_an_old_processor(old: str) -> None:
-    node = with_current_targets({"kind": old, "classes": ["a"]})
+    node = with_current_names({"kind": old, "classes": ["a"]})
     assert f"bigmodel.inference.processors.{old.split('.')[2]}." in node["kind"]
     if node["kind"].endswith("TextInputProcessor"):  # a protocol, which no checkpoint names
         return

@@ -281,7 +281,7 @@ def test_a_longer_schedule_says_how_the_rate_jumps(cli: Callable[..., Answer], s
 
 def test_a_rate_that_had_ended_and_begins_again_is_told(cli: Callable[..., Answer]) -> None:
     words = ("device=cpu", "model=whitened_cnn", "model.widths=[8]", "limit_batches=4", "epochs=1")
-    rates = ("optim=muon_sgd", "optim.early=[whiten.bias]", "optim.early_until=0.5")
+    rates = ("optim=muon_sgd", "optim.early_params=[whiten.bias]", "optim.early_until=0.5")
     answer = cli(*words, *rates)
     assert answer.code == 0, answer.err
     said = cli(f"resume={answer.run}", "epochs=40", "dry_run=true").out

@@ -216,7 +216,7 @@ def _fresh(path: Path, plan: SearchPlan) -> tuple[SweepDirectory, OptunaSearch]:
     tree = SweepDirectory(path)
     tree.trials = 12
     tree.snapshot_configs([], SweepOptions(1, 1, "continue"), ())
-    return tree, OptunaSearch(tree, plan, ())
+    return tree, OptunaSearch(tree, plan)
 
 
 def _ends(
@@ -270,7 +270,7 @@ def test_sampling_goes_on_where_the_directory_stands(sampler: str, tmp_path: Pat
             words = dict(word.split("=") for word in tree.jobs[number].overrides)
             _ends(tree, search, number, -abs(float(words["optim.lr"]) - 0.2) - int(words["seed"]))
             if number == rebuilt_after:
-                search = OptunaSearch(tree, read_plan(tree.path), ())
+                search = OptunaSearch(tree, read_plan(tree.path))
         tree.lock.release()
         tried.append([entry.overrides for entry in tree.jobs.values()])
     assert tried[0] == tried[1]
@@ -360,7 +360,7 @@ def test_several_seeds_make_one_trial_of_their_mean(tmp_path: Path) -> None:
     tree.append_journal(2, "started")
     _ends(tree, search, 2, 0.9)
     assert search._study.best_value == pytest.approx(0.5)
-    again = OptunaSearch(tree, read_plan(tree.path), ())
+    again = OptunaSearch(tree, read_plan(tree.path))
     assert again._study.best_value == pytest.approx(0.5)
     assert (again.ask(), [*again.jobs(1)]) == (1, [3, 4, 5])
     for job, code in ((3, 0), (4, 4), (5, 0)):
@@ -391,7 +391,7 @@ def test_no_configuration_is_tried_twice(tmp_path: Path) -> None:
     assert all("was drawn anew" in line for line in told)
     journal = (tmp_path / "it" / "journal.jsonl").read_text()
     tree = SweepDirectory(tmp_path / "it")
-    rebuilt = OptunaSearch(tree, read_plan(tree.path), ())
+    rebuilt = OptunaSearch(tree, read_plan(tree.path))
     assert len(rebuilt._study.trials) == 6 + journal.count('"repeated"')
     tree.lock.release()
 

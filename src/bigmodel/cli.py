@@ -175,20 +175,21 @@ def _run_guarded(command: str, arguments: Sequence[str]) -> int:
 
 def _run_from_any_directory(command: str, arguments: Sequence[str], stop: StopRequest) -> int:
     """Run a command even if the working directory was removed; then only absolute paths work."""
+    was_removed = False
     try:
         os.getcwd()
     except OSError as error:
+        was_removed = True
         if not Path(_EMPTY_DIRECTORY).is_dir():
             raise ConfigError("the working directory was removed; change to one that exists") from error
         os.chdir(_EMPTY_DIRECTORY)
-        try:
-            return _run(command, arguments, stop)
-        except (ConfigError, DataError, StorageError) as failure:
-            first, *rest = failure.lines
-            raise type(failure)(
-                f"{first}; the working directory was removed, so paths must be absolute", *rest
-            ) from None
-    return _run(command, arguments, stop)
+    try:
+        return _run(command, arguments, stop)
+    except (ConfigError, DataError, StorageError) as failure:
+        if not was_removed:
+            raise
+        first, *rest = failure.lines
+        raise type(failure)(f"{first}; the working directory was removed, so paths must be absolute", *rest) from None
 
 
 def _run(command: str, arguments: Sequence[str], stop: StopRequest) -> int:
@@ -262,11 +263,12 @@ def _resume(parsed: CommandLine, source: ConfigSource, stop: StopRequest) -> int
 def _sweep(parsed: CommandLine, source: ConfigSource, stop: StopRequest) -> int:
     from bigmodel.sweeps.state.settings import parse_sweep_options
 
+    options = parse_sweep_options(parsed.sweep)
     if parsed.resume is None:
         from bigmodel.sweeps.by_hydra import run_hydra_sweep
 
-        chosen = [f"hydra.launcher.{key}={value}" for key, value in parse_sweep_options(parsed.sweep).items()]
+        chosen = [f"hydra.launcher.{key}={value}" for key, value in options.items()]
         return run_hydra_sweep([*parsed.overrides, *chosen], source, parsed.trust, stop, parsed.seeds)
     from bigmodel.sweeps.resume import resume
 
-    return resume(parsed.resume, parsed.overrides, parse_sweep_options(parsed.sweep), parsed.trust, stop)
+    return resume(parsed.resume, parsed.overrides, options, parsed.trust, stop)

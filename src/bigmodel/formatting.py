@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import sys
+import traceback
 import unicodedata
+from pathlib import Path
 from typing import Any
 
 _JOINERS = "\u200c\u200d"  # letters of Persian and Hindi, and emoji, are drawn wrong without them
@@ -18,6 +21,18 @@ def first_line(error: BaseException) -> str:
     if cause is not None and str(cause).strip():
         lines.append(str(cause).strip().split("\n")[0])
     return truncate(": ".join(dict.fromkeys(lines)), 300)
+
+
+def user_code_location(error: BaseException) -> str:
+    """Return "FILE, line N" of the innermost traceback frame in user code, or "" if there is none."""
+    own, where = {"bigmodel", "hydra_plugins", *sys.stdlib_module_names}, ""
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        file = Path(frame.f_code.co_filename)
+        package = str(frame.f_globals.get("__name__")).partition(".")[0]
+        installed = {"site-packages", "dist-packages"} & set(file.parts)
+        if package not in own and not installed and file.is_file():  # generated code has no file
+            where = f"{file}, line {line}"
+    return where
 
 
 def truncate(text: object, length: int = 100) -> str:

@@ -25,7 +25,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Answer:
     assert first.code == 0, first.err
     (before,) = here.glob("first/*/*")
     data = ("dataset=molecules", "dataset.root=.", "dataset.train=chains.csv", "dataset.targets=[weight]")
-    number = ("dataset.target_is=number", "task=regression", "loss=mse", "monitor=val/loss", "model=bert")
+    number = ("dataset.target_type=number", "task=regression", "loss=mse", "monitor=val/loss", "model=bert")
     untold = call(*data, *number, *SIZE, "dry_run=true", cwd=here)
     assert untold.code == 0, untold.err
     assert "model.num_classes=1: one output for each number or label, the data has no classes" in untold.out

@@ -25,7 +25,13 @@ def regression(tmp_path_factory: pytest.TempPathFactory) -> Answer:
     folder = tmp_path_factory.mktemp("regression")
     the_lines(folder)
     data = ("dataset=table", "dataset.root=.", "dataset.train=lines.csv", "dataset.target=y")
-    roles = ("dataset.target_is=number", "dataset.categories=[kind]", "task=regression", "loss=mse", "monitor=val/loss")
+    roles = (
+        "dataset.target_type=number",
+        "dataset.categorical_columns=[kind]",
+        "task=regression",
+        "loss=mse",
+        "monitor=val/loss",
+    )
     answer = call(*data, *roles, *LONG, "model=linear", "optim.lr=0.03", cwd=folder)
     assert answer.code == 0, answer.err
     return answer
@@ -58,7 +64,7 @@ def test_a_forecast_goes_on_from_the_window(cli: Callable[..., Answer], tmp_path
     (tmp_path / "load.csv").write_text("\n".join(["step,a,b", *rows]) + "\n", encoding="utf-8")
     data = ("dataset=series", "dataset.root=.", "dataset.file=load.csv", "dataset.time=step", "dataset.season=5")
     shape = ("dataset.window=12", "dataset.horizon=4", "task=forecasting", "loss=mse", "monitor=val/loss")
-    model = ("model=dlinear", "model.kernel=5", "model.from_last=true", "optim.lr=0.02")
+    model = ("model=dlinear", "model.kernel=5", "model.subtract_last=true", "optim.lr=0.02")
     made = cli(*data, *shape, *LONG, *model, cwd=tmp_path)
     assert made.code == 0, made.err
     test = json.loads((made.run / "summary.json").read_text())["test"]

@@ -43,7 +43,7 @@ def test_strings_are_cut_at_atoms_and_put_together_again() -> None:
 
 
 def test_the_same_string_is_never_in_two_splits(tmp_path: Path) -> None:
-    data = opened(tmp_path, targets=["length"], target_is="number")
+    data = opened(tmp_path, targets=["length"], target_type="number")
     seen = texts(data)
     assert {name: len(part) for name, part in seen.items()} == {"train": 29, "val": 7, "test": 4}  # of 40 strings
     assert len(set.union(*seen.values())) == 40
@@ -55,7 +55,7 @@ def test_the_same_string_is_never_in_two_splits(tmp_path: Path) -> None:
 
 
 def test_unknown_labels_are_nan_and_a_class_is_a_number(tmp_path: Path) -> None:
-    labels = opened(tmp_path, targets=["odd", "high"], target_is="labels", test_fraction=0.0, val_fraction=0.0)
+    labels = opened(tmp_path, targets=["odd", "high"], target_type="labels", test_fraction=0.0, val_fraction=0.0)
     known = [[float(cell or "nan") for cell in row.split(",")[2:]] for row in CHAINS]
     assert torch.equal(labels.splits["train"][1][torch.arange(60)].nan_to_num(-1), torch.tensor(known).nan_to_num(-1))
     assert (labels.properties["labels"], labels.properties["outputs"], "num_classes" in labels.properties) == (
@@ -63,10 +63,10 @@ def test_unknown_labels_are_nan_and_a_class_is_a_number(tmp_path: Path) -> None:
         2,
         False,
     )
-    classes = opened(tmp_path, targets=["odd"], target_is="class")
+    classes = opened(tmp_path, targets=["odd"], target_type="class")
     assert (classes.properties["num_classes"], classes.spec["classes"]) == (2, ["0", "1"])
     with pytest.raises(ConfigError, match=r"dataset\.targets: .* needs one column"):
-        opened(tmp_path, targets=["odd", "high"], target_is="class")
+        opened(tmp_path, targets=["odd", "high"], target_type="class")
 
 
 @pytest.mark.parametrize(
@@ -81,11 +81,11 @@ def test_unknown_labels_are_nan_and_a_class_is_a_number(tmp_path: Path) -> None:
 )
 def test_a_bad_row_is_named_by_file_line_and_column(tmp_path: Path, row: str, target: str, words: str) -> None:
     with pytest.raises(DataError, match=words):
-        opened(tmp_path, ["CO,1,1,1", row, "CN,0,1,1"], targets=["length"], target_is=target)
+        opened(tmp_path, ["CO,1,1,1", row, "CN,0,1,1"], targets=["length"], target_type=target)
 
 
 def test_strings_that_any_file_holds_out_are_not_trained_on(tmp_path: Path) -> None:
-    one = opened(tmp_path, targets=["odd"], target_is="class")
+    one = opened(tmp_path, targets=["odd"], target_type="class")
     with gzip.open(tmp_path / "more.csv.gz", "wt") as file:
         file.write("\n".join(["mol", *(f"{'C' * n}O" for n in range(1, 25)), *(f"{'N' * n}" for n in range(1, 25))]))
     settings: dict[str, Any] = {"files": ["chains.csv", "more.csv.gz"], "smiles": ["mol", "smiles"], "context": 64}
@@ -109,7 +109,7 @@ def test_the_published_files_are_as_they_should_be() -> None:
         "esol.csv",
         smiles="smiles",
         targets=["measured log solubility in mols per litre"],
-        target_is="number",
+        target_type="number",
         context=128,
         val_fraction=0.1,
         test_fraction=0.1,
@@ -120,6 +120,6 @@ def test_the_published_files_are_as_they_should_be() -> None:
 def test_labels_of_which_nothing_is_known_or_that_are_there_twice_are_refused(tmp_path: Path) -> None:
     rows = [f"{'C' * n},{n},1," for n in range(1, 9)]
     with pytest.raises(DataError, match="no training row has a value for 'high'"):
-        opened(tmp_path, rows, targets=["odd", "high"], target_is="labels")
+        opened(tmp_path, rows, targets=["odd", "high"], target_type="labels")
     with pytest.raises(ConfigError, match="names a column twice: odd, odd"):
-        opened(tmp_path, rows, targets=["odd", "odd"], target_is="labels")
+        opened(tmp_path, rows, targets=["odd", "odd"], target_type="labels")

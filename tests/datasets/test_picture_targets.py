@@ -32,8 +32,8 @@ WORDS = (
     *("dataset=csv_images", "dataset.file=list.csv", "dataset.input_shape=[1,8,8]", "dataset.mean=[0.5]"),
     *("dataset.std=[0.5]", "model=mlp", "model.hidden=[8]", "device=cpu", "batch_size=8", "epochs=8"),
 )
-NUMBER = ("dataset.label_column=age", "dataset.target_is=number", "task=regression", "loss=mse", "monitor=val/loss")
-LABELS = ("dataset.label_column=[bright,dim]", "dataset.target_is=labels", "task=multi_label", "loss=null")
+NUMBER = ("dataset.label_column=age", "dataset.target_type=number", "task=regression", "loss=mse", "monitor=val/loss")
+LABELS = ("dataset.label_column=[bright,dim]", "dataset.target_type=labels", "task=multi_label", "loss=null")
 
 
 @pytest.fixture(scope="module")
@@ -67,23 +67,23 @@ def test_numbers_that_look_measured_ask_for_regression(lists: Path) -> None:
     with pytest.raises(
         ConfigError, match=r"'age' has 60 different numbers .* task=regression loss=mse monitor=val/loss"
     ):
-        opened(lists, label_column="age", target_is="auto")
-    assert len(opened(lists, label_column="age", target_is="class").classes) == 60
-    assert opened(lists, label_column="bright", target_is="auto").classes == ["0", "1"]
-    assert opened(lists, label_column="kind", target_is="auto").classes == ["a", "b"]
+        opened(lists, label_column="age", target_type="auto")
+    assert len(opened(lists, label_column="age", target_type="class").classes) == 60
+    assert opened(lists, label_column="bright", target_type="auto").classes == ["0", "1"]
+    assert opened(lists, label_column="kind", target_type="auto").classes == ["a", "b"]
 
 
 @pytest.mark.parametrize("spelling", ["{:.2f} mm", "{:.1f}%", "${:.2f}", "{:,}", ".{:.0f}5"])
 def test_measurements_in_any_spelling_ask_for_regression(spelling: str) -> None:
     values = [spelling.format(n * 1000.5) for n in range(1, 40)]
     for cells in (values, [value.replace(".", ",") for value in values], [*values, "NA"]):
-        with pytest.raises(ConfigError, match=r"different numbers .* as if measured; set dataset.target_is=number"):
+        with pytest.raises(ConfigError, match=r"different numbers .* as if measured; set dataset.target_type=number"):
             reject_measurements("size", cells)
     reject_measurements("kind", [f"class_{n}.5" for n in range(40)])
 
 
 def test_a_number_is_standardised_by_what_is_trained_on(lists: Path) -> None:
-    data = opened(lists, label_column="age", target_is="number", split_column="part")
+    data = opened(lists, label_column="age", target_type="number", split_column="part")
     assert data.sizes == {"train": 50, "val": 10}
     train = data.sources["train"]().labels_N
     assert (train.shape, train.dtype) == ((50, 1), torch.float32)
@@ -98,11 +98,11 @@ def test_a_number_is_standardised_by_what_is_trained_on(lists: Path) -> None:
 
 
 def test_labels_come_from_columns_or_from_one_cell(lists: Path) -> None:
-    columns = opened(lists, label_column=["bright", "dim"], target_is="labels")
+    columns = opened(lists, label_column=["bright", "dim"], target_type="labels")
     targets = columns.sources["train"]().labels_N
     assert targets.isnan().sum(0).tolist() == [0, 9]
     assert columns.properties["labels"] == ["bright", "dim"]
-    cells = opened(lists, label_column="tags", target_is="labels", label_separator="|")
+    cells = opened(lists, label_column="tags", target_type="labels", label_separator="|")
     assert cells.properties["labels"] == ["bright", "mid"]
     assert torch.equal(cells.sources["train"]().labels_N[:, 0], targets[:, 0])
     assert any(note.startswith("labels in training: bright ") for note in cells.notes)
@@ -111,15 +111,15 @@ def test_labels_come_from_columns_or_from_one_cell(lists: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"label_column": "tags", "target_is": "labels"}, "dataset.label_separator: what stands between two labels"),
-        ({"label_column": ["bright", "dim"]}, "2 columns are several labels; set dataset.target_is=labels"),
-        ({"label_column": ["age", "bright"], "target_is": "number"}, "2 columns are several labels"),
+        ({"label_column": "tags", "target_type": "labels"}, "dataset.label_separator: what stands between two labels"),
+        ({"label_column": ["bright", "dim"]}, "2 columns are several labels; set dataset.target_type=labels"),
+        ({"label_column": ["age", "bright"], "target_type": "number"}, "2 columns are several labels"),
         (
-            {"label_column": ["kind", "dim"], "target_is": "labels"},
+            {"label_column": ["kind", "dim"], "target_type": "labels"},
             "list.csv:2: column 'kind': 'a' is none of 1, 0 and",
         ),
-        ({"label_column": "kind", "target_is": "number"}, "list.csv:2: column 'kind': 'a' is not a finite number"),
-        ({"label_column": "kind", "label_separator": "|"}, "is for several labels; set dataset.target_is=labels"),
+        ({"label_column": "kind", "target_type": "number"}, "list.csv:2: column 'kind': 'a' is not a finite number"),
+        ({"label_column": "kind", "label_separator": "|"}, "is for several labels; set dataset.target_type=labels"),
     ],
 )
 def test_columns_that_do_not_go_with_the_target_are_refused(lists: Path, settings: dict[str, Any], words: str) -> None:
@@ -253,10 +253,10 @@ def test_a_list_in_a_cell_is_no_class(tmp_path: Path, cells: tuple[str, str]) ->
         Image.fromarray(np.full((8, 8), ord(name), np.uint8)).save(tmp_path / f"{name}.png")
     rows = [f"{'ab'[n % 2]}.png,{cells[n % 2]}" for n in range(6)]
     (tmp_path / "list.csv").write_text("\n".join(["path,tags", *rows]) + "\n", encoding="utf-8")
-    for target_is in ("auto", "class"):
+    for target_type in ("auto", "class"):
         with pytest.raises(DataError, match=r"list\.csv:2: column 'tags': .* is a list of labels.* task=multi_label"):
-            opened(tmp_path, label_column="tags", target_is=target_is)
-    data = opened(tmp_path, label_column="tags", target_is="labels", label_separator=",", val_fraction=0.0)
+            opened(tmp_path, label_column="tags", target_type=target_type)
+    data = opened(tmp_path, label_column="tags", target_type="labels", label_separator=",", val_fraction=0.0)
     assert data.properties["labels"] == ["cat", "dog"]
     assert data.sources["train"]().labels_N.tolist() == [[1, 1], [1, 0]] * 3
 
@@ -272,7 +272,7 @@ def test_lists_of_parquet_and_json_lines_are_labels_too(tmp_path: Path) -> None:
         settings = {**SETTINGS, "label_column": "tags", "val_fraction": 0.0}
         with pytest.raises(DataError, match=rf"{name}:1: column 'tags': .* is a list of labels"):
             csv_images(str(tmp_path / name), **settings)
-        data = csv_images(str(tmp_path / name), **settings, target_is="labels", label_separator="|")
+        data = csv_images(str(tmp_path / name), **settings, target_type="labels", label_separator="|")
         assert data.sources["train"]().labels_N.tolist() == [[1, 1], [1, 0], [0, 0]] * 3
 
 

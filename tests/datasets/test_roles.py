@@ -37,7 +37,13 @@ def houses(folder: Path, count: int = 60) -> Path:
 
 
 def opened(folder: Path, file: str = "houses.csv", **settings: Any) -> TensorDataset:
-    roles = {"target": "price", "target_is": "auto", "categories": [], "numbers": None, "ignored": []}
+    roles = {
+        "target": "price",
+        "target_type": "auto",
+        "categorical_columns": [],
+        "numeric_columns": None,
+        "ignored_columns": [],
+    }
     form = {"roles": "infer", "val_fraction": 0.1, "test_fraction": 0.2, "missing": ["", "?", "NA"], "stratify": True}
     return table(**{"root": str(folder), "train": file} | roles | form | settings)
 
@@ -60,7 +66,7 @@ def test_roles_are_inferred_and_told(tmp_path: Path) -> None:
     assert data.spec["numbers"] == ["area"]
     assert list(data.spec["categories"]) == ["kind", "garage"]
     assert data.spec["dates"] == {"sold": None}
-    assert (data.properties["target_is"], data.properties["num_numbers"], data.properties["outputs"]) == (
+    assert (data.properties["target_type"], data.properties["num_numeric"], data.properties["outputs"]) == (
         "number",
         5,
         1,
@@ -76,7 +82,9 @@ def test_roles_are_inferred_and_told(tmp_path: Path) -> None:
         assert words in told
     assert "'' (numbers its rows" in told
     assert "const (always the same)" in told
-    given = opened(tmp_path, numbers=["id"], categories=["area"], ignored=["kind"], target_is="class")
+    given = opened(
+        tmp_path, numeric_columns=["id"], categorical_columns=["area"], ignored_columns=["kind"], target_type="class"
+    )
     assert given.spec["numbers"] == ["id"]
     assert list(given.spec["categories"]) == ["area", "garage"]
 
@@ -128,7 +136,7 @@ def test_the_latest_rows_are_held_out_in_any_stated_format(tmp_path: Path, form:
     order = random.Random(1).sample(range(24), 24)
     lines = ["day,x,price", *(f"{dates[n]},{n},{n}.5" for n in order)]
     (tmp_path / "t.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    data = opened(tmp_path, "t.csv", time="day", time_format=form, target_is="number", roles="as_given")
+    data = opened(tmp_path, "t.csv", time="day", time_format=form, target_type="number", roles="as_given")
     mean, std = data.spec["mean"][0], data.spec["std"][0]
     x = {name: sorted((inputs[:, 0] * std + mean).round().int().tolist()) for name, (inputs, _) in data.splits.items()}
     assert x == {"train": [*range(17)], "val": [17, 18], "test": [*range(19, 24)]}
@@ -138,7 +146,7 @@ def test_a_class_of_one_row_stays_in_training(tmp_path: Path) -> None:
     for seed in range(8):
         rows = [f"{n},{'rare' if n == seed else 'ab'[n % 2]}" for n in range(20)]
         (tmp_path / "c.csv").write_text("\n".join(["x,kind", *rows]) + "\n", encoding="utf-8")
-        data = opened(tmp_path, "c.csv", target="kind", numbers=["x"])
+        data = opened(tmp_path, "c.csv", target="kind", numeric_columns=["x"])
         labels = {name: targets.tolist() for name, (_, targets) in data.splits.items()}
         rare = data.spec["classes"].index("rare")
         assert labels["train"].count(rare) == 1
@@ -164,10 +172,10 @@ def test_problems_of_all_columns_are_reported_at_once_or_skipped(tmp_path: Path)
     rows[30] = "1,bad,b,1.5"
     (tmp_path / "c.csv").write_text("\n".join(["u,v,kind,price", *rows]) + "\n", encoding="utf-8")
     with pytest.raises(DataError) as told:
-        opened(tmp_path, "c.csv", numbers=["u", "v"])
+        opened(tmp_path, "c.csv", numeric_columns=["u", "v"])
     assert any("c.csv:32: column 'v': 'bad' is not a number; dataset.broken=skip" in line for line in told.value.lines)
     assert told.value.lines[-1].endswith("9 more bad rows; by column: u 13, v 1")
-    data = opened(tmp_path, "c.csv", numbers=["u", "v"], broken="skip")
+    data = opened(tmp_path, "c.csv", numeric_columns=["u", "v"], broken="skip")
     assert sum(len(targets) for _, targets in data.splits.values()) == 26
     assert any("14 bad rows skipped" in note for note in data.notes)
 
@@ -175,7 +183,7 @@ def test_problems_of_all_columns_are_reported_at_once_or_skipped(tmp_path: Path)
 def test_an_index_of_pandas_is_told(tmp_path: Path) -> None:
     rows = [f"{n},{n % 7},{n}.5" for n in range(30)]
     (tmp_path / "c.csv").write_text("\n".join(["Unnamed: 0,x,price", *rows]) + "\n", encoding="utf-8")
-    data = opened(tmp_path, "c.csv", roles="as_given", target_is="number")
+    data = opened(tmp_path, "c.csv", roles="as_given", target_type="number")
     assert any("warning: column 'Unnamed: 0' numbers its rows" in note for note in data.notes)
     assert opened(tmp_path, "c.csv").spec["numbers"] == ["x"]
 
@@ -185,13 +193,13 @@ def test_a_regression_needs_one_setting(cli: Callable[..., Answer], tmp_path: Pa
     words = ("dataset=table", "data_dir=.", "dataset.train=houses.csv", "dataset.target=price", "model=linear")
     words += ("epochs=1", "device=cpu", "device.threads=1")
     refused = cli(*words, cwd=tmp_path)
-    assert (refused.code, "set task=regression, or dataset.target_is=class" in refused.err) == (2, True)
+    assert (refused.code, "set task=regression, or dataset.target_type=class" in refused.err) == (2, True)
     made = cli(*words, "task=regression", cwd=tmp_path)
     assert made.code == 0, made.err
-    assert "task=regression: monitor=val/loss, dataset.target_is=number; the loss is MeanSquaredError" in made.out
+    assert "task=regression: monitor=val/loss, dataset.target_type=number; the loss is MeanSquaredError" in made.out
     assert "batch_size=43: the data has only so many training samples" in made.out
     config = (made.run / "config.yaml").read_text()
-    assert all(line in config for line in ("monitor: val/loss", "target_is: number", "batch_size: 43"))
+    assert all(line in config for line in ("monitor: val/loss", "target_type: number", "batch_size: 43"))
 
 
 @pytest.mark.parametrize(
@@ -259,12 +267,12 @@ def test_digits_with_leading_zeros_are_no_numbers(tmp_path: Path) -> None:
     assert data.spec["categories"]["zip"][1] == "00001"
     assert data.spec["numbers"] == ["part", "x"]
     told = "\n".join(data.notes)
-    assert "card (digits with leading zeros, as '00000007': an identifier; name it in dataset.numbers" in told
+    assert "card (digits with leading zeros, as '00000007': an identifier; name it in dataset.numeric_columns" in told
     assert "column 'part': whole numbers of 5 digits each, as '20000', counts as a number; if it holds" in told
-    assert opened(tmp_path, "t.csv", target="y", numbers=["card"]).spec["numbers"] == ["card", "part", "x"]
+    assert opened(tmp_path, "t.csv", target="y", numeric_columns=["card"]).spec["numbers"] == ["card", "part", "x"]
     given = opened(tmp_path, "t.csv", target="y", roles="as_given")
     assert any("'zip' has leading zeros, as '00000', and counts as a number" in note for note in given.notes)
-    assert opened(tmp_path, "t.csv", target="zip").properties["target_is"] == "class"
+    assert opened(tmp_path, "t.csv", target="zip").properties["target_type"] == "class"
     lines = [f"{'007' if n == 5 else n * n % 97},{n % 2}" for n in range(60)]
     (tmp_path / "u.csv").write_text("\n".join(["x,y", *lines]), encoding="utf-8")
     data = opened(tmp_path, "u.csv", target="y")
@@ -291,8 +299,8 @@ def test_a_text_among_the_numbers_of_a_target_makes_no_classes_of_them(tmp_path:
     with pytest.raises(DataError, match=r"t\.csv:11: column 'y': 'N/A' is not a number"):
         opened(tmp_path, "t.csv", target="y")
     data = opened(tmp_path, "t.csv", target="y", broken="skip")
-    assert data.properties["target_is"] == "number"
-    assert "target 'y': a number, for it has 59 different numbers, and 'N/A' (dataset.target_is)" in data.notes
+    assert data.properties["target_type"] == "number"
+    assert "target 'y': a number, for it has 59 different numbers, and 'N/A' (dataset.target_type)" in data.notes
 
 
 @pytest.mark.parametrize(
@@ -310,6 +318,6 @@ def test_what_only_looks_like_numbers_is_told(tmp_path: Path, values: Sequence[s
     some += ["inf"] * 99 if "inf" in values else []
     lines = ["a,x,y", *(f"{draw.random()},{value},{draw.choice('pq')}" for value in some)]
     (tmp_path / "表.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    notes = opened(tmp_path, "表.csv", target="y", ignored=["没有"]).notes
+    notes = opened(tmp_path, "表.csv", target="y", ignored_columns=["没有"]).notes
     assert any(told in note for note in notes), notes
-    assert "warning: dataset.ignored: there is no column '没有'" in notes
+    assert "warning: dataset.ignored_columns: there is no column '没有'" in notes

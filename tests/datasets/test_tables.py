@@ -19,7 +19,13 @@ def written(folder: Path, lines: list[str], name: str = "people.csv") -> Path:
 
 
 def opened(root: Path, **settings: Any) -> TensorDataset:
-    roles = {"target": "pay", "target_is": "class", "categories": ["job"], "numbers": None, "ignored": []}
+    roles = {
+        "target": "pay",
+        "target_type": "class",
+        "categorical_columns": ["job"],
+        "numeric_columns": None,
+        "ignored_columns": [],
+    }
     form = {"strip": " .", "missing": ["", "?"], "val_fraction": 0.0, "test_fraction": 0.0}
     return table(**{"root": str(root), "train": "people.csv"} | roles | form | settings)
 
@@ -34,7 +40,7 @@ def test_numbers_are_standardised_and_categories_numbered(tmp_path: Path) -> Non
     assert inputs[:, 1].tolist() == [2, 1, 2, 3]  # a missing job is a job of its own
     assert (targets.tolist(), data.spec["classes"]) == ([0, 0, 1, 1], ["no", "yes"])
     assert data.properties == {
-        "num_numbers": 1,
+        "num_numeric": 1,
         "cardinalities": [4],
         "outputs": 2,
         "num_classes": 2,
@@ -54,7 +60,7 @@ def test_all_is_learned_on_the_training_rows(tmp_path: Path) -> None:
 
 def test_held_out_rows_are_the_latest(tmp_path: Path) -> None:
     written(tmp_path, ["day,x,y", *(f"2026-{1 + n * 7 % 10:02d}-01,{n * 7 % 10},{n}" for n in range(10))])
-    roles = {"target": "y", "target_is": "number", "categories": [], "time": "day"}
+    roles = {"target": "y", "target_type": "number", "categorical_columns": [], "time": "day"}
     data = opened(tmp_path, **roles, val_fraction=0.25, test_fraction=0.2)
     mean, std = data.spec["mean"][0], data.spec["std"][0]
     days = {
@@ -82,8 +88,8 @@ def test_bad_rows_are_named_by_file_line_and_column(tmp_path: Path) -> None:
     ("settings", "error", "words"),
     [
         ({"train": "none.csv", "source": "example.org"}, DataError, "get it from example.org"),
-        ({"categories": ["work"]}, DataError, "needs one column 'work'; the columns are: age, job, pay"),
-        ({"categories": ["pay"]}, ConfigError, "'pay' has two roles"),
+        ({"categorical_columns": ["work"]}, DataError, "needs one column 'work'; the columns are: age, job, pay"),
+        ({"categorical_columns": ["pay"]}, ConfigError, "'pay' has two roles"),
         ({"outputs": 3}, ConfigError, "dataset.outputs: got 3, but the data has 2; leave it null"),
     ],
 )

@@ -13,7 +13,8 @@ from omegaconf import DictConfig, OmegaConf
 from bigmodel.commands.exit_codes import print_errors
 from bigmodel.config.composition import ConfigSource, compose
 from bigmodel.config.location import conf_directory
-from bigmodel.config.saved import load_config, reject_resolvers
+from bigmodel.config.resolvers import reject_resolvers
+from bigmodel.config.saved import load_config
 from bigmodel.config.validation import check_composed
 from bigmodel.errors import ConfigError
 from bigmodel.redaction import is_secret_key

@@ -99,8 +99,8 @@ def wrapped(tiny_run, tmp_path: Path) -> str:
 
 def test_a_prefix_that_is_in_the_way_is_named(wrapped: str, tmp_path: Path) -> None:
     (line,) = is_quiet(call(*TINY, wrapped, cwd=tmp_path), code=2)
-    assert line.endswith("; try init.strip=module.")
-    plan = call(*TINY, wrapped, "init.strip=module.", "epochs=0", "dry_run=true", cwd=tmp_path)
+    assert line.endswith("; try init.strip_prefix=module.")
+    plan = call(*TINY, wrapped, "init.strip_prefix=module.", "epochs=0", "dry_run=true", cwd=tmp_path)
     assert "loaded 4 of 4 tensors" in plan.out
 
 
@@ -122,7 +122,7 @@ def test_real_weights_of_colours_see_grey_pictures(tmp_path: Path) -> None:
     words = (
         "model=resnet_cifar",
         f"init.from={file}",
-        "init.strip=module.",
+        "init.strip_prefix=module.",
         "epochs=0",
         "limit_batches=1",
         "device=cpu",

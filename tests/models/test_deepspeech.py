@@ -43,8 +43,8 @@ def test_both_ways_hears_the_future_and_one_way_does_not(made):
     _, (clip, *_) = made
     changed = clip.clone()
     changed[-1] += 9
-    for both_ways in (True, False):
+    for bidirectional in (True, False):
         torch.manual_seed(0)
-        model = DeepSpeech([20, 6], 4, channels=8, kernel=3, strides=(1,), hidden=5, both_ways=both_ways).eval()
+        model = DeepSpeech([20, 6], 4, channels=8, kernel=3, strides=(1,), hidden=5, bidirectional=bidirectional).eval()
         same = torch.isclose(model(clip[None])[0], model(changed[None])[0]).all(1)
-        assert same[:10].all() != both_ways
+        assert same[:10].all() != bidirectional

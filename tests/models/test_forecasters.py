@@ -11,7 +11,7 @@ from bigmodel.models.patch_transformer import PatchTransformer
 from bigmodel.models.rnn import RNN
 
 MODELS: dict[str, Callable[[], nn.Module]] = {
-    "dlinear": lambda: DLinear(24, 5, kernel=7, from_last=True),
+    "dlinear": lambda: DLinear(24, 5, kernel=7, subtract_last=True),
     "gru": lambda: RNN(24, 5, channels=2, cell="gru", hidden=8, layers=2, dropout=0.1),
     "lstm": lambda: RNN(24, 5, channels=2, hidden=8),
     "patch_transformer": lambda: PatchTransformer(24, 5, patch=8, stride=4, width=8, heads=2, depth=1),

@@ -23,7 +23,7 @@ LAYOUTS = pytest.mark.parametrize("layout", ["llama", "gpt2", "nanogpt"])
 
 def _model(layout: str) -> GPT:
     torch.manual_seed(0)
-    model = GPT(vocab_size=11, context=8, layers=2, heads=2, width=16, layout=layout, tied=False).eval()
+    model = GPT(vocab_size=11, context=8, layers=2, heads=2, width=16, layout=layout, tie_embeddings=False).eval()
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.5)  # the first weights would say nearly the same of every token
     return model
@@ -105,8 +105,8 @@ def test_weights_of_gpt2_say_here_what_they_say_there(tied: bool, tmp_path: Path
     weights = gpt2(layers=2, width=12, context=10, tokens=11)
     named = {f"transformer.{name}": tensor for name, tensor in weights.items()}
     save_file(named | {"lm_head.weight": weights["wte.weight"].clone()}, tmp_path / "gpt2.safetensors")
-    model = GPT(vocab_size=11, context=8, layers=2, heads=3, width=12, layout="gpt2", tied=tied).eval()
-    told = init_weights(model, fresh=True, from_=str(tmp_path / "gpt2.safetensors"), strip="transformer.")
+    model = GPT(vocab_size=11, context=8, layers=2, heads=3, width=12, layout="gpt2", tie_embeddings=tied).eval()
+    told = init_weights(model, fresh=True, from_=str(tmp_path / "gpt2.safetensors"), strip_prefix="transformer.")
     count = 2 + 2 * 12 + 2 + (not tied)
     assert told == [f"init.from={tmp_path / 'gpt2.safetensors'}: loaded {count} of {count} tensors"]
     tokens_NT = torch.randint(11, (3, 8), generator=torch.Generator().manual_seed(4))
@@ -119,7 +119,7 @@ def test_weights_of_gpt2_are_refused_where_they_would_mean_something_else() -> N
     with pytest.raises(ValueError, match=r"gpt2\.pt: these weights are GPT-2's; set model\.layout=gpt2"):
         load_matching(GPT(**sizes), weights, "gpt2.pt")
     weights["lm_head.weight"] = torch.zeros(11, 12)
-    with pytest.raises(ValueError, match=r"set model\.tied=false"):
+    with pytest.raises(ValueError, match=r"set model\.tie_embeddings=false"):
         load_matching(GPT(**sizes, layout="gpt2"), weights, "gpt2.pt")
 
 

@@ -35,7 +35,7 @@ def test_the_sum_computes_the_same_however_a_model_reads_its_weights() -> None:
 
 def test_a_layer_that_is_trained_anyway_is_not_adapted() -> None:
     model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2))
-    told = LoRA(rank=1, train="1.*").adapt(model)
+    told = LoRA(rank=1, also_train="1.*").adapt(model)
     assert told == "1 linear layer with matrices of rank 1; 18 weights are trained"
     assert {name for name, p in model.named_parameters() if p.requires_grad} == {
         *("0.lora_a", "0.lora_b", "1.weight", "1.bias")

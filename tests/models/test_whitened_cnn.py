@@ -26,7 +26,7 @@ WORDS = (
         "model=whitened_cnn",
         "model.widths=[4,8]",
     ),
-    *("optim=muon_sgd", "optim.early=[whiten.bias]", "optim.early_until=0.5", "schedule=linear", "batch_size=8"),
+    *("optim=muon_sgd", "optim.early_params=[whiten.bias]", "optim.early_until=0.5", "schedule=linear", "batch_size=8"),
     *("epochs=2", "save_every=1steps", "keep=99"),
 )
 
@@ -148,6 +148,6 @@ def test_a_run_trains_early_parameters_early_and_resumes_bitwise(
 
 
 def test_a_wrong_early_name_is_told(cli: Callable[..., Answer], photos: Path) -> None:
-    answer = cli(*WORDS, f"dataset.root={photos}", "optim.early=[whitten.bias]")
+    answer = cli(*WORDS, f"dataset.root={photos}", "optim.early_params=[whitten.bias]")
     assert answer.code == 2
-    assert "early: the model trains no parameter 'whitten.bias'" in answer.err
+    assert "early_params: the model trains no parameter 'whitten.bias'" in answer.err

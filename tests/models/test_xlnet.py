@@ -73,7 +73,7 @@ def test_the_next_token_is_one_asked_in_the_order_of_the_text() -> None:
 @pytest.mark.parametrize("training", [True, False])
 def test_the_last_sixth_of_a_random_order_is_asked(training: bool) -> None:
     torch.manual_seed(0)
-    task = PermutedLanguageModelling(share=1 / 6)
+    task = PermutedLanguageModelling(predict_fraction=1 / 6)
     lengths = torch.tensor([[1], [6], [12], [17]]).repeat(50, 1)
     tokens_NT = torch.randint(50, (200, 17)).masked_fill(torch.arange(17) >= lengths, -1)
     ranks_NT, asked_NM, targets_NM = task.permute_order(tokens_NT, training)

@@ -96,7 +96,7 @@ def test_which_parameters_it_takes() -> None:
 
 def test_muon_sgd_has_every_parameter_once_and_early_ones_apart() -> None:
     model = ResNet((3, 8, 8), 4, blocks=(1, 1), width=4)
-    optimizers = muon_sgd(model, early=["head.bias"], early_until=0.5, bias_lr=2.0, decay=0.004)
+    optimizers = muon_sgd(model, early_params=["head.bias"], early_until=0.5, bias_lr=2.0, decay=0.004)
     groups = [group for optimizer in optimizers for group in optimizer.param_groups]
     everything = [id(p) for group in groups for p in group["params"]]
     assert sorted(everything) == sorted(id(p) for p in model.parameters())
@@ -105,6 +105,6 @@ def test_muon_sgd_has_every_parameter_once_and_early_ones_apart() -> None:
     assert [id(p) for p in early["params"]] == [id(model.head.bias)]
     assert early["weight_decay"] * early["lr"] == pytest.approx(0.004)
     with pytest.raises(ValueError, match=r"trains no parameter 'hed\.bias'"):
-        muon_sgd(copy.deepcopy(model), early=["hed.bias"])
+        muon_sgd(copy.deepcopy(model), early_params=["hed.bias"])
     with pytest.raises(ValueError, match="2-D convolutions"):
         muon_sgd(nn.Linear(2, 2))

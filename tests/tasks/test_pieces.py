@@ -53,8 +53,8 @@ def _labels() -> Batch:
 
 CASES: list[tuple[Task, Callable[[], nn.Module], Callable[[], Batch]]] = [
     (LanguageModelling(), _SamePrediction, _texts),
-    (MaskedLanguageModelling(VOCABULARY, share=1.0), _SamePrediction, _texts),
-    (PermutedLanguageModelling(share=1.0), _SamePrediction, _texts),
+    (MaskedLanguageModelling(VOCABULARY, mask_probability=1.0), _SamePrediction, _texts),
+    (PermutedLanguageModelling(predict_fraction=1.0), _SamePrediction, _texts),
     (MultiLabel(["a", "b", "c", "d"]), _linear, _labels),
 ]
 NAMES = [type(task).__name__ for task, _, _ in CASES]

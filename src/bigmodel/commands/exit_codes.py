@@ -6,13 +6,10 @@ import contextlib
 import io
 import os
 import sys
-import traceback
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
-from bigmodel.config.old_imports import renamed_imports
 from bigmodel.errors import BigmodelError, ConfigError, Interrupted, OutOfMemoryError, StorageError
-from bigmodel.formatting import escape_control, first_line
+from bigmodel.formatting import escape_control, first_line, user_code_location
 from bigmodel.redaction import redact
 from bigmodel.runtime.exhaustion import describe_exhaustion
 from bigmodel.runtime.signals import StopRequest
@@ -51,22 +48,23 @@ def exit_code_of(run: Callable[[], int], verbose: bool, stop: StopRequest | None
         if isinstance(error, BigmodelError):
             print_errors(error.lines)
             return error.exit_code
-        if lines := renamed_imports(error):
-            print_errors(lines)
-            return ConfigError.exit_code
         message = f"{type(error).__name__}: {first_line(error)}"
         if exhausted := describe_exhaustion(error):
             what, advice = exhausted
             print_errors([f"{what}: {message}; free some{advice}"])
             return OutOfMemoryError.exit_code
         system = error if isinstance(error, OSError) else system_error_in(error)
-        if system is not None and system.errno in STORAGE_ERRORS and not _user_code_location(error):
+        where = user_code_location(error)
+        if system is not None and system.errno in STORAGE_ERRORS and not where:
             if isinstance(error, OSError):
                 silence()
                 message = f"{error.filename or 'standard output, or a file'}: {error.strerror}"
             print_errors([message])
             return StorageError.exit_code
-        if where := _user_code_location(error):
+        if where and isinstance(error, ImportError):  # a package that the config names does not fit this installation
+            print_errors([f"{where}: {message}"])
+            return ConfigError.exit_code
+        if where:
             print_errors([f"{where}: {message}", "the error is in your code; run again with -v for the traceback"])
         else:
             bug = "this is a bug in bigmodel-train; run again with -v for the traceback"
@@ -83,18 +81,6 @@ def _flush() -> None:
     except OSError as error:
         silence()
         raise StorageError(f"standard output: {error.strerror or error}") from error
-
-
-def _user_code_location(error: Exception) -> str:
-    """Return "FILE, line N" of the innermost traceback frame in user code, or "" if there is none."""
-    own, where = {"bigmodel", "hydra_plugins", *sys.stdlib_module_names}, ""
-    for frame, line in traceback.walk_tb(error.__traceback__):
-        file = Path(frame.f_code.co_filename)
-        package = str(frame.f_globals.get("__name__")).partition(".")[0]
-        installed = {"site-packages", "dist-packages"} & set(file.parts)
-        if package not in own and not installed and file.is_file():  # generated code has no file
-            where = f"{file}, line {line}"
-    return where
 
 
 def print_errors(lines: Sequence[str]) -> None:

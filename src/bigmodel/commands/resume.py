@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from bigmodel.config.config import Config
 from bigmodel.config.neutral_keys import ALLOWED_ON_RESUME, MAY_INCREASE, may_change_on_resume
-from bigmodel.config.renamed import with_current_targets
+from bigmodel.config.renamed import with_current_names
 from bigmodel.config.saved import load_config
 from bigmodel.config.seal import is_intact
 from bigmodel.errors import ConfigError, DataError, StorageError
@@ -51,7 +51,7 @@ def load_for_resume(
     stored = load_config(file, trust)
     if not overrides:
         return directory, stored
-    changed = apply_overrides(stored, overrides, source, trust)
+    changed = apply_overrides(stored, overrides, source)
     changes = list(_changes("", stored.values, changed.values))
     problems = [
         stored.redact(changed.redact(f"resume: {problem}"))
@@ -90,7 +90,7 @@ def check_config_unchanged(directory: Path, config: Config, state: Mapping[str, 
     problems: list[str] = []
     warnings: list[str] = []
     in_file = load_config(file, config.trust).redacted_dict() if intact is False else {}
-    for key, old, new in _changes("", with_current_targets(trained), config.redacted_dict()):
+    for key, old, new in _changes("", with_current_names(trained), config.redacted_dict()):
         changed_in_file = intact is False and _same(new, _value(in_file, key))
         problem = _change_problem(key, old, new)
         if problem or (key in MAY_INCREASE and changed_in_file):

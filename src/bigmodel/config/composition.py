@@ -28,10 +28,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from bigmodel.config import override_parser as grammar
 from bigmodel.config.config import Config
-from bigmodel.config.hydra_keys import check_hydra_node, check_hydra_overrides, is_hydra_key
-from bigmodel.config.overrides import diagnose_overrides
+from bigmodel.config.hydra_keys import check_hydra_keys, check_hydra_node, split_overrides
+from bigmodel.config.overrides import diagnose_overrides, old_keys
 from bigmodel.config.own_yaml import OwnSource
-from bigmodel.config.saved import reject_resolvers
 from bigmodel.config.validation import check_composed
 from bigmodel.errors import ConfigError
 from bigmodel.formatting import first_line, truncate
@@ -41,7 +40,6 @@ _LONGEST_WORD = 8192
 _LARGEST_SEARCH = 4 << 20  # bytes of YAML that are looked through for a key
 _DEFAULT = "experiment=null"
 _WORD = re.compile(r"\w+")
-_ABSENT = object()
 
 
 @dataclass(frozen=True)
@@ -72,17 +70,16 @@ def compose_with_hydra(
         ConfigError: a line for each mistake.
     """
     reject_long_overrides(overrides)
-    problems = check_hydra_overrides(overrides, multirun)
-    overrides = _without_null(overrides)
-    own = [word for word in overrides if not is_hydra_key(word)]
+    own, others, problems = split_overrides(_without_null(overrides), multirun)
     hydra: dict[str, Any] = {}
     with config_loader(source, trust) as loader:
         try:
             if problems or any(map(_may_be_choice_list, own)) or not _keys_exist_in_yaml(source, own):
                 raise ValueError
-            composed, hydra = _composed(source, overrides, multirun)
+            composed, hydra = _composed(source, [*own, *others], multirun)
+            problems += old_keys(composed, own)
             problems += check_hydra_node(hydra, _standard(loader, hydra), multirun)
-            problems += [] if multirun else check_hydra_overrides([f"{group}=" for group in OwnSource.chosen], multirun)
+            problems += [] if multirun else check_hydra_keys([f"{group}=" for group in OwnSource.chosen], multirun)
         except (HydraException, OmegaConfBaseException, OSError, ValueError, RecursionError):
             # it stopped at the first mistake: now find them all
             problems, composed = diagnose_overrides(loader, source.name, own, problems)
@@ -170,29 +167,32 @@ def reject_long_overrides(overrides: Sequence[str]) -> None:
         raise ConfigError(*(f"{truncate(text)}: {len(text)} characters; at most {_LONGEST_WORD}" for text in long))
 
 
-def apply_overrides(stored: Config, overrides: Sequence[str], source: ConfigSource, trust: Sequence[str]) -> Config:
-    """Apply overrides to a stored config; a group override (`device=cpu`) replaces the whole group.
+def apply_overrides(stored: Config, overrides: Sequence[str], source: ConfigSource) -> Config:
+    """Apply overrides to a stored config, with its trust; a group override (`device=cpu`) replaces the whole group.
 
     Raises:
         ConfigError: a line for each mistake.
     """
     reject_long_overrides(overrides)
-    with config_loader(source, trust) as loader:
+    with config_loader(source, stored.trust) as loader:
         parsed = [grammar.parse_override(text, loader) for text in overrides]
         own = [one for one in parsed if _is_own_value(one, stored, loader)]  # the defaults may be of other groups
     values = {str(one.key_or_group): one.value() for one in own}
     others = [text for text, one in zip(overrides, parsed, strict=True) if one not in own]
-    fresh = compose("train", others, source, trust).redacted_dict(escape_interpolation) if others else {}
+    fresh = compose("train", others, source, stored.trust).redacted_dict(escape_interpolation) if others else {}
     for one in parsed:
         if one.key_or_group == "experiment":
             raise ConfigError("resume: an experiment cannot be laid over a run; name the keys that change")
         if one not in own:
-            values[str(one.key_or_group)] = _at(fresh, str(one.key_or_group))
+            value: Any = fresh
+            for part in str(one.key_or_group).split("."):
+                value = value.get(part) if isinstance(value, dict) else None
+            values[str(one.key_or_group)] = value
     # what refers to the environment may be a secret, and stays so
     merged = OmegaConf.create(stored.redacted_dict(escape_interpolation))
     for key, value in values.items():
         OmegaConf.update(merged, key, value, merge=False)
-    config, problems = check_composed(merged, "train", trust)
+    config, problems = check_composed(merged, "train", stored.trust)
     if problems:
         raise ConfigError(*problems)
     return config
@@ -202,13 +202,7 @@ def _is_own_value(override: Override, stored: Config, loader: ConfigLoader) -> b
     """Return whether an override sets a key of a stored config, and does not choose from a group."""
     key = str(override.key_or_group)
     plain = not (override.is_sweep_override() or override.is_delete() or override.is_add() or override.package)
-    return plain and not loader.get_group_options(key) and _at(stored.to_dict(), key, _ABSENT) is not _ABSENT
-
-
-def _at(tree: Any, key: str, default: Any = None) -> Any:
-    for part in key.split("."):
-        tree = tree.get(part, default) if isinstance(tree, dict) else default
-    return tree
+    return plain and not loader.get_group_options(key) and stored.has(key)
 
 
 def run_hydra_cli(
@@ -249,13 +243,13 @@ def _searching(source: ConfigSource, trust: Sequence[str]) -> Iterator[None]:
     Plugins.instance().register(_OwnDirectoriesFirst)
     Plugins.instance().register(OwnSource)
     _OwnDirectoriesFirst.directories = source.directories
-    OwnSource.foreign = lambda file, config: reject_resolvers(file, config, trust)
+    OwnSource.trust = tuple(trust)
     try:
         yield
     finally:
         _OwnDirectoriesFirst.directories = ()
         GlobalHydra.instance().hydra = before
-        OwnSource.foreign = None
+        OwnSource.trust = ()
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from typing import Any
 
 from omegaconf import DictConfig, Node, OmegaConf
 
-from bigmodel.config.renamed import current_target
+from bigmodel.config.renamed import current_path, rename
 from bigmodel.config.resolvers import (
     env_variables,
     is_plain,
@@ -31,9 +31,10 @@ _REFERS = re.compile(r"\$\{[^${}:]*\}|oc\.(select|dict)")
 class Config:
     """A composed, read-only config. Interpolations stay unresolved, so that values from the data reach the model."""
 
-    def __init__(self, composed: DictConfig, trust: Sequence[str] = ()) -> None:
-        self._composed = _with_current_targets(composed)
+    def __init__(self, composed: DictConfig, trust: Sequence[str] = (), notes: Sequence[str] = ()) -> None:
+        self._composed, renamed = _with_current_names(composed)
         self.trust = tuple(trust)
+        self.notes = (*notes, *renamed)  # for the plan and the start of the run
 
     @cached_property
     def values(self) -> Mapping[str, Any]:
@@ -80,8 +81,12 @@ class Config:
         """Return a copy with these values by dotted key; interpolations of a changed key follow it."""
         changed = self._composed.copy()
         for key, value in values.items():
-            OmegaConf.update(changed, key, value)
-        return Config(changed, self.trust)
+            OmegaConf.update(changed, current_path(changed, key), value)
+        return Config(changed, self.trust, self.notes)
+
+    def with_notes(self, notes: Sequence[str]) -> Config:
+        """Return the same config with more lines for the plan and the start of the run."""
+        return Config(self._composed, self.trust, (*self.notes, *notes))
 
     def to_yaml(self) -> str:
         """Return the resolved config as YAML that runs again; secrets stay references to the environment."""
@@ -129,19 +134,18 @@ class Config:
         return shareable
 
 
-def _with_current_targets(composed: DictConfig) -> DictConfig:
-    """Return a copy under today's names where targets have moved since the config was written, else the config."""
-    moved = {
-        path: current_target(raw)
-        for path, raw in iter_leaves("", composed)
-        if path.endswith("_target_") and isinstance(raw, str) and current_target(raw) != raw
-    }
-    if not moved:
-        return composed
+def _with_current_names(composed: DictConfig) -> tuple[DictConfig, list[str]]:
+    """Return a copy under today's names if the config has older ones, else the config, and a line for each old key."""
+    tree: Any = OmegaConf.to_container(composed, resolve=False)
+    current, lines = rename(tree)
+    if current == tree:
+        return composed, lines
     changed = composed.copy()
-    for path, target in moved.items():
-        OmegaConf.update(changed, path, target)
-    return changed
+    OmegaConf.set_struct(changed, False)
+    for group, node in current.items():
+        if node != tree[group]:
+            changed[group] = node
+    return changed, lines
 
 
 def _env_names(composed: DictConfig) -> Iterator[str]:

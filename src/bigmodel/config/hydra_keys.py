@@ -68,11 +68,18 @@ def is_hydra_key(word: str) -> bool:
     return key == "hydra" or key.startswith(("hydra.", "hydra/"))
 
 
-def check_hydra_overrides(words: Sequence[str], multirun: bool) -> list[str]:
-    """Return a line for each wrong override of Hydra's keys on a command line."""
+def split_overrides(words: Sequence[str], multirun: bool) -> tuple[list[str], list[str], list[str]]:
+    """Return the overrides of our keys, those of Hydra's own, and a line for each of these that is wrong here."""
+    own = [word for word in words if not is_hydra_key(word)]
+    hydra = [word for word in words if is_hydra_key(word)]
+    return own, hydra, check_hydra_keys(hydra, multirun)
+
+
+def check_hydra_keys(words: Sequence[str], multirun: bool) -> list[str]:
+    """Return a line for each wrong override of Hydra's own keys."""
     if multirun and "hydra/launcher=vectorized" in words:
         return ["hydra/launcher: vectorized was removed; leave it out, and jobs=N runs N jobs at the same time"]
-    keys = [word.lstrip("+~").partition("=")[0].partition("@")[0] for word in words if is_hydra_key(word)]
+    keys = [word.lstrip("+~").partition("=")[0].partition("@")[0] for word in words]
     return [line for key in keys if (line := _refusal(key, multirun))]
 
 

@@ -13,11 +13,10 @@ from contextlib import nullcontext
 from keyword import iskeyword
 from typing import Any
 
-from bigmodel.config.old_imports import RenamedImportError
 from bigmodel.config.old_methods import check_method_names
 from bigmodel.config.signatures import Signature, item_kind, locate, signature, type_mismatch
 from bigmodel.errors import ConfigError, suggest
-from bigmodel.formatting import first_line
+from bigmodel.formatting import first_line, user_code_location
 from bigmodel.runtime.exhaustion import describe_exhaustion
 from bigmodel.runtime.offline import NetworkRefused, online
 
@@ -71,10 +70,9 @@ def validate(tree: Mapping[str, Any], root: str, trust: Sequence[str] = ()) -> l
             continue
         try:
             problems += node_problems(path, node, signature(target), given)
-        except RenamedImportError as error:
-            problems += [line for line in error.lines if line not in problems]
         except (ImportError, ValueError) as error:
-            problems.append(f"{path}._target_: {error}")
+            where = user_code_location(error)
+            problems.append(f"{path}._target_: {where}: {error}" if where else f"{path}._target_: {error}")
     return problems
 
 

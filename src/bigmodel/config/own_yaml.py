@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar
 
@@ -19,6 +18,9 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf._utils import get_yaml_loader
 from omegaconf.errors import OmegaConfBaseException
 
+from bigmodel.config.location import conf_directory
+from bigmodel.config.renamed import with_current_keys
+from bigmodel.config.resolvers import reject_resolvers
 from bigmodel.config.yaml_limits import ANOTHER, yaml_problem, yaml_text
 from bigmodel.errors import ConfigError
 from bigmodel.formatting import first_line, truncate
@@ -50,7 +52,7 @@ for _kind in ("int", "float"):
 class OwnSource(FileConfigSource):
     """Config source for Hydra of `own://` directories."""
 
-    foreign: ClassVar[Callable[[Path, DictConfig], None] | None] = None  # holds a file that lies in a run
+    trust: ClassVar[tuple[str, ...]] = ()  # what a file that lies in a run may read
     chosen: ClassVar[dict[str, str]] = {}  # of Hydra's groups, by files besides the primary one
     last: ClassVar[Path | None] = None  # the file that was read last
 
@@ -74,12 +76,16 @@ class OwnSource(FileConfigSource):
         if config_path.partition("/")[0] == "experiment" and header.get("package") is None:
             what = "is empty" if not config else "would set keys of 'experiment', which has none"
             raise ConfigError(f"{file}, line 1: {what}; begin an experiment with the line '{_HEADER}'")
-        if OwnSource.foreign is not None and lies_in_a_run(file):
-            OwnSource.foreign(file, config)
+        if lies_in_a_run(file):
+            reject_resolvers(file, config, OwnSource.trust)
         if OmegaConf.is_dict(config._get_node("hydra")) and "searchpath" in config.hydra:
             raise ConfigError(f"{file}: hydra.searchpath: has no effect here; use --config-dir DIR")
-        if "/" in config_path:
+        group = config_path.rpartition("/")[0].replace("/", ".")
+        if group:
             OwnSource.chosen = {**_choices(config), **OwnSource.chosen}
+        if not file.is_relative_to(conf_directory()):  # where no key has an old name
+            package = header.get("package") or group
+            config = _with_current_keys(config, "" if package == "_global_" else package)
         return ConfigResult(config=config, path=f"{self.scheme()}://{self.path}", provider=self.provider, header=header)
 
     @staticmethod
@@ -96,6 +102,14 @@ def _header(file: Path, text: str) -> dict[str, str | None]:
         return ConfigSource._get_header_dict("\n".join(lines))
     except ValueError as error:
         raise ConfigError(f"{file}: {first_line(error)}") from error
+
+
+def _with_current_keys(config: DictConfig, place: str) -> DictConfig:
+    """Return a user's file with today's keys beside old ones; see `with_current_keys`."""
+    tree = OmegaConf.to_container(config, resolve=False)
+    assert isinstance(tree, dict)
+    current = with_current_keys({str(key): value for key, value in tree.items()}, place)
+    return config if current == tree else OmegaConf.create(current)
 
 
 def _choices(config: DictConfig) -> dict[str, str]:

@@ -1,9 +1,10 @@
-"""Today's names of `_target_`s that have moved since a config or a checkpoint was written."""
+"""Today's names of targets and keys that were renamed since a config, a checkpoint or a user's YAML was written."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 
 MODULES: Mapping[str, str] = {
     "bigmodel.augment": "bigmodel.datasets.images.augment",
@@ -129,19 +130,133 @@ NAMES: Mapping[str, str] = {  # of classes and functions within those modules, b
 }
 
 
+class Keys(NamedTuple):
+    """Today's keys of a target by their old names, and the target's place in a config."""
+
+    place: str
+    names: Mapping[str, str]
+
+
+KEYS: Mapping[str, Keys] = {
+    "bigmodel.tasks.masked_language_modelling.MaskedLanguageModelling": Keys("task", {"share": "mask_probability"}),
+    "bigmodel.tasks.permuted_language_modelling.PermutedLanguageModelling": Keys("task", {"share": "predict_fraction"}),
+    "bigmodel.datasets.tables.table.table": Keys(
+        "dataset",
+        {
+            "target_is": "target_type",
+            "numbers": "numeric_columns",
+            "categories": "categorical_columns",
+            "ignored": "ignored_columns",
+            "num_numbers": "num_numeric",
+        },
+    ),
+    "bigmodel.datasets.text.molecules.molecules": Keys("dataset", {"target_is": "target_type"}),
+    "bigmodel.datasets.images.csv_images.csv_images": Keys("dataset", {"target_is": "target_type"}),
+    "bigmodel.models.deepspeech.DeepSpeech": Keys("model", {"both_ways": "bidirectional"}),
+    "bigmodel.models.dlinear.DLinear": Keys("model", {"from_last": "subtract_last"}),
+    "bigmodel.models.gpt.GPT": Keys("model", {"tied": "tie_embeddings"}),
+    "bigmodel.models.tabular_mlp.TabularMLP": Keys("model", {"num_numbers": "num_numeric"}),
+    "bigmodel.optim.muon_sgd.muon_sgd": Keys("optim", {"early": "early_params"}),
+    "bigmodel.training.init_weights.init_weights": Keys("init", {"strip": "strip_prefix"}),
+    "bigmodel.models.weights.lora.LoRA": Keys("init.lora", {"train": "also_train"}),
+}
+VALUES: Mapping[tuple[str, str], Mapping[Any, Any]] = {  # by target and today's key
+    ("bigmodel.datasets.text.labelled_text.labelled_text", "predicts"): {"hidden_token": "masked_token"},
+}
+_REFERENCE = re.compile(r"\$\{([\w.]+)\}")
+
+
 def current_target(target: str) -> str:
     """Return today's name of a `_target_`; other names are returned unchanged."""
     module, dot, name = target.rpartition(".")
     return f"{MODULES.get(module, module)}{dot}{NAMES.get(target, name)}"
 
 
-def with_current_targets(node: Any) -> Any:
-    """Return a copy of a plain tree in which each `_target_`, and a checkpoint's `kind`, has today's name."""
+def current_key(target: Any, key: str) -> str:
+    """Return today's name of a key of a node with this `_target_`; other keys are returned unchanged."""
+    keys = KEYS.get(current_target(str(target)))
+    return key if keys is None else keys.names.get(key, key)
+
+
+def current_path(tree: Any, path: str) -> str:
+    """Return today's name of a dotted key of a tree, plain or of OmegaConf; other keys are returned unchanged."""
+    *places, name = path.split(".")
+    if not any(name in row.names for row in KEYS.values()):
+        return path
+    node = tree
+    for place in places:
+        node = node.get(place) if hasattr(node, "get") else None
+    return ".".join([*places, current_key(node.get("_target_"), name)]) if hasattr(node, "get") else path
+
+
+def with_current_names(tree: Any) -> Any:
+    """Return a copy of a plain tree in which targets, a checkpoint's `kind`, keys and values have today's names."""
+    return rename(tree)[0]
+
+
+def rename(tree: Any) -> tuple[Any, list[str]]:
+    """Return a copy of a plain tree under today's names, and a line for each key or value that had an old one.
+
+    References such as `${dataset.num_numbers}` follow the keys.
+    """
+    keys: dict[str, str] = {}
+    lines: list[str] = []
+    renamed = _rename("", tree, keys, lines)
+    lines = [*(f"{old} is now {new}" for old, new in keys.items()), *lines]
+    return (_follow(renamed, keys) if keys else renamed), lines
+
+
+def _rename(path: str, node: Any, keys: dict[str, str], lines: list[str]) -> Any:
+    if isinstance(node, list):
+        return [_rename(path, item, keys, lines) for item in node]
+    if not isinstance(node, Mapping):
+        return node
+    target = current_target(str(node.get("_target_")))
+    names = KEYS[target].names if target in KEYS else {}
+    prefix = f"{path}." if path else ""
+    found: dict[Any, Any] = {}
+    for key, value in node.items():
+        new = names.get(key, key)
+        if new != key:
+            keys[f"{prefix}{key}"] = f"{prefix}{new}"
+            if new in node:  # laid over the old one by a file or by the command line
+                continue
+        if key in ("_target_", "kind") and isinstance(value, str) and value.startswith("bigmodel."):
+            value = current_target(value)
+        elif isinstance(value, str) and value in (values := VALUES.get((target, new), {})):
+            lines.append(f"{prefix}{new}: {value} is now {values[value]}")
+            value = values[value]
+        found[new] = _rename(f"{prefix}{new}", value, keys, lines)
+    if "_target_" in node:  # of what `with_current_keys` has added, this target has its own names only
+        added = {new for row in KEYS.values() for old, new in row.names.items() if old in node}
+        for new in added - {*names.values()}:
+            found.pop(new, None)
+    return found
+
+
+def _follow(node: Any, keys: Mapping[str, str]) -> Any:
     if isinstance(node, Mapping):
-        return {
-            key: current_target(value)
-            if key in ("_target_", "kind") and isinstance(value, str) and value.startswith("bigmodel.")
-            else with_current_targets(value)
-            for key, value in node.items()
-        }
-    return [with_current_targets(item) for item in node] if isinstance(node, list) else node
+        return {key: _follow(value, keys) for key, value in node.items()}
+    if isinstance(node, list):
+        return [_follow(item, keys) for item in node]
+    return _REFERENCE.sub(lambda found: f"${{{keys.get(found[1], found[1])}}}", node) if isinstance(node, str) else node
+
+
+def with_current_keys(tree: Mapping[str, Any], place: str) -> dict[str, Any]:
+    """Return the tree of a user's YAML file at its place in the config with today's keys beside old ones.
+
+    A file may lay single keys over a choice that is made elsewhere, so the target that would tell their new names is
+    not known until all files and overrides are laid over each other, by their keys. `rename` then keeps one.
+    """
+    target = tree.get("_target_")
+    found = dict(tree)
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            found[key] = with_current_keys(value, f"{place}.{key}" if place else str(key))
+        names = {current_key(target, key)} if target is not None else {*_candidates(place, key)}
+        found |= {name: found[key] for name in names if name not in tree}
+    return found
+
+
+def _candidates(place: str, key: str) -> Iterator[str]:
+    return (keys.names[key] for keys in KEYS.values() if keys.place == place and key in keys.names)

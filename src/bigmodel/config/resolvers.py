@@ -10,11 +10,13 @@ import re
 import secrets
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, ListConfig, Node, OmegaConf
 from omegaconf.resolvers import oc
 
+from bigmodel.errors import ConfigError
 from bigmodel.formatting import truncate
 from bigmodel.redaction import is_own, note_read
 
@@ -125,6 +127,20 @@ def resolve_but_secrets(composed: DictConfig, spell: Callable[[str], str]) -> An
         return places.sub(lambda match: held[match[0]], spell(value)) if isinstance(value, str) else value
 
     return unmask(resolve(masked))
+
+
+def reject_resolvers(file: Path, config: DictConfig, trust: Sequence[str]) -> None:
+    """Reject resolver calls in a config that came with a run, maybe from a stranger, unless `trust` grants them.
+
+    Raises:
+        ConfigError: a line for each key that would read something else.
+    """
+    problems = [f"{file}: hydra: no such setting"] if "hydra" in config else []
+    for path, raw in iter_leaves("", config):
+        if isinstance(raw, str) and "${" in raw and (why := why_not_resolved(raw, trust)):
+            problems.append(f"{file}: {path}: {why}")
+    if problems:
+        raise ConfigError(*problems)
 
 
 OmegaConf.register_new_resolver("oc.env", _env, replace=True)

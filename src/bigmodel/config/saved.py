@@ -5,14 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from omegaconf import DictConfig
-
 from bigmodel.config.config import Config
 from bigmodel.config.own_yaml import read_yaml
-from bigmodel.config.resolvers import (
-    iter_leaves,
-    why_not_resolved,
-)
+from bigmodel.config.resolvers import reject_resolvers
 from bigmodel.config.seal import is_intact
 from bigmodel.config.validation import check_composed
 from bigmodel.errors import ConfigError
@@ -32,7 +27,7 @@ def load_config(file: Path, trust: Sequence[str] = ()) -> Config:
     config, problems = check_composed(loaded, "train", trust)
     if problems:
         raise ConfigError(*(f"{file}: {line}" for line in problems))
-    return config
+    return Config(config.unresolved, trust)  # without notes: nobody needs to rename the keys of a run's own file
 
 
 def load_snapshot(file: Path, trust: Sequence[str] = ()) -> Config:
@@ -48,17 +43,3 @@ def load_snapshot(file: Path, trust: Sequence[str] = ()) -> Config:
             "last line"
         )
     return config
-
-
-def reject_resolvers(file: Path, config: DictConfig, trust: Sequence[str]) -> None:
-    """Reject resolver calls in a config that came with a run, maybe from a stranger, unless `trust` grants them.
-
-    Raises:
-        ConfigError: a line for each key that would read something else.
-    """
-    problems = [f"{file}: hydra: no such setting"] if "hydra" in config else []
-    for path, raw in iter_leaves("", config):
-        if isinstance(raw, str) and "${" in raw and (why := why_not_resolved(raw, trust)):
-            problems.append(f"{file}: {path}: {why}")
-    if problems:
-        raise ConfigError(*problems)

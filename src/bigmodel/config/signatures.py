@@ -20,7 +20,6 @@ from functools import cache
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from bigmodel import constraints as ranges
-from bigmodel.config.old_imports import RenamedImportError, renamed_imports
 
 TYPE_NAMES = {name: value for name, value in vars(ranges).items() if name[0].isupper()} | {
     "Annotated": Annotated,
@@ -80,17 +79,12 @@ def locate(target: str) -> Any:
     """Import the object of a dotted name.
 
     Raises:
-        ImportError: there is none; RenamedImportError where its file imports this package by old names.
+        ImportError: there is none, or its file imports what is not there.
     """
     module, _, name = target.rpartition(".")
     if not module:
         raise ImportError(f"'{target}' is not a dotted name, as in package.module.name")
-    try:
-        found = importlib.import_module(module)
-    except (ImportError, AttributeError) as error:
-        if lines := renamed_imports(error):
-            raise RenamedImportError(lines) from error
-        raise
+    found = importlib.import_module(module)
     try:
         return getattr(found, name)
     except AttributeError:

@@ -34,6 +34,7 @@ def check_composed(composed: DictConfig, command: str, trust: Sequence[str] = ()
     A number is no secret, and is written as it is. A text from the environment stays a reference, so it must be one.
     """
     config, problems = Config(composed, trust), []
+    composed = config.unresolved  # under today's names
     with_resolvers = [(path, raw) for path, raw in iter_leaves("", composed) if isinstance(raw, str) and "${" in raw]
     baked: dict[str, Any] = {}
     tree: dict[str, Any] | None = None
@@ -42,12 +43,13 @@ def check_composed(composed: DictConfig, command: str, trust: Sequence[str] = ()
             with record_env_reads() as names:
                 value = OmegaConf.select(composed, path)
             value = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+            must_stay = not names or is_plain(raw) or _has_text(value)
             tree = config.to_dict() if tree is None else tree
-            kind = expected_annotation(tree, f"bigmodel.config.schema.{command.capitalize()}", path, trust)
+            kind = expected_annotation(tree, f"bigmodel.config.schema.{command.capitalize()}", path, config.trust)
         except (OmegaConfBaseException, HydraException, ImportError, ValueError, RecursionError):
             continue  # told below
         number = parse_exactly(value, kind) if isinstance(value, str) and ":" in raw else value
-        if number is not value or (names and not is_plain(raw) and not _has_text(value)):
+        if number is not value or not must_stay:
             baked[path] = number
         elif names and not is_plain(raw):
             problems.append(f"{path}: takes text from the environment in a roundabout way; write '${{oc.env:NAME}}'")

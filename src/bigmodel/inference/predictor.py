@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from bigmodel.config.instantiate import instantiate, validate, without_pretrained
 from bigmodel.config.old_methods import RenamedMethodError
-from bigmodel.config.renamed import with_current_targets
+from bigmodel.config.renamed import with_current_names
 from bigmodel.config.signatures import Parameter, dataclass_signature
 from bigmodel.constraints import PositiveInt
 from bigmodel.errors import ConfigError, StorageError
@@ -79,7 +79,7 @@ class Predictor:
         try:
             state = checkpoint.state
             self.step = int(state["step"])
-            self.config: Mapping[str, Any] = with_current_targets(dict(state["config"]))
+            self.config: Mapping[str, Any] = with_current_names(dict(state["config"]))
             if not isinstance(self.config.get("model"), Mapping):
                 raise ValueError("no model")
             weights = checkpoint.weights
@@ -260,7 +260,7 @@ def _check_targets(tree: Mapping[str, Any], root: type, trust: Sequence[str]) ->
 def _processor_spec(state: Mapping[str, Any]) -> dict[str, Any]:
     """Return the processor's entries of state.json. The first checkpoints, all of images, have no `kind`."""
     spec = {key: value for key, value in state.items() if key not in _RUN_KEYS}
-    return {"kind": _FIRST_PROCESSOR} | dict(with_current_targets(spec))
+    return {"kind": _FIRST_PROCESSOR} | dict(with_current_names(spec))
 
 
 def damaged_state(path: Path, reason: str) -> str:

@@ -22,7 +22,7 @@ class DeepSpeech(nn.Module):
     - Frames beyond a clip's end are blank with probability 1, so that neither the loss nor a decoder needs lengths.
     - A clip's outputs do not depend on the rest of its batch: layers normalize each frame, where the paper normalizes
       over the batch, which would include padding.
-    - GRU layers are bidirectional unless `both_ways` is false.
+    - `bidirectional`: GRU layers read both ways.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class DeepSpeech(nn.Module):
         strides: Sequence[PositiveInt] = (2, 2),
         hidden: PositiveInt = 64,
         layers: PositiveInt = 1,
-        both_ways: bool = True,
+        bidirectional: bool = True,
         dropout: ProperFraction = 0.1,
     ) -> None:
         super().__init__()
@@ -48,10 +48,10 @@ class DeepSpeech(nn.Module):
         )
         self.norms = nn.ModuleList(nn.LayerNorm(channels) for _ in strides)
         self.dropout = nn.Dropout(dropout)
-        directions = 1 + both_ways
+        directions = 1 + bidirectional
         widths = [widths[-1], *[directions * hidden] * (layers - 1)]
         self.forwards = nn.ModuleList(nn.GRU(width, hidden, batch_first=True) for width in widths)
-        self.backwards = nn.ModuleList(nn.GRU(width, hidden, batch_first=True) for width in widths if both_ways)
+        self.backwards = nn.ModuleList(nn.GRU(width, hidden, batch_first=True) for width in widths if bidirectional)
         self.head = nn.Linear(directions * hidden, num_classes)
 
     def forward(self, x_NTM: Tensor) -> Tensor:

@@ -33,7 +33,7 @@ class GPT(nn.Module):
       arXiv:2002.05202), no biases.
     - `layout` gpt2: learned positions, layer norm, GELU, biases (Radford et al. 2019); loads GPT-2's published weights.
     - `layout` nanogpt: as gpt2, without biases (Karpathy 2022).
-    - `tied`: output and embedding share their weights.
+    - `tie_embeddings`: output and embedding share their weights.
 
     Raises:
         ValueError: the width is not an even multiple of the heads.
@@ -48,7 +48,7 @@ class GPT(nn.Module):
         width: PositiveInt = 128,
         dropout: ProperFraction = 0.0,
         layout: Literal["llama", "gpt2", "nanogpt"] = "llama",
-        tied: bool = True,
+        tie_embeddings: bool = True,
     ) -> None:
         super().__init__()
         llama = layout == "llama"
@@ -60,7 +60,7 @@ class GPT(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.blocks = nn.ModuleList(TransformerBlock(width, heads, dropout, layout) for _ in range(layers))
         self.norm = norm(width, layout)
-        self.head = None if tied else nn.Linear(width, vocab_size, bias=False)
+        self.head = None if tie_embeddings else nn.Linear(width, vocab_size, bias=False)
         self.register_buffer("rotary_2TD", rotary_table(context, width // heads) if llama else None, persistent=False)
         self.rotary_2TD: Tensor | None
         self.apply(init_transformer_weights)

@@ -23,7 +23,7 @@ class TabularMLP(nn.Module):
 
     def __init__(
         self,
-        num_numbers: NonNegativeInt,
+        num_numeric: NonNegativeInt,
         cardinalities: Sequence[PositiveInt],
         outputs: PositiveInt,
         embedding: PositiveInt = 8,
@@ -31,13 +31,13 @@ class TabularMLP(nn.Module):
         dropout: ProperFraction = 0.2,
     ) -> None:
         super().__init__()
-        self._num_numbers = num_numbers
+        self._num_numeric = num_numeric
         self.embeddings = nn.ModuleList(nn.Embedding(n, min(embedding, n), padding_idx=0) for n in cardinalities)
-        width = num_numbers + sum(min(embedding, n) for n in cardinalities)
+        width = num_numeric + sum(min(embedding, n) for n in cardinalities)
         self.mlp = MLP([width], outputs, hidden, dropout)
 
     def forward(self, x_NF: Tensor) -> Tensor:
-        numbers_NK = x_NF[:, : self._num_numbers]
-        indices_NC = x_NF[:, self._num_numbers :].long()
+        numbers_NK = x_NF[:, : self._num_numeric]
+        indices_NC = x_NF[:, self._num_numeric :].long()
         embedded = [embed(indices_NC[:, column]) for column, embed in enumerate(self.embeddings)]
         return self.mlp(torch.cat([numbers_NK, *embedded], 1))  # type: ignore[no-any-return]

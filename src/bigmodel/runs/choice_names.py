@@ -9,7 +9,6 @@ from typing import Any
 import yaml
 
 from bigmodel.config.location import conf_directory
-from bigmodel.config.renamed import current_target
 
 
 def choice_name(group: str, node: Mapping[str, Any]) -> str:
@@ -17,7 +16,7 @@ def choice_name(group: str, node: Mapping[str, Any]) -> str:
 
     Without such a choice, return the target, shortened if it is of this package. Two targets never get the same name.
     """
-    target = current_target(str(node["_target_"]))
+    target = str(node["_target_"])
     matching = {name: known for name, known in _choices(group).items() if known.get("_target_") == target}
     if matching:
         return max(matching, key=lambda name: sum(node.get(key) == value for key, value in matching[name].items()))

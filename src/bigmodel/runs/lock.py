@@ -12,20 +12,26 @@ from typing import IO, NoReturn
 from bigmodel.errors import StorageError
 from bigmodel.safe_files import open_own, refuse_foreign_folder
 
-_MAX_TRIES = 50
+_TIMEOUT_S = 0.5
 _RETRY_S = 0.01
 
 
 class RunLock:
-    """Lock that a process holds while it writes a run; the kernel releases it when the process dies."""
+    """Lock that a process holds while it writes a run; the kernel releases it when the process dies.
 
-    def __init__(self, directory: Path) -> None:
+    A holder that has ended is waited for, up to `timeout_s`: its child processes may hold the lock until they end, too.
+
+    Raises:
+        StorageError: another process holds the lock, or the file system has no locks.
+    """
+
+    def __init__(self, directory: Path, timeout_s: float = _TIMEOUT_S) -> None:
         refuse_foreign_folder(directory / "checkpoints")
         self._file: IO[str] = open(  # noqa: SIM115 - open as long as the lock is held
             open_own(directory / ".lock", os.O_RDWR | os.O_APPEND), "a+", encoding="utf-8"
         )
         os.register_at_fork(after_in_child=self._file.close)  # a data worker may outlive the run
-        for attempt in range(_MAX_TRIES):
+        for attempt in range(round(timeout_s / _RETRY_S)):
             try:
                 fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break

@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from bigmodel.config.renamed import with_current_names
 from bigmodel.config.yaml_limits import yaml_text
 from bigmodel.errors import ConfigError
 from bigmodel.formatting import first_line, truncate
@@ -37,7 +38,7 @@ def read_config(file: Path, warnings: list[str]) -> dict[str, Any]:
         warnings.append(f"{file}: is not a config: it has no keys")
         return {}
     config, unusual = {}, []
-    for key, value in _flatten("", loaded):
+    for key, value in _flatten("", with_current_names(loaded)):
         config[truncate(key)] = _displayable(value)
         unusual += [] if config[truncate(key)] is value else [truncate(key)]
     for key in _RUN_FIELDS & config.keys():

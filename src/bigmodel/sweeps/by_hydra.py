@@ -16,7 +16,6 @@ from typing import Any
 
 from bigmodel.config.composition import (
     ConfigSource,
-    chosen_of_hydra,
     compose,
     compose_with_hydra,
     config_loader,
@@ -24,7 +23,7 @@ from bigmodel.config.composition import (
     run_hydra_cli,
 )
 from bigmodel.config.config import Config
-from bigmodel.config.hydra_keys import check_hydra_overrides, is_hydra_key
+from bigmodel.config.hydra_keys import split_overrides
 from bigmodel.config.location import conf_directory
 from bigmodel.config.override_parser import parse_override, swept_values
 from bigmodel.errors import ConfigError, Interrupted, StorageError
@@ -52,14 +51,13 @@ def run_hydra_sweep(
     """
     stop.defer()  # Hydra would catch an exception raised in its code; the signal is polled between two jobs instead
     try:
-        reject_long_overrides(overrides)
         axes = _parse_axes(overrides, source, trust)
         first, hydra = axes.compose_first()
         axes.reject_conflicting_experiments(hydra)
-        overrides = [*overrides, *chosen_of_hydra(overrides), *_default_plugins(hydra, overrides)]
+        overrides = [*overrides, *_plugins(hydra, overrides)]
         if seeds is not None:
             overrides = add_seed_override(int(seeds), overrides, int(first.values["seed"]))
-        task = HydraTask(tuple(trust), stop, bool(first.values["dry_run"]), seeds is not None)
+        task = HydraTask(tuple(trust), stop, bool(first.values["dry_run"]), seeds is not None, first.notes)
         with _sweep_directory(first, hydra, overrides) as placed, contextlib.closing(task):
             try:
                 run_hydra_cli(source, ["--multirun", *placed], trust, task)
@@ -156,8 +154,9 @@ def _parse_axes(overrides: Sequence[str], source: ConfigSource, trust: Sequence[
     Raises:
         ConfigError: a line for each that cannot be parsed, and for each of Hydra's own that has no effect here.
     """
+    own, hydra, problems = split_overrides(overrides, multirun=True)
+    reject_long_overrides(overrides)
     axes: list[tuple[str, ...]] = []
-    problems = check_hydra_overrides(overrides, multirun=True)
     with config_loader(source, trust) as loader:
         for text in overrides:
             try:
@@ -166,13 +165,13 @@ def _parse_axes(overrides: Sequence[str], source: ConfigSource, trust: Sequence[
             except ConfigError as error:
                 problems += error.lines
                 continue
-            if not is_hydra_key(text):
+            if text in own:
                 axes.append(tuple(values))
             elif override.is_sweep_override():
                 problems.append(f"{text}: a sweep has one value of Hydra's own keys")
     if problems:
         raise ConfigError(*dict.fromkeys(problems))
-    return _Axes(tuple(axes), tuple(text for text in overrides if is_hydra_key(text)), source, trust)
+    return _Axes(tuple(axes), tuple(hydra), source, trust)
 
 
 def _is_choice(text: str) -> bool:
@@ -181,12 +180,13 @@ def _is_choice(text: str) -> bool:
     return "/" in key or (conf_directory() / key).is_dir()
 
 
-def _default_plugins(hydra: Mapping[str, Any], overrides: Sequence[str]) -> list[str]:
-    """Return overrides that choose our launcher and sweeper, unless the root config or the user chose others."""
+def _plugins(hydra: Mapping[str, Any], overrides: Sequence[str]) -> list[str]:
+    """Return overrides that choose the launcher and the sweeper: ours, unless the YAML or the user chose others."""
     choices = hydra.get("runtime", {}).get("choices", {})
-    groups = [group for group in ("hydra/launcher", "hydra/sweeper") if choices.get(group) == "basic"]
-    chosen = {text.partition("=")[0] for text in overrides}
-    return [f"{group}=bigmodel" for group in groups if group not in chosen]
+    typed = {text.partition("=")[0] for text in overrides}
+    chosen = {group: choices.get(group) for group in ("hydra/launcher", "hydra/sweeper") if group not in typed}
+    usual = {"basic": "bigmodel"}  # Hydra's, where a root file of one's own leaves it
+    return [f"{group}={usual.get(name, name)}" for group, name in chosen.items() if name not in (None, "bigmodel")]
 
 
 @contextlib.contextmanager

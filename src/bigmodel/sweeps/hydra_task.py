@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from bigmodel.commands.exit_codes import print_errors
 from bigmodel.config.config import Config
+from bigmodel.config.overrides import old_keys
 from bigmodel.config.validation import check_composed
 from bigmodel.errors import BigmodelError, ConfigError, Interrupted
 from bigmodel.runs.records import is_sweep
@@ -49,6 +50,7 @@ class HydraTask:
     stop: StopRequest
     dry_run: bool
     seeds: bool = False
+    notes: Sequence[str] = ()  # of the first job's config, printed once
     code: int = 0  # of the first job that failed
     _sweep: SweepDirectory | None = None
 
@@ -82,6 +84,7 @@ class HydraTask:
             JobsRefused: the config of a job is invalid; nothing was started.
         """
         launcher = parse_launcher_options(given)
+        self._print_notes()
         if self.dry_run:
             return self._list_jobs(jobs)
         if self._sweep is None:
@@ -97,7 +100,7 @@ class HydraTask:
             settings = launcher.resolve({spec.device for spec in specs}, len(earlier) + len(specs))
             sweep.snapshot_configs(snapshots, settings, self.trust)
             numbers = [spec.number for spec in specs]
-            run_sweep(sweep, engine, numbers, self.trust, self.stop)
+            run_sweep(sweep, engine, numbers, self.stop)
         ended = sweep.read_progress(numbers)
         return [job.value if job.status == "done" else None for job in ended.values()]
 
@@ -120,6 +123,7 @@ class HydraTask:
             DataError: the data is missing or damaged.
         """
         launcher = parse_launcher_options(given)
+        self._print_notes()
         plan, configs, warnings = prepare_search(
             sweeper, overrides, groups, bases, self.trust, self.seeds, launcher.is_local
         )
@@ -140,7 +144,7 @@ class HydraTask:
             sweep.trials = num_trials * plan.jobs_per_trial
             settings = launcher.resolve({device_type(config.values) for config in configs}, sweep.trials)
             sweep.snapshot_configs([], settings, self.trust)
-            run_sweep(sweep, engine, [], self.trust, self.stop, OptunaSearch(sweep, plan, self.trust))
+            run_sweep(sweep, engine, [], self.stop, OptunaSearch(sweep, plan))
 
     def finish(self) -> int:
         """Report the outcome after Hydra has returned, and return the exit code. Raises as `report_outcome`."""
@@ -152,6 +156,16 @@ class HydraTask:
         """Release the sweep's lock."""
         if self._sweep is not None:
             self._sweep.release()
+
+    def _print_notes(self) -> None:
+        for line in self.notes:
+            print_line(line)
+        self.notes = ()
+
+    def _check(self, composed: DictConfig, overrides: Sequence[str]) -> tuple[Config, list[str]]:
+        """Return the config of a job, and a line for each mistake in it."""
+        config, problems = check_composed(composed, "train", self.trust)
+        return config, [*old_keys(config.unresolved, overrides), *problems]
 
     def _grant_environment(self, config: Config) -> None:
         """Let the jobs read the environment variables that their configs, which are the user's own, refer to."""
@@ -168,7 +182,7 @@ class HydraTask:
             listed.append((number, [*overrides], digest))
             if digest not in problems and spent_s < _CHECK_S:
                 began = monotonic()
-                problems[digest] = check_composed(composed, "train", self.trust)[1]
+                problems[digest] = self._check(composed, overrides)[1]
                 spent_s += monotonic() - began
             num_unchecked += digest not in problems
             for line in problems.get(digest, ()):
@@ -194,7 +208,7 @@ class HydraTask:
             if self.stop():
                 raise Interrupted(f"stopped by {self.stop.name}; nothing more was started")
             total += 1
-            config, problems = check_composed(composed, "train", self.trust)
+            config, problems = self._check(composed, overrides)
             for line in problems:
                 numbers_by_problem.setdefault(line, []).append(number)
             if not numbers_by_problem:

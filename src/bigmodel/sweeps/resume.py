@@ -47,7 +47,8 @@ def resume(
                 for text in refused
             )
         )
-    sweep = SweepDirectory(find_sweep(path), to_write="dry_run=true" not in overrides)
+    found = find_sweep(path)
+    sweep = SweepDirectory(found, to_write="dry_run=true" not in overrides)
     try:
         if "dry_run=true" in overrides:
             print_job_table(sweep, sweep.read_progress())
@@ -61,11 +62,12 @@ def resume(
             if not set(sweep.trust) <= set(trust):
                 granted = f"trust=[{','.join(sweep.trust)}]"
                 raise ConfigError(f"resume: the sweep was started with {granted}, which is not kept; give it again")
+            sweep.trust = tuple(trust)
             _change_settings(sweep, given, {key: _parse_value(value) for key, _, value in options})
             settings = sweep.settings
             with open_engine(sweep.path, sweep.lock.fileno(), settings.engine, settings.options) as engine:
-                search = None if plan is None else OptunaSearch(sweep, plan, trust)
-                run_sweep(sweep, engine, [*sweep.jobs], trust, stop, search)
+                search = None if plan is None else OptunaSearch(sweep, plan)
+                run_sweep(sweep, engine, [*sweep.jobs], stop, search)
         return report_outcome(sweep, stop, trust)
     finally:
         sweep.release()

@@ -31,7 +31,6 @@ def run_sweep(
     sweep: SweepDirectory,
     engine: Engine,
     numbers: Collection[int],
-    trust: Sequence[str],
     stop: StopRequest,
     search: OptunaSearch | None = None,
 ) -> None:
@@ -43,7 +42,7 @@ def run_sweep(
     stop.defer()
     jobs = sweep.read_progress(numbers)
     to_run = [number for number, job in jobs.items() if not sweep.is_final(job)]
-    engine.configure(_job_context(sweep, to_run, trust))
+    engine.configure(_job_context(sweep, to_run))
     closing = contextlib.closing(search) if search else contextlib.nullcontext()
     with SweepDisplay(sweep, jobs, len(to_run)) as display, closing:
         _SweepRun(sweep, engine, stop, search, display, jobs, to_run).run()
@@ -134,13 +133,13 @@ class _SweepRun:
             self._pruned.add(number)
 
 
-def _job_context(sweep: SweepDirectory, numbers: Sequence[int], trust: Sequence[str]) -> JobContext:
+def _job_context(sweep: SweepDirectory, numbers: Sequence[int]) -> JobContext:
     configs = [*map(sweep.config_path, numbers), *sweep.path.glob("bases/*.yaml")]
     return JobContext(
         path=str(sweep.path),
         threads=sweep.settings.threads,
         gpus=tuple(visible_gpus()),
-        trust=tuple(trust),
+        trust=sweep.trust,
         is_resumed=sweep.is_resumed,
         command=tuple(sys.argv),
         imports=tuple(sys.path),

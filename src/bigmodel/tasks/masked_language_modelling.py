@@ -45,15 +45,15 @@ class MaskedPrediction:
 
 
 class MaskedLanguageModelling(MaskedPrediction):
-    """Mask a `share` of the tokens: 80 % become the mask token V, 10 % another token, 10 % stay.
+    """Mask each token with `mask_probability`: 80 % become the mask token V, 10 % another token, 10 % stay.
 
     Inputs (N, T) int64, -1 = padding; outputs (N, T, V). The batch's own targets are not used. In training the draws
     come from the step's generator, as for dropout. In evaluation they are a fixed function of each text, so the metrics
     are the same for any batching.
     """
 
-    def __init__(self, vocab_size: PositiveInt, share: Fraction = 0.15) -> None:
-        self._size, self._share = vocab_size, share
+    def __init__(self, vocab_size: PositiveInt, mask_probability: Fraction = 0.15) -> None:
+        self._size, self._mask_probability = vocab_size, mask_probability
 
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the mean loss of the predicted tokens, and [predicted, correct] counts in place of the outputs."""
@@ -70,7 +70,7 @@ class MaskedLanguageModelling(MaskedPrediction):
     def mask_tokens(self, tokens_NT: Tensor, training: bool) -> tuple[Tensor, Tensor]:
         """Return the tokens with the masked ones replaced, and bool (N, T): which tokens to predict."""
         draws_3NT = draw_uniform(3, tokens_NT, training)
-        asked_NT = (draws_3NT[0] < self._share) & (tokens_NT >= 0)
+        asked_NT = (draws_3NT[0] < self._mask_probability) & (tokens_NT >= 0)
         others_NT = (draws_3NT[1] * self._size).long().clamp(max=self._size - 1)
         shown_NT = torch.where(draws_3NT[2] < 0.8, self._size, others_NT.where(draws_3NT[2] < 0.9, tokens_NT))
         return shown_NT.where(asked_NT, tokens_NT), asked_NT

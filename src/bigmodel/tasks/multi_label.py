@@ -32,7 +32,7 @@ class MultiLabel:
     def __init__(self, labels: Sequence[str] | None) -> None:
         if not labels:
             raise ValueError(
-                "labels: the data has none; its dataset must tell labels, as dataset.target_is=labels does"
+                "labels: the data has none; its dataset must tell labels, as dataset.target_type=labels does"
             )
 
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:

@@ -27,8 +27,8 @@ def number_defaults(config: Mapping[str, Any]) -> tuple[dict[str, Any], list[str
     changed = {}
     if config["monitor"] == _OF_CLASSES:
         changed["monitor"] = _MONITORED[name]
-    if name in _OF_NUMBERS and config["dataset"].get("target_is") == "auto":
-        changed["dataset.target_is"] = "number"
+    if name in _OF_NUMBERS and config["dataset"].get("target_type") == "auto":
+        changed["dataset.target_type"] = "number"
     settings = ", ".join(f"{key}={value}" for key, value in changed.items())
     if name not in _OF_NUMBERS:
         return changed, [f"task={name}: {settings}"] if changed else []
@@ -49,10 +49,10 @@ def monitor_of(config: Mapping[str, Any]) -> str:
 
 def unfit_target(config: Mapping[str, Any], properties: Mapping[str, Any]) -> str | None:
     """Return what to set where a dataset found numbers in its target and the task is classification, else None."""
-    if config["task"].get("_target_") == _CLASSIFICATION and properties.get("target_is") == "number":
+    if config["task"].get("_target_") == _CLASSIFICATION and properties.get("target_type") == "number":
         target = config["dataset"].get("target")
         return (
             f"dataset.target: '{target}' holds numbers that are no classes; set task=regression, or "
-            "dataset.target_is=class if each number is a class"
+            "dataset.target_type=class if each number is a class"
         )
     return None

@@ -17,14 +17,14 @@ __all__ = ["PermutedLanguageModelling"]
 
 
 class PermutedLanguageModelling(MaskedPrediction):
-    """Predict the last tokens of a random order: a `share` of each text (the paper's 1/K), at least one token.
+    """Predict the last tokens of a random order: `predict_fraction` of each text (the paper's 1/K), at least one token.
 
     Inputs (N, T) int64, -1 = padding; the model is called as `XLNet` documents. The batch's targets are not used.
     Tokens earlier in the order are all visible at once. The order is drawn as `MaskedLanguageModelling` draws its mask.
     """
 
-    def __init__(self, share: Fraction = 0.1667) -> None:
-        self._share = share
+    def __init__(self, predict_fraction: Fraction = 0.1667) -> None:
+        self._fraction = predict_fraction
 
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the mean loss of the predictions, and [predicted, correct] counts in place of the outputs."""
@@ -42,9 +42,9 @@ class PermutedLanguageModelling(MaskedPrediction):
         positions (N, M), the last in the order first; and the tokens there (N, M), -1 where a text has fewer.
         """
         drawn_NT = draw_uniform(1, tokens_NT, training)[0].masked_fill(tokens_NT < 0, -1)
-        most = max(1, int(self._share * tokens_NT.shape[1]))
+        most = max(1, int(self._fraction * tokens_NT.shape[1]))
         asked_NM = drawn_NT.topk(most, 1).indices
-        counts_N1 = (self._share * lengths(tokens_NT)).long().clamp(min=1)[:, None]
+        counts_N1 = (self._fraction * lengths(tokens_NT)).long().clamp(min=1)[:, None]
         numbers_NM = (counts_N1 - torch.arange(most, device=tokens_NT.device)).clamp(min=0)
         ranks_NT = torch.zeros_like(tokens_NT).scatter(1, asked_NM, numbers_NM)
         return ranks_NT, asked_NM, tokens_NT.gather(1, asked_NM).masked_fill(numbers_NM == 0, -1)

@@ -21,7 +21,7 @@ def init_weights(
     model: nn.Module,
     fresh: bool,
     from_: str | None = None,
-    strip: str | None = None,
+    strip_prefix: str | None = None,
     freeze: str | Sequence[str] | None = None,
     lora: LoRA | None = None,
     epochs: float = 1.0,
@@ -32,7 +32,7 @@ def init_weights(
     """Load weights into the model, add `lora`, and freeze the parameters that `freeze` matches; return a line for each.
 
     - `from_` (in YAML `from`) is a weights file, a run or a checkpoint.
-    - The prefix `strip` is removed from the file's names; tensors that `skip` matches stay newly initialized.
+    - The prefix `strip_prefix` is removed from the file's names; tensors that `skip` matches stay newly initialized.
     - A classifier with other classes stays newly initialized; channels and positions are adapted as in `load_matching`;
         no other shape may differ.
     - Without `fresh` the weights come from a checkpoint, so none are loaded here.
@@ -46,7 +46,7 @@ def init_weights(
     """
     lines: list[str] = []
     if fresh and from_ is not None:
-        report, lines = _load(model, from_, strip or "", skip)
+        report, lines = _load(model, from_, strip_prefix or "", skip)
         if not epochs and report.new and incomplete == "refuse":
             raise ConfigError(
                 f"epochs: 0 would test {len(report.new)} tensors that nobody has trained, {', '.join(report.new[:4])}"
@@ -63,7 +63,7 @@ def init_weights(
     return lines
 
 
-def _load(model: nn.Module, source: str, strip: str, skip: str | Sequence[str] | None) -> tuple[Report, list[str]]:
+def _load(model: nn.Module, source: str, prefix: str, skip: str | Sequence[str] | None) -> tuple[Report, list[str]]:
     warnings: list[str] = []
     try:
         if Path(source).is_dir():
@@ -72,7 +72,7 @@ def _load(model: nn.Module, source: str, strip: str, skip: str | Sequence[str] |
         else:
             tensors = read_weights(source)
         report = load_matching(
-            model, {name.removeprefix(strip): t for name, t in tensors.items()}, source, skip, "init."
+            model, {name.removeprefix(prefix): t for name, t in tensors.items()}, source, skip, "init."
         )
     except ValueError as error:
         raise ConfigError(f"init.from: {error}") from error
@@ -97,8 +97,8 @@ def _freeze(model: nn.Module, patterns: str | Sequence[str], adapted: bool) -> s
     both = [name for name in names if named[name].requires_grad] if adapted else []
     if both:  # all else is frozen by then
         raise ConfigError(
-            f"init.freeze: matches {both[0]}, which init.lora trains; narrow init.freeze or init.lora.train, or leave "
-            "init.freeze out: with init.lora nothing else is trained"
+            f"init.freeze: matches {both[0]}, which init.lora trains; narrow init.freeze or init.lora.also_train, or "
+            "leave init.freeze out: with init.lora nothing else is trained"
         )
     for name in names:
         named[name].requires_grad_(False)

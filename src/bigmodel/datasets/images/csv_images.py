@@ -58,7 +58,7 @@ def csv_images(
     root: str | None = None,
     split_column: str | None = None,
     num_classes: PositiveInt | None = None,
-    target_is: Literal["auto", "class", "number", "labels"] = "class",
+    target_type: Literal["auto", "class", "number", "labels"] = "class",
     label_separator: str | None = None,
     value_range: Literal["auto", "type"] | tuple[float, float] | None = None,
     background: Literal["white", "black"] | tuple[int, int, int] | None = None,
@@ -79,16 +79,16 @@ def csv_images(
     `outputs`, `target_std` and `labels`, if not None, must be the data's.
 
     Raises:
-        ConfigError: the columns do not go with `target_is`.
+        ConfigError: the columns do not go with `target_type`.
         DataError: the CSV is missing or has bad rows, each named by file, line and column, or pictures are broken.
     """
     check_channels(input_shape)
     columns = [label_column] if isinstance(label_column, str) else list(label_column)
-    _hold_columns(columns, target_is, label_separator)
+    _hold_columns(columns, target_type, label_separator)
     table = Path(file).expanduser().absolute()
     folder = table.parent if root is None else Path(root).expanduser().absolute()
     problems: list[str] = []
-    several = target_is == "labels"
+    several = target_type == "labels"
     listed = list(_rows(table, folder, image_column, columns, split_column, several, encoding, problems))
     if broken == "refuse":
         problems += [
@@ -99,15 +99,15 @@ def csv_images(
     training = [row for row in rows if row.split == "train"]
     if not training:
         raise no_rows_error(table)
-    if target_is in ("auto", "class"):
+    if target_type in ("auto", "class"):
         refuse_lists(((row.location, row.cells[0]) for row in rows), columns[0], table.name)
-    if target_is == "auto":
+    if target_type == "auto":
         reject_measurements(columns[0], [row.cells[0] for row in training])
-    if target_is == "number":
+    if target_type == "number":
         wrong = ((row, number_problem(row.cells[0])) for row in rows)
         raise_row_errors([f"{row.location}: column '{columns[0]}': {line}" for row, line in wrong if line], table)
     kept = [training[n] for n in holdout_split(len(training), 0.0 if _has(rows, "val") else val_fraction)[0].tolist()]
-    target = _target(columns, kept if target_is == "number" else training, target_is, label_separator)
+    target = _target(columns, kept if target_type == "number" else training, target_type, label_separator)
     classes = [] if target is not None else sorted_labels(row.cells[0] for row in training)
     raise_row_errors(_misfits(rows, columns, classes, target), table)
     encoded = {split: _encoded([row for row in rows if row.split == split], classes, target) for split in SPLITS}
@@ -141,8 +141,8 @@ def csv_images(
     ).verify(num_classes)
 
 
-def _hold_columns(columns: Sequence[str], target_is: str, separator: str | None) -> None:
-    if target_is == "labels":
+def _hold_columns(columns: Sequence[str], target_type: str, separator: str | None) -> None:
+    if target_type == "labels":
         if len(columns) == 1 and separator is None:
             raise ConfigError(
                 f"dataset.label_separator: what stands between two labels in the column '{columns[0]}', as "
@@ -152,11 +152,11 @@ def _hold_columns(columns: Sequence[str], target_is: str, separator: str | None)
             raise ConfigError("dataset.label_separator: is for labels in one column; there are several columns")
     elif len(columns) != 1:
         raise ConfigError(
-            f"dataset.label_column: {len(columns)} columns are several labels; set dataset.target_is=labels "
+            f"dataset.label_column: {len(columns)} columns are several labels; set dataset.target_type=labels "
             "task=multi_label loss=null monitor=val/auc"
         )
     elif separator is not None:
-        raise ConfigError("dataset.label_separator: is for several labels; set dataset.target_is=labels")
+        raise ConfigError("dataset.label_separator: is for several labels; set dataset.target_type=labels")
 
 
 def _there(row: _Row) -> bool:
@@ -171,11 +171,11 @@ def _has(rows: Sequence[_Row], split: str) -> bool:
     return any(row.split == split for row in rows)
 
 
-def _target(columns: Sequence[str], training: Sequence[_Row], target_is: str, separator: str | None) -> Target | None:
+def _target(columns: Sequence[str], training: Sequence[_Row], target_type: str, separator: str | None) -> Target | None:
     """Fit the target encoder to the training rows; None for a class."""
-    if target_is == "number":
+    if target_type == "number":
         return NumberTarget.fit(columns[0], [row.cells[0] for row in training])
-    if target_is != "labels":
+    if target_type != "labels":
         return None
     if separator is None:
         return LabelsTarget(columns)

@@ -126,7 +126,7 @@ def refuse_lists(places: Iterable[tuple[str, str]], column: str, file: object) -
         place, cell = wrong[0]
         raise DataError(
             f"{place}: column '{column}': {truncate(cell, 60)} is a list of labels, not one class ({len(wrong):,} such "
-            f"rows in {file}); set task=multi_label dataset.target_is=labels dataset.label_column={column} "
+            f"rows in {file}); set task=multi_label dataset.target_type=labels dataset.label_column={column} "
             "dataset.label_separator=','"
         )
 
@@ -141,8 +141,8 @@ def reject_measurements(column: str, values: Sequence[str]) -> None:
     if (different > _MANY and (decimal or 2 * different > len(numbers))) or (decimal and 2 * different > len(numbers)):
         raise ConfigError(
             f"dataset.label_column: '{column}' has {different} different numbers in {len(numbers)} training rows, as "
-            "if measured; set dataset.target_is=number task=regression loss=mse monitor=val/loss, or "
-            f"dataset.target_is=class if they are classes{_not_plain(values)}"
+            "if measured; set dataset.target_type=number task=regression loss=mse monitor=val/loss, or "
+            f"dataset.target_type=class if they are classes{_not_plain(values)}"
         )
 
 

@@ -49,8 +49,8 @@ class ColumnRoles:
         why = "; ".join(f"{name or repr(name)} ({reason})" for name, reason in self.ignored.items())
         ignored = [f"not used: {truncate(why, 400)}"] if why else []
         codes = [
-            f"column '{name}': {why}, counts as a number; if it holds codes set dataset.categories=['{name}'], or "
-            "dataset.ignored"
+            f"column '{name}': {why}, counts as a number; if it holds codes set "
+            f"dataset.categorical_columns=['{name}'], or dataset.ignored_columns"
             for name, why in self.codes.items()
         ]
         return [*(f"columns by role, inferred: {line}" for line in [*lines, *ignored]), *codes]
@@ -82,8 +82,8 @@ def _place(table: Table, name: str, roles: ColumnRoles, time_format: str | None)
             roles.categories.append(name)
         else:
             roles.ignored[name] = (
-                f"digits with leading zeros, as '{truncate(padded, 20)}': an identifier; name it in dataset.numbers or "
-                "dataset.categories if it is none"
+                f"digits with leading zeros, as '{truncate(padded, 20)}': an identifier; name it in "
+                "dataset.numeric_columns or dataset.categorical_columns if it is none"
             )
     elif not problems:
         reason = why_identifier(name, values[values == values].tolist(), len(texts))
@@ -141,7 +141,7 @@ def _marks(texts: Sequence[str], decimal: str) -> str | None:
     if sum(plain.fullmatch(text) is not None or text.isdigit() for text in texts) >= _MOSTLY * len(texts):
         other = "," if decimal == "." else "."
         return f"numbers as '{shown}'; set dataset.decimal='{other}', or take marks of thousands out"
-    return f"numbers with signs, as '{shown}'; take the signs out, or name it in dataset.categories"
+    return f"numbers with signs, as '{shown}'; take the signs out, or name it in dataset.categorical_columns"
 
 
 def why_identifier(name: str, values: Sequence[float], rows: int) -> str | None:

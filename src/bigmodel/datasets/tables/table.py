@@ -28,10 +28,10 @@ def table(
     root: str,
     train: str,
     target: str,
-    target_is: Literal["auto", "class", "number"],
-    categories: Sequence[str],
-    numbers: Sequence[str] | None,
-    ignored: Sequence[str],
+    target_type: Literal["auto", "class", "number"],
+    categorical_columns: Sequence[str],
+    numeric_columns: Sequence[str] | None,
+    ignored_columns: Sequence[str],
     val_fraction: ProperFraction,
     test_fraction: ProperFraction,
     test: str | None = None,
@@ -49,7 +49,7 @@ def table(
     roles: Literal["infer", "as_given"] = "as_given",
     stratify: bool = False,
     source: str | None = None,
-    num_numbers: NonNegativeInt | None = None,
+    num_numeric: NonNegativeInt | None = None,
     cardinalities: Sequence[PositiveInt] | None = None,
     outputs: PositiveInt | None = None,
     num_classes: PositiveInt | None = None,
@@ -59,13 +59,13 @@ def table(
     standardised.
 
     `train` and `test` are files in `root`, or in a folder up to two below it. `roles` infer: columns without a role get
-    one by their values; as_given: they are numbers, where `numbers` is None. `target_is` auto: by its values.
+    one by their values; as_given: they are numbers, where `numeric_columns` is None. `target_type` auto: by its values.
     Without a `test` file, `test_fraction` of the rows are the test split; `val_fraction` of what remains is held out.
     Which rows these are is the same for every seed; if `stratify`, each class has its share of them and keeps a row for
     training; with a column of `time`, they are the latest ones. All that is learned, means, deviations, categories and
     classes, is learned on the rest.
 
-    `num_numbers`, `cardinalities`, `outputs`, `num_classes` and `target_std`, if not None, must be the data's.
+    `num_numeric`, `cardinalities`, `outputs`, `num_classes` and `target_std`, if not None, must be the data's.
 
     Raises:
         ConfigError: a column has two roles, or a value is not the data's.
@@ -73,23 +73,25 @@ def table(
     """
     form = TableFormat(columns, separator, comment, strip, missing, True, encoding, decimal, header, broken)
     times = [] if time is None else [time]
-    taken = [target, *categories, *(numbers or ()), *ignored, *times]
+    taken = [target, *categorical_columns, *(numeric_columns or ()), *ignored_columns, *times]
     twice = next((name for name in taken if taken.count(name) > 1), None)
     if twice is not None:
         raise ConfigError(f"dataset: the column '{twice}' has two roles; it may have one")
     file = find_file(root, train, "train", source)
-    given = [target, *categories, *(numbers or ()), *times]
+    given = [target, *categorical_columns, *(numeric_columns or ()), *times]
     rows = read_rows(file, form, given)
     if not rows:
         raise DataError(f"{file}: holds no rows")
-    kind: str = target_is
+    kind: str = target_type
     notes = [*rows.notes]
-    absent = [name for name in ignored if name not in rows.columns]
-    notes += [f"warning: dataset.ignored: there is no column {', '.join(map(repr, absent))}"] if absent else []
-    if target_is == "auto":
+    absent = [name for name in ignored_columns if name not in rows.columns]
+    notes += [f"warning: dataset.ignored_columns: there is no column {', '.join(map(repr, absent))}"] if absent else []
+    if target_type == "auto":
         kind, why = target_kind(rows, target)
-        notes.append(f"target '{target}': a {kind}, for {why} (dataset.target_is)")
-    column_roles = _roles(rows, numbers, categories, ignored, [target, *times], time_format, roles)
+        notes.append(f"target '{target}': a {kind}, for {why} (dataset.target_type)")
+    column_roles = _roles(
+        rows, numeric_columns, categorical_columns, ignored_columns, [target, *times], time_format, roles
+    )
     notes += column_roles.notes() if roles == "infer" else _index_warning(rows, column_roles.numbers)
     sound, skipped = valid_rows(rows, column_roles, target, kind, time, time_format)
     if not (column_roles.numbers or column_roles.categories or column_roles.dates):
@@ -111,13 +113,13 @@ def table(
     answer = TargetEncoder(splits["train"], target, kind)
     tensors: dict[str, _Split] = {name: (features(part), answer(part)) for name, part in splits.items()}
     properties = {
-        "num_numbers": len(features.features),
+        "num_numeric": len(features.features),
         "cardinalities": features.cardinalities,
         "outputs": len(answer.classes) or 1,
         "num_classes": len(answer.classes) or None,
         "target_std": None if answer.classes else answer.std,
     }
-    claims = {"num_numbers": num_numbers, "cardinalities": cardinalities, "outputs": outputs}
+    claims = {"num_numeric": num_numeric, "cardinalities": cardinalities, "outputs": outputs}
     check_claims(claims | {"num_classes": num_classes, "target_std": target_std}, properties)
     if answer.classes:
         labels = {name: part[1].tolist() for name, part in tensors.items()}
@@ -138,7 +140,7 @@ def table(
     written |= {key: value for key, value in more_written.items() if value != getattr(TableFormat(), key)}
     return TensorDataset(
         splits=tensors,
-        properties=properties | ({"target_is": kind} if target_is == "auto" else {}),
+        properties=properties | ({"target_type": kind} if target_type == "auto" else {}),
         description=f"{what}, {len(features.features)} columns of numbers and "
         f"{len(column_roles.categories)} of categories",
         spec={
@@ -154,23 +156,24 @@ def table(
 
 def _roles(
     rows: Table,
-    numbers: Sequence[str] | None,
-    categories: Sequence[str],
-    ignored: Sequence[str],
+    numeric_columns: Sequence[str] | None,
+    categorical_columns: Sequence[str],
+    ignored_columns: Sequence[str],
     taken: Sequence[str],
     time_format: str | None,
     roles: str,
 ) -> ColumnRoles:
     if roles == "infer":
         given: Mapping[str, Sequence[str]] = {
-            "numbers": numbers or (),
-            "categories": categories,
-            "ignored": [name for name in ignored if name in rows.columns],
+            "numbers": numeric_columns or (),
+            "categories": categorical_columns,
+            "ignored": [name for name in ignored_columns if name in rows.columns],
         }
         return infer_roles(rows, given, taken, time_format)
-    known = {*categories, *ignored, *taken}
+    known = {*categorical_columns, *ignored_columns, *taken}
     return ColumnRoles(
-        [name for name in rows.columns if name not in known] if numbers is None else [*numbers], [*categories]
+        [name for name in rows.columns if name not in known] if numeric_columns is None else [*numeric_columns],
+        [*categorical_columns],
     )
 
 
@@ -179,12 +182,12 @@ def _index_warning(rows: Table, numbers: Sequence[str]) -> list[str]:
     padded = {name: with_leading_zero(rows.texts(name)) for name in numbers}
     return [
         f"warning: column '{name}' has leading zeros, as '{text}', and counts as a number; if it holds codes set "
-        f"dataset.categories=['{name}'], or dataset.ignored"
+        f"dataset.categorical_columns=['{name}'], or dataset.ignored_columns"
         for name, text in padded.items()
         if text is not None
     ] + [
         f"warning: column '{name}' {'' if why.startswith('numbers') else 'is '}{why}, and is a feature; "
-        f"dataset.ignored=['{name}'] leaves it out"
+        f"dataset.ignored_columns=['{name}'] leaves it out"
         for name, why in found.items()
         if why
     ]

@@ -21,7 +21,7 @@ _COLUMNS = 20  # of which a report shows a problem each
 
 
 def valid_rows(
-    table: Table, roles: ColumnRoles, target: str, target_is: str, time: str | None, time_format: str | None
+    table: Table, roles: ColumnRoles, target: str, target_type: str, time: str | None, time_format: str | None
 ) -> tuple[list[Row], list[str]]:
     """The rows that have all that is needed, and notes of those that were left out.
 
@@ -39,7 +39,7 @@ def valid_rows(
         add(name, table.numbers(name)[1])
     for name, form in roles.dates.items():
         add(name, date_parts(table.texts(name), form)[1])
-    add(target, _target_problems(table, target, target_is))
+    add(target, _target_problems(table, target, target_type))
     if time is not None:
         texts = table.texts(time)
         add(time, {row: "missing" for row, text in enumerate(texts) if not text})
@@ -47,10 +47,10 @@ def valid_rows(
     return rows_without_problem(table, found)
 
 
-def _target_problems(table: Table, target: str, target_is: str) -> dict[int, str]:
+def _target_problems(table: Table, target: str, target_type: str) -> dict[int, str]:
     texts = table.texts(target)
     problems: dict[int, str] = {}
-    if target_is == "number":
+    if target_type == "number":
         values, problems = table.numbers(target)
         empty = [row for row, value in enumerate(values.tolist()) if math.isnan(value) and row not in problems]
     else:

@@ -27,7 +27,7 @@ __all__ = ["labelled_text"]
 _FOLDERS = ("text",)  # of data_dir
 _KINDS = {
     "class": "bigmodel.inference.processors.sentences.TextClassificationProcessor",
-    "hidden_token": "bigmodel.inference.processors.hidden_tokens.MaskedTokenProcessor",
+    "masked_token": "bigmodel.inference.processors.hidden_tokens.MaskedTokenProcessor",
 }
 _HANDFUL = 5  # texts of a class
 _NAMED = 5  # labels in one note
@@ -55,7 +55,7 @@ def labelled_text(
     encoding: str | None = None,
     broken: Literal["refuse", "skip"] = "refuse",
     word_rule: Literal[1, 2] = 1,
-    predicts: Literal["class", "hidden_token"] = "class",
+    predicts: Literal["class", "masked_token"] = "class",
     num_classes: PositiveInt | None = None,
     vocab_size: PositiveInt | None = None,
 ) -> TensorDataset:

@@ -36,7 +36,7 @@ def molecules(
     train: str,
     smiles: str,
     targets: Sequence[str],
-    target_is: Literal["class", "number", "labels"],
+    target_type: Literal["class", "number", "labels"],
     context: PositiveInt,
     val_fraction: ProperFraction,
     test_fraction: ProperFraction = 0.0,
@@ -65,25 +65,27 @@ def molecules(
         ConfigError: there is more than one target that is no label, one is there twice, or a value is not the data's.
         DataError: a file is missing, or rows are bad; each is named by file, line and column.
     """
-    if not targets or (len(targets) > 1 and target_is != "labels"):
-        raise ConfigError(f"dataset.targets: target_is={target_is} needs one column, or labels one or more")
+    if not targets or (len(targets) > 1 and target_type != "labels"):
+        raise ConfigError(f"dataset.targets: target_type={target_type} needs one column, or labels one or more")
     if len(set(targets)) < len(targets):
         raise ConfigError(f"dataset.targets: names a column twice: {', '.join(targets)}")
     form = TableFormat(separator=separator, missing=missing, strip=_BLANK, encoding=encoding, broken=broken)
     file = find_file(root, train, "train", source)
     notes: list[str] = []
-    rows = _validate_rows(read_rows(file, form, [smiles, *targets]), smiles, notes, targets, target_is)
+    rows = _validate_rows(read_rows(file, form, [smiles, *targets]), smiles, notes, targets, target_type)
     splits = _splits(rows, smiles, val_fraction, 0.0 if test else test_fraction)
     if test is not None:
         other = find_file(root, test, "test", source)
-        splits["test"] = _validate_rows(read_rows(other, form, [smiles, *targets]), smiles, notes, targets, target_is)
+        splits["test"] = _validate_rows(read_rows(other, form, [smiles, *targets]), smiles, notes, targets, target_type)
     known = splits["train"]
-    answer = MultiLabelTargets(known, targets) if target_is == "labels" else TargetEncoder(known, targets[0], target_is)
+    answer = (
+        MultiLabelTargets(known, targets) if target_type == "labels" else TargetEncoder(known, targets[0], target_type)
+    )
     tensors = {
         name: (_tokens([row.text(smiles) for row in part], context), answer(part)) for name, part in splits.items()
     }
     notes += class_counts.stand_ins(answer.classes, missing) if isinstance(answer, TargetEncoder) else []
-    about = {key: value for key, value in answer.about().items() if key != "target" or target_is == "number"}
+    about = {key: value for key, value in answer.about().items() if key != "target" or target_type == "number"}
     properties = {
         "vocab_size": SmilesTokenizer.size,
         "outputs": len(about.get("classes", targets)),
@@ -93,14 +95,14 @@ def molecules(
     }
     claims = {"vocab_size": vocab_size, "outputs": outputs, "num_classes": num_classes, "target_std": target_std}
     check_claims(claims | {"labels": labels}, properties)
-    counted = f"{properties['outputs']} {'classes' if target_is == 'class' else 'labels'}"
-    what = f"one number ({targets[0]})" if target_is == "number" else counted
+    counted = f"{properties['outputs']} {'classes' if target_type == 'class' else 'labels'}"
+    what = f"one number ({targets[0]})" if target_type == "number" else counted
     return TensorDataset(
         tensors,
         properties={key: value for key, value in properties.items() if value is not None},
         description=f"{what}, {_size(context)}",
         spec={
-            "kind": _KINDS[target_is],
+            "kind": _KINDS[target_type],
             **about,
             "tokenizer": dict(SmilesTokenizer.spec),
             "context": context,
@@ -171,7 +173,7 @@ def smiles_strings(
 
 
 def _validate_rows(
-    rows: Table, smiles: str, notes: list[str], targets: Sequence[str] = (), target_is: str | None = None
+    rows: Table, smiles: str, notes: list[str], targets: Sequence[str] = (), target_type: str | None = None
 ) -> Sequence[Row]:
     """The valid rows of a file; bad ones are refused, or skipped with a line in `notes`."""
     if not rows:
@@ -179,7 +181,7 @@ def _validate_rows(
     problems: dict[int, tuple[str, str]] = {}
     for row in rows:
         try:
-            _check(row, smiles, targets, target_is)
+            _check(row, smiles, targets, target_type)
         except DataError as error:
             problems[row.index] = ("", "; ".join(error.lines))
     found, skipped = rows_without_problem(rows, problems)
@@ -187,7 +189,7 @@ def _validate_rows(
     return found
 
 
-def _check(row: Row, smiles: str, targets: Sequence[str], target_is: str | None) -> None:
+def _check(row: Row, smiles: str, targets: Sequence[str], target_type: str | None) -> None:
     """Raise DataError if a string or target is missing or invalid."""
     text = row.text(smiles)
     if not text:
@@ -197,10 +199,10 @@ def _check(row: Row, smiles: str, targets: Sequence[str], target_is: str | None)
     except DataError as error:
         raise row.error_at(smiles, str(error)) from None
     for target in targets:
-        if target_is != "labels" and not row.text(target):
+        if target_type != "labels" and not row.text(target):
             raise row.error_at(target, "the target is missing; fill it or remove the row")
-        value = row.number(target) if target_is != "class" else 0.0
-        if target_is == "labels" and value not in (0.0, 1.0) and row.text(target):
+        value = row.number(target) if target_type != "class" else 0.0
+        if target_type == "labels" and value not in (0.0, 1.0) and row.text(target):
             raise row.error_at(target, f"'{row.text(target)}' is neither 0 nor 1")
 
 

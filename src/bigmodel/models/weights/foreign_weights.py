@@ -118,7 +118,7 @@ def load_matching(
         raise ValueError(f"{file}: is of another model or input: {shapes}{more}{hint}")
     fitting = {name: matching[name] for name in own if name in matching and name not in mismatched}
     prefix = prefix_to_strip(tensors, own)
-    strip = f"{settings}strip={prefix}" if settings and prefix else ""
+    strip = f"{settings}strip_prefix={prefix}" if settings and prefix else ""
     if not fitting:
         hint = f"; try {strip}" if strip else ""
         raise ValueError(f"{file}: none of its tensors is in this model; it has {_some(list(tensors))}{hint}")

@@ -50,5 +50,5 @@ def from_gpt2(tensors: Mapping[str, Tensor], context: int, tied: bool) -> dict[s
     if not tied:
         mapped.setdefault("head.weight", embedding)
     elif not torch.equal(mapped.pop("head.weight", embedding), embedding):
-        raise ValueError("the output's weights are not the embedding's; set model.tied=false")
+        raise ValueError("the output's weights are not the embedding's; set model.tie_embeddings=false")
     return mapped

@@ -22,7 +22,7 @@ class LoRA:
     """Configuration of LoRA; rank 0 turns it off.
 
     - `layers`: patterns of the linear layers to adapt.
-    - `train`: patterns of parameters that are trained whole, as a new head; a layer among them is not adapted.
+    - `also_train`: patterns of parameters that are trained whole, as a new head; a layer among them is not adapted.
 
     All other parameters are frozen.
     """
@@ -30,7 +30,7 @@ class LoRA:
     rank: NonNegativeInt = 0
     alpha: Positive = 16.0
     layers: str | Sequence[str] = "*"
-    train: str | Sequence[str] | None = None
+    also_train: str | Sequence[str] | None = None
 
     def adapt(self, model: nn.Module, began: bool = False) -> str:
         """Insert the matrices, in place, without changing the model's outputs; return a description.
@@ -41,9 +41,9 @@ class LoRA:
             ValueError: a pattern matches nothing or leaves nothing to adapt, or the rank exceeds a layer's width.
         """
         try:
-            trained_whole = match_names(self.train, [name for name, _ in model.named_parameters()], "parameter")
+            trained_whole = match_names(self.also_train, [name for name, _ in model.named_parameters()], "parameter")
         except ValueError as error:
-            raise ValueError(f"train: {error}") from error
+            raise ValueError(f"also_train: {error}") from error
         linear = {name: module for name, module in model.named_modules() if type(module).forward is nn.Linear.forward}
         try:
             adapted = [
@@ -54,14 +54,14 @@ class LoRA:
         except ValueError as error:
             raise ValueError(f"layers: {error}") from error
         if not adapted:
-            raise ValueError("train: matches all of these layers, so that none is left to adapt")
+            raise ValueError("also_train: matches all of these layers, so that none is left to adapt")
         for name in adapted:
             width = min(linear[name].in_features, linear[name].out_features)
             if self.rank > width and not began:
                 shape = f"{linear[name].in_features} to {linear[name].out_features}"
                 raise ValueError(
                     f"rank: {self.rank} exceeds the width of {name} ({shape}); set {width} or less, leave it out "
-                    f"of init.lora.layers, or train it whole: init.lora.train={name}.*"
+                    f"of init.lora.layers, or train it whole: init.lora.also_train={name}.*"
                 )
         model.requires_grad_(False)
         for name in adapted:

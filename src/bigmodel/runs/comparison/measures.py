@@ -13,7 +13,7 @@ DATA = "environment.dataset"
 FINGERPRINT = "data (fingerprint)"  # name under which a difference in DATA is shown
 _EVALUATION_KEYS = (  # dataset keys that decide which samples are evaluated, or what is predicted
     *("test_fraction", "split", "split_column", "time", "horizon", "num_classes", "predicts", "labels"),
-    *("target", "targets", "target_column", "target_is", "label_column"),
+    *("target", "targets", "target_column", "target_type", "label_column"),
 )
 _TOKEN_KEYS = ("tokenizer", "vocab_size", "vocabulary", "min_count")  # dataset keys that change what a token is
 _SAMPLE_KEYS = ("context", "window", *_TOKEN_KEYS)  # dataset keys that split the same data into other samples

@@ -32,14 +32,15 @@ _WORST = {"minimize": math.inf, "maximize": -math.inf}
 class OptunaSearch:
     """Trials of a sweep's search; a trial is one job, or one for each seed."""
 
-    def __init__(self, sweep: SweepDirectory, plan: SearchPlan, trust: Sequence[str]) -> None:
+    def __init__(self, sweep: SweepDirectory, plan: SearchPlan) -> None:
         """Create the study and replay what the sweep's directory records.
 
         Raises:
             ConfigError: Optuna is not installed, or a base config is no longer valid.
         """
         self._sweep, self._plan, self._optuna = sweep, plan, import_optuna(plan.sampler)
-        self._bases = [load_snapshot(sweep.path / "bases" / f"{n}.yaml", trust) for n in range(len(plan.bases))]
+        bases = [sweep.path / "bases" / f"{index}.yaml" for index in range(len(plan.bases))]
+        self._bases = [load_snapshot(file, sweep.trust) for file in bases]
         self._trials: dict[int, Any] = {}
         self._finished_trials = set[int]()
         self._pruned_jobs = set[int]()

@@ -19,7 +19,6 @@ import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from time import monotonic
 from typing import Any
 
 from bigmodel.config.seal import seal
@@ -33,7 +32,7 @@ from bigmodel.sweeps.state.jobs import PERMANENT_FAILURES, JobProgress, JobSpec
 from bigmodel.sweeps.state.journal import append_record, read_records
 from bigmodel.sweeps.state.settings import SweepOptions
 
-_LOCK_TIMEOUT_S = 10.0
+_LOCK_TIMEOUT_S = 10.0  # jobs of a sweep that was killed hold its lock until they end, seconds on a GPU
 _FORMER_ENGINE = "vectorized"  # trained several jobs in one process; its sweeps are resumed with one process per job
 
 
@@ -52,7 +51,7 @@ class SweepDirectory:
         self.path, self._final = path, final
         for name in ("jobs", "bases", "plots") if to_write else ():
             refuse_foreign_files(path / name)
-        self._lock = _acquire_lock(path) if to_write else None
+        self._lock = RunLock(path, _LOCK_TIMEOUT_S) if to_write else None
         self.jobs: dict[int, JobSpec] = {}
         self.trust: tuple[str, ...] = ()  # given when the sweep was started; a resume must give it again
         self.trials: int | None = None  # for a search, the number of jobs in the end
@@ -232,19 +231,3 @@ def common_overrides(overrides: Iterable[Sequence[str]]) -> set[str]:
     """Return the overrides that all jobs have; none for a single job."""
     sets = [set(texts) for texts in overrides]
     return set.intersection(*sets) if len(sets) > 1 else set()
-
-
-def _acquire_lock(path: Path) -> RunLock:
-    """Lock a sweep. Jobs of a sweep that was killed hold the lock until they have ended, which takes seconds on a GPU.
-
-    Raises:
-        StorageError: another process runs the sweep.
-    """
-    deadline = monotonic() + _LOCK_TIMEOUT_S
-    while True:
-        try:
-            return RunLock(path)
-        except StorageError:
-            holder = read_text(path / ".lock").strip()
-            if monotonic() > deadline or Path(f"/proc/{holder}").exists():
-                raise
