@@ -15,6 +15,7 @@ from bigmodel.commands.help import help_text
 from bigmodel.config.location import conf_directory
 from bigmodel.errors import ConfigError, DataError, StorageError
 from bigmodel.quoting import make_readable, quote
+from bigmodel.runtime.live_line import StatusLine
 from bigmodel.runtime.signals import StopRequest
 from bigmodel.sweeps import seed_axis
 
@@ -206,19 +207,33 @@ def _run(command: str, arguments: Sequence[str], stop: StopRequest) -> int:
         raise ConfigError("seeds: no such setting; bigmodel-train takes it")
     if command == "train":
         reject_undecodable(arguments)
+    with StatusLine() as status:
+        status.show("reading config")
+        return _run_from_config(command, parsed, stop, status.show)
+
+
+def _run_from_config(command: str, parsed: CommandLine, stop: StopRequest, report: Callable[[str], object]) -> int:
     from bigmodel.config import composition as compose  # Hydra takes a quarter of a second
 
     source = config_source(parsed, command)
     if parsed.hydra:
+        report("")
         compose.refuse_hydra_keys(source, parsed.overrides, parsed.trust)
         compose.run_hydra_cli(source, [*parsed.hydra, *parsed.overrides], parsed.trust)
         return 0
     if parsed.multirun:
+        report("")
         return _sweep(parsed, source, stop)
     if parsed.resume is not None:
-        return _resume(parsed, source, stop)
+        return _resume(parsed, source, stop, report)
     composed = compose.compose(command, parsed.overrides, source, parsed.trust)
-    _load_command(command)(composed, stop)
+    report("loading torch")
+    run = _load_command(command)
+    if command == "train":
+        run(composed, stop, report=report)
+    else:
+        report("")
+        run(composed, stop)
     return 0
 
 
@@ -250,12 +265,14 @@ def _load_command(command: str) -> Callable[..., object]:
     return run
 
 
-def _resume(parsed: CommandLine, source: ConfigSource, stop: StopRequest) -> int:
+def _resume(parsed: CommandLine, source: ConfigSource, stop: StopRequest, report: Callable[[str], object]) -> int:
     from bigmodel.commands.resume import load_for_resume
 
     assert parsed.resume is not None
     directory, stored = load_for_resume(parsed.resume, parsed.overrides, source, parsed.trust)
-    _load_command("train")(stored, stop, directory, resume=True, own=_DOWNLOAD in parsed.overrides)
+    report("loading torch")
+    run = _load_command("train")
+    run(stored, stop, directory, resume=True, own=_DOWNLOAD in parsed.overrides, report=report)
     return 0
 
 
