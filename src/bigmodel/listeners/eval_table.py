@@ -10,8 +10,9 @@ from bigmodel.formatting import columns_of, cut, escape_control, right
 
 _GAP = "  "
 _NARROWEST = 6  # of a column, so that it seldom has to grow later
+_LONGEST = 12  # of a name or a unit, where the terminal has no more than six times that
 _BOLD, _BEST, _PLAIN = "\x1b[1m", "\x1b[1;32m", "\x1b[0m"
-_LEGEND = "(* best so far)"
+_LEGEND = "* best so far"
 
 
 @dataclass(frozen=True)
@@ -30,14 +31,16 @@ class EvalTable:
     """Makes the lines to print for each row: the row, and above it a header where that has changed or scrolled off."""
 
     def __init__(self) -> None:
-        self._header: Sequence[str] = ()
+        self._header = ("", "")
         self._widths: dict[str, int] = {}
         self._rows_since = 0
         self._colored = not os.environ.get("NO_COLOR")
 
-    def lines(self, cells: Sequence[Cell], best: bool, columns: int, rows: int) -> list[str]:
-        """Return the lines of a row for a terminal of this size; with `best` it is marked."""
-        longest = max(10, columns // 6)
+    def lines(self, cells: Sequence[Cell], best: bool | None, columns: int, rows: int) -> list[str]:
+        """Return the lines of a row for a terminal of this size. The best is marked; it is None where nothing is
+        evaluated.
+        """
+        longest = max(_LONGEST, columns // 6)
         widths = {}
         for cell in cells:
             parts = (self._cut(cell.name, longest), self._cut(cell.unit, longest), cell.text)
@@ -51,15 +54,14 @@ class EvalTable:
             padded = (right(text, widths[cell.name]) for cell, text in zip(shown, texts, strict=True))
             return cut(mark + _GAP.join(("", *padded)), columns - 1, "...")
 
-        header = [joined([self._cut(cell.name, longest) for cell in shown])]
-        if any(cell.unit for cell in shown):
-            header.append(joined([self._cut(cell.unit, longest) for cell in shown]))
+        names, units = (
+            joined([self._cut(text, longest) for text in texts])
+            for texts in ([cell.name for cell in shown], [cell.unit for cell in shown])
+        )
         lines = []
-        if header != self._header or self._rows_since >= rows - 4:
-            legend = columns_of(header[0]) + len(_GAP) + len(_LEGEND) < columns
-            titled = [header[0] + _GAP + _LEGEND, *header[1:]] if legend else [*header, f"{_GAP} {_LEGEND}"]
-            lines += [self._colorize(line.rstrip(), _BOLD) for line in titled]
-            self._header, self._rows_since = header, 0
+        if (names, units) != self._header or self._rows_since >= rows - 4:
+            lines += [self._colorize(line, _BOLD) for line in _with_legend(names, units, best is not None)]
+            self._header, self._rows_since = (names, units), 0
         self._rows_since += 1
         row = joined([cell.text for cell in shown], "*" if best else " ")
         return [*lines, self._colorize(row, _BEST) if best else row]
@@ -69,3 +71,10 @@ class EvalTable:
 
     def _colorize(self, line: str, code: str) -> str:
         return f"{code}{line}{_PLAIN}" if self._colored else line
+
+
+def _with_legend(names: str, units: str, marks: bool) -> list[str]:
+    """Put the legend before the units, where nothing has any; else on a line of its own."""
+    if marks and not units[: len(_LEGEND)].strip():
+        units, marks = _LEGEND + units[len(_LEGEND) :], False
+    return [line for line in (names, units.rstrip(), _LEGEND if marks else "") if line]

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Mapping, Sequence
 from time import monotonic
+from typing import Any
 
 from bigmodel.events import Evaluated, Phase, Started, Stepped, TrainLogged, Warned
-from bigmodel.formatting import columns_of
 from bigmodel.listeners.eval_table import Cell, EvalTable
 from bigmodel.listeners.lines import format_event, format_metric
 from bigmodel.listeners.progress import Progress
-from bigmodel.runtime.live_line import LiveLine, draws_unicode, elapsed_text, terminal_columns, terminal_rows
+from bigmodel.metric_spec import MetricSpec
+from bigmodel.runtime.live_line import LiveLine, draws_unicode, elapsed_text, terminal_size
 
 _EPOCH_ROW_S = 2.0  # between the rows of epochs that nothing was evaluated in, of which a second may have hundreds
-_MONITORED, _TRAIN_LOSS, _STEP, _OTHERS, _TIME, _LR = 1, 2, 3, 4, 100, 101  # ranks: which columns matter most
+_EPOCH, _MONITORED, _TRAIN_LOSS, _STEP, _TIME, _LR = 0, 1, 2, 3, 45, 55  # ranks: which columns matter most
+_OTHERS = 10  # rank of the first of the other metrics, of which four come before the time; each next one has ten more
 
 
 class LiveRun:
@@ -24,11 +27,10 @@ class LiveRun:
         self._monitored = started.monitor.rpartition("/")[2]
         self._loss, self._num_losses = 0.0, 0  # since the last row
         self._evaluated: Sequence[Cell] = ()  # the columns of the last evaluation
+        self._specs: Mapping[str, MetricSpec] = {}
         self._epoch_end, self._last_row, self._last_row_time = 0, 0, -_EPOCH_ROW_S
-        where = format_event(started)
-        if columns_of(where) >= terminal_columns():
-            where = "\n  in ".join(where.rsplit(", in ", 1))
-        print(where, flush=True)
+        options: Any = {"subsequent_indent": "  ", "break_long_words": False, "break_on_hyphens": False}
+        print(textwrap.fill(format_event(started), terminal_size()[0] - 1, **options), flush=True)
         self._line = LiveLine(self._progress.line)
 
     def __call__(self, event: object) -> None:
@@ -41,6 +43,7 @@ class LiveRun:
             case TrainLogged():
                 self._progress.set_metrics(event)
             case Evaluated() if event.split == "val":
+                self._specs = event.specs
                 self._evaluated = [self._cell(event, name) for name in event.metrics if _is_scalar(event, name)]
                 lr = "" if event.lr is None else f"{event.lr:.3g}"
                 self._print_row(event.step, self._evaluated, event.best, lr)
@@ -69,22 +72,23 @@ class LiveRun:
 
     def _print_row(self, step: int, evaluated: Sequence[Cell], best: bool, lr: str) -> None:
         epoch = step / self._started.steps_per_epoch
-        loss = f"{self._loss / self._num_losses:.4g}" if self._num_losses else ""
+        spec = self._specs.get("loss")
+        loss = format_metric(self._loss / self._num_losses, spec) if self._num_losses else ""
         cells = [
-            Cell("epoch", f"{epoch:.0f}" if epoch == int(epoch) else f"{epoch:.2f}", 0),
+            Cell("epoch", f"{epoch:.0f}" if epoch == int(epoch) else f"{epoch:.2f}", _EPOCH),
             Cell("step", str(step), _STEP),
-            Cell("train loss", loss, _TRAIN_LOSS),
+            Cell("train loss", loss, _TRAIN_LOSS, spec.unit if spec else ""),
             *evaluated,
-            Cell("lr", lr, _LR),
+            *([Cell("lr", lr, _LR)] if evaluated else []),
             Cell("time", elapsed_text(self._progress.seconds), _TIME),
         ]
         self._loss, self._num_losses = 0.0, 0
         self._last_row, self._last_row_time = step, monotonic()
-        print("\n".join(self._table.lines(cells, best, terminal_columns(), terminal_rows())), flush=True)
+        print("\n".join(self._table.lines(cells, best if evaluated else None, *terminal_size())), flush=True)
 
     def _cell(self, event: Evaluated, name: str) -> Cell:
         spec = event.specs.get(name)
-        rank = _MONITORED if name == self._monitored else _OTHERS + list(event.metrics).index(name)
+        rank = _MONITORED if name == self._monitored else _OTHERS + 10 * list(event.metrics).index(name)
         return Cell(f"val {name}", format_metric(event.metrics[name], spec), rank, spec.unit if spec else "")
 
 

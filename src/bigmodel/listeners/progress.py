@@ -83,7 +83,7 @@ class Progress:
 
     def _epoch(self) -> str:
         epochs = self._steps / self._steps_per_epoch
-        epoch = min(self._step // self._steps_per_epoch + 1, math.ceil(epochs))
+        epoch = max(1, math.ceil(self._step / self._steps_per_epoch))
         return f"epoch {epoch}/{epochs:.4g}"
 
     def _bar(self, length: int) -> str:

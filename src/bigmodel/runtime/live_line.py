@@ -46,7 +46,7 @@ class LiveLine:
         with self._lock, contextlib.suppress(OSError):
             if self._closed.is_set() or self._in_line:
                 return
-            columns = terminal_columns()
+            columns, _ = terminal_size()
             line = cut(escape_control(self._text(columns)), columns - 1, "...")
             if line or self._shown:
                 self._write(line.encode(self._encoding, "backslashreplace") + _CLEAR)
@@ -150,14 +150,15 @@ def draws_unicode() -> bool:
     return sys.stdout.encoding.lower() == "utf-8" and "utf" in locale and not locale.startswith(_WIDE_SIGNS)
 
 
-def terminal_columns() -> int:
-    """Return the width of the terminal; of an unknown one, 80."""
-    return max(_NARROWEST, _size("COLUMNS", 0) or 80)
-
-
-def terminal_rows() -> int:
-    """Return the height of the terminal; of an unknown one, 24."""
-    return _size("LINES", 1) or 24
+def terminal_size() -> tuple[int, int]:
+    """Return columns and rows of the terminal; of an unknown one, 80 and 24."""
+    found = (0, 0)
+    with contextlib.suppress(OSError, ValueError):
+        found = os.get_terminal_size(sys.stdout.fileno())
+    columns, rows = (
+        int(text) if (text := os.environ.get(name, "")).isdecimal() else 0 for name in ("COLUMNS", "LINES")
+    )
+    return max(_NARROWEST, columns or found[0] or 80), rows or found[1] or 24
 
 
 def with_spinner(text: str, fancy: bool) -> str:
@@ -180,12 +181,3 @@ def _is_terminal() -> bool:
         return sys.stdout.isatty() and sys.stdout.fileno() >= 0
     except (OSError, ValueError):  # closed, or a stand-in without a file
         return False
-
-
-def _size(variable: str, index: int) -> int:
-    set_by_user = os.environ.get(variable, "")
-    if set_by_user.isdecimal():
-        return int(set_by_user)
-    with contextlib.suppress(OSError, ValueError):
-        return os.get_terminal_size(sys.stdout.fileno())[index]
-    return 0
