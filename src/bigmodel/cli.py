@@ -15,7 +15,7 @@ from bigmodel.commands.help import help_text
 from bigmodel.config.location import conf_directory
 from bigmodel.errors import ConfigError, DataError, StorageError
 from bigmodel.quoting import make_readable, quote
-from bigmodel.runtime.live_line import StatusLine
+from bigmodel.runtime.live_text import StatusLine
 from bigmodel.runtime.signals import StopRequest
 from bigmodel.sweeps import seed_axis
 
@@ -222,8 +222,7 @@ def _run_from_config(command: str, parsed: CommandLine, stop: StopRequest, repor
         compose.run_hydra_cli(source, [*parsed.hydra, *parsed.overrides], parsed.trust)
         return 0
     if parsed.multirun:
-        report("")
-        return _sweep(parsed, source, stop)
+        return _sweep(parsed, source, stop, report)
     if parsed.resume is not None:
         return _resume(parsed, source, stop, report)
     composed = compose.compose(command, parsed.overrides, source, parsed.trust)
@@ -276,14 +275,15 @@ def _resume(parsed: CommandLine, source: ConfigSource, stop: StopRequest, report
     return 0
 
 
-def _sweep(parsed: CommandLine, source: ConfigSource, stop: StopRequest) -> int:
+def _sweep(parsed: CommandLine, source: ConfigSource, stop: StopRequest, report: Callable[[str], object]) -> int:
     from bigmodel.sweeps.state.settings import parse_sweep_options
 
     if parsed.resume is None:
         from bigmodel.sweeps.by_hydra import run_hydra_sweep
 
         chosen = [f"hydra.launcher.{key}={value}" for key, value in parse_sweep_options(parsed.sweep).items()]
-        return run_hydra_sweep([*parsed.overrides, *chosen], source, parsed.trust, stop, parsed.seeds)
+        return run_hydra_sweep([*parsed.overrides, *chosen], source, parsed.trust, stop, parsed.seeds, report)
     from bigmodel.sweeps.resume import resume
 
+    report("")
     return resume(parsed.resume, parsed.overrides, parse_sweep_options(parsed.sweep), parsed.trust, stop)

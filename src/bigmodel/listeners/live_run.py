@@ -12,7 +12,7 @@ from bigmodel.listeners.eval_table import Cell, EvalTable
 from bigmodel.listeners.lines import format_event, format_metric
 from bigmodel.listeners.progress import Progress
 from bigmodel.metric_spec import MetricSpec
-from bigmodel.runtime.live_line import LiveLine, draws_unicode, elapsed_text, terminal_size
+from bigmodel.runtime.live_text import LiveText, draws_unicode, elapsed_text, terminal_size
 
 _EPOCH_ROW_S = 2.0  # between the rows of epochs that nothing was evaluated in, of which a second may have hundreds
 _EPOCH, _MONITORED, _TRAIN_LOSS, _STEP, _TIME, _LR = 0, 1, 2, 3, 45, 55  # ranks: which columns matter most
@@ -31,7 +31,7 @@ class LiveRun:
         self._epoch_end, self._last_row, self._last_row_time = 0, 0, -_EPOCH_ROW_S
         options: Any = {"subsequent_indent": "  ", "break_long_words": False, "break_on_hyphens": False}
         print(textwrap.fill(format_event(started), terminal_size()[0] - 1, **options), flush=True)
-        self._line = LiveLine(self._progress.line)
+        self._line = LiveText(self._progress.line)
 
     def __call__(self, event: object) -> None:
         match event:

@@ -9,7 +9,7 @@ from time import monotonic
 from bigmodel.events import Started, Stepped, TrainLogged
 from bigmodel.formatting import columns_of
 from bigmodel.listeners.lines import format_metric
-from bigmodel.runtime.live_line import elapsed_text, with_spinner
+from bigmodel.runtime.live_text import elapsed_text, with_spinner
 
 _INTERVAL_S, _INTERVALS = 0.2, 50  # the rate is that of the last ten seconds
 _SMOOTHING = 0.95  # of the loss: what is shown averages about twenty steps

@@ -1,8 +1,8 @@
-"""The last line of a terminal, drawn again and again while all other output goes above it. Imports no torch.
+"""The last lines of a terminal, drawn again and again while all other output goes above them. Imports no torch.
 
-Drawn by hand: rich takes 0.1 s to import, and this line stands before anything else is loaded. The cursor rests at the
-line's start. So a killed process leaves nothing to restore, and clearing to the end of the screen also removes a line
-that a narrower window has wrapped.
+Drawn by hand: rich takes 0.1 s to import, and the first line stands before anything else is loaded. The cursor rests at
+the start of the text. So a killed process leaves nothing to restore, and clearing to the end of the screen also removes
+lines that a narrower window has wrapped.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from bigmodel.formatting import cut, escape_control
 
 _REFRESH_S = 0.2
 _NARROWEST = 10  # a narrower terminal wraps what is drawn
-_TO_START, _CLEAR = b"\r", b"\x1b[J"
+_TO_START, _CLEAR, _END_LINE, _UP = b"\r", b"\x1b[J", b"\x1b[K\r\n", b"\x1b[%dA"
 _WIDE_SIGNS = ("zh", "ja", "ko")  # languages in which terminals may draw a sign of a bar over two columns
 
 
-class LiveLine:
-    """Draws `text(columns)` at once and then every 0.2 s, from a thread of its own, until it is closed.
+class LiveText:
+    """Draws `text(columns)`, one line or several, at once and then every 0.2 s from a thread of its own, until closed.
 
-    Standard output and error are replaced meanwhile: what is printed erases the line first, and is followed by it.
+    Standard output and error are replaced meanwhile: what is printed erases the text first, and is followed by it.
     """
 
     def __init__(self, text: Callable[[int], str]) -> None:
@@ -38,22 +38,26 @@ class LiveLine:
         for name, stream in self._replaced.items():
             setattr(sys, name, stream)
         self.draw()
-        self._thread = threading.Thread(target=self._keep_drawing, name="live line", daemon=True)
+        self._thread = threading.Thread(target=self._keep_drawing, name="live text", daemon=True)
         self._thread.start()
 
     def draw(self) -> None:
-        """Draw the line, unless other output has left one unfinished. A terminal that is gone is left alone."""
+        """Draw the text, unless other output has left a line unfinished. A terminal that is gone is left alone."""
         with self._lock, contextlib.suppress(OSError):
             if self._closed.is_set() or self._in_line:
                 return
-            columns, _ = terminal_size()
-            line = cut(escape_control(self._text(columns)), columns - 1, "...")
-            if line or self._shown:
-                self._write(line.encode(self._encoding, "backslashreplace") + _CLEAR)
-            self._shown = bool(line)
+            columns, rows = terminal_size()
+            text = self._text(columns)
+            if not text:
+                return self._erase()
+            lines = [cut(escape_control(line), columns - 1, "...") for line in text.split("\n")[: rows - 1]]
+            encoded = [line.encode(self._encoding, "backslashreplace") for line in lines]
+            back = _UP % (len(lines) - 1) if len(lines) > 1 else b""
+            self._write(_END_LINE.join(encoded) + _CLEAR + back)
+            self._shown = True
 
     def print_above(self, stream: Any, text: str) -> int:
-        """Write a text to the stream in the line's place; the line comes back at the next refresh."""
+        """Write a text to the stream in the place of the drawn one, which comes back at the next refresh."""
         if os.getpid() != self._process:  # a forked worker, whose parent may have held the lock
             return int(stream.write(text))
         with self._lock:
@@ -65,7 +69,7 @@ class LiveLine:
             return written
 
     def close(self) -> None:
-        """Erase the line and give the streams back."""
+        """Erase the text and give the streams back."""
         with self._lock:
             self._closed.set()
             self._erase()
@@ -82,7 +86,7 @@ class LiveLine:
         if self._shown:
             self._shown = False
             with contextlib.suppress(OSError):
-                self._write(_CLEAR)
+                self._write(b" " + _CLEAR)  # a clear from the screen's first cell puts it all into tmux's history
 
     def _write(self, content: bytes) -> None:
         os.write(self._terminal, _TO_START + content + _TO_START)  # past Python's buffers, whose locks a fork may copy
@@ -93,7 +97,7 @@ class StatusLine:
 
     def __init__(self) -> None:
         self._text, self._since, self._fancy = "", 0.0, False
-        self._line: LiveLine | None = None
+        self._line: LiveText | None = None
 
     def show(self, text: str) -> None:
         """Say what is being done from now on; with an empty text, nothing."""
@@ -102,7 +106,7 @@ class StatusLine:
             self._line.draw()
         elif text and draws_in_place():
             self._fancy = draws_unicode()
-            self._line = LiveLine(self._format)
+            self._line = LiveText(self._format)
         elif text and _is_terminal():
             print(text, flush=True)
 
@@ -120,7 +124,7 @@ class StatusLine:
 
 
 class _Above:
-    """A stream that lets a `LiveLine` make room before each write."""
+    """A stream that lets a `LiveText` make room before each write."""
 
     def __init__(self, stream: Any, write: Callable[[Any, str], int]) -> None:
         self._stream, self._write = stream, write
