@@ -21,6 +21,7 @@ class Screen:
 
     def __init__(self, columns: int) -> None:
         self.columns, self.lines, self.wrapped = columns, [""], set[str]()
+        self.drawn: list[str] = []  # all that was ever written, in order
         self._row = self._column = 0
 
     def feed(self, text: str) -> None:
@@ -31,6 +32,7 @@ class Screen:
                 self._row += 1
                 self.lines += [""] * (self._row == len(self.lines))
             elif written:
+                self.drawn.append(written)
                 before = self.lines[self._row][: self._column].ljust(self._column)
                 self.lines[self._row] = before + written + self.lines[self._row][self._column + len(written) :]
                 self._column += len(written)
@@ -67,7 +69,7 @@ class Training:
         )
         self._theirs = theirs
 
-    def until(self, condition: Callable[[str], object], seconds: float = 30) -> float:
+    def until(self, condition: Callable[[str], object], seconds: float = 60) -> float:
         """Wait until the screen's text satisfies the condition; return the seconds since the start."""
         deadline = time.monotonic() + seconds
         while not condition(self._read().text):

@@ -47,13 +47,22 @@ def _marked_rows(screen: str) -> list[list[str]]:
 
 
 def test_a_run_shows_what_it_does_from_its_start_to_its_end(tmp_path: Path) -> None:
-    slow = partial(_slowed, 0.6, 0.1)
-    run = Training(*RUN, "epochs=2", "log_every=1000steps", cwd=tmp_path, before=slow)
-    run.until(lambda screen: "reading data" in screen)
-    assert not list(tmp_path.iterdir())  # before anything else
-    run.until(lambda screen: re.search(r"epoch 1/2 .* \d/8 .*loss \d.* samples/s .*left", screen))
-    assert "lr" not in run.screen.text  # no log and no evaluation so far
+    run = Training(*RUN, "epochs=2", "log_every=1000steps", cwd=tmp_path, before=partial(_slowed, 0.5, 0.2))
     assert run.end() == 0
+    drawn = "\n".join(run.screen.drawn)
+    phases = [
+        "reading config",
+        "reading data",
+        "building the model",
+        "starts: 8 steps",
+        "first step",
+        "step  train loss",
+    ]
+    assert sorted(phases, key=drawn.index) == phases
+    line = next(line for line in run.screen.drawn if "samples/s" in line)  # long before the first log
+    assert re.search(r"epoch 1/2 .* \d/8  loss \d\.\d+  [\d.]+ samples/s  \d+ s left", line)
+    assert drawn.index(line) < drawn.index("step  train loss")
+    assert drawn.count("step  train loss") == 1  # the columns keep their widths
     rows = _marked_rows(run.screen.text)
     assert rows[0][:3] == ["*", "1", "4"]
     assert rows[1][rows[1][0] == "*" :][:2] == ["2", "8"]

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from bigmodel.formatting import columns_of, cut, escape_control, right
 
 _GAP = "  "
-_NARROWEST = 6  # of a column, so that it seldom has to grow later
 _LONGEST = 12  # of a name or a unit, where the terminal has no more than six times that
 _BOLD, _BEST, _PLAIN = "\x1b[1m", "\x1b[1;32m", "\x1b[0m"
 _LEGEND = "* best so far"
@@ -25,6 +24,7 @@ class Cell:
     text: str
     rank: int
     unit: str = ""
+    narrowest: int = 5  # width of the column, so that it seldom has to grow later
 
 
 class EvalTable:
@@ -44,7 +44,7 @@ class EvalTable:
         widths = {}
         for cell in cells:
             parts = (self._cut(cell.name, longest), self._cut(cell.unit, longest), cell.text)
-            widths[cell.name] = max(self._widths.get(cell.name, _NARROWEST), *map(columns_of, parts))
+            widths[cell.name] = max(self._widths.get(cell.name, cell.narrowest), *map(columns_of, parts))
         self._widths |= widths
         shown = list(cells)
         while len(shown) > 1 and sum(widths[cell.name] + len(_GAP) for cell in shown) + 2 > columns:

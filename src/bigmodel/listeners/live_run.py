@@ -79,7 +79,7 @@ class LiveRun:
             Cell("step", str(step), _STEP),
             Cell("train loss", loss, _TRAIN_LOSS, spec.unit if spec else ""),
             *evaluated,
-            *([Cell("lr", lr, _LR)] if evaluated else []),
+            *([Cell("lr", lr, _LR, narrowest=8)] if evaluated else []),
             Cell("time", elapsed_text(self._progress.seconds), _TIME),
         ]
         self._loss, self._num_losses = 0.0, 0
