@@ -207,7 +207,7 @@ def _run(command: str, arguments: Sequence[str], stop: StopRequest) -> int:
         raise ConfigError("seeds: no such setting; bigmodel-train takes it")
     if command == "train":
         reject_undecodable(arguments)
-    with StatusLine() as status:
+    with StatusLine(plain=command == "train") as status:
         status.show("reading config")
         return _run_from_config(command, parsed, stop, status.show)
 

@@ -57,7 +57,8 @@ class LiveRun:
         self._line.close()
 
     def _add_step(self, event: Stepped) -> None:
-        if self._epoch_end > self._last_row and monotonic() - self._last_row_time >= _EPOCH_ROW_S:
+        begins_epoch = event.step == self._epoch_end + 1 and self._epoch_end > self._last_row
+        if begins_epoch and monotonic() - self._last_row_time >= _EPOCH_ROW_S:
             self._print_epoch()
         self._progress.add_step(event)
         if event.loss is not None:

@@ -93,10 +93,13 @@ class LiveText:
 
 
 class StatusLine:
-    """Says what a command is doing before it has anything else to show, and for how long. Nothing but in a terminal."""
+    """Says on a terminal what a command is doing before it has anything else to show, and for how long.
 
-    def __init__(self) -> None:
-        self._text, self._since, self._fancy = "", 0.0, False
+    One that cannot draw a line anew gets a line for each text, or with `plain=False` none.
+    """
+
+    def __init__(self, plain: bool = True) -> None:
+        self._text, self._since, self._fancy, self._plain = "", 0.0, False, plain
         self._line: LiveText | None = None
 
     def show(self, text: str) -> None:
@@ -107,7 +110,7 @@ class StatusLine:
         elif text and draws_in_place():
             self._fancy = draws_unicode()
             self._line = LiveText(self._format)
-        elif text and _is_terminal():
+        elif text and self._plain and _is_terminal():
             print(text, flush=True)
 
     def __enter__(self) -> StatusLine:
