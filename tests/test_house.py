@@ -50,7 +50,6 @@ FLOORS = (  # from the ground up: a room imports from those below it, and from i
 TOUCH = {  # what only these rooms or files may import
     "hydra": ("config", "cli", "sweeps.by_hydra", "sweeps.hydra_task"),
     "omegaconf": ("config", "cli", "sweeps.by_hydra", "sweeps.hydra_task"),
-    "rich": ("listeners.console", "sweeps.table"),
 }
 
 

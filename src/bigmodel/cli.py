@@ -15,6 +15,7 @@ from bigmodel.commands.help import help_text
 from bigmodel.config.location import conf_directory
 from bigmodel.errors import ConfigError, DataError, StorageError
 from bigmodel.quoting import make_readable, quote
+from bigmodel.runtime.live_text import StatusLine
 from bigmodel.runtime.signals import StopRequest
 from bigmodel.sweeps import seed_axis
 
@@ -207,19 +208,32 @@ def _run(command: str, arguments: Sequence[str], stop: StopRequest) -> int:
         raise ConfigError("seeds: no such setting; bigmodel-train takes it")
     if command == "train":
         reject_undecodable(arguments)
+    with StatusLine(plain=command == "train") as status:
+        status.show("reading config")
+        return _run_from_config(command, parsed, stop, status.show)
+
+
+def _run_from_config(command: str, parsed: CommandLine, stop: StopRequest, report: Callable[[str], object]) -> int:
     from bigmodel.config import composition as compose  # Hydra takes a quarter of a second
 
     source = config_source(parsed, command)
     if parsed.hydra:
+        report("")
         compose.refuse_hydra_keys(source, parsed.overrides, parsed.trust)
         compose.run_hydra_cli(source, [*parsed.hydra, *parsed.overrides], parsed.trust)
         return 0
     if parsed.multirun:
-        return _sweep(parsed, source, stop)
+        return _sweep(parsed, source, stop, report)
     if parsed.resume is not None:
-        return _resume(parsed, source, stop)
+        return _resume(parsed, source, stop, report)
     composed = compose.compose(command, parsed.overrides, source, parsed.trust)
-    _load_command(command)(composed, stop)
+    report("loading torch")
+    run = _load_command(command)
+    if command == "train":
+        run(composed, stop, report=report)
+    else:
+        report("")
+        run(composed, stop)
     return 0
 
 
@@ -251,16 +265,18 @@ def _load_command(command: str) -> Callable[..., object]:
     return run
 
 
-def _resume(parsed: CommandLine, source: ConfigSource, stop: StopRequest) -> int:
+def _resume(parsed: CommandLine, source: ConfigSource, stop: StopRequest, report: Callable[[str], object]) -> int:
     from bigmodel.commands.resume import load_for_resume
 
     assert parsed.resume is not None
     directory, stored = load_for_resume(parsed.resume, parsed.overrides, source, parsed.trust)
-    _load_command("train")(stored, stop, directory, resume=True, own=_DOWNLOAD in parsed.overrides)
+    report("loading torch")
+    run = _load_command("train")
+    run(stored, stop, directory, resume=True, own=_DOWNLOAD in parsed.overrides, report=report)
     return 0
 
 
-def _sweep(parsed: CommandLine, source: ConfigSource, stop: StopRequest) -> int:
+def _sweep(parsed: CommandLine, source: ConfigSource, stop: StopRequest, report: Callable[[str], object]) -> int:
     from bigmodel.sweeps.state.settings import parse_sweep_options
 
     options = parse_sweep_options(parsed.sweep)
@@ -268,7 +284,8 @@ def _sweep(parsed: CommandLine, source: ConfigSource, stop: StopRequest) -> int:
         from bigmodel.sweeps.by_hydra import run_hydra_sweep
 
         chosen = [f"hydra.launcher.{key}={value}" for key, value in options.items()]
-        return run_hydra_sweep([*parsed.overrides, *chosen], source, parsed.trust, stop, parsed.seeds)
+        return run_hydra_sweep([*parsed.overrides, *chosen], source, parsed.trust, stop, parsed.seeds, report)
     from bigmodel.sweeps.resume import resume
 
+    report("")
     return resume(parsed.resume, parsed.overrides, options, parsed.trust, stop)

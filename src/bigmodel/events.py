@@ -18,13 +18,25 @@ class Started:
     steps_per_epoch: int
     directory: str
     device: str
+    monitor: str = ""  # the metric that decides what is best, as `val/accuracy`
 
 
 @dataclass(frozen=True, slots=True)
 class Stepped:
-    """One update is done; carries no metrics, so that it costs no synchronization with the device."""
+    """One update over `samples` is done. Costs no synchronization with the device: `loss` is that of the newest update
+    that the host knows of, on a GPU up to four steps old, and None before there is one.
+    """
 
     step: int
+    samples: int = 0
+    loss: float | None = None
+
+
+@dataclass(frozen=True)
+class Phase:
+    """What a run does until its next event, where that takes a while: its first step, or `evaluating val`."""
+
+    text: str
 
 
 @dataclass(frozen=True)
@@ -47,7 +59,7 @@ class TrainLogged:
 
 @dataclass(frozen=True)
 class Evaluated:
-    """Metrics over a whole split; `best` if the monitored one has not been better."""
+    """Metrics over a whole split; `best` if the monitored one has not been better. `lr` is that of the last update."""
 
     step: int
     epoch: float
@@ -56,6 +68,7 @@ class Evaluated:
     best: bool
     seconds: float
     specs: Mapping[str, MetricSpec] = field(default_factory=dict)
+    lr: float | None = None
 
 
 @dataclass(frozen=True)

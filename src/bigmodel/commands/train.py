@@ -18,7 +18,7 @@ from bigmodel.commands.resume import check_config_unchanged, check_data_means_th
 from bigmodel.config.config import Config
 from bigmodel.config.instantiate import instantiate
 from bigmodel.errors import ConfigError, Interrupted, StorageError
-from bigmodel.events import Evaluated, Finished, Started, Warned
+from bigmodel.events import Evaluated, Finished, Phase, Started, Warned
 from bigmodel.formatting import truncate
 from bigmodel.interfaces import Listener
 from bigmodel.listeners.log_file import LogFile
@@ -54,10 +54,12 @@ def run(
     directory: Path | None = None,
     resume: bool = False,
     own: bool | None = None,
+    report: Callable[[str], object] = lambda text: None,
 ) -> Path | None:
     """Train in a new run directory or, with `resume`, in that of an earlier start; return it, or None for a dry run.
 
-    Nothing that is built may reach the network on a resume, nor where the config is not the user's `own`.
+    Nothing that is built may reach the network on a resume, nor where the config is not the user's `own`. Until the
+    first event `report` is told what is being done, and "" when that is over.
 
     Raises:
         BigmodelError: what ended the run, with its exit code; everything reached so far is saved.
@@ -70,17 +72,21 @@ def run(
         translate_oom("before the first step: the model or the data is too large"),
         offline(_ONCE_MORE) if from_elsewhere else contextlib.nullcontext(),
     ):
-        found = resolve_auto(config)
+        found = resolve_auto(config, report)
         # a run that ended before its first save begins anew
-        built = build_run(found.config, load_initial_weights=not saved)
+        built = build_run(found.config, load_initial_weights=not saved, report=report)
     settings = built.settings
     built.warnings = [*built.warnings, *notes]
     if state is not None and directory is not None:
         check_data_means_the_same(directory, state, built.dataset.processor_spec())
         built.warnings = [*built.warnings, *describe_jumps(built.state, state, settings.patience)]
     if settings.dry_run:
-        print(describe_run(built))
+        report("counting parameters and operations")
+        plan = describe_run(built)
+        report("")
+        print(plan)
         return None
+    report("opening the run's directory")
     said = [*built.notes, *built.init_report]
     if built.device.departs:
         said.append(f"device: {built.device.choice}")
@@ -121,6 +127,7 @@ def run(
             for listener in listeners:
                 listener(event)
 
+        report("")
         for text in warnings:
             emit(Warned(text))
         summary = _train_and_test(directory, built, saves, emit, stop, log, totals, before)
@@ -152,10 +159,13 @@ def _train_and_test(
     try:
         trust = built.config.trust_for_resume
         with translate_run_errors(directory, state, trust), say_how_to_resume(directory, state, trust):
-            emit(Started(state.step, state.steps, built.loader.steps_per_epoch, str(directory), built.device.name))
+            where, monitor = (str(directory), built.device.name), built.settings.monitor
+            emit(Started(state.step, state.steps, built.loader.steps_per_epoch, *where, monitor))
+            emit(Phase("first step (compiling)" if built.config.values["device"]["compile"] else "first step"))
             summary["state"] = train(state, built.loader, built.loop_options, built.device, saves, emit, stop)
             if state.steps == 0:  # epochs=0: weights from elsewhere are to be tested and kept
                 saves.save(state)
+            emit(Phase("saving"))
             for saved in saves.completed(wait=True):
                 emit(saved)
             if summary["state"] != "interrupted":
@@ -262,6 +272,7 @@ def _test_best_weights(built: TrainingRun, saves: AsyncCheckpointer, emit: Emit)
             state.result_module.load_state_dict(found.weights)
             step = int(state.best["step"])
     began = monotonic()
+    emit(Phase("testing the best weights"))
     report = evaluate(state.eval_model, state.task, data.eval_batches("test"), built.device)
     emit(Evaluated(step, step / data.steps_per_epoch, "test", report, False, monotonic() - began, state.specs))
     about = built.dataset.processor_spec()

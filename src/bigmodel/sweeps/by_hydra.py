@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,9 +39,14 @@ _DEFAULT_DIRECTORIES = (None, "${output_dir}/sweeps", "multirun/${now:%Y-%m-%d}/
 
 
 def run_hydra_sweep(
-    overrides: Sequence[str], source: ConfigSource, trust: Sequence[str], stop: StopRequest, seeds: str | None = None
+    overrides: Sequence[str],
+    source: ConfigSource,
+    trust: Sequence[str],
+    stop: StopRequest,
+    seeds: str | None = None,
+    report: Callable[[str], object] = lambda text: None,
 ) -> int:
-    """Run every combination of the values, each with `seeds` seeds if given.
+    """Run every combination of the values, each with `seeds` seeds if given; `report` is told "" once these are known.
 
     Returns 0, or the exit code of the first job that failed.
 
@@ -59,6 +64,7 @@ def run_hydra_sweep(
             overrides = add_seed_override(int(seeds), overrides, int(first.values["seed"]))
         task = HydraTask(tuple(trust), stop, bool(first.values["dry_run"]), seeds is not None, first.notes)
         with _sweep_directory(first, hydra, overrides) as placed, contextlib.closing(task):
+            report("")
             try:
                 run_hydra_cli(source, ["--multirun", *placed], trust, task)
             except Interrupted:

@@ -18,6 +18,7 @@ from bigmodel.config.overrides import old_keys
 from bigmodel.config.validation import check_composed
 from bigmodel.errors import BigmodelError, ConfigError, Interrupted
 from bigmodel.runs.records import is_sweep
+from bigmodel.runtime.live_text import StatusLine
 from bigmodel.runtime.signals import StopRequest
 from bigmodel.sweeps.engines.launch import open_engine
 from bigmodel.sweeps.engines.options import LOCAL
@@ -95,7 +96,9 @@ class HydraTask:
             return [None for _ in jobs]  # a job of an earlier batch has failed
         # a local engine loads torch while this process composes the configs
         with open_engine(sweep.path, sweep.lock.fileno(), launcher.engine, launcher.options) as engine:
-            snapshots = self._compose_all(jobs)
+            with StatusLine() as status:
+                status.show("composing the configs of the jobs")
+                snapshots = self._compose_all(jobs)
             specs = [spec for spec, _ in snapshots]
             settings = launcher.resolve({spec.device for spec in specs}, len(earlier) + len(specs))
             sweep.snapshot_configs(snapshots, settings, self.trust)

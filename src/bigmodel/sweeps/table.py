@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
-import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from time import monotonic
-from typing import Any
 
+from bigmodel.formatting import columns_of, cut, left
 from bigmodel.listeners.lines import format_metric
-from bigmodel.metric_spec import from_summary, spec_for
+from bigmodel.metric_spec import MetricSpec, from_summary, spec_for
 from bigmodel.redaction import redact
 from bigmodel.runtime import stdout
+from bigmodel.runtime.live_text import LiveText, draws_in_place, elapsed_text, terminal_size
 from bigmodel.runtime.signals import describe_exit_code
 from bigmodel.sweeps.state.directory import SweepDirectory
 from bigmodel.sweeps.state.jobs import JobProgress
 
 _REFRESH_S = 0.5
+_NARROWEST = 8  # columns that the longest cells are cut to at most
 _BY_NEED = ("running", "failed", "interrupted", "queued", "pruned", "done")  # which rows to show where not all fit
 
 
@@ -27,8 +27,8 @@ class SweepDisplay:
         self._sweep, self._jobs, self._num_to_run = sweep, jobs, num_to_run
         self._seconds_left: dict[int, float] = {}
         self._first_progress: dict[int, float] = {}
-        self._live: Any = None
-        self._drawn = 0.0
+        self._live: LiveText | None = None
+        self._drawn, self._text = 0.0, ""
 
     def __enter__(self) -> SweepDisplay:
         settings, trials = self._sweep.settings, self._sweep.trials
@@ -38,18 +38,13 @@ class SweepDisplay:
         members = "jobs" if trials is None else "trials" if width == 1 else f"jobs, {width} seeds a trial"
         threads = f"{settings.threads} thread{'s' * (settings.threads > 1)} each"
         print_line(f"{total} {members}{ended}; {settings.jobs} at a time, {threads}; in {self._sweep.path}")
-        with contextlib.suppress(OSError, ValueError):
-            if sys.stdout.isatty():
-                from rich.live import Live
-
-                self._live = Live(auto_refresh=False, transient=True)
-                self._live.start()
+        if draws_in_place():
+            self._live = LiveText(lambda columns: self._text)
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._live is not None:
-            with contextlib.suppress(OSError):
-                self._live.stop()
+            self._live.close()
 
     def started(self, number: int) -> None:
         """Show the start of a job."""
@@ -61,10 +56,7 @@ class SweepDisplay:
     def print_lines(self, lines: Sequence[str]) -> None:
         """Print lines above the live table."""
         for text in lines:
-            if self._live is None:
-                print_line(text)
-            else:
-                self._live.console.print(text, highlight=False, markup=False, soft_wrap=True)
+            print_line(text)
 
     def ended(self, number: int, seconds: float, retry: bool) -> None:
         """Show the end of a job, which is started again if `retry`."""
@@ -87,24 +79,42 @@ class SweepDisplay:
                 job.seconds = now - start_times[number]
                 if gained:
                     self._seconds_left[number] = job.seconds / gained * (1 - job.progress)
-        with contextlib.suppress(OSError):
-            self._live.update(self._live_table(), refresh=True)
+        self._text = redact("\n".join(self._live_lines(*terminal_size())))
+        self._live.draw()
 
-    def _live_table(self) -> Any:
-        from rich.table import Table
-
+    def _live_lines(self, columns: int, height: int) -> list[str]:
+        """Return the table of as many jobs as there is room for, each on one line, and how many are in which state."""
         counts = {status: sum(job.status == status for job in self._jobs.values()) for status in _BY_NEED}
-        caption = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
-        table = Table("job", "overrides", "state", "step", "metric", "time left", caption=caption)
-        num_rows = max(3, self._live.console.height - 6)
         by_need = sorted(self._jobs, key=lambda number: _BY_NEED.index(self._jobs[number].status))
-        for number in sorted(by_need[:num_rows]):
-            job = self._jobs[number]
-            has_estimate = job.status == "running" and number in self._seconds_left
-            time_left = f"{self._seconds_left[number]:.0f} s" if has_estimate else ""
-            cells = (_overrides(self._sweep, number), _status(job), f"{job.step or ''}")
-            table.add_row(str(number), *cells, format_value(self._sweep, number, job), time_left)
-        return table
+        shown = sorted(by_need[: max(3, height - 4)])
+        best = best_job(self._sweep, self._jobs)
+        monitors = {job.monitor for job in self._sweep.jobs.values()}
+        metric = f"{monitors.pop()} " if len(monitors) == 1 else ""  # named once, where it is the same of all
+        rows = [("  job", "overrides", "state", metric.rstrip() or "metric", "left")]
+        for number in shown:
+            job, is_running = self._jobs[number], self._jobs[number].status == "running"
+            state = f"{_status(job)} {job.progress:.0%}" if is_running and job.progress else _status(job)
+            seconds = self._seconds_left.get(number) if is_running else None
+            time_left = "" if seconds is None else elapsed_text(seconds)
+            value = format_value(self._sweep, number, job).removeprefix(metric)
+            cells = (_overrides(self._sweep, number), state, value, time_left)
+            rows.append((f"{'*' if number == best else ' '} {number:3d}", *cells))
+        status = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
+        hidden = len(self._jobs) - len(shown)
+        notes = [status, *([f"{hidden} not shown"] if hidden else []), *(["* best so far"] if best is not None else [])]
+        return [*_aligned(rows, columns), "; ".join(notes)]
+
+
+def best_job(sweep: SweepDirectory, jobs: Mapping[int, JobProgress]) -> int | None:
+    """Return the job whose monitored metric is best so far; None unless all have one, better low or high."""
+    values = {number: job.value for number, job in jobs.items() if job.value is not None}
+    monitors = {sweep.jobs[number].monitor for number in values}
+    if len(monitors) != 1:
+        return None
+    spec = next(filter(None, (_spec(sweep, number) for number in values)), None)
+    if spec is None or spec.direction == "none":
+        return None
+    return (min if spec.direction == "min" else max)(values, key=lambda number: values[number])
 
 
 def print_job_table(sweep: SweepDirectory, jobs: Mapping[int, JobProgress]) -> None:
@@ -113,9 +123,8 @@ def print_job_table(sweep: SweepDirectory, jobs: Mapping[int, JobProgress]) -> N
     for number, job in jobs.items():
         time = f"{job.seconds:.1f} s" if job.seconds else ""
         rows.append((str(number), _overrides(sweep, number), _status(job), format_value(sweep, number, job), time))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        print_line("  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
+    for line in _aligned(rows):
+        print_line(line)
 
 
 def print_line(text: str) -> None:
@@ -127,9 +136,7 @@ def format_value(sweep: SweepDirectory, number: int, job: JobProgress) -> str:
     """Return a job's monitored metric with its name; empty without a value."""
     if job.value is None:
         return ""
-    name = sweep.jobs[number].monitor
-    spec = spec_for(from_summary(sweep.summary(number)), name)  # a running job has no summary.json yet
-    return f"{name} {format_metric(job.value, spec)}"
+    return f"{sweep.jobs[number].monitor} {format_metric(job.value, _spec(sweep, number))}"
 
 
 def dry_run_lines(jobs: Mapping[int, list[str]]) -> Iterator[str]:
@@ -138,6 +145,25 @@ def dry_run_lines(jobs: Mapping[int, list[str]]) -> Iterator[str]:
     width = len(str(max(jobs, default=0)))
     for number, overrides in jobs.items():
         yield f"{number:>{width}}  {' '.join(overrides)}"
+
+
+def _aligned(rows: Sequence[Sequence[str]], columns: int | None = None) -> list[str]:
+    """Return the rows as lines of aligned columns; the longest column is cut where the lines would be too wide."""
+    widths = [max(map(columns_of, column)) for column in zip(*rows, strict=True)]
+    if columns is not None:
+        widest = widths.index(max(widths))
+        widths[widest] = max(
+            _NARROWEST, min(widths[widest], columns - 1 - sum(widths) + widths[widest] - 2 * len(widths))
+        )
+    return [
+        "  ".join(left(cut(cell, width, "..."), width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+
+
+def _spec(sweep: SweepDirectory, number: int) -> MetricSpec | None:
+    summary = sweep.summary(number)  # a running job has none yet
+    return spec_for(from_summary(summary), sweep.jobs[number].monitor)
 
 
 def _overrides(sweep: SweepDirectory, number: int) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -57,8 +57,10 @@ class TrainingRun:
     notes: Sequence[str] = ()  # what was set by default, and what the dataset guessed, dropped or changed
 
 
-def build_run(config: Config, load_initial_weights: bool = True) -> TrainingRun:
-    """Build device, dataset, loader, task, model and optimizers from a checked config.
+def build_run(
+    config: Config, load_initial_weights: bool = True, report: Callable[[str], object] = lambda text: None
+) -> TrainingRun:
+    """Build device, dataset, loader, task, model and optimizers from a checked config; `report` what takes a while.
 
     With `load_initial_weights=False`, skip pretrained files and data-dependent initialization: a checkpoint supplies
     the weights, and the file may be gone.
@@ -75,6 +77,7 @@ def build_run(config: Config, load_initial_weights: bool = True) -> TrainingRun:
     paths = resolve_paths(config.values["dataset"], config.values["data_dir"])
     changes |= paths
     notes += [f"{key}={value}, in data_dir" for key, value in paths.items()]
+    report("reading data")
     dataset: Dataset = instantiate("dataset", _changed(config.values, "dataset", changes), trust)
     if (problem := unfit_target(config.values, dataset.properties)) is not None:
         raise ConfigError(problem)
@@ -99,6 +102,7 @@ def build_run(config: Config, load_initial_weights: bool = True) -> TrainingRun:
     task: Task = instantiate("task", values["task"], trust)
     check_monitor(settings.monitor, task)
     check_soft_targets(dataset, task)
+    report("building the model")
     device.seed_rng(settings.seed, "initialisation")
     node = values["model"] if load_initial_weights else without_pretrained(values["model"])
     model = instantiate("model", node, trust).to(device.torch_device)

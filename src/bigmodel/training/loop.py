@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, Protocol
 
-from bigmodel.events import Evaluated, Saved, Stepped, TrainLogged
+from bigmodel.events import Evaluated, Phase, Saved, Stepped, TrainLogged
 from bigmodel.interfaces import Loader
 from bigmodel.runtime.device import Device
 from bigmodel.training.evaluation import evaluate
@@ -57,7 +57,7 @@ def train(
         data_s += fetched - began
         step_s += perf_counter() - fetched
         samples += len(batch.targets)
-        emit(Stepped(state.step))
+        emit(Stepped(state.step, len(batch.targets), state.last_loss))
         for saved in checkpoints.completed():
             emit(saved)
 
@@ -74,16 +74,16 @@ def train(
         best, patience_out = False, False
         if options.monitor and (last or state.step % options.evaluate_every == 0):
             began = perf_counter()
+            emit(Phase("evaluating val"))
             state.check_finite()
             report = evaluate(state.eval_model, state.task, data.eval_batches("val"), device)
             best = state.record_monitored(report[options.monitor], state.specs[options.monitor].direction == "min")
-            emit(Evaluated(state.step, epoch, "val", report, best, perf_counter() - began, state.specs))
+            emit(Evaluated(state.step, epoch, "val", report, best, perf_counter() - began, state.specs, state.last_lr))
             patience_out = _out_of_patience(state, options)
             logged += perf_counter() - began
 
-        stop = should_stop()
         due = last or best or patience_out or state.step % options.save_every == 0
-        if due or stop:
+        if (stop := should_stop()) or due:
             began = perf_counter()
             state.check_finite()
             checkpoints.save(state, passing=not due)

@@ -7,6 +7,7 @@ the host learns of it some steps later, through an asynchronous copy.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,11 +30,6 @@ class StepRecord:
     samples: Tensor | None
     loss_norm: Tensor
 
-    @property
-    def is_finite(self) -> bool:
-        """Whether the gradient is finite. Waits, if the tensor is on a GPU."""
-        return bool(self.loss_norm[1].isfinite())
-
     def message(self) -> str:
         """Describe what is not finite, and what to do."""
         loss, norm = self.loss_norm.tolist()
@@ -51,6 +47,7 @@ class NonFiniteGuard:
     """
 
     def __init__(self, optimizers: Sequence[torch.optim.Optimizer], device: Device) -> None:
+        self.last_loss: float | None = None  # of the newest update that the host knows of
         self._found_nonfinite: Tensor | None = None
         self._queued: deque[tuple[StepRecord, torch.cuda.Event | None]] = deque()
         if device.is_async and all(map(_supports_found_inf, optimizers)):
@@ -62,8 +59,7 @@ class NonFiniteGuard:
         """Record the update that is about to be made; return this or an earlier one if it was not finite."""
         loss_norm = torch.stack([loss.detach().float(), norm.float()])
         if self._found_nonfinite is None:
-            update = StepRecord(step, lr, samples, loss_norm)
-            return None if update.is_finite else update
+            return self._read(StepRecord(step, lr, samples, loss_norm))
         self._found_nonfinite.logical_or_(norm.isfinite().logical_not())
         copied = loss_norm.to("cpu", non_blocking=True)  # into pinned memory, that of an earlier step
         arrived = torch.cuda.Event() if loss_norm.is_cuda else None  # type: ignore[no-untyped-call]
@@ -85,9 +81,14 @@ class NonFiniteGuard:
                 if arrived is not None:
                     arrived.synchronize()
             self._queued.popleft()
-            if not update.is_finite:
+            if self._read(update) is not None:
                 return update
         return None
+
+    def _read(self, update: StepRecord) -> StepRecord | None:
+        """Read an update's loss and norm, and return it if its gradient is not finite. Waits, if these are on a GPU."""
+        self.last_loss, norm = update.loss_norm.tolist()
+        return None if math.isfinite(norm) else update
 
 
 def _supports_found_inf(optimizer: torch.optim.Optimizer) -> bool:

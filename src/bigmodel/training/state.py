@@ -91,6 +91,11 @@ class TrainState:
         """Learning rate of the first parameter group in the last update."""
         return float(self.param_groups[0]["lr"])
 
+    @property
+    def last_loss(self) -> float | None:
+        """Loss of the newest update that the host knows of, on a GPU up to four steps old."""
+        return self._guard.last_loss
+
     def record_monitored(self, value: float, lower: bool) -> bool:
         """Record the monitored metric of an evaluation; return whether these weights are the best so far.
 

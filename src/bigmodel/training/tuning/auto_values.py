@@ -7,6 +7,7 @@ thrown away: the run is built anew, exactly as if the numbers had been typed.
 from __future__ import annotations
 
 import gc
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -34,8 +35,8 @@ class ResolvedConfig:
             self.curve.write(directory)
 
 
-def resolve_auto(config: Config) -> ResolvedConfig:
-    """Replace each `auto` by a number, and print it.
+def resolve_auto(config: Config, report: Callable[[str], object] = lambda text: None) -> ResolvedConfig:
+    """Replace each `auto` by a number, and print it; `report` which is being looked for.
 
     Raises:
         ConfigError: parts do not go together, or there is nothing to tune.
@@ -45,6 +46,7 @@ def resolve_auto(config: Config) -> ResolvedConfig:
     found = ResolvedConfig(config)
     for key, finder in (("batch_size", _resolve_batch_size), ("optim.lr", _resolve_lr)):
         if key in auto_keys(config.values):
+            report(f"choosing {key}")
             finder(found)
             print_line(found.lines[-1])
             gc.collect()  # a model and its state, before they are built again
