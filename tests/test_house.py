@@ -34,7 +34,7 @@ FLOORS = (  # from the ground up: a room imports from those below it, and from i
     ("runtime", "datasets.loading", "models.decoding", "models.weights", "listeners", "tasks.metrics"),
     ("config", "datasets.files", "models", "optim"),
     ("runs", "datasets.tables", "datasets.audio"),
-    ("runs.comparison", "datasets.images", "datasets.text"),
+    ("runs.comparison", "runs.display", "datasets.images", "datasets.text"),
     ("tasks",),
     ("training",),
     ("inference", "training.tuning"),
@@ -245,10 +245,10 @@ def test_the_conf_directory_is_the_one_at_the_root() -> None:
 
 
 def test_public_names_are_exact() -> None:
-    assert bigmodel.__all__ == ["__version__", "load", "train"]
+    assert bigmodel.__all__ == ["__version__", "load", "runs", "train"]
     own = {name for name, value in vars(bigmodel).items() if getattr(value, "__module__", "").startswith("bigmodel")}
     public = {name for name in own if not name.startswith("_")}
-    assert public == {"load", "train"}
+    assert public == {"load", "runs", "train"}
     assert all(hasattr(bigmodel, name) for name in bigmodel.__all__)
 
 

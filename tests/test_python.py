@@ -54,7 +54,7 @@ def picture(tmp_path):
 
 
 def test_only_what_is_promised_is_exported_and_the_import_is_light():
-    assert bigmodel.__all__ == ["__version__", "load", "train"]
+    assert bigmodel.__all__ == ["__version__", "load", "runs", "train"]
     public = {n for n, v in vars(bigmodel).items() if n[0] != "_" and getattr(v, "__module__", "") == "bigmodel"}
     assert public | {"__version__"} == set(bigmodel.__all__)
     said = subprocess.run(
