@@ -60,30 +60,37 @@ def train(overrides: Sequence[str] = (), *, dry_run: bool = False) -> Run | None
     return _train(overrides, dry_run=dry_run)
 
 
-def _runs(
-    directory: str | os.PathLike[str] = "outputs", *conditions: str, sort: str = "age", limit: int | None = None
-) -> Runs:
-    """List the runs under a directory, those of sweeps included, as `bigmodel-runs` does.
+class _CallableFolder(ModuleType):
+    """The folder bigmodel/runs, which is the function `bigmodel.runs` too.
 
-    - `directory`: an `output_dir`, a sweep or a run.
-    - `conditions`: as `"model=cnn"`, `"optim.lr>0.1"` or `"test/accuracy>=0.9"`; all must hold.
-    - `sort`: a key, `-key` reverses; by a metric the best come first, by age the newest.
-
-    Raises:
-        bigmodel.errors.ConfigError: there is no such directory, or a condition cannot be parsed or names a key that no
-            run has.
+    They have one name, and importing anything in the folder would put it in the function's place.
     """
-    from bigmodel.python_api import runs as list_runs
 
-    return list_runs(directory, conditions, sort, limit)
+    def __call__(
+        self,
+        directory: str | os.PathLike[str] = "outputs",
+        *conditions: str,
+        sort: str = "age",
+        limit: int | None = None,
+    ) -> Runs:
+        """List the runs under a directory, those of sweeps included, as `bigmodel-runs` does.
+
+        - `directory`: an `output_dir`, a sweep or a run.
+        - `conditions`: as `"model=cnn"`, `"optim.lr>0.1"` or `"test/accuracy>=0.9"`; all must hold.
+        - `sort`: a key, `-key` reverses; by a metric the best come first, by age the newest.
+
+        Raises:
+            bigmodel.errors.ConfigError: there is no such directory, or a condition cannot be parsed or names a key that
+                no run has.
+        """
+        from bigmodel.python_api import runs as list_runs
+
+        return list_runs(directory, conditions, sort, limit)
 
 
 if TYPE_CHECKING:
-    runs = _runs
+    runs = _CallableFolder("runs")
 else:
-    # The folder bigmodel/runs has the same name, and importing anything in it would put it in the function's place.
-    # So the folder itself can be called.
     from bigmodel import runs
 
-    runs.__class__ = type("runs", (ModuleType,), {"__call__": staticmethod(_runs), "__module__": "bigmodel"})
-    runs.__doc__ = _runs.__doc__
+    runs.__class__ = _CallableFolder

@@ -19,7 +19,7 @@ from bigmodel.commands.runs import ListedRun, columns_with, format_cell, parse_c
 from bigmodel.errors import ConfigError, StorageError
 from bigmodel.runs.display.course import compare_runs, show_run
 from bigmodel.runs.display.html import escape, rows_table
-from bigmodel.runs.records import RunRecord, find_runs, is_run, is_sweep, read_run, read_run_or_sweep
+from bigmodel.runs.records import RunRecord, find_runs, is_run, read_run, read_run_or_sweep, sweep_runs
 from bigmodel.runs.tolerant_json import parse_jsonl
 from bigmodel.runtime.signals import StopRequest
 from bigmodel.safe_files import read_bytes
@@ -138,7 +138,8 @@ def runs(directory: str | os.PathLike[str], conditions: Sequence[str], sort: str
     parsed, path, warnings = parse_conditions(conditions), Path(directory), list[str]()
     if not path.is_dir():
         raise ConfigError(f"directory: there is no directory '{path}'")
-    found = read_run_or_sweep(path, warnings) if is_run(path) or is_sweep(path) else find_runs(path, warnings)
+    is_one = is_run(path, warnings) or sweep_runs(path)
+    found = read_run_or_sweep(path, warnings) if is_one else find_runs(path, warnings)
     listed = select_runs(found, parsed, sort, limit, warnings)
     return Runs(listed, [sort.removeprefix("-"), *(condition.key for condition in parsed)], warnings)
 
