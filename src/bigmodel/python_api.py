@@ -44,7 +44,7 @@ class Run:
     @property
     def metrics(self) -> list[dict[str, Any]]:
         """Records of `metrics.jsonl` in order: one for each logged step, validation and test."""
-        return list(parse_jsonl(self._content("metrics.jsonl")))
+        return list(parse_jsonl(self._content("metrics.jsonl").splitlines()))
 
     @property
     def config(self) -> dict[str, Any]:
