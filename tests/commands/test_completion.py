@@ -93,6 +93,18 @@ def test_what_could_follow(follows, line, words):
     assert sorted(follows(line)) == sorted(words)
 
 
+def test_what_a_file_brings_along_is_known(follows, folder):
+    own = folder / "own conf"
+    (own / "dataset").mkdir()
+    (own / "dataset" / "texts.yaml").write_text("goes_with: {model: gpt, optim: adam}\n_target_: my_parts.texts\n")
+    (own / "model" / "wide.yaml").write_text("defaults: [mine, _self_]\nextra: 1\n")
+    ask = "bigmodel-train --config-dir 'own conf' dataset=texts "
+    assert follows(f"{ask}model.ti") == ["model.tied="]
+    assert follows(f"{ask}optim=sgd optim.ne") == ["optim.nesterov="]
+    assert follows(f"{ask}dataset.") == []
+    assert sorted(follows(f"{ask}model=wide model.")) == ["model.extra=", "model.size="]
+
+
 def test_each_choice_and_key_says_what_it_is(cli, folder):
     answer = cli("--complete", "zsh", "bigmodel-train --config-dir 'own conf' model=mine model.", cwd=folder)
     assert answer.out == "+model.size=\thow large\n"

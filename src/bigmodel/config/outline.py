@@ -25,6 +25,7 @@ _ENTRY = re.compile(r"(override +)?(?:optional +)?/?([\w/]+)(?:@.*)?")
 _COMMENT = re.compile(r"(?:^|\s)#\s*(.*)")
 _NAME = re.compile(r"[\w.+-]+")  # of a choice that can be typed without quotes
 _GLOBAL = "# @package _global_"
+_BRINGING = ("experiment", "dataset", "task")  # groups that choose from others, the first has the last word
 _MOST_FILES = 50  # that choose one another
 _LONGEST_HEAD = 2000  # bytes in which the first comment stands
 
@@ -43,6 +44,7 @@ class _File:
     settings: dict[str, Setting]
     defaults: Sequence[tuple[str, str, bool]]  # group, choice, whether it overrides an earlier one
     is_global: bool
+    goes_with: Mapping[str, str] = field(default_factory=dict)  # choices that a dataset or a task brings along
 
 
 class Outline:
@@ -72,24 +74,30 @@ class Outline:
         """The keys of the root file and of all chosen files."""
         merged: dict[str, Setting] = {}
         _merge(merged, self._root.settings)
-        for group, names in self.chosen.items():
-            for file in (self._read(f"{group}/{name}") for name in names):
+        for group, choice in self.chosen.items():
+            names, files = _names(choice), list[_File]()
+            for name in names:  # they grow by those that a file starts from
+                files.append(self._read(f"{group}/{name}"))
+                bases = [base for above, base, _ in files[-1].defaults if not above and base != "_self_"]
+                names += [base for base in bases[:_MOST_FILES] if base not in names][: max(0, _MOST_FILES - len(names))]
+            for file in reversed(files):
                 _merge(merged if file.is_global else _below(merged, group.split("/")), file.settings)
         return merged
 
     @cached_property
-    def chosen(self) -> dict[str, list[str]]:
-        """The choices of each group: those of the root file, changed by the files that are chosen, and by the user."""
-        chosen, waiting = dict[str, str](), [self._root]
-        for _ in range(_MOST_FILES):
-            if not waiting:
-                break
-            for group, choice, overrides in waiting.pop(0).defaults:
-                choice = self._typed.get(group, choice)
-                if overrides or group not in chosen:
-                    chosen[group] = choice
-                    waiting += [self._read(f"{group}/{name}") for name in _names(choice)]
-        return {group: _names(choice) for group, choice in chosen.items()}
+    def chosen(self) -> dict[str, str]:
+        """The choice of each group: what was typed, what an experiment, a dataset or a task brings, or the default."""
+        chosen = {group: choice for group, choice, _ in self._root.defaults}
+        chosen |= {group: choice for group, choice in self._typed.items() if group in chosen}
+        decided = {*self._typed}
+        for group in _BRINGING:
+            for file in [self._read(f"{group}/{name}") for name in _names(chosen.get(group, ""))]:
+                overrides = {other: choice for other, choice, is_override in file.defaults if is_override}
+                for other, choice in {**overrides, **file.goes_with}.items():
+                    if other in chosen and other not in decided:
+                        chosen[other] = choice
+                        decided.add(other)
+        return chosen
 
     def find(self, path: Sequence[str]) -> Setting | None:
         """Return the key of a dotted path, or None."""
@@ -154,7 +162,9 @@ class Outline:
             return _File({}, (), is_global=False)
         settings = _settings(node, text.splitlines())
         settings.pop("defaults", None)
-        return _File(settings, [*_defaults(node)], text.startswith(_GLOBAL))
+        brought = settings.pop("goes_with", Setting()).keys
+        goes_with = {group: one.value for group, one in brought.items() if one.value is not None}
+        return _File(settings, [*_defaults(node)], text.startswith(_GLOBAL), goes_with)
 
 
 def _settings(node: yaml.Node | None, lines: Sequence[str]) -> dict[str, Setting]:
