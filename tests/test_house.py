@@ -34,7 +34,7 @@ FLOORS = (  # from the ground up: a room imports from those below it, and from i
     ("runtime", "datasets.loading", "models.decoding", "models.weights", "listeners", "tasks.metrics"),
     ("config", "datasets.files", "models", "optim"),
     ("runs", "datasets.tables", "datasets.audio"),
-    ("runs.comparison", "datasets.images", "datasets.text"),
+    ("runs.comparison", "runs.display", "datasets.images", "datasets.text"),
     ("tasks",),
     ("training",),
     ("inference", "training.tuning"),
@@ -44,6 +44,7 @@ FLOORS = (  # from the ground up: a room imports from those below it, and from i
     ("sweeps.state",),
     ("sweeps.search",),
     ("sweeps",),
+    ("commands.completion",),
     ("cli",),
     ("python_api", "__main__"),
 )
@@ -170,7 +171,7 @@ def test_the_loop_knows_no_config_files_or_terminal() -> None:
     [
         *("cli", "commands.exit_codes", "commands.help", "runtime.signals", "errors", "constraints"),
         *("config.location", "config.schema", "config.instantiate", "sweeps.resume", "sweeps.by_hydra"),
-        *("commands.compare", "commands.runs"),
+        *("commands.compare", "commands.runs", "commands.completion.answer"),
     ],
 )
 def test_what_answers_fast_imports_no_torch(name: str) -> None:
@@ -243,10 +244,10 @@ def test_the_conf_directory_is_the_one_at_the_root() -> None:
 
 
 def test_public_names_are_exact() -> None:
-    assert bigmodel.__all__ == ["__version__", "load", "train"]
+    assert bigmodel.__all__ == ["__version__", "load", "runs", "train"]
     own = {name for name, value in vars(bigmodel).items() if getattr(value, "__module__", "").startswith("bigmodel")}
     public = {name for name in own if not name.startswith("_")}
-    assert public == {"load", "train"}
+    assert public == {"load", "runs", "train"}
     assert all(hasattr(bigmodel, name) for name in bigmodel.__all__)
 
 

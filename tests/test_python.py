@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 import json
 import os
@@ -19,8 +20,10 @@ from PIL import Image
 
 import bigmodel
 from bigmodel import python_api as in_process
-from bigmodel.errors import BigmodelError, ConfigError, DataError, Interrupted
+from bigmodel.errors import BigmodelError, ConfigError, DataError, Interrupted, StorageError
+from bigmodel.inference.prediction import Prediction, Predictions
 from conftest import TINY, call, fingerprint, records
+from made_runs import made_run, made_sweep
 
 ROOT = Path(__file__).parents[1]
 NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
@@ -54,11 +57,15 @@ def picture(tmp_path):
 
 
 def test_only_what_is_promised_is_exported_and_the_import_is_light():
-    assert bigmodel.__all__ == ["__version__", "load", "train"]
+    assert bigmodel.__all__ == ["__version__", "load", "runs", "train"]
     public = {n for n, v in vars(bigmodel).items() if n[0] != "_" and getattr(v, "__module__", "") == "bigmodel"}
     assert public | {"__version__"} == set(bigmodel.__all__)
     said = subprocess.run(
-        [sys.executable, "-c", "import bigmodel, sys; print({'torch', 'hydra', 'numpy'} & set(sys.modules))"],
+        [
+            sys.executable,
+            "-c",
+            "import bigmodel, sys; print({'torch', 'hydra', 'numpy', 'yaml'} & set(sys.modules))",
+        ],
         capture_output=True,
         text=True,
         check=True,
@@ -348,3 +355,93 @@ def test_the_notebook_of_the_page_runs(tmp_path, monkeypatch, capsys):
 
 def test_an_error_of_data_has_its_code():
     assert (DataError("x").code, Interrupted("x").code) == (3, 75)
+
+
+@pytest.fixture
+def outputs(tmp_path):
+    """Four made runs and a sweep of two."""
+    day = tmp_path / "outputs" / "2026-11-24"
+    made_run(day / "10-00-00-aaaa", 0.95, model="cnn", started="2025-11-24T10:00:00+00:00")
+    made_run(day / "11-00-00-bbbb", 0.70, lr=0.001, started="2025-11-24T11:00:00+00:00")
+    made_run(day / "12-00-00-cccc", None, state="failed", started="2025-11-24T12:00:00+00:00")
+    made_run(day / "13-00-00-dddd", 0.80, state=None, started="2025-11-24T13:00:00+00:00")
+    made_sweep(tmp_path / "outputs" / "sweeps" / "2026-11-23_10-00-00-eeee", {0.2: [0.85], 0.3: [0.9]})
+    return tmp_path / "outputs"
+
+
+def test_runs_are_listed_as_on_the_command_line(outputs):
+    found = bigmodel.runs(outputs)
+    said = call("format=json", f"output_dir={outputs}", cwd=outputs, verb="runs").out.splitlines()
+    assert [str(run.directory) for run in found] == [json.loads(line)["path"] for line in said]
+    best = bigmodel.runs(outputs, "state=done", "test/accuracy>0.8", sort="test/accuracy", limit=2)
+    assert [run.directory.name for run in best] == ["10-00-00-aaaa", "1"]
+    assert (best[0].config["model"], best[0].best["value"], len(best[:1])) == ("cnn", 0.95, 1)
+    assert [row["optim.lr"] for row in best.rows] == [0.1, 0.3]
+    assert [run.directory.name for run in bigmodel.runs(outputs / "sweeps/2026-11-23_10-00-00-eeee", sort="path")] == [
+        *("0", "1")
+    ]
+    assert [line.split()[-1][-2:] for line in repr(best).splitlines()[1:]] == ["aa", "/1"]
+    assert repr(bigmodel.runs(outputs, "state=failed")[:0]) == "no runs"
+
+
+@pytest.mark.parametrize(
+    ("words", "match"),
+    [
+        (("nowhere",), "directory: there is no directory 'nowhere'"),
+        ((".", "optim.lrr=1"), r"optim\.lrr: no run has it; did you mean optim\.lr\?"),
+        ((".", "nothing"), "nothing: no condition"),
+    ],
+)
+def test_wrong_conditions_are_exceptions(outputs, monkeypatch, words, match):
+    monkeypatch.chdir(outputs)
+    with pytest.raises(ConfigError, match=match):
+        bigmodel.runs(*words)
+
+
+def test_the_folder_of_the_same_name_stays_a_function():
+    import bigmodel.runs.records as records_module
+
+    assert callable(bigmodel.runs)
+    assert bigmodel.runs.records is records_module
+    assert list(inspect.signature(bigmodel.runs).parameters) == ["directory", "conditions", "sort", "limit"]
+
+
+def test_a_run_that_did_not_finish_shows_itself(outputs):
+    states = {run.directory.name[-4:]: run for run in bigmodel.runs(outputs / "2026-11-24" / "13-00-00-dddd")}
+    run = states["dddd"]
+    assert (run.state, repr(run)) == ("interrupted", f"Run({str(run.directory)!r}, interrupted, val/accuracy=0.8)")
+    with pytest.raises(StorageError, match=r"summary\.json: cannot be read"):
+        _ = run.summary
+    assert "interrupted" in run._repr_html_()
+
+
+def test_what_a_notebook_shows_is_a_table_and_a_curve(digits_run, model, picture):
+    shown = digits_run._repr_html_()
+    assert shown.count("<svg") == 2
+    for part in ("<table>", "digits", "val/accuracy", "test/loss", "polyline"):
+        assert part in shown
+    assert "85,002" not in model._repr_html_()
+    assert "classification" in model._repr_html_()
+    predictions = model.predict([picture[0], "gone.png"], top=1)
+    assert isinstance(predictions, list)
+    assert "gone.png" in predictions._repr_html_()
+    assert bigmodel.runs(digits_run.directory)._repr_html_().count("<svg") == 1
+
+
+def test_hostile_texts_are_escaped_in_a_notebook(tmp_path):
+    script = "<script>alert(1)</script>\x1b[2J\"'"
+    path = made_run(tmp_path / "outputs" / "<img src=x onerror=alert(2)>" / "x", model="mlp", monitor=f"val/{script}")
+    (path / "summary.json").write_text(json.dumps({"state": script, "monitor": f"val/{script}", "best": {"value": 1}}))
+    event = {"split": "val", "step": 1, script: 0.5, "loss": 1e308}
+    lines = [json.dumps(event | change) for change in ({}, {"step": 2, "loss": -1e308}, {"step": "<i>"})]
+    (path / "metrics.jsonl").write_text("\n".join([*lines, "[" * 100_000, '{"split":']))
+    found = bigmodel.runs(tmp_path / "outputs")
+    for shown in (
+        found._repr_html_(),
+        found[0]._repr_html_(),
+        Predictions([Prediction(script, {script: script})])._repr_html_(),
+    ):
+        assert "&lt;" in shown
+        assert not re.search(r"<(script|img|i>)|\x1b|nan|inf", shown)
+    assert "\x1b" not in repr(found)
+    assert len(found[0].metrics) == 3

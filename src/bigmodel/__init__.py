@@ -1,4 +1,6 @@
-"""Train models from YAML and predict with them: `train` does what `bigmodel-train` does, `load` opens a trained run.
+"""Train models from YAML and predict with them.
+
+`train` does what `bigmodel-train` does, `runs` lists what was trained, and `load` opens a trained run.
 
 Importing this package is cheap: the first call imports torch and Hydra.
 """
@@ -7,14 +9,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from types import ModuleType
 from typing import TYPE_CHECKING, Literal, overload
 
 if TYPE_CHECKING:
     from bigmodel.inference.predictor import Predictor
-    from bigmodel.python_api import Run
+    from bigmodel.python_api import Run, Runs
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "load", "train"]
+__all__ = ["__version__", "load", "runs", "train"]
 
 
 def load(run: str | os.PathLike[str], *, device: str = "cpu", trust: Sequence[str] = ()) -> Predictor:
@@ -55,3 +58,39 @@ def train(overrides: Sequence[str] = (), *, dry_run: bool = False) -> Run | None
     from bigmodel.python_api import train as _train
 
     return _train(overrides, dry_run=dry_run)
+
+
+class _CallableFolder(ModuleType):
+    """The folder bigmodel/runs, which is the function `bigmodel.runs` too.
+
+    They have one name, and importing anything in the folder would put it in the function's place.
+    """
+
+    def __call__(
+        self,
+        directory: str | os.PathLike[str] = "outputs",
+        *conditions: str,
+        sort: str = "age",
+        limit: int | None = None,
+    ) -> Runs:
+        """List the runs under a directory, those of sweeps included, as `bigmodel-runs` does.
+
+        - `directory`: an `output_dir`, a sweep or a run.
+        - `conditions`: as `"model=cnn"`, `"optim.lr>0.1"` or `"test/accuracy>=0.9"`; all must hold.
+        - `sort`: a key, `-key` reverses; by a metric the best come first, by age the newest.
+
+        Raises:
+            bigmodel.errors.ConfigError: there is no such directory, or a condition cannot be parsed or names a key that
+                no run has.
+        """
+        from bigmodel.python_api import runs as list_runs
+
+        return list_runs(directory, conditions, sort, limit)
+
+
+if TYPE_CHECKING:
+    runs = _CallableFolder("runs")
+else:
+    from bigmodel import runs
+
+    runs.__class__ = _CallableFolder

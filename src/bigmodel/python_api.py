@@ -1,4 +1,4 @@
-"""Train from Python as the command line does, in this process, and restore the process state afterwards."""
+"""Train and list runs from Python as the command line does; training restores the process state afterwards."""
 
 from __future__ import annotations
 
@@ -8,15 +8,21 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 from bigmodel.cli import config_source, parse, reject_undecodable
+from bigmodel.commands.runs import ListedRun, columns_with, format_cell, parse_conditions, select_runs, table_lines
 from bigmodel.errors import ConfigError, StorageError
+from bigmodel.runs.display.course import compare_runs, show_run
+from bigmodel.runs.display.html import escape, rows_table
+from bigmodel.runs.records import RunRecord, find_runs, is_run, read_run, read_run_or_sweep, sweep_runs
+from bigmodel.runs.tolerant_json import parse_jsonl
 from bigmodel.runtime.signals import StopRequest
+from bigmodel.safe_files import read_bytes
 
 if TYPE_CHECKING:
     from bigmodel.inference.predictor import Predictor
@@ -33,12 +39,17 @@ class Run:
     @property
     def summary(self) -> dict[str, Any]:
         """Content of `summary.json`: state, last metrics, test metrics, best, seconds."""
-        return dict(json.loads(self._text("summary.json")))
+        return dict(json.loads(self._content("summary.json")))
 
     @property
     def metrics(self) -> list[dict[str, Any]]:
         """Records of `metrics.jsonl` in order: one for each logged step, validation and test."""
-        return [json.loads(line) for line in self._text("metrics.jsonl").splitlines()]
+        return list(parse_jsonl(self._content("metrics.jsonl").splitlines()))
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Content of `config.yaml` by dotted keys, as `optim.lr`; a group holds the name of its choice."""
+        return dict(self._record().config)
 
     @property
     def best(self) -> dict[str, Any] | None:
@@ -48,8 +59,8 @@ class Run:
 
     @property
     def state(self) -> str:
-        """Status of the run: `done` or `early_stopped`."""
-        return str(self.summary["state"])
+        """Status of the run: `done`, `early_stopped`, `failed`, `interrupted`, `pruned`, or `running` for now."""
+        return self._record().state
 
     def load(self, *, device: str = "cpu", trust: Sequence[str] = ()) -> Predictor:
         """Open the run's best checkpoint for inference; see `bigmodel.load`."""
@@ -58,18 +69,79 @@ class Run:
         return open_run(self.directory, str(device), trust)
 
     def __repr__(self) -> str:
-        best = self.best
-        shown = f", {best['metric']}={best['value']:.4g} at step {best['step']}" if best else ""
-        return f"Run({str(self.directory)!r}, {self.state}{shown})"
+        record = self._record()
+        value = record.metrics.get("best")
+        shown = f", {record.monitor}={value:.4g}" if value is not None else ""
+        with suppress(StorageError, ValueError, LookupError, TypeError):  # of a run that was killed
+            shown += f" at step {self.summary['best']['step']}" if shown else ""
+        return f"Run({str(self.directory)!r}, {record.state}{shown})"
 
-    def _text(self, name: str) -> str:
+    def _repr_html_(self) -> str:
+        """What a notebook shows: choices, results and curves."""
+        return show_run(self._record())
+
+    def _record(self) -> RunRecord:
+        return read_run(self.directory, [])
+
+    def _content(self, name: str) -> bytes:
         file = self.directory / name
         try:
-            if file.stat().st_size > _MAX_BYTES:
-                raise StorageError(f"{file}: larger than {_MAX_BYTES >> 20} MiB, which no run writes")
-            return file.read_text(encoding="utf-8")
+            return read_bytes(file, _MAX_BYTES)
         except OSError as error:
             raise StorageError(f"{file}: cannot be read: {error.strerror or error}") from error
+
+
+class Runs(Sequence[Run]):
+    """Runs in an order, as `bigmodel.runs` lists them. `warnings` name what could not be read."""
+
+    def __init__(self, listed: Sequence[ListedRun], keys: Sequence[str], warnings: Sequence[str] = ()) -> None:
+        self._listed = listed
+        self._keys = keys  # of conditions and of the order, which the table shows too
+        self.warnings = tuple(warnings)
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """State, age in seconds, path, config and metrics of each run by dotted keys, as for a data frame."""
+        return [dict(one.fields) for one in self._listed]
+
+    @overload
+    def __getitem__(self, index: int) -> Run: ...
+    @overload
+    def __getitem__(self, index: slice) -> Runs: ...
+
+    def __getitem__(self, index: int | slice) -> Run | Runs:
+        if isinstance(index, slice):
+            return Runs(self._listed[index], self._keys, self.warnings)
+        return Run(self._listed[index].record.path.absolute())
+
+    def __len__(self) -> int:
+        return len(self._listed)
+
+    def __repr__(self) -> str:
+        lines = table_lines(self._listed, self._keys) if self._listed else ["no runs"]
+        return "\n".join([*lines, *(f"warning: {line}" for line in self.warnings)])
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: a table, and how the monitored metric went in each run."""
+        columns = columns_with(self._keys)
+        rows = [[format_cell(one.fields, key) for key in columns] for one in self._listed]
+        said = "".join(f"<p>warning: {escape(line)}</p>" for line in self.warnings)
+        return rows_table(columns, rows) + compare_runs([one.record for one in self._listed]) + said
+
+
+def runs(directory: str | os.PathLike[str], conditions: Sequence[str], sort: str, limit: int | None) -> Runs:
+    """List runs; see `bigmodel.runs`.
+
+    Raises:
+        ConfigError: there is no such directory, or a condition cannot be parsed or names a key that no run has.
+    """
+    parsed, path, warnings = parse_conditions(conditions), Path(directory), list[str]()
+    if not path.is_dir():
+        raise ConfigError(f"directory: there is no directory '{path}'")
+    is_one = is_run(path, warnings) or sweep_runs(path)
+    found = read_run_or_sweep(path, warnings) if is_one else find_runs(path, warnings)
+    listed = select_runs(found, parsed, sort, limit, warnings)
+    return Runs(listed, [sort.removeprefix("-"), *(condition.key for condition in parsed)], warnings)
 
 
 class _InterruptOnce(StopRequest):

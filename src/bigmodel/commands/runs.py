@@ -6,7 +6,7 @@ import operator
 import re
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
@@ -22,8 +22,8 @@ from bigmodel.runs.comparison.tables import format_table, terminal_width
 from bigmodel.runs.records import RunRecord, find_runs
 from bigmodel.safe_files import entries
 
-_DEFAULTS = {"sort": "age", "filter": "", "format": "table", "output_dir": "outputs", "limit": "null"}
-_CHOICES = {"format": ("table", "json")}
+DEFAULTS = {"sort": "age", "filter": "", "format": "table", "output_dir": "outputs", "limit": "null"}
+CHOICES = {"format": ("table", "json")}
 _COLUMNS = ("state", "model", "dataset", "optim", "optim.lr", "test/accuracy", "best", "step", "age", "path")
 _OPTIONAL = ("dataset", "step", "optim", "best", "optim.lr", "model")  # dropped in this order in a narrow terminal
 _CONDITION = re.compile(r"([\w./-]+)\s*(!=|>=|<=|=|>|<)\s*(.*)", re.DOTALL)
@@ -42,7 +42,7 @@ class Condition:
     sign: str
     value: str
 
-    def holds(self, fields: dict[str, Any]) -> bool:
+    def holds(self, fields: Mapping[str, Any]) -> bool:
         """Whether a run meets the condition: numbers are compared as such, other values with `=` and `!=` as text."""
         if self.key not in fields:
             return self.sign == "!="
@@ -61,33 +61,61 @@ def run(given: Sequence[str]) -> None:
     Raises:
         ConfigError: an option or a condition cannot be parsed, or no run has a key.
     """
-    settings, rest = parse_options(given, _DEFAULTS, _CHOICES)
-    conditions = _parse_conditions([*settings["filter"].split(), *rest])
+    settings, rest = parse_options(given, DEFAULTS, CHOICES)
+    conditions = parse_conditions([*settings["filter"].split(), *rest])
     limit = _parse_limit(settings["limit"])
     output_dir = Path(settings["output_dir"])
     if not output_dir.is_dir():
         raise ConfigError(f"output_dir: there is no directory '{output_dir}'")
     entries(output_dir)  # raises StorageError if the directory may not be read
     warnings: list[str] = []
-    runs, now = find_runs(output_dir, warnings), time.time()
-    for line in warnings:
-        print(f"warning: {truncate(line, 300)}", file=sys.stderr)
-    fields = [_fields(run, now) for run in runs]
-    key = settings["sort"].removeprefix("-")
-    _reject_unknown_keys([*(condition.key for condition in conditions), key], fields)
-    kept = [i for i, one in enumerate(fields) if all(condition.holds(one) for condition in conditions)]
-    kept = _sort(kept, runs, fields, key, settings["sort"].startswith("-"))[:limit]
+    records = find_runs(output_dir, warnings)
+    try:
+        runs = select_runs(records, conditions, settings["sort"], limit, warnings)
+    finally:
+        for line in warnings:
+            print(f"warning: {truncate(line, 300)}", file=sys.stderr)
     if settings["format"] == "json":
-        for i in kept:
-            print(json_line(_to_json(runs[i], fields[i]), sys.stdout.encoding))
-    elif kept:
-        print("\n".join(_table_lines([fields[i] for i in kept], [key, *(condition.key for condition in conditions)])))
+        for one in runs:
+            print(json_line(_to_json(one), sys.stdout.encoding))
+    elif runs:
+        used = [settings["sort"].removeprefix("-"), *(condition.key for condition in conditions)]
+        print("\n".join(table_lines(runs, used, terminal_width())))
     else:
-        none_left = f"none of the {len(runs)} runs under {output_dir} matches the conditions"
-        print(none_left if runs else f"no runs under {output_dir}")
+        none_left = f"none of the {len(records)} runs under {output_dir} matches the conditions"
+        print(none_left if records else f"no runs under {output_dir}")
 
 
-def _parse_conditions(texts: Sequence[str]) -> list[Condition]:
+@dataclass(frozen=True)
+class ListedRun:
+    """A run with its config, its metrics, its state, its age in seconds and its path, by key."""
+
+    record: RunRecord
+    fields: Mapping[str, Any]
+
+
+def select_runs(
+    records: Sequence[RunRecord], conditions: Sequence[Condition], sort: str, limit: int | None, warnings: list[str]
+) -> list[ListedRun]:
+    """Return the runs that meet all conditions, at most `limit`, sorted by a key; `-key` reverses the order.
+
+    Raises:
+        ConfigError: no run has a key of a condition or of the order.
+    """
+    now = time.time()
+    runs = [ListedRun(record, _fields(record, now)) for record in records]
+    key = sort.removeprefix("-")
+    _reject_unknown_keys([*(condition.key for condition in conditions), key], [one.fields for one in runs])
+    kept = [one for one in runs if all(condition.holds(one.fields) for condition in conditions)]
+    return _sort(kept, key, sort.startswith("-"), warnings)[:limit]
+
+
+def parse_conditions(texts: Sequence[str]) -> list[Condition]:
+    """Parse conditions such as `optim.lr>0.1`.
+
+    Raises:
+        ConfigError: a line for each text that is no condition.
+    """
     matches = [(text, _CONDITION.fullmatch(text)) for text in texts]
     invalid = [text for text, match in matches if match is None]
     if invalid:
@@ -104,12 +132,11 @@ def _parse_limit(text: str) -> int | None:
 
 
 def _fields(run: RunRecord, now: float) -> dict[str, Any]:
-    """Return the config, the metrics, the state, the age in seconds and the path of a run, by key."""
     own = {"state": run.state, "age": now - run.started, "path": str(run.path)}
     return {**run.config, **run.metrics, **own}
 
 
-def _reject_unknown_keys(keys: Sequence[str], fields: Sequence[dict[str, Any]]) -> None:
+def _reject_unknown_keys(keys: Sequence[str], fields: Sequence[Mapping[str, Any]]) -> None:
     known = {key for one in fields for key in one}
     unknown = [key for key in dict.fromkeys(keys) if fields and key not in known]
     if unknown:
@@ -122,55 +149,56 @@ def _hint(key: str, known: Sequence[str]) -> str:
     return hint if hint.startswith("did") else "format=json shows the keys"
 
 
-def _sort(
-    kept: Sequence[int], runs: Sequence[RunRecord], fields: Sequence[dict[str, Any]], key: str, reverse: bool
-) -> list[int]:
-    """Return run indices with the best, newest or smallest first, and runs without the key last.
+def _sort(runs: Sequence[ListedRun], key: str, reverse: bool, warnings: list[str]) -> list[ListedRun]:
+    """Return runs with the best, newest or smallest first, and runs without the key last.
 
     `best` is sorted separately for each monitored metric.
     """
-    present = [i for i in kept if fields[i].get(key) is not None]
-    absent = [i for i in kept if fields[i].get(key) is None]
-    monitors = sorted({runs[i].monitor for i in present}) if key == "best" else [""]
+    present = [one for one in runs if one.fields.get(key) is not None]
+    absent = [one for one in runs if one.fields.get(key) is None]
+    monitors = sorted({one.record.monitor for one in present}) if key == "best" else [""]
     if len(monitors) > 1:
-        print(f"warning: sort: best is of {', '.join(monitors)}: each is sorted separately", file=sys.stderr)
-    order: list[int] = []
+        warnings.append(f"sort: best is of {', '.join(monitors)}: each is sorted separately")
+    order: list[ListedRun] = []
     for monitor in monitors:
-        some = [i for i in present if key != "best" or runs[i].monitor == monitor]
-        is_numeric = all(_number(fields[i][key]) is not None for i in some)
-        highest_first = is_numeric and _highest_first([runs[i] for i in some], key)
+        some = [one for one in present if key != "best" or one.record.monitor == monitor]
+        is_numeric = all(_number(one.fields[key]) is not None for one in some)
+        highest_first = is_numeric and _highest_first([one.record for one in some], key, warnings)
         value: Callable[[Any], Any] = _number if is_numeric else format_value
-        ranked = sorted(((value(fields[i][key]), i) for i in some), key=itemgetter(0), reverse=reverse != highest_first)
-        order += [i for _, i in ranked]
+        pairs = [(value(one.fields[key]), one) for one in some]
+        order += [one for _, one in sorted(pairs, key=itemgetter(0), reverse=reverse != highest_first)]
     return order + absent
 
 
-def _highest_first(runs: Sequence[RunRecord], key: str) -> bool:
+def _highest_first(runs: Sequence[RunRecord], key: str, warnings: list[str]) -> bool:
     """Whether high values of a metric are better; False for a setting."""
     if "/" not in key and key not in ("best", "samples_per_s"):
         return False
     try:
         spec = common_spec(runs, key)
     except ValueError as error:
-        print(f"warning: sort: {error}; the lowest come first", file=sys.stderr)
+        warnings.append(f"sort: {error}; the lowest come first")
         return False
     if runs and (spec is None or spec.direction == "none"):
-        print(
-            f"warning: sort: no run declares whether low or high {key} is better; the lowest come first",
-            file=sys.stderr,
-        )
+        warnings.append(f"sort: no run declares whether low or high {key} is better; the lowest come first")
     return spec is not None and spec.direction == "max"
 
 
-def _table_lines(fields: Sequence[dict[str, Any]], used_keys: Sequence[str]) -> list[str]:
-    """Return the table with the usual columns and those that the conditions and the order use."""
+def columns_with(used_keys: Sequence[str]) -> list[str]:
+    """Return the usual columns of a table of runs, and those that conditions and the order use."""
     more = [key for key in dict.fromkeys(used_keys) if key not in _COLUMNS]
-    columns = [*_COLUMNS[:-2], *more, *_COLUMNS[-2:]]
-    rows = [[_cell(one, key) for key in columns] for one in fields]
-    return format_table(columns, rows, terminal_width(), [key for key in _OPTIONAL if key not in used_keys])
+    return [*_COLUMNS[:-2], *more, *_COLUMNS[-2:]]
 
 
-def _cell(fields: dict[str, Any], key: str) -> str:
+def table_lines(runs: Sequence[ListedRun], used_keys: Sequence[str] = (), width: int | None = None) -> list[str]:
+    """Return runs as a table; where `width` is too small, the less important columns are left out."""
+    columns = columns_with(used_keys)
+    rows = [[format_cell(one.fields, key) for key in columns] for one in runs]
+    return format_table(columns, rows, width, [key for key in _OPTIONAL if key not in used_keys])
+
+
+def format_cell(fields: Mapping[str, Any], key: str) -> str:
+    """Return a run's value of a key for a table."""
     value = fields.get(key)
     if key == "age":
         return format_age(fields["age"])
@@ -181,9 +209,10 @@ def _cell(fields: dict[str, Any], key: str) -> str:
     return NO_VALUE if value is None else format_value(value)
 
 
-def _to_json(run: RunRecord, fields: dict[str, Any]) -> dict[str, Any]:
-    own = {key: fields[key] for key in ("path", "state", "age")}
-    return own | {"monitor": run.monitor, "metrics": dict(run.metrics), "config": dict(run.config)}
+def _to_json(run: ListedRun) -> dict[str, Any]:
+    own = {key: run.fields[key] for key in ("path", "state", "age")}
+    record = run.record
+    return own | {"monitor": record.monitor, "metrics": dict(record.metrics), "config": dict(record.config)}
 
 
 def _number(value: Any, is_age: bool = False) -> float | None:

@@ -1,4 +1,4 @@
-"""Results of `Predictor.predict`, and the one-line description of a predictor."""
+"""Results of `Predictor.predict`, and the facts that describe a predictor; both as text and for notebooks."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from torch import nn
+
+from bigmodel.runs.display.html import rows_table
 
 _MAX_CLASSES_SHOWN = 5  # in a repr
 
@@ -27,7 +29,16 @@ class Prediction(NamedTuple):
         return self.answer.get("error")
 
 
-def describe_predictor(
+class Predictions(list[Prediction]):
+    """The predictions for all inputs; a notebook shows them as a table."""
+
+    def _repr_html_(self) -> str:
+        keys = list(dict.fromkeys(key for one in self for key in one.answer))
+        rows = [[one.input, *(_cell(one.answer.get(key, "")) for key in keys)] for one in self]
+        return rows_table(["input", *keys], rows)
+
+
+def predictor_facts(
     *,
     model: nn.Module,
     config: Mapping[str, Any],
@@ -37,20 +48,32 @@ def describe_predictor(
     best: Mapping[str, Any],
     device: str,
     warnings: Sequence[str],
-) -> str:
-    """Describe a loaded model in one line; facts that the checkpoint lacks are left out."""
-    parts = [f"Predictor({type(model).__name__}"]
+) -> dict[str, str]:
+    """Return what describes a loaded model, by name; facts that the checkpoint lacks are left out."""
+    facts = {"model": type(model).__name__}
     task = config.get("task")
     if isinstance(task, Mapping) and "_target_" in task:
-        parts.append(f"task={str(task['_target_']).split('.')[-2:][0]}")
+        facts["task"] = str(task["_target_"]).split(".")[-2:][0]
     if classes is not None:
         shown = [*classes[:_MAX_CLASSES_SHOWN], *(["..."] if len(classes) > _MAX_CLASSES_SHOWN else [])]
-        parts.append(f"{len(classes)} classes: {' '.join(shown)}")
-    parts.append(f"{sum(p.numel() for p in model.parameters()):,} parameters")
-    parts.append(f"run={run}")
-    parts.append(f"step={step}")
+        facts["classes"] = f"{len(classes)} classes: {' '.join(shown)}"
+    facts["parameters"] = f"{sum(p.numel() for p in model.parameters()):,} parameters"
+    facts |= {"run": str(run), "step": str(step)}
     if best.get("step") == step and isinstance(best.get("value"), (int, float)):
-        parts.append(f"{config.get('monitor', 'best')}={best['value']:.4g}")
-    parts.append(f"device={device}")
-    parts += [f"warning: {line}" for line in warnings]
-    return ", ".join(parts) + ")"
+        facts[str(config.get("monitor", "best"))] = f"{best['value']:.4g}"
+    facts["device"] = device
+    return facts | {f"warning {number}": line for number, line in enumerate(warnings, 1)}
+
+
+def describe_predictor(facts: Mapping[str, str]) -> str:
+    """Return a predictor's facts in one line."""
+    plain = {"model", "classes", "parameters"}  # which say themselves what they are
+    shown = [
+        text if name in plain else f"warning: {text}" if name[:8] == "warning " else f"{name}={text}"
+        for name, text in facts.items()
+    ]
+    return f"Predictor({', '.join(shown)})"
+
+
+def _cell(value: Any) -> Any:
+    return f"{value:.4g}" if isinstance(value, float) else value

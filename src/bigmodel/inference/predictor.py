@@ -27,11 +27,12 @@ from bigmodel.errors import ConfigError, StorageError
 from bigmodel.formatting import first_line
 from bigmodel.inference.inputs import load_inputs
 from bigmodel.inference.options import build_options
-from bigmodel.inference.prediction import Prediction, describe_predictor
+from bigmodel.inference.prediction import Prediction, Predictions, describe_predictor, predictor_facts
 from bigmodel.interfaces import NoOptions, Processor
 from bigmodel.models.weights.lora import merge_lora
 from bigmodel.runs.best_checkpoint import load_best_checkpoint
 from bigmodel.runs.checkpoint import Checkpoint
+from bigmodel.runs.display.html import facts_table
 from bigmodel.runtime.device import Device
 from bigmodel.runtime.exhaustion import describe_exhaustion
 from bigmodel.runtime.offline import offline
@@ -144,9 +145,7 @@ class Predictor:
         owner = f"this run's {type(self.processor).__name__}"
         return build_options(self._options_class, given, owner, parse_texts=parse_texts, others=others or {})
 
-    def predict(
-        self, inputs: object, *, top: int | None = None, batch_size: int = 64, **options: Any
-    ) -> list[Prediction]:
+    def predict(self, inputs: object, *, top: int | None = None, batch_size: int = 64, **options: Any) -> Predictions:
         """Predict for one input or many; docs/python.md lists the forms of an input.
 
         An input that cannot be read gets an answer with `error` alone; the others are still predicted. `options` are
@@ -161,7 +160,7 @@ class Predictor:
             options["top"] = top
         given = {key: _to_plain(value) for key, value in (options | {"batch_size": batch_size}).items()}
         built = self.build_options(given, others=_BATCH_SIZE)
-        predictions: list[Prediction] = []
+        predictions = Predictions()
         remaining = load_inputs(self.processor, inputs)
         while batch := list(islice(remaining, batch_size)):
             samples = [sample for _, sample in batch if isinstance(sample, Tensor)]
@@ -186,15 +185,16 @@ class Predictor:
 
     def __repr__(self) -> str:
         """Describe the predictor in one line: model, task, classes, parameters, run, step, metric, device, warnings."""
-        return describe_predictor(
-            model=self.model,
-            config=self.config,
-            classes=self.classes,
-            run=self.run_directory,
-            step=self.step,
-            best=self.best,
-            device=str(self.device.torch_device),
-            warnings=self.warnings,
+        return describe_predictor(self._facts())
+
+    def _repr_html_(self) -> str:
+        return facts_table("Predictor", self._facts())
+
+    def _facts(self) -> dict[str, str]:
+        device = str(self.device.torch_device)
+        known: dict[str, Any] = {"model": self.model, "config": self.config, "classes": self.classes}
+        return predictor_facts(
+            **known, run=self.run_directory, step=self.step, best=self.best, device=device, warnings=self.warnings
         )
 
 
