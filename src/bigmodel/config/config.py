@@ -31,9 +31,10 @@ _REFERS = re.compile(r"\$\{[^${}:]*\}|oc\.(select|dict)")
 class Config:
     """A composed, read-only config. Interpolations stay unresolved, so that values from the data reach the model."""
 
-    def __init__(self, composed: DictConfig, trust: Sequence[str] = ()) -> None:
+    def __init__(self, composed: DictConfig, trust: Sequence[str] = (), notes: Sequence[str] = ()) -> None:
         self._composed = _with_current_targets(composed)
         self.trust = tuple(trust)
+        self.notes = tuple(notes)  # what choices brought along, for the plan and the start of the run
 
     @cached_property
     def values(self) -> Mapping[str, Any]:
@@ -81,7 +82,11 @@ class Config:
         changed = self._composed.copy()
         for key, value in values.items():
             OmegaConf.update(changed, key, value)
-        return Config(changed, self.trust)
+        return Config(changed, self.trust, self.notes)
+
+    def with_notes(self, notes: Sequence[str]) -> Config:
+        """Return the same config with lines for the plan and the start of the run."""
+        return Config(self._composed, self.trust, notes)
 
     def to_yaml(self) -> str:
         """Return the resolved config as YAML that runs again; secrets stay references to the environment."""

@@ -19,6 +19,8 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf._utils import get_yaml_loader
 from omegaconf.errors import OmegaConfBaseException
 
+from bigmodel.config.goes_with import KEY, Brought
+from bigmodel.config.location import conf_directory
 from bigmodel.config.yaml_limits import ANOTHER, yaml_problem, yaml_text
 from bigmodel.errors import ConfigError
 from bigmodel.formatting import first_line, truncate
@@ -53,10 +55,15 @@ class OwnSource(FileConfigSource):
     foreign: ClassVar[Callable[[Path, DictConfig], None] | None] = None  # holds a file that lies in a run
     chosen: ClassVar[dict[str, str]] = {}  # of Hydra's groups, by files besides the primary one
     last: ClassVar[Path | None] = None  # the file that was read last
+    brought: ClassVar[Brought] = Brought()
 
     @staticmethod
     def scheme() -> str:
         return "own"
+
+    def is_config(self, config_path: str) -> bool:
+        """Return whether there is such a file; what a file brings along is read as one below it."""
+        return bool(super().is_config(config_path.removesuffix(f"/{KEY}")))
 
     def load_config(self, config_path: str) -> ConfigResult:
         """Read a file of a group, or the primary one.
@@ -64,7 +71,8 @@ class OwnSource(FileConfigSource):
         Raises:
             ConfigError: it is not YAML that a config can be made of; file and line are named.
         """
-        file = Path(self.path) / self._normalize_file_name(config_path)
+        choice = config_path.removesuffix(f"/{KEY}")
+        file = Path(self.path) / self._normalize_file_name(choice)
         if not file.exists():
             raise ConfigLoadError(f"Config not found : {file}")
         OwnSource.last = file
@@ -78,8 +86,13 @@ class OwnSource(FileConfigSource):
             OwnSource.foreign(file, config)
         if OmegaConf.is_dict(config._get_node("hydra")) and "searchpath" in config.hydra:
             raise ConfigError(f"{file}: hydra.searchpath: has no effect here; use --config-dir DIR")
-        if "/" in config_path:
+        if choice != config_path:
+            config = OwnSource.brought.values_of(config)
+        elif "/" in config_path:
             OwnSource.chosen = {**_choices(config), **OwnSource.chosen}
+            OwnSource.brought.read_choice(file, config_path.partition("/")[0], config)
+        else:
+            OwnSource.brought.read_root(config, is_own=file.parent != conf_directory())
         return ConfigResult(config=config, path=f"{self.scheme()}://{self.path}", provider=self.provider, header=header)
 
     @staticmethod

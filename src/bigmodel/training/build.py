@@ -70,7 +70,8 @@ def build_run(config: Config, load_initial_weights: bool = True) -> TrainingRun:
     trust = config.trust
     device: Device = instantiate("device", config.values["device"], trust)
     device.configure_torch()
-    changes, notes = fill_defaults(config.values)
+    changes, defaults = fill_defaults(config.values)
+    notes = [*config.notes, *defaults]
     paths = resolve_paths(config.values["dataset"], config.values["data_dir"])
     changes |= paths
     notes += [f"{key}={value}, in data_dir" for key, value in paths.items()]
