@@ -44,6 +44,7 @@ FLOORS = (  # from the ground up: a room imports from those below it, and from i
     ("sweeps.state",),
     ("sweeps.search",),
     ("sweeps",),
+    ("commands.completion",),
     ("cli",),
     ("python_api", "__main__"),
 )
@@ -171,7 +172,7 @@ def test_the_loop_knows_no_config_files_or_terminal() -> None:
     [
         *("cli", "commands.exit_codes", "commands.help", "runtime.signals", "errors", "constraints"),
         *("config.location", "config.schema", "config.instantiate", "sweeps.resume", "sweeps.by_hydra"),
-        *("commands.compare", "commands.runs"),
+        *("commands.compare", "commands.runs", "commands.completion.answer"),
     ],
 )
 def test_what_answers_fast_imports_no_torch(name: str) -> None:

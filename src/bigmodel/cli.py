@@ -192,6 +192,8 @@ def _run_from_any_directory(command: str, arguments: Sequence[str], stop: StopRe
 
 
 def _run(command: str, arguments: Sequence[str], stop: StopRequest) -> int:
+    if arguments and arguments[0] in ("--completion", "--complete"):
+        return _complete(arguments[0], arguments[1:])
     parsed = parse(arguments)
     if parsed.version:
         print(f"bigmodel-train {__version__}")
@@ -219,6 +221,20 @@ def _run(command: str, arguments: Sequence[str], stop: StopRequest) -> int:
         return _resume(parsed, source, stop)
     composed = compose.compose(command, parsed.overrides, source, parsed.trust)
     _load_command(command)(composed, stop)
+    return 0
+
+
+def _complete(flag: str, words: Sequence[str]) -> int:
+    """Print the script that makes a shell complete these commands, or with `--complete` what that script asks for."""
+    from bigmodel.commands.completion.answer import answer
+    from bigmodel.commands.completion.script import completion_script
+
+    shell = words[0] if words else ""
+    if flag == "--completion":
+        print(completion_script(shell, [f"bigmodel-{name}" for name in COMMANDS]), end="")
+    else:
+        for line in answer(shell, *words[1:3]):
+            print(line)
     return 0
 
 

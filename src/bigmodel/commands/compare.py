@@ -20,8 +20,8 @@ from bigmodel.runs.comparison.significance import Summary, summarize
 from bigmodel.runs.comparison.tables import format_table, terminal_width
 from bigmodel.runs.records import RunRecord, read_run_or_sweep
 
-_DEFAULTS = {"metric": "", "format": "table", "direction": "", "force": "false"}
-_CHOICES = {"format": ("table", "json"), "direction": ("", "min", "max"), "force": ("true", "false")}
+DEFAULTS = {"metric": "", "format": "table", "direction": "", "force": "false"}
+CHOICES = {"format": ("table", "json"), "direction": ("", "min", "max"), "force": ("true", "false")}
 _MAX_LETTERS = 200  # of a value in the table of differences
 
 
@@ -31,7 +31,7 @@ def run(given: Sequence[str]) -> None:
     Raises:
         ConfigError: a path is no run or sweep, no run has the metric, or its values are not comparable.
     """
-    settings, paths = parse_options(given, _DEFAULTS, _CHOICES)
+    settings, paths = parse_options(given, DEFAULTS, CHOICES)
     warnings: list[str] = []
     groups = _read_groups(paths, warnings)
     runs = [run for group in groups.values() for run in group.runs]

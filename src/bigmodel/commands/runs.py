@@ -22,8 +22,8 @@ from bigmodel.runs.comparison.tables import format_table, terminal_width
 from bigmodel.runs.records import RunRecord, find_runs
 from bigmodel.safe_files import entries
 
-_DEFAULTS = {"sort": "age", "filter": "", "format": "table", "output_dir": "outputs", "limit": "null"}
-_CHOICES = {"format": ("table", "json")}
+DEFAULTS = {"sort": "age", "filter": "", "format": "table", "output_dir": "outputs", "limit": "null"}
+CHOICES = {"format": ("table", "json")}
 _COLUMNS = ("state", "model", "dataset", "optim", "optim.lr", "test/accuracy", "best", "step", "age", "path")
 _OPTIONAL = ("dataset", "step", "optim", "best", "optim.lr", "model")  # dropped in this order in a narrow terminal
 _CONDITION = re.compile(r"([\w./-]+)\s*(!=|>=|<=|=|>|<)\s*(.*)", re.DOTALL)
@@ -61,7 +61,7 @@ def run(given: Sequence[str]) -> None:
     Raises:
         ConfigError: an option or a condition cannot be parsed, or no run has a key.
     """
-    settings, rest = parse_options(given, _DEFAULTS, _CHOICES)
+    settings, rest = parse_options(given, DEFAULTS, CHOICES)
     conditions = _parse_conditions([*settings["filter"].split(), *rest])
     limit = _parse_limit(settings["limit"])
     output_dir = Path(settings["output_dir"])

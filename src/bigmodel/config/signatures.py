@@ -60,7 +60,7 @@ def signature(target: str) -> Signature:
     Raises:
         ImportError: nothing of that name can be imported.
     """
-    return _from_source(target) or _from_object(locate(target))
+    return source_signature(target) or _from_object(locate(target))
 
 
 def dataclass_signature(cls: type) -> Signature:
@@ -97,7 +97,8 @@ def locate(target: str) -> Any:
         raise ImportError(f"module '{module}' has no '{name}'") from None
 
 
-def _from_source(target: str) -> Signature | None:
+def source_signature(target: str) -> Signature | None:
+    """Return the signature of a target of this package without importing it; None where its source does not tell."""
     module, _, name = target.rpartition(".")
     if module.partition(".")[0] != "bigmodel":
         return None

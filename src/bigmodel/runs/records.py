@@ -62,10 +62,10 @@ def read_run_or_sweep(path: Path, warnings: list[str]) -> list[RunRecord]:
         ConfigError: there is neither a run nor a sweep at `path`.
     """
     try:
-        is_run = _is_run(path)
+        found = is_run(path)
     except OSError as error:
         raise ConfigError(f"'{path}': cannot be read: {error.strerror or error}") from error
-    if is_run:
+    if found:
         return [read_run(path, warnings)]
     jobs = sweep_runs(path, warnings)
     if not jobs:
@@ -76,7 +76,7 @@ def read_run_or_sweep(path: Path, warnings: list[str]) -> list[RunRecord]:
 def sweep_runs(sweep: Path, warnings: list[str] | None = None) -> list[Path]:
     """Return the run directories of a sweep in the order of their numbers; none if `sweep` is not a sweep."""
     warnings = [] if warnings is None else warnings
-    jobs = [path for path in _directories(sweep, warnings) if path.name.isdecimal() and _is_run(path, warnings)]
+    jobs = [path for path in _directories(sweep, warnings) if path.name.isdecimal() and is_run(path, warnings)]
     return sorted(jobs, key=lambda path: int(path.name))
 
 
@@ -85,7 +85,7 @@ def find_runs(output_dir: Path, warnings: list[str]) -> list[RunRecord]:
     folders = _directories(output_dir, warnings)  # also NAME-USER, where several users share `output_dir`
     sweep_folders = [folder for folder in folders if folder.name.partition("-")[0] == "sweeps"]
     days = [folder for folder in folders if folder not in sweep_folders]
-    paths = [path for day in days for path in _directories(day, warnings) if _is_run(path, warnings)]
+    paths = [path for day in days for path in _directories(day, warnings) if is_run(path, warnings)]
     sweeps = [sweep for folder in sweep_folders for sweep in _directories(folder, warnings)]
     paths += [job for sweep in sweeps for job in sweep_runs(sweep, warnings)]
     return [read_run(path, warnings) for path in paths]
@@ -161,7 +161,7 @@ def number(value: Any) -> float | None:
     return None
 
 
-def _is_run(path: Path, warnings: list[str] | None = None) -> bool:
+def is_run(path: Path, warnings: list[str] | None = None) -> bool:
     """Whether a directory is a run. Without `warnings`, an OSError is raised, as for another user's directory."""
     files = ("config.yaml", "summary.json", ".lock")
     try:

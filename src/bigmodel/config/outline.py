@@ -1,0 +1,235 @@
+"""Read the groups, choices and keys of a command's config from its YAML, without composing or importing anything.
+
+Composing takes a second, and this must answer while somebody types. What only composing tells is left out: the targets
+of interpolations, and files that are found by a package of their own.
+"""
+
+from __future__ import annotations
+
+import re
+import types
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import yaml
+
+from bigmodel.config.yaml_limits import yaml_text
+from bigmodel.errors import ConfigError
+from bigmodel.safe_files import open_regular
+
+_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_ENTRY = re.compile(r"(override +)?(?:optional +)?/?([\w/]+)(?:@.*)?")
+_COMMENT = re.compile(r"(?:^|\s)#\s*(.*)")
+_NAME = re.compile(r"[\w.+-]+")  # of a choice that can be typed without quotes
+_GLOBAL = "# @package _global_"
+_MOST_FILES = 50  # that choose one another
+_LONGEST_HEAD = 2000  # bytes in which the first comment stands
+
+
+@dataclass
+class Setting:
+    """A key of a config: its value as YAML spells it, or the keys below it, and the comment on its line."""
+
+    comment: str = ""
+    value: str | None = None
+    keys: dict[str, Setting] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _File:
+    settings: dict[str, Setting]
+    defaults: Sequence[tuple[str, str, bool]]  # group, choice, whether it overrides an earlier one
+    is_global: bool
+
+
+class Outline:
+    """The config that a command line chooses, as far as YAML files tell.
+
+    `directories` are searched in order; `name` is the root file; `chosen` are the choices that were typed, by group.
+    Unreadable files count as empty.
+    """
+
+    def __init__(self, directories: Sequence[Path], name: str, chosen: Mapping[str, str]) -> None:
+        self._directories = directories
+        self._name = name
+        self._typed = chosen
+
+    @cached_property
+    def groups(self) -> list[str]:
+        """The groups that the root file names."""
+        return list(dict.fromkeys(group for group, _, _ in self._root.defaults))
+
+    def choices(self, group: str) -> dict[str, str]:
+        """The names of a group's choices, each with the first comment of its file."""
+        files = {path.stem: path for folder in self._directories[::-1] for path in (folder / group).glob("*.yaml")}
+        return {name: _first_comment(files[name]) for name in sorted(files) if _NAME.fullmatch(name)}
+
+    @cached_property
+    def settings(self) -> dict[str, Setting]:
+        """The keys of the root file and of all chosen files."""
+        merged: dict[str, Setting] = {}
+        _merge(merged, self._root.settings)
+        for group, names in self.chosen.items():
+            for file in (self._read(f"{group}/{name}") for name in names):
+                _merge(merged if file.is_global else _below(merged, group.split("/")), file.settings)
+        return merged
+
+    @cached_property
+    def chosen(self) -> dict[str, list[str]]:
+        """The choices of each group: those of the root file, changed by the files that are chosen, and by the user."""
+        chosen, waiting = dict[str, str](), [self._root]
+        for _ in range(_MOST_FILES):
+            if not waiting:
+                break
+            for group, choice, overrides in waiting.pop(0).defaults:
+                choice = self._typed.get(group, choice)
+                if overrides or group not in chosen:
+                    chosen[group] = choice
+                    waiting += [self._read(f"{group}/{name}") for name in _names(choice)]
+        return {group: _names(choice) for group, choice in chosen.items()}
+
+    def find(self, path: Sequence[str]) -> Setting | None:
+        """Return the key of a dotted path, or None."""
+        keys, found = self.settings, None
+        for part in path:
+            found = keys.get(part)
+            if found is None:
+                return None
+            keys = found.keys
+        return found
+
+    def values(self, command: str, path: Sequence[str]) -> list[str]:
+        """Return the values that a key's type lists, or else its own value, where that is plain."""
+        setting = self.find(path)
+        listed = list(_listed(self._annotation(command, path)))
+        value = setting.value if setting is not None and setting.value is not None else ""
+        if not listed and value in ("true", "false"):
+            listed = ["true", "false"]
+        if not [one for one in listed if one != "null"] and _NAME.fullmatch(value) and value not in listed:
+            listed.insert(0, value)
+        return listed
+
+    def _annotation(self, command: str, path: Sequence[str]) -> Any:
+        from bigmodel.config import schema  # reading annotations is a third of the time, and few words need it
+        from bigmodel.config.signatures import dataclass_signature, source_signature
+
+        *parents, name = path
+        signature = None
+        if not parents:
+            root = getattr(schema, command.capitalize(), None)
+            signature = dataclass_signature(root) if root is not None else None
+        elif (node := self.find(parents)) is not None and (target := node.keys.get("_target_")) is not None:
+            try:
+                signature = source_signature(target.value or "")
+            except (ImportError, AttributeError, ValueError, OSError, SyntaxError):
+                return Any
+        parameter = signature.parameters.get(name) if signature is not None else None
+        return parameter.annotation if parameter is not None else Any
+
+    @cached_property
+    def _root(self) -> _File:
+        """The root file, with what the root files that it starts from hold."""
+        settings, defaults, waiting = dict[str, Setting](), list[tuple[str, str, bool]](), [self._name]
+        for _ in range(_MOST_FILES):
+            if not waiting:
+                break
+            file = self._read(waiting.pop(0))
+            waiting += [choice for group, choice, _ in file.defaults if not group and choice != "_self_"]
+            defaults += [entry for entry in file.defaults if entry[0]]
+            _merge(settings, {key: one for key, one in file.settings.items() if key not in settings})
+        return _File(settings, defaults, is_global=True)
+
+    def _read(self, name: str) -> _File:
+        files = (folder / f"{name}.yaml" for folder in self._directories)
+        file = next((file for file in files if file.is_file()), None)
+        if file is None:
+            return _File({}, (), is_global=False)
+        try:
+            text = yaml_text(file)  # within bounds, so that aliases can be followed
+            node = yaml.compose(text, _Loader)
+        except (ConfigError, yaml.YAMLError, RecursionError):
+            return _File({}, (), is_global=False)
+        settings = _settings(node, text.splitlines())
+        settings.pop("defaults", None)
+        return _File(settings, [*_defaults(node)], text.startswith(_GLOBAL))
+
+
+def _settings(node: yaml.Node | None, lines: Sequence[str]) -> dict[str, Setting]:
+    found: dict[str, Setting] = {}
+    for key, item in _pairs(node):
+        comment = _COMMENT.search(lines[key.start_mark.line])
+        value = None if isinstance(item, yaml.MappingNode) else _text(item)
+        found[str(key.value)] = Setting(comment[1] if comment else "", value, _settings(item, lines))
+    return found
+
+
+def _pairs(node: yaml.Node | None) -> Sequence[tuple[yaml.Node, yaml.Node]]:
+    return node.value if isinstance(node, yaml.MappingNode) else ()
+
+
+def _items(node: yaml.Node) -> Sequence[yaml.Node]:
+    return node.value if isinstance(node, yaml.SequenceNode) else ()
+
+
+def _text(node: yaml.Node) -> str:
+    return f"[{','.join(map(_text, _items(node)))}]" if isinstance(node, yaml.SequenceNode) else str(node.value)
+
+
+def _defaults(node: yaml.Node | None) -> Iterator[tuple[str, str, bool]]:
+    """Yield the entries of a file's defaults list; a bare name has no group."""
+    entries = (item for key, value in _pairs(node) if key.value == "defaults" for item in _items(value))
+    for entry in entries:
+        if isinstance(entry, yaml.ScalarNode):
+            yield "", _text(entry), False
+        for key, value in _pairs(entry):
+            if match := _ENTRY.fullmatch(_text(key)):
+                yield match[2], _text(value), match[1] is not None
+
+
+def _names(choice: str) -> list[str]:
+    return [name for name in re.split(r"[\[\],\s]+", choice) if _NAME.fullmatch(name) and name != "null"]
+
+
+def _below(tree: dict[str, Setting], path: Sequence[str]) -> dict[str, Setting]:
+    for part in path:
+        tree = tree.setdefault(part, Setting()).keys
+    return tree
+
+
+def _merge(tree: dict[str, Setting], more: Mapping[str, Setting]) -> None:
+    for key, setting in more.items():
+        if setting.keys:
+            mine = tree.setdefault(key, Setting(setting.comment))
+            mine.value = None
+            _merge(mine.keys, setting.keys)
+        else:
+            comment = setting.comment or (tree[key].comment if key in tree else "")
+            tree[key] = Setting(comment, setting.value)
+
+
+def _listed(annotation: Any) -> Iterator[str]:
+    """Yield the values of a type that has few."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if annotation is bool:
+        yield from ("true", "false")
+    elif annotation is types.NoneType:
+        yield "null"
+    elif origin is Literal:
+        yield from (str(one).lower() if isinstance(one, bool) else str(one) for one in arguments)
+    elif origin is Annotated:
+        yield from _listed(arguments[0])
+    elif origin in (Union, types.UnionType):
+        for one in arguments:
+            yield from _listed(one)
+
+
+def _first_comment(file: Path) -> str:
+    try:
+        with open_regular(file) as stream:
+            lines = stream.read(_LONGEST_HEAD).decode("utf-8-sig", "replace").splitlines()
+    except OSError:
+        return ""
+    return next((line[2:].strip() for line in lines if line.startswith("# ") and "@package" not in line), "")
