@@ -76,6 +76,7 @@ def follows(cli, folder):
         ("bigmodel-predict sample.to", ["sample.top_k=", "sample.top_p="]),
         ("bigmodel-predict input=my\\ data/a", ["input=my data/a b.png"]),
         ("bigmodel-train data_dir=", ["data_dir=my data/", "data_dir=outputs/", "data_dir=own conf/"]),
+        ("bigmodel-evaluate tr", ["trust="]),
         ("bigmodel-evaluate split=", ["split=train", "split=val", "split=test"]),
         ("bigmodel-export format=o", ["format=onnx"]),
         ("bigmodel-compare f", ["format=", "force="]),

@@ -13,7 +13,8 @@ from bigmodel.commands.completion.script import SHELLS
 from bigmodel.config.location import conf_directory
 from bigmodel.config.outline import Outline
 
-_FOLDER_FLAGS = ("--config-dir", "-cd", "--config-path", "-cp")
+_PATH_FLAGS = ("--config-path", "-cp")  # searched before the others
+_FOLDER_FLAGS = ("--config-dir", "-cd", *_PATH_FLAGS)
 _NAME_FLAGS = ("--config-name", "-cn")
 _FLAGS = {
     "--config-dir": "add your own YAML groups to the built-in ones",
@@ -27,11 +28,8 @@ _TRAIN_FLAGS = {
     "-m": "run every combination of comma-separated values as a sweep",
     "--completion": "print the script that completes these commands in a shell",
 }
-_TRAIN_KEYS = {
-    "resume": "go on with a run",
-    "seeds": "train with as many seeds",
-    "trust": "packages that YAML may name",
-}
+_TRUST = {"trust": "packages that YAML may name"}
+_TRAIN_KEYS = {"resume": "go on with a run", "seeds": "train with as many seeds", **_TRUST}
 _SWEEP_KEYS = {"jobs": "jobs run at the same time", "on_failure": "continue, stop or retry"}
 _RUN_KEYS = ("run", "resume")
 _FOLDER_KEYS = ("data_dir", "output_dir", "root", "folder")  # last parts of keys
@@ -179,7 +177,7 @@ def _with_prefix(before: str, found: Iterable[Candidate]) -> Iterator[Candidate]
 
 def _outline(command: str, given: Sequence[str]) -> Outline:
     """The config that the finished words choose."""
-    folders: dict[str, Path] = {}
+    folders: dict[bool, Path] = {}
     name, chosen = command, dict[str, str]()
     words = iter(given)
     for word in words:
@@ -189,8 +187,8 @@ def _outline(command: str, given: Sequence[str]) -> Outline:
             if key in _NAME_FLAGS:
                 name = value
             else:
-                folders["path" if "p" in key[-4:] else "dir"] = Path(value).expanduser()
+                folders[key in _PATH_FLAGS] = Path(value).expanduser()
         elif sign:
             chosen[key.lstrip("+")] = value
-    own = [folders[kind] for kind in ("path", "dir") if kind in folders]
+    own = [folders[kind] for kind in (True, False) if kind in folders]
     return Outline([*own, conf_directory()], name, chosen)
