@@ -199,7 +199,8 @@ def _run(command: str, arguments: Sequence[str], stop: StopRequest) -> int:
         print(f"bigmodel-train {__version__}")
         return 0
     if parsed.help:
-        print(help_text(command, parsed.config_dir))
+        own = [path for path in (parsed.config_path, parsed.config_dir) if path is not None]
+        print(help_text(command, parsed.overrides, own, parsed.config_name))
         return 0
     if command in CONFIGLESS_COMMANDS:
         _load_command(command)([argument for argument in arguments if argument not in ("-v", "--verbose")])

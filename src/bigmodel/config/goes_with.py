@@ -82,9 +82,7 @@ class Brought:
     def values_of(self, config: DictConfig) -> DictConfig:
         """Return what a choice brings that is no group, as a config of its own."""
         brought = _plain(config).get(KEY)
-        return OmegaConf.create(
-            {key: value for key, value in (brought or {}).items() if key not in self.groups}
-        )
+        return OmegaConf.create({key: value for key, value in (brought or {}).items() if key not in self.groups})
 
     def _read_chosen(self, config: DictConfig) -> None:
         defaults = config._get_node("defaults")

@@ -6,13 +6,14 @@ of interpolations, and files that are found by a package of their own.
 
 from __future__ import annotations
 
+import itertools
 import re
 import types
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
 
 import yaml
 
@@ -25,6 +26,7 @@ _ENTRY = re.compile(r"(override +)?(?:optional +)?/?([\w/]+)(?:@.*)?")
 _COMMENT = re.compile(r"(?:^|\s)#\s*(.*)")
 _NAME = re.compile(r"[\w.+-]+")  # of a choice that can be typed without quotes
 _GLOBAL = "# @package _global_"
+GOES_WITH = "goes_with"  # in a choice's file: what it chooses itself
 _MOST_FILES = 50  # that choose one another
 _LONGEST_HEAD = 2000  # bytes in which the first comment stands
 
@@ -38,11 +40,23 @@ class Setting:
     keys: dict[str, Setting] = field(default_factory=dict)
 
 
+class Entry(NamedTuple):
+    """An entry of a defaults list; a bare name has no group."""
+
+    group: str
+    choice: str
+    overrides: bool = False
+    comment: str = ""
+
+
 @dataclass(frozen=True)
-class _File:
+class File:
+    """A YAML file: its keys, what it chooses, and its first comment."""
+
     settings: dict[str, Setting]
-    defaults: Sequence[tuple[str, str, bool]]  # group, choice, whether it overrides an earlier one
-    is_global: bool
+    defaults: Sequence[Entry] = ()
+    is_global: bool = False
+    comment: str = ""
 
 
 class Outline:
@@ -60,7 +74,20 @@ class Outline:
     @cached_property
     def groups(self) -> list[str]:
         """The groups that the root file names."""
-        return list(dict.fromkeys(group for group, _, _ in self._root.defaults))
+        return list(self.group_entries)
+
+    @cached_property
+    def group_entries(self) -> dict[str, Entry]:
+        """The groups that the root file names, each with its default choice and the comment beside it."""
+        found = dict[str, Entry]()
+        for entry in self._root.defaults:
+            found.setdefault(entry.group, entry)
+        return found
+
+    @property
+    def root_settings(self) -> dict[str, Setting]:
+        """The keys of the root file alone."""
+        return self._root.settings
 
     def choices(self, group: str) -> dict[str, str]:
         """The names of a group's choices, each with the first comment of its file."""
@@ -73,23 +100,30 @@ class Outline:
         merged: dict[str, Setting] = {}
         _merge(merged, self._root.settings)
         for group, names in self.chosen.items():
-            for file in (self._read(f"{group}/{name}") for name in names):
-                _merge(merged if file.is_global else _below(merged, group.split("/")), file.settings)
+            for file in (self.read(f"{group}/{name}") for name in names):
+                brought = file.settings.get(GOES_WITH, Setting()).keys
+                _merge(merged, {key: one for key, one in brought.items() if key not in self.group_entries})
+                own = {key: one for key, one in file.settings.items() if key != GOES_WITH}
+                _merge(merged if file.is_global else _below(merged, group.split("/")), own)
         return merged
 
     @cached_property
     def chosen(self) -> dict[str, list[str]]:
         """The choices of each group: those of the root file, changed by the files that are chosen, and by the user."""
-        chosen, waiting = dict[str, str](), [self._root]
-        for _ in range(_MOST_FILES):
+        chosen, decided = dict[str, str](), dict(self._typed)
+        waiting = [*self._root.defaults]
+        _decide(decided, waiting)
+        for _ in range(_MOST_FILES):  # in Hydra's order: the last entry first, and the first override wins
             if not waiting:
                 break
-            for group, choice, overrides in waiting.pop(0).defaults:
-                choice = self._typed.get(group, choice)
-                if overrides or group not in chosen:
-                    chosen[group] = choice
-                    waiting += [self._read(f"{group}/{name}") for name in _names(choice)]
-        return {group: _names(choice) for group, choice in chosen.items()}
+            entry = waiting.pop()
+            if entry.group and not entry.overrides:
+                choice = chosen[entry.group] = decided.get(entry.group, entry.choice)
+                for name in _names(choice):
+                    file = self.read(f"{entry.group}/{name}")
+                    _decide(decided, file.defaults)
+                    waiting += file.defaults
+        return {group: _names(chosen[group]) for group in self.groups if group in chosen}
 
     def find(self, path: Sequence[str]) -> Setting | None:
         """Return the key of a dotted path, or None."""
@@ -130,40 +164,58 @@ class Outline:
         return parameter.annotation if parameter is not None else Any
 
     @cached_property
-    def _root(self) -> _File:
+    def _root(self) -> File:
         """The root file, with what the root files that it starts from hold."""
-        settings, defaults, waiting = dict[str, Setting](), list[tuple[str, str, bool]](), [self._name]
+        settings, defaults, waiting = dict[str, Setting](), list[Entry](), [self._name]
         for _ in range(_MOST_FILES):
             if not waiting:
                 break
-            file = self._read(waiting.pop(0))
-            waiting += [choice for group, choice, _ in file.defaults if not group and choice != "_self_"]
-            defaults += [entry for entry in file.defaults if entry[0]]
+            file = self.read(waiting.pop(0))
+            waiting += [entry.choice for entry in file.defaults if not entry.group and entry.choice != "_self_"]
+            defaults += [entry for entry in file.defaults if entry.group]
             _merge(settings, {key: one for key, one in file.settings.items() if key not in settings})
-        return _File(settings, defaults, is_global=True)
+        return File(settings, defaults, is_global=True)
 
-    def _read(self, name: str) -> _File:
+    def read(self, name: str) -> File:
+        """Return what stands in a file, as `model/cnn`."""
         files = (folder / f"{name}.yaml" for folder in self._directories)
         file = next((file for file in files if file.is_file()), None)
         if file is None:
-            return _File({}, (), is_global=False)
+            return File({})
         try:
             text = yaml_text(file)  # within bounds, so that aliases can be followed
             node = yaml.compose(text, _Loader)
         except (ConfigError, yaml.YAMLError, RecursionError):
-            return _File({}, (), is_global=False)
-        settings = _settings(node, text.splitlines())
+            return File({})
+        lines = text.splitlines()
+        settings = _settings(node, lines)
         settings.pop("defaults", None)
-        return _File(settings, [*_defaults(node)], text.startswith(_GLOBAL))
+        return File(settings, [*_defaults(node, lines)], text.startswith(_GLOBAL), _head(lines))
 
 
 def _settings(node: yaml.Node | None, lines: Sequence[str]) -> dict[str, Setting]:
     found: dict[str, Setting] = {}
     for key, item in _pairs(node):
-        comment = _COMMENT.search(lines[key.start_mark.line])
         value = None if isinstance(item, yaml.MappingNode) else _text(item)
-        found[str(key.value)] = Setting(comment[1] if comment else "", value, _settings(item, lines))
+        found[str(key.value)] = Setting(_comment(key, lines), value, _settings(item, lines))
     return found
+
+
+def _comment(key: yaml.Node, lines: Sequence[str]) -> str:
+    """Return the comment beside a key, with the lines below that go on with it."""
+    row, column = key.start_mark.line, key.start_mark.column
+    match = _COMMENT.search(lines[row])
+    if match is None:
+        return ""
+    deeper = re.compile(rf" {{{column + 1},}}# *(.*)")
+    below = itertools.takewhile(bool, map(deeper.fullmatch, lines[row + 1 :]))
+    return " ".join([match[1], *(one[1] for one in below if one)])
+
+
+def _head(lines: Sequence[str]) -> str:
+    """Return the comment that a file begins with."""
+    comments = itertools.takewhile(lambda line: line.startswith("#"), lines)
+    return " ".join(line.lstrip("# ").rstrip() for line in comments if "@package" not in line)
 
 
 def _pairs(node: yaml.Node | None) -> Sequence[tuple[yaml.Node, yaml.Node]]:
@@ -178,15 +230,24 @@ def _text(node: yaml.Node) -> str:
     return f"[{','.join(map(_text, _items(node)))}]" if isinstance(node, yaml.SequenceNode) else str(node.value)
 
 
-def _defaults(node: yaml.Node | None) -> Iterator[tuple[str, str, bool]]:
-    """Yield the entries of a file's defaults list; a bare name has no group."""
+def _defaults(node: yaml.Node | None, lines: Sequence[str]) -> Iterator[Entry]:
+    """Yield the entries of a file's defaults list, and what goes with the choice."""
     entries = (item for key, value in _pairs(node) if key.value == "defaults" for item in _items(value))
     for entry in entries:
         if isinstance(entry, yaml.ScalarNode):
-            yield "", _text(entry), False
+            yield Entry("", _text(entry))
         for key, value in _pairs(entry):
             if match := _ENTRY.fullmatch(_text(key)):
-                yield match[2], _text(value), match[1] is not None
+                yield Entry(match[2], _text(value), match[1] is not None, _comment(key, lines))
+    for key, value in _pairs(node):
+        if key.value == GOES_WITH:
+            yield from (Entry(_text(group), _text(choice), overrides=True) for group, choice in _pairs(value))
+
+
+def _decide(decided: dict[str, str], entries: Sequence[Entry]) -> None:
+    for entry in entries:
+        if entry.overrides:
+            decided.setdefault(entry.group, entry.choice)
 
 
 def _names(choice: str) -> list[str]:
