@@ -104,6 +104,7 @@ def parse(arguments: Sequence[str]) -> CommandLine:
         ConfigError: a line for each unknown flag or invalid value.
     """
     parsed, rest = CommandLine(), list(arguments)
+    asks = bool({"-h", "--help"} & set(arguments))
     problems = []
     while rest:
         argument = rest.pop(0)
@@ -116,6 +117,8 @@ def parse(arguments: Sequence[str]) -> CommandLine:
             parsed.verbose = True
         elif argument in ("-m", "--multirun"):
             parsed.multirun = True
+        elif asks and not argument.startswith("-"):
+            parsed.overrides.append(argument)  # what is asked about
         elif name in ("--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn"):
             if not sign:
                 value = rest.pop(0) if rest else ""

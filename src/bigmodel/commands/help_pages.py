@@ -1,4 +1,4 @@
-"""What YAML says of groups, choices and keys, as pages of `--help`: comments and defaults stand there and nowhere else."""
+"""Pages of `--help` about groups, choices and keys: their comments and defaults stand in the YAML alone."""
 
 from __future__ import annotations
 
@@ -133,11 +133,11 @@ class Pages:
         return "\n".join([*lines, *two_columns(rows, self._columns), *([f"Built by {target.value}"] if target else [])])
 
     def _key(self, name: str) -> str:
-        setting = self._outline.find(name.split(".")) if not name.startswith(_HIDDEN) else None
+        setting = None if {*_HIDDEN} & {*name.split(".")} else self._outline.find(name.split("."))
         if setting is not None:
             return "\n".join(two_columns(_rows(name, setting), self._columns))
         group, _, key = name.partition(".")
-        rows = [*self._in_choices(group, key)] if group in self._groups and key else []
+        rows = [*self._in_choices(group, key)] if group in self._groups and key not in ("", *_HIDDEN) else []
         if rows:
             return "\n".join(two_columns(rows, self._columns))
         known = [*self._groups, *(key for key, _ in _paths("", self._outline.settings)), *self._words, _ALL_KEYS]
