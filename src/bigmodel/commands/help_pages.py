@@ -21,6 +21,7 @@ _MOST_USED = {
 _FIRST = ("dataset", "task", "model")  # of the groups: they decide on the others
 _ALL_KEYS = "keys"
 _ENVIRONMENT = re.compile(r"\$\{oc\.env:(\w+),([^{}$]*)\}")
+_REFERENCE = re.compile(r"\$\{([\w.]+)\}")
 _HIDDEN = ("_target_", GOES_WITH, "hydra")
 
 
@@ -169,8 +170,12 @@ def _rows(name: str, setting: Setting) -> list[tuple[str, str]]:
 
 
 def _row(name: str, setting: Setting) -> tuple[str, str]:
-    value = _ENVIRONMENT.sub(lambda match: os.environ.get(match[1], match[2]), setting.value or "")
-    return (name if value == "???" else f"{name}={value}"), setting.comment + (" (required)" if value == "???" else "")
+    value, comment = setting.value or "", setting.comment
+    if value == "???":
+        return name, f"{comment} (required)".lstrip()
+    if reference := _REFERENCE.fullmatch(value):
+        comment = comment or f"taken from {reference[1]}"
+    return f"{name}={_ENVIRONMENT.sub(lambda match: os.environ.get(match[1], match[2]), value)}", comment
 
 
 def _paths(prefix: str, settings: Mapping[str, Setting]) -> Iterator[tuple[str, Setting]]:
