@@ -147,6 +147,8 @@ def test_a_root_file_of_ones_own_has_chosen(tmp_path: Path) -> None:
     )
     config = _composed(directories=(tmp_path,), name="plain")
     assert _choices(config) == {"task": "classification", "model": "bert", "optim": "sgd"}
+    config = _composed("experiment=trec", directories=(tmp_path,), name="plain")  # which is typed
+    assert _choices(config) == {"task": "classification", "model": "text_cnn", "optim": "adamw"}
     (tmp_path / "based.yaml").write_text(
         "defaults:\n  - train\n  - override dataset: esol\n  - override model: gpt\n  - _self_\nmonitor: val/mae\n"
     )

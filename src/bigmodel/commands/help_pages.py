@@ -79,7 +79,8 @@ class Pages:
         Raises:
             ConfigError: a line for each that is neither a group nor a key.
         """
-        pages, problems = [], []
+        pages: list[str] = []
+        problems: list[str] = []
         for topic in dict.fromkeys(self._topics):
             name, sign, choice = topic.lstrip("+~").partition("=")
             try:

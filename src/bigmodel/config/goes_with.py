@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from bigmodel.errors import ConfigError
 
@@ -26,6 +26,7 @@ class Brought:
     groups: dict[str, Any] = field(default_factory=dict)  # of the root files, with their choices
     values: dict[str, Any] = field(default_factory=dict)  # keys of the built-in root file
     by: list[tuple[str, dict[str, Any]]] = field(default_factory=list)  # as ("dataset=trec", {"model": "text_cnn"})
+    fixed: set[str] = field(default_factory=set)  # groups of a root file of one's own
     chosen: set[str] = field(default_factory=set)  # keys that an experiment or a root file of one's own sets
 
     def lines(self, typed: Collection[str]) -> list[str]:
@@ -43,62 +44,67 @@ class Brought:
         return self.groups[key] if key in self.groups else self.values.get(key)
 
     def read_root(self, config: DictConfig, is_own: bool) -> None:
-        """Note the groups of a root file. Of one's own, what it chooses is as good as typed."""
+        """Note the groups of a root file. Of one's own, what it chooses is not chosen again by data or task."""
         self.groups |= dict(_entries(config))
         if is_own:
-            defaults = config._get_node("defaults")
-            for group, value in _entries(config):
-                assert isinstance(defaults, ListConfig)
-                defaults.append({f"override {group}": value})
+            self.fixed |= dict(_entries(config)).keys()
             self._read_chosen(config)
         else:
             self.values |= _plain(config)
 
-    def read_choice(self, file: Path, group: str, config: DictConfig) -> None:
-        """Turn what a choice brings into overrides in its defaults list.
+    def read_choice(self, file: Path, path: str, config: DictConfig) -> None:
+        """Turn what a choice, as `dataset/trec`, brings into overrides in its defaults list.
 
         Raises:
             ConfigError: it is no mapping, or the group cannot bring anything.
         """
+        group, _, name = path.partition("/")
         if group == "experiment":
             self._read_chosen(config)
-        elif KEY in config:
-            brought = _plain(config)[KEY]
-            if group not in _BRINGING:
-                raise ConfigError(f"{file}: {KEY}: only a dataset or a task may have it, not a {group}")
-            if not isinstance(brought, Mapping):
-                raise ConfigError(f"{file}: {KEY}: must hold choices and keys, as {{model: cnn}}, got {brought!r}")
-            del config[KEY]
-            self.by.append((f"{group}={file.stem}", {str(key): value for key, value in brought.items()}))
-            defaults = _plain(config).get("defaults", [])
-            overrides = [entry for entry in defaults if str(entry).startswith("{'override ")]
-            others = [entry for entry in defaults if entry not in overrides]
-            if any(key not in self.groups for key in brought):
-                others += [*(() if "_self_" in others else ["_self_"]), f"/{group}/{file.stem}/{KEY}@_global_"]
-            groups = [key for key in brought if key in self.groups]
-            overrides += [{f"override /{key}@_global_.{key}": brought[key]} for key in groups]
-            config.defaults = [*others, *overrides]
+        if group == "experiment" or KEY not in config:
+            return
+        brought = _plain(config)[KEY]
+        if group not in _BRINGING:
+            raise ConfigError(f"{file}: {KEY}: only a dataset or a task may have it, not a {group}")
+        if not isinstance(brought, Mapping):
+            raise ConfigError(f"{file}: {KEY}: must hold choices and keys, as {{model: cnn}}, got {brought!r}")
+        del config[KEY]
+        self.by.append((f"{group}={name}", {str(key): value for key, value in brought.items()}))
+        own = _defaults(config)
+        entries = [entry for entry in own if not _overrides(entry)]
+        if any(key not in self.groups for key in brought):
+            entries += [*(() if "_self_" in entries else ["_self_"]), f"/{path}/{KEY}@_global_"]
+        entries += filter(_overrides, own)  # Hydra wants them last
+        chosen = {key: value for key, value in brought.items() if key in self.groups and key not in self.fixed}
+        config.defaults = [*entries, *({f"override /{key}@_global_.{key}": value} for key, value in chosen.items())]
 
     def values_of(self, config: DictConfig) -> DictConfig:
         """Return what a choice brings that is no group, as a config of its own."""
         brought = _plain(config).get(KEY)
-        return OmegaConf.create({key: value for key, value in (brought or {}).items() if key not in self.groups})
+        items = brought.items() if isinstance(brought, Mapping) else ()
+        return OmegaConf.create({key: value for key, value in items if key not in self.groups})
 
     def _read_chosen(self, config: DictConfig) -> None:
-        defaults = config._get_node("defaults")
-        entries = defaults if isinstance(defaults, ListConfig) else ()
-        for entry in entries:
-            for key in entry if isinstance(entry, DictConfig) else ():
-                self.chosen.add(str(key).split()[-1].lstrip("/").partition("@")[0])
+        for entry in _defaults(config):
+            if isinstance(entry, Mapping):
+                self.chosen |= {str(key).rpartition(" ")[2].lstrip("/").partition("@")[0] for key in entry}
         self.chosen |= {str(key) for key in config}
 
 
 def _entries(config: DictConfig) -> Iterator[tuple[str, Any]]:
     """Yield the groups that a file's defaults choose from without `override`, with their choices."""
-    for entry in _plain(config).get("defaults", ()):
-        for key, value in entry.items() if isinstance(entry, Mapping) else ():
-            if " " not in str(key):
-                yield str(key), value
+    for entry in _defaults(config):
+        if isinstance(entry, Mapping) and not _overrides(entry):
+            yield from ((str(key), value) for key, value in entry.items())
+
+
+def _defaults(config: DictConfig) -> list[Any]:
+    defaults = _plain(config).get("defaults")
+    return defaults if isinstance(defaults, list) else []  # of anything else Hydra complains
+
+
+def _overrides(entry: object) -> bool:
+    return isinstance(entry, Mapping) and any(str(key).startswith("override ") for key in entry)
 
 
 def _plain(config: DictConfig) -> dict[str, Any]:

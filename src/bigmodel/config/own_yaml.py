@@ -90,7 +90,7 @@ class OwnSource(FileConfigSource):
             config = OwnSource.brought.values_of(config)
         elif "/" in config_path:
             OwnSource.chosen = {**_choices(config), **OwnSource.chosen}
-            OwnSource.brought.read_choice(file, config_path.partition("/")[0], config)
+            OwnSource.brought.read_choice(file, config_path, config)
         else:
             OwnSource.brought.read_root(config, is_own=file.parent != conf_directory())
         return ConfigResult(config=config, path=f"{self.scheme()}://{self.path}", provider=self.provider, header=header)
