@@ -87,6 +87,7 @@ def test_keys_are_explained_as_the_other_words_choose_them(cli: Callable[..., An
     assert "model=vit" in cli("--help", "model.patch").out  # of no default choice
     assert "on_failure=" in cli("--help", "keys").out
     assert "jobs" in cli("--help", "-m", "jobs=2").out
+    assert "hydra.sweeper.n_trials=null" in cli("--help", "hydra/sweeper=optuna").out
     assert "input" in cli("--help", "input=photo.png", verb="predict").out
 
 

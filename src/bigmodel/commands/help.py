@@ -14,7 +14,8 @@ _EXAMPLES = {
     "train": """Examples:
   bigmodel-train                                      the embedded digits
   bigmodel-train dataset=trec epochs=5                other data, with its model
-  bigmodel-train -m optim.lr=0.1,0.01 seed=1,2        a sweep of four jobs""",
+  bigmodel-train -m optim.lr=0.1,0.01 seed=1,2        a sweep of four jobs
+  bigmodel-train -m hydra/sweeper=optuna 'optim.lr=interval(0.01,0.1)'""",
     "evaluate": """Examples:
   bigmodel-evaluate run=outputs/2026-01-31/12-00-00-a1b2
   bigmodel-evaluate run=outputs/2026-01-31/12-00-00-a1b2 split=val format=json""",

@@ -47,7 +47,7 @@ class Pages:
         self._columns = columns
         typed = dict(word.lstrip("+").split("=", 1) for word in topics if "=" in word)
         self._outline = Outline(directories, name, typed)
-        self._groups = [group for group in self._outline.groups if "/" not in group]
+        self._groups = [group for group in self._outline.groups if "/" not in group]  # Hydra's own are not listed
         self._groups.sort(key=lambda group: _FIRST.index(group) if group in _FIRST else len(_FIRST))
 
     def groups(self) -> str:
@@ -84,7 +84,7 @@ class Pages:
         for topic in dict.fromkeys(self._topics):
             name, sign, choice = topic.lstrip("+~").partition("=")
             try:
-                if name in self._groups:
+                if name in self._outline.groups:
                     pages.append(self._choice(name, choice) if sign else self._group(name))
                 elif topic == _ALL_KEYS:
                     rows = [*self._all_keys(), *((f"{word}=...", self._words[word]) for word in self._words)]
@@ -130,7 +130,8 @@ class Pages:
         if chosen := " ".join(_chosen(file)):
             lines.append(reflow(f"Chosen with it, where nothing else is: {chosen}", self._columns))
         own = {key: one for key, one in file.settings.items() if key not in _HIDDEN}
-        rows = [row for key, one in own.items() for row in _rows(key if file.is_global else f"{group}.{key}", one)]
+        prefix = "" if file.is_global else f"{group.replace('/', '.')}."
+        rows = [row for key, one in own.items() for row in _rows(f"{prefix}{key}", one)]
         target = file.settings.get("_target_")
         return "\n".join([*lines, *two_columns(rows, self._columns), *([f"Built by {target.value}"] if target else [])])
 
