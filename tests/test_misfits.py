@@ -44,15 +44,24 @@ def test_parts_that_do_not_go_together(
 @pytest.mark.parametrize(
     ("words", "fits", "others"),
     [
-        (("dataset=table", "dataset.train=t.csv", "dataset.target=y"), "linear, tabular_mlp", ""),
-        (TEXT, "gpt with task=language_modelling, masked_bert with task=masked", "cnn"),
-        ((*TEXT, "task=language_modelling"), "gpt", "bert"),
-        (("dataset=labelled_text", "dataset.train=a.csv"), "bert, text_cnn, xlnet_classifier", "gpt"),
-        (("dataset=parallel_text", "dataset.train=a.csv"), "seq2seq with task=translation", "deepspeech"),
-        (("dataset=series", "dataset.file=a.csv", "task=forecasting"), "dlinear, patch_transformer, rnn", "mlp"),
-        (("dataset=smiles",), "masked_bert with task=masked_language_modelling, xlnet with task=permuted", "gpt"),
-        (("dataset=spoken_digit_waves",), "wavenet with task=language_modelling", "gpt"),
-        (("dataset=yesno", "model=gpt"), "deepspeech with task=ctc", "audio_cnn"),
+        (("dataset=table", "dataset.train=t.csv", "dataset.target=y", "model=cnn"), "linear, tabular_mlp", ""),
+        ((*TEXT, "model=cnn"), "gpt", "bert"),
+        (
+            (*TEXT, "model=cnn", "task=classification"),
+            "gpt with task=language_modelling, masked_bert with task=",
+            "cnn",
+        ),
+        (("dataset=labelled_text", "dataset.train=a.csv", "model=cnn"), "bert, text_cnn, xlnet_classifier", "gpt"),
+        (("dataset=parallel_text", "dataset.train=a.csv", "model=cnn"), "seq2seq", "deepspeech"),
+        (("dataset=series", "dataset.file=a.csv", "model=cnn"), "dlinear, patch_transformer, rnn", "mlp"),
+        (("dataset=smiles", "model=cnn"), "masked_bert", "gpt"),
+        (
+            ("dataset=smiles", "model=cnn", "task=classification"),
+            "masked_bert with task=masked_language_modelling, xlnet with task=permuted",
+            "gpt",
+        ),
+        (("dataset=spoken_digit_waves", "model=cnn"), "wavenet", "gpt"),
+        (("dataset=yesno", "model=gpt"), "deepspeech", "audio_cnn"),
         (("dataset=digits", "model=gpt"), "audio_cnn, cnn, inception, mlp, resnet18", "deepspeech"),
         (("dataset=digits", "model=tabular_mlp"), "audio_cnn, cnn, inception, mlp, resnet18", "gpt"),
         (("dataset=table", "dataset.train=t.csv", "dataset.target=y", "model=rnn"), "linear, tabular_mlp", "dlinear"),
@@ -136,4 +145,4 @@ def test_a_task_brings_what_it_monitors(cli: Callable[..., Answer], texts: Path,
     model = () if task == "language_modelling" else ("model=masked_bert",)
     answer = cli(*QUICK, *TEXT, *model, f"task={task}", "dry_run=true", cwd=texts)
     assert answer.code == 0, answer.err
-    assert (f"task={task}: monitor=val/loss" in answer.out) == (task == "language_modelling")
+    assert f"chosen by task={task}: loss=null monitor=val/loss" in answer.out

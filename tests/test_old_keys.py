@@ -119,7 +119,8 @@ def test_a_file_with_old_keys_is_read_and_says_so(place: Path) -> None:
     source = ConfigSource((place / "mine", conf_directory()), "train")
     config = compose("train", ["experiment=old"], source)
     assert config.values["task"]["mask_probability"] == 0.25
-    assert config.notes == (SAID, "dataset.predicts: hidden_token is now masked_token")
+    renamed = (SAID, "dataset.predicts: hidden_token is now masked_token")
+    assert config.notes == (*renamed, "chosen by dataset=labelled_text: optim=adamw")
     assert compose("train", ["experiment=old", "task.mask_probability=0.4"], source).values["task"] == {
         **config.values["task"],
         "mask_probability": 0.4,

@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from bigmodel.cli import parse as parse_words
+from bigmodel.commands.command_line import parse as parse_words
 from bigmodel.config.composition import ConfigSource, compose, config_loader
 from bigmodel.config.location import conf_directory
 from bigmodel.config.override_parser import format_value, parse_override, swept_values

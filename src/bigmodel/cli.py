@@ -5,36 +5,25 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from bigmodel import __version__
+from bigmodel.commands.command_line import CommandLine, parse, reject_undecodable
 from bigmodel.commands.exit_codes import run_command
 from bigmodel.commands.help import help_text
 from bigmodel.config.location import conf_directory
 from bigmodel.errors import ConfigError, DataError, StorageError
-from bigmodel.quoting import make_readable, quote
 from bigmodel.runtime.live_text import StatusLine
 from bigmodel.runtime.signals import StopRequest
-from bigmodel.sweeps import seed_axis
 
 if TYPE_CHECKING:
     from bigmodel.config.composition import ConfigSource
 
 _EMPTY_DIRECTORY = "/proc"  # holds no data, and nothing can be created in it
 _DOWNLOAD = "dataset.download=true"  # with `resume`: the data may be downloaded again
-SWEEP_KEYS = ("jobs", "on_failure")
 COMMANDS = ("train", "evaluate", "predict", "export", "compare", "runs")
 CONFIGLESS_COMMANDS = ("compare", "runs")  # they read run directories, without config, Hydra or torch
-_HYDRA_FLAGS = (
-    *("--cfg", "-c", "--info", "-i", "--shell-completion", "-sc", "--hydra-help"),
-    *("--resolve", "--package", "-p"),
-)
-_PATH_KEYS = (
-    *("run", "input", "output", "resume", "data_dir", "output_dir"),
-    *("dataset.root", "dataset.file", "dataset.path", "model.pretrained", "init.from"),
-)
 
 
 def train() -> NoReturn:
@@ -79,94 +68,6 @@ def main() -> NoReturn:
     sys.exit(_run_guarded(command, arguments))
 
 
-@dataclass
-class CommandLine:
-    """A parsed command line."""
-
-    overrides: list[str] = field(default_factory=list)
-    trust: list[str] = field(default_factory=list)
-    config_dir: Path | None = None
-    config_path: Path | None = None
-    config_name: str | None = None
-    resume: str | None = None
-    sweep: dict[str, str] = field(default_factory=dict)  # how a sweep's jobs are run; not part of a run's config
-    seeds: str | None = None
-    multirun: bool = False
-    verbose: bool = False
-    help: bool = False
-    version: bool = False
-    hydra: list[str] = field(default_factory=list)  # flags that are passed to Hydra
-
-
-def parse(arguments: Sequence[str]) -> CommandLine:
-    """Separate flags from overrides.
-
-    Raises:
-        ConfigError: a line for each unknown flag or invalid value.
-    """
-    parsed, rest = CommandLine(), list(arguments)
-    problems = []
-    while rest:
-        argument = rest.pop(0)
-        name, sign, value = argument.partition("=")
-        if argument in ("-h", "--help"):
-            parsed.help = True
-        elif argument == "--version":
-            parsed.version = True
-        elif argument in ("-v", "--verbose"):
-            parsed.verbose = True
-        elif argument in ("-m", "--multirun"):
-            parsed.multirun = True
-        elif name in ("--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn"):
-            if not sign:
-                value = rest.pop(0) if rest else ""
-            long = {"-cd": "--config-dir", "-cp": "--config-path", "-cn": "--config-name"}.get(name, name)
-            if long == "--config-name" and value:
-                parsed.config_name = value
-            elif long == "--config-name":
-                problems.append(f"{long}: needs a name")
-            elif not value or not Path(value).is_dir():
-                problems.append(f"{long}: there is no directory '{value}'")
-            else:
-                setattr(parsed, long[2:].replace("-", "_"), Path(value).resolve())
-        elif name in _HYDRA_FLAGS:
-            parsed.hydra.append(argument)
-            if rest and not rest[0].startswith("-") and "=" not in rest[0] and name not in ("--resolve", "-sc"):
-                parsed.hydra.append(rest.pop(0))
-        elif name == "trust":
-            parsed.trust += [item for item in value.strip("[]").split(",") if item]
-        elif name == "resume":
-            parsed.resume = value
-        elif name in SWEEP_KEYS:
-            parsed.sweep[name] = value
-        elif name == "seeds":
-            parsed.seeds, parsed.multirun = value, True
-        elif argument.startswith("-"):
-            problems.append(f"{argument}: no such flag; see --help")
-        else:
-            parsed.overrides.append(
-                make_readable(_quote_value(name, value) if sign and name in _PATH_KEYS else argument)
-            )
-    if not parsed.multirun:
-        problems += [f"{name}: applies to sweeps only; add -m" for name in parsed.sweep]
-    if parsed.seeds is not None:
-        problems += seed_axis.check_seeds(parsed.seeds, parsed.overrides, parsed.resume)
-    if problems:
-        raise ConfigError(*problems)
-    return parsed
-
-
-def _quote_value(key: str, value: str) -> str:
-    """Add Hydra's quotes to a value that can only be a path or a text.
-
-    Commas and brackets of a path still make a sweep; `input` may be a sentence, and cannot be swept.
-    """
-    is_sentence = key == "input" and value[:1] != "" and not (value[0] in "'\"" and value[-1] == value[0])
-    if not is_sentence and (value[:1] in ("'", '"', "$", "[", "") or value == "null" or "," in value):
-        return f"{key}={value}"
-    return f"{key}={quote(value)}"
-
-
 def _run_guarded(command: str, arguments: Sequence[str]) -> int:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises instead of printing and exiting
     os.environ.setdefault("KINETO_LOG_LEVEL", "9")  # silences torch's profiler; read when torch is loaded
@@ -201,7 +102,8 @@ def _run(command: str, arguments: Sequence[str], stop: StopRequest) -> int:
         print(f"bigmodel-train {__version__}")
         return 0
     if parsed.help:
-        print(help_text(command, parsed.config_dir))
+        own = [path for path in (parsed.config_path, parsed.config_dir) if path is not None]
+        print(help_text(command, parsed.overrides, own, parsed.config_name))
         return 0
     if command in CONFIGLESS_COMMANDS:
         _load_command(command)([argument for argument in arguments if argument not in ("-v", "--verbose")])
@@ -261,16 +163,6 @@ def config_source(parsed: CommandLine, command: str) -> ConfigSource:
         sys.path.insert(0, os.getcwd())
     own = (parsed.config_path, parsed.config_dir, conf_directory())
     return compose.ConfigSource(tuple(path for path in own if path is not None), parsed.config_name or command)
-
-
-def reject_undecodable(arguments: Sequence[str]) -> None:
-    """Raise ConfigError for bytes that this locale cannot decode, and so could not write into config.yaml."""
-    broken = [argument for argument in arguments if any("\ud800" <= letter <= "\udfff" for letter in argument)]
-    if broken:
-        shown = (ascii(argument)[1:-1] for argument in broken)
-        raise ConfigError(
-            *(f"{argument}: not text in this locale; set LC_ALL=C.UTF-8, or rename it" for argument in shown)
-        )
 
 
 def _load_command(command: str) -> Callable[..., object]:

@@ -14,7 +14,8 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, overload
 
-from bigmodel.cli import config_source, parse, reject_undecodable
+from bigmodel.cli import config_source
+from bigmodel.commands.command_line import parse, reject_undecodable
 from bigmodel.commands.runs import ListedRun, columns_with, format_cell, parse_conditions, select_runs, table_lines
 from bigmodel.errors import ConfigError, StorageError
 from bigmodel.runs.display.course import compare_runs, show_run

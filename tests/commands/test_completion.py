@@ -55,7 +55,7 @@ def follows(cli, folder):
         ("bigmodel-train model.ch", ["model.channels="]),  # of the default
         ("bigmodel-train optim=adam optim.b", ["optim.betas="]),
         ("bigmodel-train experiment=trec_bert model.he", ["model.heads="]),  # of the one that the experiment chooses
-        ("bigmodel-train experiment=trec_bert model=gpt model.ti", ["model.tied="]),
+        ("bigmodel-train experiment=trec_bert model=gpt model.ti", ["model.tie_embeddings="]),
         ("bigmodel-train init.lora.r", ["init.lora.rank="]),
         ("bigmodel-train optim.nesterov=", ["optim.nesterov=true", "optim.nesterov=false"]),
         ("bigmodel-train sampler=", ["sampler=shuffled", "sampler=balanced"]),
@@ -99,7 +99,7 @@ def test_what_a_file_brings_along_is_known(follows, folder):
     (own / "dataset" / "texts.yaml").write_text("goes_with: {model: gpt, optim: adam}\n_target_: my_parts.texts\n")
     (own / "model" / "wide.yaml").write_text("defaults: [mine, _self_]\nextra: 1\n")
     ask = "bigmodel-train --config-dir 'own conf' dataset=texts "
-    assert follows(f"{ask}model.ti") == ["model.tied="]
+    assert follows(f"{ask}model.ti") == ["model.tie_embeddings="]
     assert follows(f"{ask}optim=sgd optim.ne") == ["optim.nesterov="]
     assert follows(f"{ask}dataset.") == []
     assert sorted(follows(f"{ask}model=wide model.")) == ["model.extra=", "model.size="]

@@ -196,7 +196,8 @@ def test_a_regression_needs_one_setting(cli: Callable[..., Answer], tmp_path: Pa
     assert (refused.code, "set task=regression, or dataset.target_type=class" in refused.err) == (2, True)
     made = cli(*words, "task=regression", cwd=tmp_path)
     assert made.code == 0, made.err
-    assert "task=regression: monitor=val/loss, dataset.target_type=number; the loss is MeanSquaredError" in made.out
+    assert "chosen by task=regression: loss=mse monitor=val/loss" in made.out
+    assert "dataset.target_type=number: the task is about numbers" in made.out
     assert "batch_size=43: the data has only so many training samples" in made.out
     config = (made.run / "config.yaml").read_text()
     assert all(line in config for line in ("monitor: val/loss", "target_type: number", "batch_size: 43"))

@@ -1,25 +1,21 @@
-"""Text of `--help`, read from the YAML files, for users who do not know Hydra. Imports nothing heavy."""
+"""Text of `--help`, for users who do not know Hydra. Imports nothing heavy."""
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
+from bigmodel.commands.help_layout import reflow, two_columns
+from bigmodel.commands.help_pages import Pages
 from bigmodel.config.location import conf_directory
 
 _EXAMPLES = {
     "train": """Examples:
-  bigmodel-train                                             train on the embedded digits
-  bigmodel-train model=cnn optim=sgd device=cuda             choose from groups
-  bigmodel-train dataset=cifar10 model=resnet18 optim.lr=0.1 epochs=30 batch_size=512
-  bigmodel-train -m optim.lr=0.1,0.01 seed=1,2               a sweep: every combination
-  bigmodel-train -m hydra/sweeper=optuna 'optim.lr=tag(log,interval(1e-4,1e-1))'   a search
-  bigmodel-train optim=adamw seeds=5                         five seeds: mean, deviation and a 95 % interval
-  bigmodel-train -m resume=outputs/sweeps/2026-01-31_12-00-00-a1b2   resume a sweep
-  bigmodel-train batch_size=auto optim.lr=auto               tune both on this machine, then train
-  bigmodel-train profile=true                                where time and memory go
-  bigmodel-train experiment=article                          a whole recipe
-  bigmodel-train resume=outputs/2026-01-31/12-00-00-a1b2     resume, bitwise
-  bigmodel-train dry_run=true                                print the plan only""",
+  bigmodel-train                                      the embedded digits
+  bigmodel-train dataset=trec epochs=5                other data, with its model
+  bigmodel-train -m optim.lr=0.1,0.01 seed=1,2        a sweep of four jobs
+  bigmodel-train -m hydra/sweeper=optuna 'optim.lr=interval(0.01,0.1)'""",
     "evaluate": """Examples:
   bigmodel-evaluate run=outputs/2026-01-31/12-00-00-a1b2
   bigmodel-evaluate run=outputs/2026-01-31/12-00-00-a1b2 split=val format=json""",
@@ -29,14 +25,25 @@ _EXAMPLES = {
     "export": """Examples:
   bigmodel-export run=outputs/2026-01-31/12-00-00-a1b2 format=onnx""",
 }
-_SWEEP = (
-    "  seeds=N            train with N seeds, from the config's own upward: with or without -m",
-    "  -m, --multirun     run every combination of comma-separated values as a sweep, with:",
-    "    jobs=N           jobs run at the same time (auto: one per core, or per GPU)",
-    "    on_failure=...   continue, stop or retry",
-)
+_FLAGS = {
+    "--config-dir DIR": "YAML of your own; trust=[PACKAGE] lets it name your code",
+    "--config-path DIR": "with --config-name NAME: begin with a YAML of your own",
+    "-v, --version": "-v: show the traceback of an error",
+}
+_SWEEP_FLAGS = {
+    "resume=RUN": "go on with a run, bitwise; with -m, with a sweep",
+    "seeds=N": "N seeds of one config, with mean, deviation and interval",
+    "-m, --multirun": "a sweep: all combinations of values; jobs=N at once",
+}
+_WORDS = {  # which cli.py takes out of a command line
+    "resume": "a run or, with -m, a sweep that is to go on from its last checkpoints",
+    "seeds": "with as many seeds, from the config's own upward: mean, deviation and a 95 % interval",
+    "jobs": "jobs of a sweep that run at the same time; auto: one per core, or per GPU",
+    "on_failure": "what a sweep does where a job fails: continue, stop or retry",
+    "trust": "packages of your own whose targets YAML may name, as trust=[my_parts]",
+}
 _SUMMARY = {
-    "train": "Train a model from YAML; checkpoints, logs and metrics go to a new directory under outputs/.",
+    "train": "Train a model from YAML; what comes of it goes to a new directory in outputs/.",
     "evaluate": "Evaluate a trained run on a split of its data.",
     "predict": "Predict with a trained run: images, texts or whatever it was trained on.",
     "export": "Write a trained model in a format that other tools load; it is loaded again and its outputs compared.",
@@ -85,57 +92,29 @@ Flags:
   --version, --help"""
 
 
-def help_text(command: str, config_dir: Path | None = None) -> str:
-    """Return usage, config groups with their choices, settings and examples of one command."""
+def help_text(
+    command: str, topics: Sequence[str] = (), directories: Sequence[Path] = (), name: str | None = None
+) -> str:
+    """Return the page of one command, or what its YAML says of each topic: `model`, `model=gpt`, `epochs` or `keys`.
+
+    `directories` are the user's own, searched first, for the choices and for the root file of that name.
+
+    Raises:
+        ConfigError: a line for each topic that is neither a group nor a key.
+    """
+    columns = shutil.get_terminal_size().columns
     if command in _CONFIGLESS:
-        return _CONFIGLESS[command] + "\n" + _CONFIGLESS_FLAGS
-    own = conf_directory()
-    directories = [own] if config_dir is None else [own, config_dir]
-    groups, settings = _parse_root_yaml(own / f"{command}.yaml")
-    lines = [_SUMMARY[command], "", f"Usage: bigmodel-{command} [group=choice ...] [key=value ...] [flags]", ""]
-    if groups:
-        lines.append("Groups, each a choice of YAML files (* is the default):")
-        for group, default in groups.items():
-            lines += [f"  {group}", *_choices(directories, group, default)]
-        lines += ["  Any key inside a choice can be set too, as optim.lr=0.1", ""]
-    lines += ["Settings and their defaults:", *(f"  {setting}" for setting in settings), ""]
-    lines += [
-        "Flags:",
-        *(_SWEEP if command == "train" else ()),
-        "  --config-dir DIR   add your own YAML groups to the built-in ones",
-        "  --config-path DIR --config-name NAME   start from a YAML of your own, as a run's config.yaml",
-        "  trust=[PACKAGE]    let YAML name targets of your own package",
-        "  -v                 show the traceback of an error",
-        "  --version, --help",
-        "",
+        return reflow(_CONFIGLESS[command] + "\n" + _CONFIGLESS_FLAGS, columns)
+    words = _WORDS if command == "train" else {"trust": _WORDS["trust"]}
+    pages = Pages(command, [*directories, conf_directory()], name or command, topics, words, columns)
+    if topics:
+        return pages.topics()
+    rows = (_SWEEP_FLAGS if command == "train" else {}) | _FLAGS
+    parts = (
+        f"{_SUMMARY[command]}\n\nUsage: bigmodel-{command} [GROUP=CHOICE ...] [KEY=VALUE ...] [flags]",
+        pages.groups(),
+        pages.keys(),
+        "\n".join(["Flags, and words that are no keys:", *two_columns(rows.items(), columns)]),
         _EXAMPLES[command],
-    ]
-    return "\n".join(lines)
-
-
-def _parse_root_yaml(file: Path) -> tuple[dict[str, str], list[str]]:
-    """Return the default choice of each config group, and the lines of the settings, of a root YAML file."""
-    groups: dict[str, str] = {}
-    settings: list[str] = []
-    section = ""
-    for line in file.read_text(encoding="utf-8").splitlines():
-        if line.startswith(("defaults:", "hydra:")):
-            section = line.partition(":")[0]
-        elif section == "defaults" and line.startswith("  - ") and "_self_" not in line:
-            group, _, default = line[4:].partition(": ")
-            groups[group] = default.strip("[] ")
-        elif line[:1].isalpha():
-            section = ""
-            settings.append(line)
-    return groups, settings
-
-
-def _choices(directories: list[Path], group: str, default: str) -> list[str]:
-    files = {path.stem: path for directory in directories for path in sorted((directory / group).glob("*.yaml"))}
-    lines = []
-    for name, path in files.items():
-        with path.open(encoding="utf-8-sig") as file:
-            first = next((line for line in file if line.startswith("# ") and "@package" not in line), "# ")
-        mark = "*" if name in default.split(",") else " "
-        lines.append(f"   {mark} {name:<16} {first[2:].strip()}")
-    return lines
+    )
+    return "\n\n".join(reflow(part, columns) for part in parts if part)

@@ -28,6 +28,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from bigmodel.config import override_parser as grammar
 from bigmodel.config.config import Config
+from bigmodel.config.goes_with import Brought
 from bigmodel.config.hydra_keys import check_hydra_keys, check_hydra_node, split_overrides
 from bigmodel.config.overrides import diagnose_overrides, old_keys
 from bigmodel.config.own_yaml import OwnSource
@@ -87,14 +88,14 @@ def compose_with_hydra(
     problems += wrong
     if problems:
         raise ConfigError(*dict.fromkeys(problems))
-    return config, hydra
+    return config.with_notes(OwnSource.brought.lines(_named(own))), hydra
 
 
 def _composed(source: ConfigSource, overrides: Sequence[str], multirun: bool) -> tuple[DictConfig, dict[str, Any]]:
     """The config, and its `hydra` node apart. What an experiment chooses of Hydra's groups, a sweep is given as a word:
     by itself the primary config would have the last say.
     """
-    OwnSource.chosen = {}
+    OwnSource.chosen, OwnSource.brought = {}, Brought()
     try:
         composed = hydra_compose(config_name=source.name, overrides=[*overrides], return_hydra_config=True)
     except (HydraException, OmegaConfBaseException):
@@ -114,8 +115,12 @@ def _composed(source: ConfigSource, overrides: Sequence[str], multirun: bool) ->
 
 def chosen_of_hydra(overrides: Sequence[str]) -> list[str]:
     """What the files that were read last choose of Hydra's groups and the command line does not, as words."""
-    named = {word.lstrip("+").partition("=")[0].partition("@")[0] for word in overrides}
-    return [f"{group}={choice}" for group, choice in OwnSource.chosen.items() if group not in named]
+    return [f"{group}={choice}" for group, choice in OwnSource.chosen.items() if group not in _named(overrides)]
+
+
+def _named(overrides: Sequence[str]) -> set[str]:
+    """Return the groups and keys that words name."""
+    return {word.lstrip("+~").partition("=")[0].partition("@")[0] for word in overrides}
 
 
 def _standard(loader: ConfigLoader, hydra: dict[str, Any]) -> dict[str, Any]:
@@ -244,6 +249,7 @@ def _searching(source: ConfigSource, trust: Sequence[str]) -> Iterator[None]:
     Plugins.instance().register(OwnSource)
     _OwnDirectoriesFirst.directories = source.directories
     OwnSource.trust = tuple(trust)
+    OwnSource.brought = Brought()
     try:
         yield
     finally:

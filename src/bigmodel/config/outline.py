@@ -9,42 +9,14 @@ from __future__ import annotations
 import re
 import types
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-import yaml
+from bigmodel.config.yaml_file import GOES_WITH, Entry, File, Setting, first_comment, read_file
 
-from bigmodel.config.yaml_limits import yaml_text
-from bigmodel.errors import ConfigError
-from bigmodel.safe_files import open_regular
-
-_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_ENTRY = re.compile(r"(override +)?(?:optional +)?/?([\w/]+)(?:@.*)?")
-_COMMENT = re.compile(r"(?:^|\s)#\s*(.*)")
 _NAME = re.compile(r"[\w.+-]+")  # of a choice that can be typed without quotes
-_GLOBAL = "# @package _global_"
-_BRINGING = ("experiment", "dataset", "task")  # groups that choose from others, the first has the last word
 _MOST_FILES = 50  # that choose one another
-_LONGEST_HEAD = 2000  # bytes in which the first comment stands
-
-
-@dataclass
-class Setting:
-    """A key of a config: its value as YAML spells it, or the keys below it, and the comment on its line."""
-
-    comment: str = ""
-    value: str | None = None
-    keys: dict[str, Setting] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class _File:
-    settings: dict[str, Setting]
-    defaults: Sequence[tuple[str, str, bool]]  # group, choice, whether it overrides an earlier one
-    is_global: bool
-    goes_with: Mapping[str, str] = field(default_factory=dict)  # choices that a dataset or a task brings along
 
 
 class Outline:
@@ -59,45 +31,68 @@ class Outline:
         self._name = name
         self._typed = chosen
 
-    @cached_property
+    @property
     def groups(self) -> list[str]:
         """The groups that the root file names."""
-        return list(dict.fromkeys(group for group, _, _ in self._root.defaults))
+        return list(self.group_entries)
+
+    @cached_property
+    def group_entries(self) -> dict[str, Entry]:
+        """The groups that the root file names, each with its default choice and the comment beside it."""
+        found = dict[str, Entry]()
+        for entry in self._root.defaults:
+            found.setdefault(entry.group, entry)
+        return found
+
+    @property
+    def root_settings(self) -> dict[str, Setting]:
+        """The keys of the root file alone."""
+        return self._root.settings
 
     def choices(self, group: str) -> dict[str, str]:
         """The names of a group's choices, each with the first comment of its file."""
         files = {path.stem: path for folder in self._directories[::-1] for path in (folder / group).glob("*.yaml")}
-        return {name: _first_comment(files[name]) for name in sorted(files) if _NAME.fullmatch(name)}
+        return {name: first_comment(files[name]) for name in sorted(files) if _NAME.fullmatch(name)}
 
     @cached_property
     def settings(self) -> dict[str, Setting]:
         """The keys of the root file and of all chosen files."""
         merged: dict[str, Setting] = {}
         _merge(merged, self._root.settings)
-        for group, choice in self.chosen.items():
-            names, files = _names(choice), list[_File]()
-            for name in names:  # they grow by those that a file starts from
-                files.append(self._read(f"{group}/{name}"))
-                bases = [base for above, base, _ in files[-1].defaults if not above and base != "_self_"]
-                names += [base for base in bases[:_MOST_FILES] if base not in names][: max(0, _MOST_FILES - len(names))]
-            for file in reversed(files):
-                _merge(merged if file.is_global else _below(merged, group.split("/")), file.settings)
+        for group, names in self.chosen.items():
+            for file in reversed(self._with_bases(group, names)):
+                brought = file.settings.get(GOES_WITH, Setting()).keys
+                _merge(merged, {key: one for key, one in brought.items() if key not in self.group_entries})
+                own = {key: one for key, one in file.settings.items() if key != GOES_WITH}
+                _merge(merged if file.is_global else _below(merged, group.split("/")), own)
         return merged
 
+    def _with_bases(self, group: str, names: Sequence[str]) -> list[File]:
+        """Return the files of choices, followed by those that they start from."""
+        waiting, files = [*names], list[File]()
+        for name in waiting:  # they grow
+            files.append(self.read(f"{group}/{name}"))
+            bases = [entry.choice for entry in files[-1].defaults if not entry.group and entry.choice != "_self_"]
+            waiting += [base for base in bases[:_MOST_FILES] if base not in waiting][: max(0, _MOST_FILES - len(files))]
+        return files
+
     @cached_property
-    def chosen(self) -> dict[str, str]:
-        """The choice of each group: what was typed, what an experiment, a dataset or a task brings, or the default."""
-        chosen = {group: choice for group, choice, _ in self._root.defaults}
-        chosen |= {group: choice for group, choice in self._typed.items() if group in chosen}
-        decided = {*self._typed}
-        for group in _BRINGING:
-            for file in [self._read(f"{group}/{name}") for name in _names(chosen.get(group, ""))]:
-                overrides = {other: choice for other, choice, is_override in file.defaults if is_override}
-                for other, choice in {**overrides, **file.goes_with}.items():
-                    if other in chosen and other not in decided:
-                        chosen[other] = choice
-                        decided.add(other)
-        return chosen
+    def chosen(self) -> dict[str, list[str]]:
+        """The choices of each group: those of the root file, changed by the files that are chosen, and by the user."""
+        chosen, decided = dict[str, str](), dict(self._typed)
+        waiting = [*self._root.defaults]
+        _decide(decided, waiting)
+        for _ in range(_MOST_FILES):  # in Hydra's order: the last entry first, and the first override wins
+            if not waiting:
+                break
+            entry = waiting.pop()
+            if entry.group and not entry.overrides:
+                choice = chosen[entry.group] = decided.get(entry.group, entry.choice)
+                for name in _names(choice):
+                    file = self.read(f"{entry.group}/{name}")
+                    _decide(decided, file.defaults)
+                    waiting += file.defaults
+        return {group: _names(chosen[group]) for group in self.groups if group in chosen}
 
     def find(self, path: Sequence[str]) -> Setting | None:
         """Return the key of a dotted path, or None."""
@@ -138,65 +133,31 @@ class Outline:
         return parameter.annotation if parameter is not None else Any
 
     @cached_property
-    def _root(self) -> _File:
+    def _root(self) -> File:
         """The root file, with what the root files that it starts from hold."""
-        settings, defaults, waiting = dict[str, Setting](), list[tuple[str, str, bool]](), [self._name]
+        settings, defaults, waiting = dict[str, Setting](), list[Entry](), [self._name]
         for _ in range(_MOST_FILES):
             if not waiting:
                 break
-            file = self._read(waiting.pop(0))
-            waiting += [choice for group, choice, _ in file.defaults if not group and choice != "_self_"]
-            defaults += [entry for entry in file.defaults if entry[0]]
+            file = self.read(waiting.pop(0))
+            waiting += [entry.choice for entry in file.defaults if not entry.group and entry.choice != "_self_"]
+            defaults += [entry for entry in file.defaults if entry.group]
             _merge(settings, {key: one for key, one in file.settings.items() if key not in settings})
-        return _File(settings, defaults, is_global=True)
+        return File(settings, defaults, is_global=True)
 
-    def _read(self, name: str) -> _File:
+    def read(self, name: str) -> File:
+        """Return what stands in a file, as `model/cnn`."""
         files = (folder / f"{name}.yaml" for folder in self._directories)
         file = next((file for file in files if file.is_file()), None)
         if file is None:
-            return _File({}, (), is_global=False)
-        try:
-            text = yaml_text(file)  # within bounds, so that aliases can be followed
-            node = yaml.compose(text, _Loader)
-        except (ConfigError, yaml.YAMLError, RecursionError):
-            return _File({}, (), is_global=False)
-        settings = _settings(node, text.splitlines())
-        settings.pop("defaults", None)
-        brought = settings.pop("goes_with", Setting()).keys
-        goes_with = {group: one.value for group, one in brought.items() if one.value is not None}
-        return _File(settings, [*_defaults(node)], text.startswith(_GLOBAL), goes_with)
+            return File({})
+        return read_file(file)
 
 
-def _settings(node: yaml.Node | None, lines: Sequence[str]) -> dict[str, Setting]:
-    found: dict[str, Setting] = {}
-    for key, item in _pairs(node):
-        comment = _COMMENT.search(lines[key.start_mark.line])
-        value = None if isinstance(item, yaml.MappingNode) else _text(item)
-        found[str(key.value)] = Setting(comment[1] if comment else "", value, _settings(item, lines))
-    return found
-
-
-def _pairs(node: yaml.Node | None) -> Sequence[tuple[yaml.Node, yaml.Node]]:
-    return node.value if isinstance(node, yaml.MappingNode) else ()
-
-
-def _items(node: yaml.Node) -> Sequence[yaml.Node]:
-    return node.value if isinstance(node, yaml.SequenceNode) else ()
-
-
-def _text(node: yaml.Node) -> str:
-    return f"[{','.join(map(_text, _items(node)))}]" if isinstance(node, yaml.SequenceNode) else str(node.value)
-
-
-def _defaults(node: yaml.Node | None) -> Iterator[tuple[str, str, bool]]:
-    """Yield the entries of a file's defaults list; a bare name has no group."""
-    entries = (item for key, value in _pairs(node) if key.value == "defaults" for item in _items(value))
+def _decide(decided: dict[str, str], entries: Sequence[Entry]) -> None:
     for entry in entries:
-        if isinstance(entry, yaml.ScalarNode):
-            yield "", _text(entry), False
-        for key, value in _pairs(entry):
-            if match := _ENTRY.fullmatch(_text(key)):
-                yield match[2], _text(value), match[1] is not None
+        if entry.overrides:
+            decided.setdefault(entry.group, entry.choice)
 
 
 def _names(choice: str) -> list[str]:
@@ -234,12 +195,3 @@ def _listed(annotation: Any) -> Iterator[str]:
     elif origin in (Union, types.UnionType):
         for one in arguments:
             yield from _listed(one)
-
-
-def _first_comment(file: Path) -> str:
-    try:
-        with open_regular(file) as stream:
-            lines = stream.read(_LONGEST_HEAD).decode("utf-8-sig", "replace").splitlines()
-    except OSError:
-        return ""
-    return next((line[2:].strip() for line in lines if line.startswith("# ") and "@package" not in line), "")

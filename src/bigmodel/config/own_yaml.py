@@ -18,6 +18,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf._utils import get_yaml_loader
 from omegaconf.errors import OmegaConfBaseException
 
+from bigmodel.config.goes_with import KEY, Brought
 from bigmodel.config.location import conf_directory
 from bigmodel.config.renamed import with_current_keys
 from bigmodel.config.resolvers import reject_resolvers
@@ -55,10 +56,15 @@ class OwnSource(FileConfigSource):
     trust: ClassVar[tuple[str, ...]] = ()  # what a file that lies in a run may read
     chosen: ClassVar[dict[str, str]] = {}  # of Hydra's groups, by files besides the primary one
     last: ClassVar[Path | None] = None  # the file that was read last
+    brought: ClassVar[Brought] = Brought()
 
     @staticmethod
     def scheme() -> str:
         return "own"
+
+    def is_config(self, config_path: str) -> bool:
+        """Return whether there is such a file; what a file brings along is read as one below it."""
+        return bool(super().is_config(config_path.removesuffix(f"/{KEY}")))
 
     def load_config(self, config_path: str) -> ConfigResult:
         """Read a file of a group, or the primary one.
@@ -66,7 +72,8 @@ class OwnSource(FileConfigSource):
         Raises:
             ConfigError: it is not YAML that a config can be made of; file and line are named.
         """
-        file = Path(self.path) / self._normalize_file_name(config_path)
+        choice = config_path.removesuffix(f"/{KEY}")
+        file = Path(self.path) / self._normalize_file_name(choice)
         if not file.exists():
             raise ConfigLoadError(f"Config not found : {file}")
         OwnSource.last = file
@@ -81,9 +88,15 @@ class OwnSource(FileConfigSource):
         if OmegaConf.is_dict(config._get_node("hydra")) and "searchpath" in config.hydra:
             raise ConfigError(f"{file}: hydra.searchpath: has no effect here; use --config-dir DIR")
         group = config_path.rpartition("/")[0].replace("/", ".")
-        if group:
+        is_own = not file.is_relative_to(conf_directory())
+        if choice != config_path:
+            config = OwnSource.brought.values_of(config)
+        elif group:
             OwnSource.chosen = {**_choices(config), **OwnSource.chosen}
-        if not file.is_relative_to(conf_directory()):  # where no key has an old name
+            OwnSource.brought.read_choice(file, config_path, config)
+        else:
+            OwnSource.brought.read_root(config, is_own)
+        if is_own:  # the built-in files have no old key
             package = header.get("package") or group
             config = _with_current_keys(config, "" if package == "_global_" else package)
         return ConfigResult(config=config, path=f"{self.scheme()}://{self.path}", provider=self.provider, header=header)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bigmodel.commands.command_line import sets_seed
 from bigmodel.config.composition import (
     ConfigSource,
     compose,
@@ -31,7 +32,6 @@ from bigmodel.quoting import quote
 from bigmodel.runs.records import is_sweep
 from bigmodel.runtime.signals import StopRequest
 from bigmodel.sweeps.hydra_task import HydraTask, JobsRefused
-from bigmodel.sweeps.seed_axis import add_seed_override
 from bigmodel.sweeps.state.staging import staging_path, unused_path
 
 _MAX_VARIANTS = 50  # combinations that are checked before Hydra composes all of them
@@ -61,7 +61,7 @@ def run_hydra_sweep(
         axes.reject_conflicting_experiments(hydra)
         overrides = [*overrides, *_plugins(hydra, overrides)]
         if seeds is not None:
-            overrides = add_seed_override(int(seeds), overrides, int(first.values["seed"]))
+            overrides = _add_seed_override(int(seeds), overrides, int(first.values["seed"]))
         task = HydraTask(tuple(trust), stop, bool(first.values["dry_run"]), seeds is not None, first.notes)
         with _sweep_directory(first, hydra, overrides) as placed, contextlib.closing(task):
             report("")
@@ -234,3 +234,9 @@ def _reject_link(file: Path) -> None:
     """Raise StorageError if Hydra, which writes this file itself, would follow a link."""
     if file.is_symlink() or (file.exists() and not file.is_file()):
         raise StorageError(f"hydra.sweep.dir: {file} is no file of its own; remove it, or choose a new directory")
+
+
+def _add_seed_override(num_seeds: int, overrides: Sequence[str], first: int) -> list[str]:
+    """Return the overrides with the axis as the last, fastest one, instead of a single `seed=3`."""
+    axis = ",".join(str(first + index) for index in range(num_seeds))
+    return [*(text for text in overrides if not sets_seed(text)), f"seed={axis}"]

@@ -153,7 +153,7 @@ def _hold_columns(columns: Sequence[str], target_type: str, separator: str | Non
     elif len(columns) != 1:
         raise ConfigError(
             f"dataset.label_column: {len(columns)} columns are several labels; set dataset.target_type=labels "
-            "task=multi_label loss=null monitor=val/auc"
+            "task=multi_label"
         )
     elif separator is not None:
         raise ConfigError("dataset.label_separator: is for several labels; set dataset.target_type=labels")

@@ -141,7 +141,7 @@ def reject_measurements(column: str, values: Sequence[str]) -> None:
     if (different > _MANY and (decimal or 2 * different > len(numbers))) or (decimal and 2 * different > len(numbers)):
         raise ConfigError(
             f"dataset.label_column: '{column}' has {different} different numbers in {len(numbers)} training rows, as "
-            "if measured; set dataset.target_type=number task=regression loss=mse monitor=val/loss, or "
+            "if measured; set dataset.target_type=number task=regression, or "
             f"dataset.target_type=class if they are classes{_not_plain(values)}"
         )
 

@@ -15,7 +15,6 @@ from bigmodel.sweeps.search.objective import Specs, task_specs, warn_doubtful
 from bigmodel.sweeps.search.plan import SearchPlan, make_plan
 from bigmodel.sweeps.search.space import Dimension, parse_dimension
 from bigmodel.sweeps.search.study import import_optuna
-from bigmodel.tasks.number_defaults import monitor_of
 
 _MAX_BASES = 100
 ComposeBases = Callable[[Sequence[str], Sequence[Sequence[str]]], Iterable[Any]]
@@ -57,7 +56,7 @@ def prepare_search(
     if problems:
         raise ConfigError(*dict.fromkeys(problems))
     tasks = _distinct_task_specs(configs, is_local)
-    plan = make_plan(sweeper, space, fixed, monitor_of(configs[0].values), tasks, seeds)
+    plan = make_plan(sweeper, space, fixed, str(configs[0].values["monitor"]), tasks, seeds)
     import_optuna(plan.sampler)
     is_limited = configs[0].values["limit_batches"] is not None
     return plan, configs, [*warn_doubtful(plan.metrics, plan.directions, space, tasks, is_limited)]

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from bigmodel.errors import ConfigError, DivergedError
-from bigmodel.tasks.number_defaults import monitor_of
 
 PERMANENT_FAILURES = (ConfigError.exit_code, DivergedError.exit_code)  # a second attempt would fail the same way
 
@@ -28,7 +27,7 @@ class JobSpec:
 
 def job_spec(number: int, overrides: Sequence[str], config: Mapping[str, Any]) -> JobSpec:
     """Describe the job with these overrides and this config."""
-    return JobSpec(number, tuple(overrides), monitor_of(config), float(config["epochs"]), device_type(config))
+    return JobSpec(number, tuple(overrides), str(config["monitor"]), float(config["epochs"]), device_type(config))
 
 
 def device_type(config: Mapping[str, Any]) -> str:

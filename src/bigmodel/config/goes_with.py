@@ -1,0 +1,115 @@
+"""`goes_with: {task: classification, model: text_cnn}` in the YAML of a dataset or a task: what it brings along.
+
+For Hydra these are overrides in a defaults list: of the groups that it names, a choice holds where neither the command
+line nor an experiment nor a root file of one's own has chosen. What is no group, as `monitor`, is laid over train.yaml.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from bigmodel.config.yaml_file import GOES_WITH as KEY
+from bigmodel.errors import ConfigError
+
+__all__ = ["KEY", "Brought"]
+
+_BRINGING = ("dataset", "task")  # groups that train.yaml lists after those they choose from
+
+
+@dataclass
+class Brought:
+    """What the files of one composition bring along, in the order in which they were read."""
+
+    groups: dict[str, Any] = field(default_factory=dict)  # of the root files, with their choices
+    values: dict[str, Any] = field(default_factory=dict)  # keys of the built-in root file
+    by: list[tuple[str, dict[str, Any]]] = field(default_factory=list)  # as ("dataset=trec", {"model": "text_cnn"})
+    fixed: set[str] = field(default_factory=set)  # groups of a root file of one's own
+    chosen: set[str] = field(default_factory=set)  # keys that an experiment or a root file of one's own sets
+
+    def lines(self, typed: Collection[str]) -> list[str]:
+        """Return a line for each file that brought something else than the defaults; `typed` are keys that had it."""
+        decided, lines = {*typed, *self.chosen}, []
+        for file, brought in self.by:
+            held = {key: value for key, value in brought.items() if key not in decided}
+            decided |= brought.keys()
+            if any(value != self._default(key) for key, value in held.items()):
+                shown = " ".join(f"{key}={'null' if value is None else value}" for key, value in held.items())
+                lines.append(f"chosen by {file}: {shown}")
+        return lines
+
+    def _default(self, key: str) -> Any:
+        return self.groups[key] if key in self.groups else self.values.get(key)
+
+    def read_root(self, config: DictConfig, is_own: bool) -> None:
+        """Note the groups of a root file. Of one's own, what it chooses is not chosen again by data or task."""
+        self.groups |= dict(_entries(config))
+        if is_own:
+            self.fixed |= dict(_entries(config)).keys()
+            self._read_chosen(config)
+        else:
+            self.values |= _plain(config)
+
+    def read_choice(self, file: Path, path: str, config: DictConfig) -> None:
+        """Turn what a choice, as `dataset/trec`, brings into overrides in its defaults list.
+
+        Raises:
+            ConfigError: it is no mapping, or the group cannot bring anything.
+        """
+        group, _, name = path.partition("/")
+        if group == "experiment":
+            self._read_chosen(config)
+        if group == "experiment" or KEY not in config:
+            return
+        brought = _plain(config)[KEY]
+        if group not in _BRINGING:
+            raise ConfigError(f"{file}: {KEY}: only a dataset or a task may have it, not a {group}")
+        if not isinstance(brought, Mapping):
+            raise ConfigError(f"{file}: {KEY}: must hold choices and keys, as {{model: cnn}}, got {brought!r}")
+        del config[KEY]
+        self.by.append((f"{group}={name}", {str(key): value for key, value in brought.items()}))
+        own = _defaults(config)
+        entries = [entry for entry in own if not _overrides(entry)]
+        if any(key not in self.groups for key in brought):
+            entries += [*(() if "_self_" in entries else ["_self_"]), f"/{path}/{KEY}@_global_"]
+        entries += filter(_overrides, own)  # Hydra wants them last
+        chosen = {key: value for key, value in brought.items() if key in self.groups and key not in self.fixed}
+        config.defaults = [*entries, *({f"override /{key}@_global_.{key}": value} for key, value in chosen.items())]
+
+    def values_of(self, config: DictConfig) -> DictConfig:
+        """Return what a choice brings that is no group, as a config of its own."""
+        brought = _plain(config).get(KEY)
+        items = brought.items() if isinstance(brought, Mapping) else ()
+        return OmegaConf.create({key: value for key, value in items if key not in self.groups})
+
+    def _read_chosen(self, config: DictConfig) -> None:
+        for entry in _defaults(config):
+            if isinstance(entry, Mapping):
+                self.chosen |= {str(key).rpartition(" ")[2].lstrip("/").partition("@")[0] for key in entry}
+        self.chosen |= {str(key) for key in config}
+
+
+def _entries(config: DictConfig) -> Iterator[tuple[str, Any]]:
+    """Yield the groups that a file's defaults choose from without `override`, with their choices."""
+    for entry in _defaults(config):
+        if isinstance(entry, Mapping) and not _overrides(entry):
+            yield from ((str(key), value) for key, value in entry.items())
+
+
+def _defaults(config: DictConfig) -> list[Any]:
+    defaults = _plain(config).get("defaults")
+    return defaults if isinstance(defaults, list) else []  # of anything else Hydra complains
+
+
+def _overrides(entry: object) -> bool:
+    return isinstance(entry, Mapping) and any(str(key).startswith("override ") for key in entry)
+
+
+def _plain(config: DictConfig) -> dict[str, Any]:
+    content = OmegaConf.to_container(config, resolve=False)
+    assert isinstance(content, dict)
+    return {str(key): value for key, value in content.items()}
