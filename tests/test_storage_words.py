@@ -72,7 +72,7 @@ def test_a_config_that_is_no_file(cli, run, tmp_path, kind):
     shutil.move(run, days / "run")
     listed = cli(cwd=tmp_path, verb="runs")
     (line,) = listed.err.splitlines()
-    assert line.startswith(f"warning: outputs/day/run/config.yaml: cannot be read: is {kind}")
+    assert line.startswith(f"warning: outputs/day/run/config.yaml: cannot be read as a config: is {kind}")
     assert listed.code == 0
 
 
