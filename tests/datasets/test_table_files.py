@@ -8,6 +8,7 @@ import csv
 import gzip
 import io
 import json
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bigmodel.datasets.files import structured, table_bytes
+from bigmodel.datasets.files.locations import find_file
 from bigmodel.datasets.files.table_files import Table, TableFormat, read_rows
 from bigmodel.errors import ConfigError, DataError
 from conftest import Answer
@@ -175,6 +177,23 @@ def test_decimal_commas(tmp_path: Path) -> None:
     assert thousands.numbers("a")[1] == {
         0: "'1.000' is not a number; take marks of thousands out, or is it a decimal mark (dataset.decimal='.')?"
     }
+
+
+def test_a_decimal_comma_is_a_matter_of_texts(tmp_path: Path) -> None:
+    form = TableFormat(separator=";", decimal=",", missing=["", "-200"])
+    lines = read_rows(written(tmp_path, '{"a": 1.5}\n{"a": -200}\n{"a": 1250}\n', "a.jsonl"), form)
+    assert lines.numbers("a")[0].tolist() == pytest.approx([1.5, math.nan, 1250], nan_ok=True)
+    assert [row.number("a") for row in lines] == pytest.approx([1.5, math.nan, 1250], nan_ok=True)
+    fields = read_rows(written(tmp_path, "a;b\n1,5;x\n1.5;x\n"), form)
+    assert fields[0].number("a") == 1.5
+    with pytest.raises(DataError, match=r":3: column 'a': '1\.5' is not a number"):
+        fields[1].number("a")
+
+
+def test_a_folder_of_parts_is_told(tmp_path: Path) -> None:
+    (tmp_path / "parts.parquet").mkdir()
+    with pytest.raises(DataError, match=r"dataset\.train: .*parts\.parquet is a folder; name a file in it"):
+        find_file(str(tmp_path), "parts.parquet", "train", None)
 
 
 def test_only_regular_files_are_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -89,10 +89,12 @@ class Table(Sequence["Row"]):
     def _closely(self, column: str) -> tuple[NDArray[np.float64], dict[int, str]]:
         numbers = np.full(self._count, math.nan)
         problems = {}
+        is_typed = not _is_text(self._columns[self.columns[column]])  # a decimal comma is a matter of texts
+        decimal = "." if is_typed else self.format.decimal
         for row, text in enumerate(self.texts(column)):
             if text:
                 try:
-                    numbers[row] = number(text, self.format.decimal)
+                    numbers[row] = number(text, decimal)
                 except ValueError as error:
                     problems[row] = str(error)
         return numbers, problems
@@ -199,11 +201,13 @@ class Row:
         Raises:
             DataError: it is no finite number.
         """
-        value = self.text(column)
-        try:
-            return number(value, self.table.format.decimal) if value else math.nan
-        except ValueError as error:
-            raise self.error_at(column, str(error)) from None
+        error = self.table.width_problem(self.index, column)
+        if error is not None:
+            raise error
+        numbers, problems = self.table.numbers(column)
+        if self.index in problems:
+            raise self.error_at(column, problems[self.index])
+        return float(numbers[self.index])
 
     def error_at(self, column: str, what: str) -> DataError:
         """The error of the value in a column, with its location."""

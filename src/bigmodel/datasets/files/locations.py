@@ -80,6 +80,8 @@ def find_file(
     if found is not None:
         return found
     found = next((place for place in places if place.is_file()), None)
+    if found is None and (folder := next((place for place in places if place.is_dir()), None)) is not None:
+        raise DataError(f"dataset.{key}: {folder} is a folder; name a file in it, or write its parts into one file")
     if found is None:
         raise not_found(key, name, searched, f"get it from {source}" if source else "")
     _refuse_two(found, here, key)

@@ -119,6 +119,8 @@ def _as_strings(column: pyarrow.ChunkedArray) -> pyarrow.ChunkedArray:
     kind = column.type
     if types.is_floating(kind) or types.is_integer(kind):
         return column
+    if types.is_decimal(kind):
+        return column.cast(pyarrow.float64())
     if types.is_string(kind) or types.is_large_string(kind):
         return column.fill_null("")
     texts = ["" if value is None else str(value) for value in column.to_pylist()]
@@ -146,7 +148,7 @@ def _json_lines(file: str, form: TableFormat) -> Parsed:
     if mistakes and form.broken == "refuse":
         more = [f"{file}: {len(mistakes) - SHOWN} more bad rows"] if len(mistakes) > SHOWN else []
         raise DataError(*mistakes[:SHOWN], *more)
-    return _of_objects(rows, file, lambda row: lines[row], mistakes)
+    return _of_objects(rows, file, lambda row: lines[row], mistakes, form.decimal)
 
 
 def _json(file: str, form: TableFormat) -> Parsed:
@@ -170,19 +172,23 @@ def _json(file: str, form: TableFormat) -> Parsed:
                 found = [dict(zip(found, values, strict=True)) for values in zip(*found.values(), strict=True)]
     if not isinstance(found, list) or not all(isinstance(row, dict) for row in found):
         raise DataError(f'{file}: is no list of objects, as [{{"text": "...", "label": "..."}}]')
-    return _of_objects(found, file, lambda row: row + 1, [])
+    return _of_objects(found, file, lambda row: row + 1, [], form.decimal)
 
 
-def _of_objects(rows: Sequence[dict[str, Any]], file: str, line: Any, mistakes: Sequence[str]) -> Parsed:
+def _of_objects(rows: Sequence[dict[str, Any]], file: str, line: Any, mistakes: Sequence[str], decimal: str) -> Parsed:
     import pyarrow
 
     names = list(dict.fromkeys(name for row in rows for name in row))
     _check_width(len(names), file)
-    columns = [pyarrow.chunked_array([pyarrow.array(_cells(rows, name), pyarrow.string())]) for name in names]
+    columns = [pyarrow.chunked_array([pyarrow.array(_cells(rows, name, decimal), pyarrow.string())]) for name in names]
     return Parsed(names, columns, line, skipped=mistakes)
 
 
-def _cells(rows: Iterable[dict[str, Any]], name: str) -> Iterator[str]:
+def _cells(rows: Iterable[dict[str, Any]], name: str, decimal: str) -> Iterator[str]:
+    """Yield a column as texts; JSON's own numbers get the decimal mark that texts of the table have."""
     for row in rows:
         value = row.get(name)
-        yield "" if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        if isinstance(value, float):
+            yield json.dumps(value).replace(".", decimal)
+        else:
+            yield "" if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

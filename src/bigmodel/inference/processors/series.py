@@ -18,6 +18,7 @@ from bigmodel.formatting import columns_of, escape_control, left, right
 from bigmodel.inference.inputs import as_array
 from bigmodel.inference.processors.files import list_files
 from bigmodel.inference.processors.steps import Step
+from bigmodel.inference.processors.trained_format import as_trained
 from bigmodel.interfaces import Axis, NoOptions
 
 __all__ = ["ForecastProcessor"]
@@ -74,12 +75,14 @@ class ForecastProcessor:
 
     def load(self, source: str) -> Tensor:
         """Read the last window of a file and standardize it: float32 (T, C)."""
-        rows = read_rows(source, self._format, self._columns)
-        last = rows if self._gaps == "fill" or self._fill in ("linear", "forward") else rows.last_rows(self._window)
-        time = self._time if set(self._time) <= rows.columns.keys() else []  # the file may lack it
-        steps = read_steps(
-            last, self._columns, time, self._time_format, self._sentinels, self._fill, self._gaps, self._log
-        )
+        with as_trained(self._format):
+            rows = read_rows(source, self._format, self._columns)
+            needs_all = self._gaps == "fill" or self._fill in ("linear", "forward")
+            last = rows if needs_all else rows.last_rows(self._window)
+            time = self._time if set(self._time) <= rows.columns.keys() else []  # the file may lack it
+            steps = read_steps(
+                last, self._columns, time, self._time_format, self._sentinels, self._fill, self._gaps, self._log
+            )
         if len(steps.values_TC) < self._window:
             raise DataError(f"{source}: has {len(rows)} rows; a forecast needs {self._window}")
         if not steps.usable_starts(self._window)[-1]:

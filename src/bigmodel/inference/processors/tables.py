@@ -17,6 +17,7 @@ from bigmodel.errors import DataError
 from bigmodel.inference.processors.files import list_files
 from bigmodel.inference.processors.ranking import RankingOptions, format_ranking, top_classes
 from bigmodel.inference.processors.steps import Step, class_steps, number_steps
+from bigmodel.inference.processors.trained_format import as_trained
 from bigmodel.inference.processors.values import format_values, output_values
 from bigmodel.interfaces import NoOptions
 
@@ -74,7 +75,8 @@ class TableProcessor:
             self._read_rows(source.rpartition(":")[0] or source)
         if source not in self._rows_by_location:
             raise DataError(f"{source}: no such row; rows are named as people.csv:2")
-        return self._encoder([self._rows_by_location[source]])[0]
+        with as_trained(self._format):
+            return self._encoder([self._rows_by_location[source]])[0]
 
     def convert(self, value: object) -> Tensor:
         """Encode a row given as a mapping from column to value; None and NaN are missing values."""
@@ -87,7 +89,8 @@ class TableProcessor:
         return self._encoder([*rows.table_from_values(fields, "input", self._format)])[0]
 
     def _read_rows(self, file: str) -> Sequence[rows.Row]:
-        table = rows.read_rows(file, self._format, self._encoder.columns)
+        with as_trained(self._format):
+            table = rows.read_rows(file, self._format, self._encoder.columns)
         unused = [name for name in table.columns if name not in self._encoder.columns]
         if unused:
             self.notes.append(f"{file}: unused columns: {', '.join(unused)}")
