@@ -190,6 +190,13 @@ def test_a_decimal_comma_is_a_matter_of_texts(tmp_path: Path) -> None:
         fields[1].number("a")
 
 
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json"])
+def test_a_key_that_is_there_twice_in_an_object_is_refused(tmp_path: Path, name: str) -> None:
+    text = '{"a": 1, "b": {"c": 1, "c": 2}}'
+    with pytest.raises(DataError, match="the key 'c' is there twice in one object"):
+        read_rows(written(tmp_path, text if name == "a.jsonl" else f"[{text}]", name), TableFormat())
+
+
 def test_a_folder_of_parts_is_told(tmp_path: Path) -> None:
     (tmp_path / "parts.parquet").mkdir()
     with pytest.raises(DataError, match=r"dataset\.train: .*parts\.parquet is a folder; name a file in it"):

@@ -135,7 +135,7 @@ def _json_lines(file: str, form: TableFormat) -> Parsed:
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
+            row = json.loads(line, object_pairs_hook=_unique_keys)
             if not isinstance(row, dict):
                 raise ValueError('not an object, as {"text": "...", "label": "..."}')
         except json.JSONDecodeError as error:
@@ -155,7 +155,7 @@ def _json(file: str, form: TableFormat) -> Parsed:
     """A list of objects, or such a list under the only key that holds one."""
     text = text_bytes(file, form.encoding).decode("utf-8")
     try:
-        found = json.loads(text)
+        found = json.loads(text, object_pairs_hook=_unique_keys)
     except json.JSONDecodeError as error:
         if error.msg == "Extra data" and text.lstrip().startswith("{"):
             raise DataError(f"{file}:{error.lineno}: is one object a line; name it .jsonl") from error
@@ -173,6 +173,15 @@ def _json(file: str, form: TableFormat) -> Parsed:
     if not isinstance(found, list) or not all(isinstance(row, dict) for row in found):
         raise DataError(f'{file}: is no list of objects, as [{{"text": "...", "label": "..."}}]')
     return _of_objects(found, file, lambda row: row + 1, [], form.decimal)
+
+
+def _unique_keys(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a JSON object; of a key that is there twice, Python would take the last value without a word."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(key for number, (key, _) in enumerate(pairs) if any(key == other for other, _ in pairs[:number]))
+        raise ValueError(f"the key '{twice}' is there twice in one object")
+    return found
 
 
 def _of_objects(rows: Sequence[dict[str, Any]], file: str, line: Any, mistakes: Sequence[str], decimal: str) -> Parsed:
