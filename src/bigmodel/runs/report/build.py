@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bigmodel.errors import BigmodelError
 from bigmodel.formatting import truncate
-from bigmodel.runs.records import read_run_or_sweep
-from bigmodel.runs.report.gather import RunData, gather
+from bigmodel.runs.records import is_sweep, read_run_or_sweep
+from bigmodel.runs.report.comparison import comparison_page
+from bigmodel.runs.report.gather import gather
 from bigmodel.runs.report.page import counts, run_page
-from bigmodel.runs.report.sources import from_checkpoint
 from bigmodel.runs.report.svg import SvgWriter
+from bigmodel.runs.report.sweep import sweep_page
+
+if TYPE_CHECKING:
+    from bigmodel.training.build import TrainingRun
 
 
 def build_page(
-    paths: Sequence[Path], *, device: str, data_dir: str | None, trust: Sequence[str], predicts: bool
+    paths: Sequence[Path],
+    *,
+    device: str = "auto",
+    data_dir: str | None = None,
+    trust: Sequence[str] = (),
+    predicts: bool = True,
 ) -> str:
     """Return the page as HTML. With `predicts`, a single run's checkpoint predicts samples of its data.
 
@@ -24,17 +34,33 @@ def build_page(
     """
     warnings: list[str] = []
     records = [record for path in paths for record in read_run_or_sweep(path, [])]
+    if len(records) == 1 and not is_sweep(paths[0]):
+
+        def predict(writer: SvgWriter, has_counts: bool) -> str:
+            from bigmodel.runs.report.sources import from_checkpoint  # torch, which no other page needs
+
+            return from_checkpoint(records[0].path, device, data_dir, trust, writer, has_counts)
+
+        return _run_page(records[0].path, warnings, predict if predicts else None)
     runs = [gather(record.path, warnings) for record in records]
-    return _run_page(runs[0], warnings, device, data_dir, trust, predicts)
+    return sweep_page(paths[0], runs, warnings) if len(paths) == 1 else comparison_page(runs, warnings)
 
 
-def _run_page(
-    run: RunData, warnings: Sequence[str], device: str, data_dir: str | None, trust: Sequence[str], predicts: bool
-) -> str:
-    writer, findings, missing = SvgWriter(), "", ""
+def finished_run_page(directory: Path, built: TrainingRun, max_samples: float, budget_s: float) -> str:
+    """Return the page of a run that has just ended in this process; its predictions take about `budget_s` seconds."""
+
+    def predict(writer: SvgWriter, has_counts: bool) -> str:
+        from bigmodel.runs.report.sources import from_built
+
+        return from_built(built, writer, has_counts, max_samples, budget_s)
+
+    return _run_page(directory, [], predict)
+
+
+def _run_page(path: Path, warnings: list[str], predict: Callable[[SvgWriter, bool], str] | None) -> str:
+    run, writer, findings, missing = gather(path, warnings), SvgWriter(), "", ""
     try:
-        if predicts:
-            findings = from_checkpoint(run.record.path, device, data_dir, trust, writer, counts(run) is not None)
+        findings = predict(writer, counts(run) is not None) if predict else ""
     except BigmodelError as error:
         missing = truncate(f"No predictions: {error.lines[0]}", 400)
     return run_page(run, warnings, writer, findings, missing)

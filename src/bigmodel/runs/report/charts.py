@@ -65,7 +65,7 @@ def line_chart(
     values = [value for one in drawn for value in one.ys]
     with writer.style():
         axes = new_axes()
-        tips = []
+        tips: list[list[str]] = []
         for one in drawn:
             color = MUTED if one.gray else SERIES[one.color % len(SERIES)]
             width, opacity = (0.8, 0.5) if one.gray else (1.6, 1.0)
@@ -88,7 +88,7 @@ def line_chart(
         _format_axes(axes, is_share, x_name)
         ends = ", ".join(f"{one.name} from {text(one.ys[0])} to {text(one.ys[-1])}" for one in drawn[:6])
         drawing = writer.to_svg(axes.figure, f"{title}: {ends}", tips)
-    legend = [(f"c{one.color % len(SERIES)}", one.name) for one in drawn if not one.gray]
+    legend = list(dict.fromkeys((f"c{one.color % len(SERIES)}", one.name) for one in drawn if not one.gray))
     return figure(drawing, title, legend if len(drawn) > 1 else (), note)
 
 
@@ -109,9 +109,7 @@ def _format_axes(axes: Any, is_share: bool, x_name: str) -> None:
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.3g} %"))
 
 
-def reliability_chart(
-    writer: SvgWriter, title: str, bins: Sequence[tuple[float, float, int]], note: str = ""
-) -> str:
+def reliability_chart(writer: SvgWriter, title: str, bins: Sequence[tuple[float, float, int]], note: str = "") -> str:
     """Return a figure of accuracy over confidence, from (mean confidence, accuracy, samples) of each bin."""
     shown = [one for one in bins if one[2]]
     if not shown:

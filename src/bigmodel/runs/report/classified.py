@@ -56,8 +56,8 @@ class ClassifierInspector:
         wide = not any("<img" in one for one in shown)
         none = f"No mistakes among {where}." if not shown else f"{where}; the ones that the model was surest of."
         mistakes = section("Most confident mistakes", cards(shown, wide), note=none)
-        matrix = "" if self._counts is None or self._subject.has_counts else confusion(
-            self._counts.tolist(), names, where
+        matrix = (
+            "" if self._counts is None or self._subject.has_counts else confusion(self._counts.tolist(), names, where)
         )
         return matrix + mistakes + self._calibration(writer, where)
 

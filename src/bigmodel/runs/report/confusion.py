@@ -36,12 +36,8 @@ def confusion(matrix: Matrix, names: Sequence[str], where: str) -> str:
     total = sum(map(sum, matrix))
     if not total:
         return ""
-    pairs = sorted(
-        ((n, i, j) for i, row in enumerate(matrix) for j, n in enumerate(row) if i != j and n), reverse=True
-    )
-    rows = [
-        [names[i], names[j], str(n), f"{n / max(1, sum(matrix[i])):.1%}"] for n, i, j in pairs[:_MAX_PAIRS]
-    ]
+    pairs = sorted(((n, i, j) for i, row in enumerate(matrix) for j, n in enumerate(row) if i != j and n), reverse=True)
+    rows = [[names[i], names[j], str(n), f"{n / max(1, sum(matrix[i])):.1%}"] for n, i, j in pairs[:_MAX_PAIRS]]
     head = ["true class", "taken for", "times", "of the class"]
     listed = table(head, rows, "Most confused pairs") if rows else ""
     drawn = _matrix(matrix, names) if len(matrix) <= _MAX_MATRIX else ""

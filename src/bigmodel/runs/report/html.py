@@ -45,6 +45,12 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], caption: str = "",
     )
 
 
+def scroll(wide: str, label: str) -> str:
+    """Return a drawing that is scrolled sideways on a narrow screen, because it could not be read smaller."""
+    head = f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(label)}">'
+    return f'{head}<div class="wide">{wide}</div></div>'
+
+
 def facts(pairs: Iterable[tuple[str, str]]) -> str:
     """Return names with their values as a two-column table."""
     rows = "".join(f'<tr><th scope="row">{escape(name)}</th><td>{escape(value)}</td></tr>' for name, value in pairs)

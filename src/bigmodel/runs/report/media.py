@@ -51,7 +51,8 @@ def picture(pixels_CHW: Tensor, alt: str) -> str:
     kind = "PNG" if max(image.size) <= _LOSSLESS_SIDE or image.mode == "L" else "JPEG"
     content = io.BytesIO()
     image.save(content, kind, quality=80)
-    return f'<img alt="{escape(alt, 200)}" width="{image.width}" src="{_data(content.getvalue(), f"image/{kind.lower()}")}">'
+    source = _data(content.getvalue(), f"image/{kind.lower()}")
+    return f'<img alt="{escape(alt, 200)}" width="{image.width}" src="{source}">'
 
 
 def sound(file: str) -> str:

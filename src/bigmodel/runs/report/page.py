@@ -12,7 +12,9 @@ from bigmodel.runs.report.html import details, escape, facts, section
 from bigmodel.runs.report.style import STYLE
 from bigmodel.runs.report.svg import SvgWriter
 
-_POLICY = "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+_POLICY = (
+    "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+)
 _HEADING = re.compile(r'<h2 id="([^"]*)">([^<]*)</h2>')
 
 
@@ -26,7 +28,8 @@ def document(title: str, lead: str, body: str, warnings: Sequence[str] = ()) -> 
         '<meta name="viewport" content="width=device-width,initial-scale=1">\n'
         '<meta name="referrer" content="no-referrer">\n'
         f"<title>{escape(title, 200)}</title>\n<style>{STYLE}</style></head>\n<body>\n"
-        f'<header>{lead}{said}<nav aria-label="sections">{links}</nav></header>\n<main>\n{body}</main>\n</body></html>\n'
+        f'<header>{lead}{said}<nav aria-label="sections">{links}</nav></header>\n'
+        f"<main>\n{body}</main>\n</body></html>\n"
     )
 
 

@@ -68,7 +68,8 @@ class PassageInspector:
             return ""
         parts = []
         for title, one in self._kept.items():
-            head = f"<h3>The {title} passage: {one.loss:.2f} nats a token, perplexity {math.exp(min(one.loss, 99)):.1f}</h3>"
+            perplexity = math.exp(min(one.loss, 99.0))
+            head = f"<h3>The {title} passage: {one.loss:.2f} nats a token, perplexity {perplexity:.1f}</h3>"
             parts.append(f'{head}<div class="passage">{self._shade(one)}</div>')
         note = f"{where}. The stronger the color, the less the model expected a token."
         return section("Passages", *parts, note=note) + self._continuation()

@@ -16,8 +16,9 @@ from bigmodel.runs.report.html import escape
 INK, MUTED, GRID, PAPER = "#010101", "#020202", "#030303", "#040404"
 SERIES = tuple(f"#05050{index}" for index in range(8))
 HOVER = "hover"  # begins the gid of a line whose markers get tooltips
-_VARIABLES = {INK: "ink", MUTED: "muted", GRID: "grid", PAPER: "paper"} | {
-    color: f"c{index}" for index, color in enumerate(SERIES)
+_VARIABLES = {
+    **{INK: "ink", MUTED: "muted", GRID: "grid", PAPER: "paper", "#000000": "ink", "#ffffff": "paper"},
+    **{color: f"c{index}" for index, color in enumerate(SERIES)},
 }
 _COLOR = re.compile("|".join(_VARIABLES))
 _ID = re.compile(r'(\bid="|url\(#|href="#)')
@@ -57,8 +58,9 @@ class SvgWriter:
     def style(self) -> Any:
         """Return a context in which figures are created and drawn."""
         import matplotlib
+        from matplotlib.rcsetup import cycler
 
-        return matplotlib.rc_context(_STYLE)
+        return matplotlib.rc_context({**_STYLE, "axes.prop_cycle": cycler("color", SERIES)})
 
     def to_svg(self, figure: Any, label: str, tips: Sequence[Sequence[str]] = ()) -> str:
         """Return a figure as an `<svg>` element; `label` is for readers who do not see it.
