@@ -19,7 +19,7 @@ _LOG_RATIO = 100  # largest over smallest value from which the upright axis is l
 
 @dataclass(frozen=True)
 class Series:
-    """A named line. `color` is an index of the palette; `gray` draws it thin and without a name, `dots` not at all."""
+    """A named line. `color` is an index of the palette; `gray` draws it thin and without a name."""
 
     name: str
     xs: Sequence[float]
@@ -27,7 +27,6 @@ class Series:
     color: int = 0
     dashed: bool = False
     gray: bool = False
-    dots: bool = False
 
 
 def thin(series: Series, limit: int = _MAX_POINTS) -> Series:
@@ -69,16 +68,14 @@ def line_chart(
         for one in drawn:
             color = MUTED if one.gray else SERIES[one.color % len(SERIES)]
             width, opacity = (0.8, 0.5) if one.gray else (1.6, 1.0)
-            style: Any = "none" if one.dots else "--" if one.dashed else "-"
-            axes.plot(one.xs, one.ys, color=color, linewidth=width, alpha=opacity, linestyle=style)
+            dashes = "--" if one.dashed else "-"
+            axes.plot(one.xs, one.ys, color=color, linewidth=width, alpha=opacity, linestyle=dashes)
             if not one.gray:
                 every = max(1, math.ceil(len(one.xs) / _MAX_TIPS))
                 xs, ys = one.xs[::every], one.ys[::every]
-                seen = 3 if len(one.xs) <= 30 or one.dots else 0.1
-                axes.plot(
-                    xs, ys, "o", color=color, markersize=seen, markeredgewidth=8, markeredgecolor="none",
-                    gid=f"{HOVER}-{len(tips)}",
-                )  # fmt: skip
+                size = 6 if len(one.xs) == 1 else 3 if len(one.xs) <= 30 else 0.1
+                style = {"color": color, "markersize": size, "markeredgewidth": 8, "markeredgecolor": "none"}
+                axes.plot(xs, ys, "o", gid=f"{HOVER}-{len(tips)}", **style)
                 tips.append([f"{one.name}: {text(y)} at {x_name} {x:g}" for x, y in zip(xs, ys, strict=True)])
         if star is not None:
             axes.plot(*star, "*", color=INK, markersize=9, gid=f"{HOVER}-{len(tips)}")
@@ -86,6 +83,8 @@ def line_chart(
         if min(values) > 0 and max(values) >= _LOG_RATIO * min(values) and not is_share and not linear:
             axes.set_yscale("log")
         _format_axes(axes, is_share, x_name)
+        if min(x for one in drawn for x in one.xs) >= 0:  # so that all charts of a run have the same axis
+            axes.set_xlim(0, 1.02 * max(x for one in drawn for x in one.xs))
         ends = ", ".join(f"{one.name} from {text(one.ys[0])} to {text(one.ys[-1])}" for one in drawn[:6])
         drawing = writer.to_svg(axes.figure, f"{title}: {ends}", tips)
     legend = list(dict.fromkeys((f"c{one.color % len(SERIES)}", one.name) for one in drawn if not one.gray))
@@ -106,7 +105,9 @@ def _format_axes(axes: Any, is_share: bool, x_name: str) -> None:
     axes.set_xlabel(x_name, labelpad=2)
     axes.tick_params(length=0)
     if is_share:
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.3g} %"))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.4g} %"))
+    elif axes.get_yscale() == "linear":
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.4g}"))
 
 
 def reliability_chart(writer: SvgWriter, title: str, bins: Sequence[tuple[float, float, int]], note: str = "") -> str:

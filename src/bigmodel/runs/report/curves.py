@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from bigmodel.metric_spec import OF_THE_RUN, MetricSpec
 from bigmodel.runs.records import number
 from bigmodel.runs.report.charts import Series, line_chart
@@ -16,7 +18,10 @@ _SPLITS = ("train", "val")
 def curves(writer: SvgWriter, run: RunData) -> str:
     """Return the curves of all metrics, then of the learning rate, the throughput and the gradient norm."""
     axis = run.axis
-    charts = [_metric_chart(writer, run, name, axis) for name in run.metric_names()]
+    names = run.metric_names()
+    relatives = {name: [other for other in names if other.endswith(f"_{name}")] for name in names}
+    drawn_elsewhere = {other for others in relatives.values() for other in others}
+    charts = [_metric_chart(writer, run, name, relatives[name], axis) for name in names if name not in drawn_elsewhere]
     for name, title in _RATES.items():
         spec = OF_THE_RUN[name]
         series = [Series(title, *run.curve("train", name, axis), color=2)]
@@ -24,9 +29,12 @@ def curves(writer: SvgWriter, run: RunData) -> str:
     return section("Curves", grid(*charts))
 
 
-def _metric_chart(writer: SvgWriter, run: RunData, name: str, axis: str) -> str:
+def _metric_chart(writer: SvgWriter, run: RunData, name: str, relatives: Sequence[str], axis: str) -> str:
+    """Draw a metric; `relatives` are the same metric of baselines and other decoders, as `naive_mse` beside `mse`."""
     spec = run.spec(name)
     series = [Series(split, *run.curve(split, name, axis), color=index) for index, split in enumerate(_SPLITS)]
+    for color, other in enumerate(relatives, len(series)):
+        series.append(Series(f"val {other}", *run.curve("val", other, axis), color=color, dashed=True))
     star = None
     if run.record.monitor == f"val/{name}" and run.best is not None:
         step, value = run.best

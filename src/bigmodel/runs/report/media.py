@@ -9,20 +9,24 @@ from itertools import islice
 
 from torch import Tensor
 
-from bigmodel.datasets.audio.wav import encode_wav, read_sound
+from bigmodel.datasets.audio.wav import encode_wav, read_sound, resample
 from bigmodel.errors import DataError
 from bigmodel.inference.shown import Shown
 from bigmodel.runs.report.html import escape
 
 _LONGEST_SIDE = 256  # pixels of a picture; larger ones are made smaller
 _LOSSLESS_SIDE = 64  # pixels up to which a picture is a PNG
-_LONGEST_SOUND_S = 10.0
+_LONGEST_SOUND_S = 6.0
+_HIGHEST_RATE = 16_000  # hertz; sounds of more are resampled
 _MAX_TEXT = 600  # letters of a sample
 _MAX_FIELDS = 20
 
 
-def card(shown: Shown, alt: str, facts: Sequence[tuple[str, str]], file: str = "") -> str:
-    """Return a sample with facts about it, names and values as texts; `file` is a sound to be played."""
+def card(shown: Shown, alt: str, facts: Sequence[tuple[str, str]], file: str = "", marked: str = "") -> str:
+    """Return a sample with facts about it, names and values as texts.
+
+    `file` is a sound to be played; `marked` is a text as HTML.
+    """
     parts = []
     if shown.picture is not None:
         parts.append(picture(shown.picture, alt))
@@ -31,6 +35,8 @@ def card(shown: Shown, alt: str, facts: Sequence[tuple[str, str]], file: str = "
     if file:
         parts.append(sound(file))
     parts.append(_list(facts))
+    if marked:
+        parts.append(f"<blockquote>{marked}</blockquote>")
     if shown.fields:
         parts.append(_fields(shown.fields))
     return f'<div class="card">{"".join(parts)}</div>'
@@ -62,8 +68,9 @@ def sound(file: str) -> str:
     except DataError as error:
         return f'<p class="note">{escape(error.lines[0], 200)}</p>'
     wave_T = found.wave_T[: round(_LONGEST_SOUND_S * found.rate)]
-    source = _data(encode_wav(wave_T, found.rate), "audio/wav")
-    return f'<audio controls preload="none" src="{source}"></audio>'
+    rate = min(found.rate, _HIGHEST_RATE)
+    source = _data(encode_wav(resample(wave_T, found.rate, rate), rate), "audio/wav")
+    return f'<audio controls preload="metadata" src="{source}"></audio>'
 
 
 def _data(content: bytes, kind: str) -> str:

@@ -94,6 +94,7 @@ def _tiles(run: RunData) -> list[tuple[str, str]]:
     metrics = run.record.metrics
     found = [(name, value) for name, value in metrics.items() if name.startswith("test/")]
     found = found or [(name, value) for name, value in metrics.items() if name.startswith("val/")]
+    found.sort(key=lambda pair: pair[0].rpartition("/")[2] != run.record.monitor.rpartition("/")[2])
     tiles = [(name, metric_text(value, run.spec(name.rpartition("/")[2]))) for name, value in found[:6]]
     if "seconds" in metrics:
         tiles.append(("time", duration(metrics["seconds"])))

@@ -90,8 +90,9 @@ class PassageInspector:
         prompt_T = tokens[tokens >= 0][:_PROMPT]
         tokens_1T = prompt_T[None].to(self._subject.device.torch_device)
         sampling = TextSampling(temperature=0.8)
+        deadline = monotonic() + self._subject.budget_s / 2
         with torch.inference_mode(), self._subject.device.autocast():
-            while tokens_1T.shape[1] < len(prompt_T) + _CONTINUED and monotonic() < self._subject.deadline:
+            while tokens_1T.shape[1] < len(prompt_T) + _CONTINUED and monotonic() < deadline:
                 tokens_1T = torch.cat([tokens_1T, generate(decoder, tokens_1T, _CHUNK, sampling.choose)], dim=1)
         prompt, new = (self._tokenizer.decode(part.tolist()) for part in (prompt_T, tokens_1T[0, len(prompt_T) :]))
         text = f'<div class="passage"><b>{escape(prompt)}</b>{escape(new)}</div>' if new else ""

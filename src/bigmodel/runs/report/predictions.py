@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from time import monotonic
@@ -35,7 +35,7 @@ class Subject:
     spec: Mapping[str, Any]
     step: int
     has_counts: bool = False
-    deadline: float = field(default=math.inf)
+    budget_s: float = 30.0  # for the pass, and half as many for anything after it
 
     def show(self, sample: Tensor) -> Shown:
         """Show a sample as far as the run's processor can."""
@@ -68,12 +68,13 @@ class Inspector(Protocol):
 def inspect(subject: Subject, make: Callable[[Subject], Inspector], writer: SvgWriter, max_samples: float) -> str:
     """Return the sections of a pass over about `max_samples` samples, evenly spread over the split.
 
-    The pass ends at the subject's deadline, whatever it has seen.
+    The pass ends when the subject's budget is spent, whatever it has seen.
     """
     inspector = make(subject)
     total = subject.loader.splits[subject.split]
     every = max(1, math.ceil(total / max_samples))
     seen = position = 0
+    deadline = monotonic() + subject.budget_s
     subject.model.eval()
     with torch.inference_mode():
         for number, batch in enumerate(subject.loader.eval_batches(subject.split)):
@@ -83,7 +84,7 @@ def inspect(subject: Subject, make: Callable[[Subject], Inspector], writer: SvgW
                 inspector.add(batch, outputs.float(), position)
                 seen += len(batch.targets)
             position += len(batch.targets)
-            if monotonic() > subject.deadline:
+            if monotonic() > deadline:
                 break
     some = f"{seen:,} of the {total:,} samples" if seen < total else f"All {total:,} samples"
     return inspector.sections(writer, f"{some} of {subject.split}, weights of step {subject.step:,}")

@@ -30,6 +30,7 @@ svg text{font-family:inherit!important}
 .legend i,td i{display:inline-block;width:.75em;height:.75em;border-radius:2px;margin-right:.4em}
 .scroll{overflow-x:auto;max-width:100%;margin-bottom:.8rem}
 .beside{display:flex;flex-wrap:wrap;gap:0 2.5rem;align-items:flex-start}.beside>*{min-width:0}
+.beside>figure{width:min(100%,26rem);margin-bottom:.8rem}
 table{border-collapse:collapse;font-size:.87rem;font-variant-numeric:tabular-nums}
 th,td{padding:.2rem .6rem;text-align:left;border-bottom:1px solid var(--grid);vertical-align:top;overflow-wrap:normal}
 thead th{color:var(--muted);font-weight:600;white-space:nowrap}.n{text-align:right;white-space:nowrap}
@@ -50,7 +51,7 @@ background:color-mix(in srgb,var(--h,var(--c0)) var(--v,0%),var(--soft))}
 blockquote,.passage{margin:.3rem 0;padding:.5rem .7rem;background:var(--soft);border-radius:6px;white-space:pre-wrap;
 font:.85rem/1.6 ui-monospace,Menlo,Consolas,"Noto Sans Mono CJK SC",monospace}
 .passage mark{color:inherit;background:color-mix(in srgb,var(--c1) var(--v,0%),transparent);border-radius:2px}
-ins{color:var(--good);text-decoration:none;font-weight:600}del{color:var(--bad)}
+ins{color:var(--good);font-weight:600}del{color:var(--bad)}
 details{margin:.6rem 0}summary{cursor:pointer;color:var(--c0)}
 @media print{details>*{display:block}nav{display:none}}
 """

@@ -43,11 +43,10 @@ class _TextInspector:
         shown = []
         for _, index, true, found, sample in self._worst:
             file = self._subject.file(index)
-            body = card(self._subject.show(sample.cpu()), true, self._subject.origin(index), file)
-            marked = f'<p class="note">said</p><blockquote>{marks(found, true)}</blockquote>'
-            shown.append(body.removesuffix("</div>") + marked + "</div>")
+            facts = [("true", true), ("written", found or "(nothing)"), *self._subject.origin(index)]
+            shown.append(card(self._subject.show(sample.cpu()), true, facts, file, marks(found, true)))
         note = f"{where}: {self._exact:,} of {self._seen:,} without any mistake."
-        legend = " Crossed out: written by mistake; underlined: missing." if shown else ""
+        legend = " Crossed out is written by mistake, underlined is missing." if shown else ""
         return section("Worst texts", cards(shown, wide=True), note=note + legend)
 
 
