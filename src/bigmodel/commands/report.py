@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bigmodel.commands.arguments import parse_options
 from bigmodel.errors import ConfigError, StorageError
-from bigmodel.runs.report.files import NAME, can_draw, write_page
+from bigmodel.runs.report import files
 
 _DEFAULTS = {"run": "", "output": "", "predictions": "true", "device": "auto", "data_dir": "", "trust": ""}
 _CHOICES = {"predictions": ("true", "false")}
@@ -27,7 +27,7 @@ def run(given: Sequence[str]) -> None:
     if not paths:
         raise ConfigError("run: needs a value: run=outputs/DATE/TIME; bigmodel-runs lists what there is")
     output = _output_path(settings["output"], paths)
-    if not can_draw():
+    if not files.can_draw():
         raise ConfigError("report: needs matplotlib; pip install 'bigmodel-train[plots]'")
     from bigmodel.runs.report.build import build_page  # numpy, which no mistake above needs
 
@@ -39,7 +39,7 @@ def run(given: Sequence[str]) -> None:
         predicts=settings["predictions"] == "true",
     )
     try:
-        write_page(output, page)
+        files.write_page(output, page)
     except OSError as error:
         raise StorageError(f"{output}: cannot be written: {error.strerror or error}; set output=...") from error
     print(f"{output} ({output.stat().st_size / 1e3:.0f} kB)")
@@ -53,7 +53,7 @@ def _parse_list(text: str) -> list[str]:
 
 def _output_path(given: str, paths: Sequence[Path]) -> Path:
     if not given:
-        return (paths[0] if len(paths) == 1 else Path()) / NAME
+        return (paths[0] if len(paths) == 1 else Path()) / files.NAME
     output = Path(given)
     if output.suffix != ".html" or output.is_dir():
         raise ConfigError(f"output: must be a file name that ends in .html, got '{given}'")

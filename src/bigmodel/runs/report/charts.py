@@ -84,7 +84,7 @@ def line_chart(
             axes.set_yscale("log")
         _format_axes(axes, is_share, x_name)
         if min(x for one in drawn for x in one.xs) >= 0:  # so that all charts of a run have the same axis
-            axes.set_xlim(0, 1.02 * max(x for one in drawn for x in one.xs))
+            axes.set_xlim(0, 1.02 * max(x for one in drawn for x in one.xs) or 1)
         ends = ", ".join(f"{one.name} from {text(one.ys[0])} to {text(one.ys[-1])}" for one in drawn[:6])
         drawing = writer.to_svg(axes.figure, f"{title}: {ends}", tips)
     legend = list(dict.fromkeys((f"c{one.color % len(SERIES)}", one.name) for one in drawn if not one.gray))

@@ -17,6 +17,7 @@ from bigmodel.runs.run_files import read_json
 _NOT_METRICS = ("step", "epoch", "split", "best", "seconds", "data_s", "step_s", "samples_per_s", "lr", "grad_norm")
 _MAX_METRICS = 12  # to be drawn
 _MAX_NAME = 60  # letters of a run's name
+_LARGEST = 1e30  # value that is drawn; a foreign file may hold any
 _UNDECLARED = MetricSpec("none")
 
 
@@ -56,7 +57,7 @@ class RunData:
         """Return the positions on `axis` ("step" or "epoch") and the values of a metric on a split."""
         events = (event for event in self.events if event["split"] == split)
         pairs = [(number(event.get(axis)), number(event.get(name))) for event in events]
-        complete = [(x, y) for x, y in pairs if x is not None and y is not None]
+        complete = [(x, y) for x, y in pairs if x is not None and y is not None and max(abs(x), abs(y)) < _LARGEST]
         return [x for x, _ in complete], [y for _, y in complete]
 
     @property

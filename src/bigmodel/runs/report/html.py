@@ -48,7 +48,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], caption: str = "",
 def scroll(wide: str, label: str) -> str:
     """Return a drawing that is scrolled sideways on a narrow screen, because it could not be read smaller."""
     head = f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(label)}">'
-    return f'{head}<div class="wide">{wide}</div></div>'
+    return f'{head}<div class="broad">{wide}</div></div>'
 
 
 def facts(pairs: Iterable[tuple[str, str]]) -> str:

@@ -155,7 +155,7 @@ def _hyperparameters(
     parts = [section("Over each hyperparameter", grid(*charts))]
     if len(keys) > 1:
         with writer.style():
-            drawing = Figure(figsize=(max(SIZE[0], 1.3 * (1 + len(keys))), 3.0), layout="constrained")
+            drawing = Figure(figsize=(max(6.5, 1.4 * (1 + len(keys))), 3.0), layout="constrained")
             plot_parallel(drawing, keys, measured, f"best {monitor}", spec, letters)
             svg = writer.to_svg(drawing, f"parallel coordinates of {', '.join(keys)} and best {monitor}")
         note = "A line for each run; the better its metric, the brighter."
