@@ -14,6 +14,7 @@ SIZE = (3.9, 2.5)  # inches: as wide as a phone, so that text is never drawn sma
 _FRAME = (0.135, 0.15, 0.845, 0.80)  # of the axes; a fixed one, because fitting it to the labels takes longer
 _MAX_POINTS = 400  # of a line
 _MAX_TIPS = 50  # of a line
+_MAX_TICKS = 6  # of an axis
 _LOG_RATIO = 100  # largest over smallest value from which the upright axis is logarithmic
 
 
@@ -99,14 +100,17 @@ def new_axes(size: tuple[float, float] = SIZE) -> Any:
 
 
 def _format_axes(axes: Any, is_share: bool, x_name: str) -> None:
-    from matplotlib.ticker import FuncFormatter
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+    axes.xaxis.set_major_locator(MaxNLocator(_MAX_TICKS))
     axes.margins(x=0.02)
     axes.set_xlabel(x_name, labelpad=2)
     axes.tick_params(length=0)
     if is_share:
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.4g} %"))
-    elif axes.get_yscale() == "linear":
+    if axes.get_yscale() == "linear":
+        axes.yaxis.set_major_locator(MaxNLocator(_MAX_TICKS))  # each tick costs about as much as a line
+    if axes.get_yscale() == "linear" and not is_share:
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.4g}"))
 
 
