@@ -115,6 +115,17 @@ def test_a_strangers_texts_are_texts(cli: Callable[..., Answer], tmp_path: Path)
     assert EVIL in both.text
 
 
+def test_many_classes_are_a_picture(cli: Callable[..., Answer], tmp_path: Path) -> None:
+    run = made_run(tmp_path / "run")
+    summary = json.loads((run / "summary.json").read_text())
+    summary["test"]["confusion"] = [[9 if i == j else int(j == i + 1) for j in range(77)] for i in range(77)]
+    (run / "summary.json").write_text(json.dumps(summary))
+    page = page_of(cli, tmp_path, "run=run", "predictions=false")
+    assert "img" in page.kinds
+    assert "Most confused pairs" in page.text
+    assert "All 769 samples of test" in page.text
+
+
 def test_letters_of_any_alphabet_are_shown(cli: Callable[..., Answer], tmp_path: Path) -> None:
     run = made_run(tmp_path / "跑步-🚀")
     summary = json.loads((run / "summary.json").read_text()) | {"classes": ["猫", "собака"]}
@@ -155,6 +166,7 @@ def test_several_runs_and_a_sweep(cli: Callable[..., Answer], tmp_path: Path) ->
         (("run=nowhere",), "'nowhere': there is no run or sweep"),
         (("run=run", "output=page.pdf"), "output: must be a file name that ends in .html, got 'page.pdf'"),
         (("run=run", "predictions=maybe"), "predictions: there is no 'maybe'"),
+        (("run=run", "device=gpu"), "device: there is no 'gpu'; choices: auto, cpu, cuda"),
         (("run=run", "colour=red"), "colour=red: no such setting"),
     ],
 )
@@ -224,9 +236,13 @@ def test_a_link_in_its_place_is_not_followed(cli: Callable[..., Answer], tmp_pat
 def test_data_that_is_gone_costs_a_line(tmp_path: Path, cli: Callable[..., Answer]) -> None:
     shutil.copytree(Path(__file__).parents[1] / "old_runs", tmp_path / "here")
     (tmp_path / "here" / "rows.csv").unlink()
-    page = page_of(cli, tmp_path / "here", "run=table", "device=cpu")
-    assert "No predictions: " in page.text
+    answer = cli("run=table", "device=cpu", cwd=tmp_path / "here", verb="report")
+    assert answer.code == 0, answer.err
+    page = Page((tmp_path / "here" / "table" / "report.html").read_text(encoding="utf-8"))
+    assert "no predictions: " in page.text
     assert "rows.csv" in page.text
+    assert answer.err.startswith("warning: no predictions: ")
+    assert len(answer.err.splitlines()) == 1
 
 
 @pytest.mark.slow
@@ -234,7 +250,7 @@ def test_data_that_is_gone_costs_a_line(tmp_path: Path, cli: Callable[..., Answe
 def test_pages_of_old_runs(name: str, tmp_path: Path, cli: Callable[..., Answer]) -> None:
     shutil.copytree(Path(__file__).parents[1] / "old_runs", tmp_path / "here")
     page = page_of(cli, tmp_path / "here", f"run={name}", "device=cpu")
-    assert "No predictions" not in page.text
+    assert "no predictions" not in page.text
     assert ("Passages" if name == "text" else "Most confident mistakes") in page.headings
 
 
@@ -261,7 +277,7 @@ def test_pages_of_every_kind_of_prediction(name: str, tmp_path: Path, cli: Calla
     at_the_end = Page((run / "report.html").read_text(encoding="utf-8"))
     page = page_of(cli, tmp_path, f"run={run}", "device=cpu")
     for one in (at_the_end, page):
-        assert "No predictions" not in one.text
+        assert "no predictions" not in one.text
         if name in HEADINGS:
             assert HEADINGS[name] in one.headings
     assert ("audio" in page.kinds) == (name in ("audio_cnn", "deepspeech"))

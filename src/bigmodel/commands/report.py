@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from bigmodel.commands.arguments import parse_options
 from bigmodel.errors import ConfigError, StorageError
+from bigmodel.formatting import truncate
 from bigmodel.runs.report import files
 
 _DEFAULTS = {"run": "", "output": "", "predictions": "true", "device": "auto", "data_dir": "", "trust": ""}
+_DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?|mps")
 _CHOICES = {"predictions": ("true", "false")}
 
 
@@ -26,18 +30,24 @@ def run(given: Sequence[str]) -> None:
     paths = [Path(name) for name in _parse_list(settings["run"])]
     if not paths:
         raise ConfigError("run: needs a value: run=outputs/DATE/TIME; bigmodel-runs lists what there is")
+    if not _DEVICE.fullmatch(settings["device"]):
+        raise ConfigError(f"device: there is no '{settings['device']}'; choices: auto, cpu, cuda, cuda:0, mps")
     output = _output_path(settings["output"], paths)
     if not files.can_draw():
         raise ConfigError("report: needs matplotlib; pip install 'bigmodel-train[plots]'")
     from bigmodel.runs.report.build import build_page  # numpy, which no mistake above needs
 
+    warnings: list[str] = []
     page = build_page(
         paths,
         device=settings["device"],
         data_dir=settings["data_dir"] or None,
         trust=_parse_list(settings["trust"]),
         predicts=settings["predictions"] == "true",
+        warnings=warnings,
     )
+    for line in warnings:
+        print(f"warning: {truncate(line, 300)}", file=sys.stderr)
     try:
         files.write_page(output, page)
     except OSError as error:

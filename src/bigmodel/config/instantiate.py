@@ -44,7 +44,7 @@ _EXACT: Sequence[tuple[re.Pattern[str], Callable[[str], Any]]] = (  # what YAML 
 RUNTIME_ARGUMENTS: Mapping[str, frozenset[str]] = {
     "init": frozenset({"model", "fresh", "epochs"}),
     "optim": frozenset({"model", "params"}),
-    "listeners": frozenset({"directory", "run"}),
+    "listeners": frozenset({"directory", "training_run"}),
 }
 
 

@@ -26,13 +26,16 @@ def build_page(
     data_dir: str | None = None,
     trust: Sequence[str] = (),
     predicts: bool = True,
+    warnings: list[str] | None = None,
 ) -> str:
     """Return the page as HTML. With `predicts`, a single run's checkpoint predicts samples of its data.
+
+    `warnings` gets a line for each thing that could not be read or shown.
 
     Raises:
         ConfigError: a path is neither a run nor a sweep.
     """
-    warnings: list[str] = []
+    warnings = [] if warnings is None else warnings
     records = [record for path in paths for record in read_run_or_sweep(path, [])]
     if len(records) == 1 and not is_sweep(paths[0]):
 
@@ -46,21 +49,25 @@ def build_page(
     return sweep_page(paths[0], runs, warnings) if len(paths) == 1 else comparison_page(runs, warnings)
 
 
-def finished_run_page(directory: Path, built: TrainingRun, max_samples: float, budget_s: float) -> str:
-    """Return the page of a run that has just ended in this process; its predictions take about `budget_s` seconds."""
+def finished_run_page(directory: Path, built: TrainingRun, step: int, max_samples: float, budget_s: float) -> str:
+    """Return the page of a run that has just ended in this process; its predictions take about `budget_s` seconds.
+
+    The model holds the weights of `step`.
+    """
 
     def predict(writer: SvgWriter, has_counts: bool) -> str:
         from bigmodel.runs.report.sources import from_built
 
-        return from_built(built, writer, has_counts, max_samples, budget_s)
+        return from_built(directory, built, step, writer, has_counts, max_samples, budget_s)
 
     return _run_page(directory, [], predict)
 
 
 def _run_page(path: Path, warnings: list[str], predict: Callable[[SvgWriter, bool], str] | None) -> str:
-    run, writer, findings, missing = gather(path, warnings), SvgWriter(), "", ""
+    run, writer, findings = gather(path, warnings), SvgWriter(), ""
     try:
         findings = predict(writer, counts(run) is not None) if predict else ""
     except BigmodelError as error:
-        missing = truncate(f"No predictions: {error.lines[0]}", 400)
-    return run_page(run, warnings, writer, findings, missing)
+        missing = truncate(f"no predictions: {error.lines[0]}", 400)
+        warnings.append(missing)
+    return run_page(run, warnings, writer, findings)

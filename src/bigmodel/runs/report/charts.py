@@ -15,6 +15,7 @@ _FRAME = (0.135, 0.15, 0.845, 0.80)  # of the axes; a fixed one, because fitting
 _MAX_POINTS = 400  # of a line
 _MAX_TIPS = 50  # of a line
 _MAX_TICKS = 6  # of an axis
+_STEPS = [1, 2, 2.5, 5, 10]  # between ticks
 _LOG_RATIO = 100  # largest over smallest value from which the upright axis is logarithmic
 
 
@@ -102,14 +103,14 @@ def new_axes(size: tuple[float, float] = SIZE) -> Any:
 def _format_axes(axes: Any, is_share: bool, x_name: str) -> None:
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-    axes.xaxis.set_major_locator(MaxNLocator(_MAX_TICKS))
+    axes.xaxis.set_major_locator(MaxNLocator(_MAX_TICKS, steps=_STEPS))
     axes.margins(x=0.02)
     axes.set_xlabel(x_name, labelpad=2)
     axes.tick_params(length=0)
     if is_share:
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.4g} %"))
     if axes.get_yscale() == "linear":
-        axes.yaxis.set_major_locator(MaxNLocator(_MAX_TICKS))  # each tick costs about as much as a line
+        axes.yaxis.set_major_locator(MaxNLocator(_MAX_TICKS, steps=_STEPS))  # each tick costs about as much as a line
     if axes.get_yscale() == "linear" and not is_share:
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.4g}"))
 

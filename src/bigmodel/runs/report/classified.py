@@ -7,7 +7,7 @@ from torch import Tensor
 
 from bigmodel.interfaces import Batch
 from bigmodel.runs.report.charts import reliability_chart
-from bigmodel.runs.report.confusion import class_names, confusion
+from bigmodel.runs.report.confusion import MAX_CLASSES, class_names, confusion
 from bigmodel.runs.report.html import grid, section
 from bigmodel.runs.report.media import card, cards
 from bigmodel.runs.report.predictions import Subject
@@ -24,6 +24,7 @@ class ClassifierInspector:
         self._subject = subject
         self._mistakes: list[tuple[float, int, int, int, float, Tensor]] = []
         self._counts: Tensor | None = None
+        self._num_classes = 0
         self._bins_3B = torch.zeros(3, _BINS, dtype=torch.float64)  # samples, sum of confidences, right ones
 
     def add(self, batch: Batch, outputs: Tensor, first: int) -> None:
@@ -34,9 +35,10 @@ class ClassifierInspector:
         bins_N = (sure_N * _BINS).long().clamp(max=_BINS - 1)
         for row, values_N in enumerate((torch.ones_like(sure_N), sure_N, right_N.float())):
             self._bins_3B[row].index_add_(0, bins_N, values_N.double())
-        count = probs_NC.shape[1]
-        counts = torch.bincount(true_N * count + guess_N, minlength=count * count).view(count, count)
-        self._counts = counts if self._counts is None else self._counts + counts
+        self._num_classes = count = probs_NC.shape[1]
+        if not self._subject.has_counts and count <= MAX_CLASSES:
+            counts = torch.bincount(true_N * count + guess_N, minlength=count * count).view(count, count)
+            self._counts = counts if self._counts is None else self._counts + counts
         for index in sure_N.masked_fill(right_N, -1).topk(min(_MAX_MISTAKES, len(sure_N))).indices.tolist():
             if not right_N[index]:
                 true, guess = int(true_N[index]), int(guess_N[index])
@@ -46,7 +48,7 @@ class ClassifierInspector:
         self._mistakes = sorted(self._mistakes, key=lambda one: (-one[0], one[1]))[:_MAX_MISTAKES]
 
     def sections(self, writer: SvgWriter, where: str) -> str:
-        names = class_names(self._subject.spec.get("classes"), 0 if self._counts is None else len(self._counts))
+        names = class_names(self._subject.spec.get("classes"), self._num_classes)
         shown = []
         for sure, index, true, guess, mine, sample in self._mistakes:
             facts = [("true", names[true]), ("predicted", f"{names[guess]} ({sure:.1%})")]
@@ -56,9 +58,7 @@ class ClassifierInspector:
         wide = not any("<img" in one for one in shown)
         none = f"No mistakes among {where}." if not shown else f"{where}; the ones that the model was surest of."
         mistakes = section("Most confident mistakes", cards(shown, wide), note=none)
-        matrix = (
-            "" if self._counts is None or self._subject.has_counts else confusion(self._counts.tolist(), names, where)
-        )
+        matrix = "" if self._counts is None else confusion(self._counts.tolist(), names, where)
         return matrix + mistakes + self._calibration(writer, where)
 
     def _calibration(self, writer: SvgWriter, where: str) -> str:

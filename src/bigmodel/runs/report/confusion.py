@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from bigmodel.runs.report.html import beside, escape, section, table
+from bigmodel.runs.report.media import opacity_picture
 
 _MAX_MATRIX = 30  # classes whose matrix can be read
 _MAX_PAIRS = 12
-_MAX_CLASSES = 1000
+MAX_CLASSES = 1000
 _STRONGEST = 62  # percent of color in a cell, so that its number can be read
 
 Matrix = Sequence[Sequence[int]]
@@ -17,7 +18,7 @@ Matrix = Sequence[Sequence[int]]
 
 def read_matrix(value: Any) -> Matrix | None:
     """Return a square matrix of counts from a file, or None if the value is anything else."""
-    if not isinstance(value, list) or not 0 < len(value) <= _MAX_CLASSES:
+    if not isinstance(value, list) or not 0 < len(value) <= MAX_CLASSES:
         return None
     square = all(isinstance(row, list) and len(row) == len(value) for row in value)
     counts = square and all(type(n) is int and 0 <= n < 1 << 53 for row in value for n in row)
@@ -40,8 +41,8 @@ def confusion(matrix: Matrix, names: Sequence[str], where: str) -> str:
     rows = [[names[i], names[j], str(n), f"{n / max(1, sum(matrix[i])):.1%}"] for n, i, j in pairs[:_MAX_PAIRS]]
     head = ["true class", "taken for", "times", "of the class"]
     listed = table(head, rows, "Most confused pairs") if rows else ""
-    drawn = _matrix(matrix, names) if len(matrix) <= _MAX_MATRIX else ""
-    note = f"{where}. Rows are the true classes, columns the predicted ones." if drawn else f"{where}."
+    drawn = _matrix(matrix, names) if len(matrix) <= _MAX_MATRIX else _heat(matrix)
+    note = f"{where}. Rows are the true classes, columns the predicted ones."
     return section("Confusion matrix", beside(drawn, listed), note=note) + section("Classes", _classes(matrix, names))
 
 
@@ -60,6 +61,13 @@ def _matrix(matrix: Matrix, names: Sequence[str]) -> str:
         '<div class="scroll" tabindex="0" role="region" aria-label="confusion matrix"><table class="matrix">'
         f"<thead><tr><td></td>{head}</tr></thead><tbody>{''.join(body)}</tbody></table></div>"
     )
+
+
+def _heat(matrix: Matrix) -> str:
+    """Return a picture with a point for each cell, whose opacity is the share of its row, root of: errors are rare."""
+    sums = [max(1, sum(row)) for row in matrix]
+    levels = [round(255 * (n / whole) ** 0.5) for row, whole in zip(matrix, sums, strict=True) for n in row]
+    return f'<div class="heat">{opacity_picture(bytes(levels), len(matrix), "confusion matrix")}</div>'
 
 
 def _classes(matrix: Matrix, names: Sequence[str]) -> str:

@@ -15,6 +15,7 @@ from bigmodel.runs.records import RunRecord, iter_metric_events, number, read_ru
 from bigmodel.runs.run_files import read_json
 
 _NOT_METRICS = ("step", "epoch", "split", "best", "seconds", "data_s", "step_s", "samples_per_s", "lr", "grad_norm")
+_MAX_ROWS = 1000  # of a table
 _MAX_METRICS = 12  # to be drawn
 _MAX_NAME = 60  # letters of a run's name
 _LARGEST = 1e30  # value that is drawn; a foreign file may hold any
@@ -80,11 +81,11 @@ class RunData:
 
     def config_rows(self) -> list[tuple[str, str]]:
         """Keys and values of the config, secrets redacted."""
-        return [(key, _config_text(key, value)) for key, value in sorted(self.record.config.items())]
+        return [(key, _config_text(key, value)) for key, value in sorted(self.record.config.items())[:_MAX_ROWS]]
 
     def environment_rows(self) -> list[tuple[str, str]]:
         """Names and values of the environment, secrets redacted."""
-        return [(truncate(name), redact(text)) for name, text in _flatten("", self.environment, 3)]
+        return [(truncate(name), redact(text)) for name, text in _flatten("", self.environment, 3)[:_MAX_ROWS]]
 
 
 def gather(path: Path, warnings: list[str]) -> RunData:

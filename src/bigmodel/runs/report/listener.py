@@ -19,19 +19,20 @@ _MAX_SAMPLES = 5000
 
 
 class Report:
-    """Writes the page of a run that has finished, from the weights and data that `run` (a `TrainingRun`) still holds.
+    """Writes the page of a run that has finished, from the weights and data that its `TrainingRun` still holds.
 
     Without matplotlib nothing happens. The jobs of a sweep write no page: the sweep writes one. A page that cannot be
     written costs a warning, never the run.
     """
 
-    def __init__(self, directory: Path, run: Any) -> None:
-        self._directory, self._run = directory, run
-        self._tested_s = 0.0  # seconds that one evaluation of all held-out samples takes
+    def __init__(self, directory: Path, training_run: Any) -> None:
+        self._directory = directory
+        self._run = training_run
+        self._last: Evaluated | None = None
 
     def __call__(self, event: object) -> None:
         if isinstance(event, Evaluated):
-            self._tested_s = event.seconds
+            self._last = event
         elif isinstance(event, Finished) and not is_sweep(self._directory.parent):
             said = try_write(self._directory, lambda: self._page(float(event.summary["seconds"])))
             if said:
@@ -44,6 +45,8 @@ class Report:
         from bigmodel.runs.report.build import finished_run_page
 
         budget_s = min(_MOST_S, max(_LEAST_S, _SHARE * seconds))
-        total = max(self._run.loader.splits.get(split, 0) for split in ("val", "test"))
-        affordable = total * budget_s / self._tested_s if self._tested_s else _MAX_SAMPLES
-        return finished_run_page(self._directory, self._run, max(1.0, min(_MAX_SAMPLES, affordable)), budget_s)
+        samples, step = float(_MAX_SAMPLES), self._run.state.step
+        if self._last is not None:  # its step is that of the weights which the model holds
+            total, step = self._run.loader.splits.get(self._last.split, 0), self._last.step
+            samples = min(samples, max(1.0, total * budget_s / max(1e-6, self._last.seconds)))
+        return finished_run_page(self._directory, self._run, step, samples, budget_s)

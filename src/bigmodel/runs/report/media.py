@@ -6,19 +6,22 @@ import base64
 import io
 from collections.abc import Mapping, Sequence
 from itertools import islice
+from typing import TYPE_CHECKING
 
-from torch import Tensor
-
-from bigmodel.datasets.audio.wav import encode_wav, read_sound, resample
 from bigmodel.errors import DataError
-from bigmodel.inference.shown import Shown
 from bigmodel.runs.report.html import escape
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from bigmodel.inference.shown import Shown
 
 _LONGEST_SIDE = 256  # pixels of a picture; larger ones are made smaller
 _LOSSLESS_SIDE = 64  # pixels up to which a picture is a PNG
 _LONGEST_SOUND_S = 6.0
 _HIGHEST_RATE = 16_000  # hertz; sounds of more are resampled
 _MAX_TEXT = 600  # letters of a sample
+_BLUE = (64, 128, 230)
 _MAX_FIELDS = 20
 
 
@@ -61,8 +64,21 @@ def picture(pixels_CHW: Tensor, alt: str) -> str:
     return f'<img alt="{escape(alt, 200)}" width="{image.width}" src="{source}">'
 
 
+def opacity_picture(levels: bytes, side: int, alt: str) -> str:
+    """Return a square `<img>` of one color, which shows on light and dark pages; `levels` is the opacity of pixels."""
+    from PIL import Image
+
+    image = Image.new("RGBA", (side, side), _BLUE)
+    image.putalpha(Image.frombytes("L", (side, side), levels))
+    content = io.BytesIO()
+    image.save(content, "PNG")
+    return f'<img alt="{escape(alt, 200)}" src="{_data(content.getvalue(), "image/png")}">'
+
+
 def sound(file: str) -> str:
     """Return a player of the first seconds of a sound file; a line that says why where it cannot be read."""
+    from bigmodel.datasets.audio.wav import encode_wav, read_sound, resample  # torch, which no picture needs
+
     try:
         found = read_sound(file)
     except DataError as error:

@@ -33,18 +33,14 @@ def document(title: str, lead: str, body: str, warnings: Sequence[str] = ()) -> 
     )
 
 
-def run_page(run: RunData, warnings: Sequence[str], writer: SvgWriter, findings: str = "", missing: str = "") -> str:
-    """Return the page of one run.
-
-    `findings` are the sections that needed predictions; `missing` says why there are none.
-    """
+def run_page(run: RunData, warnings: Sequence[str], writer: SvgWriter, findings: str = "") -> str:
+    """Return the page of one run. `findings` are the sections that needed predictions."""
     matrix = counts(run)
     where = f"All {sum(map(sum, matrix)):,} samples of test" if matrix else ""
     body = [
         curves(writer, run) or section("Curves", note="Nothing has been logged or evaluated yet."),
         confusion(matrix, class_names(run.summary.get("classes"), len(matrix)), where) if matrix else "",
         findings,
-        section("Predictions", note=missing) if missing else "",
         time_spent(run),
         section("Evaluations", details("every evaluation", evaluations(run))) if evaluations(run) else "",
         section("Config", details("every setting", facts(run.config_rows()))),

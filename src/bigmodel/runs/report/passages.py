@@ -21,6 +21,7 @@ from bigmodel.runs.report.predictions import Subject
 from bigmodel.runs.report.svg import SvgWriter
 
 _MAX_TOKENS = 300  # of a passage
+_MAX_SAMPLES = 8  # of a batch: of a large vocabulary each takes as much memory again as the logits
 _PROMPT = 40  # tokens
 _CONTINUED = 200  # tokens, where there is time for them
 _CHUNK = 20  # tokens that are generated between two looks at the clock
@@ -49,9 +50,9 @@ class PassageInspector:
     def add(self, batch: Batch, outputs: Tensor, first: int) -> None:
         if self._tokenizer is None or outputs.ndim != 3:
             return
-        targets_NT = batch.targets[:, :_MAX_TOKENS].long()
+        targets_NT = batch.targets[:_MAX_SAMPLES, :_MAX_TOKENS].long()
         losses_NT = F.cross_entropy(
-            outputs[:, :_MAX_TOKENS].transpose(1, 2).float(), targets_NT, ignore_index=-1, reduction="none"
+            outputs[:_MAX_SAMPLES, :_MAX_TOKENS].transpose(1, 2).float(), targets_NT, ignore_index=-1, reduction="none"
         )
         known_NT = targets_NT >= 0
         means_N = (losses_NT.sum(1) / known_NT.sum(1).clamp(min=1)).cpu()

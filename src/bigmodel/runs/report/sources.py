@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bigmodel.config.instantiate import instantiate
 from bigmodel.errors import DataError
 from bigmodel.inference.predictor import Predictor, check_eval_targets, open_run
 from bigmodel.inference.run_data import open_run_data
 from bigmodel.interfaces import Task
+from bigmodel.runs.best_checkpoint import load_best_checkpoint
 from bigmodel.runs.report.classified import ClassifierInspector
 from bigmodel.runs.report.forecasts import ForecastInspector
 from bigmodel.runs.report.measured import LabelInspector, NumberInspector
@@ -26,8 +27,12 @@ from bigmodel.tasks.language_modelling import LanguageModelling
 from bigmodel.tasks.multi_label import MultiLabel
 from bigmodel.tasks.regression import Regression
 from bigmodel.tasks.translation import Translation
+from bigmodel.training.error_translation import translate_oom
 
-_BATCH_SIZE = 64
+if TYPE_CHECKING:
+    from bigmodel.training.build import TrainingRun
+
+_MAX_BATCH = 64
 _MAX_SAMPLES = 5000  # that a command looks at
 _BUDGET_S = 30.0  # of a command
 _INSPECTORS: Sequence[tuple[type, Callable[[Subject], Inspector]]] = (  # the first that fits
@@ -66,7 +71,7 @@ def from_checkpoint(
     make = inspector_of(task)
     if make is None:
         return ""
-    loader = open_run_data(predictor, data_dir, _BATCH_SIZE)
+    loader = open_run_data(predictor, data_dir, _batch_size(predictor.config))
     split = held_out_split(loader.splits)
     if split is None:
         raise DataError("the run has neither test nor validation data")
@@ -82,18 +87,41 @@ def from_checkpoint(
         has_counts,
         _BUDGET_S,
     )
-    return inspect(subject, make, writer, _MAX_SAMPLES)
+    with translate_oom("while predicting for the report; set predictions=false, or device=cpu"):
+        return inspect(subject, make, writer, _MAX_SAMPLES)
 
 
-def from_built(built: Any, writer: SvgWriter, has_counts: bool, max_samples: float, budget_s: float) -> str:
-    """Return the same sections of a `TrainingRun` that has just ended, from the weights and the data it holds."""
+def _batch_size(config: Mapping[str, Any]) -> int:
+    """Return a batch that fits the memory, because the run has trained on batches of this size."""
+    size, parts = config.get("batch_size"), config.get("accumulate")
+    if not isinstance(size, int) or not isinstance(parts, int):
+        return _MAX_BATCH
+    return max(1, min(_MAX_BATCH, size // max(1, parts)))
+
+
+def from_built(
+    directory: Path,
+    built: TrainingRun,
+    step: int,
+    writer: SvgWriter,
+    has_counts: bool,
+    max_samples: float,
+    budget_s: float,
+) -> str:
+    """Return the same sections of a run that has just ended, from the data and the weights (of `step`) it holds.
+
+    A run that was tested holds its best weights. Any other one loads them, unless they are its last ones.
+    """
     state, split = built.state, held_out_split(built.loader.splits)
     make = inspector_of(state.task)
     if make is None or split is None:
         return ""
     spec = dict(built.dataset.processor_spec())
     node = {"_target_" if key == "kind" else key: value for key, value in spec.items()}
-    step = int(state.best["step"]) if state.best else int(state.step)
+    if state.best and split == "val" and state.best["step"] != state.step:
+        found, _ = load_best_checkpoint(directory, str(directory))
+        state.result_module.load_state_dict(found.weights)
+        step = int(found.state["step"])
     subject = Subject(
         state.result_module,
         state.task,
