@@ -320,7 +320,7 @@ def damaged(seed: int, run: Path) -> Iterator[str]:
 
 @pytest.mark.slow
 def test_damaged_runs_have_pages(tmp_path: Path, cli: Callable[..., Answer]) -> None:
-    for seed in range(150):
+    for seed in range(60):
         run = made_run(tmp_path / str(seed))
         (how,) = damaged(seed, run)
         answer = cli(f"run={run}", "predictions=false", cwd=tmp_path, verb="report")
