@@ -108,7 +108,7 @@ def _format_axes(axes: Any, is_share: bool, x_name: str) -> None:
     axes.set_xlabel(x_name, labelpad=2)
     axes.tick_params(length=0)
     if is_share:
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.4g} %"))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.5g} %"))
     if axes.get_yscale() == "linear":
         axes.yaxis.set_major_locator(MaxNLocator(_MAX_TICKS, steps=_STEPS))  # each tick costs about as much as a line
     if axes.get_yscale() == "linear" and not is_share:

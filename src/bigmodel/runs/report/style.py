@@ -43,7 +43,7 @@ background:color-mix(in srgb,var(--h,var(--c0)) var(--v,0%),var(--soft))}
 .broad{min-width:34rem;max-width:56rem}
 .heat{width:min(100%,30rem);border:1px solid var(--grid)}.heat img{display:block;width:100%;image-rendering:pixelated}
 .bar{display:flex;height:1.1rem;border-radius:4px;overflow:hidden;margin:.4rem 0 .8rem}.bar span{min-width:1px}
-.cards{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,11rem),1fr));gap:.7rem}
+.cards{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,10rem),1fr));gap:.7rem}
 .cards.wide{grid-template-columns:repeat(auto-fill,minmax(min(100%,22rem),1fr))}
 .card{background:var(--soft);border-radius:8px;padding:.6rem;font-size:.87rem;min-width:0}
 .card img{display:block;margin:0 auto .4rem;max-width:100%;min-width:6rem;image-rendering:pixelated;border-radius:4px}
