@@ -13,6 +13,7 @@ from bigmodel.runs.report.svg import GRID, HOVER, INK, MUTED, SERIES, SvgWriter
 SIZE = (3.9, 2.5)  # inches: as wide as a phone, so that text is never drawn smaller than it reads
 _FRAME = (0.135, 0.15, 0.845, 0.80)  # of the axes; a fixed one, because fitting it to the labels takes longer
 _MAX_POINTS = 400  # of a line
+_MAX_DOTS = 30  # of a line whose points are seen
 _MAX_TIPS = 50  # of a line
 _MAX_TICKS = 6  # of an axis
 _STEPS = [1, 2, 2.5, 5, 10]  # between ticks
@@ -70,14 +71,13 @@ def line_chart(
         for one in drawn:
             color = MUTED if one.gray else SERIES[one.color % len(SERIES)]
             width, opacity = (0.8, 0.5) if one.gray else (1.6, 1.0)
-            dashes = "--" if one.dashed else "-"
-            axes.plot(one.xs, one.ys, color=color, linewidth=width, alpha=opacity, linestyle=dashes)
+            style = {"color": color, "linewidth": width, "alpha": opacity, "linestyle": "--" if one.dashed else "-"}
+            dots = {"marker": "o", "markersize": 6 if len(one.xs) == 1 else 3} if len(one.xs) <= _MAX_DOTS else {}
+            axes.plot(one.xs, one.ys, **style, **dots)
             if not one.gray:
                 every = max(1, math.ceil(len(one.xs) / _MAX_TIPS))
                 xs, ys = one.xs[::every], one.ys[::every]
-                size = 6 if len(one.xs) == 1 else 3 if len(one.xs) <= 30 else 0.1
-                style = {"color": color, "markersize": size, "markeredgewidth": 8, "markeredgecolor": "none"}
-                axes.plot(xs, ys, "o", gid=f"{HOVER}-{len(tips)}", **style)
+                axes.plot(xs, ys, "o", markersize=9, alpha=0, gid=f"{HOVER}-{len(tips)}")  # large enough to point at
                 tips.append([f"{one.name}: {text(y)} at {x_name} {x:g}" for x, y in zip(xs, ys, strict=True)])
         if star is not None:
             axes.plot(*star, "*", color=INK, markersize=9, gid=f"{HOVER}-{len(tips)}")
