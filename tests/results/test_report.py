@@ -224,6 +224,16 @@ def test_a_page_that_fails_does_not_fail_the_run(
     assert not list(tmp_path.glob("others/*/*/report.html"))
 
 
+@pytest.mark.slow
+def test_a_sweep_ends_with_one_page(cli: Callable[..., Answer], tmp_path: Path) -> None:
+    answer = cli("-m", *TINY, "seed=1,2", "jobs=1", cwd=tmp_path)
+    assert answer.code == 0, answer.err
+    (sweep,) = tmp_path.glob("outputs/sweeps/*")
+    assert answer.out.splitlines()[-1] == f"report  {(sweep / 'report.html').relative_to(tmp_path)}"
+    assert [*sweep.rglob("report.html")] == [sweep / "report.html"]
+    assert "Leaderboard" in Page((sweep / "report.html").read_text(encoding="utf-8")).headings
+
+
 def test_a_link_in_its_place_is_not_followed(cli: Callable[..., Answer], tmp_path: Path) -> None:
     run, other = made_run(tmp_path / "run"), tmp_path / "precious"
     other.write_text("kept")
