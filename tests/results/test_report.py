@@ -153,7 +153,7 @@ def test_several_runs_and_a_sweep(cli: Callable[..., Answer], tmp_path: Path) ->
     page = Page((tmp_path / "sweep" / "report.html").read_text(encoding="utf-8"))
     assert page.headings == ["Leaderboard", "Curves", "Over each hyperparameter", "Not finished", "Environment"]
     assert "Best: lr=0.1 with val/accuracy 91.00%" in page.text
-    page = page_of(cli, tmp_path, "run=[sweep/0,sweep/2]")
+    page = page_of(cli, tmp_path, "sweep/0", "sweep/2")
     assert "The best test/accuracy is 89.00%, of 0." in page.text
     assert "optim.lr" in page.text
     assert "Parallel coordinates" not in page.text
@@ -297,15 +297,9 @@ def test_pages_of_every_kind_of_prediction(name: str, tmp_path: Path, cli: Calla
 def test_pages_of_numbers(tmp_path: Path, cli: Callable[..., Answer]) -> None:
     lines = (f"{n % 7},{'abc'[n % 3]},{n % 7 * 10 + n % 3}" for n in range(260))
     (tmp_path / "rows.csv").write_text("\n".join(["size,hue,price", *lines]) + "\n", encoding="utf-8")
-    words = (
-        "dataset=table",
-        "dataset.root=.",
-        "dataset.train=rows.csv",
-        "dataset.target=price",
-        "dataset.target_is=number",
-    )
-    words += ("dataset.categories=[hue]", "task=regression", "loss=mse", "monitor=val/loss", "model=tabular_mlp")
-    answer = cli(*words, "device=cpu", "epochs=2", cwd=tmp_path)
+    table = ("dataset=table", "dataset.root=.", "dataset.train=rows.csv", "dataset.categorical_columns=[hue]")
+    target = ("dataset.target=price", "dataset.target_type=number", "task=regression", "loss=mse", "monitor=val/loss")
+    answer = cli(*table, *target, "model=tabular_mlp", "device=cpu", "epochs=2", cwd=tmp_path)
     assert answer.code == 0, answer.err
     page = page_of(cli, tmp_path, f"run={only_run(tmp_path)}", "device=cpu")
     assert {"Predictions", "Largest errors"} <= {*page.headings}

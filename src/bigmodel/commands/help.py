@@ -94,7 +94,7 @@ working directory. An earlier page is replaced. For a run, its best checkpoint p
 its validation data, on which the page shows what it got wrong. Needs: pip install 'bigmodel-train[plots]'.
 
 Settings and their defaults:
-  run:                    a run directory, a sweep, or several as [A,B]
+  run:                    a run directory, a sweep, or several as [A,B]; paths without run= are taken as well
   output: null            the file to write, which ends in .html
   predictions: true       false: no predictions, so that neither checkpoint nor data is read
   device: auto            where the model predicts: auto, cpu, cuda, cuda:1, mps

@@ -12,9 +12,9 @@ from bigmodel.errors import ConfigError, StorageError
 from bigmodel.formatting import truncate
 from bigmodel.runs.report import files
 
-_DEFAULTS = {"run": "", "output": "", "predictions": "true", "device": "auto", "data_dir": "", "trust": ""}
+DEFAULTS = {"run": "", "output": "", "predictions": "true", "device": "auto", "data_dir": "", "trust": ""}
 _DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?|mps")
-_CHOICES = {"predictions": ("true", "false")}
+CHOICES = {"predictions": ("true", "false")}
 
 
 def run(given: Sequence[str]) -> None:
@@ -24,10 +24,11 @@ def run(given: Sequence[str]) -> None:
         ConfigError: matplotlib is not installed, an option is wrong, or a path is neither a run nor a sweep.
         StorageError: the page cannot be written.
     """
-    settings, rest = parse_options(given, _DEFAULTS, _CHOICES)
-    if rest:
-        raise ConfigError(*(f"{word}: no such setting; choices: {', '.join(_DEFAULTS)}" for word in rest))
-    paths = [Path(name) for name in _parse_list(settings["run"])]
+    settings, rest = parse_options(given, DEFAULTS, CHOICES)
+    unknown = [word for word in rest if "=" in word and not Path(word).exists()]
+    if unknown:
+        raise ConfigError(*(f"{word}: no such setting; choices: {', '.join(DEFAULTS)}" for word in unknown))
+    paths = [Path(name) for name in (*_parse_list(settings["run"]), *rest)]
     if not paths:
         raise ConfigError("run: needs a value: run=outputs/DATE/TIME; bigmodel-runs lists what there is")
     if not _DEVICE.fullmatch(settings["device"]):
