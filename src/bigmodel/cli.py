@@ -26,39 +26,22 @@ COMMANDS = ("train", "evaluate", "predict", "export", "compare", "runs", "report
 CONFIGLESS_COMMANDS = ("compare", "runs", "report")  # they read run directories, without config or Hydra
 
 
-def train() -> NoReturn:
-    """`bigmodel-train`."""
-    sys.exit(_run_guarded("train", sys.argv[1:]))
+def _console_script(command: str) -> Callable[[], NoReturn]:
+    """Return the function that an installed `bigmodel-COMMAND` calls."""
+
+    def script() -> NoReturn:
+        sys.exit(_run_guarded(command, sys.argv[1:]))
+
+    return script
 
 
-def evaluate() -> NoReturn:
-    """`bigmodel-evaluate`."""
-    sys.exit(_run_guarded("evaluate", sys.argv[1:]))
-
-
-def predict() -> NoReturn:
-    """`bigmodel-predict`."""
-    sys.exit(_run_guarded("predict", sys.argv[1:]))
-
-
-def export() -> NoReturn:
-    """`bigmodel-export`."""
-    sys.exit(_run_guarded("export", sys.argv[1:]))
-
-
-def compare() -> NoReturn:
-    """`bigmodel-compare`."""
-    sys.exit(_run_guarded("compare", sys.argv[1:]))
-
-
-def runs() -> NoReturn:
-    """`bigmodel-runs`."""
-    sys.exit(_run_guarded("runs", sys.argv[1:]))
-
-
-def report() -> NoReturn:
-    """`bigmodel-report`."""
-    sys.exit(_run_guarded("report", sys.argv[1:]))
+train = _console_script("train")
+evaluate = _console_script("evaluate")
+predict = _console_script("predict")
+export = _console_script("export")
+compare = _console_script("compare")
+runs = _console_script("runs")
+report = _console_script("report")
 
 
 def main() -> NoReturn:
