@@ -28,11 +28,7 @@ CONFIGLESS_COMMANDS = ("compare", "runs", "report")  # they read run directories
 
 def _console_script(command: str) -> Callable[[], NoReturn]:
     """Return the function that an installed `bigmodel-COMMAND` calls."""
-
-    def script() -> NoReturn:
-        sys.exit(_run_guarded(command, sys.argv[1:]))
-
-    return script
+    return lambda: sys.exit(_run_guarded(command, sys.argv[1:]))
 
 
 train = _console_script("train")
