@@ -85,7 +85,7 @@ Examples:
   bigmodel-runs sort=test/accuracy limit=10
   bigmodel-runs state=failed 'age<1d'
   bigmodel-runs model=cnn 'optim.lr>0.01' format=json""",
-    "report": """Write one HTML page about a run, several runs or a sweep: curves, mistakes, tables; it needs no network.
+    "report": """Write one HTML page about a run, several runs or a sweep: curves, mistakes and tables, in one file.
 
 Usage: bigmodel-report run=RUN_OR_SWEEP [key=value ...]
 
