@@ -39,6 +39,7 @@ FLOORS = (  # from the ground up: a room imports from those below it, and from i
     ("training",),
     ("inference", "training.tuning"),
     ("inference.processors",),
+    ("runs.report",),
     ("commands",),
     ("sweeps.engines",),
     ("sweeps.state",),

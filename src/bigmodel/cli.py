@@ -22,38 +22,22 @@ if TYPE_CHECKING:
 
 _EMPTY_DIRECTORY = "/proc"  # holds no data, and nothing can be created in it
 _DOWNLOAD = "dataset.download=true"  # with `resume`: the data may be downloaded again
-COMMANDS = ("train", "evaluate", "predict", "export", "compare", "runs")
-CONFIGLESS_COMMANDS = ("compare", "runs")  # they read run directories, without config, Hydra or torch
+COMMANDS = ("train", "evaluate", "predict", "export", "compare", "runs", "report")
+CONFIGLESS_COMMANDS = ("compare", "runs", "report")  # they read run directories, without config or Hydra
 
 
-def train() -> NoReturn:
-    """`bigmodel-train`."""
-    sys.exit(_run_guarded("train", sys.argv[1:]))
+def _console_script(command: str) -> Callable[[], NoReturn]:
+    """Return the function that an installed `bigmodel-COMMAND` calls."""
+    return lambda: sys.exit(_run_guarded(command, sys.argv[1:]))
 
 
-def evaluate() -> NoReturn:
-    """`bigmodel-evaluate`."""
-    sys.exit(_run_guarded("evaluate", sys.argv[1:]))
-
-
-def predict() -> NoReturn:
-    """`bigmodel-predict`."""
-    sys.exit(_run_guarded("predict", sys.argv[1:]))
-
-
-def export() -> NoReturn:
-    """`bigmodel-export`."""
-    sys.exit(_run_guarded("export", sys.argv[1:]))
-
-
-def compare() -> NoReturn:
-    """`bigmodel-compare`."""
-    sys.exit(_run_guarded("compare", sys.argv[1:]))
-
-
-def runs() -> NoReturn:
-    """`bigmodel-runs`."""
-    sys.exit(_run_guarded("runs", sys.argv[1:]))
+train = _console_script("train")
+evaluate = _console_script("evaluate")
+predict = _console_script("predict")
+export = _console_script("export")
+compare = _console_script("compare")
+runs = _console_script("runs")
+report = _console_script("report")
 
 
 def main() -> NoReturn:
@@ -106,6 +90,7 @@ def _run(command: str, arguments: Sequence[str], stop: StopRequest) -> int:
         print(help_text(command, parsed.overrides, own, parsed.config_name))
         return 0
     if command in CONFIGLESS_COMMANDS:
+        _import_from_working_directory(parsed.trust)
         _load_command(command)([argument for argument in arguments if argument not in ("-v", "--verbose")])
         return 0
     if parsed.seeds is not None and command != "train":
@@ -159,10 +144,14 @@ def config_source(parsed: CommandLine, command: str) -> ConfigSource:
     """Return where the config of a command is composed from. Trusted packages may lie in the working directory."""
     from bigmodel.config import composition as compose
 
-    if parsed.trust and os.getcwd() not in (_EMPTY_DIRECTORY, *sys.path):
-        sys.path.insert(0, os.getcwd())
+    _import_from_working_directory(parsed.trust)
     own = (parsed.config_path, parsed.config_dir, conf_directory())
     return compose.ConfigSource(tuple(path for path in own if path is not None), parsed.config_name or command)
+
+
+def _import_from_working_directory(trust: Sequence[str]) -> None:
+    if trust and os.getcwd() not in (_EMPTY_DIRECTORY, *sys.path):
+        sys.path.insert(0, os.getcwd())
 
 
 def _load_command(command: str) -> Callable[..., object]:

@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import json
-import math
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bigmodel.config.config import Config
 from bigmodel.config.instantiate import instantiate
-from bigmodel.config.old_methods import check_method_names
 from bigmodel.config.schema import Evaluate
-from bigmodel.errors import ConfigError, DataError, StorageError
+from bigmodel.errors import ConfigError
 from bigmodel.formatting import columns_of, escape_control, json_line, left
-from bigmodel.inference.predictor import Predictor, check_eval_targets, damaged_state, load
-from bigmodel.interfaces import Dataset, Loader, LoaderOptions, Task
+from bigmodel.inference.predictor import Predictor, check_eval_targets, load
+from bigmodel.inference.run_data import open_run_data
+from bigmodel.interfaces import Loader, Task
 from bigmodel.runtime.device import Device
 from bigmodel.runtime.offline import offline
 from bigmodel.runtime.signals import StopRequest
 from bigmodel.training.error_translation import translate_compile_errors, translate_oom
 from bigmodel.training.evaluation import evaluate
-
-DATA_PATH_KEYS = ("data_dir", "root", "file", "path")  # of a dataset: where its files are
 
 
 def run(config: Config, stop: StopRequest | None = None) -> None:
@@ -42,7 +37,7 @@ def run(config: Config, stop: StopRequest | None = None) -> None:
     for line in predictor.warnings:
         print(f"warning: {line}", file=sys.stderr)
     check_eval_targets(predictor.config, predictor.trust)
-    loader = _open_data(predictor, settings)
+    loader = _open_split(predictor, settings)
     with offline():
         task: Task = instantiate("task", predictor.config["task"], predictor.trust)
     with translate_compile_errors(), translate_oom(f"at batch_size={settings.batch_size}; lower it"):
@@ -60,37 +55,8 @@ def run(config: Config, stop: StopRequest | None = None) -> None:
         print("\n".join(_format_table(header, report, predictor.classes)))
 
 
-def _open_data(predictor: Predictor, settings: Evaluate) -> Loader:
-    stored = predictor.config
-    node = dict(stored["dataset"])
-    path_key = next((key for key in DATA_PATH_KEYS if key in node), None)  # None: the data is in the package
-    if settings.data_dir is not None and path_key is not None:
-        node[path_key] = settings.data_dir
-    with offline("; get the run's data and set data_dir"):
-        dataset: Dataset = instantiate("dataset", node, predictor.trust)
-    current = json.loads(json.dumps(dict(dataset.processor_spec())))  # as state.json would hold it
-    for key, value in predictor.processor_spec.items():
-        if current.get(key, value) != value:
-            raise DataError(
-                f"dataset: {key} differs from the run's training data; set data_dir to the data it was trained on"
-            )
-    try:
-        seed = int(stored["seed"])
-        resident_bytes = float(stored["resident_gb"]) * 1e9
-        workers = int(stored["workers"])
-        if seed < 0 or not 0 <= resident_bytes < math.inf or workers < 0:
-            raise ValueError("seed, workers or resident_gb out of range")
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise StorageError(damaged_state(predictor.path, repr(error))) from error
-    options = LoaderOptions(
-        predictor.device.torch_device,
-        settings.batch_size,
-        seed,
-        resident_bytes,
-        workers=min(workers, os.cpu_count() or 1),  # the run's machine may have had more cores
-    )
-    loader = dataset.loader(options)
-    check_method_names("loader", loader)
+def _open_split(predictor: Predictor, settings: Evaluate) -> Loader:
+    loader = open_run_data(predictor, settings.data_dir, settings.batch_size)
     if settings.split not in loader.splits:
         raise ConfigError(f"split: this run has no '{settings.split}' data; choices: {', '.join(loader.splits)}")
     return loader

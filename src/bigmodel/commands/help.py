@@ -85,6 +85,26 @@ Examples:
   bigmodel-runs sort=test/accuracy limit=10
   bigmodel-runs state=failed 'age<1d'
   bigmodel-runs model=cnn 'optim.lr>0.01' format=json""",
+    "report": """Write one HTML page about a run, several runs or a sweep: curves, mistakes and tables, in one file.
+
+Usage: bigmodel-report run=RUN_OR_SWEEP [key=value ...]
+
+A run's page goes into its directory as report.html, a sweep's likewise; that of several runs, run=[A,B], into the
+working directory. An earlier page is replaced. For a run, its best checkpoint predicts a part of its test data, else of
+its validation data, on which the page shows what it got wrong. Needs: pip install 'bigmodel-train[plots]'.
+
+Settings and their defaults:
+  run:                    a run directory, a sweep, or several as [A,B]; paths without run= are taken as well
+  output: null            the file to write, which ends in .html
+  predictions: true       false: no predictions, so that neither checkpoint nor data is read
+  device: auto            where the model predicts: auto, cpu, cuda, cuda:1, mps
+  data_dir: null          where the data lies; null: where it lay when the run was trained
+  trust=[PACKAGE]         let the run's config name targets of your own package
+
+Examples:
+  bigmodel-report run=outputs/2026-01-31/12-00-00-a1b2
+  bigmodel-report run=[outputs/2026-01-31/12-00-00-a1b2,outputs/2026-01-31/15-00-00-c3d4] output=both.html
+  bigmodel-report run=outputs/sweeps/2026-01-31_12-00-00-a1b2""",
 }
 _CONFIGLESS_FLAGS = """
 Flags:

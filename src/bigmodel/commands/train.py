@@ -116,7 +116,8 @@ def run(
             log.write(text)
         stack.callback(_close, listeners)
         for name, node in settings.listeners.items():
-            listeners.append(instantiate(f"listeners.{name}", node, config.trust, directory=directory))
+            given = {"directory": directory, "training_run": built}
+            listeners.append(instantiate(f"listeners.{name}", node, config.trust, **given))
 
         if settings.profile:
             from bigmodel.training.tuning.profile import Profiler  # only a profile needs it

@@ -29,7 +29,7 @@ ALLOWED_TARGETS: Mapping[str, tuple[str, ...]] = {
     "task": ("bigmodel.tasks",),
     "dataset": ("bigmodel.datasets",),
     "device": ("bigmodel.runtime.device",),
-    "listeners": ("bigmodel.listeners",),
+    "listeners": ("bigmodel.listeners", "bigmodel.runs.report.listener"),
     "kind": ("bigmodel.inference.processors", "bigmodel.datasets.audio.mel"),
 }
 _DEEPEST = 100
@@ -44,7 +44,7 @@ _EXACT: Sequence[tuple[re.Pattern[str], Callable[[str], Any]]] = (  # what YAML 
 RUNTIME_ARGUMENTS: Mapping[str, frozenset[str]] = {
     "init": frozenset({"model", "fresh", "epochs"}),
     "optim": frozenset({"model", "params"}),
-    "listeners": frozenset({"directory"}),
+    "listeners": frozenset({"directory", "training_run"}),
 }
 
 

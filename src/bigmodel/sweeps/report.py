@@ -9,6 +9,8 @@ from bigmodel.commands.exit_codes import print_errors
 from bigmodel.errors import Interrupted
 from bigmodel.quoting import resume_command, trust_override
 from bigmodel.runs.comparison.leaderboard import leaderboard
+from bigmodel.runs.report.build import build_page
+from bigmodel.runs.report.files import try_write
 from bigmodel.runtime.signals import StopRequest, describe_exit_code
 from bigmodel.sweeps.search.outcome import best_trial_lines
 from bigmodel.sweeps.search.plan import read_plan
@@ -56,6 +58,8 @@ def _print_results(sweep: SweepDirectory, jobs: Mapping[int, JobProgress], trust
         return
     print_line("")
     print_line(leaderboard(sweep.path))
+    if said := try_write(sweep.path, lambda: build_page([sweep.path])):
+        print_line(said)
     if sweep.trials is not None:
         print_line("")
         for line in best_trial_lines(sweep, read_plan(sweep.path), done, trust_override(trust)):

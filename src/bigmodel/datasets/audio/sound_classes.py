@@ -60,6 +60,7 @@ def spectrogram_dataset(
         fingerprint=fingerprint,
         val_fraction=val_fraction,
         augment=augment,
+        files={name: [os.fspath(path) for path in paths] for name, (paths, _) in splits.items()},
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import wave
@@ -113,12 +114,19 @@ def _open(path: str | os.PathLike[str], read: Callable[[BufferedReader], _T]) ->
 
 def write_wav(path: str | os.PathLike[str], wave_T: Tensor, rate: int) -> None:
     """Write a wave, clamped to [-1, 1], as one channel of 16 bits."""
+    Path(path).write_bytes(encode_wav(wave_T, rate))
+
+
+def encode_wav(wave_T: Tensor, rate: int) -> bytes:
+    """Return the bytes of a wav file: a wave, clamped to [-1, 1], as one channel of 16 bits."""
     codes_T = (wave_T.clamp(-1, 1) * 32767).round().to(torch.int16)
-    with wave.open(os.fspath(path), "wb") as file:
+    content = io.BytesIO()
+    with wave.open(content, "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)
         file.setframerate(rate)
         file.writeframes(codes_T.numpy().astype("<i2").tobytes())
+    return content.getvalue()
 
 
 def resample(wave_T: Tensor, old_rate: int, new_rate: int) -> Tensor:

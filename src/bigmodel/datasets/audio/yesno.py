@@ -70,6 +70,10 @@ def yesno(
         fingerprint=fingerprint_sounds([path for path, _ in found]),
         val_fraction=val_fraction,
         augment=augment,
+        files={
+            "train": [str(path) for path, _ in found[:_TRAINING]],
+            "test": [str(path) for path, _ in found[_TRAINING:]],
+        },
     )
 
 

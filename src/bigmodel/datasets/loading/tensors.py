@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
@@ -44,6 +44,7 @@ class TensorDataset:
     `augment`: changes training batches on the device, as a function of (batch, seed, step).
     `trim_padding`: inputs are padded sequences; each batch is cut to the length of its longest one.
     `notes`: lines about what was guessed, dropped or changed.
+    `files`: for each split the file of each sample, where each is a file of its own.
     """
 
     splits: Mapping[str, tuple[IndexableSamples, IndexableSamples]]
@@ -55,6 +56,7 @@ class TensorDataset:
     augment: Callable[[Batch, int, int], Batch] | None = None
     trim_padding: bool = False
     notes: Sequence[str] = ()
+    files: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def processor_spec(self) -> Mapping[str, Any]:
         return self.spec
@@ -82,6 +84,7 @@ class TensorLoader:
         self._seed = options.seed
         self._workers = options.workers
         self._augment = dataset.augment
+        self._files = dataset.files
         bytes_of = {name: sum(samples.nbytes for samples in pair) for name, pair in dataset.splits.items()}
         self._resident = {name for name, size in bytes_of.items() if size <= options.resident_bytes}
         self._gather = {
@@ -102,6 +105,12 @@ class TensorLoader:
         source, batches = self._splits.eval_indices(split)
         for batch in self._batches(source, batches):
             yield batch._replace(sample_ids=None)
+
+    def eval_files(self, split: str) -> list[str]:
+        """Return the files of a split's samples in the order of `eval_batches`; empty where samples are no files."""
+        source, batches = self._splits.eval_indices(split)
+        files = self._files.get(source, ())
+        return [files[index] for indices in batches for index in indices.tolist()] if files else []
 
     def _batches(self, source: str, batches: Iterator[Tensor]) -> Iterator[Batch]:
         gather = self._gather[source]

@@ -103,6 +103,16 @@ class FeatureEncoder:
         raw_NF[:, :count] = ((raw_NF[:, :count] - mean_K) / std_K).nan_to_num(nan=0.0)
         return raw_NF.float()
 
+    def decode(self, encoded_F: Tensor) -> dict[str, str]:
+        """Return an encoded row's values by feature, as texts. A missing number is shown as the mean it became."""
+        values = encoded_F.double().tolist()
+        numbers = zip(self.features, values, self.mean, self.std, strict=False)
+        shown = {name: f"{value * std + mean:.6g}" for name, value, mean, std in numbers}
+        codes = values[len(self.features) :]
+        for (name, known), code in zip(self.categories.items(), codes, strict=True):
+            shown[name] = known[int(code) - 1] if 0 < code <= len(known) else "(another value)"
+        return shown
+
     @cached_property
     def _codes(self) -> dict[str, dict[str, int]]:
         return {name: {value: n for n, value in enumerate(values, 1)} for name, values in self.categories.items()}

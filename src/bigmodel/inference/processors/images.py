@@ -22,6 +22,7 @@ from bigmodel.inference.inputs import as_array, as_picture
 from bigmodel.inference.processors.files import list_files
 from bigmodel.inference.processors.ranking import RankingOptions, format_ranking, top_classes
 from bigmodel.inference.processors.steps import Step, class_steps
+from bigmodel.inference.shown import Shown
 from bigmodel.interfaces import Axis, NoOptions
 
 __all__ = ["ImageClassificationProcessor"]
@@ -103,6 +104,12 @@ class ImageClassificationProcessor:
 
     def predict(self, model: nn.Module, inputs: Tensor, options: RankingOptions) -> list[dict[str, Any]]:
         return top_classes(model(inputs), self._classes, options.top)
+
+    def show(self, inputs: Tensor) -> Shown:
+        """Undo the normalization."""
+        mean_C11, std_C11 = (torch.tensor(values).view(-1, 1, 1) for values in (self._mean, self._std))
+        pixels_CHW = ((inputs.float().cpu() * std_C11 + mean_C11).clamp(0, 1) * 255).round().to(torch.uint8)
+        return Shown(picture=pixels_CHW if len(pixels_CHW) == 3 else pixels_CHW[:1])
 
     def format_rows(
         self, sources: Sequence[str], predictions: Iterable[tuple[str, Mapping[str, Any]]]

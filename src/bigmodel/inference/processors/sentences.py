@@ -14,6 +14,7 @@ from bigmodel.errors import DataError
 from bigmodel.inference.processors.ranking import RankingOptions, format_ranking, top_classes
 from bigmodel.inference.processors.steps import Step, class_steps, token_steps
 from bigmodel.inference.processors.texts import TextInputs
+from bigmodel.inference.shown import Shown
 from bigmodel.interfaces import Axis, NoOptions
 from bigmodel.padding import pad
 
@@ -79,6 +80,10 @@ class TextClassificationProcessor:
     def collate(self, samples: Sequence[Tensor], device: torch.device) -> Tensor:
         """Pad texts with -1 to the longest: int64 (N, T)."""
         return pad(samples).to(device)
+
+    def show(self, inputs: Tensor) -> Shown:
+        """Decode the tokens; words that the vocabulary lacks are not in them."""
+        return Shown(self._tokenizer.decode([token for token in inputs.tolist() if 0 <= token < self._tokenizer.size]))
 
     def predict(self, model: nn.Module, inputs: Tensor, options: RankingOptions) -> list[dict[str, Any]]:
         return top_classes(model(inputs), self._classes, options.top)

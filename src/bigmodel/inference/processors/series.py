@@ -119,6 +119,15 @@ class ForecastProcessor:
         values_NCH = self._standardizer.inverse_transform(model(inputs)).transpose(1, 2).tolist()
         return [{"forecast": dict(zip(self._columns, values_CH, strict=True))} for values_CH in values_NCH]
 
+    @property
+    def columns(self) -> Sequence[str]:
+        """Names of the series."""
+        return self._columns
+
+    def in_units(self, values_TC: Tensor) -> Tensor:
+        """Undo the standardization of values, float32 (T, C), on the CPU."""
+        return self._standardizer.inverse_transform(values_TC.float().cpu())
+
     def format_rows(
         self, sources: Sequence[str], predictions: Iterable[tuple[str, Mapping[str, Any]]]
     ) -> Iterator[str]:

@@ -15,6 +15,7 @@ from bigmodel.inference.processors.files import list_files
 from bigmodel.inference.processors.ranking import RankingOptions, format_ranking, top_classes
 from bigmodel.inference.processors.steps import Step, class_steps, sound_steps
 from bigmodel.inference.processors.waves import to_wave
+from bigmodel.inference.shown import Shown, spectrogram_picture
 from bigmodel.interfaces import Axis, NoOptions
 
 __all__ = ["AudioClassificationProcessor"]
@@ -54,6 +55,9 @@ class AudioClassificationProcessor:
 
     def predict(self, model: nn.Module, inputs: Tensor, options: RankingOptions) -> list[dict[str, Any]]:
         return top_classes(model(inputs), self._classes, options.top)
+
+    def show(self, inputs: Tensor) -> Shown:
+        return Shown(picture=spectrogram_picture(inputs[0]))
 
     def format_rows(
         self, sources: Sequence[str], predictions: Iterable[tuple[str, Mapping[str, Any]]]

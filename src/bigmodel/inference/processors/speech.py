@@ -17,6 +17,7 @@ from bigmodel.formatting import columns_of, escape_control, left
 from bigmodel.inference.processors.files import list_files
 from bigmodel.inference.processors.steps import Step, sound_steps
 from bigmodel.inference.processors.waves import to_wave
+from bigmodel.inference.shown import Shown, spectrogram_picture
 from bigmodel.interfaces import Axis
 from bigmodel.models.decoding.ctc import beam_search, greedy_decode
 from bigmodel.padding import pad
@@ -60,6 +61,9 @@ class SpeechRecognitionProcessor:
 
     def collate(self, samples: Sequence[Tensor], device: torch.device) -> Tensor:
         return pad(samples).to(device)
+
+    def show(self, inputs: Tensor) -> Shown:
+        return Shown(picture=spectrogram_picture(inputs))
 
     def predict(self, model: nn.Module, inputs: Tensor, options: Options) -> list[dict[str, Any]]:
         """Return for each clip the most probable text by prefix beam search, the greedy text, and the `top` texts."""

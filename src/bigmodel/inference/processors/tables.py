@@ -19,6 +19,7 @@ from bigmodel.inference.processors.ranking import RankingOptions, format_ranking
 from bigmodel.inference.processors.steps import Step, class_steps, number_steps
 from bigmodel.inference.processors.trained_format import as_trained
 from bigmodel.inference.processors.values import format_values, output_values
+from bigmodel.inference.shown import Shown
 from bigmodel.interfaces import NoOptions
 
 __all__ = ["TableProcessor"]
@@ -100,6 +101,9 @@ class TableProcessor:
     def collate(self, samples: Sequence[Tensor], device: torch.device) -> Tensor:
         """Stack rows: float32 (N, F)."""
         return torch.stack([*samples]).to(device)
+
+    def show(self, inputs: Tensor) -> Shown:
+        return Shown(fields=self._encoder.decode(inputs))
 
     def predict(self, model: nn.Module, inputs: Tensor, options: Any) -> list[dict[str, Any]]:
         outputs = model(inputs)

@@ -16,6 +16,7 @@ from bigmodel.errors import DataError
 from bigmodel.formatting import columns_of, escape_control, left
 from bigmodel.inference.processors.steps import Step, token_steps
 from bigmodel.inference.processors.texts import TextInputs
+from bigmodel.inference.shown import Shown
 from bigmodel.interfaces import Axis
 from bigmodel.models.decoding.seq2seq_search import EncoderDecoder, beam_search
 from bigmodel.padding import pad
@@ -82,6 +83,11 @@ class TranslationProcessor:
         """Pad sources and append the token that begins a target: int64 (N, context + 1)."""
         begin_N1 = torch.full((len(samples), 1), self._tokenizer.size)
         return torch.cat([pad(samples, self._context), begin_N1], dim=1).to(device)
+
+    def show(self, inputs: Tensor) -> Shown:
+        """Decode the source."""
+        tokens = inputs[: self._context].tolist()
+        return Shown(self._tokenizer.decode([token for token in tokens if 0 <= token < self._tokenizer.size]))
 
     def predict(self, model: nn.Module, inputs: Tensor, options: Options) -> list[dict[str, Any]]:
         """Return for each source the most probable `text` found, its `probability`, and the `top` texts."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from bigmodel.formatting import first_line
@@ -57,6 +58,23 @@ def _write_files(sweep: Path, runs: Sequence[RunRecord], groups: Sequence[SeedGr
 
 
 def _table_lines(groups: Sequence[SeedGroup], keys: Sequence[str]) -> list[str]:
+    ranking = rank_groups(groups, keys)
+    lines = format_table(ranking.head, ranking.rows[:_MAX_ROWS], terminal_width(), ("jobs", "n"))
+    left = len(ranking.rows) - _MAX_ROWS
+    return [*ranking.notes, *lines, *([f"and {left} more, in {CSV}"] if left > 0 else ())]
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Table of a sweep's configurations, best first. `notes` are warnings about their order."""
+
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    notes: Sequence[str]
+
+
+def rank_groups(groups: Sequence[SeedGroup], keys: Sequence[str]) -> Ranking:
+    """Rank configurations by the best value of the monitored metric; `keys` are shown of each."""
     order, notes = _rank(groups)
     monitors = {group.runs[0].monitor for group in groups}
     best_of, test_of = "best", "test"
@@ -65,7 +83,7 @@ def _table_lines(groups: Sequence[SeedGroup], keys: Sequence[str]) -> list[str]:
         best_of, test_of = f"best {monitor}", on_test_split(monitor)
     head = ["", *keys, best_of, "95 % interval", test_of, "n", "jobs"]
     rows = []
-    for rank, group in order[:_MAX_ROWS]:
+    for rank, group in order:
         best, tested = _summary(group, "best"), _summary(group, on_test_split(group.runs[0].monitor))
         settings = [format_value(group.config[key]) if key in group.config else NO_VALUE for key in keys]
         interval = format_interval(best.low, best.high) if best else NO_VALUE
@@ -74,12 +92,7 @@ def _table_lines(groups: Sequence[SeedGroup], keys: Sequence[str]) -> list[str]:
     has_one_seed = max(len(group.runs) for group in groups) == 1
     dropped = {"95 % interval", "n"} if has_one_seed else set()
     kept = [i for i, name in enumerate(head) if name not in dropped]
-    lines = format_table(
-        [head[i] for i in kept], [[row[i] for i in kept] for row in rows], terminal_width(), ("jobs", "n")
-    )
-    lines = [*notes, *lines]
-    left = len(order) - len(rows)
-    return [*lines, f"and {left} more, in {CSV}"] if left else lines
+    return Ranking([head[i] for i in kept], [[row[i] for i in kept] for row in rows], notes)
 
 
 def _rank(groups: Sequence[SeedGroup]) -> tuple[list[tuple[str, SeedGroup]], list[str]]:

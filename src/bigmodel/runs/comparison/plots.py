@@ -25,6 +25,7 @@ _MAX_NAMES = 40  # of values that are not numbers, at one axis
 _MAX_LEVEL_LETTERS = 50  # of all names at an axis; longer names are rotated
 _MIN_LABEL_GAP = 0.035  # between two labels of an upright axis, as a fraction of its height
 _DPI = 120
+DOTS = "hover-0"  # name of the dots of the runs in a drawing
 
 
 @dataclass(frozen=True)
@@ -88,12 +89,12 @@ def draw(
         for key in keys if measured else ():
             figures[file_name(key)] = figure = Figure(figsize=(6, 4), layout="constrained")
             axes = figure.subplots()
-            _plot_hyperparameter(axes, key, measured, searched, letters)
+            plot_hyperparameter(axes, key, measured, searched, letters)
             name_metric(axes, f"best {monitor}", [value for _, value in measured], spec, letters)
         if keys and measured:
             width = 2 + 1.6 * len(keys)
             figures["parallel_coordinates.png"] = figure = Figure(figsize=(max(6, width), 4.5), layout="constrained")
-            _parallel(figure, keys, measured, f"best {monitor}", spec, letters)
+            plot_parallel(figure, keys, measured, f"best {monitor}", spec, letters)
         figure = Figure(figsize=(7, 5), layout="constrained")
         axes = figure.subplots()
         heights = draw_curves(axes, groups, keys, monitor, spec, letters)
@@ -119,7 +120,7 @@ def name_metric(axes: Any, name: str, values: Sequence[float], spec: MetricSpec 
         axes.set_yscale("log")
 
 
-def _plot_hyperparameter(
+def plot_hyperparameter(
     axes: Any, key: str, measured: Sequence[tuple[SeedGroup, float]], searched: bool, letters: Lettering
 ) -> None:
     """Plot a dot for each run, and the mean and deviation for each repeated value unless the runs were searched."""
@@ -127,7 +128,7 @@ def _plot_hyperparameter(
     heights: dict[float, list[float]] = {}
     for position, (_, value) in zip(along.positions, measured, strict=True):
         heights.setdefault(position, []).append(value)
-    axes.plot(along.positions, [value for _, value in measured], "o", alpha=0.5, markersize=5)
+    axes.plot(along.positions, [value for _, value in measured], "o", alpha=0.5, markersize=5, gid=DOTS)
     if not searched and len(heights) < len(measured):
         summaries = {position: summarize(values) for position, values in sorted(heights.items())}
         axes.errorbar(
@@ -171,7 +172,7 @@ def _rotation(names: Sequence[str]) -> dict[str, Any]:
     return {"rotation": 90 if many else 30, "ha": "center" if many else "right", "fontsize": 6 if many else 8}
 
 
-def _parallel(
+def plot_parallel(
     figure: Any,
     keys: Sequence[str],
     measured: Sequence[tuple[SeedGroup, float]],

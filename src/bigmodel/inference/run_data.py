@@ -1,0 +1,57 @@
+"""Open the data that a run was trained on, for its checkpoint's model."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+
+from bigmodel.config.instantiate import instantiate
+from bigmodel.config.old_methods import check_method_names
+from bigmodel.errors import DataError, StorageError
+from bigmodel.inference.predictor import Predictor, damaged_state
+from bigmodel.interfaces import Dataset, Loader, LoaderOptions
+from bigmodel.runtime.offline import offline
+
+DATA_PATH_KEYS = ("data_dir", "root", "file", "path")  # of a dataset: where its files are
+
+
+def open_run_data(predictor: Predictor, data_dir: str | None, batch_size: int) -> Loader:
+    """Open the run's data where it lay when the run was trained, or in `data_dir`.
+
+    Raises:
+        ConfigError: the dataset of the checkpoint's config refuses its settings.
+        DataError: the data is missing or damaged, or is not what the run was trained on.
+        StorageError: the checkpoint's config is damaged.
+    """
+    stored = predictor.config
+    node = dict(stored["dataset"])
+    path_key = next((key for key in DATA_PATH_KEYS if key in node), None)  # None: the data is in the package
+    if data_dir is not None and path_key is not None:
+        node[path_key] = data_dir
+    with offline("; get the run's data and set data_dir"):
+        dataset: Dataset = instantiate("dataset", node, predictor.trust)
+    current = json.loads(json.dumps(dict(dataset.processor_spec())))  # as state.json would hold it
+    for key, value in predictor.processor_spec.items():
+        if current.get(key, value) != value:
+            raise DataError(
+                f"dataset: {key} differs from the run's training data; set data_dir to the data it was trained on"
+            )
+    try:
+        seed = int(stored["seed"])
+        resident_bytes = float(stored["resident_gb"]) * 1e9
+        workers = int(stored["workers"])
+        if seed < 0 or not 0 <= resident_bytes < math.inf or workers < 0:
+            raise ValueError("seed, workers or resident_gb out of range")
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise StorageError(damaged_state(predictor.path, repr(error))) from error
+    options = LoaderOptions(
+        predictor.device.torch_device,
+        batch_size,
+        seed,
+        resident_bytes,
+        workers=min(workers, os.cpu_count() or 1),  # the run's machine may have had more cores
+    )
+    loader = dataset.loader(options)
+    check_method_names("loader", loader)
+    return loader
