@@ -195,10 +195,12 @@ def test_in_a_real_shell(shell, lines, folder):
         typed.type(evaluate.format(ASK) + "; echo rea''dy\n")
         typed.wait_for("ready")
         for line in lines:
-            typed.type(f"{line}\t\x01printf '{{%s}}' \x05\n")
-            found = typed.wait_for(r"(?s)\{bigmodel[^%]*\}")
-            assert found[0].strip("{}").replace("}{", "|") == LINES[line]
+            typed.type(f"{line}\t")
+            typed.type("\x01printf '{%s}' \x05 end\n")
+            found = typed.wait_for(r"(?s)\{(bigmodel[^%]*)\}\{end\}")
+            assert found[1].replace("}{", "|") == LINES[line]
         for line in ("bigmodel-train $(touch made) model=gp", "bigmodel-runs $(touch made) format=j"):
-            typed.type(f"{line}\t\x01printf '{{%s}}' '\x05'\n")  # in quotes, so that the shell does not run it
+            typed.type(f"{line}\t")
+            typed.type("\x01printf '{%s}' '\x05'\n")  # in quotes, so that the shell does not run it
             assert re.search(r"\(touch made\) (model=gpt|format=json)", typed.wait_for(r"\{bigmodel[^%]*\}")[0])
     assert not (folder / "made").exists()

@@ -144,8 +144,9 @@ class _Above:
 
 
 def draws_in_place() -> bool:
-    """Return whether stdout is a terminal that can draw a line anew."""
-    return _is_terminal() and os.environ.get("TERM", "dumb") not in ("dumb", "unknown", "")
+    """Return whether stdout is a terminal that can draw a line anew; what `!` of a notebook runs has none that can."""
+    is_notebook = "JPY_PARENT_PID" in os.environ  # set by Jupyter for its kernels
+    return _is_terminal() and not is_notebook and os.environ.get("TERM", "dumb") not in ("dumb", "unknown", "")
 
 
 def draws_unicode() -> bool:
