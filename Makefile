@@ -9,7 +9,7 @@ INSTALL := $(BIN)/python -m pip install --disable-pip-version-check
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help train test test-all test-faults test-mutations test-clusters examples check format benchmark bench-gpu bench-recipe bench-peers wheel clean
+.PHONY: help train test test-all test-faults test-mutations test-clusters examples check format docs pictures benchmark bench-gpu bench-recipe bench-peers wheel clean
 
 help: ## Show this list
 	@echo 'make TARGET [ARGS="..."] [PYTHON=python3.12]'
@@ -24,7 +24,7 @@ test: $(VENV)/.installed-test ## Run the quick tests; real data too if BIGMODEL_
 	$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow" $(ARGS)
 
 test-all: $(VENV)/.installed-test ## All tests, the slow ones and those of the extras too: half an hour
-	$(INSTALL) --editable '.[test,all]'
+	$(INSTALL) --editable '.[test,all,docs]'
 	$(BIN)/python -m pytest -n auto --dist worksteal --timeout=1200 $(ARGS)
 
 test-faults: $(VENV)/.installed-test ## The fault campaign, in full: half an hour or more; its table goes to outputs/faults.md
@@ -49,6 +49,12 @@ check: $(VENV)/.installed-dev ## Lint, check the format and the types
 format: $(VENV)/.installed-dev ## Format the code and mend what the linter can mend
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
+
+docs: $(VENV)/.installed-docs ## Build the site of README.md and docs/ into build/site/, links checked: open its index.html
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict $(ARGS)
+
+pictures: $(VENV)/.installed-docs ## Draw the pictures of README.md anew, from a real run
+	$(BIN)/python scripts/pictures.py $(ARGS)
 
 benchmark: $(VENV)/.installed ## Measure speed and memory side by side; fails if a bar of docs/performance.md is missed
 	@status=0; for name in startup loop_overhead saving memory loading scaling sweep nanogpt; do \
@@ -89,3 +95,7 @@ $(VENV)/.installed-dev: pyproject.toml | $(BIN)/pip
 	@echo 'Installing into $(VENV): a few minutes and some gigabytes the first time'
 	$(INSTALL) --editable '.[dev]'
 	@touch $(VENV)/.installed $(VENV)/.installed-test $@
+
+$(VENV)/.installed-docs: pyproject.toml | $(BIN)/pip
+	$(INSTALL) --editable '.[docs]'
+	@touch $(VENV)/.installed $@

@@ -1,4 +1,4 @@
-"""CONTRIBUTING.md's examples, written to files as they stand there, are found, trusted and trained with."""
+"""The examples of docs/contributing.md, written to files as they stand there, are found, trusted and trained with."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import bigmodel
 from bigmodel import cli
 from conftest import slow_where
 
-PAGE = Path(__file__).resolve().parents[1] / "CONTRIBUTING.md"
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "contributing.md"
 QUICK = ["device=cpu", "epochs=1", "limit_batches=3", "log_every=1steps"]
 
 

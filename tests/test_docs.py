@@ -1,4 +1,4 @@
-"""README.md is true: each of its command lines works as it stands, and its tables name what there is."""
+"""The documentation is true: each command line of its pages works as it stands, and its tables name what there is."""
 
 from __future__ import annotations
 
@@ -20,15 +20,16 @@ from bigmodel.sweeps.state.directory import SweepDirectory
 from bigmodel.sweeps.state.jobs import JobSpec
 from bigmodel.sweeps.state.settings import SweepOptions
 from conftest import TINY, call, slow_where
+from pages import ENGLISH, INSTALLS, PAGES, ROOT, blocks_of, sessions, text_of
 from warm import swept
 
-ROOT = Path(__file__).resolve().parents[1]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-LINES = [
-    line for block in re.findall(r"^```sh\n(.*?)^```", README, re.DOTALL | re.MULTILINE) for line in block.split("\n")
-]
-COMMANDS = [line for line in LINES if line.strip()]
-TABLES = [line for line in README.splitlines() if line.startswith("| ")]
+ALL_LINES = [line for page in ENGLISH for block in blocks_of(page) if block.language == "sh" for line in block.lines]
+IN_ORDER = {line for blocks in sessions().values() for block in blocks for line in block.lines}
+COMMANDS = list(dict.fromkeys(line for line in ALL_LINES if line not in IN_ORDER))
+RUNS = {name for line in COMMANDS for name in re.findall(r"outputs/2[\w-]+/[\w-]+", line)}
+SWEEPS = {name for line in COMMANDS for name in re.findall(r"outputs/sweeps/[\w-]+", line)}
+VERBS = r"bigmodel-(train|evaluate|predict|export|compare|runs|report)\b"
+ELSEWHERE = r"ray (start|stop)\b|python docs/run_exported\.py "  # by test_clusters.py and test_export_elsewhere.py
 FOLDERS = {
     "cifar10": "cifar-10-batches-bin",
     "mnist": "mnist",
@@ -51,12 +52,11 @@ needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="there is n
 
 @pytest.fixture
 def workplace(tmp_path, tiny_run):
-    """A directory with what the README's commands speak of: a trained run and some pictures."""
-    for name in {match for line in COMMANDS for match in re.findall(r"outputs/[\w-]+/[\w-]+", line)}:
-        if name.startswith("outputs/sweeps/"):
-            _finished_sweep(tmp_path / name, tiny_run.run)
-        else:
-            shutil.copytree(tiny_run.run, tmp_path / name)
+    """A directory with what the commands speak of: a trained run and some pictures."""
+    for name in SWEEPS:
+        _finished_sweep(tmp_path / name, tiny_run.run)
+    for name in RUNS:
+        shutil.copytree(tiny_run.run, tmp_path / name)
     for label in ("cats", "dogs"):
         (tmp_path / "photos" / label).mkdir(parents=True)
         for number in range(40):
@@ -75,12 +75,30 @@ def _finished_sweep(path, run):
 
 
 @pytest.mark.parametrize(
-    "line", slow_where([line for line in COMMANDS if re.match(r"bigmodel-|python -m bigmodel ", line)], LONGER.search)
+    "line",
+    slow_where(
+        [line for line in COMMANDS if re.match(rf"{VERBS}|python -m bigmodel ", line) and "n_trials" not in line],
+        LONGER.search,
+    ),
 )
 def test_a_command_does_what_it_says(line, workplace):
     words = shlex.split(line.replace("python -m bigmodel ", "bigmodel-"))
     verb, words = words[0].removeprefix("bigmodel-"), words[1:]
     works(verb, words, workplace)
+
+
+@pytest.mark.slow
+def test_a_search_takes_more_trials_when_it_is_resumed(workplace):
+    """The line of search.md, with fewer trials."""
+    (line,) = (line for line in COMMANDS if "n_trials" in line and "resume=" in line)
+    name = re.search(r"resume=(\S+)", line)[1]
+    shutil.rmtree(workplace / name)
+    search = ("hydra/sweeper=optuna", "optim.lr=interval(0.01,0.1)", "hydra.sweeper.n_trials=1")
+    assert swept(*search, *TINY, cwd=workplace)[0] == 0
+    (made,) = set(workplace.glob("outputs/sweeps/*")) - {workplace / name for name in SWEEPS}
+    made.rename(workplace / name)
+    code, said = swept(*shlex.split(line.replace("n_trials=100", "n_trials=2"))[1:], multirun=False, cwd=workplace)
+    assert code == 0, said
 
 
 def works(verb, words, workplace):
@@ -90,7 +108,9 @@ def works(verb, words, workplace):
     settings = dict(word.split("=", 1) for word in words if "=" in word)
     if verb == "train":
         words = [*words, *real_data(settings)]
-        if ("-m" in words or "seeds" in settings) and "resume" not in settings:
+        if "hydra/sweeper" in settings or settings.get("hydra/launcher") in ("slurm", "ray"):
+            words = [*words, "dry_run=true"]
+        elif ("-m" in words or "seeds" in settings) and "resume" not in settings:
             words = [*words, *TINY]
         elif "resume" not in settings and "--help" not in words:
             words = [*words, "dry_run=true"]
@@ -138,14 +158,12 @@ def test_make_knows_the_target_and_the_words_given_to_it(line, workplace):
 def test_every_command_is_of_a_kind_that_is_tested():
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
     for line in COMMANDS:
-        if line.startswith("pip install -e "):
+        if line.startswith("pip install "):
             assert set(re.findall(r"\w+", line.partition("[")[2])) <= set(extras)
         else:
-            assert re.match(
-                r"bigmodel-(train|evaluate|predict|export|compare|runs)\b|python -m bigmodel |make ", line
-            ), line
-    assert {"make train", "make test", "bigmodel-train"} <= set(COMMANDS)
-    for name in re.findall(r"\(extra `(\w+)`", README):
+            assert INSTALLS.match(line) or re.match(rf"{VERBS}|python -m bigmodel |{ELSEWHERE}", line), line
+    assert {"make train", "make test"} <= set(COMMANDS)
+    for name in re.findall(r"\(extra `(\w+)`", "".join(map(text_of, PAGES))):
         assert name in extras
 
 
@@ -161,21 +179,15 @@ def test_make_alone_explains_every_target():
 @pytest.mark.parametrize(
     "group", ["model", "optim", "schedule", "loss", "task", "dataset", "device", "listeners", "experiment"]
 )
-def test_the_table_names_every_choice(group):
-    named = set(re.findall(r"`([\w.]+)`", "\n".join(TABLES)))
+def test_the_page_of_models_names_every_choice(group):
+    named = set(re.findall(r"`([\w.]+)`", text_of("docs/models.md")))
     missing = {path.stem for path in (ROOT / "conf" / group).glob("*.yaml")} - named
     assert not missing
 
 
 def test_the_exit_codes_are_those_of_the_errors():
-    told = {int(code) for code in re.findall(r"^\| (\d+) \|", README, re.MULTILINE)}
+    told = {int(code) for code in re.findall(r"^\| (\d+) \|", text_of("docs/resume-and-checkpoints.md"), re.MULTILINE)}
     kinds = [
         kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.BigmodelError)
     ]
     assert told == {0, *(kind.exit_code for kind in kinds)}
-
-
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
-def test_links_lead_somewhere(page):
-    for target in re.findall(r"\]\(([^)#:]+)\)", (ROOT / page).read_text(encoding="utf-8")):
-        assert (ROOT / target).exists(), target
