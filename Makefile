@@ -51,7 +51,7 @@ format: $(VENV)/.installed-dev ## Format the code and mend what the linter can m
 	$(BIN)/ruff format .
 
 docs: $(VENV)/.installed-docs ## Build the site of README.md and docs/ into build/site/, links checked: open its index.html
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict $(ARGS)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict $(ARGS)
 
 pictures: $(VENV)/.installed-docs ## Draw the pictures of README.md anew, from a real run
 	$(BIN)/python scripts/pictures.py $(ARGS)
