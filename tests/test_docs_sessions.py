@@ -46,7 +46,7 @@ def environment(tmp_path):
     for name, rest in words.items():
         (folder / name).write_text(f"#!/bin/sh\nexec {shlex.quote(sys.executable)} {rest}\n", encoding="utf-8")
         (folder / name).chmod(0o755)
-    return os.environ | {"PATH": f"{folder}:{os.environ['PATH']}"}
+    return os.environ | {"PATH": f"{folder}:{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
 
 
 def test_the_worked_examples_are_there():
