@@ -39,6 +39,8 @@ FOLDERS = {
     "spoken_digits": "shared/speech/recordings",
     "breastmnist": "shared/medical",
     "esol": "shared/molecules",
+    "trec": "shared/text",
+    "adult": "shared/fairness",
     "weights": "shared/weights",
 }
 RECIPES = dict.fromkeys(("cifar10_94", "article", "cifar10_resnet18"), "cifar10")
@@ -131,12 +133,14 @@ def works(verb, words, workplace):
 
 
 def real_data(settings):
-    dataset = settings.get("dataset") or RECIPES.get(settings.get("experiment", ""))
-    if dataset not in FOLDERS:
+    named = (settings.get("dataset") or RECIPES.get(settings.get("experiment", ""), "")).split(",")
+    wanted = [name for name in named if name in FOLDERS]
+    if not wanted:
         return []
     folder = os.environ.get("BIGMODEL_DATA_DIR")
-    if folder is None or not (Path(folder) / FOLDERS[dataset]).is_dir():
-        pytest.skip(f"BIGMODEL_DATA_DIR holds no {dataset}")
+    for name in wanted:
+        if folder is None or not (Path(folder) / FOLDERS[name]).is_dir():
+            pytest.skip(f"BIGMODEL_DATA_DIR holds no {name}")
     return [f"data_dir={Path(folder).resolve()}"]
 
 
