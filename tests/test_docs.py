@@ -46,9 +46,9 @@ FOLDERS = {
 RECIPES = dict.fromkeys(("cifar10_94", "article", "cifar10_resnet18"), "cifar10")
 RECIPES |= {name: name for name in ("etth1", "spoken_digits", "breastmnist", "esol")}
 RECIPES |= {"shakespeare_char": "tinyshakespeare", "resnet20_imported": "weights"}
-LONGER = re.compile(
+LONGER = re.compile(  # to run or to import
     "experiment=|model=vit|image_folder|fashion_mnist|seeds=3|-m |=auto|-export |epochs=40"
-)  # to run or import
+)
 NEEDED_PACKAGES = {"format=onnx": "onnxruntime", "model=timm": "timm", "hydra/sweeper=optuna": "optuna"}
 
 needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="there is no make here")
