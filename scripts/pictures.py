@@ -31,7 +31,8 @@ PICTURES = Path(__file__).resolve().parents[1] / "docs" / "pictures"
 COLUMNS, ROWS = 96, 26
 SECONDS = 8  # that the recording takes to play, its last screen included
 LAST = 4  # seconds of the last screen
-MOST_FRAMES = 24
+MOST_FRAMES = 30
+LONGEST_PAUSE = 0.15  # seconds of the run
 CELL_W, CELL_H, MARGIN = 8.0, 17.0, 14.0
 FONT = "ui-monospace, SFMono-Regular, Menlo, Consolas, 'DejaVu Sans Mono', monospace"
 BACKGROUND, FOREGROUND = "#161b22", "#d0d7de"
@@ -97,17 +98,19 @@ def _color(name: str) -> str:
 
 
 def thinned(frames: Sequence[tuple[float, Screen]]) -> list[tuple[float, Screen]]:
-    """At most MOST_FRAMES of them, in even time, each unlike the one before; the last is always among them."""
-    end = frames[-1][0]
-    kept: list[tuple[float, Screen]] = []
-    for seconds, screen in frames:
-        slot = int(seconds / end * (MOST_FRAMES - 1))
-        if kept and screen == kept[-1][1]:
-            continue
-        if kept and int(kept[-1][0] / end * (MOST_FRAMES - 1)) == slot and len(kept) > 1:
-            kept.pop()
-        kept.append((seconds, screen))
-    return kept
+    """At most MOST_FRAMES of them, in even time, each unlike the one before; the last is always among them.
+
+    Pauses are cut to LONGEST_PAUSE, so that the start does not take most of the recording.
+    """
+    changes = [frames[0]]
+    clock = 0.0
+    for (before, _), (seconds, screen) in itertools.pairwise(frames):
+        clock += min(seconds - before, LONGEST_PAUSE)
+        if screen != changes[-1][1]:
+            changes.append((clock, screen))
+    end = changes[-1][0]
+    by_slot = {round(seconds / end * (MOST_FRAMES - 1)): (seconds, screen) for seconds, screen in changes}
+    return list(by_slot.values())
 
 
 def svg(frames: Sequence[tuple[float, Screen]]) -> str:
@@ -117,7 +120,7 @@ def svg(frames: Sequence[tuple[float, Screen]]) -> str:
     rows: dict[tuple[Run, ...], str] = {}
     drawn = []
     end = frames[-1][0]
-    starts = [seconds / end * (SECONDS - LAST) for seconds, _ in frames]
+    starts = [0.0, *(seconds / end * (SECONDS - LAST) for seconds, _ in frames[1:])]
     for number, (_, screen) in enumerate(frames):
         uses = (
             f'<use href="#{rows.setdefault(row, f"r{len(rows)}")}" y="{MARGIN + line * CELL_H:g}"/>'
