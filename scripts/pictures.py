@@ -15,13 +15,13 @@ import itertools
 import json
 import os
 import pty
+import re
 import select
 import struct
 import sys
 import tempfile
 import termios
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +29,9 @@ import pyte
 
 PICTURES = Path(__file__).resolve().parents[1] / "docs" / "pictures"
 COLUMNS, ROWS = 96, 26
-SECONDS = 8  # that the recording takes to play, its last screen included
+SECONDS = 10  # that the recording takes to play, its last screen included
 LAST = 4  # seconds of the last screen
 MOST_FRAMES = 30
-LONGEST_PAUSE = 0.15  # seconds of the run
 CELL_W, CELL_H, MARGIN = 8.0, 17.0, 14.0
 FONT = "ui-monospace, SFMono-Regular, Menlo, Consolas, 'DejaVu Sans Mono', monospace"
 BACKGROUND, FOREGROUND = "#161b22", "#d0d7de"
@@ -43,33 +42,34 @@ COLORS = {
 INK = {"light": ("#24292f", "#d0d7de"), "dark": ("#d0d7de", "#30363d")}  # of text and grid
 _STILL = ".f { animation: none !important; } LAST { visibility: visible; }"
 
+_TICKING = re.compile("[\u2800-\u28ff]|\\d+ s\\b")
+
 Run = tuple[str, str, bool]  # text, color, bold
 Screen = tuple[tuple[Run, ...], ...]
 
 
-def record(words: Sequence[str], directory: Path) -> list[tuple[float, Screen]]:
-    """Run `bigmodel-train` in a pseudoterminal; return its screens with the seconds at which they were there."""
+def record(words: Sequence[str], directory: Path) -> list[Screen]:
+    """Run `bigmodel-train` in a pseudoterminal; return its screens."""
     screen = pyte.Screen(COLUMNS, ROWS)
     stream = pyte.ByteStream(screen)
     prompt = f"$ bigmodel-train {' '.join(words)}".rstrip()
     stream.feed(f"{prompt}\r\n".encode())
-    frames = [(0.0, _screen(screen))]
+    screens = [_screen(screen)]
     pid, terminal = pty.fork()
     if pid == 0:
         os.chdir(directory)
         os.environ |= {"TERM": "xterm-256color", "COLUMNS": str(COLUMNS), "LINES": str(ROWS)}
         os.execv(sys.executable, [sys.executable, "-m", "bigmodel", "train", *words])
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
-    began = time.monotonic()
     while chunk := _read(terminal):
         stream.feed(chunk)
         if not select.select([terminal], [], [], 0.02)[0]:  # what was drawn is drawn whole
-            frames.append((time.monotonic() - began, _screen(screen)))
-    frames.append((time.monotonic() - began, _screen(screen)))
+            screens.append(_screen(screen))
+    screens.append(_screen(screen))
     _, status = os.waitpid(pid, 0)
     if status:
-        sys.exit("\n".join("".join(text for text, *_ in row) for row in frames[-1][1]))
-    return frames
+        sys.exit("\n".join("".join(text for text, *_ in row) for row in screens[-1]))
+    return screens
 
 
 def _read(terminal: int) -> bytes:
@@ -97,31 +97,28 @@ def _color(name: str) -> str:
     return COLORS.get(name.removeprefix("bright"), f"#{name}" if len(name) == 6 else FOREGROUND)
 
 
-def thinned(frames: Sequence[tuple[float, Screen]]) -> list[tuple[float, Screen]]:
-    """At most MOST_FRAMES of them, in even time, each unlike the one before; the last is always among them.
-
-    Pauses are cut to LONGEST_PAUSE, so that the start does not take most of the recording.
-    """
-    changes = [frames[0]]
-    clock = 0.0
-    for (before, _), (seconds, screen) in itertools.pairwise(frames):
-        clock += min(seconds - before, LONGEST_PAUSE)
-        if screen != changes[-1][1]:
-            changes.append((clock, screen))
-    end = changes[-1][0]
-    by_slot = {round(seconds / end * (MOST_FRAMES - 1)): (seconds, screen) for seconds, screen in changes}
-    return list(by_slot.values())
+def thinned(screens: Iterable[Screen]) -> list[Screen]:
+    """At most MOST_FRAMES of the screens, the last among them, each unlike the one before but for spinners and seconds."""
+    changes: list[Screen] = []
+    said = ""
+    for screen in screens:
+        text = "\n".join("".join(text for text, *_ in row) for row in screen)
+        if (text := _TICKING.sub("", text)) != said:
+            said = text
+            changes.append(screen)
+    changes[-1] = screen
+    places = range(min(MOST_FRAMES, len(changes)))
+    return [changes[round(place * (len(changes) - 1) / max(len(places) - 1, 1))] for place in places]
 
 
-def svg(frames: Sequence[tuple[float, Screen]]) -> str:
+def svg(frames: Sequence[Screen]) -> str:
     """An SVG that plays the screens in a loop; where motion is not wanted, the last one."""
-    used = max(number for _, screen in frames for number, row in enumerate(screen, 1) if row)
+    used = max(number for screen in frames for number, row in enumerate(screen, 1) if row)
     width, height = COLUMNS * CELL_W + 2 * MARGIN, used * CELL_H + 2 * MARGIN
     rows: dict[tuple[Run, ...], str] = {}
     drawn = []
-    end = frames[-1][0]
-    starts = [0.0, *(seconds / end * (SECONDS - LAST) for seconds, _ in frames[1:])]
-    for number, (_, screen) in enumerate(frames):
+    starts = [number / len(frames) * (SECONDS - LAST) for number in range(len(frames))]
+    for number, screen in enumerate(frames):
         uses = (
             f'<use href="#{rows.setdefault(row, f"r{len(rows)}")}" y="{MARGIN + line * CELL_H:g}"/>'
             for line, row in enumerate(screen)
