@@ -98,7 +98,7 @@ def _color(name: str) -> str:
 
 
 def thinned(screens: Iterable[Screen]) -> list[Screen]:
-    """At most MOST_FRAMES of the screens, the last among them, each unlike the one before but for spinners and seconds."""
+    """At most MOST_FRAMES of the screens, with the last; those that differ in spinners and seconds alone count once."""
     changes: list[Screen] = []
     said = ""
     for screen in screens:
