@@ -114,9 +114,9 @@ def works(verb, words, workplace):
         words = [*words, *real_data(settings)]
         if "hydra/sweeper" in settings or settings.get("hydra/launcher") in ("slurm", "ray"):
             words = [*words, "dry_run=true"]
-        elif ("-m" in words or "seeds" in settings) and "resume" not in settings:
+        elif ("-m" in words or "seeds" in settings) and not {"resume", "dry_run"} & set(settings):
             words = [*words, *TINY]
-        elif "resume" not in settings and "--help" not in words:
+        elif not {"-m", "--help"} & set(words) and "resume" not in settings:
             words = [*words, "dry_run=true"]
             if settings and "device" not in settings:  # else `auto` trains each model to see what is fastest
                 words = [*words, "device=cpu"]
