@@ -47,7 +47,7 @@ RECIPES = dict.fromkeys(("cifar10_94", "article", "cifar10_resnet18"), "cifar10"
 RECIPES |= {name: name for name in ("etth1", "spoken_digits", "breastmnist", "esol")}
 RECIPES |= {"shakespeare_char": "tinyshakespeare", "resnet20_imported": "weights"}
 LONGER = re.compile(  # to run or to import
-    "experiment=|model=vit|image_folder|fashion_mnist|seeds=3|-m |=auto|-export |epochs=40"
+    "experiment=|model=vit|image_folder|fashion_mnist|seeds=3|-m |=auto|-export |-report |epochs=40"
 )
 NEEDED_PACKAGES = {"format=onnx": "onnxruntime", "model=timm": "timm", "hydra/sweeper=optuna": "optuna"}
 
@@ -109,6 +109,8 @@ def works(verb, words, workplace):
     for word, package in NEEDED_PACKAGES.items():
         if word in words and importlib.util.find_spec(package) is None:
             pytest.skip(f"{package} is not installed")
+    if verb == "report":
+        pytest.importorskip("matplotlib")
     settings = dict(word.split("=", 1) for word in words if "=" in word)
     if verb == "train":
         words = [*words, *real_data(settings)]
