@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, NoReturn
 from bigmodel import __version__
 from bigmodel.commands.command_line import CommandLine, parse, reject_undecodable
 from bigmodel.commands.exit_codes import run_command
-from bigmodel.commands.help import help_text
 from bigmodel.config.location import conf_directory
 from bigmodel.errors import ConfigError, DataError, StorageError
 from bigmodel.runtime.live_text import StatusLine
@@ -86,6 +85,8 @@ def _run(command: str, arguments: Sequence[str], stop: StopRequest) -> int:
         print(f"bigmodel-train {__version__}")
         return 0
     if parsed.help:
+        from bigmodel.commands.help import help_text  # reads YAML, which takes as long as all above
+
         own = [path for path in (parsed.config_path, parsed.config_dir) if path is not None]
         print(help_text(command, parsed.overrides, own, parsed.config_name))
         return 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 
 
@@ -59,6 +58,8 @@ class Interrupted(BigmodelError):
 
 def suggest(word: str, choices: Sequence[str], prefix: str = "") -> str:
     """Return `did you mean …?` with the closest choice, or list all choices where none is close."""
+    import difflib  # only a mistake needs it
+
     close = difflib.get_close_matches(word, choices, n=1, cutoff=0.6)
     if close:
         return f"did you mean {prefix}{close[0]}?"

@@ -10,9 +10,7 @@ import contextlib
 import errno
 import json
 import os
-import shutil
 import stat
-import uuid
 from collections.abc import Iterator, Mapping
 from io import BufferedReader
 from pathlib import Path
@@ -118,7 +116,7 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises:
         OSError: `path` is a directory, or the disk refuses; then nothing is left under the new name.
     """
-    scratch = path.with_name(f"{TEMP_PREFIX}{uuid.uuid4().hex}{path.suffix}")
+    scratch = path.with_name(f"{TEMP_PREFIX}{os.urandom(16).hex()}{path.suffix}")
     try:
         yield scratch
         fsync_path(scratch)
@@ -194,6 +192,8 @@ def refuse_foreign_files(folder: Path) -> None:
 def remove(path: Path) -> None:
     """Remove a file, a link or a directory with all in it; what a link points at stays. Raises OSError."""
     if path.is_dir() and not path.is_symlink():
+        import shutil  # imports five compressors, which an answer to a mistake need not wait for
+
         shutil.rmtree(path)
     else:
         path.unlink()
