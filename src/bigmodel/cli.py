@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from bigmodel import __version__
 from bigmodel.commands.command_line import CommandLine, parse, reject_undecodable
-from bigmodel.commands.exit_codes import run_command
+from bigmodel.commands.exit_codes import is_verbose, run_command
 from bigmodel.config.location import conf_directory
 from bigmodel.errors import ConfigError, DataError, StorageError
 from bigmodel.runtime.live_text import StatusLine
@@ -54,8 +54,7 @@ def main() -> NoReturn:
 def _run_guarded(command: str, arguments: Sequence[str]) -> int:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises instead of printing and exiting
     os.environ.setdefault("KINETO_LOG_LEVEL", "9")  # silences torch's profiler; read when torch is loaded
-    verbose = bool({"-v", "--verbose"} & set(arguments)) or os.environ.get("BIGMODEL_TRACEBACK") == "1"
-    return run_command(lambda stop: _run_from_any_directory(command, arguments, stop), verbose)
+    return run_command(lambda stop: _run_from_any_directory(command, arguments, stop), is_verbose(arguments))
 
 
 def _run_from_any_directory(command: str, arguments: Sequence[str], stop: StopRequest) -> int:

@@ -56,6 +56,20 @@ class Interrupted(BigmodelError):
     exit_code = 75
 
 
+class PeerLost(BigmodelError):
+    """Another rank of the run has ended; it, or the process that started it, says why."""
+
+    exit_code = 71  # never that of a command whose ranks this package has started
+
+
+class AlreadyReported(BigmodelError):
+    """A failure that another process has reported; only its exit code is left to pass on."""
+
+    def __init__(self, exit_code: int) -> None:
+        super().__init__()
+        self.exit_code = exit_code
+
+
 def suggest(word: str, choices: Sequence[str], prefix: str = "") -> str:
     """Return `did you mean …?` with the closest choice, or list all choices where none is close."""
     import difflib  # only a mistake needs it

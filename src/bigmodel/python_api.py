@@ -175,11 +175,14 @@ def train(overrides: Sequence[str], *, dry_run: bool = False) -> Run | None:
         from bigmodel.config import composition as compose  # imports Hydra and torch, which nothing above needs
 
         source = config_source(parsed, "train")
+        directory = None
         if parsed.resume is not None:
-            directory, stored = load_for_resume(parsed.resume, parsed.overrides, source, parsed.trust)
-            finished = run(stored, stop, directory, resume=True)
+            directory, config = load_for_resume(parsed.resume, parsed.overrides, source, parsed.trust)
         else:
-            finished = run(compose.compose("train", parsed.overrides, source, parsed.trust), stop)
+            config = compose.compose("train", parsed.overrides, source, parsed.trust)
+        if config.values["device"].get("count", 1) != 1 and not config.values["dry_run"]:
+            raise ConfigError("device.count: bigmodel.train computes in this process alone; use: bigmodel-train ...")
+        finished = run(config, stop, directory, resume=parsed.resume is not None, in_one_process=True)
     return None if finished is None else Run(Path(finished).absolute())
 
 

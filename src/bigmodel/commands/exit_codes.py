@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from bigmodel.errors import BigmodelError, ConfigError, Interrupted, OutOfMemoryError, StorageError
+from bigmodel.errors import AlreadyReported, BigmodelError, ConfigError, Interrupted, OutOfMemoryError, StorageError
 from bigmodel.formatting import escape_control, first_line, user_code_location
 from bigmodel.redaction import redact
 from bigmodel.runtime.exhaustion import describe_exhaustion
@@ -24,6 +24,11 @@ def run_command(run: Callable[[StopRequest], int], verbose: bool) -> int:
     return exit_code_of(lambda: run(stop.install()), verbose, stop)
 
 
+def is_verbose(arguments: Sequence[str]) -> bool:
+    """Whether a command line, or the environment, asks for tracebacks."""
+    return bool({"-v", "--verbose"} & {*arguments}) or os.environ.get("BIGMODEL_TRACEBACK") == "1"
+
+
 def exit_code_of(run: Callable[[], int], verbose: bool, stop: StopRequest | None = None) -> int:
     """Map exceptions to exit codes and one-line errors, for callers that have set up streams and signal handlers.
 
@@ -36,6 +41,8 @@ def exit_code_of(run: Callable[[], int], verbose: bool, stop: StopRequest | None
     except BrokenPipeError:
         silence()
         return 0
+    except AlreadyReported as error:
+        return error.exit_code
     except Exception as error:
         early = stop.early if stop is not None else None
         if isinstance(error, Interrupted) or early is not None:  # code that caught it may have raised another error

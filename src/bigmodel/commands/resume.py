@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from bigmodel.config.composition import ConfigSource
     from bigmodel.training.state import TrainState
 
-_DEVICE_KEYS_OF_BITS = ("kind", "precision", "channels_last", "compile", "threads", "deterministic")
+_DEVICE_KEYS_OF_BITS = ("kind", "precision", "channels_last", "compile", "threads", "count", "deterministic")
 _MIN_LR_JUMP = 0.01  # relative; smaller changes of the learning rate are not reported
 
 

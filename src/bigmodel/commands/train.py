@@ -6,6 +6,7 @@ import contextlib
 import shutil
 import traceback
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -14,6 +15,7 @@ import numpy as np
 import torch
 
 from bigmodel import __version__
+from bigmodel.commands.ranks import follow, run_on_ranks, should_stop, tell_followers
 from bigmodel.commands.resume import check_config_unchanged, check_data_means_the_same, describe_jumps
 from bigmodel.config.config import Config
 from bigmodel.config.instantiate import instantiate
@@ -55,8 +57,11 @@ def run(
     resume: bool = False,
     own: bool | None = None,
     report: Callable[[str], object] = lambda text: None,
+    in_one_process: bool = False,
 ) -> Path | None:
     """Train in a new run directory or, with `resume`, in that of an earlier start; return it, or None for a dry run.
+
+    With several ranks, others train and None is returned, unless this process has joined them: `in_one_process`.
 
     Nothing that is built may reach the network on a resume, nor where the config is not the user's `own`. Until the
     first event `report` is told what is being done, and "" when that is over.
@@ -64,6 +69,9 @@ def run(
     Raises:
         BigmodelError: what ended the run, with its exit code; everything reached so far is saved.
     """
+    in_one = partial(run, config, directory=directory, resume=resume, own=own, in_one_process=True)
+    if not in_one_process and run_on_ranks(config, stop, in_one, report):
+        return None
     saved = resume and directory is not None and bool(checkpoint.list_checkpoints(directory / "checkpoints"))
     state = checkpoint.newest_state(directory / "checkpoints") if saved and directory is not None else None
     notes = check_config_unchanged(directory, config, state) if resume and directory is not None else []
@@ -86,6 +94,10 @@ def run(
         report("")
         print(plan)
         return None
+    if built.device.world.rank:
+        stop.defer()
+        follow(built, stop)
+        return None
     report("opening the run's directory")
     said = [*built.notes, *built.init_report]
     if built.device.departs:
@@ -107,6 +119,7 @@ def run(
         saves = _checkpointer(directory, built, totals)
         warnings = [*built.warnings, *(saves.restore(built.state) if resume else [])]
         warnings += _write_description(directory, built, saves, totals, resume)
+        tell_followers(built, directory, restored=bool(saves.restored))
         before, damage = _elapsed_before(directory, totals)
         warnings += damage
         log = LogFile(directory)
@@ -133,8 +146,9 @@ def run(
             emit(Warned(text))
         summary = _train_and_test(directory, built, saves, emit, stop, log, totals, before)
         if summary["state"] == "interrupted":
+            by = stop.name or "a signal to another rank"
             raise Interrupted(
-                f"stopped by {stop.name} at step {built.state.step} of {built.state.steps}, saved; "
+                f"stopped by {by} at step {built.state.step} of {built.state.steps}, saved; "
                 f"resume with: {resume_command(directory, built.config.trust_for_resume)}"
             )
         emit(Finished(summary | {"grants": built.config.trust_for_resume}))
@@ -163,7 +177,8 @@ def _train_and_test(
             where, monitor = (str(directory), built.device.name), built.settings.monitor
             emit(Started(state.step, state.steps, built.loader.steps_per_epoch, *where, monitor))
             emit(Phase("first step (compiling)" if built.config.values["device"]["compile"] else "first step"))
-            summary["state"] = train(state, built.loader, built.loop_options, built.device, saves, emit, stop)
+            stops = partial(should_stop, built, stop)
+            summary["state"] = train(state, built.loader, built.loop_options, built.device, saves, emit, stops)
             if state.steps == 0:  # epochs=0: weights from elsewhere are to be tested and kept
                 saves.save(state)
             emit(Phase("saving"))
@@ -272,6 +287,7 @@ def _test_best_weights(built: TrainingRun, saves: AsyncCheckpointer, emit: Emit)
         else:
             state.result_module.load_state_dict(found.weights)
             step = int(state.best["step"])
+    built.device.world.broadcast(state.result_module.state_dict().values())
     began = monotonic()
     emit(Phase("testing the best weights"))
     report = evaluate(state.eval_model, state.task, data.eval_batches("test"), built.device)

@@ -23,12 +23,14 @@ EQUAL_IN_COMPARISONS: Mapping[str, str] = {
     "log_every": "changes which records metrics.jsonl has, so a resumed run must keep it",
     "device.index": "names one of several devices of a kind",
     "device.threads": "changes the last bits only, which are below what a comparison can resolve",
+    "device.count": "changes the last bits, and which numbers dropout draws, as another order of the sums would",
 }
 """Further keys in which runs of one configuration may differ, with the reason why they are not neutral."""
 
 ADDED_LATER: Mapping[str, object] = {
     "sampler": "shuffled",
     "device.cudnn_benchmark": False,
+    "device.count": 1,
     "init.frozen_norms": "train",
     "init.incomplete": "refuse",
     "init.skip": None,

@@ -13,6 +13,7 @@ import torch
 from bigmodel.constraints import NonNegativeInt, PositiveInt
 from bigmodel.errors import ConfigError
 from bigmodel.runtime.allocator import keep_freed_memory
+from bigmodel.runtime.distributed import current_world
 from bigmodel.runtime.lazy_compiler import avoid_dynamo_import, set_deterministic_algorithms
 from bigmodel.runtime.openmp import start_threads
 from bigmodel.runtime.selection import select_device
@@ -25,7 +26,9 @@ MAX_COMPILED_SHAPES = 64  # per compiled function (torch's default: 8); Muon's i
 
 
 class Device:
-    """A chosen device, ready to compute. `torch_device` is where tensors go.
+    """A chosen device, ready to compute. `torch_device` is where tensors go, `world` the ranks that share the batches.
+
+    `count` is the number of ranks; it may differ from the size of `world` where a plan is made, by one process for all.
 
     Raises:
         ConfigError: there is no such device here, or it has no such number, precision or mode.
@@ -42,8 +45,11 @@ class Device:
         deterministic: bool = False,
         keep_memory: bool = False,
         cudnn_benchmark: bool = False,
+        count: PositiveInt | Literal["auto"] = 1,
     ) -> None:
-        self.torch_device = select_device(kind, index)
+        self.world = current_world()
+        self.count = self.world.size if self.world.size > 1 or count == "auto" else count
+        self.torch_device = select_device(kind, index, self.world.place.local_rank if self.world.size > 1 else None)
         self.precision_reason = "as asked"
         if deterministic and "auto" in (precision, channels_last):  # measurements may come out otherwise the next time
             precision = "fp32" if precision == "auto" else precision
@@ -54,15 +60,29 @@ class Device:
         self.measured = self.departs = False
         self._benchmark = cudnn_benchmark and not deterministic
         self._compile, self._graphs, self._deterministic = bool(compile), compile == "graphs", deterministic
-        self.threads = threads or torch.get_num_threads()
+        planned = self.count // self.world.size  # ranks that will share this machine's cores, where none has started
+        self.threads = threads or max(1, torch.get_num_threads() // planned)
         self._keep_memory = keep_memory
         if precision == "tf32" and self.torch_device.type != "cuda":
             raise ConfigError(f"device.precision: tf32 needs an NVIDIA GPU, and this run is on {self.name}; use fp32")
         if self._graphs and self.torch_device.type != "cuda":
             raise ConfigError(f"device.compile: graphs need an NVIDIA GPU, and this run is on {self.name}; use true")
+        if self.count > 1:
+            self._check_ranks()
         if deterministic and self.torch_device.type == "mps":
             raise ConfigError(
                 "device.deterministic: Apple GPUs promise no bitwise repetition; use device=cpu, or leave it false"
+            )
+
+    def _check_ranks(self) -> None:
+        """Raise ConfigError for what several ranks do not go with."""
+        if self.torch_device.type == "mps":
+            raise ConfigError("device.count: this machine has one Apple GPU; use device.count=1 or device=cpu")
+        if self._graphs:
+            raise ConfigError("device.compile: graphs are for one rank; use true, or device.count=1")
+        if self.has_auto:
+            raise ConfigError(
+                "device.precision: auto measures, and each rank could choose otherwise; use null, which goes by rule"
             )
 
     @property
@@ -73,8 +93,13 @@ class Device:
     @property
     def name(self) -> str:
         if self.torch_device.type == "cuda":
-            return f"{self.torch_device} ({torch.cuda.get_device_name(self.torch_device)})"
-        return f"{self.torch_device.type} ({platform.processor() or platform.machine()}, {self.threads} threads)"
+            where, what, backend = str(self.torch_device), torch.cuda.get_device_name(self.torch_device), "nccl"
+        else:
+            where, what, backend = self.torch_device.type, platform.processor() or platform.machine(), "gloo"
+            what += f", {self.threads} threads"
+        if self.count > 1:
+            return f"{self.count} ranks on {self.torch_device.type} ({backend}; each {what})"
+        return f"{where} ({what})"
 
     @property
     def is_async(self) -> bool:
@@ -161,9 +186,11 @@ class Device:
         if self._graphs:
             torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
 
-    def seed_rng(self, seed: int, *purpose: int | str) -> None:
-        """Seed dropout and every other global draw by (seed, purpose), independent of earlier draws."""
-        key = derive(seed, *purpose)
+    def seed_rng(self, seed: int, *purpose: int | str, differs: bool = False) -> None:
+        """Seed dropout and every other global draw by (seed, purpose), independent of earlier draws; with `differs`,
+        each rank draws other numbers, and rank 0 those of one process.
+        """
+        key = derive(seed, *purpose, *(("rank", self.world.rank) if differs and self.world.rank else ()))
         torch.default_generator.manual_seed(key)
         if self.torch_device.type == "cuda":
             torch.cuda.default_generators[self.torch_device.index].manual_seed(key)

@@ -19,6 +19,7 @@ from bigmodel.errors import StorageError
 
 _LOCKS = "/tmp/bigmodel-gpus"  # one place for all users, sessions and schedulers of a machine, so not $TMPDIR
 _LOOK_S = 0.5
+_IDLE_MIB, _IDLE_BUSY = 1024.0, 10.0  # a display or a driver takes some of a GPU that nobody computes on
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,16 @@ def _number(text: str) -> float:
         return float(text)
     except ValueError:  # "[N/A]"
         return 0.0
+
+
+def acquire_idle(gpus: Sequence[Gpu]) -> list[Gpu]:
+    """Return the GPUs that nobody uses or holds, and hold them until this process ends.
+
+    Raises:
+        StorageError: the locks' directory is not safe to use.
+    """
+    unused = [gpu for gpu in gpus if gpu.used_mib < _IDLE_MIB and gpu.busy < _IDLE_BUSY]
+    return [gpu for gpu in unused if _locked(_directory() / gpu.name.replace("/", "_"))]
 
 
 def acquire(gpus: Sequence[Gpu]) -> Gpu:

@@ -8,8 +8,9 @@ from bigmodel.errors import ConfigError
 from bigmodel.runtime.gpus import least_used
 
 
-def select_device(kind: str, index: int | None) -> torch.device:
-    """Return the device; `auto` is a GPU where there is one, and without `index` the least used of several.
+def select_device(kind: str, index: int | None, local_rank: int | None = None) -> torch.device:
+    """Return the device; `auto` is a GPU where there is one, and without `index` the least used of several, or that of
+    the rank.
 
     Raises:
         ConfigError: there is no such device here.
@@ -30,6 +31,10 @@ def select_device(kind: str, index: int | None) -> torch.device:
     count = torch.cuda.device_count()
     if index is not None and index >= count:
         raise ConfigError(f"device.index: there is no GPU {index}; the GPUs here are 0 to {count - 1}")
+    if local_rank is not None:
+        if index is not None:
+            raise ConfigError("device.index: several ranks take a GPU each; leave it null, or set CUDA_VISIBLE_DEVICES")
+        return torch.device("cuda", local_rank % count)  # a scheduler may show each rank its own GPU only
     return torch.device("cuda", least_used(count) if index is None else index)
 
 

@@ -19,6 +19,7 @@ from bigmodel.errors import ConfigError
 from bigmodel.formatting import escape_control
 from bigmodel.interfaces import CountsClasses, Dataset, HasMemoryFormat, InitsFromData, Loader, LoaderOptions, Task
 from bigmodel.optim.groups import scale_lrs
+from bigmodel.runtime.batch_norm import share_batch_norms
 from bigmodel.runtime.device import Device
 from bigmodel.runtime.precision import choose_precision
 from bigmodel.tasks.number_defaults import unfit_target
@@ -84,6 +85,9 @@ def build_run(
     known = config.values["dataset"]
     changes |= {f"dataset.{key}": value for key, value in dataset.properties.items() if key in known}
     changes["device.threads"] = device.threads
+    if device.count != config.values["device"].get("count", 1):
+        changes["device.count"] = device.count
+        notes.append(f"device.count={device.count}: as many ranks take part")
     outputs, output_notes = set_num_outputs(config, dataset)
     changes |= outputs
 
@@ -114,6 +118,8 @@ def build_run(
         loader.memory_format = torch.channels_last
     config = config.with_values({"device.precision": device.precision, "device.channels_last": device.channels_last})
     init_report = _initialize(model, settings, device, loader, trust, load_initial_weights)
+    if device.count > 1:
+        notes += _prepare_for_ranks(model, device, settings.accumulate)
     optimizers, lr_notes = build_optimizers(config, model)
     steps = max(1, round(settings.epochs * loader.steps_per_epoch)) if settings.epochs else 0
     state = TrainState(
@@ -159,11 +165,12 @@ def _open_loader(
     """
     settings = Train(**values)
     size, lowered = int(batch_size), {}
-    if settings.accumulate > size:
-        raise ConfigError(
-            f"accumulate: {settings.accumulate} micro-batches need batch_size >= {settings.accumulate}, got {size}; "
-            "lower accumulate or raise batch_size"
-        )
+    pieces = settings.accumulate * device.count
+    if pieces > size:
+        key, parts = "accumulate", f"{settings.accumulate} micro-batches"
+        if device.count > 1:
+            key, parts = "device.count", f"{device.count} ranks" + (f" of {parts}" if settings.accumulate > 1 else "")
+        raise ConfigError(f"{key}: {parts} need batch_size >= {pieces}, got {size}; lower {key} or raise batch_size")
     options = LoaderOptions(
         device.torch_device,
         size,
@@ -177,7 +184,7 @@ def _open_loader(
     loader = dataset.loader(options)
     check_method_names("loader", loader)
     samples = loader.splits["train"]
-    if settings.batch_size is None and settings.accumulate <= samples < size:
+    if settings.batch_size is None and pieces <= samples < size:
         lowered["batch_size"] = samples
         loader = dataset.loader(replace(options, batch_size=samples))  # reads nothing: no batch was taken
     elif size > samples:
@@ -204,6 +211,19 @@ def _initialize(
         "init", settings.init, trust, model=model, fresh=load_initial_weights, epochs=settings.epochs
     )
     return report
+
+
+def _prepare_for_ranks(model: nn.Module, device: Device, accumulate: int) -> list[str]:
+    """Give all ranks the same weights and shared batch norms; return lines about it.
+
+    Raises:
+        ConfigError: ranks may have different numbers of micro-batches, and batch norms would wait for the missing ones.
+    """
+    device.world.broadcast(model.state_dict().values())  # they are the same, unless a model draws by itself
+    num_norms = share_batch_norms(model)
+    if num_norms and accumulate > 1:
+        raise ConfigError(f"accumulate: batch norms over {device.count} ranks need accumulate=1, got {accumulate}")
+    return [f"batch norms ({num_norms}): mean and variance over the pieces of all ranks"] if num_norms else []
 
 
 def build_optimizers(config: Config, model: nn.Module, **changed: Any) -> tuple[list[torch.optim.Optimizer], list[str]]:

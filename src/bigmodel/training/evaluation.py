@@ -20,12 +20,13 @@ def evaluate(model: nn.Module, task: Task, batches: Iterable[Batch], device: Dev
         DataError: there are no batches.
     """
     model.eval()
-    sums: dict[str, Tensor] = {}
+    sums: Mapping[str, Tensor] = {}
     with torch.inference_mode():
-        for batch in batches:
+        for batch in device.world.deal(batches):
             with device.autocast():
                 loss, outputs = task.loss(model, batch)
             sums = add_sums(sums, task.eval_sums(loss, outputs.float(), batch), device.accumulator_dtype)
+    sums = device.world.sum_named(sums)
     if not sums:
         raise DataError("there is nothing to evaluate on: the split has no samples")
     return task.eval_metrics({name: total.cpu() for name, total in sums.items()})

@@ -67,7 +67,7 @@ class TrainState:
         self._ema = copy.deepcopy(model).requires_grad_(False) if ema is not None else None
         self._steps = [unwrapped_step(optimizer) for optimizer in optimizers]
         self._guard = NonFiniteGuard(optimizers, device)
-        self.running_sums: dict[str, Tensor] = {}  # scalars by name, since metrics were last taken
+        self.running_sums: Mapping[str, Tensor] = {}  # scalars by name, since metrics were last taken
         self._restored_sums: Mapping[str, float] | Sequence[float] | None = None  # a checkpoint's, until the next step
         self.grad_norm: Tensor = torch.zeros(())
 
@@ -128,22 +128,25 @@ class TrainState:
         self._add_sums(sums)
         self.finish_step()
 
-    def forward_backward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward_backward(self, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
         """Compute the gradients of this step into the parameters.
 
-        Returns the last micro-batch's loss, and the batch's sums by name.
+        Returns this rank's last micro-batch's loss, and the batch's sums by name.
         """
         self.prepare_step()
-        self.device.seed_rng(self.seed, "step", self.step)
-        microbatches = batch.microbatches(self.accumulate)
-        sums: dict[str, Tensor] = {}
+        world = self.device.world
+        self.device.seed_rng(self.seed, "step", self.step, differs=True)
+        microbatches = world.piece(batch).microbatches(self.accumulate)
+        is_weighted = len(microbatches) > 1 or world.size > 1
+        sums: Mapping[str, Tensor] = {}
         for microbatch in microbatches:
             loss, outputs = self.loss(microbatch)
-            added = self.task.train_sums(loss, outputs.detach(), microbatch)
+            added = world.counted(self.task.train_sums(loss, outputs.detach(), microbatch))
             weight = added["loss_denominator"].to(loss.dtype)
-            (loss if len(microbatches) == 1 else loss * weight).backward()  # type: ignore[no-untyped-call]
+            (loss * weight if is_weighted else loss).backward()  # type: ignore[no-untyped-call]
             sums = add_sums(sums, added, self.device.accumulator_dtype)
-        if len(microbatches) > 1:  # how many tokens a micro-batch has may be known only once its loss is
+        sums = world.sum_step(self._gradients(), sums)
+        if is_weighted:  # how many tokens a micro-batch has may be known only once its loss is
             count = sums["loss_denominator"]
             torch._foreach_div_(self._gradients(), torch.where(count > 0, count, 1).to(loss.dtype))
         return loss, sums

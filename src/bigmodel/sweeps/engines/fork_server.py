@@ -19,7 +19,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from bigmodel.errors import OutOfMemoryError
-from bigmodel.runtime.signals import STOP_SIGNALS, exit_with_parent
+from bigmodel.runtime.launch import fork_child
+from bigmodel.runtime.signals import exit_with_parent
 from bigmodel.safe_files import append_to
 from bigmodel.sweeps.engines.job_context import JobContext
 
@@ -99,26 +100,7 @@ def _fork(context: JobContext, number: int, own_descriptors: tuple[int, ...]) ->
     """Fork a job, and return its process id. Raises OSError where the system grants no more processes."""
     from bigmodel.sweeps.engines.job_process import run_job
 
-    parent = os.getpid()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)  # until the child has its signal handlers
-    try:
-        pid = os.fork()
-    except OSError:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        raise
-    if pid == 0:
-        code = 1
-        try:
-            exit_with_parent(parent)
-            signal.set_wakeup_fd(-1)
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            for descriptor in own_descriptors:
-                os.close(descriptor)
-            code = run_job(context, number)
-        finally:
-            os._exit(code)
-    signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    return pid
+    return fork_child(lambda: run_job(context, number), close=own_descriptors)
 
 
 def _send_event(events: int, event: Mapping[str, Any]) -> None:

@@ -1,0 +1,173 @@
+"""A run on several ranks: start or join them, and what a rank does that leaves files and terminal to rank 0."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from bigmodel.commands.exit_codes import exit_code_of, is_verbose
+from bigmodel.config.config import Config
+from bigmodel.config.validation import auto_keys
+from bigmodel.errors import AlreadyReported, BigmodelError, ConfigError, Interrupted, OutOfMemoryError, PeerLost
+from bigmodel.events import Saved
+from bigmodel.quoting import resume_command
+from bigmodel.runs import checkpoint
+from bigmodel.runs.checkpoint_path import checkpoint_path
+from bigmodel.runtime.distributed import joined
+from bigmodel.runtime.gpus import Gpu, acquire_idle, visible_gpus
+from bigmodel.runtime.launch import Place, meeting_point, place_of_this_process, start_ranks
+from bigmodel.runtime.live_text import StatusLine
+from bigmodel.runtime.signals import StopRequest, describe_exit_code
+from bigmodel.training.build import TrainingRun
+from bigmodel.training.error_translation import translate_run_errors
+from bigmodel.training.evaluation import evaluate
+from bigmodel.training.loop import train
+from bigmodel.training.state import TrainState
+
+TrainRank = Callable[..., object]
+
+
+def run_on_ranks(config: Config, stop: StopRequest, run: TrainRank, report: Callable[[str], object]) -> bool:
+    """Train by `run` on several ranks where the config or this process's launcher asks for them; return whether.
+
+    Each rank calls `run` with a `stop` and a `report` of its own. A process that torchrun or srun has started ends
+    here, with the run's exit code.
+
+    Raises:
+        AlreadyReported: a rank that this process has started has failed, and has said why.
+        BigmodelError: a rank was killed.
+        ConfigError: the config and several ranks do not go together.
+    """
+    if config.values["dry_run"]:
+        return False
+    if (place := place_of_this_process()) is not None:
+        _check(config, place.size)
+        os.environ.update(meeting_point())
+        report("")
+        os._exit(_run_rank(config, place, run, stop))
+    count = _count(config)
+    if count == 1:
+        return False
+    _check(config, count)
+    report("")
+    ends, directory = start_ranks(count, lambda place, stop: _run_rank(config, place, run, stop), stop)
+    again = resume_command(directory, config.trust_for_resume) if directory else "the same command"
+    _raise_failure(ends, again)
+    return True
+
+
+def _raise_failure(ends: Mapping[int, int], again: str) -> None:
+    """Raise what the exit codes of the ranks say, unless all are 0; `again` is the command to go on with."""
+    for rank, code in ends.items():
+        if code < 0:
+            kind = OutOfMemoryError if code == -signal.SIGKILL else BigmodelError
+            raise kind(f"rank {rank} was {describe_exit_code(code)}, and the others have stopped; run: {again}")
+    failed = [code for code in ends.values() if code]
+    told = [code for code in failed if code != PeerLost.exit_code]
+    if told:
+        raise AlreadyReported(told[0])
+    if failed:
+        raise BigmodelError(f"the ranks have lost each other, and none says why; run: {again}")
+
+
+def _run_rank(config: Config, place: Place, run: TrainRank, stop: StopRequest) -> int:
+    """Join the other ranks and train. Returns the exit code; the streams are flushed."""
+    use_gpus = config.values["device"]["kind"] in ("auto", "cuda") and torch.cuda.is_available()
+
+    def trained() -> int:
+        with joined(place, use_gpus), StatusLine() as status:
+            run(stop=stop, report=status.show if place.rank == 0 else lambda text: None)
+        return 0
+
+    try:
+        return exit_code_of(trained, is_verbose(sys.argv), stop)
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+
+
+def _count(config: Config) -> int:
+    """Return how many ranks the config asks for; on GPUs, show this process and its ranks only theirs.
+
+    Raises:
+        ConfigError: there are fewer GPUs.
+    """
+    device = config.values["device"]
+    asked, kind = device.get("count", 1), device.get("kind")
+    if asked == 1:
+        return 1
+    gpus = visible_gpus() if kind in ("auto", "cuda") else []
+    if asked == "auto":
+        chosen: list[Gpu] = acquire_idle(gpus)
+    else:
+        chosen = sorted(gpus, key=lambda gpu: (gpu.used_mib, gpu.busy))[:asked]
+        if len(chosen) < asked and (gpus or kind == "cuda"):
+            raise ConfigError(f"device.count: {asked} ranks need a GPU each, and there are {len(gpus)}; use device=cpu")
+    if chosen:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(gpu.name for gpu in chosen)
+    return max(1, len(chosen)) if asked == "auto" else int(asked)
+
+
+def _check(config: Config, count: int) -> None:
+    """Raise ConfigError for each setting that several ranks do not go with; the device refuses those of its own."""
+    problems = [
+        f"{key}: auto tries values in one process, not in {count} ranks; give a number"
+        for key in auto_keys(config.values)
+    ]
+    if config.values["profile"]:
+        problems.append(f"profile: looks at one process, not at {count} ranks; use device.count=1")
+    if problems:
+        raise ConfigError(*problems)
+
+
+def should_stop(built: TrainingRun, stop: StopRequest) -> bool:
+    """Whether any rank was asked to stop; all ranks ask after each step, and so stop after the same one."""
+    return built.device.world.any(stop())
+
+
+class _NoCheckpoints:
+    """The checkpoints of a rank that writes none."""
+
+    def save(self, state: TrainState, passing: bool = False) -> None:
+        """Leave it to rank 0."""
+
+    def completed(self) -> Iterable[Saved]:
+        return ()
+
+
+def tell_followers(built: TrainingRun, directory: Path, restored: bool) -> None:
+    """Tell the other ranks, as rank 0, where the run lies and which step it goes on from."""
+    built.device.world.place.note_run(directory)
+    built.device.world.broadcast_text(json.dumps([str(directory), built.state.step if restored else None]))
+
+
+def follow(built: TrainingRun, stop: StopRequest) -> None:
+    """Take part in a run as a rank other than 0: the same steps and evaluations, but no files and no words.
+
+    Raises:
+        AlreadyReported: the run was interrupted, which rank 0 reports.
+        BigmodelError: what ended the run on this rank.
+    """
+    world, state = built.device.world, built.state
+    name, step = json.loads(world.broadcast_text(""))
+    directory = Path(name)
+    with translate_run_errors(directory, state, built.config.trust_for_resume):
+        if step is not None:
+            found = checkpoint.load(checkpoint_path(directory / "checkpoints", step))
+            state.load_state(found.tensors, found.state)
+        outcome = train(
+            *(state, built.loader, built.loop_options, built.device, _NoCheckpoints(), lambda event: None),
+            partial(should_stop, built, stop),
+        )
+        if outcome == "interrupted":
+            raise AlreadyReported(Interrupted.exit_code)
+        if "test" in built.loader.splits:
+            world.broadcast(state.result_module.state_dict().values())  # rank 0 has the best ones
+            evaluate(state.eval_model, state.task, built.loader.eval_batches("test"), built.device)
