@@ -318,6 +318,7 @@ def test_a_signal_to_anyone_stops_all_at_one_step(whom: str | int, number: int, 
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_killed_rank_ends_the_run_within_seconds(rank: int, tmp_path: Path) -> None:
     process, ranks = _running(tmp_path, "save_every=1steps")
+    assert until(lambda: any(only_run(tmp_path).glob("checkpoints/step-*/MANIFEST.json")), process)
     os.kill(ranks[rank], signal.SIGKILL)
     began = time.monotonic()
     assert finished(process, 20) == 6
