@@ -230,6 +230,16 @@ def test_the_plan_says_how_many_ranks(cli: Callable[..., Answer]) -> None:
     assert "mean and variance over the pieces of all ranks" in answer.out
 
 
+@pytest.mark.parametrize("words", [("evaluate",), ("predict", "input=x")], ids=lambda words: words[0])
+def test_only_training_has_ranks(words: tuple[str, ...], cli: Callable[..., Answer]) -> None:
+    verb, *given = words
+    answer = cli("run=x", "device=cpu", "device.count=2", *given, verb=verb)
+    assert (answer.code, answer.err) == (
+        2,
+        "error: device.count: this command computes in one process, got 2; leave it 1\n",
+    )
+
+
 def test_python_trains_in_one_process() -> None:
     import bigmodel
 

@@ -59,8 +59,6 @@ class Interrupted(BigmodelError):
 class PeerLost(BigmodelError):
     """Another rank of the run has ended; it, or the process that started it, says why."""
 
-    exit_code = 71  # never that of a command whose ranks this package has started
-
 
 class AlreadyReported(BigmodelError):
     """A failure that another process has reported; only its exit code is left to pass on."""

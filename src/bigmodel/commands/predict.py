@@ -32,6 +32,7 @@ def run(config: Config, stop: StopRequest | None = None) -> None:
     """
     settings = Predict(**command_keys(config.values, "predict"))
     device: Device = instantiate("device", settings.device, config.trust)
+    device.check_alone()
     device.configure_torch()
     predictor = load(settings.run, device, config.trust)
     for line in predictor.warnings:

@@ -15,14 +15,14 @@ import torch
 from bigmodel.commands.exit_codes import exit_code_of, is_verbose
 from bigmodel.config.config import Config
 from bigmodel.config.validation import auto_keys
-from bigmodel.errors import AlreadyReported, BigmodelError, ConfigError, Interrupted, OutOfMemoryError, PeerLost
+from bigmodel.errors import AlreadyReported, BigmodelError, ConfigError, Interrupted, OutOfMemoryError
 from bigmodel.events import Saved
 from bigmodel.quoting import resume_command
 from bigmodel.runs import checkpoint
 from bigmodel.runs.checkpoint_path import checkpoint_path
 from bigmodel.runtime.distributed import joined
 from bigmodel.runtime.gpus import Gpu, acquire_idle, visible_gpus
-from bigmodel.runtime.launch import Place, meeting_point, place_of_this_process, start_ranks
+from bigmodel.runtime.launch import PEER_LOST, Place, meeting_point, place_of_this_process, start_ranks
 from bigmodel.runtime.live_text import StatusLine
 from bigmodel.runtime.signals import StopRequest, describe_exit_code
 from bigmodel.training.build import TrainingRun
@@ -70,7 +70,7 @@ def _raise_failure(ends: Mapping[int, int], again: str) -> None:
             kind = OutOfMemoryError if code == -signal.SIGKILL else BigmodelError
             raise kind(f"rank {rank} was {describe_exit_code(code)}, and the others have stopped; run: {again}")
     failed = [code for code in ends.values() if code]
-    told = [code for code in failed if code != PeerLost.exit_code]
+    told = [code for code in failed if code != PEER_LOST]
     if told:
         raise AlreadyReported(told[0])
     if failed:

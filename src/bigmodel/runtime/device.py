@@ -85,6 +85,11 @@ class Device:
                 "device.precision: auto measures, and each rank could choose otherwise; use null, which goes by rule"
             )
 
+    def check_alone(self) -> None:
+        """Raise ConfigError if ranks are asked for, where a command computes in its own process."""
+        if self.count > 1:
+            raise ConfigError(f"device.count: this command computes in one process, got {self.count}; leave it 1")
+
     @property
     def accumulator_dtype(self) -> torch.dtype:
         """Dtype of metric sums: float64 keeps counts exact up to 2**53; Apple's GPUs have float32 only."""

@@ -20,7 +20,7 @@ from torch.distributed.rendezvous import rendezvous
 
 from bigmodel.errors import AlreadyReported, PeerLost
 from bigmodel.interfaces import Batch
-from bigmodel.runtime.launch import Place
+from bigmodel.runtime.launch import PEER_LOST, Place
 
 _T = TypeVar("_T")
 _BUCKET = 1 << 24  # elements of the gradients that are added up at once; each bucket is copied
@@ -209,7 +209,7 @@ def joined(place: Place, use_gpus: bool) -> Iterator[World]:
         raise
     except PeerLost as error:
         if place.is_watched or not _is_first(store, str(error)):
-            raise AlreadyReported(PeerLost.exit_code) from error
+            raise AlreadyReported(PEER_LOST) from error
         raise
     except Exception as error:
         if not _is_first(store, str(error)):

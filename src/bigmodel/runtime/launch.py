@@ -24,6 +24,7 @@ _LOOK_S = 0.02
 _GRACE_S = 5.0  # from the first failure to the end of all ranks; one that is left waits for something that never comes
 _AGREED = (0, Interrupted.exit_code, DivergedError.exit_code)  # ends that all ranks come to by themselves
 _RUN = "run"  # file beside the meeting point, with the run's directory
+PEER_LOST = 71  # exit code of a rank that another's end has ended; never that of a command
 _FIRST_PORT, _PORTS = 20_000, 10_000  # where the ranks of a Slurm step meet
 
 
