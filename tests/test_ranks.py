@@ -403,6 +403,8 @@ def test_a_failure_is_told_once(
     assert finished(process, 30) == code
     (line,) = _said(tmp_path).splitlines()
     assert line.startswith(said)
+    for summary in tmp_path.glob("outputs/*/*/summary.json"):
+        assert said.removeprefix("error: ") in json.loads(summary.read_text(encoding="utf-8"))["error"]
 
 
 def _command(*words: str) -> list[str]:

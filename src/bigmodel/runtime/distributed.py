@@ -25,7 +25,7 @@ from bigmodel.runtime.launch import PEER_LOST, Place
 _T = TypeVar("_T")
 _BUCKET = 1 << 24  # elements of the gradients that are added up at once; each bucket is copied
 _ALONE = Place(rank=0, size=1, local_rank=0)
-_FAILURE = "failure"  # key of the first failure in the ranks' store
+_FAILURES, _WORDS = "failures", "words"  # keys of the ranks' store: how many have failed, and what the first says
 
 
 class World:
@@ -180,6 +180,7 @@ class _Gather(torch.autograd.Function):
 
 
 _current = World()
+_store: Store | None = None
 
 
 def current_world() -> World:
@@ -195,8 +196,8 @@ def joined(place: Place, use_gpus: bool) -> Iterator[World]:
         AlreadyReported: another rank reports the failure, or the process that started the ranks does.
         PeerLost: another rank has ended, and nobody has said why.
     """
-    global _current
-    store = _meet(place)
+    global _current, _store
+    _store = store = _meet(place)
     try:
         if use_gpus:
             torch.cuda.set_device(place.local_rank % torch.cuda.device_count())
@@ -216,7 +217,10 @@ def joined(place: Place, use_gpus: bool) -> Iterator[World]:
             raise AlreadyReported(getattr(error, "code", 1)) from error
         raise
     finally:
-        _current = World()  # the group itself ends with the process: to take it apart, ranks would wait for each other
+        _current, _store = (
+            World(),
+            None,
+        )  # the group itself ends with the process: to take it apart, ranks would wait for each other
 
 
 def _meet(place: Place) -> Store:
@@ -230,9 +234,11 @@ def _meet(place: Place) -> Store:
 
 
 def _is_first(store: Store, failure: str) -> bool:
-    """Whether no other rank has failed before; if so, the others now know that one has."""
+    """Whether no other rank has failed before; if so, the others can now read what this one says."""
     with contextlib.suppress(RuntimeError):  # the store ended with its rank
-        return int(store.add(_FAILURE, 1)) == 1
+        if int(store.add(_FAILURES, 1)) > 1:
+            return False
+        store.set(_WORDS, failure)
     return True
 
 
@@ -244,7 +250,11 @@ def _peers() -> Iterator[None]:
     except torch.OutOfMemoryError:
         raise
     except RuntimeError as error:
-        raise PeerLost(f"another rank has ended, so this one cannot go on ({error})") from error
+        words = f"another rank has ended, so this one cannot go on ({error})"
+        with contextlib.suppress(RuntimeError):
+            if _store is not None and _store.check([_WORDS]):
+                words = f"another rank has failed: {_store.get(_WORDS).decode()}"
+        raise PeerLost(words) from error
 
 
 def _buckets(tensors: Iterable[Tensor]) -> Iterator[list[Tensor]]:
