@@ -47,7 +47,39 @@ CHECKPOINT, ARCHIVE, DAMAGED = (
 )
 DURABLE = "tests/test_durable.py"
 FOLDERS, PIXELS = "tests/datasets/test_class_folders.py", "tests/datasets/test_pixels.py"
+RANKS = "tests/test_ranks.py::test_"
 MUTATIONS = (
+    _one(
+        "the mean of the ranks' means",
+        "training/state.py",
+        "loss * weight if is_weighted else loss",
+        "loss * weight if len(microbatches) > 1 else loss",
+        f"{RANKS}two_ranks_have_the_bits_of_two_micro_batches",
+    ),
+    _one(
+        "a rank without samples counts",
+        "runtime/distributed.py",
+        "if self.is_idle else sums",
+        "if False else sums",
+        f"{RANKS}two_ranks_have_the_bits_of_two_micro_batches",
+    ),
+    _one(
+        "each rank tests its own weights",
+        "runtime/distributed.py",
+        "                dist.broadcast(sent, 0)\n",
+        "",
+        f"{RANKS}ranks_agree",
+    ),
+    _one(
+        "a rank stops by itself", "runtime/distributed.py", "return bool(flags)", "return flag", f"{RANKS}ranks_agree"
+    ),
+    _one(
+        "all ranks have all cores",
+        "runtime/device.py",
+        "if shares_cores else 1",
+        "if False else 1",
+        f"{RANKS}ranks_of_one_machine_share_its_cores",
+    ),
     _one("a run's own files may be links", "safe_files.py", " | os.O_NOFOLLOW", "", DURABLE),
     _one("a run's own files may be hard links", "safe_files.py", ".st_nlink > 1:", ".st_nlink > 9:", DURABLE),
     _one(
@@ -375,7 +407,7 @@ MUTATIONS = (
     _one(
         "randomness is not keyed by the step",
         "training/state.py",
-        '        self.device.seed_rng(self.seed, "step", self.step)\n',
+        '        self.device.seed_rng(self.seed, "step", self.step, differs=True)\n',
         "",
         "tests/test_resume.py::test_from_every_step_of_two_epochs",
     ),

@@ -102,6 +102,11 @@ def _in_rank(place: Place, output: Path) -> None:
     torch.set_num_threads(1)
     with joined(place, use_gpus=False) as world:
         found = {name: _train(name) for name in CASES}
+        found["text"] = world.broadcast_text(str(world.rank))
+        found["sent"] = (torch.arange(4.0) + world.rank).view(2, 2).T  # not contiguous
+        world.broadcast([found["sent"]])
+        torch.set_num_threads(5)
+        found["threads"] = [Device("cpu").threads, Device("cpu", threads=3).threads]
         found["any"] = [world.any(False), world.any(world.rank == 1)]
         try:
             evaluate(nn.Identity(), Classification(CrossEntropy(), CLASSES), [], Device("cpu"))
@@ -156,8 +161,14 @@ def test_batch_norms_see_the_whole_batch(two: list[dict[str, Any]]) -> None:
     assert _same(two[0]["norms"]["tensors"], two[1]["norms"]["tensors"])
 
 
-def test_ranks_agree_on_a_flag_and_on_an_empty_split(two: list[dict[str, Any]]) -> None:
-    assert [(rank["any"], rank["empty"]) for rank in two] == [([False, True], True)] * 2
+def test_ranks_agree(two: list[dict[str, Any]]) -> None:
+    """On a flag, on the tensors and the text of rank 0, and on a split that is empty."""
+    assert [(rank["any"], rank["empty"], rank["text"]) for rank in two] == [([False, True], True, "0")] * 2
+    assert [rank["sent"].tolist() for rank in two] == [[[0.0, 2.0], [1.0, 3.0]]] * 2
+
+
+def test_ranks_of_one_machine_share_its_cores(two: list[dict[str, Any]]) -> None:
+    assert [rank["threads"] for rank in two] == [[2, 3]] * 2
 
 
 @pytest.mark.slow

@@ -60,8 +60,8 @@ class Device:
         self.measured = self.departs = False
         self._benchmark = cudnn_benchmark and not deterministic
         self._compile, self._graphs, self._deterministic = bool(compile), compile == "graphs", deterministic
-        planned = self.count // self.world.size  # ranks that will share this machine's cores, where none has started
-        self.threads = threads or max(1, torch.get_num_threads() // planned)
+        shares_cores = self.world.size == 1 or self.world.place.is_watched  # else its launcher has given it its own
+        self.threads = threads or max(1, torch.get_num_threads() // (self.count if shares_cores else 1))
         self._keep_memory = keep_memory
         if precision == "tf32" and self.torch_device.type != "cuda":
             raise ConfigError(f"device.precision: tf32 needs an NVIDIA GPU, and this run is on {self.name}; use fp32")
