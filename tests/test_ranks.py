@@ -25,6 +25,7 @@ from bigmodel.optim.sgd import sgd
 from bigmodel.runtime.batch_norm import share_batch_norms
 from bigmodel.runtime.device import Device
 from bigmodel.runtime.distributed import current_world, joined
+from bigmodel.runtime.gpus import Gpu, acquire_idle
 from bigmodel.runtime.launch import Place, meeting_point, place_of_this_process
 from bigmodel.tasks.classification import Classification
 from bigmodel.tasks.language_modelling import LanguageModelling
@@ -239,6 +240,19 @@ def test_the_plan_says_how_many_ranks(cli: Callable[..., Answer]) -> None:
     answer = cli("device=cpu", "device.count=2", "device.threads=1", "model=resnet18", "dry_run=true")
     assert "2 ranks on cpu (gloo; each" in answer.out
     assert "mean and variance over the pieces of all ranks" in answer.out
+
+
+def test_each_rank_needs_a_gpu_of_its_own(
+    cli: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("BIGMODEL_GPU_LOCKS", str(tmp_path / "locks"))
+    gpus = [Gpu("GPU-a", 3.0), Gpu("GPU-b", 40_000.0), Gpu("GPU-c", 3.0, busy=90.0), Gpu("GPU-d", 500.0)]
+    monkeypatch.setattr("bigmodel.commands.ranks.visible_gpus", lambda: gpus)
+    answer = cli("device=cuda", "device.count=5")
+    assert answer.code == 2
+    assert answer.err.startswith("error: device.count: 5 ranks need a GPU each, and there are 4; ")
+    assert [gpu.name for gpu in acquire_idle(gpus)] == ["GPU-a", "GPU-d"]
+    assert acquire_idle(gpus) == []  # this process holds them
 
 
 @pytest.mark.parametrize("words", [("evaluate",), ("predict", "input=x")], ids=lambda words: words[0])
