@@ -30,7 +30,8 @@ COMMANDS = list(dict.fromkeys(line for line in ALL_LINES if line not in IN_ORDER
 RUNS = {name for line in COMMANDS for name in re.findall(r"outputs/2[\w-]+/[\w-]+", line)}
 SWEEPS = {name for line in COMMANDS for name in re.findall(r"outputs/sweeps/[\w-]+", line)}
 VERBS = r"bigmodel-(train|evaluate|predict|export|compare|runs|report)\b"
-ELSEWHERE = r"ray (start|stop)\b|python docs/run_exported\.py "  # by test_clusters.py and test_export_elsewhere.py
+# by test_clusters.py, test_export_elsewhere.py and test_ranks.py
+ELSEWHERE = r"ray (start|stop)\b|python docs/run_exported\.py |torchrun "
 FOLDERS = {
     "cifar10": "cifar-10-batches-bin",
     "mnist": "mnist",

@@ -186,7 +186,7 @@ def test_a_killed_worker_ends_a_run_of_any_data_in_a_line(kind: str, tmp_path: P
     (tmp_path / "slow_pkg.py").write_text(SLOW)
     _sounds(tmp_path / "sounds")
     words = (*RUNS[kind], "device=cpu", "device.threads=1", "batch_size=2", "epochs=50", "resident_gb=0", "workers=2")
-    slow = ("optim._target_=slow_pkg.sgd", "trust=[slow_pkg]", "listeners=[]", "log_every=1steps")
+    slow = ("optim=sgd", "optim._target_=slow_pkg.sgd", "trust=[slow_pkg]", "listeners=[]", "log_every=1steps")
     process = launch(*words, *slow, cwd=tmp_path, output=tmp_path / "said")
 
     def workers() -> list[int]:

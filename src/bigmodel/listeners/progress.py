@@ -26,8 +26,8 @@ class Progress:
         self._phase, self._phase_began = "", self._began
         self._loss, self._weight = 0.0, 0.0
         self._metrics: list[str] = []
-        self._recent: deque[tuple[float, int]] = deque(maxlen=_INTERVALS)  # times, and samples until then
-        self._rate = 0.0
+        self._recent: deque[tuple[float, int]] = deque(maxlen=_INTERVALS)  # seconds of training, and samples until then
+        self._rate, self._left_out_s = 0.0, 0.0
         self._first: tuple[float, int] | None = None  # the end of the first step, which may have compiled
         self._last = self._began
 
@@ -39,20 +39,23 @@ class Progress:
     def set_phase(self, text: str) -> None:
         """Say what is done until the next step."""
         self._phase, self._phase_began = text, monotonic()
-        self._recent.clear()
 
     def add_step(self, event: Stepped) -> None:
         """Count a step. Called for each, so it only takes notes."""
-        now = self._last = monotonic()
-        self._step, self._phase = event.step, ""
-        self._samples += event.samples
+        now = monotonic()
+        if self._phase:  # the step after an evaluation or a save: how long it took by itself is not known
+            self._left_out_s += now - self._last
+        else:
+            self._samples += event.samples
+        self._step, self._phase, self._last = event.step, "", now
         if event.loss is not None:
             self._loss = _SMOOTHING * self._loss + (1 - _SMOOTHING) * event.loss
             self._weight = _SMOOTHING * self._weight + (1 - _SMOOTHING)
         if self._first is None:
             self._first = now, event.step
-        if not self._recent or now - self._recent[-1][0] >= _INTERVAL_S:
-            self._recent.append((now, self._samples))
+        trained = now - self._left_out_s
+        if not self._recent or trained - self._recent[-1][0] >= _INTERVAL_S:
+            self._recent.append((trained, self._samples))
             (began, before), (ended, after) = self._recent[0], self._recent[-1]
             if ended > began:
                 self._rate = (after - before) / (ended - began)
