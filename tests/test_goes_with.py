@@ -20,6 +20,7 @@ from PIL import Image
 import bigmodel
 from bigmodel.config.composition import ConfigSource, compose
 from bigmodel.config.config import Config
+from bigmodel.config.instantiate import instantiate
 from bigmodel.config.location import conf_directory
 from bigmodel.runs.choice_names import choice_name
 from conftest import Answer, is_quiet
@@ -63,6 +64,13 @@ def test_every_data_set_names_a_task_and_a_model_that_take_what_it_has(name: str
     for group, choice in data["goes_with"].items():
         text = (conf_directory() / group / f"{choice}.yaml").read_text("utf-8")
         assert {*re.findall(r"\$\{dataset\.(\w+)\}", text)} <= data.keys()
+
+
+@pytest.mark.parametrize("name", ["image_folder", "csv_images"])
+def test_pictures_of_ones_own_get_a_network_that_is_small_at_any_size(name: str) -> None:
+    config = _composed(f"dataset={name}", *_required(name), "dataset.input_shape=[3,224,224]", "dataset.num_classes=5")
+    model = instantiate("model", config.values["model"])
+    assert sum(parameter.numel() for parameter in model.parameters()) < 1_000_000
 
 
 @pytest.mark.parametrize("name", TASKS)

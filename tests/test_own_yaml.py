@@ -44,6 +44,10 @@ BROKEN = {  # text of an experiment, and what is said of it after the file's nam
     ),
     "a number to base 60": (f"{GLOBAL}seed: 1:30\n", ", line 2, column 7: the number 1:30 would be read as 90"),
     "a rate to base 60": (f"{GLOBAL}optim: {{lr: 1:30.5}}\n", ", line 2, column 13: the number 1:30.5 would be"),
+    "an empty group": (f'{GLOBAL}defaults:\n  - "": cnn\n', ": defaults: an entry is a group and its choice"),
+    "a group that is no word": (f"{GLOBAL}defaults:\n  - true: cnn\n", ": defaults: .* got {True: 'cnn'}"),
+    "override of nothing": (f'{GLOBAL}defaults:\n  - "override /": cnn\n', ": defaults: .* got {'override /': 'cnn'}"),
+    "a choice that is no word": (f"{GLOBAL}defaults:\n  - override /model: 1\n", ": defaults: .* 'model: cnn'"),
     "another search path": (f"{GLOBAL}hydra: {{searchpath: [/tmp]}}\n", ": hydra.searchpath: has no effect here"),
 }
 SOUND = {

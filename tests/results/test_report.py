@@ -196,8 +196,12 @@ def test_a_run_ends_with_its_page(cli: Callable[..., Answer], tmp_path: Path) ->
     answer = cli(*TINY, cwd=tmp_path)
     assert answer.code == 0, answer.err
     file = only_run(tmp_path) / "report.html"
-    assert answer.out.splitlines()[-1] == f"report  {file.relative_to(tmp_path)}"
-    assert "Most confident mistakes" in Page(file.read_text(encoding="utf-8")).headings
+    before, last = answer.out.splitlines()[-2:]
+    assert last.strip() == f"report  {file.relative_to(tmp_path)}"
+    assert last.index("outputs/") == before.index("bigmodel-train")  # it stands under the other lines
+    text = file.read_text(encoding="utf-8")
+    assert "Most confident mistakes" in Page(text).headings
+    assert ">running</span>" not in text  # its lock is still held
 
 
 def fail(*_: object) -> str:

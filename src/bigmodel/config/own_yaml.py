@@ -28,6 +28,7 @@ from bigmodel.formatting import first_line, truncate
 
 _HEADER = "# @package _global_"
 _OTHER_BASE = re.compile(r"[+-]?(0[0-7_]*[0-7]|\d[\d_]*(:[0-5]?\d)+(\.[\d_]*)?)")  # to 8, to 60
+_GROUP = re.compile(r"(override +)?(optional +)?/?[^\s/@][^\s@]*(@\S*)?")  # anything else fails an assertion of Hydra
 _OVERRIDE = re.compile(r"override\s+/?(hydra/\w+)(?:@\S+)?")
 
 
@@ -79,6 +80,7 @@ class OwnSource(FileConfigSource):
         OwnSource.last = file
         text = yaml_text(file)
         config = read_yaml(file, text)
+        _check_defaults(file, config)
         header = _header(file, text)
         if config_path.partition("/")[0] == "experiment" and header.get("package") is None:
             what = "is empty" if not config else "would set keys of 'experiment', which has none"
@@ -115,6 +117,23 @@ def _header(file: Path, text: str) -> dict[str, str | None]:
         return ConfigSource._get_header_dict("\n".join(lines))
     except ValueError as error:
         raise ConfigError(f"{file}: {first_line(error)}") from error
+
+
+def _check_defaults(file: Path, config: DictConfig) -> None:
+    """Raise ConfigError for an entry of a defaults list that is neither a name nor a group with its choice."""
+    defaults = OmegaConf.to_container(config, resolve=False).get("defaults")  # type: ignore[union-attr]
+    if not isinstance(defaults, list):
+        return  # which Hydra says well
+    for entry in defaults:
+        pairs = list(entry.items()) if isinstance(entry, dict) else []
+        if len(pairs) == 1 and isinstance(pairs[0][0], str) and _GROUP.fullmatch(pairs[0][0]):
+            choice = pairs[0][1]
+            chosen = choice if isinstance(choice, list) else [choice or "null"]
+            if all(isinstance(one, str) for one in chosen):
+                continue
+        elif isinstance(entry, str) and entry.strip():
+            continue
+        raise ConfigError(f"{file}: defaults: an entry is a group and its choice, as 'model: cnn'; got {entry!r:.80}")
 
 
 def _with_current_keys(config: DictConfig, place: str) -> DictConfig:

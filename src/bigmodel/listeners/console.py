@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bigmodel.events import Finished, Saved, Started
-from bigmodel.listeners.lines import format_event, format_metric, format_metrics
+from bigmodel.listeners.lines import RESUME_LABEL, format_end_line, format_event, format_metric, format_metrics
 from bigmodel.listeners.live_run import LiveRun
 from bigmodel.metric_spec import from_summary, spec_for
 from bigmodel.quoting import path_override, resume_command, shell_command, trust_override
@@ -71,9 +71,8 @@ class Console:
         for command, arguments in (("evaluate", ""), ("predict", " input=..."), ("export", " format=onnx")):
             line = shell_command(f"bigmodel-{command}", path_override("run", self._directory), *packages)
             rows.append((command, f"{line}{arguments}"))
-        rows.append(("train longer", resume_command(self._directory, trust, "epochs=N")))
-        width = max(len(name) for name, _ in rows)
-        print("\n".join(["", *(f"{name:>{width}}  {text}" for name, text in rows)]), flush=True)
+        rows.append((RESUME_LABEL, resume_command(self._directory, trust, "epochs=N")))
+        print("\n".join(["", *(format_end_line(name, text) for name, text in rows)]), flush=True)
 
     def _silence(self) -> None:
         sys.stdout = open("/dev/null", "w", encoding="utf-8")  # noqa: SIM115 - for the rest of the process

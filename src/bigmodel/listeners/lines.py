@@ -8,6 +8,7 @@ from typing import Any
 from bigmodel.events import Evaluated, Saved, Started, TrainLogged, Warned
 from bigmodel.metric_spec import MetricSpec
 
+RESUME_LABEL = "train longer"  # the longest word at the left of the lines that end a run
 _UNDECLARED = MetricSpec("none")  # default format of metrics without a declaration
 
 
@@ -30,6 +31,11 @@ def format_event(event: object) -> str:
         case Warned():
             return f"warning: {event.text}"
     return ""
+
+
+def format_end_line(label: str, text: str) -> str:
+    """Return one of the lines that end a run, whoever prints it: `   files  outputs/...`."""
+    return f"{label:>{len(RESUME_LABEL)}}  {text}"
 
 
 def format_metrics(metrics: Mapping[str, Any], specs: Mapping[str, MetricSpec]) -> str:

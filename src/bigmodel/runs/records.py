@@ -91,25 +91,26 @@ def find_runs(output_dir: Path, warnings: list[str]) -> list[RunRecord]:
     return [read_run(path, warnings) for path in paths]
 
 
-def read_run(path: Path, warnings: list[str]) -> RunRecord:
+def read_run(path: Path, warnings: list[str], ended: bool = False) -> RunRecord:
     """Read one run directory; what cannot be read is left out, with a line in `warnings`.
 
-    Unexpected errors become a warning too, so that one run never prevents others from being read.
+    A locked run is running, unless it has `ended` in this process. Unexpected errors become a warning too, so that one
+    run never prevents others from being read.
     """
     try:
-        return _read(path, warnings)
+        return _read(path, warnings, ended)
     except Exception as error:
         warnings.append(f"{path}: cannot be read: {type(error).__name__}: {first_line(error)}")
         return RunRecord(path, "interrupted", {}, {}, "", 0.0, {})
 
 
-def _read(path: Path, warnings: list[str]) -> RunRecord:
+def _read(path: Path, warnings: list[str], ended: bool) -> RunRecord:
     summary = read_json(path / "summary.json", warnings)
     environment = read_json(path / "environment.json", warnings)
     config = read_config(path / "config.yaml", warnings)
     monitor = truncate(_text_of(summary.get("monitor", config.get("monitor", ""))))
     state = truncate(_text_of(summary.get("state", "interrupted")), 40)  # a run that died has no summary
-    if is_locked(path):
+    if not ended and is_locked(path):
         state = "running"
     elif state not in STATES:
         warnings.append(f"{path / 'summary.json'}: '{state}' is not a state")

@@ -60,11 +60,13 @@ def finished_run_page(directory: Path, built: TrainingRun, step: int, max_sample
 
         return from_built(directory, built, step, writer, has_counts, max_samples, budget_s)
 
-    return _run_page(directory, [], predict)
+    return _run_page(directory, [], predict, ended=True)
 
 
-def _run_page(path: Path, warnings: list[str], predict: Callable[[SvgWriter, bool], str] | None) -> str:
-    run, writer, findings = gather(path, warnings), SvgWriter(), ""
+def _run_page(
+    path: Path, warnings: list[str], predict: Callable[[SvgWriter, bool], str] | None, ended: bool = False
+) -> str:
+    run, writer, findings = gather(path, warnings, ended), SvgWriter(), ""
     try:
         findings = predict(writer, counts(run) is not None) if predict else ""
     except BigmodelError as error:

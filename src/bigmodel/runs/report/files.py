@@ -23,11 +23,11 @@ def write_page(file: Path, page: str) -> None:
     write_text(file, page)
 
 
-def try_write(directory: Path, make: Callable[[], str]) -> str:
+def try_write(directory: Path, make: Callable[[], str], line: Callable[[str], str] = "report  {}".format) -> str:
     """Write the page of a run or a sweep that has ended, where pages can be drawn.
 
-    Returns a line to print: where the page is, or a warning; empty where none can be drawn. A page is no part of the
-    result, so no error is raised.
+    Returns what to print: the `line` with where the page is, or a warning; empty where none can be drawn. A page is no
+    part of the result, so no error is raised.
     """
     if not can_draw():
         return ""
@@ -35,4 +35,4 @@ def try_write(directory: Path, make: Callable[[], str]) -> str:
         write_page(directory / NAME, make())
     except Exception as error:  # of the disk, of matplotlib, or of a user's own task or dataset
         return f"warning: {NAME} could not be written: {type(error).__name__}: {first_line(error)}"
-    return f"report  {directory / NAME}"
+    return line(str(directory / NAME))

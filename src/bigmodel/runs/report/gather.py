@@ -88,9 +88,9 @@ class RunData:
         return [(truncate(name), redact(text)) for name, text in _flatten("", self.environment, 3)[:_MAX_ROWS]]
 
 
-def gather(path: Path, warnings: list[str]) -> RunData:
+def gather(path: Path, warnings: list[str], ended: bool = False) -> RunData:
     """Read a run; unreadable parts cost a line in `warnings`."""
-    record = read_run(path, warnings)
+    record = read_run(path, warnings, ended)
     return RunData(
         record=record,
         summary=read_json(path / "summary.json", []),  # `read_run` has said what is wrong with them

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from bigmodel.events import Evaluated, Finished
+from bigmodel.listeners.lines import format_end_line
 from bigmodel.runs.records import is_sweep
 from bigmodel.runs.report.files import try_write
 from bigmodel.runtime.stdout import print_line
@@ -34,7 +36,8 @@ class Report:
         if isinstance(event, Evaluated):
             self._last = event
         elif isinstance(event, Finished) and not is_sweep(self._directory.parent):
-            said = try_write(self._directory, lambda: self._page(float(event.summary["seconds"])))
+            seconds = float(event.summary["seconds"])
+            said = try_write(self._directory, lambda: self._page(seconds), partial(format_end_line, "report"))
             if said:
                 print_line(said)
 
