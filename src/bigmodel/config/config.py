@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
@@ -86,7 +87,9 @@ class Config:
 
     def with_notes(self, notes: Sequence[str]) -> Config:
         """Return the same config with more lines for the plan and the start of the run."""
-        return Config(self._composed, self.trust, (*self.notes, *notes))
+        same = copy.copy(self)
+        same.notes = (*self.notes, *notes)
+        return same
 
     def to_yaml(self) -> str:
         """Return the resolved config as YAML that runs again; secrets stay references to the environment."""

@@ -80,7 +80,6 @@ class OwnSource(FileConfigSource):
         OwnSource.last = file
         text = yaml_text(file)
         config = read_yaml(file, text)
-        _check_defaults(file, config)
         header = _header(file, text)
         if config_path.partition("/")[0] == "experiment" and header.get("package") is None:
             what = "is empty" if not config else "would set keys of 'experiment', which has none"
@@ -91,6 +90,8 @@ class OwnSource(FileConfigSource):
             raise ConfigError(f"{file}: hydra.searchpath: has no effect here; use --config-dir DIR")
         group = config_path.rpartition("/")[0].replace("/", ".")
         is_own = not file.is_relative_to(conf_directory())
+        if is_own:
+            _check_defaults(file, config)
         if choice != config_path:
             config = OwnSource.brought.values_of(config)
         elif group:
