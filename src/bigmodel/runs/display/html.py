@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 
 from bigmodel.formatting import escape_control
 
-_LONGEST = 300  # letters of a cell
 _MOST_ROWS = 50
 
 
-def escape(text: object) -> str:
-    """Return a text for HTML, also inside quotes; control characters are made visible, and long texts cut."""
+def escape(text: object, longest: int = 300) -> str:
+    """Return a text for HTML, also inside quotes: at most `longest` letters, control characters made visible."""
     shown = str(text)
-    return html.escape(escape_control(shown if len(shown) <= _LONGEST else shown[: _LONGEST - 1] + "…"))
+    kept = shown if len(shown) <= longest else shown[: longest - 1] + "…"
+    return html.escape("\n".join(map(escape_control, kept.split("\n"))))
 
 
 def facts_table(title: str, facts: Mapping[str, object]) -> str:

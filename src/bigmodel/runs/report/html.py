@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Iterable, Sequence
 
-from bigmodel.formatting import escape_control
+from bigmodel.runs.display.html import escape as shorter_escape
 
 NUMBER = "n"  # class of a cell that holds a number
 
 
 def escape(text: object, longest: int = 2000) -> str:
-    """Return a text for HTML, also inside quotes: at most `longest` letters, control characters made visible."""
-    shown = "\n".join(map(escape_control, str(text)[: longest + 1].split("\n")))
-    return html.escape(shown if len(shown) <= longest else shown[: longest - 1] + "…")
+    """Return a text for HTML, as in a notebook, but longer: a page has room."""
+    return shorter_escape(text, longest)
 
 
 def section(title: str, *parts: str, note: str = "") -> str:
