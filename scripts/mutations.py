@@ -190,7 +190,7 @@ MUTATIONS = (
     _one(
         "a resume reaches the network",
         "commands/train.py",
-        "offline(_ONCE_MORE) if from_elsewhere else contextlib.nullcontext()",
+        "contextlib.nullcontext() if may_download else offline(_ONCE_MORE)",
         "contextlib.nullcontext()",
         "tests/faults/test_no_network.py::test_a_strangers_mirror_is_not_asked",
     ),
@@ -348,8 +348,8 @@ MUTATIONS = (
     ),
     _one(
         "what a run reached before it was resumed is not in its summary",
-        "commands/train.py",
-        '    warnings += totals.restore(records, saves.restored.get("metrics"))\n',
+        "commands/session.py",
+        '    warnings += totals.restore(records, checkpoints.restored.get("metrics"))\n',
         "",
         "tests/test_resume.py::test_a_finished_run_resumes_to_itself",
     ),

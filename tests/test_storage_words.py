@@ -8,7 +8,7 @@ from concurrent.futures import Future
 
 import pytest
 
-from bigmodel.commands import train
+from bigmodel.commands import train_and_test
 from bigmodel.commands.exit_codes import exit_code_of
 from bigmodel.errors import StorageError
 from bigmodel.training.error_translation import translate_run_errors
@@ -127,7 +127,7 @@ def test_a_summary_that_cannot_be_written_is_told_and_a_resume_writes_it(tmp_pat
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
     with monkeypatch.context() as patched:
-        patched.setattr(train, "write_json", full)
+        patched.setattr(train_and_test, "write_json", full)
         answer = call(*TINY, cwd=tmp_path)
     assert answer.code == 5
     assert "summary.json: cannot be written: No space left on device; the run is done and" in answer.err

@@ -171,7 +171,7 @@ def train(overrides: Sequence[str], *, dry_run: bool = False) -> Run | None:
     reject_undecodable(words)
     with _handle_interrupts() as stop, _restore_process_state(words):
         from bigmodel.commands.resume import load_for_resume
-        from bigmodel.commands.train import run
+        from bigmodel.commands.train import run_in_this_process
         from bigmodel.config import composition as compose  # imports Hydra and torch, which nothing above needs
 
         source = config_source(parsed, "train")
@@ -182,7 +182,7 @@ def train(overrides: Sequence[str], *, dry_run: bool = False) -> Run | None:
             config = compose.compose("train", parsed.overrides, source, parsed.trust)
         if config.values["device"].get("count", 1) != 1 and not config.values["dry_run"]:
             raise ConfigError("device.count: bigmodel.train computes in this process alone; use: bigmodel-train ...")
-        finished = run(config, stop, directory, resume=parsed.resume is not None, in_one_process=True)
+        finished = run_in_this_process(config, stop, directory, resume=parsed.resume is not None)
     return None if finished is None else Run(Path(finished).absolute())
 
 

@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from bigmodel.config.config import Config
+from bigmodel.datasets.files.locations import resolve_paths
 from bigmodel.errors import ConfigError
 from bigmodel.formatting import truncate
 from bigmodel.interfaces import CountsClasses, Dataset, Loader
+from bigmodel.runtime.device import Device
 from bigmodel.tasks.losses import balanced
 from bigmodel.tasks.number_defaults import number_defaults
 from bigmodel.training.ema import warmed_up
@@ -26,6 +28,21 @@ def fill_defaults(values: Mapping[str, Any]) -> Changes:
     changes, lines = number_defaults(values)
     if values["batch_size"] is None:
         changes["batch_size"] = DEFAULT_BATCH_SIZE
+    return changes, lines
+
+
+def set_paths(values: Mapping[str, Any]) -> Changes:
+    """Return the paths of the dataset's files that lie in `data_dir`. Raises DataError where one lies here as well."""
+    paths = resolve_paths(values["dataset"], values["data_dir"])
+    return dict(paths), [f"{key}={value}, in data_dir" for key, value in paths.items()]
+
+
+def set_device_counts(values: Mapping[str, Any], device: Device) -> Changes:
+    """Return the device's number of threads, and of ranks where the config asks for another."""
+    changes, lines = {"device.threads": device.threads}, []
+    if device.count != values["device"].get("count", 1):
+        changes["device.count"] = device.count
+        lines.append(f"device.count={device.count}: as many ranks take part")
     return changes, lines
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,23 +12,14 @@ from torch import nn
 
 from bigmodel.config.config import Config
 from bigmodel.config.instantiate import instantiate, without_pretrained
-from bigmodel.config.old_methods import check_method_names
 from bigmodel.config.schema import Train
-from bigmodel.datasets.files.locations import resolve_paths
 from bigmodel.errors import ConfigError
-from bigmodel.formatting import escape_control
-from bigmodel.interfaces import CountsClasses, Dataset, HasMemoryFormat, InitsFromData, Loader, LoaderOptions, Task
+from bigmodel.interfaces import Dataset, HasMemoryFormat, InitsFromData, Loader, Task
 from bigmodel.optim.groups import scale_lrs
 from bigmodel.runtime.batch_norm import share_batch_norms
 from bigmodel.runtime.device import Device
 from bigmodel.runtime.precision import choose_precision
-from bigmodel.tasks.number_defaults import unfit_target
-from bigmodel.training.adjustments import (
-    fill_defaults,
-    set_class_weights,
-    set_num_outputs,
-    warn_slow_ema,
-)
+from bigmodel.training.adjustments import warn_slow_ema
 from bigmodel.training.checks import (
     check_all_trained,
     check_forward,
@@ -36,6 +27,7 @@ from bigmodel.training.checks import (
     check_monitor,
     check_soft_targets,
 )
+from bigmodel.training.data import open_data
 from bigmodel.training.loop import LoopOptions
 from bigmodel.training.state import TrainState
 
@@ -70,46 +62,17 @@ def build_run(
         ConfigError: parts do not go together.
         DataError: the data is missing or damaged.
     """
-    trust = config.trust
-    device: Device = instantiate("device", config.values["device"], trust)
+    device: Device = instantiate("device", config.values["device"], config.trust)
     device.configure_torch()
-    changes, defaults = fill_defaults(config.values)
-    notes = [*config.notes, *defaults]
-    paths = resolve_paths(config.values["dataset"], config.values["data_dir"])
-    changes |= paths
-    notes += [f"{key}={value}, in data_dir" for key, value in paths.items()]
-    report("reading data")
-    dataset: Dataset = instantiate("dataset", _changed(config.values, "dataset", changes), trust)
-    if (problem := unfit_target(config.values, dataset.properties)) is not None:
-        raise ConfigError(problem)
-    known = config.values["dataset"]
-    changes |= {f"dataset.{key}": value for key, value in dataset.properties.items() if key in known}
-    changes["device.threads"] = device.threads
-    if device.count != config.values["device"].get("count", 1):
-        changes["device.count"] = device.count
-        notes.append(f"device.count={device.count}: as many ranks take part")
-    outputs, output_notes = set_num_outputs(config, dataset)
-    changes |= outputs
-
-    loader, lowered = _open_loader(
-        dataset, device, config.values, changes.get("batch_size", config.values["batch_size"])
-    )
-    changes |= lowered
-    notes += [f"{key}={value}: the data has only so many training samples" for key, value in lowered.items()]
-    weights, weight_notes = set_class_weights(config.values, dataset, loader)
-    config = config.with_values(changes | weights)
-    values, settings = config.values, Train(**config.values)
+    data = open_data(config, device, report)
+    config, dataset, loader = data.config, data.dataset, data.loader
+    settings = Train(**config.values)
     check_model_matches_data(config, dataset)
-    if settings.epochs * loader.steps_per_epoch > MAX_STEPS:
-        raise ConfigError(f"epochs: {settings.epochs:g} epochs are more than {MAX_STEPS:g} steps")
+    steps = _count_steps(settings, loader)
+    task = _build_task(config, dataset)
 
-    task: Task = instantiate("task", values["task"], trust)
-    check_monitor(settings.monitor, task)
-    check_soft_targets(dataset, task)
     report("building the model")
-    device.seed_rng(settings.seed, "initialisation")
-    node = values["model"] if load_initial_weights else without_pretrained(values["model"])
-    model = instantiate("model", node, trust).to(device.torch_device)
+    model = _build_model(config, device, load_initial_weights)
     if load_initial_weights:
         check_all_trained(model, settings)
         check_forward(model, task, dataset.sample_batch(min(2, loader.splits["train"])), device, config)
@@ -117,16 +80,15 @@ def build_run(
     if device.channels_last is True and isinstance(loader, HasMemoryFormat):
         loader.memory_format = torch.channels_last
     config = config.with_values({"device.precision": device.precision, "device.channels_last": device.channels_last})
-    init_report = _initialize(model, settings, device, loader, trust, load_initial_weights)
-    if device.count > 1:
-        notes += _prepare_for_ranks(model, device, settings.accumulate)
+    init_report = _initialize(model, settings, device, loader, config.trust, load_initial_weights)
+    rank_notes = _prepare_for_ranks(model, device, settings.accumulate) if device.count > 1 else []
+
     optimizers, lr_notes = build_optimizers(config, model)
-    steps = max(1, round(settings.epochs * loader.steps_per_epoch)) if settings.epochs else 0
     state = TrainState(
         model=model,
         task=task,
         optimizers=optimizers,
-        schedule=instantiate("schedule", values["schedule"], trust),
+        schedule=instantiate("schedule", config.values["schedule"], config.trust),
         device=device,
         seed=settings.seed,
         steps=steps,
@@ -134,7 +96,6 @@ def build_run(
         clip_norm=settings.clip_norm,
         ema=settings.ema,
     )
-    notes = [*map(escape_control, (*notes, *getattr(dataset, "notes", ()))), *output_notes, *weight_notes]
     return TrainingRun(
         config=config,
         settings=settings,
@@ -145,55 +106,30 @@ def build_run(
         loop_options=_loop_options(settings, loader),
         init_report=[*init_report, *lr_notes],
         warnings=warn_slow_ema(settings.ema, steps),
-        notes=notes,
+        notes=[*data.notes, *rank_notes],
     )
 
 
-def _changed(values: Mapping[str, Any], group: str, changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a group's node with the changes of its keys."""
-    prefix = f"{group}."
-    return {**values[group], **{key.removeprefix(prefix): v for key, v in changes.items() if key.startswith(prefix)}}
+def _count_steps(settings: Train, loader: Loader) -> int:
+    """Return the number of updates: at least one, unless `epochs` is 0."""
+    if settings.epochs * loader.steps_per_epoch > MAX_STEPS:
+        raise ConfigError(f"epochs: {settings.epochs:g} epochs are more than {MAX_STEPS:g} steps")
+    return max(1, round(settings.epochs * loader.steps_per_epoch)) if settings.epochs else 0
 
 
-def _open_loader(
-    dataset: Dataset, device: Device, values: Mapping[str, Any], batch_size: Any
-) -> tuple[Loader, dict[str, Any]]:
-    """Open the dataset's loader. A batch size that nobody set is lowered to the number of training samples.
+def _build_task(config: Config, dataset: Dataset) -> Task:
+    """Build the task. Raises ConfigError where it has no such metric to monitor, or cannot take the data's targets."""
+    task: Task = instantiate("task", config.values["task"], config.trust)
+    check_monitor(config.values["monitor"], task)
+    check_soft_targets(dataset, task)
+    return task
 
-    Raises:
-        ConfigError: the batch size, the micro-batches or the sampler do not go with the data.
-    """
-    settings = Train(**values)
-    size, lowered = int(batch_size), {}
-    pieces = settings.accumulate * device.count
-    if pieces > size:
-        key, parts = "accumulate", f"{settings.accumulate} micro-batches"
-        if device.count > 1:
-            key, parts = "device.count", f"{device.count} ranks" + (f" of {parts}" if settings.accumulate > 1 else "")
-        raise ConfigError(f"{key}: {parts} need batch_size >= {pieces}, got {size}; lower {key} or raise batch_size")
-    options = LoaderOptions(
-        device.torch_device,
-        size,
-        settings.seed,
-        resident_bytes=settings.resident_gb * 1e9,
-        workers=settings.workers,
-        limit_batches=settings.limit_batches,
-        overfit_batch=settings.overfit_batch,
-        balanced=settings.sampler == "balanced",
-    )
-    loader = dataset.loader(options)
-    check_method_names("loader", loader)
-    samples = loader.splits["train"]
-    if settings.batch_size is None and pieces <= samples < size:
-        lowered["batch_size"] = samples
-        loader = dataset.loader(replace(options, batch_size=samples))  # reads nothing: no batch was taken
-    elif size > samples:
-        raise ConfigError(
-            f"batch_size: {size} exceeds the {samples} training samples; set batch_size={samples} or less"
-        )
-    if options.balanced and not isinstance(loader, CountsClasses):
-        raise ConfigError("sampler: this data cannot be balanced; set sampler=shuffled")
-    return loader, lowered
+
+def _build_model(config: Config, device: Device, load_initial_weights: bool) -> nn.Module:
+    device.seed_rng(config.values["seed"], "initialisation")
+    node = config.values["model"] if load_initial_weights else without_pretrained(config.values["model"])
+    model: nn.Module = instantiate("model", node, config.trust)
+    return model.to(device.torch_device)
 
 
 def _initialize(
