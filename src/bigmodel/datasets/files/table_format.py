@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     import pyarrow
@@ -47,6 +47,20 @@ class TableFormat:
             raise ValueError(f"decimal: must be '.' or ',', not '{self.decimal}'")
         if self.comment == "":
             raise ValueError("comment: is empty, so every line would begin with it; leave it null")
+
+
+def changed_fields(options: Any, *names: str) -> dict[str, Any]:
+    """Return the fields, of these names or all, that differ from the defaults of their dataclass.
+
+    A processor's spec holds such options only: specs that were saved before an option existed stay as they were.
+    """
+    changed = {}
+    for one in fields(options):
+        value = getattr(options, one.name)
+        plain, default = (list(v) if isinstance(v, (list, tuple)) else v for v in (value, one.default))
+        if (not names or one.name in names) and plain != default:
+            changed[one.name] = plain
+    return changed
 
 
 def delimiter(separator: str | None, file: str = "") -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -84,32 +84,20 @@ def csv_images(
     """
     check_channels(input_shape)
     columns = [label_column] if isinstance(label_column, str) else list(label_column)
-    _hold_columns(columns, target_type, label_separator)
+    _check_columns(columns, target_type, label_separator)
     table = Path(file).expanduser().absolute()
     folder = table.parent if root is None else Path(root).expanduser().absolute()
-    problems: list[str] = []
-    several = target_type == "labels"
-    listed = list(_rows(table, folder, image_column, columns, split_column, several, encoding, problems))
-    if broken == "refuse":
-        problems += [
-            f"{row.location}: column '{image_column}': no file {row.path}" for row in listed if not _there(row)
-        ]
-    raise_row_errors(problems, table)
+    listed = _list_rows(table, folder, image_column, columns, split_column, target_type == "labels", encoding, broken)
     rows, skipped, notes = _without_broken(listed, broken)
     training = [row for row in rows if row.split == "train"]
     if not training:
         raise no_rows_error(table)
-    if target_type in ("auto", "class"):
-        refuse_lists(((row.location, row.cells[0]) for row in rows), columns[0], table.name)
-    if target_type == "auto":
-        reject_measurements(columns[0], [row.cells[0] for row in training])
-    if target_type == "number":
-        wrong = ((row, number_problem(row.cells[0])) for row in rows)
-        raise_row_errors([f"{row.location}: column '{columns[0]}': {line}" for row, line in wrong if line], table)
+    _check_cells(rows, training, columns[0], target_type, table)
     kept = [training[n] for n in holdout_split(len(training), 0.0 if _has(rows, "val") else val_fraction)[0].tolist()]
     target = _target(columns, kept if target_type == "number" else training, target_type, label_separator)
     classes = [] if target is not None else sorted_labels(row.cells[0] for row in training)
     raise_row_errors(_misfits(rows, columns, classes, target), table)
+
     encoded = {split: _encoded([row for row in rows if row.split == split], classes, target) for split in SPLITS}
     paths = {split: [row.path for row in rows if row.split == split] for split in SPLITS if _has(rows, split)}
     chosen, lines = resolve_value_range(value_range, paths["train"])
@@ -117,10 +105,7 @@ def csv_images(
     numbers = {split: encoded[split].tolist() if target is None else [0] * len(paths[split]) for split in paths}
     pairs = {split: (paths[split], numbers[split]) for split in paths}
     notes += lines
-    notes += class_counts.describe_counts("pictures", classes, numbers) if target is None else []
-    notes += [*class_counts.warn_similar_names(classes), *class_counts.stand_ins(classes)]
-    if target is None and "val" not in paths:
-        notes += class_counts.warn_held_out_classes(classes, numbers["train"], val_fraction)
+    notes += _class_notes(classes, numbers, val_fraction) if target is None else []
     notes += describe_label_counts(target.names, encoded["train"]) if isinstance(target, LabelsTarget) else []
     return ImageDataset(
         classes=classes,
@@ -141,7 +126,27 @@ def csv_images(
     ).verify(num_classes)
 
 
-def _hold_columns(columns: Sequence[str], target_type: str, separator: str | None) -> None:
+def _check_cells(rows: Sequence[_Row], training: Sequence[_Row], column: str, target_type: str, table: Path) -> None:
+    """Raise DataError where targets are not of the type: lists or measurements for classes, texts for numbers."""
+    if target_type in ("auto", "class"):
+        refuse_lists(((row.location, row.cells[0]) for row in rows), column, table.name)
+    if target_type == "auto":
+        reject_measurements(column, [row.cells[0] for row in training])
+    if target_type == "number":
+        wrong = ((row, number_problem(row.cells[0])) for row in rows)
+        raise_row_errors([f"{row.location}: column '{column}': {line}" for row, line in wrong if line], table)
+
+
+def _class_notes(classes: Sequence[str], numbers: Mapping[str, Sequence[int]], val_fraction: float) -> list[str]:
+    """Return the sizes of the classes in each split, and warnings of classes that look like mistakes."""
+    notes = class_counts.describe_counts("pictures", classes, numbers)
+    notes += [*class_counts.warn_similar_names(classes), *class_counts.stand_ins(classes)]
+    if "val" not in numbers:
+        notes += class_counts.warn_held_out_classes(classes, numbers["train"], val_fraction)
+    return notes
+
+
+def _check_columns(columns: Sequence[str], target_type: str, separator: str | None) -> None:
     if target_type == "labels":
         if len(columns) == 1 and separator is None:
             raise ConfigError(
@@ -219,6 +224,27 @@ def _without_broken(rows: list[_Row], broken: str) -> tuple[list[_Row], Set[str]
     count = len(rows) - len(kept)
     notes = [f"warning: {count:,} rows with broken pictures skipped", *(f"skipped: {line}" for line in lines)]
     return kept, problems.keys(), notes
+
+
+def _list_rows(
+    table: Path,
+    folder: Path,
+    image_column: str,
+    label_columns: Sequence[str],
+    split_column: str | None,
+    several: bool,
+    encoding: str | None,
+    broken: str,
+) -> list[_Row]:
+    """List the rows of the CSV. Raises DataError where one is bad or, unless `broken` is skip, has no picture."""
+    problems: list[str] = []
+    listed = list(_rows(table, folder, image_column, label_columns, split_column, several, encoding, problems))
+    if broken == "refuse":
+        problems += [
+            f"{row.location}: column '{image_column}': no file {row.path}" for row in listed if not _there(row)
+        ]
+    raise_row_errors(problems, table)
+    return listed
 
 
 def _rows(

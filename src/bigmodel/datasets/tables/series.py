@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from bigmodel.constraints import Positive, PositiveInt
 from bigmodel.datasets.files.table_files import TableFormat, find_file, read_rows
+from bigmodel.datasets.files.table_format import changed_fields
 from bigmodel.datasets.loading.tensors import IndexableSamples, TensorDataset, fingerprint_tensors
 from bigmodel.datasets.loading.windows import SlidingWindows
 from bigmodel.datasets.tables.encoding import mean_std
-from bigmodel.datasets.tables.series_steps import TimeSteps, read_steps
+from bigmodel.datasets.tables.series_steps import StepRules, TimeSteps, read_steps
 from bigmodel.datasets.tables.standardizer import Standardizer
 from bigmodel.errors import ConfigError, DataError
 
@@ -65,54 +67,28 @@ def series(
     form = TableFormat(
         None, separator, missing=missing, encoding=encoding, decimal=decimal, header=header, broken=broken
     )
+    rules = StepRules(time_format, sentinels, fill, gaps)
+    times = [time] if isinstance(time, str) else list(time or ())
     path = find_file(root, file, "file", source)
     rows = read_rows(path, form, [*(columns or ()), *times])
     if not rows:
         raise DataError(f"{path}: holds no rows")
     names = [name for name in rows.columns if name not in times] if columns is None else list(columns)
-    found = read_steps(rows, names, times, time_format, sentinels, fill, gaps, log)
-    values_TC = found.values_TC
-    counts = _counts(split, len(values_TC))
+    steps = read_steps(rows, names, times, rules, log)
+    counts = _counts(split, len(steps.values_TC))
     if min(counts[0] - window, *counts[1:]) < horizon:
         raise ConfigError(f"dataset.split: {counts} rows do not hold a window of {window} + {horizon} steps in each")
-    training = values_TC[: counts[0]].T.tolist()
-    learned = [
-        mean_std([math.log(value) for value in column if value == value] if log else column) for column in training
-    ]
+    learned = _means_and_stds(steps.values_TC[: counts[0]], log)
     mean = [one for one, _ in learned] if mean is None else mean
     std = [one for _, one in learned] if std is None else std
     if len(mean) != len(names):
         raise ConfigError(f"dataset.mean and dataset.std: need {len(names)} numbers each, one a series")
-    series_TC = Standardizer(mean, std, log).transform(torch.from_numpy(values_TC))
-    written: dict[str, Any] = {
-        "time_format": time_format,
-        "header": header,
-        "encoding": encoding,
-        "decimal": decimal,
-        "missing": list(missing),
-        "sentinels": list(sentinels),
-        "fill": fill,
-        "gaps": gaps,
-    }
-    splits: dict[str, tuple[IndexableSamples, IndexableSamples]] = {}
-    begins = 0  # the first step that is a target
-    for name, count in zip(("train", "val", "test"), counts, strict=True):
-        first = max(begins, window)
-        number = begins + count - first - horizon + 1
-        starts_N = _usable(found, first - window, number, window + horizon)
-        number = number if starts_N is None else len(starts_N)
-        if not number:
-            raise ConfigError(
-                f"dataset.gaps: every window of {window} + {horizon} steps of the {name} split runs over a gap or "
-                "holds a missing value; set dataset.gaps=fill and dataset.fill=linear, or dataset.gaps=cross"
-            )
-        before = SlidingWindows(series_TC, first - window, number, window, starts_N)
-        splits[name] = (before, SlidingWindows(series_TC, first, number, horizon, starts_N))
-        begins += count
+    series_TC = Standardizer(mean, std, log).transform(torch.from_numpy(steps.values_TC))
+    splits = _windows(series_TC, steps, counts, window, horizon)
     return TensorDataset(
         splits=splits,
         properties={"channels": len(names), "mean": list(mean), "std": list(std)},
-        notes=found.notes,
+        notes=steps.notes,
         description=f"{len(names)} series, {horizon} steps from {window}",
         spec={
             "kind": "bigmodel.inference.processors.series.ForecastProcessor",
@@ -123,22 +99,45 @@ def series(
             "separator": separator,
             "mean": list(mean),
             "std": list(std),
-            **{key: value for key, value in written.items() if value != _AS_BEFORE[key]},
+            **changed_fields(form, "header", "encoding", "decimal", "missing"),
+            **changed_fields(rules),
         },
         fingerprint=fingerprint_tensors([series_TC, *_starts(splits)]),
     )
 
 
-_AS_BEFORE: dict[str, Any] = {
-    "time_format": None,
-    "header": None,
-    "encoding": None,
-    "decimal": ".",
-    "missing": [""],
-    "sentinels": [],
-    "fill": "refuse",
-    "gaps": "cross",
-}
+def _means_and_stds(training_TC: NDArray[np.float64], log: bool) -> list[tuple[float, float]]:
+    """Return mean and standard deviation of each series over the training rows, of its logarithm with `log`."""
+    return [
+        mean_std([math.log(value) for value in column if value == value] if log else column)
+        for column in training_TC.T.tolist()
+    ]
+
+
+def _windows(
+    series_TC: Tensor, steps: TimeSteps, counts: Sequence[int], window: int, horizon: int
+) -> dict[str, tuple[IndexableSamples, IndexableSamples]]:
+    """Cut each split into pairs of windows; `counts` are the rows of the splits.
+
+    Raises:
+        ConfigError: every window of a split runs over a gap or holds a missing value.
+    """
+    splits: dict[str, tuple[IndexableSamples, IndexableSamples]] = {}
+    begins = 0  # the first step that is a target
+    for name, count in zip(("train", "val", "test"), counts, strict=True):
+        first = max(begins, window)
+        number = begins + count - first - horizon + 1
+        starts_N = _usable(steps, first - window, number, window + horizon)
+        number = number if starts_N is None else len(starts_N)
+        if not number:
+            raise ConfigError(
+                f"dataset.gaps: every window of {window} + {horizon} steps of the {name} split runs over a gap or "
+                "holds a missing value; set dataset.gaps=fill and dataset.fill=linear, or dataset.gaps=cross"
+            )
+        before = SlidingWindows(series_TC, first - window, number, window, starts_N)
+        splits[name] = (before, SlidingWindows(series_TC, first, number, horizon, starts_N))
+        begins += count
+    return splits
 
 
 def _usable(found: TimeSteps, first: int, count: int, length: int) -> Tensor | None:

@@ -23,6 +23,19 @@ _CLOCK_S = 3600.0  # that clocks are set back by in autumn
 _FEW = 8  # steps, which may be even by chance
 
 
+@dataclass(frozen=True)
+class StepRules:
+    """Which values of a series are missing, besides empty ones, and what happens to those and to gaps in time.
+
+    `time_format` None is ISO. `sentinels` are numbers that stand for no value.
+    """
+
+    time_format: str | None = None
+    sentinels: Sequence[float] = ()
+    fill: Missing = "refuse"
+    gaps: Gaps = "cross"
+
+
 @dataclass
 class TimeSteps:
     """`values_TC` float64, NaN where missing and not filled; `breaks_T` whether time was passed over before a step."""
@@ -43,16 +56,7 @@ class TimeSteps:
         )
 
 
-def read_steps(
-    table: Table,
-    columns: Sequence[str],
-    time: Sequence[str],
-    time_format: str | None,
-    sentinels: Sequence[float],
-    missing: Missing,
-    gaps: Gaps,
-    log: bool,
-) -> TimeSteps:
+def read_steps(table: Table, columns: Sequence[str], time: Sequence[str], rules: StepRules, log: bool) -> TimeSteps:
     """Read the values of these columns, step by step.
 
     Raises:
@@ -60,44 +64,54 @@ def read_steps(
         DataError: values are missing or no numbers, or have no logarithm, or rows are not in order; places are named.
     """
     found: dict[int, tuple[str, str]] = {}
-    every_TC = _values(table, columns, sentinels, missing, log, found)
-    every_T = _times(table, time, time_format, found)
-    rows, notes = rows_without_problem(table, found)
+    every_TC = _values(table, columns, rules, log, found)
+    every_T = _times(table, time, rules.time_format, found)
+    rows, skipped = rows_without_problem(table, found)
     kept = [row.index for row in rows]
     values_TC = every_TC[kept]
-    times_T = every_T[kept]
-    notes = [*table.notes, *notes]
+    notes = [*table.notes, *skipped]
     for place, name in enumerate(columns):
         notes += likely_sentinels(name, values_TC[:, place], "sentinels=[...]")
         notes += _no_series(name, values_TC[:, place], named=bool(time))
     breaks_T = np.zeros(len(rows), dtype=np.bool_)
     if time:
-        _refuse_disorder(rows, times_T, time)
-        passed = _passed_over(times_T)
-        count = int((passed > 0).sum())
-        if count:
-            first = rows[int(np.flatnonzero(passed > 0)[0])].location
-            what = f"{count:,} gaps in time, {int(passed.sum()):,} steps long in all, the first before {first}"
-            if gaps == "cross":
-                notes.append(f"warning: {what}; windows run over them (dataset.gaps=skip or fill)")
-            elif gaps == "skip":
-                breaks_T = passed > 0
-                notes.append(f"{what}; no window runs over one (dataset.gaps=skip)")
-            else:
-                values_TC, breaks_T = _with_steps(values_TC, passed, missing)
-                notes.append(f"{what}; the steps are filled in (dataset.gaps=fill)")
-    elif gaps == "skip" and (left_out := np.diff(kept, prepend=kept[:1]) > 1).any():
+        _refuse_disorder(rows, every_T[kept], time)
+        values_TC, breaks_T, lines = _apply_gaps(values_TC, every_T[kept], rows, rules)
+        notes += lines
+    elif rules.gaps == "skip" and (left_out := np.diff(kept, prepend=kept[:1]) > 1).any():
         breaks_T = left_out
         notes.append("no window runs over rows that were left out (dataset.gaps=skip)")
+    notes += _missing_note(values_TC, rules.fill)
+    return TimeSteps(_filled(values_TC, rules.fill, log), breaks_T, notes)
+
+
+def _apply_gaps(
+    values_TC: NDArray[np.float64], times_T: NDArray[np.float64], rows: Sequence[Row], rules: StepRules
+) -> tuple[NDArray[np.float64], NDArray[np.bool_], list[str]]:
+    """Return the values, with empty steps in gaps that are to be filled; the breaks; and a note of the gaps."""
+    breaks_T = np.zeros(len(rows), dtype=np.bool_)
+    passed = _passed_over(times_T)
+    count = int((passed > 0).sum())
+    if not count:
+        return values_TC, breaks_T, []
+    first = rows[int(np.flatnonzero(passed > 0)[0])].location
+    what = f"{count:,} gaps in time, {int(passed.sum()):,} steps long in all, the first before {first}"
+    if rules.gaps == "cross":
+        return values_TC, breaks_T, [f"warning: {what}; windows run over them (dataset.gaps=skip or fill)"]
+    if rules.gaps == "skip":
+        return values_TC, passed > 0, [f"{what}; no window runs over one (dataset.gaps=skip)"]
+    values_TC, breaks_T = _with_steps(values_TC, passed, rules.fill)
+    return values_TC, breaks_T, [f"{what}; the steps are filled in (dataset.gaps=fill)"]
+
+
+def _missing_note(values_TC: NDArray[np.float64], fill: Missing) -> list[str]:
     absent = int(np.isnan(values_TC).sum())
-    if absent:
-        how = {"linear": "filled along a line between their neighbours", "forward": "filled with the value before"}
-        early = int((np.cumsum(~np.isnan(values_TC), axis=0) == 0).sum()) if missing in how else 0
-        more = f"; {early:,} before the first value of a series, with that" if early else ""
-        notes.append(
-            f"{absent:,} values missing: {how.get(missing, 'no window holds one')} (dataset.fill={missing}){more}"
-        )
-    return TimeSteps(_filled(values_TC, missing, log), breaks_T, notes)
+    if not absent:
+        return []
+    how = {"linear": "filled along a line between their neighbours", "forward": "filled with the value before"}
+    early = int((np.cumsum(~np.isnan(values_TC), axis=0) == 0).sum()) if fill in how else 0
+    more = f"; {early:,} before the first value of a series, with that" if early else ""
+    return [f"{absent:,} values missing: {how.get(fill, 'no window holds one')} (dataset.fill={fill}){more}"]
 
 
 def _no_series(name: str, values: NDArray[np.float64], named: bool) -> list[str]:
@@ -116,8 +130,7 @@ def _no_series(name: str, values: NDArray[np.float64], named: bool) -> list[str]
 def _values(
     table: Table,
     columns: Sequence[str],
-    sentinels: Sequence[float],
-    missing: Missing,
+    rules: StepRules,
     log: bool,
     found: dict[int, tuple[str, str]],
 ) -> NDArray[np.float64]:
@@ -130,12 +143,12 @@ def _values(
     parts = []
     for name in columns:
         values, wrong = table.numbers(name)
-        values = np.where(np.isin(values, list(sentinels)), math.nan, values)
+        values = np.where(np.isin(values, list(rules.sentinels)), math.nan, values)
         first = table.texts(name)[:1] if wrong else []
         dates = looks_like_dates(first) or bool(suggest_formats(first))
         for row, what in wrong.items():
             add(row, name, f"{what}{'; a column of dates is named as dataset.time' if dates else ''}")
-        if missing == "refuse":
+        if rules.fill == "refuse":
             for row in np.flatnonzero(np.isnan(values)).tolist():
                 if row not in wrong:
                     add(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 from torch import Tensor
@@ -10,6 +11,7 @@ from torch import Tensor
 from bigmodel.constraints import NonNegativeInt, Positive, PositiveInt, ProperFraction
 from bigmodel.datasets.files import class_counts
 from bigmodel.datasets.files.table_files import Table, TableFormat, find_file, read_rows
+from bigmodel.datasets.files.table_format import changed_fields
 from bigmodel.datasets.loading.claims import check_claims
 from bigmodel.datasets.loading.tensors import TensorDataset, fingerprint_tensors
 from bigmodel.datasets.tables.encoding import FeatureEncoder
@@ -73,19 +75,14 @@ def table(
     """
     form = TableFormat(columns, separator, comment, strip, missing, True, encoding, decimal, header, broken)
     times = [] if time is None else [time]
-    taken = [target, *categorical_columns, *(numeric_columns or ()), *ignored_columns, *times]
-    twice = next((name for name in taken if taken.count(name) > 1), None)
-    if twice is not None:
-        raise ConfigError(f"dataset: the column '{twice}' has two roles; it may have one")
-    file = find_file(root, train, "train", source)
     given = [target, *categorical_columns, *(numeric_columns or ()), *times]
+    _check_one_role_each([*given, *ignored_columns])
+    file = find_file(root, train, "train", source)
     rows = read_rows(file, form, given)
     if not rows:
         raise DataError(f"{file}: holds no rows")
+    notes = [*rows.notes, *_absent_warning(rows, ignored_columns)]
     kind: str = target_type
-    notes = [*rows.notes]
-    absent = [name for name in ignored_columns if name not in rows.columns]
-    notes += [f"warning: dataset.ignored_columns: there is no column {', '.join(map(repr, absent))}"] if absent else []
     if target_type == "auto":
         kind, why = target_kind(rows, target)
         notes.append(f"target '{target}': a {kind}, for {why} (dataset.target_type)")
@@ -93,51 +90,25 @@ def table(
         rows, numeric_columns, categorical_columns, ignored_columns, [target, *times], time_format, roles
     )
     notes += column_roles.notes() if roles == "infer" else _index_warning(rows, column_roles.numbers)
-    sound, skipped = valid_rows(rows, column_roles, target, kind, time, time_format)
-    if not (column_roles.numbers or column_roles.categories or column_roles.dates):
-        why = "; ".join(f"'{name}': {reason}" for name, reason in column_roles.ignored.items())
-        raise DataError(
-            f"{file}: no column is left to predict '{target}' from{f' ({truncate(why, 300)})' if why else ''}"
-        )
+    valid, skipped = valid_rows(rows, column_roles, target, kind, time, time_format)
+    _check_has_features(file, column_roles, target)
     for name in [*column_roles.numbers, *([target] if kind == "number" else [])]:
         notes += likely_sentinels(name, rows.numbers(name)[0], "missing=[...], a list of texts")
-    own = 0.0 if test is not None else test_fraction
+
     groups = target if stratify and kind == "class" and time is None else None
-    splits = split_rows(sound, time, val_fraction, own, time_format, groups)
+    splits = split_rows(valid, time, val_fraction, 0.0 if test is not None else test_fraction, time_format, groups)
     if test is not None:
-        other = find_file(root, test, "test", source)
-        tested = read_rows(other, form, given)
+        tested = read_rows(find_file(root, test, "test", source), form, given)
         splits["test"], more = valid_rows(tested, column_roles, target, kind, None, time_format)
         notes, skipped = [*notes, *tested.notes], [*skipped, *more]
+
     features = FeatureEncoder.fit(splits["train"], column_roles.numbers, column_roles.categories, column_roles.dates)
     answer = TargetEncoder(splits["train"], target, kind)
     tensors: dict[str, _Split] = {name: (features(part), answer(part)) for name, part in splits.items()}
-    properties = {
-        "num_numeric": len(features.features),
-        "cardinalities": features.cardinalities,
-        "outputs": len(answer.classes) or 1,
-        "num_classes": len(answer.classes) or None,
-        "target_std": None if answer.classes else answer.std,
-    }
+    properties = _properties(features, answer)
     claims = {"num_numeric": num_numeric, "cardinalities": cardinalities, "outputs": outputs}
     check_claims(claims | {"num_classes": num_classes, "target_std": target_std}, properties)
-    if answer.classes:
-        labels = {name: part[1].tolist() for name, part in tensors.items()}
-        notes += [
-            *class_counts.describe_counts("rows", answer.classes, labels),
-            *class_counts.warn_similar_names(answer.classes),
-        ]
-        notes += [*class_counts.stand_ins(answer.classes, missing), *class_counts.lists(answer.classes)]
     what = f"{len(answer.classes)} classes" if answer.classes else f"one number ({target})"
-    written: dict[str, Any] = {
-        "columns": columns,
-        "separator": separator,
-        "comment": comment,
-        "strip": strip,
-        "missing": list(missing),
-    }
-    more_written = {"encoding": encoding, "decimal": decimal, "header": header}
-    written |= {key: value for key, value in more_written.items() if value != getattr(TableFormat(), key)}
     return TensorDataset(
         splits=tensors,
         properties=properties | ({"target_type": kind} if target_type == "auto" else {}),
@@ -147,11 +118,58 @@ def table(
             "kind": "bigmodel.inference.processors.tables.TableProcessor",
             **features.about(),
             **answer.about(),
-            **written,
+            "columns": columns,
+            "separator": separator,
+            "comment": comment,
+            "strip": strip,
+            "missing": list(missing),
+            **changed_fields(form, "encoding", "decimal", "header"),
         },
         fingerprint=fingerprint_tensors([tensor for pair in tensors.values() for tensor in pair]),
-        notes=[*notes, *skipped],
+        notes=[*notes, *_class_notes(answer.classes, tensors, missing), *skipped],
     )
+
+
+def _check_one_role_each(names: Sequence[str]) -> None:
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise ConfigError(f"dataset: the column '{twice}' has two roles; it may have one")
+
+
+def _absent_warning(rows: Table, ignored_columns: Sequence[str]) -> list[str]:
+    absent = [name for name in ignored_columns if name not in rows.columns]
+    return [f"warning: dataset.ignored_columns: there is no column {', '.join(map(repr, absent))}"] if absent else []
+
+
+def _check_has_features(file: Path, roles: ColumnRoles, target: str) -> None:
+    if roles.numbers or roles.categories or roles.dates:
+        return
+    why = "; ".join(f"'{name}': {reason}" for name, reason in roles.ignored.items())
+    raise DataError(f"{file}: no column is left to predict '{target}' from{f' ({truncate(why, 300)})' if why else ''}")
+
+
+def _properties(features: FeatureEncoder, answer: TargetEncoder) -> dict[str, Any]:
+    """Return the sizes of inputs and outputs, which the model takes and the config may claim."""
+    return {
+        "num_numeric": len(features.features),
+        "cardinalities": features.cardinalities,
+        "outputs": len(answer.classes) or 1,
+        "num_classes": len(answer.classes) or None,
+        "target_std": None if answer.classes else answer.std,
+    }
+
+
+def _class_notes(classes: Sequence[str], tensors: Mapping[str, _Split], missing: Sequence[str]) -> list[str]:
+    """Return the classes' sizes in each split, and warnings of classes that look like mistakes."""
+    if not classes:
+        return []
+    labels = {name: targets.tolist() for name, (_, targets) in tensors.items()}
+    return [
+        *class_counts.describe_counts("rows", classes, labels),
+        *class_counts.warn_similar_names(classes),
+        *class_counts.stand_ins(classes, missing),
+        *class_counts.lists(classes),
+    ]
 
 
 def _roles(

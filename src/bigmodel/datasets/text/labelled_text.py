@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -81,14 +82,8 @@ def labelled_text(
         for split, file in named.items()
         if file is not None
     }
-    rows: _Rows = {}
-    for split, file in files.items():
-        rows |= {name: part for name, part in reader.splits(file, split).items() if name == split or name not in files}
+    rows = _read(reader, files, class_names or {})
     notes = [*reader.notes]
-    names = class_names or {}
-    rows = {
-        split: [replace(row, label=names.get(row.label, row.label)) for row in part] for split, part in rows.items()
-    }
     if classes is not None:
         rows, lines = _only(rows, classes)
         notes += lines
@@ -96,36 +91,22 @@ def labelled_text(
         rows, lines = _with_test(rows, test_fraction)
         notes += lines
     known = sorted_labels(row.label for row in rows["train"])
-    numbers = {label: number for number, label in enumerate(known)}
-    for split, part in rows.items():
-        strange = [row for row in part if row.label not in numbers]
-        raise_row_errors(
-            [f"{row.location}: column '{label_column}': no training text is of '{row.label}'" for row in strange],
-            files.get(split, files["train"]),
-        )
+    _check_labels(rows, known, label_column, files)
     notes += [*_rare(rows, known), *class_counts.stand_ins(known), *class_counts.lists(known)]
+
     trained, _ = holdout_split(len(rows["train"]), 0.0 if "val" in rows else val_fraction)
-    texts = [rows["train"][number].text for number in trained.tolist()]
-    made: Tokenizer
-    match tokenizer:
-        case "byte":
-            made = ByteTokenizer()
-        case "char":
-            made = fit_char_tokenizer(texts, min_count)
-        case "word":
-            made = fit_word_tokenizer(texts, min_count, word_rule)
+    made = _fit_tokenizer(tokenizer, [rows["train"][n].text for n in trained.tolist()], min_count, word_rule)
     properties = {"num_classes": len(known), "vocab_size": made.size}
     check_claims({"num_classes": num_classes, "vocab_size": vocab_size}, properties)
     encoded = {split: [torch.from_numpy(made.encode(row.text)) for row in part] for split, part in rows.items()}
     if isinstance(made, FittedTokenizer):
         notes += _unknown(encoded, made, tokenizer, min_count)
     longer = sum(len(tokens) > context for part in encoded.values() for tokens in part)
+    numbers = {label: number for number, label in enumerate(known)}
     splits = {
         split: (pad(encoded[split], context), torch.tensor([numbers[row.label] for row in part]))
         for split, part in rows.items()
     }
-    of_classes = {"classes": known} if predicts == "class" else {}
-    written = {"text_column": text_columns, "label_column": label_column, "columns": columns, "separator": separator}
     return TensorDataset(
         splits,
         properties=properties,
@@ -133,10 +114,13 @@ def labelled_text(
         + (f" ({longer:,} longer ones cut)" if longer else ""),
         spec={
             "kind": _KINDS[predicts],
-            **of_classes,
+            **({"classes": known} if predicts == "class" else {}),
             "tokenizer": dict(made.spec),
             "context": context,
-            **written,
+            "text_column": text_columns,
+            "label_column": label_column,
+            "columns": columns,
+            "separator": separator,
             "encoding": encoding,
             "by_file": files["train"].is_dir(),
         },
@@ -145,6 +129,33 @@ def labelled_text(
         trim_padding=True,
         notes=notes,
     )
+
+
+def _read(reader: LabelledTextReader, files: Mapping[str, Path], names: Mapping[str, str]) -> _Rows:
+    """Read all splits, those too that lie in one folder; a label in `names` gets the name given there."""
+    rows: _Rows = {}
+    for split, file in files.items():
+        rows |= {name: part for name, part in reader.splits(file, split).items() if name == split or name not in files}
+    return {
+        split: [replace(row, label=names.get(row.label, row.label)) for row in part] for split, part in rows.items()
+    }
+
+
+def _check_labels(rows: _Rows, known: Sequence[str], label_column: str, files: Mapping[str, Path]) -> None:
+    """Raise DataError where a text has a label that no training text has."""
+    labels = set(known)
+    for split, part in rows.items():
+        strange = [row for row in part if row.label not in labels]
+        raise_row_errors(
+            [f"{row.location}: column '{label_column}': no training text is of '{row.label}'" for row in strange],
+            files.get(split, files["train"]),
+        )
+
+
+def _fit_tokenizer(name: str, texts: Sequence[str], min_count: int, word_rule: Literal[1, 2]) -> Tokenizer:
+    if name == "byte":
+        return ByteTokenizer()
+    return fit_char_tokenizer(texts, min_count) if name == "char" else fit_word_tokenizer(texts, min_count, word_rule)
 
 
 def _only(rows: _Rows, classes: Sequence[str]) -> tuple[_Rows, list[str]]:

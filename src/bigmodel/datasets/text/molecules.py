@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -65,10 +65,7 @@ def molecules(
         ConfigError: there is more than one target that is no label, one is there twice, or a value is not the data's.
         DataError: a file is missing, or rows are bad; each is named by file, line and column.
     """
-    if not targets or (len(targets) > 1 and target_type != "labels"):
-        raise ConfigError(f"dataset.targets: target_type={target_type} needs one column, or labels one or more")
-    if len(set(targets)) < len(targets):
-        raise ConfigError(f"dataset.targets: names a column twice: {', '.join(targets)}")
+    _check_targets(targets, target_type)
     form = TableFormat(separator=separator, missing=missing, strip=_BLANK, encoding=encoding, broken=broken)
     file = find_file(root, train, "train", source)
     notes: list[str] = []
@@ -86,21 +83,13 @@ def molecules(
     }
     notes += class_counts.stand_ins(answer.classes, missing) if isinstance(answer, TargetEncoder) else []
     about = {key: value for key, value in answer.about().items() if key != "target" or target_type == "number"}
-    properties = {
-        "vocab_size": SmilesTokenizer.size,
-        "outputs": len(about.get("classes", targets)),
-        "num_classes": len(about["classes"]) if "classes" in about else None,
-        "target_std": about.get("target_std"),
-        "labels": about.get("labels"),
-    }
+    properties = _properties(about, len(targets))
     claims = {"vocab_size": vocab_size, "outputs": outputs, "num_classes": num_classes, "target_std": target_std}
     check_claims(claims | {"labels": labels}, properties)
-    counted = f"{properties['outputs']} {'classes' if target_type == 'class' else 'labels'}"
-    what = f"one number ({targets[0]})" if target_type == "number" else counted
     return TensorDataset(
         tensors,
         properties={key: value for key, value in properties.items() if value is not None},
-        description=f"{what}, {_size(context)}",
+        description=f"{_describe_targets(targets, target_type, properties['outputs'])}, {_size(context)}",
         spec={
             "kind": _KINDS[target_type],
             **about,
@@ -114,6 +103,30 @@ def molecules(
         trim_padding=True,
         notes=notes,
     )
+
+
+def _check_targets(targets: Sequence[str], target_type: str) -> None:
+    if not targets or (len(targets) > 1 and target_type != "labels"):
+        raise ConfigError(f"dataset.targets: target_type={target_type} needs one column, or labels one or more")
+    if len(set(targets)) < len(targets):
+        raise ConfigError(f"dataset.targets: names a column twice: {', '.join(targets)}")
+
+
+def _properties(about: Mapping[str, Any], num_targets: int) -> dict[str, Any]:
+    """Return what the model takes and the config may claim, from what inference is told `about` the targets."""
+    return {
+        "vocab_size": SmilesTokenizer.size,
+        "outputs": len(about["classes"]) if "classes" in about else num_targets,
+        "num_classes": len(about["classes"]) if "classes" in about else None,
+        "target_std": about.get("target_std"),
+        "labels": about.get("labels"),
+    }
+
+
+def _describe_targets(targets: Sequence[str], target_type: str, outputs: int) -> str:
+    if target_type == "number":
+        return f"one number ({targets[0]})"
+    return f"{outputs} {'classes' if target_type == 'class' else 'labels'}"
 
 
 def smiles_strings(

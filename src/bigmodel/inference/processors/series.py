@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from bigmodel.constraints import Positive, PositiveInt
 from bigmodel.datasets.files.table_files import STDIN, SUFFIXES, TableFormat, read_rows
-from bigmodel.datasets.tables.series_steps import Gaps, Missing, read_steps
+from bigmodel.datasets.tables.series_steps import StepRules, read_steps
 from bigmodel.datasets.tables.standardizer import Standardizer
 from bigmodel.errors import DataError
 from bigmodel.formatting import columns_of, escape_control, left, right
@@ -59,10 +59,7 @@ class ForecastProcessor:
         self._window = window
         self._format = TableFormat(None, separator, missing=missing, encoding=encoding, decimal=decimal, header=header)
         self._time = [] if gaps == "cross" else [time] if isinstance(time, str) else list(time or ())
-        self._time_format = time_format
-        self._sentinels = sentinels
-        self._fill: Missing = fill
-        self._gaps: Gaps = gaps
+        self._rules = StepRules(time_format, sentinels, fill, gaps)
         self._standardizer = Standardizer(mean, std, log)
         self._log = log
         if len(columns) != len(mean):
@@ -77,12 +74,10 @@ class ForecastProcessor:
         """Read the last window of a file and standardize it: float32 (T, C)."""
         with as_trained(self._format):
             rows = read_rows(source, self._format, self._columns)
-            needs_all = self._gaps == "fill" or self._fill in ("linear", "forward")
+            needs_all = self._rules.gaps == "fill" or self._rules.fill in ("linear", "forward")
             last = rows if needs_all else rows.last_rows(self._window)
             time = self._time if set(self._time) <= rows.columns.keys() else []  # the file may lack it
-            steps = read_steps(
-                last, self._columns, time, self._time_format, self._sentinels, self._fill, self._gaps, self._log
-            )
+            steps = read_steps(last, self._columns, time, self._rules, self._log)
         if len(steps.values_TC) < self._window:
             raise DataError(f"{source}: has {len(rows)} rows; a forecast needs {self._window}")
         if not steps.usable_starts(self._window)[-1]:
@@ -149,8 +144,8 @@ class ForecastProcessor:
         return {
             "preprocess": [
                 {"op": "select_columns", "columns": list(self._columns)},
-                {"op": "mark_missing", "values": [*self._format.missing, *self._sentinels], "as": ""},
-                {"op": "fill_missing", "values": self._fill, "times": self._gaps},
+                {"op": "mark_missing", "values": [*self._format.missing, *self._rules.sentinels], "as": ""},
+                {"op": "fill_missing", "values": self._rules.fill, "times": self._rules.gaps},
                 {"op": "last_rows", "count": self._window},
                 *log,
                 {"op": "standardize", "axis": "column", "mean": mean, "std": std},
