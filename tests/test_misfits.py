@@ -28,7 +28,10 @@ def texts(tmp_path: Path) -> Path:
     ("words", "says"),
     [
         ((*TEXT, "loss=null", "task=permuted_language_modelling"), "with task PermutedLanguageModelling"),
-        (("dataset=parallel_text", "dataset.train=texts/pairs.csv", "task=translation"), "needs a model that encodes"),
+        (
+            ("dataset=parallel_text", "dataset.train=texts/pairs.csv", "task=translation"),
+            "needs an encoder-decoder model",
+        ),
         (("dataset=digits", "model.context=8", "model.vocab_size=9"), "with task Classification"),
     ],
 )

@@ -268,7 +268,7 @@ ODD = {  # what is no picture, and what is said of it
     "complex numbers": (lambda: np.zeros((8, 8), complex), "an array holds real numbers, got complex128"),
     "a tensor without values": (lambda: torch.empty(8, 8, device="meta"), "the tensor cannot be read"),
     "no pixels": (lambda: Image.new("L", (0, 0)), "a picture without pixels: 0 by 0"),
-    "an open file": (lambda: io.BytesIO(b"a\nb"), "a BytesIO is no picture"),
+    "an open file": (lambda: io.BytesIO(b"a\nb"), "a BytesIO is not a picture"),
 }
 
 

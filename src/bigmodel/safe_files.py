@@ -240,7 +240,7 @@ def _hold(descriptor: int, path: str | os.PathLike[str], largest: int | None) ->
         raise OSError(code, f"is {kind_of(found.st_mode)}, not a file", os.fspath(path))
     few = found.st_size > _SPARSE_FROM and 512 * found.st_blocks < found.st_size // _SPARSE
     if few and _is_hole(descriptor, found):
-        raise OSError(errno.EFBIG, f"a sparse file: {found.st_size} bytes, of which next to none are there", str(path))
+        raise OSError(errno.EFBIG, f"a sparse file: {found.st_size} bytes, almost none of which are stored", str(path))
     if largest is not None and found.st_size > largest:
         raise OSError(errno.EFBIG, f"{found.st_size} bytes, more than {largest}, are too many", os.fspath(path))
     return found

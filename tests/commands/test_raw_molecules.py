@@ -49,4 +49,4 @@ def test_strings_are_told_in_the_units_of_the_target(weights: Answer, monkeypatc
     assert [line.split()[0] for line in table.out.splitlines()] == ["text", "CCC"]
     assert float(table.out.split()[-1]) == pytest.approx(answers["CCC"], abs=0.01)
     wrong = call(*words, "input=CC?", cwd=weights.cwd, verb="predict")
-    assert (wrong.code, "'CC?' is no SMILES string: see '?', character 3" in wrong.err) == (3, True)
+    assert (wrong.code, "'CC?' is not a SMILES string: unexpected '?', character 3" in wrong.err) == (3, True)

@@ -102,7 +102,7 @@ def test_what_is_missing_or_strange_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("text,label\ngood,1\nbad,0\n")
     (tmp_path / "b.csv").write_text("text,label\ngood,1\nso,2\n")
     (tmp_path / "c.label").write_text("NUM:date\n")
-    with pytest.raises(DataError, match=r"b\.csv:3: column 'label': no training text is of '2'"):
+    with pytest.raises(DataError, match=r"b\.csv:3: column 'label': no training text has the label '2'"):
         _made(tmp_path, "a.csv", test="b.csv")
     with pytest.raises(DataError, match=r"c\.label:1: column 'text': empty"):
         _made(tmp_path, "c.label")

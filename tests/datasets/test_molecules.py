@@ -38,7 +38,7 @@ def test_strings_are_cut_at_atoms_and_put_together_again() -> None:
         assert (len(tokens), tokenizer.decode(tokens)) == (count, string)
     assert len({tokenizer.decode([number]) for number in range(tokenizer.size)}) == tokenizer.size
     for string, place in {"CCx": "'x', character 3", "C[Xx]C": "'X', character 3", "CO[": r"'\[', character 3"}.items():
-        with pytest.raises(DataError, match=f"no SMILES string: see {place}"):
+        with pytest.raises(DataError, match=f"not a SMILES string: unexpected {place}"):
             tokenizer.encode(string)
 
 
@@ -72,7 +72,11 @@ def test_unknown_labels_are_nan_and_a_class_is_a_number(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "target", "words"),
     [
-        ("CCx,1,0,1", "number", "chains.csv:3: column 'smiles': 'CCx' is no SMILES string: see 'x', character 3"),
+        (
+            "CCx,1,0,1",
+            "number",
+            "chains.csv:3: column 'smiles': 'CCx' is not a SMILES string: unexpected 'x', character 3",
+        ),
         (",1,0,1", "number", "chains.csv:3: column 'smiles': empty"),
         ("CC,long,0,1", "number", "chains.csv:3: column 'length': 'long' is not a number"),
         ("CC,,0,1", "number", "chains.csv:3: column 'length': the target is missing"),

@@ -109,15 +109,21 @@ def test_labels_come_from_columns_or_from_one_cell(lists: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"label_column": "tags", "target_type": "labels"}, "dataset.label_separator: what stands between two labels"),
-        ({"label_column": ["bright", "dim"]}, "2 columns are several labels; set dataset.target_type=labels"),
-        ({"label_column": ["age", "bright"], "target_type": "number"}, "2 columns are several labels"),
+        (
+            {"label_column": "tags", "target_type": "labels"},
+            "dataset.label_separator: needs the text between two labels",
+        ),
+        ({"label_column": ["bright", "dim"]}, "2 columns hold several labels; set dataset.target_type=labels"),
+        ({"label_column": ["age", "bright"], "target_type": "number"}, "2 columns hold several labels"),
         (
             {"label_column": ["kind", "dim"], "target_type": "labels"},
             "list.csv:2: column 'kind': 'a' is none of 1, 0 and",
         ),
         ({"label_column": "kind", "target_type": "number"}, "list.csv:2: column 'kind': 'a' is not a finite number"),
-        ({"label_column": "kind", "label_separator": "|"}, "is for several labels; set dataset.target_type=labels"),
+        (
+            {"label_column": "kind", "label_separator": "|"},
+            "applies to several labels only; set dataset.target_type=labels",
+        ),
     ],
 )
 def test_columns_that_do_not_go_with_the_target_are_refused(lists: Path, settings: dict[str, Any], words: str) -> None:
@@ -194,7 +200,7 @@ def test_labels_are_trained_evaluated_and_predicted(told: dict[str, Answer], lis
     ("words", "said"),
     [
         (NUMBER[:2], "classification needs two classes or more, not None; for numbers set task=regression"),
-        (("dataset.label_column=kind", *LABELS[2:], "monitor=val/auc"), "labels: the data has none"),
+        (("dataset.label_column=kind", *LABELS[2:], "monitor=val/auc"), "labels: this data has no labels"),
         ((*NUMBER, "dataset.augment.mixup=0.2"), "dataset.augment.mixup: the data has no second class to mix with"),
         ((*NUMBER, "sampler=balanced"), "sampler: balanced needs one class for each sample"),
     ],

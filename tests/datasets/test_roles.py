@@ -108,7 +108,7 @@ def test_raw_rows_are_prepared_as_training_rows_were(tmp_path: Path) -> None:
         (["2024-9-30", "2024-10-1", "2023-1-5"], {}, "'2024-9-30' is not an ISO date.*time_format='%Y-%m-%d'"),
         (["01/02/2023", "03/04/2023", "05/06/2023"], {}, "time_format='%d/%m/%Y' or '%m/%d/%Y'"),
         (["2024-01-01", "20240102x", "5"], {}, "'20240102x' is not an ISO date"),
-        (["1", "2", "2024-01-01"], {}, "'2024-01-01' is no number, as the first value is"),
+        (["1", "2", "2024-01-01"], {}, "'2024-01-01' is not a number, as the first value is"),
         (["2024-01-01", "", "2024-01-03"], {}, "column 'day': missing"),
         (["01/31/2023"] * 3, {"time_format": "%d/%m/%Y"}, "'01/31/2023' is not of the form dataset.time_format"),
     ],

@@ -56,7 +56,7 @@ def test_bad_rows_are_named(tmp_path: Path, rows: list[str], settings: dict[str,
 
 
 def test_a_split_must_hold_its_windows(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"\[20, 9, 1\] rows do not hold a window of 4 \+ 2"):
+    with pytest.raises(ConfigError, match=r"\[20, 9, 1\] rows are too few for a window of 4 \+ 2"):
         opened(tmp_path, split=(20, 9, 1))
 
 

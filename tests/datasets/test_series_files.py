@@ -101,7 +101,7 @@ def test_missing_steps_and_values_are_filled_where_asked(tmp_path: Path) -> None
             r"load\.csv:22: column 'CO\(GT\)': missing.*dataset\.fill=linear, forward or",
         ),
         ({"broken": "refuse"}, DataError, r"load\.csv:120: column 'Date Time': missing; dataset\.broken=skip leaves"),
-        ({"window": 60}, ConfigError, "do not hold a window"),
+        ({"window": 60}, ConfigError, "are too few for a window"),
     ],
 )
 def test_each_setting_is_named_by_what_it_would_mend(

@@ -70,7 +70,9 @@ def test_a_folder_of_text_files_a_class(tmp_path: Path) -> None:
     assert _decoded(dataset)[0] == "anegfilm,number0"
     assert "1 texts of other labels left out: unsup (dataset.classes)" in dataset.notes
     assert dataset.processor_spec()["by_file"]
-    with pytest.raises(ConfigError, match=r"dataset\.classes: no training text is of 'neutral'; there are: neg, pos"):
+    with pytest.raises(
+        ConfigError, match=r"dataset\.classes: no training text has the label 'neutral'; labels: neg, pos"
+    ):
         _labelled(tmp_path, "films", classes=["neg", "neutral"])
     (tmp_path / "films" / "train" / "pos" / "0_7.txt").write_bytes("très".encode("cp1252"))
     with pytest.raises(DataError, match=r"0_7\.txt: not text in UTF-8 .*broken=skip"):
@@ -201,7 +203,7 @@ def test_plain_text_in_every_guise(tmp_path: Path) -> None:
     assert "begins like JSON, which is learned as it stands" in _text(tmp_path / "h.txt").notes[0]
     (tmp_path / "i.txt").write_text("[Enter HAMLET]\nTo be", encoding="utf-8")
     assert _text(tmp_path / "i.txt").notes == []
-    with pytest.raises(DataError, match="is no table, so it has no column 'text'"):
+    with pytest.raises(DataError, match="is not a table, so it has no column 'text'"):
         _text(tmp_path / "a.txt", text_column="text")
     (tmp_path / "only").mkdir()
     (tmp_path / "only" / "a.rst").write_text("a", encoding="utf-8")

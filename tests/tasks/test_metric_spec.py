@@ -78,7 +78,10 @@ def test_a_metric_of_ones_own_is_minimised_by_all_who_rank(own: Callable[..., An
     ("task", "expected"),
     [
         ("silent", "task: Silent: metric_specs lacks accuracy, top5, regret; declare min or max for each"),
-        ("undecided", "monitor: Undecided declares no better direction of val/regret; name another"),
+        (
+            "undecided",
+            "monitor: Undecided does not declare whether low or high val/regret is better; choose another metric",
+        ),
     ],
 )
 def test_a_metric_without_a_direction_is_not_monitored(own: Callable[..., Answer], task: str, expected: str) -> None:

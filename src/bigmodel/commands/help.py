@@ -134,7 +134,7 @@ def help_text(
         f"{_SUMMARY[command]}\n\nUsage: bigmodel-{command} [GROUP=CHOICE ...] [KEY=VALUE ...] [flags]",
         pages.groups(),
         pages.keys(),
-        "\n".join(["Flags, and words that are no keys:", *two_columns(rows.items(), columns)]),
+        "\n".join(["Flags, and words that are not keys:", *two_columns(rows.items(), columns)]),
         _EXAMPLES[command],
     )
     return "\n\n".join(reflow(part, columns) for part in parts if part)

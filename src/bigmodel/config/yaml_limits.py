@@ -56,7 +56,7 @@ def _content(file: Path) -> bytes:
         size = os.fstat(stream.fileno()).st_size
         content = stream.read(_LARGEST_FILE + 1) if size <= _LARGEST_FILE else b""
     if max(size, len(content)) > _LARGEST_FILE:
-        raise ConfigError(f"{file}: {max(size, len(content))} bytes are too many for a config")
+        raise ConfigError(f"{file}: {max(size, len(content))} bytes exceed the {_LARGEST_FILE} of a config")
     return content
 
 

@@ -82,7 +82,7 @@ def as_picture(value: object) -> Image.Image:
         return value
     array = as_array(value)
     if array is None:
-        raise DataError(f"input: a {type(value).__name__} is no picture; give a file, a PIL picture or an array")
+        raise DataError(f"input: a {type(value).__name__} is not a picture; give a file, a PIL picture or an array")
     if array.ndim == 3:
         channels_first = array.shape[0] in _CHANNELS
         channels_last = array.shape[2] in _CHANNELS

@@ -11,7 +11,7 @@ from bigmodel.listeners.lines import RESUME_LABEL, format_end_line, format_event
 from bigmodel.listeners.live_run import LiveRun
 from bigmodel.metric_spec import from_summary, spec_for
 from bigmodel.quoting import path_override, resume_command, shell_command, trust_override
-from bigmodel.runtime.live_text import draws_in_place
+from bigmodel.runtime.terminal import draws_in_place
 
 __all__ = ["Console"]
 

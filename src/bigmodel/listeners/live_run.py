@@ -12,7 +12,8 @@ from bigmodel.listeners.eval_table import Cell, EvalTable
 from bigmodel.listeners.lines import format_event, format_metric
 from bigmodel.listeners.progress import Progress
 from bigmodel.metric_spec import MetricSpec
-from bigmodel.runtime.live_text import LiveText, draws_unicode, elapsed_text, terminal_size
+from bigmodel.runtime.live_text import LiveText, elapsed_text
+from bigmodel.runtime.terminal import draws_unicode, terminal_size
 
 _EPOCH_ROW_S = 2.0  # between the rows of epochs that nothing was evaluated in, of which a second may have hundreds
 _EPOCH, _MONITORED, _TRAIN_LOSS, _STEP, _TIME, _LR = 0, 1, 2, 3, 45, 55  # ranks: which columns matter most

@@ -142,9 +142,7 @@ def muon(
     candidates = hidden or convolutions or linear
     matrices = [weight for weight in candidates if weight.requires_grad and isinstance(weight, nn.Parameter)]
     if not matrices:
-        raise ValueError(
-            "muon needs a linear layer whose own weights are trained, or filters=true and such a convolution"
-        )
+        raise ValueError("muon needs a linear layer with trainable weights or, with filters=true, such a convolution")
     chosen = {id(matrix) for matrix in matrices}
     rest = [
         group | {"params": [p for p in group["params"] if id(p) not in chosen]}

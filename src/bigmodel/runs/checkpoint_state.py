@@ -30,11 +30,11 @@ def _problem(state: dict[str, Any], step: Any) -> str | None:
     if not _is_count(state.get("step", 0)) or state.get("step", step) != step:
         return f"step is {truncate(state['step'], 40)}, where the manifest has {truncate(step, 40)}"
     if not _is_count(state.get("steps", 0)):
-        return f"steps is {truncate(state['steps'], 40)}, no number of steps"
+        return f"steps is {truncate(state['steps'], 40)}, not a number of steps"
     tally = state.get("tally")  # named sums; earlier versions wrote a list
     sums = list(tally.values()) if isinstance(tally, dict) else tally
     if sums is not None and not (isinstance(sums, list) and len(sums) < _MAX_SUMS and all(map(_is_finite, sums))):
-        return f"tally is {truncate(tally, 40)}, no finite numbers by name"
+        return f"tally is {truncate(tally, 40)}, not finite numbers by name"
     best = state.get("best", {})
     if best in ({}, None):
         return None

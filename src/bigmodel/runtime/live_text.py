@@ -16,11 +16,10 @@ from time import monotonic
 from typing import Any
 
 from bigmodel.formatting import cut, escape_control
+from bigmodel.runtime.terminal import draws_in_place, draws_unicode, is_terminal, terminal_size
 
 _REFRESH_S = 0.2
-_NARROWEST = 10  # a narrower terminal wraps what is drawn
 _TO_START, _CLEAR, _END_LINE, _UP = b"\r", b"\x1b[J", b"\x1b[K\r\n", b"\x1b[%dA"
-_WIDE_SIGNS = ("zh", "ja", "ko")  # languages in which terminals may draw a sign of a bar over two columns
 
 
 class LiveText:
@@ -110,7 +109,7 @@ class StatusLine:
         elif text and draws_in_place():
             self._fancy = draws_unicode()
             self._line = LiveText(self._format)
-        elif text and self._plain and _is_terminal():
+        elif text and self._plain and is_terminal():
             print(text, flush=True)
 
     def __enter__(self) -> StatusLine:
@@ -143,32 +142,6 @@ class _Above:
         return getattr(self._stream, name)
 
 
-def draws_in_place() -> bool:
-    """Return whether stdout is a terminal that can draw a line anew; what `!` of a notebook runs has none that can."""
-    is_notebook = "JPY_PARENT_PID" in os.environ  # set by Jupyter for its kernels
-    return _is_terminal() and not is_notebook and os.environ.get("TERM", "dumb") not in ("dumb", "unknown", "")
-
-
-def draws_unicode() -> bool:
-    """Return whether signs beyond ASCII are drawn as such, each in one column, by the encoding and the locale."""
-    names = [os.environ.get(name, "") for name in ("LC_ALL", "LC_CTYPE", "LANG")]
-    if names[1] == "C.UTF-8":  # Python itself sets this where the locale is C
-        del names[1]
-    locale = next(filter(None, names), "C").lower()
-    return sys.stdout.encoding.lower() == "utf-8" and "utf" in locale and not locale.startswith(_WIDE_SIGNS)
-
-
-def terminal_size() -> tuple[int, int]:
-    """Return columns and rows of the terminal; of an unknown one, 80 and 24."""
-    found = (0, 0)
-    with contextlib.suppress(OSError, ValueError):
-        found = os.get_terminal_size(sys.stdout.fileno())
-    columns, rows = (
-        int(text) if (text := os.environ.get(name, "")).isdecimal() else 0 for name in ("COLUMNS", "LINES")
-    )
-    return max(_NARROWEST, columns or found[0] or 80), rows or found[1] or 24
-
-
 def with_spinner(text: str, fancy: bool) -> str:
     """Put a sign before the text that turns with time."""
     signs = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏" if fancy else "|/-\\"
@@ -182,10 +155,3 @@ def elapsed_text(seconds: float) -> str:
         return f"{whole} s"
     minutes, hours = whole // 60, whole // 3600
     return f"{hours}:{minutes % 60:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"
-
-
-def _is_terminal() -> bool:
-    try:
-        return sys.stdout.isatty() and sys.stdout.fileno() >= 0
-    except (OSError, ValueError):  # closed, or a stand-in without a file
-        return False

@@ -26,7 +26,7 @@ def select_device(kind: str, index: int | None, local_rank: int | None = None) -
         raise ConfigError(f"device: there is no Apple GPU that torch can use here, {_present(mps)}")
     if kind != "cuda":
         if index is not None:
-            raise ConfigError(f"device.index: this run is on {kind}, which has no numbers; leave it null")
+            raise ConfigError(f"device.index: this run is on {kind}, which has no index; leave it null")
         return torch.device(kind)
     count = torch.cuda.device_count()
     if index is not None and index >= count:

@@ -233,7 +233,9 @@ def _sweep_directory(first: Config, hydra: Mapping[str, Any], overrides: Sequenc
 def _reject_link(file: Path) -> None:
     """Raise StorageError if Hydra, which writes this file itself, would follow a link."""
     if file.is_symlink() or (file.exists() and not file.is_file()):
-        raise StorageError(f"hydra.sweep.dir: {file} is no file of its own; remove it, or choose a new directory")
+        raise StorageError(
+            f"hydra.sweep.dir: {file} is a link or no regular file; remove it, or choose a new directory"
+        )
 
 
 def _add_seed_override(num_seeds: int, overrides: Sequence[str], first: int) -> list[str]:

@@ -10,8 +10,9 @@ from bigmodel.listeners.lines import format_metric
 from bigmodel.metric_spec import MetricSpec, from_summary, spec_for
 from bigmodel.redaction import redact
 from bigmodel.runtime import stdout
-from bigmodel.runtime.live_text import LiveText, draws_in_place, elapsed_text, terminal_size
+from bigmodel.runtime.live_text import LiveText, elapsed_text
 from bigmodel.runtime.signals import describe_exit_code
+from bigmodel.runtime.terminal import draws_in_place, terminal_size
 from bigmodel.sweeps.state.directory import SweepDirectory
 from bigmodel.sweeps.state.jobs import JobProgress
 

@@ -31,9 +31,7 @@ class MultiLabel:
 
     def __init__(self, labels: Sequence[str] | None) -> None:
         if not labels:
-            raise ValueError(
-                "labels: the data has none; its dataset must tell labels, as dataset.target_type=labels does"
-            )
+            raise ValueError("labels: this data has no labels; set dataset.target_type=labels, or choose another task")
 
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
         outputs_NK = model(batch.inputs)

@@ -21,7 +21,7 @@ def unfit_target(config: Mapping[str, Any], properties: Mapping[str, Any]) -> st
     if config["task"].get("_target_") == _CLASSIFICATION and properties.get("target_type") == "number":
         target = config["dataset"].get("target")
         return (
-            f"dataset.target: '{target}' holds numbers that are no classes; set task=regression, or "
+            f"dataset.target: '{target}' holds numbers that are not classes; set task=regression, or "
             "dataset.target_type=class if each number is a class"
         )
     return None

@@ -32,7 +32,7 @@ class Regression:
     def __init__(self, loss: Callable[[Tensor, Tensor], Tensor], std: Positive | None) -> None:
         if std is None:
             raise ValueError(
-                "std: the data has classes to tell, not numbers; set task=classification or dataset.target_type=number"
+                "std: the data's target is a class, not a number; set task=classification or dataset.target_type=number"
             )
         if isinstance(loss, CrossEntropy):  # of a single output it is 0 for any target
             raise ValueError("loss: cross-entropy is for classes; set loss=mse")

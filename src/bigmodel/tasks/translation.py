@@ -42,7 +42,7 @@ class Translation:
         ones (N, 2, T).
         """
         if isinstance(model, nn.Module) and not hasattr(model, "encode"):
-            raise TypeError("translation needs a model that encodes and decodes, as model=seq2seq")
+            raise TypeError("translation needs an encoder-decoder model, as model=seq2seq")
         logits_NTV = model(batch.inputs)
         loss = F.cross_entropy(logits_NTV.flatten(0, 1).float(), batch.targets.flatten(), ignore_index=-1)
         said = [logits_NTV.argmax(2)]

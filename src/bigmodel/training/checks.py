@@ -55,7 +55,10 @@ def check_monitor(monitor: str, task: Task) -> None:
         choices = ", ".join(f"val/{name}" for name in task.metric_names)
         raise ConfigError(f"monitor: there is no '{monitor}'; choices: {choices}")
     if specs[metric].direction == "none":
-        raise ConfigError(f"monitor: {type(task).__name__} declares no better direction of {monitor}; name another")
+        raise ConfigError(
+            f"monitor: {type(task).__name__} does not declare whether low or high {monitor} is better; "
+            "choose another metric"
+        )
 
 
 def check_soft_targets(dataset: Dataset, task: Task) -> None:

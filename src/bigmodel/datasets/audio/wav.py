@@ -102,7 +102,7 @@ def _open(path: str | os.PathLike[str], read: Callable[[BufferedReader], _T]) ->
         with open_regular(path, _LARGEST_FILE) as file:
             return read(file)
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error) or "it ends too soon"
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error) or "it is cut short"
         kind = "wav file" if Path(path).suffix.lower() in (".wav", ".wave") else "sound file"
         raise DataError(f"{Path(path).absolute()}: not a readable {kind} ({reason}); mend or remove it") from error
     except ImportError as error:
@@ -173,7 +173,7 @@ def _read(file: BufferedReader) -> Sound:
     found = _find_samples(file)
     sound = _decode_by_soundfile(file, found) if isinstance(found, str) else _decode_plain(file, found)
     if not bool(torch.isfinite(sound.wave_T).all()):
-        raise ValueError("it holds values that are no finite numbers")
+        raise ValueError("it holds values that are not finite numbers")
     return sound
 
 
@@ -192,7 +192,7 @@ def _find_samples(file: BufferedReader) -> _PlainFormat | str:
     """Leave the file at its first sample and return their format; of a coding for soundfile, return its name."""
     head = file.read(12)
     if len(head) < 12:
-        raise ValueError("it ends too soon")
+        raise ValueError("it is cut short")
     if head[:4] != b"RIFF" or head[8:] != b"WAVE":
         return "this kind of file"
     form = b""
@@ -219,7 +219,7 @@ def _chunks(file: BufferedReader) -> Iterator[tuple[bytes, int]]:
 def _plain_format(file: BufferedReader, form: bytes, size: int) -> _PlainFormat | str:
     """The format of a data chunk of this size by the format chunk before it, or the name of a coding for soundfile."""
     if len(form) < 16:
-        raise ValueError("it does not say how its sound is written")
+        raise ValueError("it has no format chunk before its sound")
     coding, channels = (int.from_bytes(form[i : i + 2], "little") for i in (0, 2))
     rate, frame, bits = (int.from_bytes(form[i:j], "little") for i, j in ((4, 8), (12, 14), (14, 16)))
     if coding == _EXTENSIBLE and len(form) >= 26:
@@ -235,7 +235,7 @@ def _plain_format(file: BufferedReader, form: bytes, size: int) -> _PlainFormat 
     if frame % channels or width not in ((1, 2, 3, 4) if coding == _PCM else (4, 8)):
         raise ValueError(f"{8 * frame / channels:g} bits {'as floats ' if coding == _FLOAT else ''}at {rate} Hz")
     if bits > 8 * width:
-        raise ValueError(f"{bits} bits a sample, for which its header has room for {8 * width}")
+        raise ValueError(f"{bits} bits per sample, but its header has room for {8 * width}")
     count = (there if size >= _OPEN_END else size) // frame
     if count * frame > there:
         raise ValueError(cut)

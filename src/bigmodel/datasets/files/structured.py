@@ -171,7 +171,7 @@ def _json(file: str, form: TableFormat) -> Parsed:
             if len(sizes) == 1:
                 found = [dict(zip(found, values, strict=True)) for values in zip(*found.values(), strict=True)]
     if not isinstance(found, list) or not all(isinstance(row, dict) for row in found):
-        raise DataError(f'{file}: is no list of objects, as [{{"text": "...", "label": "..."}}]')
+        raise DataError(f'{file}: is not a list of objects, as [{{"text": "...", "label": "..."}}]')
     return _of_objects(found, file, lambda row: row + 1, [], form.decimal)
 
 

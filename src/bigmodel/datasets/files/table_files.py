@@ -61,7 +61,10 @@ def read_rows(file: str | Path, form: TableFormat, needed: Iterable[str] = ()) -
     place = f"{file}:{parsed.header_line}" if parsed.header_line else str(file)
     if len(parsed.names) == 1 and (other := _other_separator(parsed.names[0])) is not None and not form.columns:
         shown = truncate(parsed.names[0], 100)
-        raise DataError(f"{place}: is one column, '{shown}'; are fields separated otherwise? dataset.separator={other}")
+        raise DataError(
+            f"{place}: has one column, '{shown}'; if another character separates its fields, set "
+            f"dataset.separator={other}"
+        )
     names, columns, notes = _distinct(parsed, place, wanted)
     lacking = [name for name in wanted if name not in names]
     if lacking:

@@ -38,7 +38,9 @@ def iter_samples(archive: Path) -> Iterator[tuple[str, Mapping[str, bytes]]]:
                     continue
                 room -= member.size
                 if member.size > _LARGEST or room < 0:
-                    raise DataError(f"{archive}: '{member.name}': {member.size:,} bytes are more than one text")
+                    raise DataError(
+                        f"{archive}: '{member.name}': {member.size:,} bytes exceed the {_LARGEST:,} of one text"
+                    )
                 own = str(path.parent / stem)
                 if own != key and parts:
                     yield key, parts

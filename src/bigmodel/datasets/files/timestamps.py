@@ -154,7 +154,7 @@ def _number(text: str) -> float | str:
     try:
         value = float(text)
     except ValueError:
-        return f"'{truncate(text, 40)}' is no number, as the first value is"
+        return f"'{truncate(text, 40)}' is not a number, as the first value is"
     return value if math.isfinite(value) else f"'{truncate(text, 40)}' is not a finite number"
 
 

@@ -150,18 +150,20 @@ def _check_columns(columns: Sequence[str], target_type: str, separator: str | No
     if target_type == "labels":
         if len(columns) == 1 and separator is None:
             raise ConfigError(
-                f"dataset.label_separator: what stands between two labels in the column '{columns[0]}', as "
+                f"dataset.label_separator: needs the text between two labels in the column '{columns[0]}', as "
                 "dataset.label_separator='|'; or give a column for each label: dataset.label_column=[cat,dog]"
             )
         if len(columns) > 1 and separator is not None:
-            raise ConfigError("dataset.label_separator: is for labels in one column; there are several columns")
+            raise ConfigError(
+                "dataset.label_separator: applies to labels in one column, got several columns; leave it out"
+            )
     elif len(columns) != 1:
         raise ConfigError(
-            f"dataset.label_column: {len(columns)} columns are several labels; set dataset.target_type=labels "
+            f"dataset.label_column: {len(columns)} columns hold several labels; set dataset.target_type=labels "
             "task=multi_label"
         )
     elif separator is not None:
-        raise ConfigError("dataset.label_separator: is for several labels; set dataset.target_type=labels")
+        raise ConfigError("dataset.label_separator: applies to several labels only; set dataset.target_type=labels")
 
 
 def _there(row: _Row) -> bool:

@@ -72,7 +72,7 @@ def read_header(path: str) -> PictureHeader:
             "a link to no file" if os.path.islink(path) else f"cannot be read ({error.strerror or error})"
         )
     if not stat.S_ISREG(found.st_mode):
-        return PictureHeader("is no regular file")
+        return PictureHeader("is not a regular file")
     return _header(path, found.st_size, found.st_mtime_ns, found.st_ino)
 
 

@@ -120,7 +120,7 @@ def _iterate_while_alive(loader: Iterable[_Item]) -> Iterator[_Item]:
             if " in DataLoader worker process" in text:  # an error that `read` raised
                 raise
             raise OutOfMemoryError(
-                "a data worker was killed, as the system does where memory runs out; set workers=0 or lower it"
+                "a data worker was killed, most often because memory ran out; set workers=0 or lower it"
             ) from error
         yield item
 

@@ -77,7 +77,9 @@ def series(
     steps = read_steps(rows, names, times, rules, log)
     counts = _counts(split, len(steps.values_TC))
     if min(counts[0] - window, *counts[1:]) < horizon:
-        raise ConfigError(f"dataset.split: {counts} rows do not hold a window of {window} + {horizon} steps in each")
+        raise ConfigError(
+            f"dataset.split: {counts} rows are too few for a window of {window} + {horizon} steps in each"
+        )
     learned = _means_and_stds(steps.values_TC[: counts[0]], log)
     mean = [one for one, _ in learned] if mean is None else mean
     std = [one for _, one in learned] if std is None else std

@@ -211,10 +211,10 @@ def _format(
 
 def _content(file: Path) -> bytes:
     if not file.is_file():  # opening a pipe could wait forever
-        raise DataError(f"{file}: is no regular file")
+        raise DataError(f"{file}: is not a regular file")
     try:
         if (size := file.stat().st_size) > _LARGEST:
-            raise DataError(f"{file}: {size:,} bytes are more than one text")
+            raise DataError(f"{file}: {size:,} bytes exceed the {_LARGEST:,} of one text")
         return read_bytes(file, _LARGEST)
     except OSError as error:
         raise DataError(f"dataset: {file} cannot be read: {error.strerror or error}") from error

@@ -147,7 +147,10 @@ def _check_labels(rows: _Rows, known: Sequence[str], label_column: str, files: M
     for split, part in rows.items():
         strange = [row for row in part if row.label not in labels]
         raise_row_errors(
-            [f"{row.location}: column '{label_column}': no training text is of '{row.label}'" for row in strange],
+            [
+                f"{row.location}: column '{label_column}': no training text has the label '{row.label}'"
+                for row in strange
+            ],
             files.get(split, files["train"]),
         )
 
@@ -165,7 +168,7 @@ def _only(rows: _Rows, classes: Sequence[str]) -> tuple[_Rows, list[str]]:
     missing = [label for label in classes if all(row.label != label for row in left["train"])]
     if missing:
         known = ", ".join(sorted({row.label for row in rows["train"]}))
-        raise ConfigError(f"dataset.classes: no training text is of '{missing[0]}'; there are: {known}")
+        raise ConfigError(f"dataset.classes: no training text has the label '{missing[0]}'; labels: {known}")
     note = f"{out.total():,} texts of other labels left out: {_named(sorted(out))} (dataset.classes)"
     return left, [note] if out else []
 

@@ -107,7 +107,10 @@ def molecules(
 
 def _check_targets(targets: Sequence[str], target_type: str) -> None:
     if not targets or (len(targets) > 1 and target_type != "labels"):
-        raise ConfigError(f"dataset.targets: target_type={target_type} needs one column, or labels one or more")
+        raise ConfigError(
+            f"dataset.targets: target_type={target_type} takes one column, got {len(targets)}; for several "
+            "yes-or-no columns set dataset.target_type=labels"
+        )
     if len(set(targets)) < len(targets):
         raise ConfigError(f"dataset.targets: names a column twice: {', '.join(targets)}")
 

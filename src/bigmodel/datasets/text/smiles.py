@@ -43,7 +43,8 @@ class SmilesTokenizer:
             pairs = enumerate(zip(known, text, strict=False))
             place = next((n for n, (one, other) in pairs if one != other), len(known))
             raise DataError(
-                f"'{truncate(text)}' is no SMILES string: see '{truncate(text[place])}', character {place + 1}"
+                f"'{truncate(text)}' is not a SMILES string: unexpected '{truncate(text[place])}', "
+                f"character {place + 1}"
             )
         return np.array([_NUMBERS[part] for part in parts], dtype=np.int64)
 

@@ -55,7 +55,7 @@ class TextSource:
             if is_table(file) and self.column is None:
                 raise _table_as_text(file, self.separator, self.encoding)
             if not is_table(file) and self.column is not None:
-                raise DataError(f"{file}: is no table, so it has no column '{self.column}'; leave text_column null")
+                raise DataError(f"{file}: is not a table, so it has no column '{self.column}'; leave text_column null")
             if not text_archives.is_archive(file):
                 self.notes += _looks_strange(file, self.column, self.encoding)
 

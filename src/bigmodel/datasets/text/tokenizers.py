@@ -149,4 +149,4 @@ def tokenizer_from_spec(spec: Mapping[str, Any]) -> Tokenizer:
             return BPETokenizer(definition)
         case {"name": "smiles"}:
             return SmilesTokenizer()
-    raise ValueError("tokenizer: must be byte, char, known_char, word, bpe or smiles, with what each is made of")
+    raise ValueError("tokenizer: must be byte, char, known_char, word, bpe or smiles, each with its own fields")

@@ -69,7 +69,7 @@ class FittedTokenizer:
 
     def __init__(self, known: Sequence[str], split: Callable[[str], list[str]]) -> None:
         if len(set(known)) != len(known):
-            raise ValueError("tokenizer: no word may be there twice")
+            raise ValueError("tokenizer: its words must be distinct")
         self._known = [UNKNOWN, *known]
         self._split = split
         self.size = len(known) + 1

@@ -122,7 +122,9 @@ def merge_lora(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         try:
             a, b, scale = (merged.pop(f"{layer}{each}") for each in ("lora_a", "lora_b", "lora_scale"))
             if merged[f"{layer}weight"].shape != (b.shape[0], a.shape[1]) or a.shape[0] != b.shape[1] or scale.ndim:
-                raise ValueError(f"{layer}lora_a, lora_b: their product has not the shape of {layer}weight")
+                raise ValueError(
+                    f"{layer}lora_a, lora_b: the shape of their product differs from that of {layer}weight"
+                )
         except (KeyError, IndexError) as error:
             raise ValueError(f"{name}: needs a weight, lora_a and lora_b of two dimensions each") from error
         merged[f"{layer}weight"] = _add_low_rank(merged[f"{layer}weight"], a, b, scale)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings as python_warnings
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from bigmodel.metric_spec import MetricSpec
@@ -27,52 +28,66 @@ _MAX_COLORS = 8
 _MAX_RUNS = 60  # whose curves are drawn
 _MAX_LABEL = 60  # letters
 
+_Measured = Sequence[tuple[SeedGroup, float]]  # each run's best value
+
+
+@dataclass(frozen=True)
+class _Sweep:
+    """What every part of the page is drawn from. `keys` differ between configurations; `groups` are runs by them."""
+
+    path: Path
+    runs: Sequence[RunData]
+    groups: Sequence[SeedGroup]
+    keys: Sequence[str]
+    monitor: str
+    spec: MetricSpec | None
+
+    @property
+    def shown(self) -> MetricSpec:
+        """How values of the monitored metric are written, if its runs agree on that."""
+        return self.spec or MetricSpec("none")
+
 
 def sweep_page(path: Path, runs: Sequence[RunData], warnings: Sequence[str]) -> str:
     """Return the page of a sweep with at least one job."""
     groups = group_by_config([run.record for run in runs])
     keys = varied_keys([group.config for group in groups])
-    monitor, spec = runs[0].record.monitor, _common_spec(runs)
-    ranking = rank_groups(groups, keys)
+    sweep = _Sweep(path, runs, groups, keys, runs[0].record.monitor, _common_spec(runs))
     writer = SvgWriter()
-    board = table(ranking.head, ranking.rows[:_MAX_ROWS])
-    left = len(ranking.rows) - _MAX_ROWS
-    note = " ".join([*ranking.notes, *([f"{left} more are in results.csv."] if left > 0 else [])])
     with python_warnings.catch_warnings():
         python_warnings.simplefilter("ignore")  # of letters that matplotlib's own font lacks: the page has others
         body = [
-            section("Leaderboard", board, note=note),
-            section("Curves", grid(_curves(writer, runs, groups, keys, monitor, spec))),
-            _hyperparameters(writer, groups, keys[:_MAX_KEYS], monitor, spec, (path / "search.json").is_file()),
+            _leaderboard(sweep),
+            section("Curves", grid(_curves(writer, sweep))),
+            _hyperparameters(writer, sweep),
             _failures(runs),
             section("Environment", details("of the first job", facts(runs[0].environment_rows()))),
         ]
     title = f"sweep: {runs[0].subject}" if "model" not in keys and "dataset" not in keys else "sweep"
-    return document(title, _lead(path, title, runs, groups, keys, monitor, spec), "".join(body), warnings)
+    return document(title, _lead(sweep, title), "".join(body), warnings)
 
 
-def _lead(
-    path: Path,
-    title: str,
-    runs: Sequence[RunData],
-    groups: Sequence[SeedGroup],
-    keys: Sequence[str],
-    monitor: str,
-    spec: MetricSpec | None,
-) -> str:
-    states = Counter(run.record.state.replace("_", " ") for run in runs)
+def _lead(sweep: _Sweep, title: str) -> str:
+    states = Counter(run.record.state.replace("_", " ") for run in sweep.runs)
     counted = ", ".join(f"{count} {state}" for state, count in states.items())
-    best = best_first(groups, spec)[:1]
-    sentence = f"{len(runs)} jobs over {', '.join(keys) or 'nothing'}: {counted}."
+    best = best_first(sweep.groups, sweep.spec)[:1]
+    sentence = f"{len(sweep.runs)} jobs over {', '.join(sweep.keys) or 'nothing'}: {counted}."
     if best:
         values = list(best[0].values("best").values())
-        mean = sum(values) / len(values)
-        sentence += f" Best: {label(best[0], keys)} with {monitor} {metric_text(mean, spec or MetricSpec('none'))}."
-    seconds = sum(run.record.metrics.get("seconds", 0.0) for run in runs)
+        mean = metric_text(sum(values) / len(values), sweep.shown)
+        sentence += f" Best: {label(best[0], sweep.keys)} with {sweep.monitor} {mean}."
+    seconds = sum(run.record.metrics.get("seconds", 0.0) for run in sweep.runs)
     return (
         f'<h1>{escape(title)}</h1><p class="lead">{escape(sentence)}</p>'
-        f'<p class="note">{escape(path.resolve())} · {escape(duration(seconds))} of training in all</p>'
+        f'<p class="note">{escape(sweep.path.resolve())} · {escape(duration(seconds))} of training in all</p>'
     )
+
+
+def _leaderboard(sweep: _Sweep) -> str:
+    ranking = rank_groups(sweep.groups, sweep.keys)
+    left = len(ranking.rows) - _MAX_ROWS
+    note = " ".join([*ranking.notes, *([f"{left} more are in results.csv."] if left > 0 else [])])
+    return section("Leaderboard", table(ranking.head, ranking.rows[:_MAX_ROWS]), note=note)
 
 
 def best_first(groups: Sequence[SeedGroup], spec: MetricSpec | None) -> list[SeedGroup]:
@@ -98,70 +113,69 @@ def _common_spec(runs: Sequence[RunData]) -> MetricSpec | None:
         return None
 
 
-def _curves(
-    writer: SvgWriter,
-    runs: Sequence[RunData],
-    groups: Sequence[SeedGroup],
-    keys: Sequence[str],
-    monitor: str,
-    spec: MetricSpec | None,
-) -> str:
+def _curves(writer: SvgWriter, sweep: _Sweep) -> str:
     """Return the monitored metric over epochs: the best configurations in colors, seeds alike, the others gray."""
-    split, _, name = monitor.partition("/")
-    by_path = {run.record.path: run for run in runs}
-    ranked = best_first(groups, spec)
-    ordered = [*ranked, *(group for group in groups if group not in ranked)]
+    split, _, name = sweep.monitor.partition("/")
+    by_path = {run.record.path: run for run in sweep.runs}
+    ranked = best_first(sweep.groups, sweep.spec)
+    ordered = [*ranked, *(group for group in sweep.groups if group not in ranked)]
     series = []
     for place, group in enumerate(ordered):
         for record in group.runs:
             is_gray = place >= _MAX_COLORS or not record.finished
             xs, ys = by_path[record.path].curve(split, name, "epoch")
-            series.append(Series(label(group, keys), xs, ys, place, gray=is_gray))
+            series.append(Series(label(group, sweep.keys), xs, ys, place, gray=is_gray))
     chosen = [one for one in series if one.xs][:_MAX_RUNS]
     chosen.sort(key=lambda one: not one.gray)  # gray ones are drawn first, below the others
-    shown = spec or MetricSpec("none")
     rest = sum(one.gray for one in chosen)
     note = f"{rest} more are gray: lower ranked, or unfinished." if rest else ""
+    shown = sweep.shown
     return line_chart(
-        writer, monitor, chosen, "epoch", lambda value: shown.text(value), note=note, is_share=shown.is_share
+        writer, sweep.monitor, chosen, "epoch", lambda value: shown.text(value), note=note, is_share=shown.is_share
     )
 
 
-def _hyperparameters(
-    writer: SvgWriter,
-    groups: Sequence[SeedGroup],
-    keys: Sequence[str],
-    monitor: str,
-    spec: MetricSpec | None,
-    searched: bool,
+def _hyperparameters(writer: SvgWriter, sweep: _Sweep) -> str:
+    keys = sweep.keys[:_MAX_KEYS]
+    measured = [(group, value) for group in sweep.groups for value in group.values("best").values()]
+    if not measured or not keys:
+        return ""
+    letters = Lettering()
+    charts = [_hyperparameter_chart(writer, sweep, key, keys, measured, letters) for key in keys]
+    parts = section("Over each hyperparameter", grid(*charts))
+    return parts + (_parallel_chart(writer, sweep, keys, measured, letters) if len(keys) > 1 else "")
+
+
+def _hyperparameter_chart(
+    writer: SvgWriter, sweep: _Sweep, key: str, keys: Sequence[str], measured: _Measured, letters: Lettering
+) -> str:
+    """Return the best values over one hyperparameter; `keys` name a configuration where the pointer rests."""
+    from matplotlib.figure import Figure
+
+    with writer.style():
+        drawing = Figure(figsize=SIZE, layout="constrained")
+        axes = drawing.subplots()
+        plot_hyperparameter(axes, key, measured, (sweep.path / "search.json").is_file(), letters)
+        name_metric(axes, "", [value for _, value in measured], sweep.spec, letters)
+        axes.set(xlabel="", ylabel="")
+        tips = [[f"{metric_text(value, sweep.shown)}: {label(group, keys)}" for group, value in measured]]
+        title = f"best {sweep.monitor} over {key}"
+        return figure(writer.to_svg(drawing, title, tips), title)
+
+
+def _parallel_chart(
+    writer: SvgWriter, sweep: _Sweep, keys: Sequence[str], measured: _Measured, letters: Lettering
 ) -> str:
     from matplotlib.figure import Figure
 
-    measured = [(group, value) for group in groups for value in group.values("best").values()]
-    if not measured or not keys:
-        return ""
-    letters, charts = Lettering(), []
-    values = [value for _, value in measured]
-    for key in keys:
-        with writer.style():
-            drawing = Figure(figsize=SIZE, layout="constrained")
-            axes = drawing.subplots()
-            plot_hyperparameter(axes, key, measured, searched, letters)
-            name_metric(axes, "", values, spec, letters)
-            axes.set(xlabel="", ylabel="")
-            tips = [[f"{metric_text(value, spec or MetricSpec('none'))}: {label(g, keys)}" for g, value in measured]]
-            title = f"best {monitor} over {key}"
-            charts.append(figure(writer.to_svg(drawing, title, tips), title))
-    parts = [section("Over each hyperparameter", grid(*charts))]
-    if len(keys) > 1:
-        with writer.style():
-            drawing = Figure(figsize=(max(6.5, 1.4 * (1 + len(keys))), 3.0), layout="constrained")
-            plot_parallel(drawing, keys, measured, f"best {monitor}", spec, letters)
-            svg = writer.to_svg(drawing, f"parallel coordinates of {', '.join(keys)} and best {monitor}")
-        note = "A line for each run; the better its metric, the brighter."
-        wide = figure(scroll(svg, "parallel coordinates"), f"{len(keys)} hyperparameters and the best {monitor}")
-        parts.append(section("Parallel coordinates", wide, note=note))
-    return "".join(parts)
+    best = f"best {sweep.monitor}"
+    with writer.style():
+        drawing = Figure(figsize=(max(6.5, 1.4 * (1 + len(keys))), 3.0), layout="constrained")
+        plot_parallel(drawing, keys, measured, best, sweep.spec, letters)
+        svg = writer.to_svg(drawing, f"parallel coordinates of {', '.join(keys)} and {best}")
+    note = "A line for each run; the better its metric, the brighter."
+    wide = figure(scroll(svg, "parallel coordinates"), f"{len(keys)} hyperparameters and the {best}")
+    return section("Parallel coordinates", wide, note=note)
 
 
 def _failures(runs: Sequence[RunData]) -> str:

@@ -54,7 +54,10 @@ def measure_throughput(run: TrainingRun) -> dict[int, float]:
             break
         found[size] = size / seconds
     if not found:
-        raise OutOfMemoryError("batch_size: auto found none that fits; use a smaller model, or accumulate and a number")
+        raise OutOfMemoryError(
+            "batch_size: auto found no batch size that fits in memory; use a smaller model, or set "
+            "batch_size=16 accumulate=2"
+        )
     return found
 
 

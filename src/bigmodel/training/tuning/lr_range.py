@@ -86,11 +86,11 @@ def lr_range_test(run: TrainingRun) -> LRRangeResult:
         if twin["lr"] != group["initial_lr"]
     ]
     if not followers:
-        raise ConfigError("optim.lr: auto finds nothing here: no parameter's rate follows it; give a number")
+        raise ConfigError("optim.lr: auto has nothing to tune, no parameter group uses optim.lr; set a number")
     first_weights = {name: tensor.clone() for name, tensor in run.state.model.state_dict().items()}
     rates, losses, smoothed = _rising(run, followers)
     if not rates or min(smoothed) == smoothed[0]:
-        raise ConfigError("optim.lr: auto found no rate at which the loss falls; give a number")
+        raise ConfigError("optim.lr: auto found no learning rate at which the loss falls; set a number")
     least = rates[smoothed.index(min(smoothed))]
     steps = min(_TRIAL_STEPS, max(_FEWEST_TRIAL_STEPS, run.state.steps))
 
@@ -100,7 +100,7 @@ def lr_range_test(run: TrainingRun) -> LRRangeResult:
 
     trials = climb(least / _BELOW, tried)
     if not math.isfinite(min(trials.values())):
-        raise ConfigError("optim.lr: auto found no rate at which the loss stays finite; give a number")
+        raise ConfigError("optim.lr: auto found no learning rate at which the loss stays finite; set a number")
     chosen = choose(trials, losses[0], _GAIN if run.state.steps > steps else 1.0)
     return LRRangeResult(rates, losses, smoothed, chosen, dict(sorted(trials.items())), steps)
 
