@@ -130,6 +130,21 @@ def test_no_arrow_goes_up_and_no_room_is_in_a_circle() -> None:
     list(TopologicalSorter({a: {b for x, b in between if x == a} for a, _ in between}).static_order())
 
 
+MAX_BODY = 55  # lines of a function without its signature and docstring; a longer one holds two ideas
+
+
+def test_functions_are_short() -> None:
+    long = {}
+    for file in FILES:
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                body = node.body[1:] if ast.get_docstring(node) else node.body
+                length = (node.end_lineno or 0) - body[0].lineno + 1 if body else 0
+                if length > MAX_BODY:
+                    long[f"{_name(file)}.{node.name}"] = length
+    assert long == {}
+
+
 def test_leaves_know_no_config() -> None:
     forbidden = {"config", "cli", "training", "runs", "commands", "sweeps", "hydra", "omegaconf"}
     leaves = [file for file in FILES if _name(file).startswith(tuple(f"{room}." for room in LEAVES))]

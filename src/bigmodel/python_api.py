@@ -78,7 +78,7 @@ class Run:
         return f"Run({str(self.directory)!r}, {record.state}{shown})"
 
     def _repr_html_(self) -> str:
-        """What a notebook shows: choices, results and curves."""
+        """Return what a notebook shows: choices, results and curves."""
         return show_run(self._record())
 
     def _record(self) -> RunRecord:
@@ -123,7 +123,7 @@ class Runs(Sequence[Run]):
         return "\n".join([*lines, *(f"warning: {line}" for line in self.warnings)])
 
     def _repr_html_(self) -> str:
-        """What a notebook shows: a table, and how the monitored metric went in each run."""
+        """Return what a notebook shows: a table, and how the monitored metric went in each run."""
         columns = columns_with(self._keys)
         rows = [[format_cell(one.fields, key) for key in columns] for one in self._listed]
         said = "".join(f"<p>warning: {escape(line)}</p>" for line in self.warnings)

@@ -63,8 +63,8 @@ def trust_override(trust: Sequence[str]) -> list[str]:
 
 
 def make_readable(word: str) -> str:
-    """An override with what Hydra's grammar lacks put into its words: quotes around text of other scripts than ASCII
-    and around a lone mark, none around the keys of a mapping. All else stays as it is.
+    """Return an override with what Hydra's grammar lacks put into its words: quotes around text of other scripts than
+    ASCII and around a lone mark, none around the keys of a mapping. All else stays as it is.
     """
     key, sign, value = word.partition("=")
     if sign and value in _MARKS:  # a shell takes the quotes of separator=";" away

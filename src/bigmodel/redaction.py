@@ -19,12 +19,12 @@ _read_by_config: set[str] = set()
 
 
 def is_secret_key(key: str) -> bool:
-    """Whether the last part of a config key names a secret; `pad_token` does not."""
+    """Return whether the last part of a config key names a secret; `pad_token` does not."""
     return _SECRET_KEY.fullmatch(key.rpartition(".")[2]) is not None
 
 
 def is_own(name: str) -> bool:
-    """Whether an environment variable is this package's own, and no secret."""
+    """Return whether an environment variable is this package's own, and no secret."""
     return name.startswith(_OWN_PREFIX)
 
 

@@ -130,7 +130,7 @@ def _read(path: Path, warnings: list[str], ended: bool) -> RunRecord:
 
 
 def is_locked(path: Path) -> bool:
-    """Whether a process is writing this run. Takes a shared lock for a moment."""
+    """Return whether a process is writing this run. Takes a shared lock for a moment."""
     try:
         descriptor = os.open(path / ".lock", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError:
@@ -163,7 +163,7 @@ def number(value: Any) -> float | None:
 
 
 def is_run(path: Path, warnings: list[str] | None = None) -> bool:
-    """Whether a directory is a run. Without `warnings`, an OSError is raised, as for another user's directory."""
+    """Return whether a directory is a run. Without `warnings`, raise OSError, as for another user's directory."""
     files = ("config.yaml", "summary.json", ".lock")
     try:
         return any(is_there(path / name) for name in files) and not (path / "sweep.json").is_file()

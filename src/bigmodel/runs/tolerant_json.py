@@ -46,5 +46,5 @@ def last_bytes(path: Path) -> bytes:
 
 
 def ends_with_newline(descriptor: int, size: int) -> bool:
-    """Whether an open file of this size in bytes ends with a line break."""
+    """Return whether an open file of this size in bytes ends with a line break."""
     return os.pread(descriptor, 1, size - 1) == b"\n"

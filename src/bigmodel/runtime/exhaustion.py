@@ -15,7 +15,7 @@ _LIMITS = "; or raise the limits that the system sets (ulimit -u, ulimit -v)"
 
 
 def describe_exhaustion(error: BaseException) -> tuple[str, str] | None:
-    """What a system or a library has run out of, as `out of memory`, and what else helps; None for other errors."""
+    """Return what the system or a library ran out of, as `out of memory`, and further advice; None for other errors."""
     text = str(error).lower()
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return "out of memory", ""

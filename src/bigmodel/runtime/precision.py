@@ -33,7 +33,8 @@ _WORDS = {False: "contiguous", True: "channels-last"}
 
 
 def choose_precision(device: Device, model: nn.Module, task: Task, example: Callable[[int], Batch]) -> None:
-    """Replace what is null or `auto` in the device's settings by a choice for this model, and have the device say why.
+    """Choose precision and memory format for this model where the device has null or `auto`, and record why on the
+    device.
 
     The model's weights and buffers are as before, its layout is the chosen one. Null is settled by rule; `auto` by
     training in each candidate on samples made by `example`, unless there is but one. The plain choice, fp32 and

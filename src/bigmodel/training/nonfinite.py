@@ -92,7 +92,7 @@ class NonFiniteGuard:
 
 
 def _supports_found_inf(optimizer: torch.optim.Optimizer) -> bool:
-    """Whether the optimizer's step obeys `found_inf`: torch's fused ones and our own do."""
+    """Return whether the optimizer's step obeys `found_inf`: torch's fused ones and our own do."""
     return hasattr(optimizer, "found_inf") or bool(getattr(optimizer, "_step_supports_amp_scaling", False))
 
 

@@ -65,7 +65,7 @@ def decode_sound(
 
 
 def decode_header(file: BinaryIO, coding: str) -> tuple[int, int, int]:
-    """The rate, channels and samples a channel that a sound file's header states; of an MP3 file an estimate.
+    """Return the rate, channels and samples a channel that a sound file's header states; of an MP3 file an estimate.
 
     Raises:
         ImportError, ValueError: as `decode_sound`, as far as the header shows it.
@@ -81,7 +81,7 @@ def decode_header(file: BinaryIO, coding: str) -> tuple[int, int, int]:
 
 
 def _soundfile_for(file: BinaryIO, coding: str) -> tuple[Any, int]:
-    """The package, and how many samples the file has at least, once it is known not to be cut short."""
+    """Return the package, and how many samples the file has at least, once it is known not to be cut short."""
     try:
         import soundfile
     except (ImportError, OSError) as error:  # OSError: without its library
@@ -148,7 +148,7 @@ def _cut_ogg(file: BinaryIO, size: int) -> str | None:
 
 
 def _ogg_sum(page: bytes) -> int:
-    """The check sum of a page: CRC-32 as zlib's, but of bits in the other order and without its inversions."""
+    """Return the check sum of a page: CRC-32 as zlib's, but of bits in the other order and without its inversions."""
     bits = (page[:22] + bytes(4) + page[26:]).translate(_REVERSED)
     return int(f"{zlib.crc32(bits, 0xFFFFFFFF) ^ 0xFFFFFFFF:032b}"[::-1], 2)
 
@@ -203,8 +203,8 @@ def _cut_mp3(file: BinaryIO, size: int, head: bytes) -> tuple[str | None, int]:
 
 
 def _length_of_mp3(file: BinaryIO, first: int, offset: int) -> tuple[int, int]:
-    """The bytes and the number of all frames, as the first of them tells where it is one of LAME's or Fraunhofer's;
-    else 0.
+    """Return the bytes and the number of all frames, as the first of them tells where it is one of LAME's or
+    Fraunhofer's; else 0.
     """
     file.seek(first + offset)
     found = file.read(16)

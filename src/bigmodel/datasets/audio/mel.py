@@ -41,7 +41,7 @@ class LogMel:
             raise ValueError("window: must be a second or less, and no shorter than there are mels")
 
     def __call__(self, wave_T: Tensor) -> Tensor:
-        """float32 (F, M) of a wave (T): F = T // hop + 1 frames, each around a multiple of the hop."""
+        """Return float32 (F, M) of a wave (T): F = T // hop + 1 frames, each around a multiple of the hop."""
         spectrum_KF = torch.stft(
             wave_T,
             self.window,
@@ -55,11 +55,11 @@ class LogMel:
         return (logs_FM - logs_FM.mean()) / logs_FM.std(correction=0).clamp(min=_LEAST_DEVIATION)
 
     def num_frames(self, num_samples: int) -> int:
-        """Number of frames of a wave of `num_samples`."""
+        """Return the number of frames of a wave of `num_samples`."""
         return 1 + (num_samples + 2 * (self.window // 2) - self.window) // self.hop
 
     def bands(self) -> Tensor:
-        """float32 (K, M): the weight of each of the K = window // 2 + 1 frequencies in each band."""
+        """Return float32 (K, M): the weight of each of the K = window // 2 + 1 frequencies in each band."""
         frequencies_K1 = torch.linspace(0, self.rate / 2, self.window // 2 + 1)[:, None]
         corners = torch.linspace(_mel(self.low_hz), _mel(self.high_hz), self.mels + 2)
         low, middle, high = (_hertz(corners[i : i + self.mels]) for i in range(3))
@@ -79,7 +79,7 @@ class LogMel:
         }
 
     def node(self) -> Mapping[str, Any]:
-        """The node that a checkpoint keeps, to build it again."""
+        """Return the node that a checkpoint keeps, to build it again."""
         return {"_target_": "bigmodel.datasets.audio.mel.LogMel", **asdict(self)}
 
 

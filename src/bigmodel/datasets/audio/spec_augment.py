@@ -62,7 +62,7 @@ def _stripe(inputs: Tensor, dim: int, most: int, generator: torch.Generator) -> 
 
 
 def _along(values_NS: Tensor, inputs: Tensor, dim: int) -> Tensor:
-    """(N, S) in the shape of the inputs, with S in the dimension `dim` and 1 in all others."""
+    """Reshape (N, S) to the shape of the inputs, with S in the dimension `dim` and 1 in all others."""
     shape = [len(inputs)] + [1] * (inputs.ndim - 1)
     shape[dim] = values_NS.shape[1]
     return values_NS.view(shape)

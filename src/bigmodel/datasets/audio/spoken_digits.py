@@ -52,7 +52,7 @@ def spoken_digits(
 
 
 def split_files(data_dir: str) -> dict[str, list[tuple[Path, int]]]:
-    """The recordings of `train` and `test`, each with its digit.
+    """Return the recordings of `train` and `test`, each with its digit.
 
     Raises:
         DataError: they are missing.

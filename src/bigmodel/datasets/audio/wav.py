@@ -146,12 +146,12 @@ def resample(wave_T: Tensor, old_rate: int, new_rate: int) -> Tensor:
 
 
 def resampled_length(num_samples: int, old_rate: int, new_rate: int) -> int:
-    """Number of samples that `resample` returns."""
+    """Return the number of samples that `resample` returns."""
     return num_samples if old_rate == new_rate else max(1, round(num_samples * new_rate / old_rate))
 
 
 def _near(count: int, old_rate: int, new_rate: int) -> tuple[int, int]:
-    """Lengths at both rates, at least `count` at the old one: nearly equal in time, and quick to transform."""
+    """Return lengths at both rates, at least `count` at the old one: nearly equal in time, and quick to transform."""
     first = -(-count * new_rate // old_rate)
     pairs = [(round(new * old_rate / new_rate), new) for new in range(first + 1, first + 200)]
     quick = [pair for pair in pairs if _largest_prime(pair[0]) <= _ROUGH] or pairs
@@ -217,7 +217,9 @@ def _chunks(file: BufferedReader) -> Iterator[tuple[bytes, int]]:
 
 
 def _plain_format(file: BufferedReader, form: bytes, size: int) -> _PlainFormat | str:
-    """The format of a data chunk of this size by the format chunk before it, or the name of a coding for soundfile."""
+    """Return the format of a data chunk of this size by the format chunk before it, or the name of a coding for
+    soundfile.
+    """
     if len(form) < 16:
         raise ValueError("it has no format chunk before its sound")
     coding, channels = (int.from_bytes(form[i : i + 2], "little") for i in (0, 2))

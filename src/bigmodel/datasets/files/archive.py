@@ -165,7 +165,7 @@ def _unpack(archive: Path, tar: tarfile.TarFile, scratch: Path, max_bytes: int, 
 
 
 def _safe_member_path(archive: Path, member: tarfile.TarInfo) -> PurePosixPath:
-    """The member's path; DataError unless it is a plain file or a folder below the archive's root."""
+    """Return the member's path; DataError unless it is a plain file or a folder below the archive's root."""
     path = PurePosixPath(member.name)
     if path.is_absolute() or ".." in path.parts or "\\" in member.name or "\0" in member.name:
         raise DataError(f"{archive.absolute()}: '{member.name}' would be written outside of its folder")

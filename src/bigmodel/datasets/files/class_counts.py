@@ -22,7 +22,7 @@ _NONE = frozenset(  # usual words for a missing value
 
 
 def describe_counts(what: str, classes: Sequence[str], labels: Mapping[str, Sequence[int]]) -> list[str]:
-    """A line for each split, `train: 40 pictures: cat 30, dog 10`, and warnings of small and missing classes."""
+    """Return a line for each split, `train: 40 pictures: cat 30, dog 10`, and warnings of small and missing classes."""
     lines = []
     for split, numbers in labels.items():
         counts = Counter(numbers)
@@ -49,7 +49,9 @@ def warn_held_out_classes(classes: Sequence[str], labels: Sequence[int], val_fra
 
 
 def warn_similar_names(classes: Sequence[str]) -> list[str]:
-    """A warning of classes that differ in spelling only, as `1` and `1.0`, `yes` and `YES`, or in kinds of blanks."""
+    """Return a warning of classes that differ in spelling only, as `1` and `1.0`, `yes` and `YES`, or in kinds of
+    blanks.
+    """
     same: dict[str, list[str]] = {}
     for name in classes:
         same.setdefault(_plain(name), []).append(name)
@@ -80,7 +82,7 @@ def lists(classes: Sequence[str]) -> list[str]:
 
 
 def quoted(key: str, texts: Sequence[str]) -> str:
-    """A setting of a list of texts, as it can be typed in a shell."""
+    """Return a setting of a list of texts, as it can be typed in a shell."""
     shown = ",".join("'" + text.replace("'", "\\'") + "'" for text in texts)
     return f'"{key}=[{shown}]"'
 
@@ -103,7 +105,7 @@ def _each(sizes: Mapping[str, int]) -> str:
 
 
 def names_of_list(cell: str) -> list[str] | None:
-    """The names in a cell that is a list as Python, NumPy or JSON write it; None where it is none."""
+    """Return the names in a cell that is a list as Python, NumPy or JSON write it; None where it is none."""
     text = cell.strip()
     if len(text) < 2 or text[0] + text[-1] not in ("[]", "()", "{}"):
         return None

@@ -147,6 +147,6 @@ def _without_broken(
 
 
 def describe_broken(problems: Mapping[str, str], what: str) -> list[str]:
-    """A line for each of the first broken files, and one that counts the others."""
+    """Return a line for each of the first broken files, and one that counts the others."""
     lines = [f"{path}: {problem}" for path, problem in [*problems.items()][:_SHOWN]]
     return [*lines, *([f"and {len(problems) - _SHOWN:,} more broken {what}"] if len(problems) > _SHOWN else [])]

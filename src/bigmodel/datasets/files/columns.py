@@ -57,7 +57,7 @@ class Table(Sequence["Row"]):
         return (Row(self, row) for row in range(self._count))
 
     def last_rows(self, count: int) -> Table:
-        """A table of its last rows."""
+        """Return a table of its last rows."""
         first = max(0, self._count - count)
         parsed = replace(
             self._parsed,
@@ -73,14 +73,14 @@ class Table(Sequence["Row"]):
         return f"{self.file}:{self._parsed.line(row)}"
 
     def texts(self, column: str) -> list[str]:
-        """The values of a column, empty where they are missing, or where a row ends before."""
+        """Return the values of a column, empty where they are missing, or where a row ends before."""
         if column not in self._texts:
             found = self._columns[self.columns[column]]
             self._texts[column] = self._stripped(found).to_pylist() if _is_text(found) else self._written(found)
         return self._texts[column]
 
     def numbers(self, column: str) -> tuple[NDArray[np.float64], dict[int, str]]:
-        """The values of a column as numbers, NaN where they are missing or wrong, and what is wrong, by row."""
+        """Return the values of a column as numbers, NaN where they are missing or wrong, and what is wrong, by row."""
         if column not in self._numbers:
             values = self._cast(self._columns[self.columns[column]])
             self._numbers[column] = self._closely(column) if values is None else (values, {})
@@ -100,7 +100,7 @@ class Table(Sequence["Row"]):
         return numbers, problems
 
     def width_problem(self, row: int, column: str) -> DataError | None:
-        """The error of a row with too few or too many fields to have this column; None if it has it."""
+        """Return the error of a row with too few or too many fields to have this column; None if it has it."""
         if row in self._parsed.bad:
             return DataError(f"{self.location(row)}: {self._parsed.bad[row]}")
         length = self._parsed.short.get(row)
@@ -109,7 +109,7 @@ class Table(Sequence["Row"]):
         return None
 
     def width_problems(self, columns: Sequence[str]) -> dict[int, str]:
-        """Errors of all rows whose number of fields is wrong for these columns, by row."""
+        """Return errors of all rows whose number of fields is wrong for these columns, by row."""
         found = {}
         for row in sorted({*self._parsed.bad, *self._parsed.short}):
             error = next((e for e in (self.width_problem(row, column) for column in columns) if e is not None), None)
@@ -118,12 +118,12 @@ class Table(Sequence["Row"]):
         return found
 
     def as_written(self, row: int, column: str) -> str:
-        """A value as the file has it, even if it stands for a missing one."""
+        """Return a value as the file has it, even if it stands for a missing one."""
         value = self._columns[self.columns[column]][row].as_py()
         return "" if value is None else str(value).strip()
 
     def error_at(self, row: int, column: str, what: str) -> DataError:
-        """The error of a value, with its location."""
+        """Return the error of a value, with its location."""
         return DataError(f"{self.location(row)}: column '{column}': {what}")
 
     def _stripped(self, column: pyarrow.ChunkedArray) -> pyarrow.ChunkedArray:
@@ -144,7 +144,7 @@ class Table(Sequence["Row"]):
         return ["" if text in missing else text for text in texts]
 
     def _cast(self, column: pyarrow.ChunkedArray) -> NDArray[np.float64] | None:
-        """The values as numbers, or None if one of them must be parsed alone."""
+        """Return the values as numbers, or None if one of them must be parsed alone."""
         import pyarrow
         from pyarrow import compute
 
@@ -181,11 +181,11 @@ class Row:
         return self.table.columns
 
     def width_problem(self, columns: Sequence[str]) -> DataError | None:
-        """The error of too few or too many fields for these columns; None if there is none."""
+        """Return the error of too few or too many fields for these columns; None if there is none."""
         return next((error for column in columns if (error := self.table.width_problem(self.index, column))), None)
 
     def text(self, column: str) -> str:
-        """The value of a column, empty where it is missing.
+        """Return the value of a column, empty where it is missing.
 
         Raises:
             DataError: the row has too few fields or too many.
@@ -196,7 +196,7 @@ class Row:
         return self.table.texts(column)[self.index]
 
     def number(self, column: str) -> float:
-        """The value of a column as a number, NaN if it is missing.
+        """Return the value of a column as a number, NaN if it is missing.
 
         Raises:
             DataError: it is no finite number.
@@ -210,12 +210,12 @@ class Row:
         return float(numbers[self.index])
 
     def error_at(self, column: str, what: str) -> DataError:
-        """The error of the value in a column, with its location."""
+        """Return the error of the value in a column, with its location."""
         return self.table.error_at(self.index, column, what)
 
 
 def number(text: str, decimal: str = ".") -> float:
-    """A finite number.
+    """Return a finite number.
 
     Raises:
         ValueError: it is none; with a decimal comma, thousands may not be marked by points.

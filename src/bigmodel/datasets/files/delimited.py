@@ -32,7 +32,7 @@ csv.field_size_limit(_LARGEST_BLOCK)  # the default refuses cells of more than 1
 
 
 def parse(file: str, form: TableFormat, wanted: Sequence[str]) -> Parsed:
-    """The columns of a text file, all as strings.
+    """Parse a text file into columns, all as strings.
 
     Raises:
         DataError: it cannot be read, is empty, or is not delimited text; the line is named.
@@ -77,7 +77,7 @@ def parse(file: str, form: TableFormat, wanted: Sequence[str]) -> Parsed:
 
 
 def _strict_pass(body: bytes, lines: int, dialect: Mapping[str, Any], file: str) -> tuple[NDArray[Any], list[str]]:
-    """The line of each row, and what the strict reader says of rows that are none."""
+    """Return the line of each row, and what the strict reader says of rows that are none."""
     reader = csv.reader(_text(body), **dialect)
     found = []
     mistakes = []
@@ -101,13 +101,13 @@ def _strict_pass(body: bytes, lines: int, dialect: Mapping[str, Any], file: str)
 
 
 def _needs_rewriting(body: bytes, separator: str, strip: str) -> bool:
-    """Whether blanks stand before a quotation mark, or before a value from which they are not stripped later on."""
+    """Return whether blanks stand before a quotation mark, or before a value from which nothing strips them later."""
     blanks = b" " if " " not in strip else b' +"'
     return re.search(rb"(?:\A|[\r\n]|" + re.escape(separator.encode()) + b")" + blanks, body) is not None
 
 
 def _rewritten(body: bytes, dialect: Mapping[str, Any]) -> bytes:
-    """The same rows as pyarrow reads them: no blanks before quotation marks, and without rows that are none."""
+    """Return the same rows as pyarrow reads them: no blanks before quotation marks, and without rows that are none."""
     out = io.StringIO(newline="")
     writer = csv.writer(out, delimiter=dialect["delimiter"], lineterminator="\n", quoting=csv.QUOTE_ALL)
     reader = csv.reader(_text(body), **dialect)
@@ -129,7 +129,7 @@ def _text(body: bytes) -> io.TextIOWrapper:
 def _parsed(
     body: bytes, width: int, dialect: Mapping[str, Any], quoted: bool, file: str
 ) -> tuple[list[pyarrow.ChunkedArray], dict[int, list[str]], int]:
-    """The columns of rows that have `width` fields, the fields of other rows by their index, and how many rows."""
+    """Return the columns of rows that have `width` fields, the fields of other rows by index, and the row count."""
     import pyarrow
     from pyarrow import csv as arrow_csv
 
@@ -172,7 +172,7 @@ def _strict_lines(strict: NDArray[Any]) -> Callable[[int], int]:
 
 
 def _plain_lines(body: bytes, lines: int) -> Callable[[int], int]:
-    """The line of each row where no row has two; computed when the first is asked for."""
+    """Return the line of each row where no row has two; computed when the first is asked for."""
 
     @cache
     def places() -> NDArray[Any]:
@@ -200,7 +200,9 @@ def _with_ragged(
     skip: bool,
     skipped: list[str],
 ) -> Parsed:
-    """Rows of too few or too many fields put where they belong, or left out. Empty fields too many are no mistake."""
+    """Put rows of too few or too many fields where they belong, or leave them out. Empty fields too many are no
+    mistake.
+    """
     import pyarrow
 
     width = len(header.names)

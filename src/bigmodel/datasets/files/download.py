@@ -31,7 +31,7 @@ def mirror_url(url: str, mirror: str | None) -> str:
 
 
 def file_hash(path: Path, algorithm: str) -> str:
-    """The file's hash in hexadecimal, read a block at a time."""
+    """Return the file's hash in hexadecimal, read a block at a time."""
     state = hashlib.new(algorithm, usedforsecurity=False)
     with open_regular(path) as file:
         while block := file.read(_BLOCK):
@@ -89,7 +89,7 @@ def download_file(
 
 
 def stderr_progress(name: str, stream: TextIO | None = None) -> Progress:
-    """A progress line on stderr: overwritten on a terminal, elsewhere a new line every 10 %."""
+    """Return a progress line on stderr: overwritten on a terminal, elsewhere a new line every 10 %."""
     out = sys.stderr if stream is None else stream
     step = 1 if out.isatty() else 10
     shown = -1

@@ -20,7 +20,7 @@ _SHOWN = 6  # kinds of files in a line
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file or folder of this name is hidden, or is not a person's own."""
+    """Return whether a file or folder of this name is hidden, or is not a person's own."""
     return name.startswith(".") or name.lower() in _LEFT_BEHIND
 
 
@@ -30,7 +30,8 @@ def walk_files(
     passed: Counter[str],
     is_one: Callable[[str], bool] | None = None,
 ) -> Iterator[str]:
-    """Paths of files with one of the suffixes in any case, a folder's own before those below it, each sorted by name.
+    """Yield paths of files with one of the suffixes in any case, a folder's own before those below it, each sorted by
+    name.
 
     Files without any suffix are asked of `is_one`. Links to files and folders are followed, each folder once. A link
     to nothing counts as a file, so that whoever reads it can say so. `passed` counts the rest by kind.
@@ -84,7 +85,7 @@ def _listed(directory: str) -> tuple[list[str], list[str]]:
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
-    """Whether a path is a folder or a link to one; a link to itself is neither."""
+    """Return whether a path is a folder or a link to one; a link to itself is neither."""
     try:
         return entry.is_dir()
     except OSError:
@@ -92,7 +93,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def _kind(name: str, path: str, suffixes: Set[str], is_one: Callable[[str], bool] | None) -> str | None:
-    """Why a file is passed over, in a word; None if it is not."""
+    """Return why a file is passed over, in a word, or None if it is not."""
     suffix = os.path.splitext(name)[1].lower()
     if is_hidden(name):
         return "hidden"
@@ -106,7 +107,7 @@ def _kind(name: str, path: str, suffixes: Set[str], is_one: Callable[[str], bool
 
 
 def _is_walked_anyway(path: str, root: str, seen: set[str]) -> bool:
-    """Of a link: whether its folder is in the tree under `root`, holds it, or has been followed before."""
+    """Return whether a link's folder is in the tree under `root`, holds it, or has been followed before."""
     real = os.path.realpath(path)
     within_link = not real.startswith(root + os.sep)  # a folder under one that was linked to
     if not os.path.islink(path) and not within_link:

@@ -22,8 +22,8 @@ _BELOW = ("", "*/", "*/*/")  # folders of `data_dir`
 _SHARED = "shared"
 
 
-def candidate_places(data_dir: str | Path, names: Sequence[str], folders: Sequence[str] = ()) -> list[Path]:
-    """The absolute paths at which a published file or folder of one of these names may lie, the best first.
+def candidate_paths(data_dir: str | Path, names: Sequence[str], folders: Sequence[str] = ()) -> list[Path]:
+    """Return the absolute paths at which a published file or folder of one of these names may lie, the best first.
 
     These are NAME, FOLDER/NAME and shared/FOLDER/NAME in `data_dir`, and `data_dir` itself if its end is NAME.
     """
@@ -36,12 +36,12 @@ def candidate_places(data_dir: str | Path, names: Sequence[str], folders: Sequen
 def find_data(
     data_dir: str | Path, name: str, folders: Sequence[str] = (), *, advice: str, is_folder: bool = False
 ) -> Path:
-    """The published file, or folder, of this name: the first of `candidate_places` that is there.
+    """Return the published file, or folder, of this name: the first of `candidate_paths` that is there.
 
     Raises:
         DataError: none is; `advice` says how to get the data.
     """
-    places = candidate_places(data_dir, [name], folders)
+    places = candidate_paths(data_dir, [name], folders)
     found = next((place for place in places if (place.is_dir() if is_folder else place.is_file())), None)
     if found is None:
         raise not_found("data_dir", name, [place.parent for place in places], advice)
@@ -57,7 +57,8 @@ def find_file(
     *,
     or_folder: bool = False,
 ) -> Path:
-    """The file that a user names, in `root`, in one of its `folders` or those in its folder shared, or else here.
+    """Return the file that a user names, in `root`, in one of its `folders` or those in its folder shared, or else
+    here.
 
     Without `folders`, those up to two below `root` are searched. With `or_folder` a folder is found too, and first.
 
@@ -74,7 +75,7 @@ def find_file(
         places = [file for below in _BELOW if name for file in sorted(top.glob(f"{below}{glob.escape(name)}"))]
         places, searched = [*places, here], [top, Path(f"{top}/*"), Path(f"{top}/*/*"), here.parent]
     else:
-        places = [*candidate_places(top, [name], folders), here]
+        places = [*candidate_paths(top, [name], folders), here]
         searched = [place.parent for place in places]
     found = next((place for place in places if or_folder and place.is_dir()), None)
     if found is not None:
@@ -89,21 +90,21 @@ def find_file(
 
 
 def not_found(key: str, name: str, searched: Sequence[Path], advice: str = "") -> DataError:
-    """The error of data that is in none of the places that were searched."""
+    """Return the error of data that is in none of the places that were searched."""
     *first, last = dict.fromkeys(map(str, searched))
     where = f"{', '.join(first)} or {last}" if first else last
     return DataError(f"dataset.{key}: found no '{name}' in {where}{f'; {advice}' if advice else ''}")
 
 
 def find_beside_shared(folder: str | Path) -> Path:
-    """The folder, or where it is not there, the one of the same name in the folder shared beside it."""
+    """Return the folder, or where it is not there, the one of the same name in the folder shared beside it."""
     own = Path(folder).expanduser()
     shared = own.parent / _SHARED / own.name
     return shared if not own.is_dir() and shared.is_dir() else own
 
 
 def resolve_paths(dataset: Mapping[str, Any], data_dir: str) -> dict[str, str]:
-    """Paths of a dataset's node that lie in `data_dir`, by dotted key; those in the current directory stay as they are.
+    """Return paths of a dataset's node that lie in `data_dir`, by dotted key; those in the current directory stay.
 
     Raises:
         DataError: a path is there in both, as two files or folders.

@@ -22,12 +22,12 @@ class PublishedFile:
     size: int | None = None
 
     def find(self, folder: Path) -> Path | None:
-        """The file in this folder, plain or gzipped."""
+        """Return the file in this folder, plain or gzipped."""
         candidates = (folder / self.name, folder / f"{self.name}.gz")
         return next((path for path in candidates if path.is_file()), None)
 
     def blocks(self, path: Path, block_bytes: int) -> Iterator[bytes]:
-        """The content, decompressed, a block at a time; every block but the last is full.
+        """Yield the content, decompressed, a block at a time; every block but the last is full.
 
         Raises:
             DataError: the file is damaged, or has the published size (or none is known) but not the published hash.

@@ -34,13 +34,14 @@ def split_named(name: str) -> str | None:
 
 
 def _hints_at(name: str) -> str | None:
-    """The split that a part of the name says, as of `seg_train`, `val2017` or `testA`; None where no part does."""
+    """Return the split that a part of the name says, as in `seg_train`, `val2017` or `testA`; None if no part does."""
     parts = re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name)
     return next((_NAMES[part.lower()] for part in parts if part.lower() in _NAMES), None)
 
 
 def split_folders(top: Path) -> tuple[dict[str, Path], list[str]]:
-    """The folder of each split, or `top` itself for training where it holds the classes; and lines about the others.
+    """Return the folder of each split, or `top` itself for training where it holds the classes; and lines about the
+    others.
 
     Raises:
         DataError: two folders could be the same split, or it is not clear whether the folders are splits or classes.
@@ -70,7 +71,7 @@ def split_folders(top: Path) -> tuple[dict[str, Path], list[str]]:
 
 
 def folder_names(folder: Path) -> list[str]:
-    """The sorted names of the folders in it that are not hidden."""
+    """Return the sorted names of the folders in it that are not hidden."""
     try:
         return sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not is_hidden(entry.name))
     except OSError as error:
@@ -78,7 +79,7 @@ def folder_names(folder: Path) -> list[str]:
 
 
 def _told_apart(top: Path, splits: dict[str, str]) -> dict[str, str]:
-    """The same with `eval` as validation or test, whichever is missing."""
+    """Return the same with `eval` as validation or test, whichever is missing."""
     missing = [split for split in ("val", "test") if split not in splits.values()]
     either = [name for name, split in splits.items() if split == "eval"]
     if either and (len(missing) != 1 or len(either) > 1):
@@ -87,7 +88,7 @@ def _told_apart(top: Path, splits: dict[str, str]) -> dict[str, str]:
 
 
 def _refuse_unclear(top: Path, names: Sequence[str], splits: dict[str, str]) -> list[str]:
-    """Lines about what looks like a split and is taken for a class.
+    """Return lines about what looks like a split and is taken for a class.
 
     Raises:
         DataError: the folders are splits without training data, splits lie inside the classes, or in one folder more.

@@ -30,12 +30,12 @@ _ROWS = 1024  # of Parquet that are decoded at once
 
 
 def file_format(file: str) -> str:
-    """The ending that says how a file is written, without that of a compression."""
+    """Return the ending that says how a file is written, without that of a compression."""
     return Path(bare_name(file)).suffix
 
 
 def parse_structured(file: str, form: TableFormat) -> Parsed | None:
-    """The columns of such a file; None where it is none by its name.
+    """Parse a file of one of these formats; None where its name is of another.
 
     Raises:
         DataError: it is damaged, too large, or not a table; the place is named.
@@ -74,7 +74,7 @@ def _arrow(file: str, ending: str) -> Parsed:
 
 
 def _ipc(source: Any, ipc: Any, file: str) -> pyarrow.Table:
-    """The file format of Arrow, or a stream, which carries the same name."""
+    """Return the file format of Arrow, or a stream, which carries the same name."""
     import pyarrow
 
     try:
@@ -89,7 +89,8 @@ def _ipc(source: Any, ipc: Any, file: str) -> pyarrow.Table:
 
 
 def _bounded(schema: pyarrow.Schema, batches: Iterable[pyarrow.RecordBatch], file: str) -> pyarrow.Table:
-    """The batches as a table, as long as memory holds them: a value that is repeated takes next to no room in a file.
+    """Collect the batches into a table while memory holds them: a value that is repeated takes next to no room in a
+    file.
 
     Raises:
         DataError: it does not.
@@ -112,7 +113,7 @@ def _check_width(columns: int, place: str) -> None:
 
 
 def _as_strings(column: pyarrow.ChunkedArray) -> pyarrow.ChunkedArray:
-    """Numbers stay numbers; all others become strings, empty where a value is missing."""
+    """Convert all columns but numbers to strings, empty where a value is missing."""
     import pyarrow
     from pyarrow import types
 
@@ -152,7 +153,7 @@ def _json_lines(file: str, form: TableFormat) -> Parsed:
 
 
 def _json(file: str, form: TableFormat) -> Parsed:
-    """A list of objects, or such a list under the only key that holds one."""
+    """Parse a list of objects, or such a list under the only key that holds one."""
     text = text_bytes(file, form.encoding).decode("utf-8")
     try:
         found = json.loads(text, object_pairs_hook=_unique_keys)

@@ -40,7 +40,7 @@ _CONVERT = {
 
 
 def bare_name(file: str) -> str:
-    """The file's name in lower case without the ending of a compression."""
+    """Return the file's name in lower case without the ending of a compression."""
     name = Path(file).name.lower()
     for ending in COMPRESSED:
         name = name.removesuffix(ending)
@@ -48,7 +48,7 @@ def bare_name(file: str) -> str:
 
 
 def check_readable(path: Path) -> int:
-    """The file's size in bytes. It is not opened, for opening a pipe can wait forever.
+    """Return the file's size in bytes. It is not opened, for opening a pipe can wait forever.
 
     Raises:
         DataError: it is no regular file, is larger than this computer's memory, or is of a kind that must be converted.
@@ -81,7 +81,7 @@ def _memory_in_words() -> str:
 
 
 def text_bytes(file: str | Path, encoding: str | None) -> bytes:
-    """The text of a file, or of the standard input for `-`, in UTF-8 without a byte order mark.
+    """Return the text of a file, or of the standard input for `-`, in UTF-8 without a byte order mark.
 
     Raises:
         ConfigError: there is no such encoding.

@@ -83,7 +83,7 @@ def table_from_values(columns: Mapping[str, Sequence[str]], place: str, form: Ta
 def _distinct(
     parsed: Parsed, place: str, wanted: Sequence[str]
 ) -> tuple[list[str], list[pyarrow.ChunkedArray], list[str]]:
-    """Names that differ: empty columns without one are left out, and a name that was there gets a number.
+    """Return the names that differ: empty columns without one are left out, and a name that was there gets a number.
 
     Raises:
         DataError: a column that is needed is there twice.
@@ -135,7 +135,7 @@ def _is_empty(column: pyarrow.ChunkedArray) -> bool:
 
 
 def _known(names: Sequence[str], form: TableFormat, lacking: Sequence[str]) -> str:
-    """The columns that there are, and what may be the reason that another is not among them."""
+    """Return the columns that there are, and what may be the reason that another is not among them."""
     shown = f"the columns are: {truncate(', '.join(names), 300) or 'none'}"
     alike = [name for name in names if name.strip().lower() == lacking[0].strip().lower()]
     if alike:
@@ -146,7 +146,7 @@ def _known(names: Sequence[str], form: TableFormat, lacking: Sequence[str]) -> s
 
 
 def _other_separator(name: str) -> str | None:
-    """What else may stand between fields, as it can be typed, where a whole line was taken for a column's name."""
+    """Return another character that may separate the fields of a line taken for one name, as it can be typed."""
     return next((spelled for one, spelled in _SEPARATORS.items() if one in name), None)
 
 
@@ -158,7 +158,7 @@ def raise_row_errors(problems: Sequence[str], file: str | Path) -> None:
 
 
 def sorted_labels(labels: Iterable[str]) -> list[str]:
-    """Distinct labels, sorted as numbers if all are whole numbers."""
+    """Return distinct labels, sorted as numbers if all are whole numbers."""
     distinct = set(labels)
     try:
         return sorted(distinct, key=lambda label: (int(label), label))

@@ -64,7 +64,7 @@ def changed_fields(options: Any, *names: str) -> dict[str, Any]:
 
 
 def delimiter(separator: str | None, file: str = "") -> str:
-    """The character between two fields.
+    """Return the character between two fields.
 
     Raises:
         ValueError: it is not one character of ASCII, which is all that pyarrow takes.

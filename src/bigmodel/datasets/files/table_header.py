@@ -35,7 +35,8 @@ class Header:
 def read_header(
     content: bytes, file: str, form: TableFormat, dialect: Mapping[str, Any], wanted: Sequence[str]
 ) -> Header:
-    """The first line, behind empty ones, comments and `sep=;`, where it is a header, or else the names of `form`.
+    """Return the first line, behind empty ones, comments and `sep=;`, where it is a header, or else the names of
+    `form`.
 
     Raises:
         DataError: there is no line, it is not CSV, has too many columns, or looks like a row.
@@ -75,7 +76,7 @@ def read_header(
 
 
 def _names(fields: list[str], place: str, form: TableFormat, wanted: Sequence[str]) -> tuple[list[str], bool]:
-    """The names of the columns, and whether these fields are a header."""
+    """Return the names of the columns, and whether these fields are a header."""
     if form.header is False:
         return list(form.columns or (f"column{n}" for n in range(1, len(fields) + 1))), False
     if form.header is None and form.columns is not None and not set(wanted or form.columns) <= set(fields):
@@ -94,7 +95,7 @@ def _names(fields: list[str], place: str, form: TableFormat, wanted: Sequence[st
 
 
 def _looks_like_a_row(fields: Sequence[str]) -> bool:
-    """Whether all fields are numbers or dates, and not the consecutive ones that name years or unnamed columns."""
+    """Return whether all fields are numbers or dates, and not consecutive ones, which name years or columns."""
     dates = {name for name in fields if looks_like_dates([name])}
     try:
         numbers = [float(name.replace(",", ".")) for name in fields if name and name not in dates]

@@ -21,7 +21,7 @@ def is_archive(path: Path) -> bool:
 
 
 def iter_samples(archive: Path) -> Iterator[tuple[str, Mapping[str, bytes]]]:
-    """Each key with its parts by suffix without the dot, as `txt`; nothing is unpacked to disk.
+    """Yield each key with its parts by suffix without the dot, as `txt`; nothing is unpacked to disk.
 
     Raises:
         DataError: the archive is damaged, or a member is larger than any text.

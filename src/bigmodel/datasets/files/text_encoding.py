@@ -122,7 +122,7 @@ def likely_encodings(content: bytes) -> dict[str, str]:
 
 
 def _head(content: bytes, encoding: str) -> str | None:
-    """The beginning of the text; None where it is none in this encoding."""
+    """Return the beginning of the text; None where it is none in this encoding."""
     try:
         decoder = codecs.getincrementaldecoder(encoding)()
         return decoder.decode(content[:_SAMPLE], final=len(content) <= _SAMPLE)
@@ -137,7 +137,7 @@ def _first_words(text: str) -> str:
 
 
 def _of_lead(encoding: str, first: int, last: int) -> Callable[[str], bool]:
-    """Whether a letter lies where a double-byte code has its common ones, or its punctuation."""
+    """Return whether a letter lies where a double-byte code has its common letters or its punctuation."""
 
     def likely(letter: str) -> bool:
         if letter in "\u3000、。「」『』・ー" or "\uff01" <= letter <= "\uff5e" or "\u2010" <= letter <= "\u2030":

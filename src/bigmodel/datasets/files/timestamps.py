@@ -90,7 +90,9 @@ def _is_number(text: str) -> bool:
 
 
 def _compact(texts: Sequence[str]) -> str | None:
-    """The format of dates that are digits and sort as they are, as 20240131 or 202401: their steps are no numbers'."""
+    """Return the format of dates that are digits and sort as they are, as 20240131 or 202401: their steps are no
+    numbers'.
+    """
     distinct = [text for text in dict.fromkeys(texts) if text]
     for form, size in (("%Y%m%d", 8), ("%Y%m", 6)):
         if len(distinct) > 1 and all(re.fullmatch(rf"(?:1[89]|2[01])[0-9]{{{size - 2}}}", text) for text in distinct):
@@ -99,7 +101,9 @@ def _compact(texts: Sequence[str]) -> str | None:
 
 
 def _doubtful(texts: Sequence[str]) -> str | None:
-    """What says that these numbers are dates not sorted by number: 31012023, 01.02, 1990.1 and 1990.10."""
+    """Return why these numbers may be dates whose order in time is not their order as numbers, or None: 31012023,
+    01.02, 1990.1 and 1990.10.
+    """
     distinct = [text for text in dict.fromkeys(texts) if text]
     if len(distinct) > 1 and all(re.fullmatch(r"[0-9]{8}", text) for text in distinct):
         if any(isinstance(_seconds(text, "%Y%m%d"), str) for text in distinct):
@@ -143,7 +147,7 @@ def _other_units(texts: Sequence[str], values: NDArray[np.float64]) -> dict[int,
 
 
 def _other_format(texts: Sequence[str]) -> str:
-    """The setting that reads texts of which `dataset.time_format` reads none."""
+    """Return the setting that reads texts of which `dataset.time_format` reads none."""
     likely = suggest_formats(texts)
     if likely:
         return f"; set dataset.time_format={' or '.join(repr(one) for one in likely)}"
@@ -211,12 +215,12 @@ def _parts_of(text: str, time_format: str | None) -> tuple[float, ...] | str:
 
 
 def looks_like_dates(texts: Sequence[str]) -> bool:
-    """Whether all texts are ISO dates with a month."""
+    """Return whether all texts are ISO dates with a month."""
     return bool(texts) and all(
         len(text) >= 7 and "-" in text and isinstance(_seconds(text, None), float) for text in texts
     )
 
 
 def date_feature_names(dates: Mapping[str, str | None]) -> list[str]:
-    """The features that columns of dates become."""
+    """Return the features that columns of dates become."""
     return [f"{column}.{part}" for column in dates for part in DATE_PARTS]

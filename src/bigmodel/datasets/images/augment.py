@@ -49,7 +49,7 @@ class ImageAugment:
         return [name for name in ("mixup", "cutmix") if getattr(self, name)]
 
     def problems(self, input_shape: Sequence[int], num_classes: int) -> list[str]:
-        """One line for each setting that such images do not allow, beginning with the setting's name."""
+        """Return a line for each setting that such images do not allow, beginning with the setting's name."""
         shape = "x".join(map(str, input_shape))
         side = min(input_shape[1:])
         problems = []

@@ -18,7 +18,7 @@ _GOLDEN, _FIRST, _SECOND = -0x61C8864680B583EB, -0x40A7B892E31B1A47, -0x6B2FB644
 
 
 def channels_last(images_NCHW: Tensor) -> bool:
-    """Whether the images lie in channels-last memory format, and not in the contiguous one as well."""
+    """Return whether the images lie in channels-last memory format, and not in the contiguous one as well."""
     return images_NCHW.is_contiguous(memory_format=torch.channels_last) and not images_NCHW.is_contiguous()
 
 
@@ -37,7 +37,7 @@ def flip(images_NCHW: Tensor, flipped_N: Tensor) -> Tensor:
 
 
 def hash_coin_flips(samples_N: Tensor, key: int) -> Tensor:
-    """A fair coin for each sample number, bool (N,): a hash of (key, number) by splitmix64 (Steele et al. 2014)."""
+    """Flip a fair coin per sample number, bool (N,): a hash of (key, number) by splitmix64 (Steele et al. 2014)."""
     mixed = samples_N * _GOLDEN + key
     for shift, factor in ((30, _FIRST), (27, _SECOND), (31, 1)):
         mixed = (mixed ^ (mixed >> shift & (1 << 64 - shift) - 1)) * factor

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from bigmodel.constraints import Positive, PositiveInt, ProperFraction
 from bigmodel.datasets.files.archive import extract, load_numpy_pickle, open_maybe_gzipped, uncompressed_size
 from bigmodel.datasets.files.download import ensure_file, file_hash
-from bigmodel.datasets.files.locations import candidate_places
+from bigmodel.datasets.files.locations import candidate_paths
 from bigmodel.datasets.files.published import PublishedFile, fingerprint_files
 from bigmodel.datasets.images.augment import ImageAugment
 from bigmodel.datasets.images.dataset import ImageDataset
@@ -125,7 +125,7 @@ def _find(layouts: Sequence[_Layout], data_dir: Path, download: bool, mirror: st
     """Find a layout that is there and its folder; unpack or download it if needed."""
     below = sorted(entry.name for entry in data_dir.glob("*/") if not entry.name.startswith("."))
     by_name = {layout.folder: layout for layout in layouts}
-    folders = [(by_name[place.name], place) for place in candidate_places(data_dir, [*by_name], below)]
+    folders = [(by_name[place.name], place) for place in candidate_paths(data_dir, [*by_name], below)]
     incomplete = []
     for layout, folder in folders:
         missing = layout.missing(folder)
@@ -159,7 +159,7 @@ def _unpacked(layout: _Layout, archive: Path) -> tuple[_Layout, Path]:
 
 
 def _count(layout: _Layout, file: PublishedFile, path: Path) -> int:
-    """Number of images in a file, by its size."""
+    """Return the number of images in a file, by its size."""
     if not layout.label_bytes:
         return _PICKLED[file.name]
     size = uncompressed_size(path)

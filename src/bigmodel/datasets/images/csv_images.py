@@ -214,7 +214,7 @@ def _encoded(rows: Sequence[_Row], classes: Sequence[str], target: Target | None
 
 
 def _without_broken(rows: list[_Row], broken: str) -> tuple[list[_Row], Set[str], list[str]]:
-    """Rows of readable pictures, paths of broken ones, and lines about those."""
+    """Return the rows of readable pictures, paths of broken ones, and lines about those."""
     problems = find_broken(list(dict.fromkeys(row.path for row in rows)), decode=broken == "skip")
     if not problems:
         return rows, set(), []

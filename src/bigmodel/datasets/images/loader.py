@@ -97,7 +97,7 @@ class ImageLoader:
         return self._splits.class_counts()
 
     def train_batches(self, first: int, last: int) -> Iterator[Batch]:
-        """Batches of steps first to last - 1, augmented; `sample_ids` index the data's training images."""
+        """Yield the augmented batches of steps first to last - 1; `sample_ids` index the data's training images."""
         augment = self._dataset.augment
         num_classes = len(self._dataset.classes)
         batches = self._reader("train").batches(self._splits.train_indices(first, last))

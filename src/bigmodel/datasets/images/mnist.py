@@ -19,7 +19,7 @@ from torch import Tensor
 from bigmodel.constraints import Positive, PositiveInt, ProperFraction
 from bigmodel.datasets.files.archive import open_maybe_gzipped
 from bigmodel.datasets.files.download import ensure_file
-from bigmodel.datasets.files.locations import candidate_places
+from bigmodel.datasets.files.locations import candidate_paths
 from bigmodel.datasets.files.published import PublishedFile, check_size, fingerprint_files
 from bigmodel.datasets.images.augment import ImageAugment
 from bigmodel.datasets.images.dataset import ImageDataset
@@ -111,7 +111,7 @@ def _open(known: _Set, data_dir: Path, download: bool, mirror: str | None) -> Ma
 
 def _find_files(known: _Set, data_dir: Path, download: bool, mirror: str | None) -> list[Path]:
     """Find the four files, plain or gzipped, in one folder; missing ones are downloaded."""
-    folders = candidate_places(data_dir, known.folders)
+    folders = candidate_paths(data_dir, known.folders)
     folder = max(folders, key=lambda folder: sum(file.find(folder) is not None for file in known.files))
     sought = " or ".join(map(str, folders))
     for file, md5 in zip(known.files, known.gzip_md5, strict=True):

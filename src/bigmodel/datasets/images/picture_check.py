@@ -55,7 +55,7 @@ def readable_suffixes() -> frozenset[str]:
 
 
 def is_picture(path: str) -> bool:
-    """Whether a file's content begins like a picture, whatever its name."""
+    """Return whether a file's content begins like a picture, whatever its name."""
     try:
         with Image.open(path, formats=readable_formats()[:-2]):
             return True
@@ -147,8 +147,9 @@ def _few(paths: Sequence[str], most: int, pixels: float) -> list[str]:
 def resolve_value_range(
     wanted: Literal["auto", "type"] | Sequence[float] | None, training: Sequence[str]
 ) -> tuple[Literal["type"] | list[float] | None, list[str]]:
-    """The value range for pictures with more than 8 bits, and lines that say so. "auto" measures the training pictures:
-    whole numbers have the fewest usual bits that hold them, floats are 0 to 1, -1 to 1, or 0 to 255, or as measured.
+    """Return the value range for pictures with more than 8 bits, and lines that say so. "auto" measures the training
+    pictures: whole numbers have the fewest usual bits that hold them, floats are 0 to 1, -1 to 1, or 0 to 255, or as
+    measured.
     """
     found = {path: read_header(path) for path in take_evenly(training, LOOKED_AT)}
     notes = [f"warning: {line}" for line in _lost(found)]
@@ -223,7 +224,8 @@ def warn_uniform_pictures(
     input_shape: Sequence[int],
     rules: PixelRules,
 ) -> list[str]:
-    """Warnings about pictures, of a few that are decoded, that are of one colour, or the same in several classes.
+    """Return warnings about pictures, of a few that are decoded, that are of one colour, or the same in several
+    classes.
 
     Raises:
         DataError: some of these cannot be decoded.
@@ -276,7 +278,7 @@ def warn_uniform_pictures(
 
 
 def _repeated(splits: Mapping[str, tuple[Sequence[str], Sequence[int]]], classes: Sequence[str]) -> list[str]:
-    """Warnings about files that lie in several splits or classes, by links or by name."""
+    """Return warnings about files that lie in several splits or classes, by links or by name."""
     places: dict[tuple[int, int], list[tuple[str, str, int]]] = defaultdict(list)
     for split, (paths, labels) in splits.items():
         for path, label in zip(paths, labels, strict=True):

@@ -55,7 +55,7 @@ class NumberTarget:
         return f"one number ({self.name}, {self.mean:.4g} ± {self.std:.4g} in training)"
 
     def encode(self, values: Sequence[str]) -> Tensor:
-        """float32 (N, 1)."""
+        """Return float32 (N, 1)."""
         raw = torch.tensor([[float(value)] for value in values], dtype=torch.float64)
         return ((raw - self.mean) / self.std).float().view(len(values), 1)
 
@@ -82,7 +82,7 @@ class LabelsTarget:
         return f"{len(self.names)} labels"
 
     def encode(self, values: Sequence[Sequence[str]]) -> Tensor:
-        """float32 (N, K): 1, 0 or NaN."""
+        """Return float32 (N, K): 1, 0 or NaN."""
         return torch.tensor([self._row(cells) for cells in values], dtype=torch.float32).view(-1, len(self.names))
 
     def _row(self, cells: Sequence[str]) -> list[float]:
@@ -172,5 +172,5 @@ def describe_label_counts(names: Sequence[str], targets_NK: Tensor) -> list[str]
 
 
 def no_rows_error(file: object) -> DataError:
-    """The error of a file without training rows."""
+    """Return the error of a file without training rows."""
     return DataError(f"{file}: holds no training rows")

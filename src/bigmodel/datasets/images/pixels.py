@@ -21,7 +21,7 @@ ValueRange = Literal["type"] | Sequence[float] | None
 
 
 def is_deep(mode: str) -> bool:
-    """Whether a picture of this mode of Pillow's has one channel of more than 8 bits."""
+    """Return whether a picture of this mode of Pillow's has one channel of more than 8 bits."""
     return mode in ("I", "F") or mode.startswith("I;16")
 
 
@@ -52,7 +52,7 @@ class PixelRules:
             raise ValueError(f"background: must be three numbers from 0 to 255, not {list(self.background)}")
 
     def about(self) -> dict[str, Any]:
-        """The rules as JSON for a checkpoint, so that prediction reads pictures in the same way."""
+        """Return the rules as JSON for a checkpoint, so that prediction reads pictures in the same way."""
         chosen = {"value_range": self.value_range, "background": self.background}
         return {key: list(v) if isinstance(v, tuple) else v for key, v in chosen.items() if v is not None}
 

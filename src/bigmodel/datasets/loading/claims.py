@@ -23,7 +23,7 @@ def check_claims(claims: Mapping[str, Any], properties: Mapping[str, Any]) -> No
 
 
 def wrong_claims(claims: Mapping[str, Any], properties: Mapping[str, Any], advice: str = "leave it null") -> list[str]:
-    """One line for each claim that is not None and not true of the data; `advice` says what to do about it."""
+    """Return a line for each claim that is neither None nor true of the data; `advice` says what to do about it."""
     return [
         f"dataset.{key}: got {_show(claim)}, but the data has {_show(properties[key])}; {advice}"
         for key, claim in claims.items()

@@ -42,14 +42,14 @@ class SamplesOnDemand:
         return len(self.sources)
 
     def __getitem__(self, indices_N: Tensor) -> Tensor:
-        """(N, ...) of the samples with these indices; each is decoded once, however often it is asked for."""
+        """Return the samples (N, ...) with these indices; each is decoded once, however often it is asked for."""
         if "all_decoded" in self.__dict__:
             return self.all_decoded[indices_N]
         distinct_M, inverse_N = torch.unique(indices_N, return_inverse=True)
         return self._decode(distinct_M.tolist())[inverse_N]
 
     def to(self, device: torch.device) -> Tensor:
-        """All samples, decoded, on the device."""
+        """Decode all samples and copy them to the device."""
         return self.all_decoded.to(device)
 
     @cached_property

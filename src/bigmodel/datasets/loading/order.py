@@ -37,7 +37,7 @@ class SampleOrder:
         return batches if self.limit is None else min(batches, self.limit)
 
     def indices(self, step: int) -> Tensor:
-        """Sample indices (N,), int64 on the CPU, of a step counted from the start of the run."""
+        """Return the sample indices (N,), int64 on the CPU, of a step counted from the start of the run."""
         if self.only_first:
             step = 0
         epoch, batch = divmod(step, self.steps_per_epoch)
@@ -72,6 +72,6 @@ def balanced(classes_N: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def batch_starts(size: int, batch_size: int) -> range:
-    """Index of the first sample of each batch of an epoch."""
+    """Return the index of each batch's first sample in an epoch."""
     starts = range(0, size, batch_size)
     return starts[:-1] if len(starts) > 1 and size - starts[-1] == 1 else starts

@@ -41,7 +41,7 @@ class Splits:
         self.steps_per_epoch = self._order.steps_per_epoch
 
     def class_counts(self) -> Tensor | None:
-        """Number of training samples of each class, int64 (C,); None if samples do not have one class each."""
+        """Count the training samples of each class, int64 (C,); None if samples do not have one class each."""
         return None if self._targets is None or not _are_classes(self._targets()) else self._classes().bincount()
 
     def _classes(self) -> Tensor:
@@ -52,11 +52,11 @@ class Splits:
         return targets[self._indices["train"]]
 
     def train_indices(self, first: int, last: int) -> Iterator[Tensor]:
-        """Sample indices (N,) of steps first to last - 1, within the training samples of the data."""
+        """Yield the sample indices (N,) of steps first to last - 1, within the training samples of the data."""
         return (self._indices["train"][self._order.indices(step)] for step in range(first, last))
 
     def eval_indices(self, split: str) -> tuple[str, Iterator[Tensor]]:
-        """Name of the source that holds a split, and batches of indices within it.
+        """Return the name of the source that holds a split, and batches of indices within it.
 
         Every sample comes once, in order; with `limit_batches`, only the first batches.
         """
@@ -72,7 +72,7 @@ def _are_classes(targets: Tensor) -> bool:
 
 
 def holdout_split(size: int, fraction: float) -> tuple[Tensor, Tensor]:
-    """Sorted sample indices for training and for validation; the same for every seed of a run.
+    """Split sample indices into those for training and for validation, sorted; the same for every seed of a run.
 
     Raises:
         DataError: nothing would be left to train on.

@@ -64,7 +64,9 @@ def to_device(tensor: Tensor, device: torch.device) -> Tensor:
 
 
 def describe_placement(size: float, resident_bytes: float, workers: int, mapped: bool = False) -> str:
-    """Where training samples of `size` bytes lie, and why, for the plan; `mapped`: their file is mapped into memory."""
+    """Describe for the plan where training samples of `size` bytes lie, and why; `mapped`: their file is mapped into
+    memory.
+    """
     amount = format_si(size, "B")
     bound = resident_bytes / 1e9
     if size <= resident_bytes:

@@ -135,7 +135,7 @@ class _Gather:
     def of(
         cls, inputs: IndexableSamples, targets: IndexableSamples, device: torch.device | None, trim_padding: bool
     ) -> _Gather:
-        """The samples on the device; where it is None, on the CPU, and not decoded if they are decoded on demand."""
+        """Put the samples on the device or, where it is None, on the CPU, where samples on demand stay undecoded."""
         lengths_N = lengths(inputs).cpu() if trim_padding and isinstance(inputs, Tensor) else None
         if device is None:
             return cls(_on_cpu(inputs), _on_cpu(targets), lengths_N)

@@ -33,7 +33,7 @@ class SlidingWindows:
         return self.count
 
     def __getitem__(self, numbers_N: Tensor) -> Tensor:
-        """Windows (N, length, C) with these indices."""
+        """Return the windows (N, length, C) with these indices."""
         steps_L = torch.arange(self.length, device=self.device)
         begins_N = numbers_N if self.starts_N is None else self.starts_N[numbers_N]
         return self.series_TC[(begins_N + self.first)[:, None] + steps_L]

@@ -80,7 +80,7 @@ class FeatureEncoder:
         return about | ({"dates": dict(self.dates)} if self.dates else {})
 
     def __call__(self, rows: Sequence[Row]) -> Tensor:
-        """float32 (N, F).
+        """Return float32 (N, F).
 
         Raises:
             DataError: something in a row is no number, or the row has not as many fields as there are columns.
@@ -119,7 +119,7 @@ class FeatureEncoder:
 
 
 def _numbers(rows: Sequence[Row], column: str) -> NDArray[np.float64]:
-    """The numbers of a column.
+    """Return the numbers of a column.
 
     Raises:
         DataError: one is none.

@@ -59,7 +59,7 @@ class ColumnRoles:
 def infer_roles(
     table: Table, given: Mapping[str, Sequence[str]], taken: Sequence[str], time_format: str | None
 ) -> ColumnRoles:
-    """The roles of all columns: those in `given` (numbers, categories, ignored) keep them, `taken` are no features."""
+    """Give every column a role: those in `given` (numbers, categories, ignored) keep them, `taken` are no features."""
     roles = ColumnRoles(
         list(given["numbers"]), list(given["categories"]), {}, [], dict.fromkeys(given["ignored"], "as set")
     )
@@ -120,17 +120,17 @@ def _may_be_categories(distinct: Mapping[str, None], there: Sequence[str]) -> bo
 
 
 def _is_even(texts: Collection[str]) -> bool:
-    """Whether all texts are digits, and each has as many of them as the others."""
+    """Return whether all texts are digits, and each has as many of them as the others."""
     return len({*map(len, texts)}) == 1 and all(map(str.isdigit, texts))
 
 
 def with_leading_zero(texts: Sequence[str]) -> str | None:
-    """The first of these texts that is digits with a zero before them, as a zip code; None where there is none."""
+    """Return the first of these texts that is digits after a zero, as a zip code may be; None where there is none."""
     return next((text for text in texts if text[:1] == "0" and _PADDED.fullmatch(text)), None)
 
 
 def _marks(texts: Sequence[str], decimal: str) -> str | None:
-    """Why texts are numbers in disguise, which are neither categories nor words; None where they are not."""
+    """Return why texts are numbers in disguise, neither categories nor words; None where they are not."""
     endless = next((text for text in texts if text.lower().lstrip("+-") in ("inf", "infinity")), None)
     if endless is not None:
         return f"numbers, of which some are not finite, as '{endless}'; name them in dataset.missing"
@@ -145,7 +145,7 @@ def _marks(texts: Sequence[str], decimal: str) -> str | None:
 
 
 def why_identifier(name: str, values: Sequence[float], rows: int) -> str | None:
-    """Why a column only identifies rows: as a row number or an id. None if it does not."""
+    """Return why a column only identifies rows, as a row number or an id does; None if it does not."""
     if len(values) < rows or not rows or not all(value.is_integer() for value in values) or len(set(values)) < rows:
         return None
     first = values[0]

@@ -143,7 +143,9 @@ def _windows(
 
 
 def _usable(found: TimeSteps, first: int, count: int, length: int) -> Tensor | None:
-    """Indices of the windows, of `count` from `first` on, without a gap or missing value; None if all are usable."""
+    """Return the indices of the windows, of `count` from `first` on, without a gap or missing value; None if all are
+    usable.
+    """
     usable = found.usable_starts(length)[first : first + count]
     return None if usable.all() else torch.from_numpy(np.flatnonzero(usable))
 

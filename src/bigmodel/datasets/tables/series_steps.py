@@ -45,7 +45,7 @@ class TimeSteps:
     notes: list[str]
 
     def usable_starts(self, length: int) -> NDArray[np.bool_]:
-        """For each step whether the `length` steps from it on have all values and no gap."""
+        """Return for each step whether the `length` steps from it on have all values and no gap."""
         bad_T = np.asarray(np.isnan(self.values_TC).any(axis=1), dtype=np.bool_).reshape(-1)
         missing = np.concatenate([[0], np.cumsum(bad_T)])
         broken = np.concatenate([[0], np.cumsum(self.breaks_T)])
@@ -115,7 +115,7 @@ def _missing_note(values_TC: NDArray[np.float64], fill: Missing) -> list[str]:
 
 
 def _no_series(name: str, values: NDArray[np.float64], named: bool) -> list[str]:
-    """A warning of a column that is always the same, or, if the time is not `named`, grows evenly as that does."""
+    """Warn of a column that is always the same, or, if the time is not `named`, grows evenly as time does."""
     steps = np.diff(values)
     if len(steps) < _FEW or not (steps == steps[0]).all():
         return []
@@ -134,7 +134,7 @@ def _values(
     log: bool,
     found: dict[int, tuple[str, str]],
 ) -> NDArray[np.float64]:
-    """The values of all rows; `found` takes what is wrong with rows."""
+    """Read the values of all rows; add to `found` what is wrong with a row."""
     found |= {row: ("", what) for row, what in table.width_problems(columns).items()}
 
     def add(row: int, column: str, what: str) -> None:
@@ -196,7 +196,7 @@ def _refuse_disorder(rows: Sequence[Row], times_T: NDArray[np.float64], time: Se
 
 
 def _way_out(back: NDArray[np.float64]) -> str:
-    """What to do about rows that come so much, in seconds or numbers, before the row above them."""
+    """Return the advice for rows that come before the row above them, by `back` seconds or numbers."""
     if (back == 0).all():
         what = "times repeat: keep one row of each"
     elif (back >= -_CLOCK_S).all():
@@ -207,7 +207,7 @@ def _way_out(back: NDArray[np.float64]) -> str:
 
 
 def _passed_over(times_T: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Before each step, how many of the usual length are missing."""
+    """Count before each step how many steps of the usual length are missing."""
     between = np.diff(times_T, prepend=times_T[:1])
     usual = float(np.median(between[1:])) if len(between) > 1 else 0.0
     if usual <= 0:
@@ -233,7 +233,7 @@ def _with_steps(
 
 
 def _filled(values_TC: NDArray[np.float64], missing: Missing, log: bool) -> NDArray[np.float64]:
-    """Missing values filled; before the first value of a series there is only that one to fill with."""
+    """Fill missing values; before the first value of a series there is only that one to fill with."""
     if missing not in ("linear", "forward") or not np.isnan(values_TC).any():
         return values_TC
     found = values_TC.copy()

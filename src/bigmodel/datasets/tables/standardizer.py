@@ -28,7 +28,7 @@ class Standardizer:
             raise ValueError(f"mean and std: {len(self.mean)} and {len(self.std)} numbers; each needs one a series")
 
     def transform(self, values: Tensor) -> Tensor:
-        """float32 of values (..., C)."""
+        """Return float32 of values (..., C)."""
         mean_C, std_C = self._moments(values)
         values = values.to(mean_C.dtype)
         return (((values.log() if self.log else values) - mean_C) / std_C).float()

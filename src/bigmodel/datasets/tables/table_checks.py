@@ -23,7 +23,7 @@ _COLUMNS = 20  # of which a report shows a problem each
 def valid_rows(
     table: Table, roles: ColumnRoles, target: str, target_type: str, time: str | None, time_format: str | None
 ) -> tuple[list[Row], list[str]]:
-    """The rows that have all that is needed, and notes of those that were left out.
+    """Return the rows that have all that is needed, and notes of those left out.
 
     Raises:
         DataError: some are bad, and none may be left out, or none is left.
@@ -63,7 +63,7 @@ def _target_problems(table: Table, target: str, target_type: str) -> dict[int, s
 
 
 def likely_sentinels(name: str, values: NDArray[np.float64], setting: str) -> list[str]:
-    """A warning of -200, -999, 9999 and the like that stand far from all other values: they may stand for none."""
+    """Warn of -200, -999, 9999 and the like far from all other values: they may mark missing values."""
     there = np.unique(values[np.isfinite(values)])
     lines = []
     for number, rest in ((there[:1], there[1:]), (there[-1:], there[:-1])):
@@ -80,13 +80,13 @@ def likely_sentinels(name: str, values: NDArray[np.float64], setting: str) -> li
 
 
 def _is_round(number: float) -> bool:
-    """Whether a number is -1, -200 or the like, or 99, 999, 9999 and so on with either sign."""
+    """Return whether a number is -1, -200 or the like, or 99, 999, 9999 and so on with either sign."""
     size = abs(number)
     return number in (-1.0, -100.0, -200.0, -500.0, -1000.0) or (set(f"{size:g}") == {"9"} and size > 9)
 
 
 def rows_without_problem(table: Table, found: Mapping[int, tuple[str, str]]) -> tuple[list[Row], list[str]]:
-    """The rows without a problem, of which `found` has the column and the words; skipped ones are counted.
+    """Return the rows without a problem; `found` has each problem's column and text; skipped ones are counted.
 
     Raises:
         DataError: rows are bad and may not be skipped; a problem of each column is among those shown.
@@ -108,7 +108,7 @@ def rows_without_problem(table: Table, found: Mapping[int, tuple[str, str]]) -> 
 
 
 def format_problems(problems: Sequence[tuple[str, str]], file: str, hint: str, rows: int = 0) -> list[str]:
-    """Lines for the first few problems, one of each column at least, and how many more there are.
+    """Return lines for the first few problems, one of each column at least, and how many more there are.
 
     A column that is wrong in each of the table's `rows`, if these are given, has one line: skipping is no way out.
     """

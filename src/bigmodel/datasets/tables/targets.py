@@ -62,7 +62,7 @@ class MultiLabelTargets:
         return {"labels": self._columns}
 
     def __call__(self, rows: Sequence[Row]) -> Tensor:
-        """float32 (N, K): 1, 0, or NaN."""
+        """Return float32 (N, K): 1, 0, or NaN."""
         return torch.tensor([[row.number(column) for column in self._columns] for row in rows])
 
 

@@ -132,7 +132,7 @@ class TextLoader:
         return self._batches(source, (indices * self._context for indices in batches))
 
     def _shift(self, step: int) -> int:
-        """The token at which the windows of this step's epoch begin."""
+        """Return the token at which the windows of this step's epoch begin."""
         epoch = 0 if self._options.overfit_batch else step // self.steps_per_epoch
         return derive(self._options.seed, "shift", epoch) % self._shifts
 
@@ -223,7 +223,7 @@ def names(
     text_column: str | None = None,
     encoding: str | None = None,
 ) -> TextDataset:
-    """Names, or any words, one in each line or row, by characters; shuffled in the same order for every seed.
+    """Names, or other words, one per line or row, as characters; shuffled in the same order for every seed.
 
     Raises:
         ConfigError: the number of tokens is not that of the characters.

@@ -49,7 +49,7 @@ class LabelledTextReader:
     notes: list[str] = field(default_factory=list)  # what was left out or renamed
 
     def splits(self, path: Path, name: str) -> dict[str, list[LabelledText]]:
-        """The rows of a file, or of a folder's splits, under their names, with `name` for that of the file.
+        """Read the rows of a file, or of a folder's splits, under their names, with `name` for that of the file.
 
         Raises:
             ConfigError: there is no such encoding.
@@ -65,7 +65,7 @@ class LabelledTextReader:
         return {name: self.table(path)}
 
     def table(self, file: Path) -> list[LabelledText]:
-        """The rows of a table; fields of `.tsv` are parted by tabs, and its quotes are letters.
+        """Read the rows of a table; fields of `.tsv` are parted by tabs, and its quotes are letters.
 
         Raises:
             DataError: the file cannot be read, holds nothing, or has bad rows; each is named by file, line and column.
@@ -89,7 +89,8 @@ class LabelledTextReader:
         return self._sound(file, rows(), found.skipped)
 
     def _questions(self, file: Path) -> Iterator[LabelledText | str]:
-        """Lines as `NUM:dist How far is it ?`: of the label what is before the colon, then a blank, then the text.
+        """Yield the lines as `NUM:dist How far is it ?`: of the label what is before the colon, then a blank, then the
+        text.
 
         Where the file is not UTF-8 and no encoding is stated, it is Latin-1, as TREC's own.
         """
@@ -137,7 +138,7 @@ class LabelledTextReader:
     def _sound(
         self, path: Path, found: Iterator[LabelledText | str], skipped: Sequence[str] = ()
     ) -> list[LabelledText]:
-        """The valid rows; bad ones are refused or skipped. `skipped` counts rows that were left out before."""
+        """Return the valid rows; refuse or skip bad ones. `skipped` counts rows that were left out before."""
         rows: list[LabelledText] = []
         problems = list(skipped)
         for one in found:
@@ -159,7 +160,7 @@ class LabelledTextReader:
 
 
 def is_table(path: Path) -> bool:
-    """Whether a file has the name of a table."""
+    """Return whether a file has the name of a table."""
     return Path(bare_name(str(path))).suffix in TABLES
 
 
@@ -170,8 +171,8 @@ def read_texts(
     encoding: str | None,
     names: Sequence[str] | None = None,
 ) -> tuple[list[str], list[str]]:
-    """The texts of a table, empty ones too, and the names of the columns that were not looked at. `columns` are the
-    names that the texts' may have; `names` those of all columns, where the file has no header.
+    """Read the texts of a table, empty ones too, and the names of the columns that were not looked at. `columns` are
+    the names that the texts' may have; `names` those of all columns, where the file has no header.
 
     Raises:
         DataError: the file cannot be read, or has none of the `columns`.
@@ -186,7 +187,7 @@ def read_texts(
 
 
 def column_names(file: Path, separator: str | None, encoding: str | None) -> list[str]:
-    """The names of a table's columns. DataError where it cannot be read."""
+    """Return the names of a table's columns. DataError where it cannot be read."""
     return list(read_rows(file, _format(file, separator, encoding)).columns)
 
 

@@ -186,7 +186,7 @@ def _with_test(rows: _Rows, fraction: float) -> tuple[_Rows, list[str]]:
 
 
 def _rare(rows: _Rows, classes: Sequence[str]) -> list[str]:
-    """Notes about classes with few training texts, or no test text."""
+    """Return notes about classes with few training texts, or no test text."""
     counts = Counter(row.label for row in rows["train"])
     few = [f"{label} ({counts[label]})" for label in classes if counts[label] < _HANDFUL]
     tested = {row.label for row in rows.get("test", rows["train"])}
@@ -198,7 +198,7 @@ def _rare(rows: _Rows, classes: Sequence[str]) -> list[str]:
 def _unknown(
     encoded: Mapping[str, Sequence[Tensor]], made: FittedTokenizer, tokenizer: str, min_count: int
 ) -> list[str]:
-    """Notes about splits of whose words or letters most are unknown from training; signs are not counted.
+    """Return notes about splits of whose words or letters most are unknown from training; signs are not counted.
 
     Raises:
         DataError: training knows none.

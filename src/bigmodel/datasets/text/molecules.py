@@ -191,7 +191,7 @@ def smiles_strings(
 def _validate_rows(
     rows: Table, smiles: str, notes: list[str], targets: Sequence[str] = (), target_type: str | None = None
 ) -> Sequence[Row]:
-    """The valid rows of a file; bad ones are refused, or skipped with a line in `notes`."""
+    """Return the valid rows of a file; refuse bad ones, or skip them with a line in `notes`."""
     if not rows:
         raise DataError(f"{rows.file}: holds no rows")
     problems: dict[int, tuple[str, str]] = {}

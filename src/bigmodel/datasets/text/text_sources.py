@@ -133,7 +133,7 @@ def _is_text(file: Path) -> bool:
 
 
 def _wrong_bytes(file: Path, encoding: str | None) -> DataError:
-    """The error that names the line of the first wrong byte."""
+    """Return the error that names the line of the first wrong byte."""
     decoder = codecs.getincrementaldecoder(codec_name(encoding))()
     lines = 0
     block = b""
@@ -150,7 +150,7 @@ def _wrong_bytes(file: Path, encoding: str | None) -> DataError:
 
 
 def _looks_strange(file: Path, column: str | None, encoding: str | None) -> list[str]:
-    """A note on a text file that seems to hold markup or JSON, which a model would learn as it stands."""
+    """Return a note on a text file that seems to hold markup or JSON, which a model would learn as it stands."""
     if column is not None:
         return []
     if _suffix(file) in _MARKUP:
@@ -179,7 +179,7 @@ def _parsed(line: bytes | str) -> Any:
 
 
 def _table_as_text(file: Path, separator: str | None, encoding: str | None) -> DataError:
-    """The setting by which a table's texts are learned, not its commas or brackets."""
+    """Return the setting by which a table's texts are learned, not its commas or brackets."""
     try:
         columns = column_names(file, separator, encoding)
     except DataError:

@@ -33,7 +33,8 @@ def fingerprint_text(parts: Iterable[str]) -> tuple[str, int, str]:
 
 
 def tokenize_cached(parts: Callable[[], Iterable[str]], tokenizer: Tokenizer, size: int, cache: Path) -> NDArray[Any]:
-    """The tokens (N,) of a text of `size` bytes, which `parts` reads from its start, in as few bytes each as will do.
+    """Return the tokens (N,) of a text of `size` bytes, which `parts` reads from its start, in as few bytes each as
+    will do.
 
     Where encoding takes long they are kept in the file `cache`, which is whole or not there; where that cannot be
     written they are in memory.
@@ -60,6 +61,6 @@ def tokenize_cached(parts: Callable[[], Iterable[str]], tokenizer: Tokenizer, si
 
 
 def cache_name(text: str, tokenizer: Tokenizer) -> str:
-    """Name of the cache file of a text, by its fingerprint, and a tokenizer."""
+    """Return the name of the cache file of a text, by its fingerprint, and a tokenizer."""
     key = json.dumps([text, tokenizer.spec], sort_keys=True).encode()
     return f"tokens-{hashlib.md5(key, usedforsecurity=False).hexdigest()}.bin"

@@ -36,7 +36,7 @@ def common_spec(runs: Iterable[RunRecord], metric: str) -> MetricSpec | None:
 
 
 def changes_the_measure(key: str, metric: str, spec: MetricSpec | None = None) -> bool:
-    """Whether another value of this key changes what the metric measures: other data, task or loss."""
+    """Return whether another value of this key changes what the metric measures: other data, task or loss."""
     split, _, name = metric.partition("/")
     group, _, rest = key.partition(".")
     leaf = rest.partition(".")[0]
@@ -88,7 +88,7 @@ def comparable_groups(groups: Sequence[SeedGroup], metric: str) -> tuple[list[st
 
 
 def _stops_early(key: str, groups: Sequence[SeedGroup]) -> bool:
-    """Whether the key limits how many samples are evaluated."""
+    """Return whether the key limits how many samples are evaluated."""
     is_limited = any(group.config.get("limit_batches") is not None for group in groups)
     return key == "limit_batches" or (key == "batch_size" and is_limited)
 

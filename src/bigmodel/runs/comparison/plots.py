@@ -157,7 +157,7 @@ def plot_hyperparameter(
 
 
 def _fits_all_values(along: AxisScale) -> bool:
-    """Whether each value can have a tick label of its own."""
+    """Return whether each value can have a tick label of its own."""
     positions = sorted(set(along.normalized()))
     gaps = [after - before for before, after in pairwise(positions)]
     return len(positions) <= _MAX_TICKS and min(gaps, default=1.0) >= 1 / _MAX_TICKS

@@ -108,7 +108,7 @@ def _parents(key: str) -> list[str]:
 
 
 def _is_determined_by(key: str, parent: str, configs: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether the parent's value determines the key's value."""
+    """Return whether the parent's value determines the key's value."""
     pairs = {(_identity(config.get(parent, _ABSENT)), _identity(config.get(key, _ABSENT))) for config in configs}
     return len(pairs) == len({value for value, _ in pairs})
 

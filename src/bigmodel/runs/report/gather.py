@@ -47,7 +47,7 @@ class RunData:
         return self.record.specs.get(metric) or _UNDECLARED
 
     def metric_names(self) -> list[str]:
-        """Names of the metrics in the events, the loss first."""
+        """Return the names of the metrics in the events, the loss first."""
         names = dict.fromkeys(
             name for event in self.events for name, value in event.items() if number(value) is not None
         )
@@ -84,7 +84,7 @@ class RunData:
         return [(key, _config_text(key, value)) for key, value in sorted(self.record.config.items())[:_MAX_ROWS]]
 
     def environment_rows(self) -> list[tuple[str, str]]:
-        """Names and values of the environment, secrets redacted."""
+        """Return the names and values of the environment, secrets redacted."""
         return [(truncate(name), redact(text)) for name, text in _flatten("", self.environment, 3)[:_MAX_ROWS]]
 
 

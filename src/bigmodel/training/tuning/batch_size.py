@@ -120,7 +120,7 @@ def _free_memory() -> float:
 
 
 def _near_memory_limit(device: torch.device) -> bool:
-    """Whether the last probe used more of the GPU than it should; resets the count for the next."""
+    """Return whether the last probe used more of the GPU than it should; resets the count for the next."""
     free, _ = torch.cuda.mem_get_info(device)
     ours, most = torch.cuda.memory_reserved(device), torch.cuda.max_memory_allocated(device)
     torch.cuda.reset_peak_memory_stats(device)
