@@ -44,6 +44,17 @@ def test_what_is_saved_is_loaded_bit_for_bit(tmp_path: Path) -> None:
             assert loaded.tensors[name][key].dtype == tensor.dtype
 
 
+def test_the_umask_says_who_may_read_a_checkpoint(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        path = _save(tmp_path, 1)
+    finally:
+        os.umask(before)
+    assert {file.name: file.stat().st_mode & 0o777 for file in path.iterdir()} == dict.fromkeys(
+        ("MANIFEST.json", "model.safetensors", "optimizer.safetensors", "state.json"), 0o640
+    )
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64, torch.int64, torch.bool, torch.uint8])
 def test_every_dtype_survives(tmp_path: Path, dtype: torch.dtype) -> None:
     tensor = torch.arange(5).to(dtype)

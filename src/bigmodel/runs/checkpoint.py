@@ -115,6 +115,8 @@ def save(
         for name, group in tensors.items():
             path = scratch / f"{name}{_TENSORS}"
             save_file(_untie_weights(group), path)
+            with contextlib.suppress(PermissionError):  # a file system without modes
+                path.chmod(scratch.stat().st_mode & 0o666)  # safetensors makes files that only their owner can read
             files[path.name] = _fsync_and_hash(path)
         path = scratch / "state.json"
         path.write_text(json.dumps(state), encoding="utf-8")
@@ -155,7 +157,9 @@ def load(path: Path) -> Checkpoint:
         files = [name for name in manifest["files"] if name.endswith(_TENSORS)]
         tensors = {name.removesuffix(_TENSORS): load_file(path / name) for name in files}
         state = json.loads(read_text(path / "state.json"))
-    except (SafetensorError, ValueError, KeyError, OSError, RecursionError) as error:
+    except OSError as error:
+        raise StorageError(f"{error.filename or path}: cannot be read: {error.strerror or error}") from error
+    except (SafetensorError, ValueError, KeyError, RecursionError) as error:
         raise StorageError(f"{path}: cannot be read: {error}") from error
     check_state(path, state, manifest["step"])
     return Checkpoint(path, tensors, state)

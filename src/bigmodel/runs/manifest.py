@@ -64,7 +64,9 @@ def verify(path: Path) -> dict[str, Any]:
             raise StorageError(f"{file}: {file.stat().st_size} bytes, not the {size} that were written")
     try:
         refuse_large({path / name: size for name, size, _ in expected})
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise StorageError(f"{error.filename or path}: cannot be read: {error.strerror or error}") from error
+    except ValueError as error:
         raise StorageError(f"{path}: cannot be read: {error}") from error
     for name, _, digest in expected:
         try:
