@@ -261,6 +261,17 @@ def test_locks_lie_only_where_nobody_can_bend_them(tmp_path: Path, monkeypatch: 
     assert not (tmp_path / "secret").exists()
 
 
+def test_locks_can_be_taken_by_every_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BIGMODEL_GPU_LOCKS", str(tmp_path / "locks"))
+    before = os.umask(0o077)
+    try:
+        acquire([Gpu("GPU-a", 0.0)])
+    finally:
+        os.umask(before)
+    assert (tmp_path / "locks").stat().st_mode & 0o1777 == 0o1777
+    assert (tmp_path / "locks" / "GPU-a").stat().st_mode & 0o777 == 0o644
+
+
 @pytest.mark.parametrize(
     ("jobs", "kinds", "wanted", "gpus", "expected"),
     [

@@ -128,7 +128,9 @@ def _locked(path: Path) -> bool:
     try:
         descriptor = os.open(path, flags)
     except FileNotFoundError:
-        descriptor = os.open(path, flags | os.O_CREAT, 0o644)  # readable for all is enough to lock it
+        descriptor = os.open(path, flags | os.O_CREAT, 0o644)
+        with contextlib.suppress(PermissionError):  # another user was faster
+            os.fchmod(descriptor, 0o644)  # whatever the umask: readable for all is enough to lock it
     except OSError as error:
         raise StorageError(f"{path}: cannot be locked: {error.strerror}; remove it") from error
     try:
