@@ -281,6 +281,14 @@ def test_digits_with_leading_zeros_are_no_numbers(tmp_path: Path) -> None:
     assert any("column 'x': has leading zeros, as '007', counts as a number" in note for note in data.notes)
 
 
+def test_numbers_written_in_several_ways_are_counted_as_classes(tmp_path: Path) -> None:
+    lines = [f"{n % 7}.5,{('007', '7', '8')[n % 3]}" for n in range(60)]
+    (tmp_path / "t.csv").write_text("\n".join(["x,y", *lines]), encoding="utf-8")
+    notes = opened(tmp_path, "t.csv", target="y").notes
+    assert "target 'y': a class, for it has 2 whole numbers written in 3 ways (dataset.target_type)" in notes
+    assert "warning: these are separate classes: '007' and '7'" in notes
+
+
 def test_classes_that_may_stand_for_none_are_told(tmp_path: Path) -> None:
     labels = ("yes", "no", "yes", "no", "yes", "no", "yes", "N/A", "-", "null")
     lines = [f"{n % 7}.5,{labels[n % 10]}" for n in range(60)]

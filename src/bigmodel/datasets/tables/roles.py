@@ -167,6 +167,8 @@ def target_kind(table: Table, target: str) -> tuple[str, str]:
         return "class", f"it has leading zeros, as '{truncate(padded, 20)}'"
     odd = f", and '{truncate(table.texts(target)[next(iter(problems))], 20)}'" if problems else ""
     distinct = {value for value in values.tolist() if value == value}
+    ways = len(set(texts))  # 7 and 007 are two classes
+    odd = f" written in {ways} ways{odd}" if ways > len(distinct) and not problems else odd
     whole = all(value == int(value) for value in distinct)
     if whole and (len(distinct) <= 2 or (len(distinct) <= _CLASSES and max(distinct) - min(distinct) < 2 * _CLASSES)):
         return "class", f"it has {len(distinct)} whole numbers{odd}"
