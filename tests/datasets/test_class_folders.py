@@ -135,6 +135,8 @@ def test_siblings_that_are_not_used_are_named(tmp_path: Path) -> None:
 def test_small_classes_are_warned_of_and_many_are_summed_up(tmp_path: Path) -> None:
     data = opened(tree(tree(tmp_path, "big"), "rare", each=2))
     assert "warning: fewer than 5 training pictures: rare 2" in data.notes
+    alike = opened(tree(tmp_path / "alike", "cat", "Cat", "dog"))
+    assert "warning: these are separate classes: 'Cat' and 'cat'" in alike.notes
     many = opened(tree(tmp_path / "many", *(f"class{n}" for n in range(13))))
     assert any(note.startswith("train: 78 pictures in 13 classes of 6 to 6; the smallest: ") for note in many.notes)
 

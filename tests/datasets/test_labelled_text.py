@@ -131,3 +131,9 @@ def test_labels_that_are_lists_or_stand_for_none_are_told(tmp_path: Path) -> Non
     notes = _made(tmp_path, "a.jsonl").notes
     assert 'warning: each of these lists is a class of its own: ["a", "b"]; write one label a row' in notes
     assert "'N/A': a class; if this stands for a missing label, leave such rows out" in notes
+
+
+def test_labels_that_differ_in_spelling_are_told(tmp_path: Path) -> None:
+    rows = "".join(f"text {n},{('yes', 'YES', '1', '1.0')[n % 4]}\n" for n in range(20))
+    (tmp_path / "a.csv").write_text(f"text,label\n{rows}")
+    assert "warning: these are separate classes: '1' and '1.0', 'YES' and 'yes'" in _made(tmp_path, "a.csv").notes

@@ -148,7 +148,16 @@ def test_classes_that_differ_in_spelling_are_told(tmp_path: Path) -> None:
     rows = [f"a.png,{label}" for label in ("yes", "YES", "no", "no\u00a0", "1", "1.0")]
     (tmp_path / "list.csv").write_text("\n".join(["path,kind", *rows]) + "\n", encoding="utf-8")
     (line,) = [note for note in opened(tmp_path, label_column="kind").notes if "separate classes" in note]
-    assert all(pair in line for pair in ("'1' and '1.0'", "'YES' and 'yes'"))
+    assert all(pair in line for pair in ("'1' and '1.0'", "'YES' and 'yes'", r"'no' and 'no\xa0'"))
+
+
+def test_labels_that_look_the_same_are_told_apart(tmp_path: Path) -> None:
+    Image.new("L", (8, 8), 3).save(tmp_path / "a.png")
+    cells = ("caf\u00e9", "cafe\u0301|red", "red|dog", "dog", "caf\u00e9", "red")
+    rows = "".join(f"a.png,{cell}\n" for cell in cells)
+    (tmp_path / "list.csv").write_text(f"path,tags\n{rows}", encoding="utf-8")
+    data = opened(tmp_path, label_column="tags", target_type="labels", label_separator="|")
+    assert "warning: these are separate classes: 'cafe\\u0301' and 'caf\u00e9'" in data.notes
 
 
 @pytest.fixture(scope="module")

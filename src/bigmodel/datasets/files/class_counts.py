@@ -22,7 +22,7 @@ _NONE = frozenset(  # usual words for a missing value
 
 
 def describe_counts(what: str, classes: Sequence[str], labels: Mapping[str, Sequence[int]]) -> list[str]:
-    """Return a line for each split, `train: 40 pictures: cat 30, dog 10`, and warnings of small and missing classes."""
+    """Return a line for each split, `train: 40 pictures: cat 30, dog 10`, and warnings of small and similar classes."""
     lines = []
     for split, numbers in labels.items():
         counts = Counter(numbers)
@@ -36,7 +36,7 @@ def describe_counts(what: str, classes: Sequence[str], labels: Mapping[str, Sequ
         if missing:
             more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
             lines.append(f"warning: {split} has no {what} of {', '.join(missing[:_SHOWN])}{more}")
-    return lines
+    return lines + warn_similar_names(classes)
 
 
 def warn_held_out_classes(classes: Sequence[str], labels: Sequence[int], val_fraction: float) -> list[str]:
@@ -55,7 +55,7 @@ def warn_similar_names(classes: Sequence[str]) -> list[str]:
     same: dict[str, list[str]] = {}
     for name in classes:
         same.setdefault(_plain(name), []).append(name)
-    groups = [" and ".join(f"'{escape_control(name)}'" for name in names) for names in same.values() if len(names) > 1]
+    groups = [" and ".join(f"'{_marked(name)}'" for name in names) for names in same.values() if len(names) > 1]
     return [f"warning: these are separate classes: {', '.join(groups[:_SHOWN])}"] if groups else []
 
 
@@ -85,6 +85,18 @@ def quoted(key: str, texts: Sequence[str]) -> str:
     """Return a setting of a list of texts, as it can be typed in a shell."""
     shown = ",".join("'" + text.replace("'", "\\'") + "'" for text in texts)
     return f'"{key}=[{shown}]"'
+
+
+def _marked(name: str) -> str:
+    """A name whose characters that look like others are escaped, as a non-breaking space or a combining accent."""
+    if unicodedata.is_normalized("NFKC", name):
+        return escape_control(name)
+    return "".join(
+        c.encode("unicode_escape").decode()
+        if unicodedata.combining(c) or not unicodedata.is_normalized("NFKC", c)
+        else escape_control(c)
+        for c in name
+    )
 
 
 def _plain(name: str) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bigmodel.datasets.files.class_counts import names_of_list
+from bigmodel.datasets.files.class_counts import names_of_list, warn_similar_names
 from bigmodel.datasets.tables.encoding import mean_std
 from bigmodel.errors import ConfigError, DataError
 from bigmodel.formatting import truncate
@@ -168,7 +168,7 @@ def describe_label_counts(names: Sequence[str], targets_NK: Tensor) -> list[str]
     one_sided = [name for name, pair in counts.items() if not all(pair)]
     if one_sided:
         lines.append(f"warning: in training no sample is with, or none without: {', '.join(one_sided[:12])}")
-    return lines
+    return lines + warn_similar_names(names)
 
 
 def no_rows_error(file: object) -> DataError:

@@ -166,7 +166,6 @@ def _class_notes(classes: Sequence[str], tensors: Mapping[str, _Split], missing:
     labels = {name: targets.tolist() for name, (_, targets) in tensors.items()}
     return [
         *class_counts.describe_counts("rows", classes, labels),
-        *class_counts.warn_similar_names(classes),
         *class_counts.stand_ins(classes, missing),
         *class_counts.lists(classes),
     ]

@@ -92,7 +92,7 @@ def labelled_text(
         notes += lines
     known = sorted_labels(row.label for row in rows["train"])
     _check_labels(rows, known, label_column, files)
-    notes += [*_rare(rows, known), *class_counts.stand_ins(known), *class_counts.lists(known)]
+    notes += _class_notes(rows, known)
 
     trained, _ = holdout_split(len(rows["train"]), 0.0 if "val" in rows else val_fraction)
     made = _fit_tokenizer(tokenizer, [rows["train"][n].text for n in trained.tolist()], min_count, word_rule)
@@ -185,14 +185,16 @@ def _with_test(rows: _Rows, fraction: float) -> tuple[_Rows, list[str]]:
     return rows | {name: part for name, part in parts.items() if part}, [note] if back else []
 
 
-def _rare(rows: _Rows, classes: Sequence[str]) -> list[str]:
-    """Return notes about classes with few training texts, or no test text."""
+def _class_notes(rows: _Rows, classes: Sequence[str]) -> list[str]:
+    """Return notes about classes with few training texts or no test text, and those that look like mistakes."""
     counts = Counter(row.label for row in rows["train"])
     few = [f"{label} ({counts[label]})" for label in classes if counts[label] < _HANDFUL]
     tested = {row.label for row in rows.get("test", rows["train"])}
     never = [label for label in classes if label not in tested]
     notes = [f"labels with fewer than {_HANDFUL} training texts: {_named(few)}"] if few else []
-    return notes + ([f"labels that no test text has: {_named(never)}"] if never else [])
+    notes += [f"labels that no test text has: {_named(never)}"] if never else []
+    notes += [*class_counts.warn_similar_names(classes), *class_counts.stand_ins(classes)]
+    return notes + class_counts.lists(classes)
 
 
 def _unknown(
