@@ -75,6 +75,12 @@ def test_a_long_text_is_encoded_once_into_a_file(tmp_path: Path, monkeypatch: py
     monkeypatch.undo()
     monkeypatch.setattr(token_files, "_KEPT_FROM", 0)
     assert np.array_equal(_text(folder, cache_dir=str(folder / "a.txt" / "no")).tokens_N, short)
+    monkeypatch.setattr(np, "memmap", _refuse)
+    assert np.array_equal(_text(folder).tokens_N, short)  # kept by another user, and closed to us
+
+
+def _refuse(*_: object, **__: object) -> None:
+    raise PermissionError(13, "Permission denied")
 
 
 def test_byte_pairs_of_a_published_vocabulary(tmp_path: Path) -> None:

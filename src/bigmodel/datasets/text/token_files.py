@@ -37,15 +37,15 @@ def tokenize_cached(parts: Callable[[], Iterable[str]], tokenizer: Tokenizer, si
     will do.
 
     Where encoding takes long they are kept in the file `cache`, which is whole or not there; where that cannot be
-    written they are in memory.
+    written or read they are in memory.
     """
     kind = np.uint8 if tokenizer.size <= 1 << 8 else np.uint16 if tokenizer.size <= 1 << 16 else np.uint32
     encoded = (tokenizer.encode(part).astype(kind) for part in parts())
     if size < _KEPT_FROM and tokenizer.spec["name"] != "bpe":
         return np.concatenate([np.zeros(0, kind), *encoded])
-    if not cache.is_file():
-        scratch = cache.with_name(f"{TEMP_PREFIX}{uuid.uuid4().hex}")
-        try:
+    try:
+        if not cache.is_file():
+            scratch = cache.with_name(f"{TEMP_PREFIX}{uuid.uuid4().hex}")
             cache.parent.mkdir(parents=True, exist_ok=True)
             try:
                 with scratch.open("xb") as file:
@@ -55,9 +55,9 @@ def tokenize_cached(parts: Callable[[], Iterable[str]], tokenizer: Tokenizer, si
                 os.replace(scratch, cache)
             finally:
                 scratch.unlink(missing_ok=True)
-        except OSError:
-            return np.concatenate([np.zeros(0, kind), *(tokenizer.encode(part).astype(kind) for part in parts())])
-    return np.memmap(cache, dtype=kind, mode="c") if cache.stat().st_size else np.zeros(0, kind)
+        return np.memmap(cache, dtype=kind, mode="c") if cache.stat().st_size else np.zeros(0, kind)
+    except OSError:  # the folder or the file may also be another user's
+        return np.concatenate([np.zeros(0, kind), *(tokenizer.encode(part).astype(kind) for part in parts())])
 
 
 def cache_name(text: str, tokenizer: Tokenizer) -> str:
