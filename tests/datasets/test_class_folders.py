@@ -272,3 +272,11 @@ def test_the_plan_says_what_the_run_says(tmp_path: Path, cli) -> None:
         assert f"note  {line}\n" in plan.out
         assert f"{line}\n" in run.out
         assert f"{line}\n" in log
+
+
+def test_each_class_keeps_a_picture_for_training(tmp_path: Path) -> None:
+    tree(tree(tmp_path, "big", each=12), *(f"rare{n}" for n in range(8)), each=1)
+    data = opened(tmp_path, test_fraction=0.4, val_fraction=0.0)
+    assert sum(data.sizes.values()) == 20
+    assert not any("train has no pictures" in note for note in data.notes)
+    assert any("stays in training of each of the rarest classes: rare" in note for note in data.notes)

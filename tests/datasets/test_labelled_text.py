@@ -137,3 +137,10 @@ def test_labels_that_differ_in_spelling_are_told(tmp_path: Path) -> None:
     rows = "".join(f"text {n},{('yes', 'YES', '1', '1.0')[n % 4]}\n" for n in range(20))
     (tmp_path / "a.csv").write_text(f"text,label\n{rows}")
     assert "warning: these are separate classes: '1' and '1.0', 'YES' and 'yes'" in _made(tmp_path, "a.csv").notes
+
+
+def test_a_label_that_validation_takes_whole_is_told(tmp_path: Path) -> None:
+    rows = "".join(f"text {n},{'ab'[n % 2] if n < 30 else f'rare{n}'}\n" for n in range(40))
+    (tmp_path / "a.csv").write_text(f"text,label\n{rows}")
+    notes = _made(tmp_path, "a.csv", val_fraction=0.4).notes
+    assert any(note.startswith("warning: dataset.val_fraction holds out every sample of rare") for note in notes)

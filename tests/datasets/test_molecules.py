@@ -127,3 +127,12 @@ def test_labels_of_which_nothing_is_known_or_that_are_there_twice_are_refused(tm
         opened(tmp_path, rows, targets=["odd", "high"], target_type="labels")
     with pytest.raises(ConfigError, match="names a column twice: odd, odd"):
         opened(tmp_path, rows, targets=["odd", "odd"], target_type="labels")
+
+
+def test_a_class_of_one_molecule_is_trained_on(tmp_path: Path) -> None:
+    rows = [f"{'C' * n}O,{n},{n if n > 32 else n % 2}," for n in range(1, 41)]
+    data = opened(tmp_path, rows, targets=["odd"], target_type="class", test_fraction=0.4)
+    _, targets = data.splits["train"]
+    assert {*targets.tolist()} == set(range(10))
+    assert sum(len(inputs) for inputs, _ in data.splits.values()) == 40
+    assert any(note.startswith("warning: fewer than 5 training molecules: 33 1") for note in data.notes)

@@ -12,6 +12,7 @@ from bigmodel.datasets.audio.sound_check import find_broken_sounds
 from bigmodel.datasets.audio.sound_classes import spectrogram_dataset
 from bigmodel.datasets.audio.spec_augment import SpecAugment
 from bigmodel.datasets.audio.wav import SUFFIXES
+from bigmodel.datasets.files.class_counts import warn_held_out_classes
 from bigmodel.datasets.files.class_folders import find_class_folders
 from bigmodel.datasets.loading.tensors import TensorDataset
 
@@ -51,4 +52,7 @@ def audio_folder(
         num_classes,
         input_shape,
     )
-    return replace(made, notes=found.notes)
+    notes = [*found.notes]
+    if "val" not in found.splits:
+        notes += warn_held_out_classes(found.classes, found.splits["train"][1], val_fraction)
+    return replace(made, notes=notes)

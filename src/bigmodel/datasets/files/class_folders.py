@@ -13,8 +13,9 @@ from bigmodel.datasets.files.class_counts import describe_counts
 from bigmodel.datasets.files.folder_walk import describe_skipped, walk_files
 from bigmodel.datasets.files.published import fingerprint_files
 from bigmodel.datasets.files.split_names import folder_names, split_folders
-from bigmodel.datasets.loading.splits import holdout_split
+from bigmodel.datasets.loading.splits import holdout_split, keep_each_class
 from bigmodel.errors import DataError
+from bigmodel.formatting import escape_control
 
 _SHOWN = 10  # broken files in one report
 
@@ -82,9 +83,13 @@ def find_class_folders(
     splits = kept
     if "test" not in splits and test_fraction:
         paths, labels = splits["train"]
-        for split, numbers in zip(("train", "test"), holdout_split(len(paths), test_fraction), strict=True):
-            if len(numbers):  # of a few files the fraction may be none
-                splits[split] = [paths[n] for n in numbers.tolist()], [labels[n] for n in numbers.tolist()]
+        split_off = (numbers.tolist() for numbers in holdout_split(len(paths), test_fraction))
+        train, test, back = keep_each_class(labels, *split_off)
+        names = ", ".join(escape_control(classes[label]) for label in back[:_SHOWN])
+        notes += [f"one of its {what} stays in training of each of the rarest classes: {names}"] if back else []
+        for split, numbers in (("train", train), ("test", test)):
+            if numbers:  # of a few files the fraction may be none
+                splits[split] = [paths[n] for n in numbers], [labels[n] for n in numbers]
     notes += describe_counts(what, classes, {split: labels for split, (_, labels) in splits.items()})
     return ClassFolders(classes, splits, fingerprint_files(entries), notes)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -82,6 +83,16 @@ def holdout_split(size: int, fraction: float) -> tuple[Tensor, Tensor]:
         raise DataError(f"dataset: {size} training samples leave none to train on if {fraction:g} of them is held out")
     shuffled = torch.randperm(size, generator=torch.Generator().manual_seed(0))
     return shuffled[count:].sort().values, shuffled[:count].sort().values
+
+
+def keep_each_class(
+    labels: Sequence[Any], kept: Sequence[int], out: Sequence[int]
+) -> tuple[list[int], list[int], list[Any]]:
+    """Move a sample of each class that has none in `kept` there from `out`; these classes are returned, too."""
+    learned = {labels[number] for number in kept}
+    back = {labels[number]: number for number in reversed(out) if labels[number] not in learned}
+    moved = set(back.values())
+    return sorted([*kept, *moved]), [number for number in out if number not in moved], sorted(back)
 
 
 def stratified(labels: Sequence[str], fraction: float) -> tuple[Tensor, Tensor]:

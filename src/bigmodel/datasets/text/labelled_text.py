@@ -15,7 +15,7 @@ from bigmodel.constraints import PositiveInt, ProperFraction
 from bigmodel.datasets.files import class_counts
 from bigmodel.datasets.files.table_files import find_file, raise_row_errors, sorted_labels
 from bigmodel.datasets.loading.claims import check_claims
-from bigmodel.datasets.loading.splits import holdout_split
+from bigmodel.datasets.loading.splits import holdout_split, keep_each_class
 from bigmodel.datasets.loading.tensors import TensorDataset, fingerprint_tensors
 from bigmodel.datasets.text.labelled_rows import LabelledText, LabelledTextReader
 from bigmodel.datasets.text.tokenizers import ByteTokenizer, Tokenizer
@@ -92,9 +92,9 @@ def labelled_text(
         notes += lines
     known = sorted_labels(row.label for row in rows["train"])
     _check_labels(rows, known, label_column, files)
-    notes += _class_notes(rows, known)
-
-    trained, _ = holdout_split(len(rows["train"]), 0.0 if "val" in rows else val_fraction)
+    held = 0.0 if "val" in rows else val_fraction
+    notes += _class_notes(rows, known, held)
+    trained, _ = holdout_split(len(rows["train"]), held)
     made = _fit_tokenizer(tokenizer, [rows["train"][n].text for n in trained.tolist()], min_count, word_rule)
     properties = {"num_classes": len(known), "vocab_size": made.size}
     check_claims({"num_classes": num_classes, "vocab_size": vocab_size}, properties)
@@ -176,16 +176,14 @@ def _only(rows: _Rows, classes: Sequence[str]) -> tuple[_Rows, list[str]]:
 def _with_test(rows: _Rows, fraction: float) -> tuple[_Rows, list[str]]:
     """Move a fraction of the training rows to a test split; every class keeps a training row."""
     train = rows["train"]
-    kept, tested = (part.tolist() for part in holdout_split(len(train), fraction))
-    learned = {train[n].label for n in kept}
-    back = {label: n for n in reversed(tested) if (label := train[n].label) not in learned}
-    kept, tested = sorted([*kept, *back.values()]), [n for n in tested if n not in back.values()]
-    note = f"one text each stays in training, none is tested, of the rarest labels: {_named(sorted(back))}"
+    split = (part.tolist() for part in holdout_split(len(train), fraction))
+    kept, tested, back = keep_each_class([row.label for row in train], *split)
+    note = f"one text each stays in training of the rarest labels: {_named(back)}"
     parts = {"train": [train[n] for n in kept], "test": [train[n] for n in tested]}
     return rows | {name: part for name, part in parts.items() if part}, [note] if back else []
 
 
-def _class_notes(rows: _Rows, classes: Sequence[str]) -> list[str]:
+def _class_notes(rows: _Rows, classes: Sequence[str], val_fraction: float) -> list[str]:
     """Return notes about classes with few training texts or no test text, and those that look like mistakes."""
     counts = Counter(row.label for row in rows["train"])
     few = [f"{label} ({counts[label]})" for label in classes if counts[label] < _HANDFUL]
@@ -193,6 +191,9 @@ def _class_notes(rows: _Rows, classes: Sequence[str]) -> list[str]:
     never = [label for label in classes if label not in tested]
     notes = [f"labels with fewer than {_HANDFUL} training texts: {_named(few)}"] if few else []
     notes += [f"labels that no test text has: {_named(never)}"] if never else []
+    numbers = {label: number for number, label in enumerate(classes)}
+    labels = [numbers[row.label] for row in rows["train"]]
+    notes += class_counts.warn_held_out_classes(classes, labels, val_fraction)
     notes += [*class_counts.warn_similar_names(classes), *class_counts.stand_ins(classes)]
     return notes + class_counts.lists(classes)
 

@@ -70,7 +70,8 @@ def molecules(
     file = find_file(root, train, "train", source)
     notes: list[str] = []
     rows = _validate_rows(read_rows(file, form, [smiles, *targets]), smiles, notes, targets, target_type)
-    splits = _splits(rows, smiles, val_fraction, 0.0 if test else test_fraction)
+    label = targets[0] if target_type == "class" else None
+    splits = _splits(rows, smiles, val_fraction, 0.0 if test else test_fraction, label)
     if test is not None:
         other = find_file(root, test, "test", source)
         splits["test"] = _validate_rows(read_rows(other, form, [smiles, *targets]), smiles, notes, targets, target_type)
@@ -81,7 +82,10 @@ def molecules(
     tensors = {
         name: (_tokens([row.text(smiles) for row in part], context), answer(part)) for name, part in splits.items()
     }
-    notes += class_counts.stand_ins(answer.classes, missing) if isinstance(answer, TargetEncoder) else []
+    if isinstance(answer, TargetEncoder) and answer.classes:
+        numbers = {name: targets_N.tolist() for name, (_, targets_N) in tensors.items()}
+        notes += class_counts.describe_counts("molecules", answer.classes, numbers)
+        notes += class_counts.stand_ins(answer.classes, missing)
     about = {key: value for key, value in answer.about().items() if key != "target" or target_type == "number"}
     properties = _properties(about, len(targets))
     claims = {"vocab_size": vocab_size, "outputs": outputs, "num_classes": num_classes, "target_std": target_std}
@@ -222,12 +226,21 @@ def _check(row: Row, smiles: str, targets: Sequence[str], target_type: str | Non
             raise row.error_at(target, f"'{row.text(target)}' is neither 0 nor 1")
 
 
-def _splits(rows: Sequence[Row], smiles: str, val_fraction: float, test_fraction: float) -> dict[str, Sequence[Row]]:
-    """Split the rows; those of one string stay together."""
+def _splits(
+    rows: Sequence[Row], smiles: str, val_fraction: float, test_fraction: float, label: str | None = None
+) -> dict[str, Sequence[Row]]:
+    """Split the rows; those of one string stay together, and each class of the column `label` has one in training."""
     texts = [row.text(smiles) for row in rows]
     parts = split_rows([*dict(zip(texts, rows, strict=True)).values()], None, val_fraction, test_fraction)
     place = {row.text(smiles): name for name, part in parts.items() for row in part}
-    return {name: [row for row, text in zip(rows, texts, strict=True) if place[text] == name] for name in parts}
+    if label is not None:
+        learned = {row.text(label) for row, text in zip(rows, texts, strict=True) if place[text] == "train"}
+        for row, text in zip(rows, texts, strict=True):
+            if row.text(label) not in learned:
+                place[text] = "train"
+                learned.add(row.text(label))
+    split = {name: [row for row, text in zip(rows, texts, strict=True) if place[text] == name] for name in parts}
+    return {name: part for name, part in split.items() if part}
 
 
 def _tokens(texts: Sequence[str], context: int) -> Tensor:
