@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,14 @@ def test_a_file_lies_in_data_dir_or_in_the_current_directory(here: Path) -> None
         find_file(str(data), "a.csv", "train", None)
     assert find_file(str(data), "./a.csv", "train", None) == here / "a.csv"
     assert find_file(str(data), str(data / "below" / "a.csv"), "train", None) == data / "below" / "a.csv"
+
+
+def test_what_is_there_and_no_file_is_named(here: Path) -> None:
+    os.mkfifo(here / "pipe.csv")
+    (here / "link.csv").symlink_to("gone.csv")
+    for name, what in (("pipe.csv", "a pipe, not a file"), ("link.csv", "a link to no file")):
+        with pytest.raises(DataError, match=rf"dataset\.train: {here}/{name} is {what}$"):
+            find_file("../data", name, "train", None)
 
 
 def test_a_folder_follows_the_same_rule(here: Path) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from bigmodel.errors import DataError
+from bigmodel.safe_files import kind_of
 
 _KEYS = ("root", "file", "path")  # of datasets that have no `data_dir`
 _BELOW = ("", "*/", "*/*/")  # folders of `data_dir`
@@ -83,6 +84,9 @@ def find_file(
     found = next((place for place in places if place.is_file()), None)
     if found is None and (folder := next((place for place in places if place.is_dir()), None)) is not None:
         raise DataError(f"dataset.{key}: {folder} is a folder; name a file in it, or write its parts into one file")
+    if found is None and (odd := next((place for place in places if os.path.lexists(place)), None)) is not None:
+        what = f"{kind_of(odd.stat().st_mode)}, not a file" if odd.exists() else "a link to no file"
+        raise DataError(f"dataset.{key}: {odd} is {what}")
     if found is None:
         raise not_found(key, name, searched, f"get it from {source}" if source else "")
     _refuse_two(found, here, key)
