@@ -181,9 +181,9 @@ def load_newest(root: Path) -> tuple[Checkpoint | None, list[str]]:
     warnings: list[str] = []
     for path in list_checkpoints(root):
         try:
-            return load(path), warnings
+            return load(path), [f"{line}; falling back to the checkpoint before it" for line in warnings]
         except StorageError as error:
-            warnings.append(f"{error}; falling back to the checkpoint before it")
+            warnings.append(str(error))
     links = [path for path in root.glob("*") if has_checkpoint_prefix(path) and path.is_symlink()]
     warnings += [f"{path}: a link, not a checkpoint of this run" for path in links]
     return None, warnings
