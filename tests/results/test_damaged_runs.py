@@ -163,3 +163,21 @@ def test_a_seed_that_is_no_number_is_compared(runs, seed):
     odd = made_run(runs / "outputs" / "2026-11-24" / "12-00-00-cccc", 0.7, seed=seed)
     answer = call("compare", str(odd), str(runs / "outputs" / "2026-11-24" / "11-00-00-bbbb"), cwd=runs)
     assert answer.code in (0, 2), answer.err
+
+
+def test_what_is_wrong_with_a_run_is_said_in_plain_words(runs: Path) -> None:
+    day = runs / "outputs" / "2026-11-24"
+    for name, change in (
+        ("10-00-00-aaaa", {"step": "abc"}),
+        ("11-00-00-bbbb", {"seconds": [1]}),
+    ):
+        file = day / name / "summary.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | change))
+    (_broken(runs) / "summary.json").write_text('{"step": ' + "9" * 6000 + "}")
+    (day / "12-00-00-cccc" / "config.yaml").write_text("a: !!bool abc\n")
+    answer = call(cwd=runs, verb="runs")
+    _survives(answer)
+    said = "".join(sorted(answer.err.splitlines(keepends=True)))
+    for line in ("step: 'abc' is not a number", "seconds: [1] is not a number", "a number of more than 4300 digits"):
+        assert f"summary.json: {line}\n" in said.replace("cannot be read: ", "")
+    assert "config.yaml: cannot be read: KeyError: 'abc'\n" in said

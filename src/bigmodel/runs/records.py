@@ -22,6 +22,7 @@ from bigmodel.safe_files import LARGEST_LINES, is_there, open_regular
 FINISHED = ("done", "early_stopped")
 STATES = (*FINISHED, "failed", "interrupted", "running", "pruned")
 _LONGEST_LINE = 1 << 16
+_OF_THE_RUN = ("step", "steps", "seconds", "samples_per_s")  # keys of a summary
 _NOT_METRICS = ("step", "epoch", "best", "seconds", "data_s", "step_s")  # keys of an event
 
 
@@ -115,6 +116,9 @@ def _read(path: Path, warnings: list[str], ended: bool) -> RunRecord:
     elif state not in STATES:
         warnings.append(f"{path / 'summary.json'}: '{state}' is not a state")
         state = "interrupted"
+    for key in _OF_THE_RUN:
+        if (value := summary.get(key)) is not None and number(value) is None:
+            warnings.append(f"{path / 'summary.json'}: {key}: {truncate(repr(value), 40)} is not a number")
     has_ended = state != "running" and bool(summary)
     return RunRecord(
         path=path,
@@ -198,7 +202,7 @@ def _metrics_of_events(path: Path, monitor: str) -> Iterator[tuple[str, float]]:
 def _metrics_of_summary(summary: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
     for split in ("train", "val", "test"):
         yield from _numbers(split, summary.get(split))
-    yield from _numbers("", {key: summary.get(key) for key in ("step", "steps", "seconds", "samples_per_s")})
+    yield from _numbers("", {key: summary.get(key) for key in _OF_THE_RUN})
     best = summary.get("best")
     yield from _numbers("", {"best": best.get("value")} if isinstance(best, Mapping) else None)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import operator
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -96,4 +97,9 @@ def read_json(file: Path, warnings: list[str]) -> dict[str, Any]:
 
 def _reason(error: Exception) -> str:
     """Return the first line of an error, for an OSError without its number and path."""
-    return (error.strerror if isinstance(error, OSError) else None) or first_line(error)
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    if "set_int_max_str_digits" in str(error):  # Python's limit, which is no advice for a file
+        return f"a number of more than {sys.get_int_max_str_digits()} digits"
+    is_plain = isinstance(error, (OSError, ValueError, RecursionError, yaml.YAMLError))
+    return first_line(error) if is_plain else f"{type(error).__name__}: {first_line(error)}"
