@@ -88,7 +88,7 @@ def quoted(key: str, texts: Sequence[str]) -> str:
 
 
 def _marked(name: str) -> str:
-    """A name whose characters that look like others are escaped, as a non-breaking space or a combining accent."""
+    """Escape the characters of a name that look like others, as a non-breaking space or a combining accent."""
     if unicodedata.is_normalized("NFKC", name):
         return escape_control(name)
     return "".join(
