@@ -65,7 +65,7 @@ def test_unknown_labels_are_nan_and_a_class_is_a_number(tmp_path: Path) -> None:
     )
     classes = opened(tmp_path, targets=["odd"], target_type="class")
     assert (classes.properties["num_classes"], classes.spec["classes"]) == (2, ["0", "1"])
-    with pytest.raises(ConfigError, match=r"dataset\.targets: .* needs one column"):
+    with pytest.raises(ConfigError, match=r"dataset\.targets: .* takes one column"):
         opened(tmp_path, targets=["odd", "high"], target_type="class")
 
 

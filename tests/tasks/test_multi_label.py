@@ -47,5 +47,5 @@ def test_a_batch_of_which_nothing_is_known_teaches_nothing() -> None:
     assert (loss.item(), batch.inputs.grad is not None and batch.inputs.grad.any().item()) == (0.0, False)
     report = task.eval_metrics(task.eval_sums(loss.detach(), outputs.detach(), batch))
     assert report == {"loss": 0.0, "auc": 0.5, "per_label_auc": [None]}
-    with pytest.raises(ValueError, match="the data has none"):
+    with pytest.raises(ValueError, match="this data has no labels"):
         MultiLabel(None)
