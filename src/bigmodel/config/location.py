@@ -6,11 +6,18 @@ import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 _TAKEN = re.compile(r"\$\{dataset\.(\w+)\}")
 _TASKS = re.compile(r"goes with ((?:,? ?(?:or )?task=\w+)+)")
 _TARGET = re.compile(r"^_target_: *(\S+)", re.MULTILINE)
+
+
+class ConfigSource(NamedTuple):
+    """The directories that YAML is looked for in, the built-in one last, and the name of the root file."""
+
+    directories: tuple[Path, ...]
+    name: str
 
 
 def conf_directory() -> Path:
