@@ -49,18 +49,20 @@ def compose(
     Raises:
         ConfigError: a line for each mistake.
     """
-    return compose_with_hydra(command, overrides, (), source, trust, multirun)[0]
+    return compose_with_hydra(command, overrides, source, trust, multirun)[0]
 
 
 def compose_with_hydra(
     command: str,
     overrides: Sequence[str],
-    hydra_words: Sequence[str],
     source: ConfigSource,
     trust: Sequence[str] = (),
     multirun: bool = False,
+    hydra_words: Sequence[str] = (),
 ) -> tuple[Config, dict[str, Any]]:
     """As `compose`, with the `hydra` node that a sweep goes by; empty where it cannot be had.
+
+    `hydra_words` are overrides of Hydra's own keys.
 
     Raises:
         ConfigError: a line for each mistake.

@@ -143,7 +143,7 @@ class _Axes:
                         )
 
     def _compose(self, overrides: Sequence[str]) -> tuple[Config, Any]:
-        return compose_with_hydra("train", overrides, self.hydra, self.source, self.trust, multirun=True)
+        return compose_with_hydra("train", overrides, self.source, self.trust, True, self.hydra)
 
 
 def _parse_axes(
