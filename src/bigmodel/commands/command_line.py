@@ -19,7 +19,6 @@ _TRAIN_KEYS = ("resume", "seeds", *SWEEP_KEYS)  # of no other command
 _MAX_SEEDS = 1000
 _SOURCE_FLAGS = {"-cd": "--config-dir", "-cp": "--config-path", "-cn": "--config-name"}
 _SOURCE_FLAGS |= {flag: flag for flag in _SOURCE_FLAGS.values()}
-_DEFAULT = "experiment=null"  # Hydra cannot read that a group is null
 _LONGEST_WORD = 8192  # Hydra would take minutes to parse a megabyte of brackets
 _HYDRA_FLAGS = (
     *("--cfg", "-c", "--info", "-i", "--shell-completion", "-sc", "--hydra-help"),
@@ -128,7 +127,7 @@ def _read_source(parsed: CommandLine, flag: str, value: str) -> list[str]:
 def _read_overrides(parsed: CommandLine, typed: Sequence[str]) -> list[str]:
     """Sort overrides, as Hydra's grammar takes them; return a line for each that needs no config to be refused."""
     long = [one for one in typed if len(one) > _LONGEST_WORD]
-    for word in (_for_hydra(one) for one in typed if one not in long and one.lstrip("+") != _DEFAULT):
+    for word in (_for_hydra(one) for one in typed if one not in long):
         (parsed.hydra_overrides if is_hydra_key(word) else parsed.overrides).append(word)
     problems = [f"{truncate(one)}: {len(one)} characters; at most {_LONGEST_WORD}" for one in long]
     return problems + ([] if parsed.hydra_flags else check_hydra_keys(parsed.hydra_overrides, parsed.multirun))
@@ -136,8 +135,6 @@ def _read_overrides(parsed: CommandLine, typed: Sequence[str]) -> list[str]:
 
 def _for_hydra(word: str) -> str:
     """Return an override as Hydra's grammar takes it, quoted where it has to be."""
-    if word == "loss=null":
-        return "~loss"
     key, sign, value = word.partition("=")
     return make_readable(_quote_value(key, value) if sign and key in _PATH_KEYS else word)
 

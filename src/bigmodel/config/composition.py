@@ -38,6 +38,7 @@ from bigmodel.formatting import first_line
 
 _CANNOT_COMPOSE = (HydraException, OmegaConfBaseException, OSError, ValueError, RecursionError)
 _LARGEST_SEARCH = 4 << 20  # bytes of YAML that are looked through for a key
+_DEFAULT = "experiment=null"
 _WORD = re.compile(r"\w+")
 
 
@@ -67,6 +68,7 @@ def compose_with_hydra(
     Raises:
         ConfigError: a line for each mistake.
     """
+    overrides = _without_null(overrides)
     in_vain = any(map(_may_be_choice_list, overrides)) or not _keys_exist_in_yaml(source, overrides)
     problems: list[str] = []
     hydra: dict[str, Any] = {}
@@ -126,6 +128,11 @@ def _standard(loader: ConfigLoader, hydra: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
+def _without_null(words: Sequence[str]) -> list[str]:
+    """The same for Hydra, which cannot read that a group is null."""
+    return ["~loss" if text == "loss=null" else text for text in words if text.lstrip("+") != _DEFAULT]
+
+
 def _keys_exist_in_yaml(source: ConfigSource, overrides: Sequence[str]) -> bool:
     """Whether each key's last word is in some YAML. For one that is not, composing in vain would cost a quarter of the
     time until it is refused.
@@ -162,7 +169,7 @@ def run_hydra_cli(
     task: Callable[[DictConfig], None] = lambda _: None,
 ) -> None:
     """Run Hydra's own command line: sweeps, `--cfg job`, shell completion."""
-    before, sys.argv = sys.argv, [sys.argv[0], *words]
+    before, sys.argv = sys.argv, [sys.argv[0], *_without_null(words)]
     try:
         with _searching(source, trust):
             hydra_main(config_path=str(source.directories[-1]), config_name=source.name, version_base="1.3")(task)()
@@ -182,7 +189,7 @@ def answer_by_hydra(flags: Sequence[str], overrides: Sequence[str], source: Conf
     """
     with config_loader(source, trust) as loader:
         try:
-            _, hydra = _composed(source.name, overrides, multirun=True)
+            _, hydra = _composed(source.name, _without_null(overrides), multirun=True)
             problems = [*check_hydra_node(hydra, _standard(loader, hydra), multirun=True)]
         except _CANNOT_COMPOSE:
             problems = []
