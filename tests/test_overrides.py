@@ -16,6 +16,7 @@ from bigmodel.commands.command_line import parse as parse_words
 from bigmodel.config.composition import ConfigSource, compose, config_loader
 from bigmodel.config.location import conf_directory
 from bigmodel.config.override_parser import format_value, parse_override, swept_values
+from bigmodel.errors import ConfigError
 from bigmodel.quoting import make_readable, path_override, resume_command, shell_command
 from conftest import Answer, is_quiet
 
@@ -160,3 +161,18 @@ def test_a_value_is_shown_as_it_is_read(loader: ConfigLoader, value: object) -> 
     text = getattr(first, "text", first)
     plain = [getattr(item, "text", item) for item in text] if isinstance(text, list) else text
     assert str(plain).strip() == str(value).strip()
+
+
+def test_the_words_of_a_command_line_are_told_apart() -> None:
+    line = parse_words(["-m", "optim.lr=1,2", "+hydra.launcher.x=1", "hydra/sweeper=optuna", "jobs=2", "trust=[a,b]"])
+    assert (line.overrides, line.hydra_overrides) == (["optim.lr=1,2"], ["+hydra.launcher.x=1", "hydra/sweeper=optuna"])
+    assert (line.sweep, line.trust, line.multirun) == ({"jobs": "2"}, ["a", "b"], True)
+    assert parse_words(["--completion", "zsh"]).completion == "zsh"
+    with pytest.raises(ConfigError) as refused:
+        parse_words(["resume=x", "seeds=2", f"seed={'1' * 9000}", "hydra.run.dir=x", "--bar"], "evaluate")
+    assert [text.partition(": ")[2] for text in refused.value.lines] == [
+        *["no such setting; bigmodel-train takes it"] * 2,
+        "no such flag; see --help",
+        "9005 characters; at most 8192",
+        "has no effect here; output_dir=DIR says where runs go",
+    ]

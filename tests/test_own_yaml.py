@@ -48,6 +48,16 @@ BROKEN = {  # text of an experiment, and what is said of it after the file's nam
     "a group that is no word": (f"{GLOBAL}defaults:\n  - true: cnn\n", ": defaults: .* got {True: 'cnn'}"),
     "override of nothing": (f'{GLOBAL}defaults:\n  - "override /": cnn\n', ": defaults: .* got {'override /': 'cnn'}"),
     "a choice that is no word": (f"{GLOBAL}defaults:\n  - override /model: 1\n", ": defaults: .* 'model: cnn'"),
+    "a choice without override": (
+        f"{GLOBAL}defaults:\n  - _self_\n  - model: mlp\n",
+        ", line 4: defaults: 'model' chooses nothing in an experiment; write 'override /model: mlp'",
+    ),
+    "an optional one": (f"{GLOBAL}defaults:\n  - optional /optim: adamw\n", ", line 3: .* 'override /optim: adamw'"),
+    "a relative override": (f"{GLOBAL}defaults: [{{override task: ctc}}]\n", ": defaults: 'override task' chooses"),
+    "a launcher without override": (
+        f"{GLOBAL}defaults:\n  - hydra/launcher: ray\n",
+        ", line 3: .* /hydra/launcher: ray'",
+    ),
     "another search path": (f"{GLOBAL}hydra: {{searchpath: [/tmp]}}\n", ": hydra.searchpath: has no effect here"),
 }
 SOUND = {

@@ -9,15 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from bigmodel import __version__
-from bigmodel.commands.command_line import CommandLine, parse, reject_undecodable
+from bigmodel.commands.command_line import CommandLine, parse
 from bigmodel.commands.exit_codes import is_verbose, run_command
-from bigmodel.config.location import conf_directory
 from bigmodel.errors import ConfigError, DataError, StorageError
 from bigmodel.runtime.live_text import StatusLine
 from bigmodel.runtime.signals import StopRequest
 
 if TYPE_CHECKING:
-    from bigmodel.config.composition import ConfigSource
+    from bigmodel.config.location import ConfigSource
 
 _EMPTY_DIRECTORY = "/proc"  # holds no data, and nothing can be created in it
 _DOWNLOAD = "dataset.download=true"  # with `resume`: the data may be downloaded again
@@ -77,79 +76,77 @@ def _run_from_any_directory(command: str, arguments: Sequence[str], stop: StopRe
 
 
 def _run(command: str, arguments: Sequence[str], stop: StopRequest) -> int:
-    if arguments and arguments[0] in ("--completion", "--complete"):
-        return _complete(arguments[0], arguments[1:])
-    parsed = parse(arguments)
-    if parsed.version:
+    line = parse(arguments, command)
+    import_from_working_directory(line.trust)
+    if line.version:
         print(f"bigmodel-train {__version__}")
-        return 0
-    if parsed.help:
+    elif line.completion is not None:
+        from bigmodel.commands.completion.script import completion_script
+
+        print(completion_script(line.completion, [f"bigmodel-{name}" for name in COMMANDS]), end="")
+    elif line.asked_by_shell is not None:
+        from bigmodel.commands.completion.answer import answer
+
+        for candidate in answer(*line.asked_by_shell):
+            print(candidate)
+    elif line.help:
         from bigmodel.commands.help import help_text  # reads YAML, which takes as long as all above
 
-        own = [path for path in (parsed.config_path, parsed.config_dir) if path is not None]
-        print(help_text(command, parsed.overrides, own, parsed.config_name))
-        return 0
-    if command in CONFIGLESS_COMMANDS:
-        _import_from_working_directory(parsed.trust)
+        print(help_text(command, line.overrides, line.config_source(command)))
+    elif command in CONFIGLESS_COMMANDS:
         _load_command(command)([argument for argument in arguments if argument not in ("-v", "--verbose")])
-        return 0
-    if parsed.seeds is not None and command != "train":
-        raise ConfigError("seeds: no such setting; bigmodel-train takes it")
-    if command == "train":
-        reject_undecodable(arguments)
-    with StatusLine(plain=command == "train") as status:
-        status.show("reading config")
-        return _run_from_config(command, parsed, stop, status.show)
+    else:
+        with StatusLine(plain=command == "train") as status:
+            status.show("reading config")
+            return _run_from_config(command, line, stop, status.show)
+    return 0
 
 
-def _run_from_config(command: str, parsed: CommandLine, stop: StopRequest, report: Callable[[str], object]) -> int:
-    from bigmodel.config import composition as compose  # Hydra takes a quarter of a second
+def _run_from_config(command: str, line: CommandLine, stop: StopRequest, report: Callable[[str], object]) -> int:
+    from bigmodel.config.composition import answer_by_hydra, compose  # Hydra takes a quarter of a second
 
-    source = config_source(parsed, command)
-    if parsed.hydra:
+    source = line.config_source(command)
+    if line.hydra_flags:
         report("")
-        compose.refuse_hydra_keys(source, parsed.overrides, parsed.trust)
-        compose.run_hydra_cli(source, [*parsed.hydra, *parsed.overrides], parsed.trust)
+        answer_by_hydra(line.hydra_flags, [*line.overrides, *line.hydra_overrides], source, line.trust)
         return 0
-    if parsed.multirun:
-        return _sweep(parsed, source, stop, report)
-    if parsed.resume is not None:
-        return _resume(parsed, source, stop, report)
-    composed = compose.compose(command, parsed.overrides, source, parsed.trust)
+    if line.multirun:
+        return _sweep(line, source, stop, report)
+    directory = None
+    if line.resume is not None:
+        from bigmodel.commands.resume import load_for_resume
+
+        directory, config = load_for_resume(line.resume, line.overrides, source, line.trust)
+    else:
+        config = compose(command, line.overrides, source, line.trust)
     report("loading torch")
     run = _load_command(command)
     if command == "train":
-        run(composed, stop, report=report)
+        own = directory is None or _DOWNLOAD in line.overrides
+        run(config, stop, directory, resume=directory is not None, own=own, report=report)
     else:
         report("")
-        run(composed, stop)
+        run(config, stop)
     return 0
 
 
-def _complete(flag: str, words: Sequence[str]) -> int:
-    """Print the script that makes a shell complete these commands, or with `--complete` what that script asks for."""
-    from bigmodel.commands.completion.answer import answer
-    from bigmodel.commands.completion.script import completion_script
+def _sweep(line: CommandLine, source: ConfigSource, stop: StopRequest, report: Callable[[str], object]) -> int:
+    from bigmodel.sweeps.state.settings import parse_sweep_options
 
-    shell = words[0] if words else ""
-    if flag == "--completion":
-        print(completion_script(shell, [f"bigmodel-{name}" for name in COMMANDS]), end="")
-    else:
-        for line in answer(shell, *words[1:3]):
-            print(line)
-    return 0
+    options = parse_sweep_options(line.sweep)
+    if line.resume is None:
+        from bigmodel.sweeps.by_hydra import run_hydra_sweep
 
+        hydra_words = [*line.hydra_overrides, *(f"hydra.launcher.{key}={value}" for key, value in options.items())]
+        return run_hydra_sweep(line.overrides, hydra_words, source, line.trust, stop, line.seeds, report)
+    from bigmodel.sweeps.resume import resume
 
-def config_source(parsed: CommandLine, command: str) -> ConfigSource:
-    """Return where the config of a command is composed from. Trusted packages may lie in the working directory."""
-    from bigmodel.config import composition as compose
-
-    _import_from_working_directory(parsed.trust)
-    own = (parsed.config_path, parsed.config_dir, conf_directory())
-    return compose.ConfigSource(tuple(path for path in own if path is not None), parsed.config_name or command)
+    report("")
+    return resume(line.resume, [*line.overrides, *line.hydra_overrides], options, line.trust, stop)
 
 
-def _import_from_working_directory(trust: Sequence[str]) -> None:
+def import_from_working_directory(trust: Sequence[str]) -> None:
+    """Let trusted packages lie in the working directory."""
     if trust and os.getcwd() not in (_EMPTY_DIRECTORY, *sys.path):
         sys.path.insert(0, os.getcwd())
 
@@ -160,29 +157,3 @@ def _load_command(command: str) -> Callable[..., object]:
 
     run: Callable[..., object] = importlib.import_module(f"bigmodel.commands.{command}").run
     return run
-
-
-def _resume(parsed: CommandLine, source: ConfigSource, stop: StopRequest, report: Callable[[str], object]) -> int:
-    from bigmodel.commands.resume import load_for_resume
-
-    assert parsed.resume is not None
-    directory, stored = load_for_resume(parsed.resume, parsed.overrides, source, parsed.trust)
-    report("loading torch")
-    run = _load_command("train")
-    run(stored, stop, directory, resume=True, own=_DOWNLOAD in parsed.overrides, report=report)
-    return 0
-
-
-def _sweep(parsed: CommandLine, source: ConfigSource, stop: StopRequest, report: Callable[[str], object]) -> int:
-    from bigmodel.sweeps.state.settings import parse_sweep_options
-
-    options = parse_sweep_options(parsed.sweep)
-    if parsed.resume is None:
-        from bigmodel.sweeps.by_hydra import run_hydra_sweep
-
-        chosen = [f"hydra.launcher.{key}={value}" for key, value in options.items()]
-        return run_hydra_sweep([*parsed.overrides, *chosen], source, parsed.trust, stop, parsed.seeds, report)
-    from bigmodel.sweeps.resume import resume
-
-    report("")
-    return resume(parsed.resume, parsed.overrides, options, parsed.trust, stop)

@@ -14,8 +14,8 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, overload
 
-from bigmodel.cli import config_source
-from bigmodel.commands.command_line import parse, reject_undecodable
+from bigmodel.cli import import_from_working_directory
+from bigmodel.commands.command_line import parse
 from bigmodel.commands.runs import ListedRun, columns_with, format_cell, parse_conditions, select_runs, table_lines
 from bigmodel.errors import ConfigError, StorageError
 from bigmodel.runs.display.course import compare_runs, show_run
@@ -166,20 +166,19 @@ def train(overrides: Sequence[str], *, dry_run: bool = False) -> Run | None:
     parsed = parse(words)
     if parsed.multirun or parsed.seeds is not None:
         raise ConfigError("overrides: bigmodel.train makes one run; for a sweep use: bigmodel-train -m ...")
-    if parsed.help or parsed.version or parsed.hydra:
+    if parsed.help or parsed.version or parsed.hydra_flags or parsed.completion is not None:
         raise ConfigError("overrides: bigmodel.train only trains; for anything else use: bigmodel-train ...")
-    reject_undecodable(words)
     with _handle_interrupts() as stop, _restore_process_state(words):
         from bigmodel.commands.resume import load_for_resume
         from bigmodel.commands.train import run_in_this_process
-        from bigmodel.config import composition as compose  # imports Hydra and torch, which nothing above needs
+        from bigmodel.config.composition import compose  # imports Hydra and torch, which nothing above needs
 
-        source = config_source(parsed, "train")
-        directory = None
+        import_from_working_directory(parsed.trust)
+        source, directory = parsed.config_source("train"), None
         if parsed.resume is not None:
             directory, config = load_for_resume(parsed.resume, parsed.overrides, source, parsed.trust)
         else:
-            config = compose.compose("train", parsed.overrides, source, parsed.trust)
+            config = compose("train", parsed.overrides, source, parsed.trust)
         if config.values["device"].get("count", 1) != 1 and not config.values["dry_run"]:
             raise ConfigError("device.count: bigmodel.train computes in this process alone; use: bigmodel-train ...")
         finished = run_in_this_process(config, stop, directory, resume=parsed.resume is not None)

@@ -6,26 +6,36 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bigmodel.config.hydra_keys import check_hydra_keys, is_hydra_key
+from bigmodel.config.location import ConfigSource, conf_directory
+from bigmodel.config.override_text import override_key
+from bigmodel.datasets.files.locations import PATH_KEYS
 from bigmodel.errors import ConfigError
+from bigmodel.formatting import truncate
 from bigmodel.quoting import make_readable, quote
 
 SWEEP_KEYS = ("jobs", "on_failure")
+_TRAIN_KEYS = ("resume", "seeds", *SWEEP_KEYS)  # of no other command
 _MAX_SEEDS = 1000
+_SOURCE_FLAGS = {"-cd": "--config-dir", "-cp": "--config-path", "-cn": "--config-name"}
+_SOURCE_FLAGS |= {flag: flag for flag in _SOURCE_FLAGS.values()}
+_LONGEST_WORD = 8192  # Hydra would take minutes to parse a megabyte of brackets
 _HYDRA_FLAGS = (
     *("--cfg", "-c", "--info", "-i", "--shell-completion", "-sc", "--hydra-help"),
     *("--resolve", "--package", "-p"),
 )
 _PATH_KEYS = (
-    *("run", "input", "output", "resume", "data_dir", "output_dir"),
-    *("dataset.root", "dataset.file", "dataset.path", "model.pretrained", "init.from"),
+    *("run", "input", "output", "resume", "data_dir", "output_dir", "model.pretrained", "init.from"),
+    *(f"dataset.{key}" for key in PATH_KEYS),
 )
 
 
 @dataclass
 class CommandLine:
-    """A parsed command line."""
+    """A parsed command line: its words told apart."""
 
-    overrides: list[str] = field(default_factory=list)
+    overrides: list[str] = field(default_factory=list)  # of the config's own keys
+    hydra_overrides: list[str] = field(default_factory=list)  # of Hydra's keys
     trust: list[str] = field(default_factory=list)
     config_dir: Path | None = None
     config_path: Path | None = None
@@ -37,18 +47,28 @@ class CommandLine:
     verbose: bool = False
     help: bool = False
     version: bool = False
-    hydra: list[str] = field(default_factory=list)  # flags that are passed to Hydra
+    completion: str | None = None  # the shell that a script is asked for
+    asked_by_shell: list[str] | None = None  # what that script asks when TAB is pressed
+    hydra_flags: list[str] = field(default_factory=list)  # which Hydra answers
+
+    def config_source(self, command: str) -> ConfigSource:
+        """Where the config of a command is composed from."""
+        own = [path for path in (self.config_path, self.config_dir) if path is not None]
+        return ConfigSource((*own, conf_directory()), self.config_name or command)
 
 
-def parse(arguments: Sequence[str]) -> CommandLine:
-    """Separate flags from overrides.
+def parse(arguments: Sequence[str], command: str = "train") -> CommandLine:
+    """Tell apart the words of a command line.
 
     Raises:
         ConfigError: a line for each unknown flag or invalid value.
     """
+    if arguments and arguments[0] == "--complete":
+        return CommandLine(asked_by_shell=[*arguments[1:4]])
     parsed, rest = CommandLine(), list(arguments)
     asks = bool({"-h", "--help"} & set(arguments))
-    problems = []
+    problems: list[str] = []
+    typed: list[str] = []
     while rest:
         argument = rest.pop(0)
         name, sign, value = argument.partition("=")
@@ -58,26 +78,20 @@ def parse(arguments: Sequence[str]) -> CommandLine:
             parsed.version = True
         elif argument in ("-v", "--verbose"):
             parsed.verbose = True
-        elif argument in ("-m", "--multirun"):
+        elif argument in ("-m", "--multirun") and command == "train":
             parsed.multirun = True
+        elif argument == "--completion":
+            parsed.completion = rest.pop(0) if rest else ""
         elif asks and not argument.startswith("-"):
             parsed.overrides.append(argument)  # what is asked about
-        elif name in ("--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn"):
-            if not sign:
-                value = rest.pop(0) if rest else ""
-            long = {"-cd": "--config-dir", "-cp": "--config-path", "-cn": "--config-name"}.get(name, name)
-            if long == "--config-name" and value:
-                parsed.config_name = value
-            elif long == "--config-name":
-                problems.append(f"{long}: needs a name")
-            elif not value or not Path(value).is_dir():
-                problems.append(f"{long}: there is no directory '{value}'")
-            else:
-                setattr(parsed, long[2:].replace("-", "_"), Path(value).resolve())
+        elif name in _SOURCE_FLAGS:
+            problems += _read_source(parsed, _SOURCE_FLAGS[name], value if sign or not rest else rest.pop(0))
         elif name in _HYDRA_FLAGS:
-            parsed.hydra.append(argument)
+            parsed.hydra_flags.append(argument)
             if rest and not rest[0].startswith("-") and "=" not in rest[0] and name not in ("--resolve", "-sc"):
-                parsed.hydra.append(rest.pop(0))
+                parsed.hydra_flags.append(rest.pop(0))
+        elif name in _TRAIN_KEYS and command != "train":
+            problems.append(f"{name}: no such setting; bigmodel-train takes it")
         elif name == "trust":
             parsed.trust += [item for item in value.strip("[]").split(",") if item]
         elif name == "resume":
@@ -89,16 +103,40 @@ def parse(arguments: Sequence[str]) -> CommandLine:
         elif argument.startswith("-"):
             problems.append(f"{argument}: no such flag; see --help")
         else:
-            parsed.overrides.append(
-                make_readable(_quote_value(name, value) if sign and name in _PATH_KEYS else argument)
-            )
-    if not parsed.multirun:
-        problems += [f"{name}: applies to sweeps only; add -m" for name in parsed.sweep]
-    if parsed.seeds is not None:
-        problems += _seeds_problems(parsed.seeds, parsed.overrides, parsed.resume)
+            typed.append(argument)
+    problems += _undecodable(arguments) if command == "train" and not asks else []
+    problems += _read_overrides(parsed, typed)
+    problems += [f"{name}: applies to sweeps only; add -m" for name in parsed.sweep if not parsed.multirun]
+    problems += _seeds_problems(parsed.seeds, parsed.overrides, parsed.resume) if parsed.seeds is not None else []
     if problems:
         raise ConfigError(*problems)
     return parsed
+
+
+def _read_source(parsed: CommandLine, flag: str, value: str) -> list[str]:
+    """Note where YAML is looked for; return what is wrong with that."""
+    if flag == "--config-name":
+        parsed.config_name = value
+        return [] if value else [f"{flag}: needs a name"]
+    if not value or not Path(value).is_dir():
+        return [f"{flag}: there is no directory '{value}'"]
+    setattr(parsed, flag[2:].replace("-", "_"), Path(value).resolve())
+    return []
+
+
+def _read_overrides(parsed: CommandLine, typed: Sequence[str]) -> list[str]:
+    """Sort overrides, as Hydra's grammar takes them; return a line for each that needs no config to be refused."""
+    long = [one for one in typed if len(one) > _LONGEST_WORD]
+    for word in (_for_hydra(one) for one in typed if one not in long):
+        (parsed.hydra_overrides if is_hydra_key(word) else parsed.overrides).append(word)
+    problems = [f"{truncate(one)}: {len(one)} characters; at most {_LONGEST_WORD}" for one in long]
+    return problems + ([] if parsed.hydra_flags else check_hydra_keys(parsed.hydra_overrides, parsed.multirun))
+
+
+def _for_hydra(word: str) -> str:
+    """Return an override as Hydra's grammar takes it, quoted where it has to be."""
+    key, sign, value = word.partition("=")
+    return make_readable(_quote_value(key, value) if sign and key in _PATH_KEYS else word)
 
 
 def _quote_value(key: str, value: str) -> str:
@@ -124,14 +162,10 @@ def _seeds_problems(count: str, overrides: Sequence[str], resume: str | None) ->
 
 def sets_seed(text: str) -> bool:
     """Whether an override sets the seed."""
-    return text.lstrip("+").partition("=")[0] == "seed"
+    return override_key(text) == "seed"
 
 
-def reject_undecodable(arguments: Sequence[str]) -> None:
-    """Raise ConfigError for bytes that this locale cannot decode, and so could not write into config.yaml."""
+def _undecodable(arguments: Sequence[str]) -> list[str]:
+    """Return a line for each word that this locale cannot decode, and so could not write into config.yaml."""
     broken = [argument for argument in arguments if any("\ud800" <= letter <= "\udfff" for letter in argument)]
-    if broken:
-        shown = (ascii(argument)[1:-1] for argument in broken)
-        raise ConfigError(
-            *(f"{argument}: not text in this locale; set LC_ALL=C.UTF-8, or rename it" for argument in shown)
-        )
+    return [f"{ascii(one)[1:-1]}: not text in this locale; set LC_ALL=C.UTF-8, or rename it" for one in broken]

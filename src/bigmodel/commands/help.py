@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from pathlib import Path
 
 from bigmodel.commands.help_layout import reflow, two_columns
 from bigmodel.commands.help_pages import Pages
-from bigmodel.config.location import conf_directory
+from bigmodel.config.location import ConfigSource, conf_directory
+from bigmodel.config.outline import Outline
 
 _EXAMPLES = {
     "train": """Examples:
@@ -112,12 +112,10 @@ Flags:
   --version, --help"""
 
 
-def help_text(
-    command: str, topics: Sequence[str] = (), directories: Sequence[Path] = (), name: str | None = None
-) -> str:
+def help_text(command: str, topics: Sequence[str] = (), source: ConfigSource | None = None) -> str:
     """Return the page of one command, or what its YAML says of each topic: `model`, `model=gpt`, `epochs` or `keys`.
 
-    `directories` are the user's own, searched first, for the choices and for the root file of that name.
+    `source` is where choices and the root file are looked for.
 
     Raises:
         ConfigError: a line for each topic that is neither a group nor a key.
@@ -126,7 +124,8 @@ def help_text(
     if command in _CONFIGLESS:
         return reflow(_CONFIGLESS[command] + "\n" + _CONFIGLESS_FLAGS, columns)
     words = _WORDS if command == "train" else {"trust": _WORDS["trust"]}
-    pages = Pages(command, [*directories, conf_directory()], name or command, topics, words, columns)
+    outline = Outline(source or ConfigSource((conf_directory(),), command), topics)
+    pages = Pages(command, outline, topics, words, columns)
     if topics:
         return pages.topics()
     rows = (_SWEEP_FLAGS if command == "train" else {}) | _FLAGS

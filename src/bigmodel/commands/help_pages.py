@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 
 from bigmodel.commands.help_layout import reflow, two_columns
 from bigmodel.config.outline import Outline
@@ -27,7 +26,7 @@ _HIDDEN = ("_target_", GOES_WITH, "hydra")
 
 
 class Pages:
-    """The pages of one command: its root file is `name`, in the first of the directories that has it.
+    """The pages of one command, from the outline of its config.
 
     `topics` are the words beside `--help`; those that choose decide what the keys' defaults are. `words` are those of
     the command line that are no keys, with their meanings.
@@ -36,8 +35,7 @@ class Pages:
     def __init__(
         self,
         command: str,
-        directories: Sequence[Path],
-        name: str,
+        outline: Outline,
         topics: Sequence[str],
         words: Mapping[str, str],
         columns: int,
@@ -46,8 +44,7 @@ class Pages:
         self._topics = topics
         self._words = words
         self._columns = columns
-        typed = dict(word.lstrip("+").split("=", 1) for word in topics if "=" in word)
-        self._outline = Outline(directories, name, typed)
+        self._outline = outline
         self._groups = [group for group in self._outline.groups if "/" not in group]  # Hydra's own are not listed
         self._groups.sort(key=lambda group: _FIRST.index(group) if group in _FIRST else len(_FIRST))
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from bigmodel.config.config import Config
 from bigmodel.config.neutral_keys import ALLOWED_ON_RESUME, MAY_INCREASE, may_change_on_resume
 from bigmodel.config.renamed import with_current_names
-from bigmodel.config.saved import load_config
+from bigmodel.config.saved import apply_overrides, load_config
 from bigmodel.config.seal import is_intact
 from bigmodel.errors import ConfigError, DataError, StorageError
 from bigmodel.formatting import truncate
@@ -20,7 +20,7 @@ from bigmodel.runtime.stdout import print_line
 from bigmodel.safe_files import is_there, open_regular, read_text
 
 if TYPE_CHECKING:
-    from bigmodel.config.composition import ConfigSource
+    from bigmodel.config.location import ConfigSource
     from bigmodel.training.state import TrainState
 
 _DEVICE_KEYS_OF_BITS = ("kind", "precision", "channels_last", "compile", "threads", "count", "deterministic")
@@ -36,8 +36,6 @@ def load_for_resume(
         ConfigError: there is no such run, or a key must not change.
         StorageError: the config cannot be read.
     """
-    from bigmodel.config.composition import apply_overrides  # loads Hydra, which a job of a sweep does not need
-
     directory = Path(run)
     file = directory / "config.yaml"
     try:

@@ -1,4 +1,4 @@
-"""From a command line and directories of YAML to a config: all that touches Hydra, besides `config`.
+"""From the words of a command line and directories of YAML to a config: all that touches Hydra, besides `config`.
 
 Nothing is built or created before the whole is known to be right.
 """
@@ -9,7 +9,6 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,36 +18,28 @@ from hydra import main as hydra_main
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from bigmodel.config import override_parser as grammar
 from bigmodel.config.config import Config
 from bigmodel.config.goes_with import Brought
-from bigmodel.config.hydra_keys import check_hydra_keys, check_hydra_node, split_overrides
-from bigmodel.config.overrides import diagnose_overrides, old_keys
+from bigmodel.config.hydra_keys import check_hydra_keys, check_hydra_node
+from bigmodel.config.location import ConfigSource
+from bigmodel.config.override_text import override_key
+from bigmodel.config.overrides import diagnose_overrides
 from bigmodel.config.own_yaml import OwnSource
+from bigmodel.config.renamed import old_keys
 from bigmodel.config.validation import check_composed
 from bigmodel.errors import ConfigError
-from bigmodel.formatting import first_line, truncate
-from bigmodel.quoting import escape_interpolation
+from bigmodel.formatting import first_line
 
-_LONGEST_WORD = 8192
+_CANNOT_COMPOSE = (HydraException, OmegaConfBaseException, OSError, ValueError, RecursionError)
 _LARGEST_SEARCH = 4 << 20  # bytes of YAML that are looked through for a key
 _DEFAULT = "experiment=null"
 _WORD = re.compile(r"\w+")
-
-
-@dataclass(frozen=True)
-class ConfigSource:
-    """The directories that YAML is looked for in, the built-in one last, and the name of the root file."""
-
-    directories: tuple[Path, ...]
-    name: str
 
 
 def compose(
@@ -63,49 +54,55 @@ def compose(
 
 
 def compose_with_hydra(
-    command: str, overrides: Sequence[str], source: ConfigSource, trust: Sequence[str] = (), multirun: bool = False
+    command: str,
+    overrides: Sequence[str],
+    source: ConfigSource,
+    trust: Sequence[str] = (),
+    multirun: bool = False,
+    hydra_words: Sequence[str] = (),
 ) -> tuple[Config, dict[str, Any]]:
     """As `compose`, with the `hydra` node that a sweep goes by; empty where it cannot be had.
+
+    `hydra_words` are overrides of Hydra's own keys.
 
     Raises:
         ConfigError: a line for each mistake.
     """
-    reject_long_overrides(overrides)
-    own, others, problems = split_overrides(_without_null(overrides), multirun)
+    overrides = _without_null(overrides)
+    in_vain = any(map(_may_be_choice_list, overrides)) or not _keys_exist_in_yaml(source, overrides)
+    problems: list[str] = []
     hydra: dict[str, Any] = {}
     with config_loader(source, trust) as loader:
         try:
-            if problems or any(map(_may_be_choice_list, own)) or not _keys_exist_in_yaml(source, own):
+            if in_vain:
                 raise ValueError
-            composed, hydra = _composed(source, [*own, *others], multirun)
-            problems += old_keys(composed, own)
+            composed, hydra = _composed(source.name, [*overrides, *hydra_words], multirun)
+            problems += old_keys(composed, map(override_key, overrides))
             problems += check_hydra_node(hydra, _standard(loader, hydra), multirun)
             problems += [] if multirun else check_hydra_keys([f"{group}=" for group in OwnSource.chosen], multirun)
-        except (HydraException, OmegaConfBaseException, OSError, ValueError, RecursionError):
-            # it stopped at the first mistake: now find them all
-            problems, composed = diagnose_overrides(loader, source.name, own, problems)
+        except _CANNOT_COMPOSE:  # it stopped at the first mistake: now find them all
+            problems, composed = diagnose_overrides(loader, source.name, overrides, problems)
     config, wrong = check_composed(composed, command, trust)
     problems += wrong
     if problems:
         raise ConfigError(*dict.fromkeys(problems))
-    return config.with_notes(OwnSource.brought.lines(_named(own))), hydra
+    return config.with_notes(OwnSource.brought.lines({*map(override_key, overrides)})), hydra
 
 
-def _composed(source: ConfigSource, overrides: Sequence[str], multirun: bool) -> tuple[DictConfig, dict[str, Any]]:
-    """The config, and its `hydra` node apart. What an experiment chooses of Hydra's groups, a sweep is given as a word:
-    by itself the primary config would have the last say.
+def _composed(name: str, overrides: Sequence[str], multirun: bool) -> tuple[DictConfig, dict[str, Any]]:
+    """Return the config, and its `hydra` node apart. What an experiment chooses of Hydra's groups, a sweep is given as
+    a word: by itself the primary config would have the last say.
+
+    Raises one of `_CANNOT_COMPOSE`.
     """
     OwnSource.chosen, OwnSource.brought = {}, Brought()
     try:
-        composed = hydra_compose(config_name=source.name, overrides=[*overrides], return_hydra_config=True)
+        composed = hydra_compose(config_name=name, overrides=[*overrides], return_hydra_config=True)
     except (HydraException, OmegaConfBaseException):
-        if not multirun or not chosen_of_hydra(overrides):
+        if not multirun or not _chosen_of_hydra(overrides):
             raise
-        composed = None
-    if multirun and (chosen := chosen_of_hydra(overrides)):
-        words = [*overrides, *chosen]
-        composed = hydra_compose(config_name=source.name, overrides=words, return_hydra_config=True)
-    assert isinstance(composed, DictConfig)
+    if multirun and (chosen := _chosen_of_hydra(overrides)):
+        composed = hydra_compose(config_name=name, overrides=[*overrides, *chosen], return_hydra_config=True)
     hydra = OmegaConf.to_container(composed.hydra, resolve=False, enum_to_str=True)
     assert isinstance(hydra, dict)
     with open_dict(composed):
@@ -113,14 +110,10 @@ def _composed(source: ConfigSource, overrides: Sequence[str], multirun: bool) ->
     return composed, {str(key): value for key, value in hydra.items()}
 
 
-def chosen_of_hydra(overrides: Sequence[str]) -> list[str]:
+def _chosen_of_hydra(overrides: Sequence[str]) -> list[str]:
     """What the files that were read last choose of Hydra's groups and the command line does not, as words."""
-    return [f"{group}={choice}" for group, choice in OwnSource.chosen.items() if group not in _named(overrides)]
-
-
-def _named(overrides: Sequence[str]) -> set[str]:
-    """Return the groups and keys that words name."""
-    return {word.lstrip("+~").partition("=")[0].partition("@")[0] for word in overrides}
+    typed = set(map(override_key, overrides))
+    return [f"{group}={choice}" for group, choice in OwnSource.chosen.items() if group not in typed]
 
 
 def _standard(loader: ConfigLoader, hydra: dict[str, Any]) -> dict[str, Any]:
@@ -144,16 +137,20 @@ def _keys_exist_in_yaml(source: ConfigSource, overrides: Sequence[str]) -> bool:
     """Whether each key's last word is in some YAML. For one that is not, composing in vain would cost a quarter of the
     time until it is refused.
     """
-    every = (
+    files = (
         file for directory in source.directories for level in ("", "*/") for file in directory.glob(f"{level}*.yaml")
     )
+    missing = {word for text in overrides for word in _WORD.findall(override_key(text))[-1:]}
+    room = _LARGEST_SEARCH
     with suppress(OSError, ValueError):
-        files = [file for file in every if file.is_file()]  # a pipe would be waited for
-        if sum(file.stat().st_size for file in files) > _LARGEST_SEARCH:
-            return True
-        words = set(_WORD.findall("\n".join(file.read_text(encoding="utf-8") for file in files)))
-        keys = (text.partition("=")[0].partition("@")[0] for text in overrides)
-        return all(words.issuperset(_WORD.findall(key)[-1:]) for key in keys)
+        while missing and (file := next(files, None)):
+            if file.is_file():  # a pipe would be waited for
+                room -= file.stat().st_size
+                if room < 0:
+                    return True
+                text = file.read_text(encoding="utf-8")
+                missing -= {word for word in missing if re.search(rf"\b{word}\b", text)}
+        return not missing
     return True
 
 
@@ -163,51 +160,6 @@ def _may_be_choice_list(text: str) -> bool:
     """
     key, sign, _ = text.partition("=[")
     return bool(sign) and key != "listeners" and "." not in key.partition("@")[0]
-
-
-def reject_long_overrides(overrides: Sequence[str]) -> None:
-    """Raise ConfigError for overrides that Hydra would take minutes to parse, as a megabyte of brackets."""
-    long = [text for text in overrides if len(text) > _LONGEST_WORD]
-    if long:
-        raise ConfigError(*(f"{truncate(text)}: {len(text)} characters; at most {_LONGEST_WORD}" for text in long))
-
-
-def apply_overrides(stored: Config, overrides: Sequence[str], source: ConfigSource) -> Config:
-    """Apply overrides to a stored config, with its trust; a group override (`device=cpu`) replaces the whole group.
-
-    Raises:
-        ConfigError: a line for each mistake.
-    """
-    reject_long_overrides(overrides)
-    with config_loader(source, stored.trust) as loader:
-        parsed = [grammar.parse_override(text, loader) for text in overrides]
-        own = [one for one in parsed if _is_own_value(one, stored, loader)]  # the defaults may be of other groups
-    values = {str(one.key_or_group): one.value() for one in own}
-    others = [text for text, one in zip(overrides, parsed, strict=True) if one not in own]
-    fresh = compose("train", others, source, stored.trust).redacted_dict(escape_interpolation) if others else {}
-    for one in parsed:
-        if one.key_or_group == "experiment":
-            raise ConfigError("resume: an experiment cannot be laid over a run; name the keys that change")
-        if one not in own:
-            value: Any = fresh
-            for part in str(one.key_or_group).split("."):
-                value = value.get(part) if isinstance(value, dict) else None
-            values[str(one.key_or_group)] = value
-    # what refers to the environment may be a secret, and stays so
-    merged = OmegaConf.create(stored.redacted_dict(escape_interpolation))
-    for key, value in values.items():
-        OmegaConf.update(merged, key, value, merge=False)
-    config, problems = check_composed(merged, "train", stored.trust)
-    if problems:
-        raise ConfigError(*problems)
-    return config
-
-
-def _is_own_value(override: Override, stored: Config, loader: ConfigLoader) -> bool:
-    """Return whether an override sets a key of a stored config, and does not choose from a group."""
-    key = str(override.key_or_group)
-    plain = not (override.is_sweep_override() or override.is_delete() or override.is_add() or override.package)
-    return plain and not loader.get_group_options(key) and stored.has(key)
 
 
 def run_hydra_cli(
@@ -227,6 +179,23 @@ def run_hydra_cli(
         raise ConfigError(OwnSource.circle()) from error
     finally:
         sys.argv = before
+
+
+def answer_by_hydra(flags: Sequence[str], overrides: Sequence[str], source: ConfigSource, trust: Sequence[str]) -> None:
+    """Let Hydra's own command line answer its flags, as `--cfg job`.
+
+    Raises:
+        ConfigError: the `hydra` node would run code or be ignored. All other mistakes are left to Hydra.
+    """
+    with config_loader(source, trust) as loader:
+        try:
+            _, hydra = _composed(source.name, _without_null(overrides), multirun=True)
+            problems = [*check_hydra_node(hydra, _standard(loader, hydra), multirun=True)]
+        except _CANNOT_COMPOSE:
+            problems = []
+    if problems:
+        raise ConfigError(*dict.fromkeys(problems))
+    run_hydra_cli(source, [*flags, *overrides], trust)
 
 
 class _OwnDirectoriesFirst(SearchPathPlugin):
@@ -264,17 +233,3 @@ def config_loader(source: ConfigSource, trust: Sequence[str] = ()) -> Iterator[C
     directory = str(source.directories[-1])
     with _searching(source, trust), initialize_config_dir(config_dir=directory, version_base="1.3"):
         yield GlobalHydra.instance().config_loader()
-
-
-def refuse_hydra_keys(source: ConfigSource, overrides: Sequence[str], trust: Sequence[str]) -> None:
-    """ConfigError for a `hydra` node that would run code or be ignored, before Hydra's command line answers by itself.
-    All other mistakes are left to it.
-    """
-    with config_loader(source, trust) as loader:
-        try:
-            _, hydra = _composed(source, _without_null(overrides), multirun=True)
-        except (HydraException, OmegaConfBaseException, OSError, ValueError, RecursionError):
-            return
-        problems = [*check_hydra_node(hydra, _standard(loader, hydra), multirun=True)]
-    if problems:
-        raise ConfigError(*dict.fromkeys(problems))

@@ -11,8 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
-
 from bigmodel.config.yaml_file import GOES_WITH as KEY
 from bigmodel.errors import ConfigError
 
@@ -45,71 +43,67 @@ class Brought:
     def _default(self, key: str) -> Any:
         return self.groups[key] if key in self.groups else self.values.get(key)
 
-    def read_root(self, config: DictConfig, is_own: bool) -> None:
+    def read_root(self, tree: Mapping[Any, Any], is_own: bool) -> None:
         """Note the groups of a root file. Of one's own, what it chooses is not chosen again by data or task."""
-        self.groups |= dict(_entries(config))
+        groups = dict(_entries(tree))
+        self.groups |= groups
         if is_own:
-            self.fixed |= dict(_entries(config)).keys()
-            self._read_chosen(config)
+            self.fixed |= groups.keys()
+            self._read_chosen(tree)
         else:
-            self.values |= _plain(config)
+            self.values |= tree
 
-    def read_choice(self, file: Path, path: str, config: DictConfig) -> None:
-        """Turn what a choice, as `dataset/trec`, brings into overrides in its defaults list.
+    def with_choices(self, file: Path, path: str, tree: dict[Any, Any]) -> dict[Any, Any]:
+        """Return a choice, as `dataset/trec`, with what it brings as overrides in its defaults list.
 
         Raises:
             ConfigError: it is no mapping, or the group cannot bring anything.
         """
         group, _, name = path.partition("/")
         if group == "experiment":
-            self._read_chosen(config)
-        if group == "experiment" or KEY not in config:
-            return
-        brought = _plain(config)[KEY]
+            self._read_chosen(tree)
+        if group == "experiment" or KEY not in tree:
+            return tree
+        brought = tree[KEY]
         if group not in _BRINGING:
             raise ConfigError(f"{file}: {KEY}: only a dataset or a task may have it, not a {group}")
         if not isinstance(brought, Mapping):
             raise ConfigError(f"{file}: {KEY}: must hold choices and keys, as {{model: cnn}}, got {brought!r}")
-        del config[KEY]
         self.by.append((f"{group}={name}", {str(key): value for key, value in brought.items()}))
-        own = _defaults(config)
+        own = defaults_of(tree)
         entries = [entry for entry in own if not _overrides(entry)]
         if any(key not in self.groups for key in brought):
             entries += [*(() if "_self_" in entries else ["_self_"]), f"/{path}/{KEY}@_global_"]
         entries += filter(_overrides, own)  # Hydra wants them last
         chosen = {key: value for key, value in brought.items() if key in self.groups and key not in self.fixed}
-        config.defaults = [*entries, *({f"override /{key}@_global_.{key}": value} for key, value in chosen.items())]
+        entries += ({f"override /{key}@_global_.{key}": value} for key, value in chosen.items())
+        return {key: value for key, value in tree.items() if key != KEY} | {"defaults": entries}
 
-    def values_of(self, config: DictConfig) -> DictConfig:
-        """Return what a choice brings that is no group, as a config of its own."""
-        brought = _plain(config).get(KEY)
+    def values_of(self, tree: Mapping[Any, Any]) -> dict[Any, Any]:
+        """Return what a choice brings that is no group."""
+        brought = tree.get(KEY)
         items = brought.items() if isinstance(brought, Mapping) else ()
-        return OmegaConf.create({key: value for key, value in items if key not in self.groups})
+        return {key: value for key, value in items if key not in self.groups}
 
-    def _read_chosen(self, config: DictConfig) -> None:
-        for entry in _defaults(config):
+    def _read_chosen(self, tree: Mapping[Any, Any]) -> None:
+        for entry in defaults_of(tree):
             if isinstance(entry, Mapping):
                 self.chosen |= {str(key).rpartition(" ")[2].lstrip("/").partition("@")[0] for key in entry}
-        self.chosen |= {str(key) for key in config}
+        self.chosen |= {str(key) for key in tree}
 
 
-def _entries(config: DictConfig) -> Iterator[tuple[str, Any]]:
+def defaults_of(tree: Mapping[Any, Any]) -> list[Any]:
+    """Return the defaults list of a file's keys."""
+    defaults = tree.get("defaults")
+    return defaults if isinstance(defaults, list) else []  # of anything else Hydra complains
+
+
+def _entries(tree: Mapping[Any, Any]) -> Iterator[tuple[str, Any]]:
     """Yield the groups that a file's defaults choose from without `override`, with their choices."""
-    for entry in _defaults(config):
+    for entry in defaults_of(tree):
         if isinstance(entry, Mapping) and not _overrides(entry):
             yield from ((str(key), value) for key, value in entry.items())
 
 
-def _defaults(config: DictConfig) -> list[Any]:
-    defaults = _plain(config).get("defaults")
-    return defaults if isinstance(defaults, list) else []  # of anything else Hydra complains
-
-
 def _overrides(entry: object) -> bool:
     return isinstance(entry, Mapping) and any(str(key).startswith("override ") for key in entry)
-
-
-def _plain(config: DictConfig) -> dict[str, Any]:
-    content = OmegaConf.to_container(config, resolve=False)
-    assert isinstance(content, dict)
-    return {str(key): value for key, value in content.items()}

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from bigmodel.config.override_text import override_key
 from bigmodel.formatting import truncate
 
 _OF_A_SWEEP = ("hydra/launcher", "hydra/sweeper", "hydra.launcher", "hydra.sweeper", "hydra.sweep.dir")
@@ -64,23 +65,15 @@ _CHOICES: Mapping[str, tuple[str | None, ...]] = {
 
 def is_hydra_key(word: str) -> bool:
     """Return whether an override sets one of Hydra's own keys."""
-    key = word.lstrip("+~").partition("=")[0].partition("@")[0]
+    key = override_key(word)
     return key == "hydra" or key.startswith(("hydra.", "hydra/"))
-
-
-def split_overrides(words: Sequence[str], multirun: bool) -> tuple[list[str], list[str], list[str]]:
-    """Return the overrides of our keys, those of Hydra's own, and a line for each of these that is wrong here."""
-    own = [word for word in words if not is_hydra_key(word)]
-    hydra = [word for word in words if is_hydra_key(word)]
-    return own, hydra, check_hydra_keys(hydra, multirun)
 
 
 def check_hydra_keys(words: Sequence[str], multirun: bool) -> list[str]:
     """Return a line for each wrong override of Hydra's own keys."""
     if multirun and "hydra/launcher=vectorized" in words:
         return ["hydra/launcher: vectorized was removed; leave it out, and jobs=N runs N jobs at the same time"]
-    keys = [word.lstrip("+~").partition("=")[0].partition("@")[0] for word in words]
-    return [line for key in keys if (line := _refusal(key, multirun))]
+    return [line for key in map(override_key, words) if (line := _refusal(key, multirun))]
 
 
 def check_hydra_node(

@@ -6,11 +6,18 @@ import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 _TAKEN = re.compile(r"\$\{dataset\.(\w+)\}")
 _TASKS = re.compile(r"goes with ((?:,? ?(?:or )?task=\w+)+)")
 _TARGET = re.compile(r"^_target_: *(\S+)", re.MULTILINE)
+
+
+class ConfigSource(NamedTuple):
+    """The directories that YAML is looked for in, the built-in one last, and the name of the root file."""
+
+    directories: tuple[Path, ...]
+    name: str
 
 
 def conf_directory() -> Path:
@@ -18,6 +25,17 @@ def conf_directory() -> Path:
     package = Path(__file__).resolve().parents[1]
     inside, checkout = package / "conf", package.parents[1] / "conf"
     return inside if inside.is_dir() else checkout
+
+
+def choices_of_target(group: str, target: str) -> dict[str, str]:
+    """Return the YAML of the built-in choices of a group that have this target, by name."""
+    return {name: text for name, text in _texts(group).items() if target in _TARGET.findall(text)}
+
+
+@cache
+def _texts(group: str) -> dict[str, str]:
+    files = sorted((conf_directory() / group).glob("*.yaml")) if group.isidentifier() else []
+    return {file.stem: file.read_text(encoding="utf-8") for file in files}
 
 
 def fitting_models(tree: Mapping[str, Any]) -> str:
@@ -56,19 +74,18 @@ def _own_tasks() -> set[str]:
 
 def _of_target(group: str, node: Any) -> list[tuple[str, frozenset[str], frozenset[str]]]:
     target = node.get("_target_") if isinstance(node, Mapping) else None
-    folder = conf_directory() / group
-    texts = ((choice, (folder / f"{choice[0]}.yaml").read_text("utf-8")) for choice in _choices(group))
-    return [choice for choice, text in texts if target is not None and target in _TARGET.findall(text)]
+    names = choices_of_target(group, target) if isinstance(target, str) else {}
+    return [choice for choice in _choices(group) if choice[0] in names]
 
 
 @cache
 def _choices(group: str) -> tuple[tuple[str, frozenset[str], frozenset[str]], ...]:
     """Each built-in choice of a group: its name, the dataset's keys that it takes, and the tasks it is limited to."""
-    return tuple(_read(file) for file in sorted((conf_directory() / group).glob("*.yaml")))
+    return tuple(
+        (name, frozenset(_TAKEN.findall(text)), frozenset(_limits(text))) for name, text in _texts(group).items()
+    )
 
 
-def _read(file: Path) -> tuple[str, frozenset[str], frozenset[str]]:
-    text = file.read_text(encoding="utf-8")
+def _limits(text: str) -> list[str]:
     named = _TASKS.search(text.partition("\n")[0])
-    tasks = re.findall(r"task=(\w+)", named[1]) if named else []
-    return file.stem, frozenset(_TAKEN.findall(text)), frozenset(tasks)
+    return re.findall(r"task=(\w+)", named[1]) if named else []

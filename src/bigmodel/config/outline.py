@@ -10,9 +10,10 @@ import re
 import types
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
+from bigmodel.config.location import ConfigSource
+from bigmodel.config.override_text import typed_values
 from bigmodel.config.yaml_file import GOES_WITH, Entry, File, Setting, first_comment, read_file
 
 _NAME = re.compile(r"[\w.+-]+")  # of a choice that can be typed without quotes
@@ -22,14 +23,13 @@ _MOST_FILES = 50  # that choose one another
 class Outline:
     """The config that a command line chooses, as far as YAML files tell.
 
-    `directories` are searched in order; `name` is the root file; `chosen` are the choices that were typed, by group.
-    Unreadable files count as empty.
+    `words` are what was typed, of which some choose. Unreadable files count as empty.
     """
 
-    def __init__(self, directories: Sequence[Path], name: str, chosen: Mapping[str, str]) -> None:
-        self._directories = directories
-        self._name = name
-        self._typed = chosen
+    def __init__(self, source: ConfigSource, words: Sequence[str]) -> None:
+        self._directories = source.directories
+        self._name = source.name
+        self._typed = typed_values(words)
 
     @property
     def groups(self) -> list[str]:

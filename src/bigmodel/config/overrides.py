@@ -14,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from bigmodel.config import override_parser as grammar
 from bigmodel.config.own_yaml import OwnSource
-from bigmodel.config.renamed import current_path
+from bigmodel.config.renamed import old_keys
 from bigmodel.errors import ConfigError, suggest
 from bigmodel.formatting import first_line, truncate
 
@@ -67,12 +67,6 @@ def diagnose_overrides(
         else:
             fitting.append(_text(override))
     return problems, _composed(name, [*good, *fitting], problems) if fitting else known
-
-
-def old_keys(composed: DictConfig, overrides: Sequence[str]) -> list[str]:
-    """Return a line for each override of a key by an old name: typed ones are not taken for the new ones."""
-    keys = [text.lstrip("+~").partition("=")[0] for text in overrides]
-    return [f"{key}: no such setting; it is {new} now" for key in keys if (new := current_path(composed, key)) != key]
 
 
 def _replaces_node(override: Override) -> bool:

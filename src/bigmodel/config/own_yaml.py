@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import yaml
 from hydra._internal.core_plugins.file_config_source import FileConfigSource
 from hydra.plugins.config_source import ConfigLoadError, ConfigResult, ConfigSource
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf._utils import get_yaml_loader
 from omegaconf.errors import OmegaConfBaseException
 
-from bigmodel.config.goes_with import KEY, Brought
+from bigmodel.config.goes_with import KEY, Brought, defaults_of
 from bigmodel.config.location import conf_directory
 from bigmodel.config.renamed import with_current_keys
 from bigmodel.config.resolvers import reject_resolvers
@@ -29,13 +30,25 @@ from bigmodel.formatting import first_line, truncate
 _HEADER = "# @package _global_"
 _OTHER_BASE = re.compile(r"[+-]?(0[0-7_]*[0-7]|\d[\d_]*(:[0-5]?\d)+(\.[\d_]*)?)")  # to 8, to 60
 _GROUP = re.compile(r"(override +)?(optional +)?/?[^\s/@][^\s@]*(@\S*)?")  # anything else fails an assertion of Hydra
+_ENTRY = re.compile(r"(override +)?(?:optional +)?(/?[\w/]+)")  # without a package of its own
 _OVERRIDE = re.compile(r"override\s+/?(hydra/\w+)(?:@\S+)?")
 
 
-class _Loader(get_yaml_loader()):  # type: ignore[misc]
+_C_PARSER: tuple[type, ...] = (yaml.cyaml.CParser,) if yaml.__with_libyaml__ else ()  # six times as fast
+
+
+class _Loader(*_C_PARSER, get_yaml_loader()):  # type: ignore[misc]
     """Hydra's dialect, but for what YAML 1.1 reads to other bases: `010` is 8 there, `1:30` is 90, and the command line
     takes neither.
     """
+
+    def __init__(self, text: str) -> None:
+        if not _C_PARSER:
+            super().__init__(text)
+            return
+        _C_PARSER[0].__init__(self, text)  # type: ignore[misc]
+        yaml.constructor.SafeConstructor.__init__(self)
+        yaml.resolver.Resolver.__init__(self)
 
     def construct_number(self, node: yaml.ScalarNode) -> int | float:
         """Construct a number. ConstructorError where YAML 1.1 would read another one than it looks like."""
@@ -79,29 +92,32 @@ class OwnSource(FileConfigSource):
             raise ConfigLoadError(f"Config not found : {file}")
         OwnSource.last = file
         text = yaml_text(file)
-        config = read_yaml(file, text)
+        tree = _load(file, text)
         header = _header(file, text)
         if config_path.partition("/")[0] == "experiment" and header.get("package") is None:
-            what = "is empty" if not config else "would set keys of 'experiment', which has none"
+            what = "is empty" if not tree else "would set keys of 'experiment', which has none"
             raise ConfigError(f"{file}, line 1: {what}; begin an experiment with the line '{_HEADER}'")
         if lies_in_a_run(file):
-            reject_resolvers(file, config, OwnSource.trust)
-        if OmegaConf.is_dict(config._get_node("hydra")) and "searchpath" in config.hydra:
+            reject_resolvers(file, _as_config(file, tree), OwnSource.trust)
+        if isinstance(hydra := tree.get("hydra"), Mapping) and "searchpath" in hydra:
             raise ConfigError(f"{file}: hydra.searchpath: has no effect here; use --config-dir DIR")
         group = config_path.rpartition("/")[0].replace("/", ".")
         is_own = not file.is_relative_to(conf_directory())
         if is_own:
-            _check_defaults(file, config)
+            _check_defaults(file, tree)
+        if group == "experiment":
+            _check_overrides(file, text, tree, OwnSource.brought.groups)
         if choice != config_path:
-            config = OwnSource.brought.values_of(config)
+            tree = OwnSource.brought.values_of(tree)
         elif group:
-            OwnSource.chosen = {**_choices(config), **OwnSource.chosen}
-            OwnSource.brought.read_choice(file, config_path, config)
+            OwnSource.chosen = {**_choices(tree), **OwnSource.chosen}
+            tree = OwnSource.brought.with_choices(file, config_path, tree)
         else:
-            OwnSource.brought.read_root(config, is_own)
+            OwnSource.brought.read_root(tree, is_own)
         if is_own:  # the built-in files have no old key
             package = header.get("package") or group
-            config = _with_current_keys(config, "" if package == "_global_" else package)
+            tree = with_current_keys(tree, "" if package == "_global_" else package)
+        config = _as_config(file, tree)
         return ConfigResult(config=config, path=f"{self.scheme()}://{self.path}", provider=self.provider, header=header)
 
     @staticmethod
@@ -120,12 +136,9 @@ def _header(file: Path, text: str) -> dict[str, str | None]:
         raise ConfigError(f"{file}: {first_line(error)}") from error
 
 
-def _check_defaults(file: Path, config: DictConfig) -> None:
+def _check_defaults(file: Path, tree: Mapping[Any, Any]) -> None:
     """Raise ConfigError for an entry of a defaults list that is neither a name nor a group with its choice."""
-    defaults = OmegaConf.to_container(config, resolve=False).get("defaults")  # type: ignore[union-attr]
-    if not isinstance(defaults, list):
-        return  # which Hydra says well
-    for entry in defaults:
+    for entry in defaults_of(tree):
         pairs = list(entry.items()) if isinstance(entry, dict) else []
         if len(pairs) == 1 and isinstance(pairs[0][0], str) and _GROUP.fullmatch(pairs[0][0]):
             choice = pairs[0][1]
@@ -137,30 +150,39 @@ def _check_defaults(file: Path, config: DictConfig) -> None:
         raise ConfigError(f"{file}: defaults: an entry is a group and its choice, as 'model: cnn'; got {entry!r:.80}")
 
 
-def _with_current_keys(config: DictConfig, place: str) -> DictConfig:
-    """Return a user's file with today's keys beside old ones; see `with_current_keys`."""
-    tree = OmegaConf.to_container(config, resolve=False)
-    assert isinstance(tree, dict)
-    current = with_current_keys({str(key): value for key, value in tree.items()}, place)
-    return config if current == tree else OmegaConf.create(current)
+def _check_overrides(file: Path, text: str, tree: Mapping[Any, Any], groups: Collection[str]) -> None:
+    """Raise ConfigError for an entry of an experiment's defaults that names a group of the root file without choosing
+    from it: Hydra looks for `experiment/model/cnn`, and does without where it is optional.
+    """
+    pairs = [(str(key), pair[key]) for pair in defaults_of(tree) if isinstance(pair, Mapping) for key in pair]
+    for key, choice in pairs:
+        override, name = match.groups() if (match := _ENTRY.fullmatch(key)) else (None, "")
+        group = name.removeprefix("/")
+        is_known = group in groups or group.startswith("hydra/")
+        if is_known and not (override and name != group) and not (file.parent / name).is_dir():
+            lines = (n for n, line in enumerate(text.splitlines(), 1) if re.match(rf"\s*- +{key} *:", line))
+            where = "".join(f", line {number}" for number in itertools.islice(lines, 1))
+            right = f"override /{group}: {truncate(choice)}"
+            raise ConfigError(f"{file}{where}: defaults: '{key}' chooses nothing in an experiment; write '{right}'")
 
 
-def _choices(config: DictConfig) -> dict[str, str]:
+def _choices(tree: Mapping[Any, Any]) -> dict[str, str]:
     """Of a file's defaults those that choose from Hydra's groups, as `override /hydra/sweeper: optuna`."""
-    defaults = config._get_node("defaults")
-    entries = [entry for entry in defaults if isinstance(entry, DictConfig)] if isinstance(defaults, ListConfig) else []
-    pairs = [(str(key), value) for entry in entries for key, value in entry.items_ex(resolve=False)]
-    found = [(_OVERRIDE.fullmatch(key), value) for key, value in pairs]
+    entries = [entry for entry in defaults_of(tree) if isinstance(entry, Mapping)]
+    found = [(_OVERRIDE.fullmatch(str(key)), value) for entry in entries for key, value in entry.items()]
     return {match[1]: str(value) for match, value in found if match}
 
 
-def read_yaml(file: Path, text: str | None = None) -> DictConfig:
+def read_yaml(file: Path) -> DictConfig:
     """Load the keys of a YAML file, in the dialect that Hydra reads: `1e-3` is a number, a date is text.
 
     Raises:
         ConfigError: it is not YAML, names a key twice, or holds something else than keys.
     """
-    text = yaml_text(file) if text is None else text
+    return _as_config(file, _load(file, yaml_text(file)))
+
+
+def _load(file: Path, text: str) -> dict[Any, Any]:
     try:
         loaded = yaml.load(text, _Loader)  # a safe loader
     except yaml.YAMLError as error:
@@ -168,12 +190,16 @@ def read_yaml(file: Path, text: str | None = None) -> DictConfig:
     except Exception as error:  # a tag whose value is not of its kind, as `!!bool abc`, raises anything
         raise ConfigError(f"{file}: cannot be read as a config: {type(error).__name__}: {first_line(error)}") from error
     if loaded is None:
-        loaded = {}
+        return {}
     if not isinstance(loaded, dict):
         kind = "a list" if isinstance(loaded, list) else f"'{truncate(loaded, 40)}'"
         raise ConfigError(f"{file}: must hold keys, as 'epochs: 3', not {kind}")
+    return loaded
+
+
+def _as_config(file: Path, tree: Mapping[Any, Any]) -> DictConfig:
     try:
-        config = OmegaConf.create(loaded)
+        config = OmegaConf.create(dict(tree))
     except (OmegaConfBaseException, ValueError, TypeError, RecursionError) as error:
         raise ConfigError(f"{file}: cannot be read as a config: {first_line(error)}") from error
     assert isinstance(config, DictConfig)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 MODULES: Mapping[str, str] = {
@@ -187,6 +187,11 @@ def current_path(tree: Any, path: str) -> str:
     for place in places:
         node = node.get(place) if hasattr(node, "get") else None
     return ".".join([*places, current_key(node.get("_target_"), name)]) if hasattr(node, "get") else path
+
+
+def old_keys(tree: Any, keys: Iterable[str]) -> list[str]:
+    """Return a line for each typed key that is an old name: it is not taken for the new one."""
+    return [f"{key}: no such setting; it is {new} now" for key in keys if (new := current_path(tree, key)) != key]
 
 
 def with_current_names(tree: Any) -> Any:

@@ -34,14 +34,14 @@ def check_composed(composed: DictConfig, command: str, trust: Sequence[str] = ()
     A number is no secret, and is written as it is. A text from the environment stays a reference, so it must be one.
     """
     config, problems = Config(composed, trust), []
-    composed = config.unresolved  # under today's names
-    with_resolvers = [(path, raw) for path, raw in iter_leaves("", composed) if isinstance(raw, str) and "${" in raw]
     baked: dict[str, Any] = {}
     tree: dict[str, Any] | None = None
-    for path, raw in with_resolvers:
+    for path, raw in iter_leaves("", config.unresolved):  # under today's names
+        if not isinstance(raw, str) or "${" not in raw or (":" not in raw and is_plain(raw)):
+            continue
         try:
             with record_env_reads() as names:
-                value = OmegaConf.select(composed, path)
+                value = OmegaConf.select(config.unresolved, path)
             value = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
             must_stay = not names or is_plain(raw) or _has_text(value)
             tree = config.to_dict() if tree is None else tree
@@ -69,7 +69,8 @@ def validate_config(config: Config, command: str) -> list[str]:
     """Return a line for each mistake of a composed config."""
     try:
         tree = config.to_dict()
-        tree = config.with_values(_placeholders(tree)).to_dict()
+        if placeholders := _placeholders(tree):
+            tree = config.with_values(placeholders).to_dict()
     except (OmegaConfBaseException, HydraException) as error:
         key = getattr(error, "full_key", None)
         if key and (missing := _MISSING.match(first_line(error))):

@@ -8,12 +8,11 @@ import os
 
 from bigmodel.config.instantiate import instantiate
 from bigmodel.config.old_methods import check_method_names
+from bigmodel.datasets.files.locations import PATH_KEYS
 from bigmodel.errors import DataError, StorageError
 from bigmodel.inference.predictor import Predictor, damaged_state
 from bigmodel.interfaces import Dataset, Loader, LoaderOptions
 from bigmodel.runtime.offline import offline
-
-DATA_PATH_KEYS = ("data_dir", "root", "file", "path")  # of a dataset: where its files are
 
 
 def open_run_data(predictor: Predictor, data_dir: str | None, batch_size: int) -> Loader:
@@ -26,7 +25,7 @@ def open_run_data(predictor: Predictor, data_dir: str | None, batch_size: int) -
     """
     stored = predictor.config
     node = dict(stored["dataset"])
-    path_key = next((key for key in DATA_PATH_KEYS if key in node), None)  # None: the data is in the package
+    path_key = next((key for key in ("data_dir", *PATH_KEYS) if key in node), None)  # None: the data is in the package
     if data_dir is not None and path_key is not None:
         node[path_key] = data_dir
     with offline("; get the run's data and set data_dir"):

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cache
 from typing import Any
 
 import yaml
 
-from bigmodel.config.location import conf_directory
+from bigmodel.config.location import choices_of_target
 
 
 def choice_name(group: str, node: Mapping[str, Any]) -> str:
@@ -17,14 +16,8 @@ def choice_name(group: str, node: Mapping[str, Any]) -> str:
     Without such a choice, return the target, shortened if it is of this package. Two targets never get the same name.
     """
     target = str(node["_target_"])
-    matching = {name: known for name, known in _choices(group).items() if known.get("_target_") == target}
-    if matching:
-        return max(matching, key=lambda name: sum(node.get(key) == value for key, value in matching[name].items()))
-    return target.removeprefix("bigmodel.")
-
-
-@cache
-def _choices(group: str) -> dict[str, dict[str, Any]]:
-    files = sorted((conf_directory() / group).glob("*.yaml")) if group.isidentifier() else []
-    loaded = {file.stem: yaml.safe_load(file.read_text(encoding="utf-8")) for file in files}
-    return {name: node for name, node in loaded.items() if isinstance(node, dict)}
+    matching = choices_of_target(group, target)
+    if len(matching) > 1:
+        known = {name: yaml.safe_load(text) for name, text in matching.items()}
+        return max(known, key=lambda name: sum(node.get(key) == value for key, value in known[name].items()))
+    return next(iter(matching), target.removeprefix("bigmodel."))

@@ -15,18 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from bigmodel.commands.command_line import sets_seed
-from bigmodel.config.composition import (
-    ConfigSource,
-    compose,
-    compose_with_hydra,
-    config_loader,
-    reject_long_overrides,
-    run_hydra_cli,
-)
+from bigmodel.config.composition import compose_with_hydra, config_loader, run_hydra_cli
 from bigmodel.config.config import Config
-from bigmodel.config.hydra_keys import split_overrides
-from bigmodel.config.location import conf_directory
+from bigmodel.config.location import ConfigSource, conf_directory
 from bigmodel.config.override_parser import parse_override, swept_values
+from bigmodel.config.override_text import override_key
 from bigmodel.errors import ConfigError, Interrupted, StorageError
 from bigmodel.quoting import quote
 from bigmodel.runs.records import is_sweep
@@ -40,6 +33,7 @@ _DEFAULT_DIRECTORIES = (None, "${output_dir}/sweeps", "multirun/${now:%Y-%m-%d}/
 
 def run_hydra_sweep(
     overrides: Sequence[str],
+    hydra_words: Sequence[str],
     source: ConfigSource,
     trust: Sequence[str],
     stop: StopRequest,
@@ -48,22 +42,22 @@ def run_hydra_sweep(
 ) -> int:
     """Run every combination of the values, each with `seeds` seeds if given; `report` is told "" once these are known.
 
-    Returns 0, or the exit code of the first job that failed.
+    `hydra_words` are overrides of Hydra's own keys. Returns 0, or the exit code of the first job that failed.
 
     Raises:
         ConfigError: a line for each mistake; nothing was started.
         Interrupted: a signal came; the jobs have saved.
     """
     stop.defer()  # Hydra would catch an exception raised in its code; the signal is polled between two jobs instead
+    axes = _parse_axes(overrides, hydra_words, source, trust)
     try:
-        axes = _parse_axes(overrides, source, trust)
         first, hydra = axes.compose_first()
         axes.reject_conflicting_experiments(hydra)
-        overrides = [*overrides, *_plugins(hydra, overrides)]
+        hydra_words = [*hydra_words, *_plugins(hydra, hydra_words)]
         if seeds is not None:
             overrides = _add_seed_override(int(seeds), overrides, int(first.values["seed"]))
         task = HydraTask(tuple(trust), stop, bool(first.values["dry_run"]), seeds is not None, first.notes)
-        with _sweep_directory(first, hydra, overrides) as placed, contextlib.closing(task):
+        with _sweep_directory(first, hydra, [*overrides, *hydra_words]) as placed, contextlib.closing(task):
             report("")
             try:
                 run_hydra_cli(source, ["--multirun", *placed], trust, task)
@@ -74,30 +68,9 @@ def run_hydra_sweep(
     except JobsRefused:  # it holds all mistakes
         raise
     except ConfigError:
-        check_values(overrides, source, trust)  # Hydra stops at the first mistake: find them all
+        is_search = any(text.startswith("hydra/sweeper=") for text in hydra_words)
+        axes.check(is_search)  # Hydra stops at the first mistake: find them all
         raise
-
-
-def check_values(overrides: Sequence[str], source: ConfigSource, trust: Sequence[str] = ()) -> None:
-    """Check every value of a sweep, each with the first value of the other keys.
-
-    Raises:
-        ConfigError: a line for each mistake.
-    """
-    problems: list[str] = []
-    axes = _parse_axes(overrides, source, trust)
-    is_search = any(text.startswith("hydra/sweeper=") for text in overrides)
-    valid_keys = set[str]()
-    for variant in axes.variants()[:_MAX_VARIANTS]:
-        try:
-            compose("train", variant, source, trust, multirun=True)
-            valid_keys |= {text.partition("=")[0] for text in variant}
-        except ConfigError as error:
-            problems += error.lines
-    if is_search:  # a key may exist in one choice of a config group only
-        problems = [line for line in problems if not (": no such" in line and line.partition(":")[0] in valid_keys)]
-    if problems:
-        raise ConfigError(*dict.fromkeys(problems))
 
 
 @dataclass(frozen=True)
@@ -126,7 +99,7 @@ class _Axes:
                 raise
             return self._compose(kept)
 
-    def variants(self) -> list[list[str]]:
+    def _variants(self) -> list[list[str]]:
         """Return the first values, then each other value with the first ones of the other keys."""
         first = [values[0] for values in self.values]
         others = [
@@ -135,6 +108,25 @@ class _Axes:
             for value in values[1:]
         ]
         return [first, *others]
+
+    def check(self, is_search: bool) -> None:
+        """Check every value, each with the first value of the other keys; in a search some choices may lack a key.
+
+        Raises:
+            ConfigError: a line for each mistake.
+        """
+        problems: list[str] = []
+        valid_keys = set[str]()
+        for variant in self._variants()[:_MAX_VARIANTS]:
+            try:
+                self._compose(variant)
+                valid_keys |= set(map(override_key, variant))
+            except ConfigError as error:
+                problems += error.lines
+        if is_search:
+            problems = [line for line in problems if not (": no such" in line and line.partition(":")[0] in valid_keys)]
+        if problems:
+            raise ConfigError(*dict.fromkeys(problems))
 
     def reject_conflicting_experiments(self, hydra: Mapping[str, Any]) -> None:
         """Raise ConfigError if two experiments of one sweep configure it differently: the first would win silently."""
@@ -151,45 +143,46 @@ class _Axes:
                         )
 
     def _compose(self, overrides: Sequence[str]) -> tuple[Config, Any]:
-        return compose_with_hydra("train", [*overrides, *self.hydra], self.source, self.trust, multirun=True)
+        return compose_with_hydra("train", overrides, self.source, self.trust, True, self.hydra)
 
 
-def _parse_axes(overrides: Sequence[str], source: ConfigSource, trust: Sequence[str]) -> _Axes:
+def _parse_axes(
+    overrides: Sequence[str], hydra_words: Sequence[str], source: ConfigSource, trust: Sequence[str]
+) -> _Axes:
     """Parse overrides with Hydra's grammar.
 
     Raises:
-        ConfigError: a line for each that cannot be parsed, and for each of Hydra's own that has no effect here.
+        ConfigError: a line for each that cannot be parsed, and for several values of one of Hydra's own keys.
     """
-    own, hydra, problems = split_overrides(overrides, multirun=True)
-    reject_long_overrides(overrides)
+    problems: list[str] = []
     axes: list[tuple[str, ...]] = []
     with config_loader(source, trust) as loader:
-        for text in overrides:
+        for text in (*overrides, *hydra_words):
             try:
                 override = parse_override(text, loader)
                 values = swept_values(override, _MAX_VARIANTS)
             except ConfigError as error:
                 problems += error.lines
                 continue
-            if text in own:
+            if text in overrides:
                 axes.append(tuple(values))
             elif override.is_sweep_override():
                 problems.append(f"{text}: a sweep has one value of Hydra's own keys")
     if problems:
         raise ConfigError(*dict.fromkeys(problems))
-    return _Axes(tuple(axes), tuple(hydra), source, trust)
+    return _Axes(tuple(axes), tuple(hydra_words), source, trust)
 
 
 def _is_choice(text: str) -> bool:
     """Whether an override chooses from a config group, such as `model=cnn`."""
-    key = text.lstrip("+").partition("=")[0].partition("@")[0]
+    key = override_key(text)
     return "/" in key or (conf_directory() / key).is_dir()
 
 
-def _plugins(hydra: Mapping[str, Any], overrides: Sequence[str]) -> list[str]:
+def _plugins(hydra: Mapping[str, Any], hydra_words: Sequence[str]) -> list[str]:
     """Return overrides that choose the launcher and the sweeper: ours, unless the YAML or the user chose others."""
     choices = hydra.get("runtime", {}).get("choices", {})
-    typed = {text.partition("=")[0] for text in overrides}
+    typed = set(map(override_key, hydra_words))
     chosen = {group: choices.get(group) for group in ("hydra/launcher", "hydra/sweeper") if group not in typed}
     usual = {"basic": "bigmodel"}  # Hydra's, where a root file of one's own leaves it
     return [f"{group}={usual.get(name, name)}" for group, name in chosen.items() if name not in (None, "bigmodel")]

@@ -14,7 +14,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from bigmodel.commands.exit_codes import print_errors
 from bigmodel.config.config import Config
-from bigmodel.config.overrides import old_keys
+from bigmodel.config.override_text import override_key
+from bigmodel.config.renamed import old_keys
 from bigmodel.config.validation import check_composed
 from bigmodel.errors import BigmodelError, ConfigError, Interrupted
 from bigmodel.runs.records import is_sweep
@@ -168,7 +169,7 @@ class HydraTask:
     def _check(self, composed: DictConfig, overrides: Sequence[str]) -> tuple[Config, list[str]]:
         """Return the config of a job, and a line for each mistake in it."""
         config, problems = check_composed(composed, "train", self.trust)
-        return config, [*old_keys(config.unresolved, overrides), *problems]
+        return config, [*old_keys(config.unresolved, map(override_key, overrides)), *problems]
 
     def _grant_environment(self, config: Config) -> None:
         """Let the jobs read the environment variables that their configs, which are the user's own, refer to."""

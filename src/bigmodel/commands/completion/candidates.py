@@ -10,7 +10,7 @@ from typing import get_args
 
 from bigmodel.commands.completion.paths import complete_path, complete_run
 from bigmodel.commands.completion.script import SHELLS
-from bigmodel.config.location import conf_directory
+from bigmodel.config.location import ConfigSource, conf_directory
 from bigmodel.config.outline import Outline
 
 _PATH_FLAGS = ("--config-path", "-cp")  # searched before the others
@@ -178,8 +178,7 @@ def _with_prefix(before: str, found: Iterable[Candidate]) -> Iterator[Candidate]
 def _outline(command: str, given: Sequence[str]) -> Outline:
     """The config that the finished words choose."""
     folders: dict[bool, Path] = {}
-    name, chosen = command, dict[str, str]()
-    words = iter(given)
+    name, words = command, iter(given)
     for word in words:
         key, sign, value = word.partition("=")
         if key in (*_FOLDER_FLAGS, *_NAME_FLAGS):
@@ -188,7 +187,5 @@ def _outline(command: str, given: Sequence[str]) -> Outline:
                 name = value
             else:
                 folders[key in _PATH_FLAGS] = Path(value).expanduser()
-        elif sign:
-            chosen[key.lstrip("+")] = value
     own = [folders[kind] for kind in (True, False) if kind in folders]
-    return Outline([*own, conf_directory()], name, chosen)
+    return Outline(ConfigSource((*own, conf_directory()), name), given)

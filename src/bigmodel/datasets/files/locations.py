@@ -18,7 +18,7 @@ from typing import Any
 from bigmodel.errors import DataError
 from bigmodel.safe_files import kind_of
 
-_KEYS = ("root", "file", "path")  # of datasets that have no `data_dir`
+PATH_KEYS = ("root", "file", "path")  # of datasets that have no `data_dir`: where their files are
 _BELOW = ("", "*/", "*/*/")  # folders of `data_dir`
 _SHARED = "shared"
 
@@ -114,7 +114,7 @@ def resolve_paths(dataset: Mapping[str, Any], data_dir: str) -> dict[str, str]:
         DataError: a path is there in both, as two files or folders.
     """
     changed = {}
-    for key in _KEYS:
+    for key in PATH_KEYS:
         value = dataset.get(key)
         if not isinstance(value, str) or not value or value == data_dir or _starts_here(value):
             continue
