@@ -29,7 +29,7 @@ IN_ORDER = {line for blocks in sessions().values() for block in blocks for line 
 COMMANDS = list(dict.fromkeys(line for line in ALL_LINES if line not in IN_ORDER))
 RUNS = {name for line in COMMANDS for name in re.findall(r"outputs/2[\w-]+/[\w-]+", line)}
 SWEEPS = {name for line in COMMANDS for name in re.findall(r"outputs/sweeps/[\w-]+", line)}
-VERBS = r"bigmodel-(train|evaluate|predict|export|compare|runs|report)\b"
+VERBS = r"bigmodel-(train|evaluate|predict|export|compare|runs|report|merge)\b"
 # by test_clusters.py, test_export_elsewhere.py and test_ranks.py
 ELSEWHERE = r"ray (start|stop)\b|python docs/run_exported\.py |torchrun "
 FOLDERS = {

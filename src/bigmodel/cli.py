@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 _EMPTY_DIRECTORY = "/proc"  # holds no data, and nothing can be created in it
 _DOWNLOAD = "dataset.download=true"  # with `resume`: the data may be downloaded again
-COMMANDS = ("train", "evaluate", "predict", "export", "compare", "runs", "report")
-CONFIGLESS_COMMANDS = ("compare", "runs", "report")  # they read run directories, without config or Hydra
+COMMANDS = ("train", "evaluate", "predict", "export", "compare", "runs", "report", "merge")
+CONFIGLESS_COMMANDS = ("compare", "runs", "report", "merge")  # they read run directories, without config or Hydra
 
 
 def _console_script(command: str) -> Callable[[], NoReturn]:
@@ -36,6 +36,7 @@ export = _console_script("export")
 compare = _console_script("compare")
 runs = _console_script("runs")
 report = _console_script("report")
+merge = _console_script("merge")
 
 
 def main() -> NoReturn:

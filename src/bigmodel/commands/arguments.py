@@ -30,3 +30,9 @@ def parse_options(
     if problems:
         raise ConfigError(*problems)
     return given, rest
+
+
+def parse_list(text: str) -> list[str]:
+    """Return the items of `[A,B]`, or the one of `A`."""
+    inner = text[1:-1] if text.startswith("[") and text.endswith("]") else None
+    return [item for item in ([text] if inner is None else inner.split(",")) if item]

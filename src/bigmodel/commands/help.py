@@ -105,6 +105,30 @@ Examples:
   bigmodel-report run=outputs/2026-01-31/12-00-00-a1b2
   bigmodel-report run=[outputs/2026-01-31/12-00-00-a1b2,outputs/2026-01-31/15-00-00-c3d4] output=both.html
   bigmodel-report run=outputs/sweeps/2026-01-31_12-00-00-a1b2""",
+    "merge": """Make one model of several runs' weights (a model soup), test it, and save it as a run of its own.
+
+Usage: bigmodel-merge runs=[A,B,...] [key=value ...]
+
+The runs must have one model and the same data, and should have begun with the same weights. Their best checkpoints are
+merged; the config of the new run, that of the first with epochs=0, names them all.
+
+Settings and their defaults:
+  runs:                   run directories or checkpoints, as [A,B]; paths without runs= are taken as well
+  how: average            greedy: best first, only those that do not make it worse; slerp: between two; ties: their
+                          largest changes from a base, where they agree
+  weights:                for average, slerp and ties: one factor a run, as [2,1]; default: equal
+  metric:                 what greedy chooses by, on the validation data; default: the runs' monitor
+  base:                   for ties: the run or file that all were tuned from
+  density: 0.2            for ties: the share of each run's changes that counts
+  scale: 1                for ties: factor of the merged changes
+  device: auto            where it is tested: auto, cpu, cuda, mps
+  data_dir:               where the data lies; default: where it lay when the runs were trained
+  output_dir:             where the new run goes; default: where the first one's config says
+  trust=[PACKAGE]         let the runs' configs name targets of your own package
+
+Examples:
+  bigmodel-merge runs=[outputs/2026-01-31/12-00-00-a1b2,outputs/2026-01-31/15-00-00-c3d4] how=greedy
+  bigmodel-merge outputs/2026-01-31/* how=greedy""",
 }
 _CONFIGLESS_FLAGS = """
 Flags:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from bigmodel.commands.arguments import parse_options
+from bigmodel.commands.arguments import parse_list, parse_options
 from bigmodel.errors import ConfigError, StorageError
 from bigmodel.formatting import truncate
 from bigmodel.runs.report import files
@@ -28,7 +28,7 @@ def run(given: Sequence[str]) -> None:
     unknown = [word for word in rest if "=" in word and not Path(word).exists()]
     if unknown:
         raise ConfigError(*(f"{word}: no such setting; choices: {', '.join(DEFAULTS)}" for word in unknown))
-    paths = [Path(name) for name in (*_parse_list(settings["run"]), *rest)]
+    paths = [Path(name) for name in (*parse_list(settings["run"]), *rest)]
     if not paths:
         raise ConfigError("run: needs a value: run=outputs/DATE/TIME; bigmodel-runs lists what there is")
     if not _DEVICE.fullmatch(settings["device"]):
@@ -43,7 +43,7 @@ def run(given: Sequence[str]) -> None:
         paths,
         device=settings["device"],
         data_dir=settings["data_dir"] or None,
-        trust=_parse_list(settings["trust"]),
+        trust=parse_list(settings["trust"]),
         predicts=settings["predictions"] == "true",
         warnings=warnings,
     )
@@ -54,12 +54,6 @@ def run(given: Sequence[str]) -> None:
     except OSError as error:
         raise StorageError(f"{output}: cannot be written: {error.strerror or error}; set output=...") from error
     print(f"{output} ({output.stat().st_size / 1e3:.0f} kB)")
-
-
-def _parse_list(text: str) -> list[str]:
-    """Return the items of `[A,B]`, or the one of `A`."""
-    inner = text[1:-1] if text.startswith("[") and text.endswith("]") else None
-    return [item for item in ([text] if inner is None else inner.split(",")) if item]
 
 
 def _output_path(given: str, paths: Sequence[Path]) -> Path:

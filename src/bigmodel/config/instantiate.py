@@ -22,7 +22,11 @@ from bigmodel.runtime.offline import NetworkRefused, online
 
 ALLOWED_TARGETS: Mapping[str, tuple[str, ...]] = {
     "model": ("bigmodel.models", "torchvision.models", "torch.nn.modules", "torch.nn"),
-    "init": ("bigmodel.training.init_weights", "bigmodel.models.weights.lora"),
+    "init": (
+        "bigmodel.training.init_weights",
+        "bigmodel.models.weights.lora",
+        "bigmodel.models.weights.merging",
+    ),
     "optim": ("bigmodel.optim", "torch.optim"),
     "schedule": ("bigmodel.optim.schedules",),
     "loss": ("bigmodel.tasks.losses", "torch.nn.modules.loss"),

@@ -33,6 +33,7 @@ ADDED_LATER: Mapping[str, object] = {
     "device.count": 1,
     "init.frozen_norms": "train",
     "init.incomplete": "refuse",
+    "init.merge": None,
     "init.skip": None,
     "loss.weight": None,
     "task.loss.weight": None,

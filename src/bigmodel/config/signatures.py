@@ -30,7 +30,8 @@ TYPE_NAMES = {name: value for name, value in vars(ranges).items() if name[0].isu
 }
 
 
-NODE_ONLY = object()  # the annotation of a value that YAML cannot spell, as a loss: a node with a _target_ builds it
+class NodeOnly:
+    """The annotation of a value that YAML cannot spell, as a loss: a node with a _target_ builds it."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,8 @@ def _annotation(annotation: ast.expr | None) -> Any:
     try:
         return eval(ast.unparse(annotation), {"__builtins__": _BUILTINS}, TYPE_NAMES)  # our own source only
     except NameError:
-        return NODE_ONLY
+        is_optional = isinstance(annotation, ast.BinOp) and ast.unparse(annotation.right) == "None"
+        return NodeOnly | None if is_optional else NodeOnly
 
 
 _BUILTINS = {kind.__name__: kind for kind in (bool, int, float, str, list, tuple, dict)}
@@ -168,7 +170,7 @@ def type_mismatch(value: Any, kind: Any) -> str | None:
     origin, arguments = get_origin(kind), get_args(kind)
     if kind is Any or kind is inspect.Parameter.empty:
         return None
-    if kind is NODE_ONLY:
+    if kind is NodeOnly:
         return "a node with a _target_"
     if origin is Annotated:
         if isinstance(arguments[1], ranges.Pattern):

@@ -12,7 +12,8 @@ from bigmodel.errors import ConfigError
 from bigmodel.formatting import escape_control
 from bigmodel.models.frozen_norms import keep_in_eval
 from bigmodel.models.weights.foreign_weights import Report, load_matching, read_weights
-from bigmodel.models.weights.lora import LoRA
+from bigmodel.models.weights.lora import LoRA, merge_lora
+from bigmodel.models.weights.merging import Merge
 from bigmodel.models.weights.name_patterns import match_names
 from bigmodel.runs.best_checkpoint import load_best_checkpoint
 
@@ -20,7 +21,7 @@ from bigmodel.runs.best_checkpoint import load_best_checkpoint
 def init_weights(
     model: nn.Module,
     fresh: bool,
-    from_: str | None = None,
+    from_: str | Sequence[str] | None = None,
     strip_prefix: str | None = None,
     freeze: str | Sequence[str] | None = None,
     lora: LoRA | None = None,
@@ -28,10 +29,11 @@ def init_weights(
     skip: str | Sequence[str] | None = None,
     incomplete: Literal["refuse", "test"] = "refuse",
     frozen_norms: Literal["eval", "train"] = "train",
+    merge: Merge | None = None,
 ) -> list[str]:
     """Load weights into the model, add `lora`, and freeze the parameters that `freeze` matches; return a line for each.
 
-    - `from_` (in YAML `from`) is a weights file, a run or a checkpoint.
+    - `from_` (in YAML `from`) is a weights file, a run or a checkpoint; or several, which `merge` makes one of.
     - The prefix `strip_prefix` is removed from the file's names; tensors that `skip` matches stay newly initialized.
     - A classifier with other classes stays newly initialized; channels and positions are adapted as in `load_matching`;
         no other shape may differ.
@@ -46,7 +48,7 @@ def init_weights(
     """
     lines: list[str] = []
     if fresh and from_ is not None:
-        report, lines = _load(model, from_, strip_prefix or "", skip)
+        report, lines = _load(model, [from_] if isinstance(from_, str) else from_, strip_prefix or "", skip, merge)
         if not epochs and report.new and incomplete == "refuse":
             raise ConfigError(
                 f"epochs: 0 would test {len(report.new)} tensors that nobody has trained, {', '.join(report.new[:4])}"
@@ -63,22 +65,34 @@ def init_weights(
     return lines
 
 
-def _load(model: nn.Module, source: str, prefix: str, skip: str | Sequence[str] | None) -> tuple[Report, list[str]]:
-    warnings: list[str] = []
+def _load(
+    model: nn.Module, sources: Sequence[str], prefix: str, skip: str | Sequence[str] | None, merge: Merge | None
+) -> tuple[Report, list[str]]:
+    shown, warnings = ", ".join(sources), list[str]()
     try:
-        if Path(source).is_dir():
-            found, warnings = load_best_checkpoint(Path(source), source)
-            tensors: Mapping[str, Tensor] = found.weights
+        read = {source: _read(source, warnings) for source in sources}
+        if merge is None and len(read) == 1:
+            (tensors,) = read.values()
         else:
-            tensors = read_weights(source)
-        report = load_matching(
-            model, {name.removeprefix(prefix): t for name, t in tensors.items()}, source, skip, "init."
-        )
+            merge = merge or Merge()
+            base = None if merge.base is None else _read(merge.base, warnings)
+            tensors, shown = merge.merge(read, base), f"[{shown}], {merge.how}"
+        named = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+        report = load_matching(model, named, shown, skip, "init.")
     except ValueError as error:
         raise ConfigError(f"init.from: {error}") from error
     except ConfigError as error:
         raise ConfigError(*(f"init.from: {line.removeprefix('run: ')}" for line in error.lines)) from error
-    return report, [escape_control(line) for line in (*warnings, f"init.from={source}: {report}")]
+    return report, [escape_control(line) for line in (*warnings, f"init.from={shown}: {report}")]
+
+
+def _read(source: str, warnings: list[str]) -> Mapping[str, Tensor]:
+    """Return the tensors of a file, a run or a checkpoint, with LoRA's matrices added to their layers."""
+    if not Path(source).is_dir():
+        return merge_lora(read_weights(source))
+    found, new = load_best_checkpoint(Path(source), source)
+    warnings += new
+    return merge_lora(found.weights)
 
 
 def _apply_lora(model: nn.Module, lora: LoRA, began: bool) -> str:
