@@ -200,7 +200,7 @@ def test_an_optimizer_that_ignores_its_rate_has_none_to_find(cli: Callable[..., 
     (tmp_path / "deaf_pkg.py").write_text(DEAF)
     own = ("~optim", "+optim={_target_: deaf_pkg.deaf, lr: auto}", "trust=[deaf_pkg]")
     (line,) = is_quiet(cli(*TINY, *own, cwd=tmp_path), code=2)
-    assert "no parameter's rate follows" in line
+    assert "no parameter group uses optim.lr" in line
     assert not (tmp_path / "outputs").exists()
 
 
@@ -208,7 +208,7 @@ def test_a_loss_that_never_falls_is_told(cli: Callable[..., Answer], monkeypatch
     number = iter(range(1000))
     monkeypatch.setattr(TrainState, "pop_train_metrics", lambda job: {"loss": 2.0 + next(number)})
     (line,) = is_quiet(cli(*TINY, "optim.lr=auto"), code=2)
-    assert "no rate at which the loss falls" in line
+    assert "no learning rate at which the loss falls" in line
 
 
 @pytest.mark.parametrize(("most", "code"), [(64, 0), (0, 6)])

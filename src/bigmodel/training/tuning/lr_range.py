@@ -86,7 +86,7 @@ def lr_range_test(run: TrainingRun) -> LRRangeResult:
         if twin["lr"] != group["initial_lr"]
     ]
     if not followers:
-        raise ConfigError("optim.lr: auto has nothing to tune, no parameter group uses optim.lr; set a number")
+        raise ConfigError("optim.lr: auto has nothing to tune: no parameter group uses optim.lr; set a number")
     first_weights = {name: tensor.clone() for name, tensor in run.state.model.state_dict().items()}
     rates, losses, smoothed = _rising(run, followers)
     if not rates or min(smoothed) == smoothed[0]:
