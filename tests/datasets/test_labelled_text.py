@@ -41,7 +41,7 @@ def test_words_are_learned_from_what_is_trained_on_alone(tmp_path: Path) -> None
     assert tokenizer.encode("Shared SHARED never").tolist() == [1, 1, 0]
     cut = _made(tmp_path, "a.csv", val="a.csv", test_fraction=0.25)
     assert {split: len(targets) for split, (_, targets) in cut.splits.items()} == {"train": 15, "val": 20, "test": 5}
-    with pytest.raises(ValueError, match="twice"):
+    with pytest.raises(ValueError, match="distinct"):
         WordTokenizer(["a", "a"])
 
 

@@ -90,7 +90,7 @@ def test_missing_steps_and_values_are_filled_where_asked(tmp_path: Path) -> None
         (
             {"separator": ","},
             DataError,
-            r"is one column, 'Date;Time;CO\(GT\);NOx\(GT\);;'.*dataset\.separator=semicolon",
+            r"has one column, 'Date;Time;CO\(GT\);NOx\(GT\);;'.*dataset\.separator=semicolon",
         ),
         ({"decimal": "."}, DataError, r"load\.csv:2: column 'CO\(GT\)': '0,0' is not a number; dataset\.decimal=','\?"),
         ({"time_format": None}, DataError, r"is not an ISO date, as .*time_format='%d/%m/%Y %H\.%M\.%S'"),

@@ -126,7 +126,7 @@ def test_files_that_know_types(tmp_path: Path, ending: str) -> None:
     [
         ('a,b\n1,"x\n2,y\n', {}, [], r"a\.csv:2: not CSV: .*never closed"),
         ('a,b\n"x"y,1\n', {}, [], r"a\.csv:2: not CSV"),
-        ("a;b\n1;2\n", {}, ["a"], r"a\.csv:1: is one column, 'a;b'; .* dataset\.separator=semicolon"),
+        ("a;b\n1;2\n", {}, ["a"], r"a\.csv:1: has one column, 'a;b'; .* dataset\.separator=semicolon"),
         ("a,b\n1,2\n", {}, ["c"], r"a\.csv:1: needs one column 'c'; the columns are: a, b; if the first line is a row"),
         ("a,b\n1,2\n", {}, ["A"], r"needs one column 'A'; .*did you mean 'a'\?"),
         ("a,a\n1,2\n", {}, ["a"], r"needs one column 'a', and columns 1 and 2 have this name; .*dataset\.header=true"),

@@ -62,7 +62,7 @@ def test_characters_that_training_did_not_have_are_one_token() -> None:
     assert tokenizer_from_spec(json.loads(json.dumps(made.spec))).decode([1, 0, 2]) == "b<unk> "
     with pytest.raises(ValueError, match="one each"):
         KnownCharTokenizer(["ab"])
-    with pytest.raises(ValueError, match="twice"):
+    with pytest.raises(ValueError, match="distinct"):
         WordTokenizer(["a", "a"], 2)
 
 
