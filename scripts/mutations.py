@@ -225,8 +225,8 @@ MUTATIONS = (
     _one(
         "pieces of a batch count alike",
         "training/state.py",
-        "loss * weight)",
-        "loss)",
+        "(loss * weight if is_weighted else loss)",
+        "loss",
         "tests/tasks/test_pieces.py",
     ),
     _one(
@@ -456,7 +456,7 @@ MUTATIONS = (
     _one(
         "a NaN is stepped with",
         "training/nonfinite.py",
-        "return None if update.is_finite else update",
+        "return None if math.isfinite(norm) else update",
         "return None",
         "tests/faults/test_divergence_and_memory.py",
     ),
@@ -654,15 +654,15 @@ MUTATIONS = (
     _one(
         "a list of labels is no class",
         "datasets/images/csv_images.py",
-        'if target_is in ("auto", "class"):\n',
+        'if target_type in ("auto", "class"):\n',
         "if False:\n",
         "tests/datasets/test_picture_targets.py",
     ),
     _one(
         "no window runs over a gap in time",
         "datasets/tables/series_steps.py",
-        "breaks_T = passed > 0\n",
-        "pass\n",
+        "return values_TC, passed > 0, ",
+        "return values_TC, breaks_T, ",
         "tests/datasets/test_series_files.py",
     ),
     _one(

@@ -24,12 +24,16 @@ class LiveRun:
     """Shows the events of one run from `Started` on, until it is closed."""
 
     def __init__(self, started: Started) -> None:
-        self._started, self._progress, self._table = started, Progress(started, draws_unicode()), EvalTable()
+        self._started = started
+        self._progress = Progress(started, draws_unicode())
+        self._table = EvalTable()
         self._monitored = started.monitor.rpartition("/")[2]
         self._loss, self._num_losses = 0.0, 0  # since the last row
         self._evaluated: Sequence[Cell] = ()  # the columns of the last evaluation
         self._specs: Mapping[str, MetricSpec] = {}
-        self._epoch_end, self._last_row, self._last_row_time = 0, 0, -_EPOCH_ROW_S
+        self._epoch_end = 0
+        self._last_row = 0
+        self._last_row_time = -_EPOCH_ROW_S
         options: Any = {"subsequent_indent": "  ", "break_long_words": False, "break_on_hyphens": False}
         print(textwrap.fill(format_event(started), terminal_size()[0] - 1, **options), flush=True)
         self._line = LiveText(self._progress.line)

@@ -21,8 +21,12 @@ class Progress:
     """Follows a run's events. `fancy`: signs beyond ASCII may be drawn."""
 
     def __init__(self, started: Started, fancy: bool) -> None:
-        self._steps, self._steps_per_epoch, self._fancy = started.steps, started.steps_per_epoch, fancy
-        self._step, self._samples, self._began = started.step, 0, monotonic()
+        self._steps = started.steps
+        self._steps_per_epoch = started.steps_per_epoch
+        self._fancy = fancy
+        self._step = started.step
+        self._samples = 0
+        self._began = monotonic()
         self._phase, self._phase_began = "", self._began
         self._loss, self._weight = 0.0, 0.0
         self._metrics: list[str] = []
@@ -47,7 +51,9 @@ class Progress:
             self._left_out_s += now - self._last
         else:
             self._samples += event.samples
-        self._step, self._phase, self._last = event.step, "", now
+        self._step = event.step
+        self._phase = ""
+        self._last = now
         if event.loss is not None:
             self._loss = _SMOOTHING * self._loss + (1 - _SMOOTHING) * event.loss
             self._weight = _SMOOTHING * self._weight + (1 - _SMOOTHING)

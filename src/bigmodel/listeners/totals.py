@@ -27,7 +27,10 @@ class RunTotals:
     def __init__(self) -> None:
         self._train: Mapping[str, float] = {}
         self._val: Mapping[str, Any] = {}
-        self._samples, self._data_s, self._step_s, self._evaluation_s = 0.0, 0.0, 0.0, 0.0
+        self._samples = 0.0
+        self._data_s = 0.0
+        self._step_s = 0.0
+        self._evaluation_s = 0.0
         self._records, self._hash = 0, hashlib.sha256()
 
     def __call__(self, event: object) -> None:

@@ -59,7 +59,9 @@ class Device:
         self.channels_last: bool | str | None = channels_last
         self.measured = self.departs = False
         self._benchmark = cudnn_benchmark and not deterministic
-        self._compile, self._graphs, self._deterministic = bool(compile), compile == "graphs", deterministic
+        self._compile = bool(compile)
+        self._graphs = compile == "graphs"
+        self._deterministic = deterministic
         shares_cores = self.world.size == 1 or self.world.place.is_watched  # else its launcher has given it its own
         self.threads = threads or max(1, torch.get_num_threads() // (self.count if shares_cores else 1))
         self._keep_memory = keep_memory
@@ -157,12 +159,10 @@ class Device:
 
         `departs` is then whether a person should be told: the choice was measured, or is not fp32 and contiguous.
         """
-        self.precision, self.channels_last, self.precision_reason, self.measured = (
-            precision,
-            channels_last,
-            why,
-            measured,
-        )
+        self.precision = precision
+        self.channels_last = channels_last
+        self.precision_reason = why
+        self.measured = measured
         self.departs = measured or precision != "fp32" or channels_last
         self._switch_tf32()
 

@@ -29,8 +29,12 @@ class LiveText:
     """
 
     def __init__(self, text: Callable[[int], str]) -> None:
-        self._text, self._terminal, self._encoding = text, sys.stdout.fileno(), sys.stdout.encoding
-        self._lock, self._closed, self._process = threading.RLock(), threading.Event(), os.getpid()
+        self._text = text
+        self._terminal = sys.stdout.fileno()
+        self._encoding = sys.stdout.encoding
+        self._lock = threading.RLock()
+        self._closed = threading.Event()
+        self._process = os.getpid()
         self._shown = self._in_line = False
         self._streams = {name: getattr(sys, name) for name in ("stdout", "stderr") if getattr(sys, name).isatty()}
         self._replaced = {name: _Above(stream, self.print_above) for name, stream in self._streams.items()}
@@ -98,7 +102,10 @@ class StatusLine:
     """
 
     def __init__(self, plain: bool = True) -> None:
-        self._text, self._since, self._fancy, self._plain = "", 0.0, False, plain
+        self._text = ""
+        self._since = 0.0
+        self._fancy = False
+        self._plain = plain
         self._line: LiveText | None = None
 
     def show(self, text: str) -> None:
@@ -143,7 +150,7 @@ class _Above:
 
 
 def with_spinner(text: str, fancy: bool) -> str:
-    """Put a sign before the text that turns with time."""
+    """Put a spinner before the text; which of its frames depends on the time."""
     signs = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏" if fancy else "|/-\\"
     return f"{signs[int(monotonic() / _REFRESH_S) % len(signs)]} {text}"
 

@@ -61,8 +61,12 @@ class _SweepRun:
         jobs: dict[int, JobProgress],
         to_run: Sequence[int],
     ) -> None:
-        self._sweep, self._engine, self._stop = sweep, engine, stop
-        self._search, self._display, self._jobs = search, display, jobs
+        self._sweep = sweep
+        self._engine = engine
+        self._stop = stop
+        self._search = search
+        self._display = display
+        self._jobs = jobs
         self._queue = deque(to_run)
         self._start_times: dict[int, float] = {}
         self._num_tries: Counter[int] = Counter()

@@ -25,7 +25,9 @@ class SweepDisplay:
     """Shows the jobs while they run. A closed stdout silences it, and never stops the sweep."""
 
     def __init__(self, sweep: SweepDirectory, jobs: dict[int, JobProgress], num_to_run: int) -> None:
-        self._sweep, self._jobs, self._num_to_run = sweep, jobs, num_to_run
+        self._sweep = sweep
+        self._jobs = jobs
+        self._num_to_run = num_to_run
         self._seconds_left: dict[int, float] = {}
         self._first_progress: dict[int, float] = {}
         self._live: LiveText | None = None

@@ -12,6 +12,7 @@ from bigmodel.constraints import PositiveInt
 from bigmodel.interfaces import Batch
 from bigmodel.metric_spec import omit, standard_specs
 from bigmodel.tasks.metrics import auc
+from bigmodel.tasks.metrics.mean_loss import loss_sums, mean_loss
 
 __all__ = ["Classification"]
 
@@ -43,17 +44,11 @@ class Classification:
         return self.criterion(outputs_NC.float(), batch.targets), outputs_NC
 
     def train_sums(self, loss: Tensor, outputs: Tensor, batch: Batch) -> dict[str, Tensor]:
-        count = len(batch.targets)
         classes_N = batch.targets if batch.targets.ndim == 1 else batch.targets.argmax(1)
-        return {
-            "loss_denominator": torch.full_like(loss, count),
-            "loss": loss.detach() * count,
-            "correct": (outputs.argmax(1) == classes_N).sum(),
-        }
+        return loss_sums(loss, len(batch.targets)) | {"correct": (outputs.argmax(1) == classes_N).sum()}
 
     def train_metrics(self, sums: Mapping[str, Tensor]) -> dict[str, float]:
-        count = float(sums["loss_denominator"])
-        return {"loss": float(sums["loss"]) / count, "accuracy": float(sums["correct"]) / count}
+        return {"loss": mean_loss(sums), "accuracy": float(sums["correct"]) / float(sums["loss_denominator"])}
 
     def eval_sums(self, loss: Tensor, outputs: Tensor, batch: Batch) -> dict[str, Tensor]:
         """Return `loss`, `confusion` (C, C) as (true, predicted), `top5` hits, and the `scores` histograms of two

@@ -15,6 +15,7 @@ from bigmodel.metric_spec import omit, standard_specs
 from bigmodel.models.decoding.ctc import beam_search, greedy_decode
 from bigmodel.padding import lengths, pad
 from bigmodel.tasks.metrics.edit_distance import edit_distances
+from bigmodel.tasks.metrics.mean_loss import loss_sums, mean_loss
 
 __all__ = ["CTC"]
 
@@ -54,17 +55,15 @@ class CTC:
 
     def train_sums(self, loss: Tensor, outputs: Tensor, batch: Batch) -> dict[str, Tensor]:
         """Return sums over clips; `loss_denominator` counts clips, `character_errors` are of the greedy decoding."""
-        count = len(batch.targets)
         return {
-            "loss_denominator": torch.full_like(loss, count),
-            "loss": loss.detach() * count,
+            **loss_sums(loss, len(batch.targets)),
             "characters": lengths(batch.targets).sum(),
             "character_errors": edit_distances(greedy_decode(outputs), batch.targets).sum(),
         }
 
     def train_metrics(self, sums: Mapping[str, Tensor]) -> dict[str, float]:
         return {
-            "loss": float(sums["loss"]) / float(sums["loss_denominator"]),
+            "loss": mean_loss(sums),
             "character_error": float(sums["character_errors"]) / float(sums["characters"]),
         }
 

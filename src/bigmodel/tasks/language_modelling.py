@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from bigmodel.constraints import Positive
 from bigmodel.interfaces import Batch
 from bigmodel.metric_spec import MetricSpec, omit, standard_specs
+from bigmodel.tasks.metrics.mean_loss import loss_sums, mean_loss
 
 __all__ = ["LanguageModelling"]
 
@@ -43,11 +44,10 @@ class LanguageModelling:
     def train_sums(self, loss: Tensor, outputs: Tensor, batch: Batch) -> dict[str, Tensor]:
         """Return sums over tokens; `loss_denominator` counts tokens."""
         count = (batch.targets >= 0).sum().to(torch.float64 if loss.device.type != "mps" else loss.dtype)
-        total = torch.where(count > 0, loss.detach() * count, 0)  # the mean over no token is NaN
-        return {"loss_denominator": count, "loss": total}
+        return loss_sums(loss, count)
 
     def train_metrics(self, sums: Mapping[str, Tensor]) -> dict[str, float]:
-        loss = float(sums["loss"]) / max(1.0, float(sums["loss_denominator"]))
+        loss = mean_loss(sums)
         metrics = {"loss": loss, "perplexity": math.exp(min(loss, _LARGEST))}
         return metrics if self._bytes is None else metrics | {"bits_per_byte": loss / math.log(2) / self._bytes}
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from bigmodel.constraints import Fraction, PositiveInt
 from bigmodel.interfaces import Batch
 from bigmodel.metric_spec import MetricSpec, standard_specs
+from bigmodel.tasks.metrics.mean_loss import loss_sums, mean_loss
 
 __all__ = ["MaskedLanguageModelling"]
 
@@ -30,12 +31,12 @@ class MaskedPrediction:
     def train_sums(self, loss: Tensor, outputs: Tensor, batch: Batch) -> dict[str, Tensor]:
         """Return sums over predicted tokens; `loss_denominator` counts them."""
         count, correct = outputs
-        return {"loss_denominator": count, "loss": loss.detach() * count, "correct": correct}
+        return loss_sums(loss, count) | {"correct": correct}
 
     def train_metrics(self, sums: Mapping[str, Tensor]) -> dict[str, float]:
         """Return loss and accuracy; both are 0 where no token was predicted, as in a batch of short texts."""
         count = max(1.0, float(sums["loss_denominator"]))
-        return {"loss": float(sums["loss"]) / count, "accuracy": float(sums["correct"]) / count}
+        return {"loss": mean_loss(sums), "accuracy": float(sums["correct"]) / count}
 
     def eval_sums(self, loss: Tensor, outputs: Tensor, batch: Batch) -> dict[str, Tensor]:
         return self.train_sums(loss, outputs, batch)

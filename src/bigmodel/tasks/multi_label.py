@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from bigmodel.interfaces import Batch
 from bigmodel.metric_spec import standard_specs
 from bigmodel.tasks.metrics import auc
+from bigmodel.tasks.metrics.mean_loss import loss_sums, mean_loss
 
 __all__ = ["MultiLabel"]
 
@@ -43,11 +44,10 @@ class MultiLabel:
 
     def train_sums(self, loss: Tensor, outputs: Tensor, batch: Batch) -> dict[str, Tensor]:
         """Return sums over known labels; `loss_denominator` counts them."""
-        count = (~batch.targets.isnan()).sum().to(loss.dtype)
-        return {"loss_denominator": count, "loss": loss.detach() * count}
+        return loss_sums(loss, (~batch.targets.isnan()).sum().to(loss.dtype))
 
     def train_metrics(self, sums: Mapping[str, Tensor]) -> dict[str, float]:
-        return {"loss": float(sums["loss"]) / max(1.0, float(sums["loss_denominator"]))}
+        return {"loss": mean_loss(sums)}
 
     def eval_sums(self, loss: Tensor, outputs: Tensor, batch: Batch) -> dict[str, Tensor]:
         """Return `train_sums`, and `scores` (K, 2 * BINS): each label's histograms of samples without and with it."""

@@ -1,4 +1,4 @@
-"""What tasks of numbers ask of data whose target may be either numbers or classes."""
+"""Settings that follow from a task where the data's target may be read as numbers or as classes."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ _CLASSIFICATION = "bigmodel.tasks.classification.Classification"
 
 
 def number_defaults(config: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """Return settings by dotted key and a line about them; none where nothing follows from the task."""
+    """Return the settings, by dotted key, that a regression or forecasting task implies, and a line for each."""
     if config["task"].get("_target_") in _OF_NUMBERS and config["dataset"].get("target_type") == "auto":
         return {"dataset.target_type": "number"}, ["dataset.target_type=number: the task is about numbers"]
     return {}, []
 
 
 def unfit_target(config: Mapping[str, Any], properties: Mapping[str, Any]) -> str | None:
-    """Return what to set where a dataset found numbers in its target and the task is classification, else None."""
+    """Return the error of a classification task whose dataset found numbers as its target, else None."""
     if config["task"].get("_target_") == _CLASSIFICATION and properties.get("target_type") == "number":
         target = config["dataset"].get("target")
         return (

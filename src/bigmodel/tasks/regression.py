@@ -12,6 +12,7 @@ from bigmodel.constraints import Positive
 from bigmodel.interfaces import Batch
 from bigmodel.metric_spec import MetricSpec, standard_specs
 from bigmodel.tasks.losses import CrossEntropy
+from bigmodel.tasks.metrics.mean_loss import loss_sums, mean_loss
 
 __all__ = ["Regression"]
 
@@ -44,10 +45,9 @@ class Regression:
 
     def train_sums(self, loss: Tensor, outputs: Tensor, batch: Batch) -> dict[str, Tensor]:
         """Return sums of losses and errors; `loss_denominator` counts samples, `values` the numbers in them."""
-        error, count = outputs.float() - batch.targets, len(batch.targets)
+        error = outputs.float() - batch.targets
         return {
-            "loss_denominator": torch.full_like(loss, count),
-            "loss": loss.detach() * count,
+            **loss_sums(loss, len(batch.targets)),
             "values": torch.full_like(loss, error.numel()),
             "squared_errors": error.square().sum(),
             "absolute_errors": error.abs().sum(),
@@ -56,7 +56,7 @@ class Regression:
     def train_metrics(self, sums: Mapping[str, Tensor]) -> dict[str, float]:
         values = float(sums["values"])
         return {
-            "loss": float(sums["loss"]) / float(sums["loss_denominator"]),
+            "loss": mean_loss(sums),
             "mse": float(sums["squared_errors"]) / values,
             "mae": float(sums["absolute_errors"]) / values,
         }

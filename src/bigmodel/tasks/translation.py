@@ -14,6 +14,7 @@ from bigmodel.interfaces import Batch
 from bigmodel.metric_spec import MetricSpec, standard_specs
 from bigmodel.models.decoding.seq2seq_search import EncoderDecoder, beam_search
 from bigmodel.tasks.metrics.chrf import chrf, count_ngrams
+from bigmodel.tasks.metrics.mean_loss import loss_sums, mean_loss
 
 __all__ = ["Translation"]
 
@@ -55,12 +56,11 @@ class Translation:
     def train_sums(self, loss: Tensor, outputs: Tensor, batch: Batch) -> dict[str, Tensor]:
         """Return sums over tokens; `loss_denominator` counts tokens."""
         count = (batch.targets >= 0).sum().to(loss.dtype)
-        total = torch.where(count > 0, loss.detach() * count, 0)  # the mean over no token is NaN
-        return {"loss_denominator": count, "loss": total, "correct": (outputs[:, 0] == batch.targets).sum()}
+        return loss_sums(loss, count) | {"correct": (outputs[:, 0] == batch.targets).sum()}
 
     def train_metrics(self, sums: Mapping[str, Tensor]) -> dict[str, float]:
         count = max(1.0, float(sums["loss_denominator"]))
-        return {"loss": float(sums["loss"]) / count, "token_accuracy": float(sums["correct"]) / count}
+        return {"loss": mean_loss(sums), "token_accuracy": float(sums["correct"]) / count}
 
     def eval_sums(self, loss: Tensor, outputs: Tensor, batch: Batch) -> dict[str, Tensor]:
         """Return `train_sums`, `texts`, `exact` ones, and the n-gram counts of chrF. Texts are compared on the CPU."""

@@ -79,7 +79,7 @@ class LogMel:
         }
 
     def node(self) -> Mapping[str, Any]:
-        """Return the node that a checkpoint keeps, to build it again."""
+        """Return the `_target_` node that a checkpoint saves to rebuild this transform."""
         return {"_target_": "bigmodel.datasets.audio.mel.LogMel", **asdict(self)}
 
 

@@ -35,7 +35,9 @@ class RayEngine:
         except ImportError:
             raise ConfigError("hydra/launcher=ray: ray is not installed: pip install 'bigmodel-train[ray]'") from None
         self.running_jobs: set[int] = set()
-        self._ray, self._path, self._options = ray, path, options
+        self._ray = ray
+        self._path = path
+        self._options = options
         self._starts = StartRecords(path)
         self._context = JobContext(str(path))
         self._started: dict[int, tuple[str, Any]] = {}  # token and Ray's reference by job

@@ -60,7 +60,9 @@ class RemoteJob:
     """One start of a job: pickled by the engine, called on the other machine; the call returns when the job ends."""
 
     def __init__(self, context: JobContext, number: int, token: str) -> None:
-        self.context, self.number, self.token = context, number, token
+        self.context = context
+        self.number = number
+        self.token = token
         self.stop = False
         self._process: subprocess.Popen[bytes] | None = None
         self._is_signalled = False

@@ -38,7 +38,9 @@ class OptunaSearch:
         Raises:
             ConfigError: Optuna is not installed, or a base config is no longer valid.
         """
-        self._sweep, self._plan, self._optuna = sweep, plan, import_optuna(plan.sampler)
+        self._sweep = sweep
+        self._plan = plan
+        self._optuna = import_optuna(plan.sampler)
         bases = [sweep.path / "bases" / f"{index}.yaml" for index in range(len(plan.bases))]
         self._bases = [load_snapshot(file, sweep.trust) for file in bases]
         self._trials: dict[int, Any] = {}
