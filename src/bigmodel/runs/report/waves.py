@@ -66,7 +66,7 @@ class WaveInspector:
         return class_names(classes, len(classes) if isinstance(classes, list) else 0)
 
     def _clip(self, writer: SvgWriter, title: str, clip: _Clip, names: list[str]) -> str:
-        parts = clip.losses_T.split(_STRETCH)
+        parts = torch.split(clip.losses_T, _STRETCH)
         ends = [min((1 + number) * _STRETCH, len(clip.losses_T)) / self._rate for number in range(len(parts))]
         losses = Series("loss", ends, [float(part.mean()) for part in parts])
         chart = line_chart(writer, f"The {title} clip", [losses], "second", lambda v: f"{v:.3g} nats", linear=True)
@@ -79,7 +79,7 @@ class WaveInspector:
         decoder = as_decoder(self._subject.model)
         clip = self._kept["easiest"]
         token_NT = torch.tensor([[clip.said]], device=self._subject.device.torch_device)
-        cache, codes, sampling = decoder.cache(1), [], Sampling()
+        cache, sampling, codes = decoder.cache(1), Sampling(), list[int]()
         deadline = monotonic() + self._subject.budget_s / 2
         with torch.inference_mode(), self._subject.device.autocast():
             while len(codes) < len(clip.codes_T) and monotonic() < deadline:
