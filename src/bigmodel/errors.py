@@ -72,7 +72,8 @@ def suggest(word: str, choices: Sequence[str], prefix: str = "") -> str:
     """Return `did you mean …?` with the closest choice, or list all choices where none is close."""
     import difflib  # only a mistake needs it
 
-    close = difflib.get_close_matches(word, choices, n=1, cutoff=0.6)
+    same = [choice for choice in choices if choice.casefold() == word.casefold()]  # GPT is gpt
+    close = same or difflib.get_close_matches(word, choices, n=1, cutoff=0.6)
     if close:
         return f"did you mean {prefix}{close[0]}?"
     return "choices: " + ", ".join(sorted(choices)) if choices else "there is nothing to choose from"

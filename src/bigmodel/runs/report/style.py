@@ -40,7 +40,6 @@ background:color-mix(in srgb,var(--h,var(--c0)) var(--v,0%),var(--soft))}
 .matrix td.hit{--h:var(--c2)}.matrix td.miss{--h:var(--c1)}
 .matrix thead th{text-align:center;border:0;white-space:normal;min-width:1.9rem;max-width:6rem;padding:.2rem .15rem}
 .matrix tbody th{text-align:right;font-weight:400;white-space:nowrap;border:0}
-.broad{min-width:34rem;max-width:56rem}
 .heat{width:min(100%,30rem);border:1px solid var(--grid)}.heat img{display:block;width:100%;image-rendering:pixelated}
 .bar{display:flex;height:1.1rem;border-radius:4px;overflow:hidden;margin:.4rem 0 .8rem}.bar span{min-width:1px}
 .cards{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,10rem),1fr));gap:.7rem}

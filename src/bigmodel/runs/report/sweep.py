@@ -169,12 +169,13 @@ def _parallel_chart(
     from matplotlib.figure import Figure
 
     best = f"best {sweep.monitor}"
+    inches = max(6.5, 1.4 * (1 + len(keys)))
     with writer.style():
-        drawing = Figure(figsize=(max(6.5, 1.4 * (1 + len(keys))), 3.0), layout="constrained")
+        drawing = Figure(figsize=(inches, 3.0), layout="constrained")
         plot_parallel(drawing, keys, measured, best, sweep.spec, letters)
         svg = writer.to_svg(drawing, f"parallel coordinates of {', '.join(keys)} and {best}")
     note = "A line for each run; the better its metric, the brighter."
-    wide = figure(scroll(svg, "parallel coordinates"), f"{len(keys)} hyperparameters and the {best}")
+    wide = figure(scroll(svg, "parallel coordinates", inches), f"{len(keys)} hyperparameters and the {best}")
     return section("Parallel coordinates", wide, note=note)
 
 
