@@ -92,6 +92,12 @@ def test_a_data_set_and_its_task_choose_and_say_so() -> None:
     assert "goes_with" not in config.to_yaml()
 
 
+def test_a_data_set_keeps_its_name_when_a_few_of_its_keys_are_typed() -> None:
+    words = ("dataset=trec", "dataset.predicts=masked_token", "dataset.context=30", "dataset.val_fraction=0.2")
+    config = _composed(*words, "task=masked_language_modelling", "model=masked_bert")
+    assert choice_name("dataset", config.values["dataset"]) == "trec"  # labelled_text has more keys, none of them set
+
+
 def test_a_task_with_a_loss_of_its_own_leaves_none() -> None:
     config = _composed("dataset=tinyshakespeare")
     assert "loss" not in config.values

@@ -65,7 +65,7 @@ class HiddenTokenInspector:
         if not total:
             return ""
         right = sum(count for (true, guess), count in self._pairs.items() if true == guess)
-        note = f"{where}; of {self._seen:,} of them the hidden tokens: {right:,} of {total:,} guessed."
+        note = f"{where}. In {self._seen:,} of them {right:,} of {total:,} hidden tokens were guessed."
         if self._texts:
             note += " A hidden token is underlined, the wrong guess before it crossed out; the surest wrong ones first."
         shown = [card(facts=self._subject.origin(one.index), marked=self._mark(one)) for one in self._texts]
@@ -78,12 +78,14 @@ class HiddenTokenInspector:
             if not found:
                 parts.append(escape(piece))
                 continue
+            word = piece.lstrip(" ")
+            parts.append(" " * (len(piece) - len(word)))
             true = [text.tokens[place] for place in places if place in text.guesses]
             guess = self._tokenizer.decode([token for token, _ in found])
             title = f"{escape(guess, 60)} ({found[0][1]:.1%})"
             if true != [token for token, _ in found]:
                 parts.append(f"<del>{escape(guess)}</del>")
-            parts.append(f'<ins title="guessed: {title}">{escape(piece)}</ins>')
+            parts.append(f'<ins title="guessed: {title}">{escape(word)}</ins>')
         return "".join(parts)
 
     def _missed(self) -> str:
@@ -99,7 +101,8 @@ class HiddenTokenInspector:
             [self._name(true), str(hidden[true]), str(count), self._name(taken[true].most_common(1)[0][0])]
             for true, count in sorted(missed.items(), key=lambda pair: (-pair[1], pair[0]))[:_MAX_ROWS]
         ]
-        return table(["token", "hidden", "missed", "most often taken for"], rows, "Most missed tokens") if rows else ""
+        listed = table(["token", "hidden", "missed", "most often taken for"], rows)
+        return f"<h3>Most missed tokens</h3>{listed}" if rows else ""
 
     def _name(self, token: int) -> str:
         text = str(self._tokenizer.decode([token]))
