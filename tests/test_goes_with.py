@@ -291,3 +291,18 @@ def _make_data(folder: Path) -> None:
         with wave.open(str(folder / "sounds" / names[row % 2] / f"{row}.wav"), "wb") as file:
             file.setparams((1, 2, 8000, 0, "NONE", "NONE"))
             file.writeframes(samples.astype("<i2").tobytes())
+
+
+@pytest.mark.parametrize(
+    ("words", "key"),
+    [
+        (("dataset=molecules", "dataset.train=own.csv"), "'target' (dataset.targets); the columns are: smiles, active"),
+        (("dataset=labelled_text", "dataset.train=own.csv"), "'label' (dataset.label_column); the columns are"),
+    ],
+)
+def test_a_column_that_is_missing_is_told_with_its_key(
+    cli: Callable[..., Answer], tmp_path: Path, words: tuple[str, ...], key: str
+) -> None:
+    (tmp_path / "own.csv").write_text("smiles,active\nCCO,1\nCCN,0\n", encoding="utf-8")
+    (line,) = is_quiet(cli(*words, "device=cpu", cwd=tmp_path), code=3)
+    assert f"own.csv:1: needs one column {key}" in line

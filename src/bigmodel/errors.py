@@ -32,6 +32,15 @@ class DataError(BigmodelError):
     exit_code = 3
 
 
+class MissingColumnError(DataError):
+    """A table lacks a column that a key of the config names; `keys` are such keys, where they are known."""
+
+    def __init__(self, place: str, column: str, reason: str, keys: Sequence[str] = ()) -> None:
+        named = f" ({', '.join(keys)})" if keys else ""
+        super().__init__(f"{place}: needs one column '{column}'{named}; {reason}")
+        self.place, self.column, self.reason = place, column, reason
+
+
 class DivergedError(BigmodelError):
     """Loss or gradient is not finite; raised before the weights are touched."""
 
