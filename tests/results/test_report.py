@@ -158,6 +158,11 @@ def test_several_runs_and_a_sweep(cli: Callable[..., Answer], tmp_path: Path) ->
     assert "The best test/accuracy is 89.00%, of 0." in page.text
     assert "optim.lr" in page.text
     assert "Parallel coordinates" not in page.text
+    changed = tmp_path / "sweep" / "0" / "config.yaml"  # evaluated on other samples than the other jobs
+    changed.write_text(changed.read_text(encoding="utf-8") + "limit_batches: 1\n", encoding="utf-8")
+    page = page_of(cli, tmp_path, "run=sweep")
+    assert "Parallel coordinates" in page.headings
+    assert "Best:" not in page.text
 
 
 @pytest.mark.parametrize(
