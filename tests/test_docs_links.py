@@ -43,6 +43,20 @@ def test_every_page_is_on_the_site_and_every_place_of_the_site_is_a_page():
     assert listed == sorted(here | brought)
 
 
+def test_chinese_pages_have_a_chinese_navigation():
+    def titles(entry):
+        if isinstance(entry, str):
+            return []
+        if isinstance(entry, list):
+            return [title for part in entry for title in titles(part)]
+        return [title for name, below in entry.items() for title in (name, *titles(below))]
+
+    nav = yaml.load(text_of("mkdocs.yml"), yaml.BaseLoader)["nav"]
+    english = {title for title in titles(nav) if title.isascii()} - {"bigmodel-train", "Slurm", "Ray"}
+    translated = text_of("scripts/site.py").partition("_CHINESE = {")[2].partition("}")[0]
+    assert english == {*re.findall(r'^ +"(.+?)": "', translated, re.MULTILINE)}
+
+
 def test_the_readme_is_two_screens():
     assert len(text_of("README.md").splitlines()) <= 110
     assert len(text_of("README.md")) <= 6000

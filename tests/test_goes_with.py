@@ -92,6 +92,12 @@ def test_a_data_set_and_its_task_choose_and_say_so() -> None:
     assert "goes_with" not in config.to_yaml()
 
 
+def test_a_data_set_keeps_its_name_when_a_few_of_its_keys_are_typed() -> None:
+    words = ("dataset=trec", "dataset.predicts=masked_token", "dataset.context=30", "dataset.val_fraction=0.2")
+    config = _composed(*words, "task=masked_language_modelling", "model=masked_bert")
+    assert choice_name("dataset", config.values["dataset"]) == "trec"  # labelled_text has more keys, none of them set
+
+
 def test_a_task_with_a_loss_of_its_own_leaves_none() -> None:
     config = _composed("dataset=tinyshakespeare")
     assert "loss" not in config.values
@@ -285,3 +291,18 @@ def _make_data(folder: Path) -> None:
         with wave.open(str(folder / "sounds" / names[row % 2] / f"{row}.wav"), "wb") as file:
             file.setparams((1, 2, 8000, 0, "NONE", "NONE"))
             file.writeframes(samples.astype("<i2").tobytes())
+
+
+@pytest.mark.parametrize(
+    ("words", "key"),
+    [
+        (("dataset=molecules", "dataset.train=own.csv"), "'target' (dataset.targets); the columns are: smiles, active"),
+        (("dataset=labelled_text", "dataset.train=own.csv"), "'label' (dataset.label_column); the columns are"),
+    ],
+)
+def test_a_column_that_is_missing_is_told_with_its_key(
+    cli: Callable[..., Answer], tmp_path: Path, words: tuple[str, ...], key: str
+) -> None:
+    (tmp_path / "own.csv").write_text("smiles,active\nCCO,1\nCCN,0\n", encoding="utf-8")
+    (line,) = is_quiet(cli(*words, "device=cpu", cwd=tmp_path), code=3)
+    assert f"own.csv:1: needs one column {key}" in line

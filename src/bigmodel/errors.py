@@ -32,6 +32,15 @@ class DataError(BigmodelError):
     exit_code = 3
 
 
+class MissingColumnError(DataError):
+    """A table lacks a column that a key of the config names; `keys` are such keys, where they are known."""
+
+    def __init__(self, place: str, column: str, reason: str, keys: Sequence[str] = ()) -> None:
+        named = f" ({', '.join(keys)})" if keys else ""
+        super().__init__(f"{place}: needs one column '{column}'{named}; {reason}")
+        self.place, self.column, self.reason = place, column, reason
+
+
 class DivergedError(BigmodelError):
     """Loss or gradient is not finite; raised before the weights are touched."""
 
@@ -72,7 +81,8 @@ def suggest(word: str, choices: Sequence[str], prefix: str = "") -> str:
     """Return `did you mean …?` with the closest choice, or list all choices where none is close."""
     import difflib  # only a mistake needs it
 
-    close = difflib.get_close_matches(word, choices, n=1, cutoff=0.6)
+    same = [choice for choice in choices if choice.casefold() == word.casefold()]  # GPT is gpt
+    close = same or difflib.get_close_matches(word, choices, n=1, cutoff=0.6)
     if close:
         return f"did you mean {prefix}{close[0]}?"
     return "choices: " + ", ".join(sorted(choices)) if choices else "there is nothing to choose from"

@@ -70,6 +70,12 @@ def test_a_choice_shows_its_keys_with_defaults_and_meaning(cli: Callable[..., An
     assert "bigmodel.models.gpt.GPT" in text
 
 
+def test_a_default_is_shown_as_it_could_be_typed(cli: Callable[..., Answer]) -> None:
+    lines = [line.split("  ")[1] for line in _lines(cli("--help", "dataset=table")) if line.startswith("  dataset.")]
+    assert 'dataset.strip=" "' in lines
+    assert 'dataset.missing=["",?,NA,nan]' in lines
+
+
 def test_a_choice_tells_what_it_chooses(cli: Callable[..., Answer]) -> None:
     page = " ".join(cli("--help", "dataset=trec").out.split())
     assert "task=classification model=text_cnn optim=adamw" in page
@@ -96,6 +102,7 @@ def test_keys_are_explained_as_the_other_words_choose_them(cli: Callable[..., An
     [
         (["modle"], "modle: there is no such group or key; did you mean model?"),
         (["model=gtp"], "model: there is no 'gtp'; did you mean gpt?"),
+        (["model=GPT"], "model: there is no 'GPT'; did you mean gpt?"),
         (["lr"], "lr: there is no such group or key; did you mean optim.lr?"),
         (["listeners=[console,cvs]"], "listeners: there is no 'cvs'; did you mean csv?"),
         (["zzzzz"], "zzzzz: there is no such group or key; see bigmodel-train --help"),

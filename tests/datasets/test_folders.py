@@ -68,6 +68,26 @@ def test_validation_pictures_are_decoded_once(tmp_path):
     assert all(one.inputs.equal(other.inputs) for one, other in zip(first, again, strict=True))
 
 
+def test_held_out_pictures_are_known_by_their_files(tmp_path):
+    folders(tmp_path, "train", "test")
+    rows = [f"test/{name}/{number}.png,{name}" for name in ("cat", "dog") for number in range(4)]
+    (tmp_path / "list.csv").write_text("\n".join(["path,label", *rows]))
+    made = [
+        (image_folder(str(tmp_path), **SETTINGS), ("val", "test")),
+        (csv_images(str(tmp_path / "list.csv"), "path", "label", **SETTINGS), ("val",)),
+    ]
+    for data, splits in made:
+        loader = data.loader(LoaderOptions(torch.device("cpu"), 3, seed=0))
+        for split in splits:
+            files = [Path(file) for file in loader.eval_files(split)]
+            labels = [int(label) for batch in loader.eval_batches(split) for label in batch.targets]
+            reds = [
+                float(pixels[0, 0, 0]) * 0.25 + 0.5 for batch in loader.eval_batches(split) for pixels in batch.inputs
+            ]
+            assert [data.classes[label] for label in labels] == [file.parent.name for file in files]
+            assert [round(255 * red) % 100 for red in reds] == [int(file.stem) for file in files]
+
+
 def test_a_test_split_is_cut_off_once_and_read_while_evaluating(tmp_path):
     folders(tmp_path, "")
     data = image_folder(str(tmp_path), test_fraction=0.25, **SETTINGS)

@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from test_damaged_runs import FILES, TEXTS, VALUES
 
 from bigmodel.runs.report import build, files
@@ -157,6 +158,11 @@ def test_several_runs_and_a_sweep(cli: Callable[..., Answer], tmp_path: Path) ->
     assert "The best test/accuracy is 89.00%, of 0." in page.text
     assert "optim.lr" in page.text
     assert "Parallel coordinates" not in page.text
+    changed = tmp_path / "sweep" / "0" / "config.yaml"  # evaluated on other samples than the other jobs
+    changed.write_text(changed.read_text(encoding="utf-8") + "limit_batches: 1\n", encoding="utf-8")
+    page = page_of(cli, tmp_path, "run=sweep")
+    assert "Parallel coordinates" in page.headings
+    assert "Best:" not in page.text
 
 
 @pytest.mark.parametrize(
@@ -274,14 +280,17 @@ HEADINGS = {  # what is shown of each kind of prediction
     "deepspeech": "Worst texts",
     "dlinear": "A typical forecast",
     "gpt": "A continued text",
+    "masked_bert": "Hidden tokens",
     "seq2seq": "Worst texts",
     "tabular_mlp": "Calibration",
     "text_cnn": "Calibration",
+    "wavenet": "Clips",
+    "xlnet": "Hidden tokens",
 }
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [*HEADINGS, "masked_bert", "wavenet"])
+@pytest.mark.parametrize("name", HEADINGS)
 def test_pages_of_every_kind_of_prediction(name: str, tmp_path: Path, cli: Callable[..., Answer]) -> None:
     family: Family = FAMILIES[name]
     family.data(tmp_path)
@@ -292,9 +301,22 @@ def test_pages_of_every_kind_of_prediction(name: str, tmp_path: Path, cli: Calla
     page = page_of(cli, tmp_path, f"run={run}", "device=cpu")
     for one in (at_the_end, page):
         assert "no predictions" not in one.text
-        if name in HEADINGS:
-            assert HEADINGS[name] in one.headings
-    assert ("audio" in page.kinds) == (name in ("audio_cnn", "deepspeech"))
+        assert HEADINGS[name] in one.headings
+    assert ("audio" in page.kinds) == (name in ("audio_cnn", "deepspeech", "wavenet"))
+
+
+@pytest.mark.slow
+def test_mistakes_of_pictures_name_their_files(tmp_path: Path, cli: Callable[..., Answer]) -> None:
+    for number in range(40):
+        folder = tmp_path / "photos" / ("cat" if number % 2 else "dog")
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), (number, 0, 0)).save(folder / f"{number}.png")
+    words = ("dataset=image_folder", "dataset.root=photos", "dataset.input_shape=[3,8,8]", "dataset.val_fraction=0.5")
+    answer = cli(*words, "model=mlp", "device=cpu", "epochs=1", cwd=tmp_path)
+    assert answer.code == 0, answer.err
+    page = Page((only_run(tmp_path) / "report.html").read_text(encoding="utf-8"))
+    assert re.search(r"file (cat/\d*[13579]|dog/\d*[02468])\.png", " ".join(page.text.split()))
+    assert "audio" not in page.kinds
 
 
 @pytest.mark.slow

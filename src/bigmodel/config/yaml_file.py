@@ -108,7 +108,11 @@ def _items(node: yaml.Node) -> Sequence[yaml.Node]:
 
 
 def _text(node: yaml.Node) -> str:
-    return f"[{','.join(map(_text, _items(node)))}]" if isinstance(node, yaml.SequenceNode) else str(node.value)
+    """Return a value as it could be typed: a text that is empty or has blanks at its ends keeps its quotes."""
+    if isinstance(node, yaml.SequenceNode):
+        return f"[{','.join(map(_text, _items(node)))}]"
+    text = str(node.value)
+    return f'"{text}"' if isinstance(node, yaml.ScalarNode) and node.style and text != (text.strip() or None) else text
 
 
 def _defaults(node: yaml.Node | None, lines: Sequence[str]) -> Iterator[Entry]:

@@ -19,5 +19,7 @@ def choice_name(group: str, node: Mapping[str, Any]) -> str:
     matching = choices_of_target(group, target)
     if len(matching) > 1:
         known = {name: yaml.safe_load(text) for name, text in matching.items()}
-        return max(known, key=lambda name: sum(node.get(key) == value for key, value in known[name].items()))
+        return max(
+            known, key=lambda name: sum(key in node and node[key] == value for key, value in known[name].items())
+        )
     return next(iter(matching), target.removeprefix("bigmodel."))

@@ -28,6 +28,22 @@ class MaskedPrediction:
         "accuracy": MetricSpec("max", "of tokens", ".2%"),
     }
 
+    def predict_hidden(self, model: nn.Module, tokens_NT: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return logits (N, M, V) of tokens that the model does not see, their positions (N, M), and the tokens
+        themselves (N, M), -1 where there is nothing to predict.
+        """
+        raise NotImplementedError
+
+    def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return the mean loss of the predicted tokens, and [predicted, correct] counts in place of the outputs."""
+        logits_NMV, _, targets_NM = self.predict_hidden(model, batch.inputs)
+        count = (targets_NM >= 0).sum()
+        total = F.cross_entropy(
+            logits_NMV.flatten(0, 1).float(), targets_NM.flatten(), ignore_index=-1, reduction="sum"
+        )
+        right = (logits_NMV.argmax(2) == targets_NM).sum()
+        return total / count.clamp(min=1), torch.stack([count, right]).to(total.dtype)
+
     def train_sums(self, loss: Tensor, outputs: Tensor, batch: Batch) -> dict[str, Tensor]:
         """Return sums over predicted tokens; `loss_denominator` counts them."""
         count, correct = outputs
@@ -56,17 +72,10 @@ class MaskedLanguageModelling(MaskedPrediction):
     def __init__(self, vocab_size: PositiveInt, mask_probability: Fraction = 0.15) -> None:
         self._size, self._mask_probability = vocab_size, mask_probability
 
-    def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return the mean loss of the predicted tokens, and [predicted, correct] counts in place of the outputs."""
-        shown_NT, asked_NT = self.mask_tokens(batch.inputs, model.training)
-        outputs_NTV = model(shown_NT)
-        targets_NT = batch.inputs.masked_fill(~asked_NT, -1)
-        count = asked_NT.sum()
-        total = F.cross_entropy(
-            outputs_NTV.flatten(0, 1).float(), targets_NT.flatten(), ignore_index=-1, reduction="sum"
-        )
-        right = (outputs_NTV.argmax(2) == targets_NT).sum()
-        return total / count.clamp(min=1), torch.stack([count, right]).to(total.dtype)
+    def predict_hidden(self, model: nn.Module, tokens_NT: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        shown_NT, asked_NT = self.mask_tokens(tokens_NT, model.training)
+        positions_NT = torch.arange(tokens_NT.shape[1], device=tokens_NT.device).expand(len(tokens_NT), -1)
+        return model(shown_NT), positions_NT, tokens_NT.masked_fill(~asked_NT, -1)
 
     def mask_tokens(self, tokens_NT: Tensor, training: bool) -> tuple[Tensor, Tensor]:
         """Return the tokens with the masked ones replaced, and bool (N, T): which tokens to predict."""

@@ -5,11 +5,9 @@ arXiv:1906.08237).
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bigmodel.constraints import Fraction
-from bigmodel.interfaces import Batch
 from bigmodel.padding import lengths
 from bigmodel.tasks.masked_language_modelling import MaskedPrediction, draw_uniform
 
@@ -26,16 +24,9 @@ class PermutedLanguageModelling(MaskedPrediction):
     def __init__(self, predict_fraction: Fraction = 0.1667) -> None:
         self._fraction = predict_fraction
 
-    def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return the mean loss of the predictions, and [predicted, correct] counts in place of the outputs."""
-        ranks_NT, asked_NM, targets_NM = self.permute_order(batch.inputs, model.training)
-        logits_NMV = model(batch.inputs, ranks_NT, asked_NM)
-        count = (targets_NM >= 0).sum()
-        total = F.cross_entropy(
-            logits_NMV.flatten(0, 1).float(), targets_NM.flatten(), ignore_index=-1, reduction="sum"
-        )
-        right = (logits_NMV.argmax(2) == targets_NM).sum()
-        return total / count.clamp(min=1), torch.stack([count, right]).to(total.dtype)
+    def predict_hidden(self, model: nn.Module, tokens_NT: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        ranks_NT, asked_NM, targets_NM = self.permute_order(tokens_NT, model.training)
+        return model(tokens_NT, ranks_NT, asked_NM), asked_NM, targets_NM
 
     def permute_order(self, tokens_NT: Tensor, training: bool) -> tuple[Tensor, Tensor, Tensor]:
         """Return ranks (N, T), 0 where a token is visible and from 1 on in the order of prediction; the target

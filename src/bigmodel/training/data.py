@@ -10,7 +10,7 @@ from bigmodel.config.config import Config
 from bigmodel.config.instantiate import instantiate
 from bigmodel.config.old_methods import check_method_names
 from bigmodel.config.schema import Train
-from bigmodel.errors import ConfigError
+from bigmodel.errors import ConfigError, MissingColumnError
 from bigmodel.formatting import escape_control
 from bigmodel.interfaces import CountsClasses, Dataset, Loader, LoaderOptions
 from bigmodel.runtime.device import Device
@@ -61,10 +61,19 @@ def open_data(config: Config, device: Device, report: Callable[[str], object]) -
 
 
 def _open_dataset(config: Config, changes: Mapping[str, Any]) -> Dataset:
-    """Build the dataset of the config with these changes by dotted key."""
+    """Build the dataset of the config with these changes by dotted key.
+
+    Of a column that its files lack, the message names the key that asks for it.
+    """
     prefix = "dataset."
     changed = {key.removeprefix(prefix): value for key, value in changes.items() if key.startswith(prefix)}
-    dataset: Dataset = instantiate("dataset", {**config.values["dataset"], **changed}, config.trust)
+    node = {**config.values["dataset"], **changed}
+    try:
+        dataset: Dataset = instantiate("dataset", node, config.trust)
+    except MissingColumnError as error:
+        columns = {key: [*value] if isinstance(value, list | tuple) else [value] for key, value in node.items()}
+        keys = [f"{prefix}{key}" for key, named in columns.items() if error.column in named]
+        raise MissingColumnError(error.place, error.column, error.reason, keys) from error
     if (problem := unfit_target(config.values, dataset.properties)) is not None:
         raise ConfigError(problem)
     return dataset

@@ -12,7 +12,7 @@ from bigmodel.datasets.files.columns import Row, Table
 from bigmodel.datasets.files.locations import find_file
 from bigmodel.datasets.files.table_bytes import STDIN
 from bigmodel.datasets.files.table_format import SHOWN, Parsed, TableFormat
-from bigmodel.errors import DataError
+from bigmodel.errors import DataError, MissingColumnError
 from bigmodel.formatting import truncate
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def read_rows(file: str | Path, form: TableFormat, needed: Iterable[str] = ()) -
     names, columns, notes = _distinct(parsed, place, wanted)
     lacking = [name for name in wanted if name not in names]
     if lacking:
-        raise DataError(f"{place}: needs one column '{lacking[0]}'; {_known(names, form, lacking)}")
+        raise MissingColumnError(place, lacking[0], _known(names, form, lacking))
     return Table(str(file), names, columns, form, parsed, notes)
 
 

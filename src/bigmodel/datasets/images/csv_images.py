@@ -116,6 +116,7 @@ def csv_images(
         augment=augment,
         sources={split: partial(PictureFiles, paths[split], encoded[split], input_shape, rules) for split in paths},
         sizes={split: len(paths[split]) for split in paths},
+        files=paths,
         fingerprint=fingerprint_files(
             (f"{row.split} {' '.join(row.cells)} {os.path.relpath(row.path, folder)}", _size(row, skipped))
             for row in listed

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -24,7 +24,7 @@ class ImageDataset:
 
     Without a `val` source, `val_fraction` of the training samples is held out, the same for every seed. `rules` are
     those that files are read by, and `notes` lines about what was guessed or left out. With a `target` there are no
-    classes, and the labels of a source are float32 (N, K).
+    classes, and the labels of a source are float32 (N, K). `files` are those of each source, where a sample is a file.
     """
 
     classes: Sequence[str]
@@ -39,6 +39,7 @@ class ImageDataset:
     rules: PixelRules = AS_BEFORE
     notes: Sequence[str] = ()
     target: Target | None = None
+    files: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
     def properties(self) -> Mapping[str, Any]:

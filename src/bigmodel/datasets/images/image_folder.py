@@ -65,6 +65,7 @@ def image_folder(
             for split, (paths, labels) in found.splits.items()
         },
         sizes={split: len(paths) for split, (paths, _) in found.splits.items()},
+        files={split: paths for split, (paths, _) in found.splits.items()},
         fingerprint=found.fingerprint,
         rules=rules,
         notes=[*found.notes, *notes, *warn_uniform_pictures(found.splits, found.classes, input_shape, rules)],

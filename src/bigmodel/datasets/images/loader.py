@@ -43,6 +43,8 @@ class _Images(Protocol):
     def sources(self) -> Mapping[str, Callable[[], ImageSource]]: ...
     @property
     def sizes(self) -> Mapping[str, int]: ...
+    @property
+    def files(self) -> Mapping[str, Sequence[str]]: ...
 
 
 class ImageLoader:
@@ -111,6 +113,10 @@ class ImageLoader:
         source, batches = self._splits.eval_indices(split)
         for _, (pixels, labels) in self._reader(source).batches(batches):
             yield Batch(normalize(pixels, self._mean, self._std), labels)
+
+    def eval_files(self, split: str) -> list[str]:
+        """Return the files of a split's pictures in the order of `eval_batches`; empty where they are no files."""
+        return self._splits.eval_files(split, self._dataset.files)
 
     def _targets(self) -> Tensor:
         if self._labels_N is None:

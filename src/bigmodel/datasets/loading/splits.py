@@ -67,6 +67,12 @@ class Splits:
         ends = [*starts[1:], len(indices)] if self._limit is None else [start + self._batch_size for start in starts]
         return "train" if own else split, (indices[start:end] for start, end in zip(starts, ends, strict=True))
 
+    def eval_files(self, split: str, files: Mapping[str, Sequence[str]]) -> list[str]:
+        """Files of a split's samples in the order of `eval_indices`, from those of each source; empty without any."""
+        source, batches = self.eval_indices(split)
+        of_source = files.get(source, ())
+        return [of_source[index] for indices in batches for index in indices.tolist()] if of_source else []
+
 
 def _are_classes(targets: Tensor) -> bool:
     return targets.ndim == 1 and not targets.is_floating_point()

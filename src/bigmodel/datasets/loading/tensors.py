@@ -108,9 +108,7 @@ class TensorLoader:
 
     def eval_files(self, split: str) -> list[str]:
         """Return the files of a split's samples in the order of `eval_batches`; empty where samples are no files."""
-        source, batches = self._splits.eval_indices(split)
-        files = self._files.get(source, ())
-        return [files[index] for indices in batches for index in indices.tolist()] if files else []
+        return self._splits.eval_files(split, self._files)
 
     def _batches(self, source: str, batches: Iterator[Tensor]) -> Iterator[Batch]:
         gather = self._gather[source]

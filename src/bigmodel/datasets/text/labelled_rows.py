@@ -15,7 +15,7 @@ from bigmodel.datasets.files.structured import ARROW, JSON, JSON_LINES, PARQUET
 from bigmodel.datasets.files.table_bytes import bare_name
 from bigmodel.datasets.files.table_files import SHOWN, TableFormat, raise_row_errors, read_rows
 from bigmodel.datasets.files.text_encoding import codec_name, decode
-from bigmodel.errors import DataError
+from bigmodel.errors import DataError, MissingColumnError
 from bigmodel.safe_files import read_bytes
 
 _BLANK = " \t\r\n"
@@ -194,7 +194,7 @@ def column_names(file: Path, separator: str | None, encoding: str | None) -> lis
 def _column(file: Path, wanted: Sequence[str], known: Sequence[str]) -> str:
     found = next((name for name in wanted if name in known), None)
     if found is None:
-        raise DataError(f"{file}:1: needs one column '{wanted[0]}'; the columns are: {', '.join(known)}")
+        raise MissingColumnError(f"{file}:1", wanted[0], f"the columns are: {', '.join(known)}")
     return found
 
 

@@ -56,7 +56,7 @@ class ClassifierInspector:
             alt = f"{names[true]} taken for {names[guess]}"
             shown.append(card(self._subject.show(sample), alt, facts, self._subject.file(index)))
         wide = not any("<img" in one for one in shown)
-        none = f"No mistakes among {where}." if not shown else f"{where}; the ones that the model was surest of."
+        none = f"No mistakes: {where}." if not shown else f"{where}; the ones that the model was surest of."
         mistakes = section("Most confident mistakes", cards(shown, wide), note=none)
         matrix = "" if self._counts is None else confusion(self._counts.tolist(), names, where)
         return matrix + mistakes + self._calibration(writer, where)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from bigmodel.runs.display.html import escape as shorter_escape
 
 NUMBER = "n"  # class of a cell that holds a number
+_PIXELS_PER_INCH = 96  # of a drawing: its letters of 8 points are 11 pixels high, as in the other charts
 
 
 def escape(text: object, longest: int = 2000) -> str:
@@ -43,10 +44,10 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], caption: str = "",
     )
 
 
-def scroll(wide: str, label: str) -> str:
-    """Return a drawing that is scrolled sideways on a narrow screen, because it could not be read smaller."""
+def scroll(wide: str, label: str, inches: float) -> str:
+    """Return a drawing of this width as large as its letters read well: a narrower screen scrolls sideways."""
     head = f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(label)}">'
-    return f'{head}<div class="broad">{wide}</div></div>'
+    return f'{head}<div style="width:{inches * _PIXELS_PER_INCH:.0f}px">{wide}</div></div>'
 
 
 def facts(pairs: Iterable[tuple[str, str]]) -> str:

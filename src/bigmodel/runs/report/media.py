@@ -6,6 +6,7 @@ import base64
 import io
 from collections.abc import Mapping, Sequence
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bigmodel.errors import DataError
@@ -25,22 +26,29 @@ _BLUE = (64, 128, 230)
 _MAX_FIELDS = 20
 
 
-def card(shown: Shown, alt: str, facts: Sequence[tuple[str, str]], file: str = "", marked: str = "") -> str:
+def card(
+    shown: Shown | None = None,
+    alt: str = "",
+    facts: Sequence[tuple[str, str]] = (),
+    file: str = "",
+    marked: str = "",
+    playing: str = "",
+) -> str:
     """Return a sample with facts about it, names and values as texts.
 
-    `file` is a sound to be played; `marked` is a text as HTML.
+    `file` is the sample's, and is played if it is a sound; `marked` is a text and `playing` a player as HTML.
     """
-    parts = []
-    if shown.picture is not None:
+    parts = [playing]
+    if shown is not None and shown.picture is not None:
         parts.append(picture(shown.picture, alt))
-    if shown.text:
+    if shown is not None and shown.text:
         parts.append(f"<blockquote>{escape(shown.text, _MAX_TEXT)}</blockquote>")
     if file:
         parts.append(sound(file))
     parts.append(_list(facts))
     if marked:
         parts.append(f"<blockquote>{marked}</blockquote>")
-    if shown.fields:
+    if shown is not None and shown.fields:
         parts.append(_fields(shown.fields))
     return f'<div class="card">{"".join(parts)}</div>'
 
@@ -76,17 +84,28 @@ def opacity_picture(levels: bytes, side: int, alt: str) -> str:
 
 
 def sound(file: str) -> str:
-    """Return a player of the first seconds of a sound file; a line that says why where it cannot be read."""
-    from bigmodel.datasets.audio.wav import encode_wav, read_sound, resample  # torch, which no picture needs
+    """Return a player of the first seconds of a sound file; a line that says why where it cannot be read.
 
+    Empty for a file that is no sound.
+    """
+    from bigmodel.datasets.audio.wav import SUFFIXES, read_sound  # torch, which no picture needs
+
+    if Path(file).suffix.lower() not in SUFFIXES:
+        return ""
     try:
         found = read_sound(file)
     except DataError as error:
         return f'<p class="note">{escape(error.lines[0], 200)}</p>'
-    wave_T = found.wave_T[: round(_LONGEST_SOUND_S * found.rate)]
-    rate = min(found.rate, _HIGHEST_RATE)
-    source = _data(encode_wav(resample(wave_T, found.rate, rate), rate), "audio/wav")
-    return f'<audio controls preload="metadata" src="{source}"></audio>'
+    return player(found.wave_T, found.rate)
+
+
+def player(wave_T: Tensor, rate: int) -> str:
+    """Return a player of the first seconds of a wave."""
+    from bigmodel.datasets.audio.wav import encode_wav, resample
+
+    kept = min(rate, _HIGHEST_RATE)
+    content = encode_wav(resample(wave_T[: round(_LONGEST_SOUND_S * rate)], rate, kept), kept)
+    return f'<audio controls preload="metadata" src="{_data(content, "audio/wav")}"></audio>'
 
 
 def _data(content: bytes, kind: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from time import monotonic
 from typing import Any
 
@@ -27,6 +28,7 @@ _CONTINUED = 200  # tokens, where there is time for them
 _CHUNK = 20  # tokens that are generated between two looks at the clock
 _STRONGEST = 70  # percent of color of a token
 _SURPRISE = 8.0  # nats from which a token has all of it
+_MAX_PARTS = 4  # of a letter
 _BROKEN = "\ufffd"  # a part of a letter, of a tokenizer of bytes
 
 
@@ -77,7 +79,10 @@ class PassageInspector:
 
     def _shade(self, passage: _Passage) -> str:
         parts = []
-        for text, loss in _pieces(self._tokenizer, passage.tokens.tolist(), passage.losses.tolist()):
+        known_T = passage.tokens >= 0
+        losses = passage.losses[known_T].tolist()
+        for text, places in pieces(self._tokenizer, passage.tokens[known_T].tolist()):
+            loss = fmean(losses[place] for place in places)
             share = _STRONGEST * min(1.0, loss / _SURPRISE)
             parts.append(f'<mark style="--v:{share:.0f}%" title="{loss:.2f} nats">{escape(text)}</mark>')
         return "".join(parts)
@@ -101,18 +106,12 @@ class PassageInspector:
         return section("A continued text", text, note=note) if text else ""
 
 
-def _pieces(tokenizer: Any, tokens: Sequence[int], losses: Sequence[float]) -> Iterator[tuple[str, float]]:
-    """Yield the text of each token with its loss; tokens that are parts of one letter come together."""
-    held: list[int] = []
-    spent: list[float] = []
-    before = ""
-    done: list[int] = []
-    for token, loss in zip(tokens, losses, strict=True):
-        if token < 0:
+def pieces(tokenizer: Any, tokens: Sequence[int]) -> Iterator[tuple[str, range]]:
+    """Yield the text of each token with its place; tokens that are parts of one letter come together."""
+    first, before = 0, ""
+    for end in range(1, 1 + len(tokens)):
+        text = tokenizer.decode(tokens[:end])
+        if text.endswith(_BROKEN) and end - first < _MAX_PARTS and end < len(tokens):
             continue
-        held, spent = [*held, token], [*spent, loss]
-        text = tokenizer.decode([*done, *held])
-        if text.endswith(_BROKEN) and len(held) < 4:
-            continue
-        yield text[len(before) :], sum(spent) / len(spent)
-        done, before, held, spent = [*done, *held], text, [], []
+        yield text[len(before) :], range(first, end)
+        first, before = end, text

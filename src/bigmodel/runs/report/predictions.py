@@ -46,8 +46,8 @@ class Subject:
         return self._files[index] if index < len(self._files) else ""
 
     def origin(self, index: int) -> list[tuple[str, str]]:
-        """Name the sample: its file, or its number in the split."""
-        name = Path(self.file(index)).name
+        """Name the sample: its file with the folder that it is in, or its number in the split."""
+        name = "/".join(Path(self.file(index)).parts[-2:])
         return [("file", name)] if name else [("sample", f"{index} of {self.split}")]
 
     @cached_property

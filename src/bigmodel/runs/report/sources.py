@@ -9,21 +9,25 @@ from typing import TYPE_CHECKING, Any
 from bigmodel.config.instantiate import instantiate
 from bigmodel.errors import DataError
 from bigmodel.inference.predictor import Predictor, check_eval_targets, open_run
+from bigmodel.inference.processors.spoken import SpeechSynthesisProcessor
 from bigmodel.inference.run_data import open_run_data
 from bigmodel.interfaces import Task
 from bigmodel.runs.best_checkpoint import load_best_checkpoint
 from bigmodel.runs.report.classified import ClassifierInspector
 from bigmodel.runs.report.forecasts import ForecastInspector
+from bigmodel.runs.report.hidden_tokens import HiddenTokenInspector
 from bigmodel.runs.report.measured import LabelInspector, NumberInspector
 from bigmodel.runs.report.passages import PassageInspector
 from bigmodel.runs.report.predictions import Inspector, Subject, inspect
 from bigmodel.runs.report.svg import SvgWriter
 from bigmodel.runs.report.transcripts import TranscriptInspector, TranslationInspector
+from bigmodel.runs.report.waves import WaveInspector
 from bigmodel.runtime.offline import offline
 from bigmodel.tasks.classification import Classification
 from bigmodel.tasks.ctc import CTC
 from bigmodel.tasks.forecasting import Forecasting
 from bigmodel.tasks.language_modelling import LanguageModelling
+from bigmodel.tasks.masked_language_modelling import MaskedPrediction
 from bigmodel.tasks.multi_label import MultiLabel
 from bigmodel.tasks.regression import Regression
 from bigmodel.tasks.translation import Translation
@@ -35,13 +39,21 @@ if TYPE_CHECKING:
 _MAX_BATCH = 64
 _MAX_SAMPLES = 5000  # that a command looks at
 _BUDGET_S = 30.0  # of a command
+
+
+def _token_inspector(subject: Subject) -> Inspector:
+    speaks = isinstance(subject.processor, SpeechSynthesisProcessor)
+    return WaveInspector(subject) if speaks else PassageInspector(subject)
+
+
 _INSPECTORS: Sequence[tuple[type, Callable[[Subject], Inspector]]] = (  # the first that fits
     (Classification, ClassifierInspector),
     (CTC, TranscriptInspector),
     (Forecasting, ForecastInspector),  # before its base
     (Regression, NumberInspector),
     (MultiLabel, LabelInspector),
-    (LanguageModelling, PassageInspector),
+    (LanguageModelling, _token_inspector),
+    (MaskedPrediction, HiddenTokenInspector),
     (Translation, TranslationInspector),
 )
 

@@ -40,7 +40,6 @@ background:color-mix(in srgb,var(--h,var(--c0)) var(--v,0%),var(--soft))}
 .matrix td.hit{--h:var(--c2)}.matrix td.miss{--h:var(--c1)}
 .matrix thead th{text-align:center;border:0;white-space:normal;min-width:1.9rem;max-width:6rem;padding:.2rem .15rem}
 .matrix tbody th{text-align:right;font-weight:400;white-space:nowrap;border:0}
-.broad{min-width:34rem;max-width:56rem}
 .heat{width:min(100%,30rem);border:1px solid var(--grid)}.heat img{display:block;width:100%;image-rendering:pixelated}
 .bar{display:flex;height:1.1rem;border-radius:4px;overflow:hidden;margin:.4rem 0 .8rem}.bar span{min-width:1px}
 .cards{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,10rem),1fr));gap:.7rem}
@@ -54,5 +53,6 @@ font:.85rem/1.6 ui-monospace,Menlo,Consolas,"Noto Sans Mono CJK SC",monospace}
 .passage mark{color:inherit;background:color-mix(in srgb,var(--c1) var(--v,0%),transparent);border-radius:2px}
 ins{color:var(--good);font-weight:600}del{color:var(--bad)}
 details{margin:.6rem 0}summary{cursor:pointer;color:var(--c0)}
+@media (max-width:34rem){.facts th,.facts td{display:block}.facts th{border:0;padding-bottom:0}.facts td{padding-top:0}}
 @media print{details>*{display:block}nav{display:none}}
 """

@@ -11,7 +11,7 @@ from pathlib import Path
 from bigmodel.metric_spec import MetricSpec
 from bigmodel.runs.comparison.leaderboard import rank_groups
 from bigmodel.runs.comparison.lettering import Lettering
-from bigmodel.runs.comparison.measures import common_spec
+from bigmodel.runs.comparison.measures import common_spec, comparable_groups
 from bigmodel.runs.comparison.plots import name_metric, plot_hyperparameter, plot_parallel
 from bigmodel.runs.comparison.seed_groups import SeedGroup, format_value, group_by_config, varied_keys
 from bigmodel.runs.comparison.verdicts import rank_by_mean
@@ -70,7 +70,8 @@ def sweep_page(path: Path, runs: Sequence[RunData], warnings: Sequence[str]) -> 
 def _lead(sweep: _Sweep, title: str) -> str:
     states = Counter(run.record.state.replace("_", " ") for run in sweep.runs)
     counted = ", ".join(f"{count} {state}" for state, count in states.items())
-    best = best_first(sweep.groups, sweep.spec)[:1]
+    is_one_contest = len(comparable_groups(sweep.groups, "best")[1]) <= 1  # else each has its own best
+    best = best_first(sweep.groups, sweep.spec)[:1] if is_one_contest else []
     sentence = f"{len(sweep.runs)} jobs over {', '.join(sweep.keys) or 'nothing'}: {counted}."
     if best:
         values = list(best[0].values("best").values())
@@ -169,12 +170,13 @@ def _parallel_chart(
     from matplotlib.figure import Figure
 
     best = f"best {sweep.monitor}"
+    inches = max(6.5, 1.4 * (1 + len(keys)))
     with writer.style():
-        drawing = Figure(figsize=(max(6.5, 1.4 * (1 + len(keys))), 3.0), layout="constrained")
+        drawing = Figure(figsize=(inches, 3.0), layout="constrained")
         plot_parallel(drawing, keys, measured, best, sweep.spec, letters)
         svg = writer.to_svg(drawing, f"parallel coordinates of {', '.join(keys)} and {best}")
     note = "A line for each run; the better its metric, the brighter."
-    wide = figure(scroll(svg, "parallel coordinates"), f"{len(keys)} hyperparameters and the {best}")
+    wide = figure(scroll(svg, "parallel coordinates", inches), f"{len(keys)} hyperparameters and the {best}")
     return section("Parallel coordinates", wide, note=note)
 
 
