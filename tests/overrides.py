@@ -7,6 +7,7 @@ VALID = {
     "epochs": ["1", "0.5", "3", "1e3"],
     "batch_size": ["1", "8", "1294"],
     "accumulate": ["1", "2"],
+    "pieces": ["null", "2", "8"],
     "clip_norm": ["null", "1.0", "1e-3"],
     "ema": ["null", "0.999", "0"],
     "monitor": ["val/accuracy", "val/loss", "'val/top5'"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
@@ -48,7 +49,7 @@ def _texts(count: int) -> Batch:
     tokens = torch.randint(17, (count, 9))
     targets = tokens[:, 1:].clone()
     for row in range(count):
-        targets[row, 1 + row % 8 :] = -1
+        targets[row, 8 - row % 8 :] = -1
     return Batch(tokens[:, :-1], targets)
 
 
@@ -58,7 +59,7 @@ def _mlp() -> tuple[TrainState, list[Batch]]:
 
 
 def _gpt() -> tuple[TrainState, list[Batch]]:
-    model = GPT(17, 8, layers=1, heads=2, width=12)
+    model = GPT(17, 8, layers=1, heads=2, width=12, dropout=0.1)
     return _state(model, adamw(model, lr=0.01), LanguageModelling()), [_texts(count) for count in (6, 7, 2, 1)]
 
 
@@ -69,6 +70,7 @@ def _norms() -> tuple[TrainState, list[Batch]]:
 
 
 CASES = {"mlp": _mlp, "gpt": _gpt, "norms": _norms}
+PIECES = 4  # of a batch; each case has batches of fewer samples
 
 
 def _state(model: nn.Module, optimizer: torch.optim.Optimizer, task: Any = None) -> TrainState:
@@ -85,11 +87,11 @@ def _state(model: nn.Module, optimizer: torch.optim.Optimizer, task: Any = None)
     )
 
 
-def _train(name: str, pieces: int = 1) -> dict[str, Any]:
+def _train(name: str, accumulate: int = 1, pieces: int | None = None) -> dict[str, Any]:
     """Weights, optimizer, averages and metrics after a few steps, the last of them smaller than the number of ranks."""
     torch.manual_seed(0)
     state, batches = CASES[name]()
-    state.accumulate = pieces
+    state.accumulate, state.pieces = accumulate, pieces
     for batch in batches:
         state.train_step(batch)
     tensors = {
@@ -103,6 +105,7 @@ def _in_rank(place: Place, output: Path) -> None:
     torch.set_num_threads(1)
     with joined(place, use_gpus=False) as world:
         found = {name: _train(name) for name in CASES}
+        found["pieces"] = {name: _train(name, pieces=PIECES) for name in ("mlp", "gpt")}
         found["text"] = world.broadcast_text(str(world.rank))
         found["sent"] = (torch.arange(4.0) + world.rank).view(2, 2).T  # not contiguous
         world.broadcast([found["sent"]])
@@ -140,6 +143,14 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
+def _hashed(found: dict[str, Any]) -> dict[str, Any]:
+    """The same with a SHA-256 of all tensors, which also tells 0.0 from -0.0."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(found["tensors"].items()):
+        digest.update(name.encode() + tensor.contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return {**found, "tensors": digest.hexdigest()}
+
+
 def _same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
@@ -147,11 +158,37 @@ def _same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("name", ["mlp", "gpt"])
 def test_two_ranks_have_the_bits_of_two_micro_batches(name: str, two: list[dict[str, Any]]) -> None:
-    expected = _train(name, pieces=2)
+    expected = _train(name, accumulate=2)
     for rank in two:
         assert _same(rank[name]["tensors"], expected["tensors"])
         assert rank[name]["metrics"] == expected["metrics"]
         assert rank[name]["several"] == expected["several"]  # of one batch, so that a rank has none, and of three
+
+
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize("name", ["mlp", "gpt"])
+def test_as_many_pieces_have_the_same_bits_on_any_number_of_ranks(name: str, two: list[dict[str, Any]]) -> None:
+    expected = _hashed(_train(name, pieces=PIECES))
+    assert [_hashed(rank["pieces"][name]) for rank in two] == [expected] * 2
+    assert expected["tensors"] != _hashed(_train(name, accumulate=PIECES))["tensors"]  # which adds in another order
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_each_piece_draws_its_own_numbers() -> None:
+    draws: list[float] = []
+
+    class Drawing(Classification):
+        def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+            draws.append(float(torch.rand(())))
+            return super().loss(model, batch)
+
+    for accumulate, pieces in ((4, None), (1, 4), (2, 2)):
+        state, batches = _mlp()
+        state = _state(state.model, state.optimizers[0], Drawing(CrossEntropy(), CLASSES))
+        state.accumulate, state.pieces = accumulate, pieces
+        state.train_step(batches[0])
+    assert draws[:4] == draws[4:8] == draws[8:]
+    assert len({*draws}) == 4
 
 
 @pytest.mark.usefixtures("one_thread")
@@ -178,9 +215,11 @@ def test_ranks_of_one_machine_share_its_cores(two: list[dict[str, Any]]) -> None
 def test_more_ranks_have_the_bits_of_as_many_micro_batches(count: int, tmp_path: Path) -> None:
     ranks = _ranks(count, tmp_path)
     for name in ("mlp", "gpt"):
-        expected = _train(name, pieces=count)
+        expected = _train(name, accumulate=count)
         assert all(_same(rank[name]["tensors"], expected["tensors"]) for rank in ranks)
         assert all(rank[name]["several"] == expected["several"] for rank in ranks)
+        if count == PIECES:
+            assert [_hashed(rank["pieces"][name]) for rank in ranks] == [_hashed(_train(name, pieces=PIECES))] * 4
 
 
 def test_a_process_knows_the_place_that_others_gave_it() -> None:

@@ -29,6 +29,7 @@ EQUAL_IN_COMPARISONS: Mapping[str, str] = {
 
 ADDED_LATER: Mapping[str, object] = {
     "sampler": "shuffled",
+    "pieces": None,
     "device.cudnn_benchmark": False,
     "device.count": 1,
     "init.frozen_norms": "train",

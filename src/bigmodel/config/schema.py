@@ -55,6 +55,7 @@ class Train:
     init: Mapping[str, Any] | None = None
     lr_scale: Mapping[str, Positive] | None = None
     sampler: Literal["shuffled", "balanced"] = "shuffled"
+    pieces: Literal[2, 4, 8, 16, 32, 64, 128, 256, 512, 1024] | None = None
 
 
 @dataclass(frozen=True)

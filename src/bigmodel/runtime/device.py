@@ -191,11 +191,9 @@ class Device:
         if self._graphs:
             torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
 
-    def seed_rng(self, seed: int, *purpose: int | str, differs: bool = False) -> None:
-        """Seed dropout and every other global draw by (seed, purpose), independent of earlier draws; with `differs`,
-        each rank draws other numbers, and rank 0 those of one process.
-        """
-        key = derive(seed, *purpose, *(("rank", self.world.rank) if differs and self.world.rank else ()))
+    def seed_rng(self, seed: int, *purpose: int | str) -> None:
+        """Seed dropout and every other global draw by (seed, purpose), independent of earlier draws."""
+        key = derive(seed, *purpose)
         torch.default_generator.manual_seed(key)
         if self.torch_device.type == "cuda":
             torch.cuda.default_generators[self.torch_device.index].manual_seed(key)

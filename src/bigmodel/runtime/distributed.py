@@ -1,12 +1,13 @@
 """The ranks of a run: processes that share every batch and add up what each computes.
 
-Sums are added in the order of the ranks, so that N ranks give the bits of one process with `accumulate=N`. Only this
-file touches torch.distributed.
+Sums are added in the order of the ranks, so that N ranks give the bits of one process with `accumulate=N`, or as a
+tree, so that any number of ranks gives the same bits. Only this file touches torch.distributed.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
@@ -40,27 +41,35 @@ class World:
     def __init__(self, place: Place = _ALONE) -> None:
         self.place = place
         self.rank, self.size = place.rank, place.size
-        self.is_idle = False  # whether the last `piece` stands in for an empty one, and counts for nothing
+        self.is_idle = False  # whether the last of `pieces` stands in for none, and counts for nothing
 
-    def piece(self, batch: Batch) -> Batch:
-        """Return this rank's piece of a batch, by the rule that cuts micro-batches."""
-        return batch
+    def pieces(self, batch: Batch, count: int) -> Iterable[tuple[int, Batch]]:
+        """Return this rank's share of a batch that all ranks cut into `count` pieces, each with its index in the batch.
+
+        The pieces are those of `Batch.microbatches`; a share is consecutive, and of as many pieces on each rank.
+        """
+        return enumerate(batch.microbatches(count))
 
     def counted(self, sums: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """Return the sums over this rank's piece of a batch: zeros where it is idle."""
+        """Return the sums over a piece of a batch: zeros where this rank is idle."""
         return sums
 
     def deal(self, items: Iterable[_T]) -> Iterable[_T]:
         """Return this rank's share of `items`, dealt in turns."""
         return items
 
-    def sum_step(self, gradients: Sequence[Tensor], sums: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """Add up the gradients over the ranks, in place, and return the added scalars `sums`, for the last `piece`."""
+    def sum_step(
+        self, gradients: Sequence[Tensor], sums: Mapping[str, Tensor], as_tree: bool = False
+    ) -> Mapping[str, Tensor]:
+        """Add up the gradients over the ranks, in place, and return the added scalars `sums`, for the last `pieces`.
+
+        Ranks are added in their order or, with `as_tree`, in pairs: 0 + 1, 2 + 3, then the sums of both.
+        """
         return sums
 
-    def sum_named(self, sums: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """Add up named tensors over the ranks; a rank that has none passes an empty mapping."""
-        return sums
+    def in_order(self, own: Iterable[Mapping[str, Tensor]]) -> Iterable[Mapping[str, Tensor]]:
+        """Yield the named tensors of all ranks, in the order in which `deal` has dealt what they were computed from."""
+        return own
 
     def any(self, flag: bool) -> bool:
         """Return whether the flag is set on any rank."""
@@ -81,11 +90,13 @@ class World:
 class Ranks(World):
     """Several processes that train one model. See `World`."""
 
-    def piece(self, batch: Batch) -> Batch:
-        pieces = batch.microbatches(self.size)
-        self.is_idle = self.rank >= len(pieces)
+    def pieces(self, batch: Batch, count: int) -> Iterable[tuple[int, Batch]]:
+        share = count // self.size
+        first = self.rank * share
+        own = batch.microbatches(count)[first : first + share]
+        self.is_idle = not own
         # an idle rank must compute something, or the others would wait for its part of the sums
-        return Batch(batch.inputs[:1], batch.targets[:1]) if self.is_idle else pieces[self.rank]
+        return enumerate(own or [Batch(batch.inputs[:1], batch.targets[:1])], first)
 
     def counted(self, sums: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         return {name: torch.zeros_like(value) for name, value in sums.items()} if self.is_idle else sums
@@ -93,28 +104,50 @@ class Ranks(World):
     def deal(self, items: Iterable[_T]) -> Iterable[_T]:
         return itertools.islice(items, self.rank, None, self.size)
 
-    def sum_step(self, gradients: Sequence[Tensor], sums: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        if self.is_idle:
-            torch._foreach_zero_([*gradients])  # zeros already, unless its loss was not finite
+    def sum_step(
+        self, gradients: Sequence[Tensor], sums: Mapping[str, Tensor], as_tree: bool = False
+    ) -> Mapping[str, Tensor]:
+        if self.is_idle:  # zeros already, unless its loss was not finite; -0.0 + x is x, also where x is -0.0
+            torch._foreach_zero_([*gradients])
+            torch._foreach_neg_([*gradients])
         for bucket in _buckets(gradients):
-            flat = self._add_up(torch.cat([gradient.reshape(-1) for gradient in bucket]))
+            flat = self._add_up(torch.cat([gradient.reshape(-1) for gradient in bucket]), as_tree)
             parts = torch.split(flat, [gradient.numel() for gradient in bucket])
             torch._foreach_copy_(bucket, [part.view_as(to) for part, to in zip(parts, bucket, strict=True)])
-        added = self._add_up(torch.stack([*sums.values()]))
+        added = self._add_up(torch.stack([*sums.values()]), as_tree)
         return dict(zip(sums, added.unbind(), strict=True))
 
-    def sum_named(self, sums: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    def in_order(self, own: Iterable[Mapping[str, Tensor]]) -> Iterator[Mapping[str, Tensor]]:
+        self.is_idle = False
+        mine = iter(own)
+        kinds: Mapping[str, tuple[torch.Size, torch.dtype, str]] | None = None
+        present = [True] * self.size
+        while all(present):  # a round in which a rank has nothing is the last
+            sums = next(mine, {})
+            kinds = self._kinds(sums) if kinds is None else kinds
+            sizes = [shape.numel() for shape, _, _ in kinds.values()]
+            flat = torch.zeros(1 + sum(sizes), dtype=torch.float64, device=_device_of(kinds))  # exact up to 2**53
+            if sums and not self.is_idle:
+                torch.cat([flat.new_ones(1), *(value.reshape(-1).double() for value in sums.values())], out=flat)
+            rows = [torch.empty_like(flat) for _ in range(self.size)]
+            with _peers():
+                dist.all_gather(rows, flat)
+            present = torch.stack([row[0] for row in rows]).bool().tolist()
+            for row in itertools.compress(rows, present):
+                parts = row[1:].split(sizes)
+                yield {
+                    name: part.view(shape).to(dtype)
+                    for (name, (shape, dtype, _)), part in zip(kinds.items(), parts, strict=True)
+                }
+
+    def _kinds(self, sums: Mapping[str, Tensor]) -> Mapping[str, tuple[torch.Size, torch.dtype, str]]:
+        """Return shape, dtype and kind of device of named tensors, which a rank may lack."""
         kinds: list[Any] = [None] * self.size
-        own = {name: (value.shape, value.dtype, value.device.type) for name, value in sums.items()}
         with _peers():
-            dist.all_gather_object(kinds, own)
-        known: Mapping[str, tuple[Any, Any, str]] = next((kind for kind in kinds if kind), {})
-        device = torch.device("cuda", torch.cuda.current_device()) if _on_gpu(known) else torch.device("cpu")
-        full = {
-            name: sums[name] if sums else torch.zeros(shape, dtype=dtype, device=device)
-            for name, (shape, dtype, _) in known.items()
-        }
-        return {name: self._add_up(value.reshape(-1)).view(value.shape) for name, value in full.items()}
+            dist.all_gather_object(
+                kinds, {name: (value.shape, value.dtype, value.device.type) for name, value in sums.items()}
+            )
+        return next((kind for kind in kinds if kind), {})
 
     def any(self, flag: bool) -> bool:
         flags = torch.tensor(int(flag))
@@ -140,8 +173,8 @@ class Ranks(World):
         gathered: Tensor = _Gather.apply(values, self)
         return gathered
 
-    def _add_up(self, flat: Tensor) -> Tensor:
-        """Return the sum ((0 + 1) + 2) + ... over the ranks, whatever the order of the collective's own sums is.
+    def _add_up(self, flat: Tensor, as_tree: bool = False) -> Tensor:
+        """Return the sum ((0 + 1) + 2) + ... over the ranks, or of pairs, whatever the order of the collective's sums.
 
         Each rank adds up its share of the elements, so as much is sent as by a ring.
         """
@@ -154,9 +187,8 @@ class Ranks(World):
             padded = F.pad(flat, (0, width * self.size - flat.numel()))
             shares = torch.empty_like(padded)
             dist.all_to_all_single(shares, padded)
-            total, *others = shares.view(self.size, width).unbind()
-            for other in others:
-                total = total + other
+            rows = shares.view(self.size, width).unbind()
+            total = _tree_sum(rows) if as_tree else functools.reduce(torch.add, rows)
             dist.all_gather([*padded.view(self.size, width)], total)
             return padded[: flat.numel()]
 
@@ -257,6 +289,13 @@ def _peers() -> Iterator[None]:
         raise PeerLost(words) from error
 
 
+def _tree_sum(rows: Sequence[Tensor]) -> Tensor:
+    """Add up pairs of neighbors, then pairs of their sums, and so on; the number of rows is a power of two."""
+    while len(rows) > 1:
+        rows = [left + right for left, right in zip(rows[::2], rows[1::2], strict=True)]
+    return rows[0]
+
+
 def _buckets(tensors: Iterable[Tensor]) -> Iterator[list[Tensor]]:
     """Yield lists of neighbors of one dtype, of at most `_BUCKET` elements unless a single one is larger."""
     bucket: list[Tensor] = []
@@ -270,5 +309,6 @@ def _buckets(tensors: Iterable[Tensor]) -> Iterator[list[Tensor]]:
         yield bucket
 
 
-def _on_gpu(kinds: Mapping[str, tuple[Any, Any, str]]) -> bool:
-    return any(kind == "cuda" for _, _, kind in kinds.values())
+def _device_of(kinds: Mapping[str, tuple[torch.Size, torch.dtype, str]]) -> torch.device:
+    on_gpu = any(kind == "cuda" for _, _, kind in kinds.values())
+    return torch.device("cuda", torch.cuda.current_device()) if on_gpu else torch.device("cpu")

@@ -20,13 +20,16 @@ def evaluate(model: nn.Module, task: Task, batches: Iterable[Batch], device: Dev
         DataError: there are no batches.
     """
     model.eval()
+
+    def examine(batch: Batch) -> Mapping[str, Tensor]:
+        with device.autocast():
+            loss, outputs = task.loss(model, batch)
+        return task.eval_sums(loss, outputs.float(), batch)
+
     sums: Mapping[str, Tensor] = {}
     with torch.inference_mode():
-        for batch in device.world.deal(batches):
-            with device.autocast():
-                loss, outputs = task.loss(model, batch)
-            sums = add_sums(sums, task.eval_sums(loss, outputs.float(), batch), device.accumulator_dtype)
-    sums = device.world.sum_named(sums)
+        for added in device.world.in_order(map(examine, device.world.deal(batches))):
+            sums = add_sums(sums, added, device.accumulator_dtype)
     if not sums:
         raise DataError("there is nothing to evaluate on: the split has no samples")
     return task.eval_metrics({name: total.cpu() for name, total in sums.items()})

@@ -25,6 +25,7 @@ from bigmodel.runtime.lazy_compiler import unwrapped_step
 from bigmodel.training.ema import update_ema, warmed_up
 from bigmodel.training.evaluation import add_sums
 from bigmodel.training.nonfinite import NonFiniteGuard, StepRecord
+from bigmodel.training.piece_tree import PieceTree
 
 Tensors = dict[str, dict[str, Tensor]]  # file name to tensors
 
@@ -45,6 +46,7 @@ class TrainState:
         seed: int,
         steps: int,
         accumulate: int = 1,
+        pieces: int | None = None,
         clip_norm: float | None = None,
         ema: float | None = None,
     ) -> None:
@@ -57,7 +59,7 @@ class TrainState:
             if isinstance(optimizer, HasKernels):
                 optimizer.compile_kernels(partial(device.maybe_compile, same_shapes=True))
         self.optimizers, self._schedule, self.device, self.seed = optimizers, schedule, device, seed
-        self.accumulate, self.clip_norm, self._ema_decay = accumulate, clip_norm, ema
+        self.accumulate, self.pieces, self.clip_norm, self._ema_decay = accumulate, pieces, clip_norm, ema
         self._parameters = [p for group in self.param_groups for p in group["params"]]
         buffers = {name: b for name, b in model.named_buffers() if b.is_floating_point()}
         self._infinite = {name for name, b in buffers.items() if not b.isfinite().all()}  # as a mask of -inf
@@ -135,20 +137,30 @@ class TrainState:
         """
         self.prepare_step()
         world = self.device.world
-        self.device.seed_rng(self.seed, "step", self.step, differs=True)
-        microbatches = world.piece(batch).microbatches(self.accumulate)
-        is_weighted = len(microbatches) > 1 or world.size > 1
-        sums: Mapping[str, Tensor] = {}
-        for microbatch in microbatches:
-            loss, outputs = self.loss(microbatch)
-            added = world.counted(self.task.train_sums(loss, outputs.detach(), microbatch))
-            weight = added["loss_denominator"].to(loss.dtype)
-            (loss * weight if is_weighted else loss).backward()  # type: ignore[no-untyped-call]
-            sums = add_sums(sums, added, self.device.accumulator_dtype)
-        sums = world.sum_step(self._gradients(), sums)
+        is_weighted = self.accumulate > 1 or self.pieces is not None or world.size > 1
+        tree = PieceTree(self._parameters, self.device.accumulator_dtype) if self.pieces else None
+        for index, piece in world.pieces(batch, self.pieces or world.size):
+            loss, sums = self._backward(piece, index, is_weighted)
+            if tree is not None:
+                tree.add(sums)
+        if tree is not None:
+            sums = tree.total()
+        sums = world.sum_step(self._gradients(), sums, as_tree=tree is not None)
         if is_weighted:  # how many tokens a micro-batch has may be known only once its loss is
             count = sums["loss_denominator"]
             torch._foreach_div_(self._gradients(), torch.where(count > 0, count, 1).to(loss.dtype))
+        return loss, sums
+
+    def _backward(self, piece: Batch, index: int, is_weighted: bool) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """Add the gradients of a piece, the batch's `index`-th; return its last micro-batch's loss, and its sums."""
+        sums: Mapping[str, Tensor] = {}
+        for number, microbatch in enumerate(piece.microbatches(self.accumulate), index * self.accumulate):
+            self.device.seed_rng(self.seed, "step", self.step, *(("piece", number) if number else ()))
+            loss, outputs = self.loss(microbatch)
+            added = self.device.world.counted(self.task.train_sums(loss, outputs.detach(), microbatch))
+            weight = added["loss_denominator"].to(loss.dtype)
+            (loss * weight if is_weighted else loss).backward()  # type: ignore[no-untyped-call]
+            sums = add_sums(sums, added, self.device.accumulator_dtype)
         return loss, sums
 
     def loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
