@@ -29,6 +29,11 @@ def checkpoint_blocks(model: nn.Module) -> int:
     return len(blocks)
 
 
+def is_checkpointed(model: nn.Module) -> bool:
+    """Whether blocks of the model compute their activations twice."""
+    return any(hasattr(type(module), "kept_whole") for module in model.modules())
+
+
 def without_checkpoints(model: nn.Module) -> nn.Module:
     """Have the blocks of the model keep their activations again, in place; return it."""
     for module in model.modules():

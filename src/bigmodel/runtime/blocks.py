@@ -9,7 +9,7 @@ from torch import nn
 
 
 def repeated_blocks(model: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
-    """Yield name and module of the outermost blocks: of a list or sequence, modules with parts, several of one class."""
+    """Yield name and module of the outermost blocks: several of one class, with parts, in a list or a sequence."""
     children = [*model.named_children()]
     is_stage = isinstance(model, (nn.ModuleList, nn.Sequential))
     kinds = Counter(type(child) for _, child in children if is_stage and any(True for _ in child.children()))

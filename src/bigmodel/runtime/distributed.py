@@ -24,7 +24,7 @@ from bigmodel.interfaces import Batch
 from bigmodel.runtime.launch import PEER_LOST, Place
 
 _T = TypeVar("_T")
-_BUCKET = 1 << 24  # elements of the gradients that are added up at once; each bucket is copied
+BUCKET = 1 << 24  # elements of the gradients that are added up at once; each bucket is copied
 _ALONE = Place(rank=0, size=1, local_rank=0)
 _FAILURES, _WORDS = "failures", "words"  # keys of the ranks' store: how many have failed, and what the first says
 
@@ -297,10 +297,10 @@ def _tree_sum(rows: Sequence[Tensor]) -> Tensor:
 
 
 def _buckets(tensors: Iterable[Tensor]) -> Iterator[list[Tensor]]:
-    """Yield lists of neighbors of one dtype, of at most `_BUCKET` elements unless a single one is larger."""
+    """Yield lists of neighbors of one dtype, of at most `BUCKET` elements unless a single one is larger."""
     bucket: list[Tensor] = []
     for tensor in tensors:
-        full = sum(other.numel() for other in bucket) + tensor.numel() > _BUCKET
+        full = sum(other.numel() for other in bucket) + tensor.numel() > BUCKET
         if bucket and (full or tensor.dtype != bucket[0].dtype):
             yield bucket
             bucket = []

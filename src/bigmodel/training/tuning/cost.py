@@ -1,21 +1,24 @@
 """Estimate parameters, compute and memory of a training step without computing anything.
 
-One forward and backward pass on torch's meta device gives shapes only; the counts are exact for what torch can count
-(convolutions and matrix products) and leave out the allocator's rounding and the libraries' work space.
+One forward and backward pass of fake tensors gives shapes only; the counts are exact for what torch can count
+(convolutions, matrix products, attention) and leave out the allocator's rounding and the libraries' work space. Fake
+tensors take the kernels of their device; on the meta device attention would be another one, which keeps far more.
 """
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from bigmodel.interfaces import Batch, Task
+from bigmodel.runtime.activation_checkpointing import is_checkpointed, without_checkpoints
+from bigmodel.runtime.device import Device
 
 LOSS = "(loss)"
 _KERNELS = {"fused", "foreach", "capturable"}  # options of torch's optimizers that ask for a real device
@@ -26,6 +29,8 @@ class StepCost:
     """Cost of one update. `flops` counts a multiplication and an addition as two; memory is in bytes.
 
     `activations_of` divides the activations among the modules that keep them, by dotted name; `LOSS` is outside all.
+    `cast_bytes` are weights in autocast's dtype, kept as activations are. `checkpointed_bytes` is what both would be if
+    blocks computed their activations twice; where they do, it is `activation_bytes`.
     """
 
     num_parameters: int
@@ -35,16 +40,19 @@ class StepCost:
     gradient_bytes: int
     optimizer_bytes: int
     activation_bytes: int
+    cast_bytes: int
+    checkpointed_bytes: int
     activations_of: Mapping[str, int]
 
     @property
     def memory_by_use(self) -> Mapping[str, int]:
-        """Bytes of weights, gradients, optimizer state and activations."""
+        """Bytes of weights, gradients, optimizer state and activations, and of weights in another dtype if any."""
         return {
             "weights": self.weight_bytes,
             "gradients": self.gradient_bytes,
             "optimizer": self.optimizer_bytes,
             "activations": self.activation_bytes,
+            **({"weights in fewer bits": self.cast_bytes} if self.cast_bytes else {}),
         }
 
     @property
@@ -54,39 +62,42 @@ class StepCost:
 
 
 def estimate_step_cost(
-    model: nn.Module, task: Task, batch: Batch, optimizers: Sequence[torch.optim.Optimizer], accumulate: int
+    model: nn.Module,
+    task: Task,
+    batch: Batch,
+    optimizers: Sequence[torch.optim.Optimizer],
+    accumulate: int,
+    device: Device | None = None,
 ) -> StepCost:
-    """Estimate what one update on `batch`, in `accumulate` micro-batches, costs.
+    """Estimate what one update on `batch`, in `accumulate` micro-batches, costs, in the precision of `device`.
 
     Raises:
         RuntimeError: the model does something that has no shape without data.
     """
-    from torch.utils.flop_counter import FlopCounterMode  # only a plan needs it
+    from torch._subclasses.fake_tensor import FakeTensorMode  # with what follows, a second that only a plan needs
+    from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop, sdpa_flop
 
-    ghost = copy.deepcopy(model).to("meta").train()
+    from bigmodel.training.tuning.saved_tensors import SavedTensors
+
+    aten = torch.ops.aten
+    formulas = {  # of the attention of CPUs, which torch's table lacks
+        aten._scaled_dot_product_flash_attention_for_cpu: sdpa_flop,
+        aten._scaled_dot_product_flash_attention_for_cpu_backward: sdpa_backward_flop,
+    }
     piece = batch.microbatches(accumulate)[0]
-    own = {_storage(tensor) for tensor in (*ghost.parameters(), *ghost.buffers())}
-    saved: dict[int, tuple[str, int]] = {}
-    inside = [LOSS]  # the modules whose forward pass is under way
-
-    def note(tensor: Tensor) -> Tensor:
-        if _storage(tensor) not in own:
-            saved.setdefault(_storage(tensor), (inside[-1], tensor.untyped_storage().nbytes()))
-        kept.append(tensor)  # a freed tensor's identity would be used again
-        return tensor
-
-    kept: list[Tensor] = []
-    for name, module in ghost.named_modules():
-        module.register_forward_pre_hook(partial(_enter, inside, name))
-        module.register_forward_hook(partial(_leave, inside))
-    counter = FlopCounterMode(display=False)
-    with counter, torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        loss, _ = task.loss(ghost, Batch(piece.inputs.to("meta"), piece.targets.to("meta")))
-        loss.backward()  # type: ignore[no-untyped-call]
+    kind = device.torch_device if device is not None and device.torch_device.type == "cuda" else torch.device("cpu")
+    shapes = without_checkpoints(copy.deepcopy(model).to("meta").train())
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    with mode:
+        ghost = shapes.to_empty(device=kind)
+        inputs, targets = (mode.from_tensor(tensor).to(kind) for tensor in (piece.inputs, piece.targets))
+        counter = FlopCounterMode(display=False, custom_mapping=formulas)
+        with counter:
+            with SavedTensors(ghost).recording() as saved, device.autocast() if device else contextlib.nullcontext():
+                loss, _ = task.loss(ghost, Batch(inputs, targets))
+            loss.backward()  # type: ignore[no-untyped-call]
     trained = [p for p in model.parameters() if p.requires_grad]
-    of: dict[str, int] = {}
-    for name, size in saved.values():
-        of[name] = of.get(name, 0) + size
+    twice = is_checkpointed(model)
     return StepCost(
         num_parameters=sum(p.numel() for p in model.parameters()),
         num_trainable=sum(p.numel() for p in trained),
@@ -94,17 +105,11 @@ def estimate_step_cost(
         weight_bytes=sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers())),
         gradient_bytes=sum(p.nbytes for p in trained),
         optimizer_bytes=sum(map(_optimizer_state_bytes, optimizers)),
-        activation_bytes=sum(of.values()),
-        activations_of=of,
+        activation_bytes=saved.checkpointed_bytes if twice else saved.num_bytes,
+        cast_bytes=0 if twice else saved.cast_bytes,
+        checkpointed_bytes=saved.checkpointed_bytes,
+        activations_of=saved.by_module,
     )
-
-
-def _enter(inside: list[str], name: str, *_: object) -> None:
-    inside.append(name)
-
-
-def _leave(inside: list[str], *_: object) -> None:
-    inside.pop()
 
 
 def _optimizer_state_bytes(optimizer: torch.optim.Optimizer) -> int:
@@ -133,7 +138,3 @@ def _ghost_parameter(parameter: Tensor) -> Tensor:
     if parameter.requires_grad:
         ghost.grad = torch.empty_like(ghost)
     return ghost
-
-
-def _storage(tensor: Tensor) -> int:
-    return int(tensor.untyped_storage()._cdata)

@@ -1,0 +1,102 @@
+"""Memory of a step before it is taken: what a plan says is what real tensors take, with activations kept or not."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from bigmodel.interfaces import Batch, Task
+from bigmodel.models.gpt import GPT
+from bigmodel.models.resnet import ResNet
+from bigmodel.optim.adam import adamw
+from bigmodel.runtime.activation_checkpointing import checkpoint_blocks, is_checkpointed
+from bigmodel.runtime.blocks import repeated_blocks
+from bigmodel.runtime.device import Device
+from bigmodel.tasks.classification import Classification
+from bigmodel.tasks.language_modelling import LanguageModelling
+from bigmodel.tasks.losses import CrossEntropy
+from bigmodel.training.state import TrainState
+from bigmodel.training.tuning.cost import StepCost, estimate_step_cost
+from bigmodel.training.tuning.saved_tensors import SavedTensors
+
+
+def _gpt() -> tuple[nn.Module, Task, Batch]:
+    tokens = torch.randint(31, (4, 33))
+    return (
+        GPT(31, 32, layers=3, heads=2, width=32, dropout=0.1),
+        LanguageModelling(),
+        Batch(tokens[:, :-1], tokens[:, 1:]),
+    )
+
+
+def _resnet() -> tuple[nn.Module, Task, Batch]:
+    batch = Batch(torch.randn(4, 3, 16, 16), torch.randint(10, (4,)))
+    return ResNet((3, 16, 16), 10, width=8), Classification(CrossEntropy(), 10), batch
+
+
+Case = Callable[[], tuple[nn.Module, Task, Batch]]
+
+
+def _measured(model: nn.Module, task: Task, batch: Batch, device: Device) -> SavedTensors:
+    with SavedTensors(model.train()).recording() as saved, device.autocast():
+        task.loss(model, batch)
+    return saved
+
+
+def _planned(model: nn.Module, task: Task, batch: Batch, device: Device) -> StepCost:
+    return estimate_step_cost(model, task, batch, [adamw(model, lr=0.1)], 1, device)
+
+
+@pytest.mark.parametrize(("case", "precision"), [(_gpt, "fp32"), (_gpt, "bf16"), (_resnet, "fp32")])
+def test_a_plan_has_the_bytes_of_real_tensors(case: Case, precision: str) -> None:
+    model, task, batch = case()
+    device = Device("cpu", precision=precision)  # type: ignore[arg-type]
+    plan, real = _planned(model, task, batch, device), _measured(model, task, batch, device)
+    assert plan.activation_bytes == pytest.approx(real.num_bytes, rel=0.02)
+    assert plan.cast_bytes == real.cast_bytes
+    assert (plan.cast_bytes > 0) == (precision == "bf16")
+    assert plan.checkpointed_bytes == pytest.approx(real.checkpointed_bytes, rel=0.02)
+    optimizer = adamw(model, lr=0.1)
+    task.loss(model, batch)[0].backward()
+    optimizer.step()
+    gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+    assert plan.gradient_bytes == sum(gradient.nbytes for gradient in gradients)
+    states = [value for state in optimizer.state.values() for value in state.values()]
+    assert plan.optimizer_bytes == sum(value.nbytes for value in states)
+
+
+@pytest.mark.parametrize(("case", "blocks"), [(_gpt, 3), (_resnet, 8)])
+def test_blocks_that_compute_twice_keep_less_and_have_the_same_bits(case: Case, blocks: int) -> None:
+    torch.manual_seed(0)
+    model, task, batch = case()
+    device = Device("cpu", threads=1)
+    twin = copy.deepcopy(model)
+    assert checkpoint_blocks(twin) == blocks == len([*repeated_blocks(model)])
+    names = [*model.state_dict()]
+    found: list[dict[str, Tensor]] = []
+    for one in (model, twin):
+        state = TrainState(
+            model=one,
+            task=task,
+            optimizers=[adamw(one, lr=0.01)],
+            schedule=lambda progress: 1.0,
+            device=device,
+            seed=0,
+            steps=3,
+            ema=0.5,
+        )
+        for _ in range(3):
+            state.train_step(batch)
+        found.append({**state.state_tensors()["optimizer"], **state.state_tensors()["model"]})
+        assert [*state.state_tensors()["ema"]] == names
+        assert is_checkpointed(state.eval_model) == is_checkpointed(one) == (one is twin)
+    assert found[0].keys() == found[1].keys()
+    assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
+    whole, plan = _measured(model, task, batch, device), _planned(twin, task, batch, device)
+    kept = _measured(twin, task, batch, device).num_bytes
+    assert kept < whole.num_bytes / 2
+    assert kept < plan.activation_bytes == whole.checkpointed_bytes < whole.num_bytes
