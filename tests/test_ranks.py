@@ -254,6 +254,10 @@ def test_a_process_knows_the_place_that_others_gave_it() -> None:
         (("batch_size=5", "accumulate=2", "device.count=3"), "device.count: 3 ranks of 2 micro-batches need"),
         (("device.precision=auto",), "device.precision: auto measures"),
         (("model=resnet18", "accumulate=2"), "accumulate: batch norms over 2 ranks need accumulate=1"),
+        (("pieces=8", "device.count=3"), "device.count: 3 ranks cannot take as many of pieces=8 each; use"),
+        (("pieces=8", "batch_size=7"), "pieces: 8 pieces need batch_size >= 8, got 7"),
+        (("pieces=8", "model=resnet18"), "pieces: ResNet has batch norms"),
+        (("pieces=6",), "pieces: must be one of 2, 4, 8"),
         (("device.count=0",), "device.count: must be a number at least 1 or one of auto"),
     ],
 )
@@ -350,6 +354,23 @@ def test_a_run_goes_on_with_other_ranks(first: int, then: int, tmp_path: Path) -
     mine, theirs = ([line for line in records(one) if line["split"] == "train"] for one in (run, whole))
     assert [line["step"] for line in mine] == [*range(1, 13)]
     assert [line["loss"] for line in mine] == pytest.approx([line["loss"] for line in theirs], rel=1e-4)
+
+
+@pytest.mark.slow
+def test_as_many_pieces_have_one_hash_on_any_number_of_ranks(tmp_path: Path) -> None:
+    """Also where the number changes at a restart; dropout, clipping, and a last batch of fewer samples than pieces."""
+    words = (*SHORT[:1], *SHORT[2:], "model.dropout=0.1", "optim=adamw", "schedule=constant", "clip_norm=0.1")
+    words = (*words, "ema=0.9", "pieces=8", "batch_size=645")  # of 1,294 samples
+    runs = {
+        count: _trained(tmp_path / str(count), *words, "epochs=4", f"device.count={count}") for count in (1, 2, 4, 8)
+    }
+    moved = _trained(tmp_path / "moved", *words, "epochs=2", "device.count=2")
+    for epochs, count in ((3, 8), (4, 1)):
+        _trained(tmp_path / "moved", f"resume={moved}", f"epochs={epochs}", f"device.count={count}")
+        assert "last bits" not in _said(tmp_path / "moved")
+    assert [fingerprint(run) for run in runs.values()] == [fingerprint(moved)] * 4
+    whole, *others = map(records, (*runs.values(), moved))
+    assert others == [whole] * 4
 
 
 def _rank_processes(process: ForkServerProcess) -> list[int]:

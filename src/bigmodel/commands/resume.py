@@ -60,7 +60,8 @@ def load_for_resume(
         raise ConfigError(*problems)
     for key, old, new in changes:
         group, _, name = key.partition(".")
-        changes_bits = group == "device" and name in _DEVICE_KEYS_OF_BITS
+        is_even = name == "count" and stored.values.get("pieces") is not None
+        changes_bits = group == "device" and name in _DEVICE_KEYS_OF_BITS and not is_even
         bits = "; later steps may differ from those of an unbroken run in the last bits" if changes_bits else ""
         print_line(stored.redact(changed.redact(f"resume: {key} was {old}, is now {new}{bits}")))
     return directory, changed

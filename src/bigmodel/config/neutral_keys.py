@@ -22,8 +22,10 @@ RESULT_NEUTRAL_KEYS = (
 EQUAL_IN_COMPARISONS: Mapping[str, str] = {
     "log_every": "changes which records metrics.jsonl has, so a resumed run must keep it",
     "device.index": "names one of several devices of a kind",
+    "device.checkpoint_activations": "changes memory and time alone",
+    "device.memory_gb": "is what a plan holds a run's memory against",
     "device.threads": "changes the last bits only, which are below what a comparison can resolve",
-    "device.count": "changes the last bits, and which numbers dropout draws, as another order of the sums would",
+    "device.count": "changes the last bits, and which numbers dropout draws, unless `pieces` is set",
 }
 """Further keys in which runs of one configuration may differ, with the reason why they are not neutral."""
 
@@ -32,6 +34,8 @@ ADDED_LATER: Mapping[str, object] = {
     "pieces": None,
     "device.cudnn_benchmark": False,
     "device.count": 1,
+    "device.checkpoint_activations": "none",
+    "device.memory_gb": None,
     "init.frozen_norms": "train",
     "init.incomplete": "refuse",
     "init.merge": None,

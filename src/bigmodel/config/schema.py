@@ -57,6 +57,11 @@ class Train:
     sampler: Literal["shuffled", "balanced"] = "shuffled"
     pieces: Literal[2, 4, 8, 16, 32, 64, 128, 256, 512, 1024] | None = None
 
+    @property
+    def num_microbatches(self) -> int:
+        """Micro-batches of an update in one process."""
+        return self.accumulate * (self.pieces or 1)
+
 
 @dataclass(frozen=True)
 class Evaluate:

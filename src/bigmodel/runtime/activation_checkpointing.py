@@ -50,7 +50,9 @@ def _checkpointed(kind: Any) -> Any:
         if not (self.training and torch.is_grad_enabled()):
             return kind.forward(self, *arguments, **named)
         norms = [module for module in self.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
-        contexts = {"context_fn": lambda: (contextlib.nullcontext(), _unchanged(norms))} if norms else {}
+        contexts: dict[str, Any] = {}
+        if norms:
+            contexts["context_fn"] = lambda: (contextlib.nullcontext(), _unchanged(norms))
         return checkpoint(partial(kind.forward, self), *arguments, use_reentrant=False, **contexts, **named)
 
     members: dict[str, Any] = {"forward": forward, "kept_whole": kind, "__module__": kind.__module__}

@@ -16,6 +16,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from bigmodel.runtime.distributed import current_world
 
 
+def count_batch_norms(model: nn.Module) -> int:
+    return sum(isinstance(module, _BatchNorm) for module in model.modules())
+
+
 def share_batch_norms(model: nn.Module) -> int:
     """Have the model's batch norms take mean and variance over the pieces of all ranks; return how many there are."""
     norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]

@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar, cast
 
 import torch
 
-from bigmodel.constraints import NonNegativeInt, PositiveInt
+from bigmodel.constraints import NonNegativeInt, Positive, PositiveInt
 from bigmodel.errors import ConfigError
 from bigmodel.runtime.allocator import keep_freed_memory
 from bigmodel.runtime.distributed import current_world
@@ -46,6 +46,8 @@ class Device:
         keep_memory: bool = False,
         cudnn_benchmark: bool = False,
         count: PositiveInt | Literal["auto"] = 1,
+        checkpoint_activations: Literal["none", "blocks", "auto"] = "none",
+        memory_gb: Positive | None = None,
     ) -> None:
         self.world = current_world()
         self.count = self.world.size if self.world.size > 1 or count == "auto" else count
@@ -64,7 +66,8 @@ class Device:
         self._deterministic = deterministic
         shares_cores = self.world.size == 1 or self.world.place.is_watched  # else its launcher has given it its own
         self.threads = threads or max(1, torch.get_num_threads() // (self.count if shares_cores else 1))
-        self._keep_memory = keep_memory
+        self._keep_memory, self._memory_gb = keep_memory, memory_gb
+        self.checkpoint_activations = checkpoint_activations
         if precision == "tf32" and self.torch_device.type != "cuda":
             raise ConfigError(f"device.precision: tf32 needs an NVIDIA GPU, and this run is on {self.name}; use fp32")
         if self._graphs and self.torch_device.type != "cuda":
@@ -112,6 +115,14 @@ class Device:
     def is_async(self) -> bool:
         """Whether the device works asynchronously, so that reading a number waits for it."""
         return self.torch_device.type == "cuda"
+
+    @property
+    def memory_bytes(self) -> float | None:
+        """Memory of a card: as the config says, or an NVIDIA GPU's; None where neither is known."""
+        if self._memory_gb is not None:
+            return self._memory_gb * 1e9
+        on_gpu = self.torch_device.type == "cuda"
+        return float(torch.cuda.get_device_properties(self.torch_device).total_memory) if on_gpu else None
 
     @property
     def reproducibility(self) -> str:

@@ -134,7 +134,7 @@ class Ranks(World):
                 dist.all_gather(rows, flat)
             present = torch.stack([row[0] for row in rows]).bool().tolist()
             for row in itertools.compress(rows, present):
-                parts = row[1:].split(sizes)
+                parts = torch.split(row[1:], sizes)
                 yield {
                     name: part.view(shape).to(dtype)
                     for (name, (shape, dtype, _)), part in zip(kinds.items(), parts, strict=True)

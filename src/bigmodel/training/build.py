@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -14,9 +16,11 @@ from bigmodel.config.config import Config
 from bigmodel.config.instantiate import instantiate, without_pretrained
 from bigmodel.config.schema import Train
 from bigmodel.errors import ConfigError
+from bigmodel.formatting import format_si
 from bigmodel.interfaces import Dataset, HasMemoryFormat, InitsFromData, Loader, Task
 from bigmodel.optim.groups import scale_lrs
-from bigmodel.runtime.batch_norm import share_batch_norms
+from bigmodel.runtime.activation_checkpointing import checkpoint_blocks
+from bigmodel.runtime.batch_norm import count_batch_norms, share_batch_norms
 from bigmodel.runtime.device import Device
 from bigmodel.runtime.precision import choose_precision
 from bigmodel.training.adjustments import warn_slow_ema
@@ -32,6 +36,7 @@ from bigmodel.training.loop import LoopOptions
 from bigmodel.training.state import TrainState
 
 MAX_STEPS = 1e15
+MAX_PLANNED_WITH_WEIGHTS = 2e9  # bytes; a dry run of a larger model takes seconds, not minutes, by its shapes
 
 
 @dataclass
@@ -56,14 +61,13 @@ def build_run(
     """Build device, dataset, loader, task, model and optimizers from a checked config; `report` what takes a while.
 
     With `load_initial_weights=False`, skip pretrained files and data-dependent initialization: a checkpoint supplies
-    the weights, and the file may be gone.
+    the weights, and the file may be gone. For a dry run a large model is built without weights, on the meta device.
 
     Raises:
         ConfigError: parts do not go together.
         DataError: the data is missing or damaged.
     """
-    device: Device = instantiate("device", config.values["device"], config.trust)
-    device.configure_torch()
+    device = _build_device(config)
     data = open_data(config, device, report)
     config, dataset, loader = data.config, data.dataset, data.loader
     settings = Train(**config.values)
@@ -72,7 +76,9 @@ def build_run(
     task = _build_task(config, dataset)
 
     report("building the model")
-    model = _build_model(config, device, load_initial_weights)
+    model = _shapes_if_large(config, device) or _build_model(config, device, load_initial_weights)
+    shape_notes = _describe_shapes(model)
+    load_initial_weights = load_initial_weights and not shape_notes
     if load_initial_weights:
         check_all_trained(model, settings)
         check_forward(model, task, dataset.sample_batch(min(2, loader.splits["train"])), device, config)
@@ -81,7 +87,7 @@ def build_run(
         loader.memory_format = torch.channels_last
     config = config.with_values({"device.precision": device.precision, "device.channels_last": device.channels_last})
     init_report = _initialize(model, settings, device, loader, config.trust, load_initial_weights)
-    rank_notes = _prepare_for_ranks(model, device, settings.accumulate) if device.count > 1 else []
+    rank_notes = _prepare_for_ranks(model, device, settings) + _checkpoint_activations(model, device)
 
     optimizers, lr_notes = build_optimizers(config, model)
     state = TrainState(
@@ -93,6 +99,7 @@ def build_run(
         seed=settings.seed,
         steps=steps,
         accumulate=settings.accumulate,
+        pieces=settings.pieces,
         clip_norm=settings.clip_norm,
         ema=settings.ema,
     )
@@ -106,8 +113,24 @@ def build_run(
         loop_options=_loop_options(settings, loader),
         init_report=[*init_report, *lr_notes],
         warnings=warn_slow_ema(settings.ema, steps),
-        notes=[*data.notes, *rank_notes],
+        notes=[*data.notes, *rank_notes, *shape_notes],
     )
+
+
+def _build_device(config: Config) -> Device:
+    """Build the device, and set torch's switches. Pieces of a batch share the threads as if each had a rank."""
+    node, pieces = config.values["device"], config.values.get("pieces")
+    if pieces and node.get("threads") is None:
+        node = {**node, "threads": max(1, _available_threads() // pieces)}
+    device: Device = instantiate("device", node, config.trust)
+    device.configure_torch()
+    return device
+
+
+@cache
+def _available_threads() -> int:
+    """Return how many threads torch uses by itself, as known before the process's first run sets another number."""
+    return torch.get_num_threads()
 
 
 def _count_steps(settings: Train, loader: Loader) -> int:
@@ -132,6 +155,30 @@ def _build_model(config: Config, device: Device, load_initial_weights: bool) -> 
     return model.to(device.torch_device)
 
 
+def _shapes_if_large(config: Config, device: Device) -> nn.Module | None:
+    """Return the model without its weights, for a dry run of a large one; None where it is to be built as it is."""
+    if not config.values["dry_run"] or device.has_auto:  # which measures
+        return None
+    try:
+        with torch.device("meta"):
+            model: nn.Module = instantiate("model", without_pretrained(config.values["model"]), config.trust)
+    except Exception:  # its constructor needs values, or is wrong, which is told when it is built
+        return None
+    return model if _count_bytes(model) > MAX_PLANNED_WITH_WEIGHTS else None
+
+
+def _describe_shapes(model: nn.Module) -> list[str]:
+    """Return a line about a model that has no weights."""
+    if not any(parameter.is_meta for parameter in model.parameters()):
+        return []
+    size = format_si(_count_bytes(model), "B")
+    return [f"the model was planned by its shapes, without its {size} of weights; none were initialized or loaded"]
+
+
+def _count_bytes(model: nn.Module) -> int:
+    return sum(parameter.nbytes for parameter in model.parameters())
+
+
 def _initialize(
     model: nn.Module, settings: Train, device: Device, loader: Loader, trust: Sequence[str], load_initial_weights: bool
 ) -> list[str]:
@@ -143,23 +190,42 @@ def _initialize(
     device.seed_rng(settings.seed, "init")
     if settings.init is None:
         return []
-    report: list[str] = instantiate(
-        "init", settings.init, trust, model=model, fresh=load_initial_weights, epochs=settings.epochs
-    )
+    with next(model.parameters()).device if _describe_shapes(model) else contextlib.nullcontext():
+        report: list[str] = instantiate(
+            "init", settings.init, trust, model=model, fresh=load_initial_weights, epochs=settings.epochs
+        )
     return report
 
 
-def _prepare_for_ranks(model: nn.Module, device: Device, accumulate: int) -> list[str]:
+def _prepare_for_ranks(model: nn.Module, device: Device, settings: Train) -> list[str]:
     """Give all ranks the same weights and shared batch norms; return lines about it.
 
     Raises:
-        ConfigError: ranks may have different numbers of micro-batches, and batch norms would wait for the missing ones.
+        ConfigError: batch norms would see another number of samples on another number of ranks.
     """
+    if settings.pieces and count_batch_norms(model):
+        raise ConfigError(
+            f"pieces: {type(model).__name__} has batch norms, which see all pieces of a step at once; use a model "
+            "without, or pieces=null"
+        )
+    if device.count == 1:
+        return []
     device.world.broadcast(model.state_dict().values())  # they are the same, unless a model draws by itself
     num_norms = share_batch_norms(model)
-    if num_norms and accumulate > 1:
-        raise ConfigError(f"accumulate: batch norms over {device.count} ranks need accumulate=1, got {accumulate}")
+    if num_norms and settings.accumulate > 1:
+        raise ConfigError(
+            f"accumulate: batch norms over {device.count} ranks need accumulate=1, got {settings.accumulate}"
+        )
     return [f"batch norms ({num_norms}): mean and variance over the pieces of all ranks"] if num_norms else []
+
+
+def _checkpoint_activations(model: nn.Module, device: Device) -> list[str]:
+    """Have blocks compute their activations twice, if the device says so; return a line about it."""
+    if device.checkpoint_activations != "blocks":
+        return []
+    if count := checkpoint_blocks(model):
+        return [f"device.checkpoint_activations=blocks: {count} blocks compute their activations twice"]
+    return [f"device.checkpoint_activations=blocks: {type(model).__name__} has no repeated blocks, and keeps all"]
 
 
 def build_optimizers(config: Config, model: nn.Module, **changed: Any) -> tuple[list[torch.optim.Optimizer], list[str]]:

@@ -112,11 +112,22 @@ def _open_loader(dataset: Dataset, device: Device, settings: Train, batch_size: 
 
 
 def _count_pieces(settings: Train, device: Device, batch_size: int) -> int:
-    """Return into how many pieces ranks and micro-batches split a batch. Raises ConfigError if it has fewer samples."""
-    pieces = settings.accumulate * device.count
+    """Return into how many micro-batches all ranks together split a batch.
+
+    Raises:
+        ConfigError: it has fewer samples, or the ranks cannot have equally many pieces.
+    """
+    if settings.pieces and settings.pieces % device.count:
+        raise ConfigError(
+            f"device.count: {device.count} ranks cannot take as many of pieces={settings.pieces} each; use a power of "
+            f"two up to {settings.pieces}"
+        )
+    pieces = settings.accumulate * (settings.pieces or device.count)
     if pieces > batch_size:
         key, parts = "accumulate", f"{settings.accumulate} micro-batches"
-        if device.count > 1:
+        if settings.pieces:
+            key, parts = "pieces", f"{settings.pieces} pieces" + (f" of {parts}" if settings.accumulate > 1 else "")
+        elif device.count > 1:
             key, parts = "device.count", f"{device.count} ranks" + (f" of {parts}" if settings.accumulate > 1 else "")
         raise ConfigError(
             f"{key}: {parts} need batch_size >= {pieces}, got {batch_size}; lower {key} or raise batch_size"

@@ -61,7 +61,7 @@ class TrainState:
         self.optimizers, self._schedule, self.device, self.seed = optimizers, schedule, device, seed
         self.accumulate, self.pieces, self.clip_norm, self._ema_decay = accumulate, pieces, clip_norm, ema
         self._parameters = [p for group in self.param_groups for p in group["params"]]
-        buffers = {name: b for name, b in model.named_buffers() if b.is_floating_point()}
+        buffers = {name: b for name, b in model.named_buffers() if b.is_floating_point() and not b.is_meta}
         self._infinite = {name for name, b in buffers.items() if not b.isfinite().all()}  # as a mask of -inf
         self._checked = [*model.parameters(), *(b for name, b in buffers.items() if name not in self._infinite)]
         for group in self.param_groups:  # an optimizer that another state used keeps its base rate

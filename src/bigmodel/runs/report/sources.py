@@ -105,9 +105,10 @@ def from_checkpoint(
 
 def _batch_size(config: Mapping[str, Any]) -> int:
     """Return a batch that fits the memory, because the run has trained on batches of this size."""
-    size, parts = config.get("batch_size"), config.get("accumulate")
+    size, parts, pieces = config.get("batch_size"), config.get("accumulate"), config.get("pieces")
     if not isinstance(size, int) or not isinstance(parts, int):
         return _MAX_BATCH
+    parts *= pieces if isinstance(pieces, int) else 1
     return max(1, min(_MAX_BATCH, size // max(1, parts)))
 
 

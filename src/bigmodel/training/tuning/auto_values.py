@@ -14,11 +14,16 @@ from pathlib import Path
 import torch
 
 from bigmodel.config.config import Config
+from bigmodel.config.schema import Train
 from bigmodel.config.validation import PLACEHOLDER_LR, auto_keys
+from bigmodel.formatting import first_line, format_si
 from bigmodel.runtime.stdout import print_line
 from bigmodel.training.build import build_run
 from bigmodel.training.tuning import batch_size as batch_trials
 from bigmodel.training.tuning.lr_range import LRRangeResult, lr_range_test
+from bigmodel.training.tuning.rank_cost import RankPlan
+
+CHECKPOINTING = "device.checkpoint_activations"
 
 
 @dataclass
@@ -36,7 +41,7 @@ class ResolvedConfig:
 
 
 def resolve_auto(config: Config, report: Callable[[str], object] = lambda text: None) -> ResolvedConfig:
-    """Replace each `auto` by a number, and print it; `report` which is being looked for.
+    """Replace each `auto` by what it stands for, and print it; `report` which is being looked for.
 
     Raises:
         ConfigError: parts do not go together, or there is nothing to tune.
@@ -44,8 +49,10 @@ def resolve_auto(config: Config, report: Callable[[str], object] = lambda text: 
         OutOfMemoryError: no batch fits.
     """
     found = ResolvedConfig(config)
-    for key, finder in (("batch_size", _resolve_batch_size), ("optim.lr", _resolve_lr)):
-        if key in auto_keys(config.values):
+    finders = {"batch_size": _resolve_batch_size, CHECKPOINTING: _resolve_checkpointing, "optim.lr": _resolve_lr}
+    found_here = [*auto_keys(config.values), *_checkpointing_keys(config)]
+    for key, finder in finders.items():
+        if key in found_here:
             report(f"choosing {key}")
             finder(found)
             print_line(found.lines[-1])
@@ -55,8 +62,8 @@ def resolve_auto(config: Config, report: Callable[[str], object] = lambda text: 
 
 
 def _resolve_batch_size(found: ResolvedConfig) -> None:
-    accumulate = found.config.values["accumulate"]
-    run = build_run(_probe_config(found.config, {"batch_size": max(2, accumulate)}))
+    fewest = Train(**found.config.values).num_microbatches
+    run = build_run(_probe_config(found.config, {"batch_size": max(2, fewest)}))
     rates = batch_trials.measure_throughput(run)
     size = batch_trials.pick_batch_size(rates, run.device.torch_device)
     others = ", ".join(f"{other}: {rate:,.0f}" for other, rate in rates.items() if other != size)
@@ -85,6 +92,29 @@ def _resolve_lr(found: ResolvedConfig) -> None:
         f"{found.curve.rates[0]:g} to {found.curve.rates[-1]:.2g}; loss after {found.curve.trial_steps} steps: "
         f"{', '.join(f'{loss:.4g} at {rate:g}' for rate, loss in found.curve.trials.items())})"
     )
+
+
+def _checkpointing_keys(config: Config) -> list[str]:
+    return [CHECKPOINTING] if config.values["device"].get("checkpoint_activations") == "auto" else []
+
+
+def _resolve_checkpointing(found: ResolvedConfig) -> None:
+    """Choose by the memory that a step is planned to take, so that ranks choose alike."""
+    run = build_run(_probe_config(found.config, {"dry_run": True}))
+    state, room = run.state, run.device.memory_bytes
+    choice, reason = "none", f"the memory of this {run.device.torch_device.type} is not known; set device.memory_gb"
+    if room is not None:
+        try:
+            batch = next(run.loader.train_batches(0, 1))
+            plan = RankPlan(state.model, state.task, batch, state.optimizers, run.device, run.settings)
+            needed = plan.replicated().peak
+        except RuntimeError as error:
+            reason = f"the memory of this model is not known: {first_line(error)}"
+        else:
+            choice = "blocks" if needed > room else "none"
+            reason = f"without, a step takes {format_si(needed, 'B')}, and there are {format_si(room, 'B')}"
+    found.config = found.config.with_values({CHECKPOINTING: choice})
+    found.lines.append(f"{CHECKPOINTING}=auto: {choice} ({reason})")
 
 
 def _probe_config(config: Config, values: dict[str, object]) -> Config:

@@ -71,12 +71,12 @@ def pick_batch_size(rates: dict[int, float], device: torch.device) -> int:
 def _sizes(run: TrainingRun) -> Iterator[int]:
     """Yield the powers of two to try, which leave enough updates per epoch and one sample per micro-batch."""
     samples = run.loader.splits["train"]
-    most = max(samples // _UPDATES_AN_EPOCH, min(samples, max(_SMALLEST, run.settings.accumulate)))
+    most = max(samples // _UPDATES_AN_EPOCH, min(samples, max(_SMALLEST, run.settings.num_microbatches)))
     if run.device.torch_device.type != "cuda":
-        most = min(most, max(_LARGEST_ON_CPU, run.settings.accumulate))
+        most = min(most, max(_LARGEST_ON_CPU, run.settings.num_microbatches))
     size = min(_SMALLEST, 1 << (most.bit_length() - 1))
     while size <= most:
-        if size >= run.settings.accumulate:
+        if size >= run.settings.num_microbatches:
             yield size
         size *= 2
 
@@ -100,7 +100,7 @@ def _estimated_bytes(run: TrainingRun, sample: Batch, size: int) -> float:
         cost = estimate_step_cost(state.model, state.task, sample, state.optimizers, 1)
     except RuntimeError:
         return 0.0
-    share = size / len(sample.targets) / run.settings.accumulate
+    share = size / len(sample.targets) / run.settings.num_microbatches
     return cost.memory + cost.activation_bytes * (share - 1)
 
 

@@ -75,14 +75,16 @@ def estimate_step_cost(
         RuntimeError: the model does something that has no shape without data.
     """
     from torch._subclasses.fake_tensor import FakeTensorMode  # with what follows, a second that only a plan needs
-    from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop, sdpa_flop
+    from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
     from bigmodel.training.tuning.saved_tensors import SavedTensors
 
     aten = torch.ops.aten
     formulas = {  # of the attention of CPUs, which torch's table lacks
-        aten._scaled_dot_product_flash_attention_for_cpu: sdpa_flop,
-        aten._scaled_dot_product_flash_attention_for_cpu_backward: sdpa_backward_flop,
+        aten._scaled_dot_product_flash_attention_for_cpu: lambda q, k, v, *_, **__: sdpa_flop_count(q, k, v),
+        aten._scaled_dot_product_flash_attention_for_cpu_backward: (
+            lambda gradient, q, k, v, *_, **__: sdpa_backward_flop_count(gradient, q, k, v)
+        ),
     }
     piece = batch.microbatches(accumulate)[0]
     kind = device.torch_device if device is not None and device.torch_device.type == "cuda" else torch.device("cpu")

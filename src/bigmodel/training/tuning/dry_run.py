@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from bigmodel.formatting import first_line, format_si
+from bigmodel.runtime.device import Device
 from bigmodel.training.build import TrainingRun
-from bigmodel.training.tuning.cost import estimate_step_cost
+from bigmodel.training.tuning.rank_cost import RankPlan
+
+_A_MACHINE = 8  # ranks on one, as clusters have them
 
 
 def describe_run(run: TrainingRun) -> str:
@@ -20,19 +23,18 @@ def describe_run(run: TrainingRun) -> str:
         f"{settings.batch_size} samples each",
     }
     try:
-        cost = estimate_step_cost(
-            state.model, state.task, next(data.train_batches(0, 1)), state.optimizers, settings.accumulate
-        )
+        batch = next(data.train_batches(0, 1))
+        ranks = RankPlan(state.model, state.task, batch, state.optimizers, run.device, settings)
     except RuntimeError as error:
         rows["cost"] = f"not known for this model: {first_line(error)}"
     else:
+        cost = ranks.cost
         frozen = f", {cost.num_trainable:,} of them trained" if cost.num_trainable != cost.num_parameters else ""
-        memory = ", ".join(f"{name} {format_si(size, 'B')}" for name, size in cost.memory_by_use.items())
         per_step, total = format_si(cost.flops, "FLOP"), format_si(cost.flops * state.steps, "FLOP")
         rows |= {
             "parameters": f"{cost.num_parameters:,}{frozen}",
             "compute": f"{per_step} per step, {total} in total",
-            "memory": f"{format_si(cost.memory, 'B')} a step: {memory}",
+            **_describe_memory(ranks, run.device),
         }
     rows |= {"init": "; ".join(run.init_report)} if run.init_report else {}
     rows |= {"warning": "; ".join(run.warnings)} if run.warnings else {}
@@ -43,6 +45,17 @@ def describe_run(run: TrainingRun) -> str:
     lines[-1:-1] = [("note", text) for text in run.notes]
     width = max(map(len, rows))
     return "\n".join(f"{name:>{width}}  {text}" for name, text in lines)
+
+
+def _describe_memory(ranks: RankPlan, device: Device) -> dict[str, str]:
+    """Return rows about the memory of the run's process, or of each of its ranks, which are alike."""
+    room = device.memory_bytes
+    if device.count == 1:
+        return {"memory": ranks.replicated().describe(room)}
+    rows = {"each rank": ranks.replicated().describe(room), "if sharded": ranks.sharded(device.count).describe(room)}
+    if device.count > _A_MACHINE and device.count % _A_MACHINE == 0:
+        rows["if hybrid"] = f"{ranks.sharded(_A_MACHINE).describe(room)}; the model divided among {_A_MACHINE}"
+    return rows
 
 
 def _repeats(run: TrainingRun) -> str:

@@ -147,6 +147,7 @@ def _job(run: TrainingRun, schedule: Callable[[float], float], steps: int) -> Tr
         seed=run.settings.seed,
         steps=steps,
         accumulate=run.settings.accumulate,
+        pieces=run.settings.pieces,
         clip_norm=run.settings.clip_norm,
     )
 

@@ -77,7 +77,7 @@ class Profiler:
             assert self._phases.batch is not None
             state = run.state
             cost = estimate_step_cost(
-                state.model, state.task, self._phases.batch, state.optimizers, run.settings.accumulate
+                state.model, state.task, self._phases.batch, state.optimizers, run.settings.num_microbatches
             )
         except RuntimeError as error:
             yield f"compute and memory are not known here: {first_line(error)}"

@@ -3,34 +3,44 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import nn
 
+from bigmodel.config.schema import Train
 from bigmodel.formatting import format_si
+from bigmodel.interfaces import Batch, Task
 from bigmodel.runtime.blocks import repeated_blocks
+from bigmodel.runtime.device import Device
 from bigmodel.runtime.distributed import BUCKET
-from bigmodel.training.tuning.cost import StepCost
+from bigmodel.training.tuning.cost import StepCost, estimate_step_cost
 
 _COPIES_OF_A_BUCKET = 3  # flat, as it is sent, and as it has come
+_GATHERED = 2  # blocks whose weights are whole: the one that computes, and the next one
 
 
 @dataclass(frozen=True)
 class RankCost:
-    """Bytes of a rank: what it holds, what adding up and gathering take beside, and what it sends in a step."""
+    """Bytes of a rank: what it holds, what adding up and gathering take beside, and what it sends in a step.
+
+    `casts` are weights in autocast's dtype; `checkpointed` is what both would take if blocks computed them twice.
+    """
 
     parameters: int
     gradients: int
     optimizer: int
     activations: int
+    casts: int
+    checkpointed: int
     exchange: int
     sent: int
 
     @property
     def peak(self) -> int:
         """Bytes in all. An upper bound: activations are dropped while the gradients come."""
-        return self.parameters + self.gradients + self.optimizer + self.activations + self.exchange
+        return self.parameters + self.gradients + self.optimizer + self.activations + self.casts + self.exchange
 
     def describe(self, room: float | None) -> str:
         """Describe the cost in a line; with `room`, the bytes of a card, say whether it fits."""
@@ -39,52 +49,90 @@ class RankCost:
             "gradients": self.gradients,
             "optimizer states": self.optimizer,
             "activations": self.activations,
+            "weights in bf16": self.casts,
             "exchange": self.exchange,
         }
         memory = ", ".join(f"{name} {format_si(size, 'B')}" for name, size in parts.items() if size)
-        verdict = "" if room is None else f"; {'fits' if self.peak <= room else 'does not fit'} {format_si(room, 'B')}"
-        return f"peak {format_si(self.peak, 'B')}: {memory}; {format_si(self.sent, 'B')} sent a step{verdict}"
+        sent = f"; {format_si(self.sent, 'B')} sent a step" if self.sent else ""
+        return f"peak {self._held_against(self.peak, room)}: {memory}{sent}{self._with_blocks(room)}"
+
+    def _with_blocks(self, room: float | None) -> str:
+        saved = self.activations + self.casts - self.checkpointed
+        if saved <= 0:
+            return ""
+        peak = self._held_against(self.peak - saved, room)
+        return f"; with device.checkpoint_activations=blocks {peak}"
+
+    @staticmethod
+    def _held_against(size: int, room: float | None) -> str:
+        verdict = "" if room is None else f" ({'fits' if size <= room else 'does not fit'} {format_si(room, 'B')})"
+        return f"{format_si(size, 'B')}{verdict}"
 
 
-def replicated(cost: StepCost, model: nn.Module, count: int, keeps_average: bool, pieces: int | None) -> RankCost:
-    """Return the cost of `count` ranks that hold the whole model; `cost` is that of their micro-batches."""
-    largest = max((parameter.nbytes for parameter in model.parameters() if parameter.requires_grad), default=0)
-    bucket = max(largest, min(cost.gradient_bytes, 4 * BUCKET))
-    waiting = int(math.log2(pieces // count)) if pieces else 0  # sums of pieces, beside the newest one
-    return RankCost(
-        parameters=cost.weight_bytes * (1 + keeps_average),
-        gradients=cost.gradient_bytes * (1 + waiting),
-        optimizer=cost.optimizer_bytes,
-        activations=cost.activation_bytes + cost.cast_bytes,
-        exchange=_COPIES_OF_A_BUCKET * bucket if count > 1 else 0,
-        sent=_share_sent(cost.gradient_bytes, count, times=2),
-    )
+class RankPlan:
+    """Costs of the ranks of a run, in whichever way they hold the model; `cost` is that of a micro-batch of one rank.
 
-
-def sharded(cost: StepCost, model: nn.Module, count: int, parts: int, keeps_average: bool, passes: int) -> RankCost:
-    """Return the cost of `count` ranks that divide the model among `parts` of them, by block, as FSDP2 does.
-
-    A rank gathers a block and the next one, twice in each of `passes` micro-batches, and the rest of the model once
-    more; gradients are divided as they come.
+    Raises:
+        RuntimeError: the model does something that has no shape without data.
     """
-    whole = _bytes(model.parameters())
-    blocks = [_bytes(block.parameters()) for _, block in repeated_blocks(model)]
-    outside = whole - sum(blocks)
-    largest = max(blocks, default=0)
-    each = passes * _share_sent(whole, parts, times=2) + passes * _share_sent(cost.gradient_bytes, parts, times=1)
-    return RankCost(
-        parameters=-(-cost.weight_bytes // parts) * (1 + keeps_average),
-        gradients=-(-cost.gradient_bytes // parts),
-        optimizer=-(-cost.optimizer_bytes // parts),
-        activations=cost.activation_bytes + cost.cast_bytes,
-        exchange=outside + (2 + 2) * largest,  # weights of two blocks; a block's gradients, as they are and as sent
-        sent=each + _share_sent(-(-cost.gradient_bytes // parts), count // parts, times=2),
-    )
+
+    def __init__(
+        self,
+        model: nn.Module,
+        task: Task,
+        batch: Batch,
+        optimizers: Sequence[torch.optim.Optimizer],
+        device: Device,
+        settings: Train,
+    ) -> None:
+        self._count, self._pieces = device.count, settings.pieces
+        self._passes = settings.accumulate * (settings.pieces or device.count) // device.count
+        self._copies = 1 if settings.ema is None else 2  # of the weights
+        self.cost: StepCost = estimate_step_cost(model, task, batch, optimizers, self._passes * device.count, device)
+        self._largest = max((p.nbytes for p in model.parameters() if p.requires_grad), default=0)
+        self._weights = _bytes(model.parameters())
+        self._blocks = [_bytes(block.parameters()) for _, block in repeated_blocks(model)]
+
+    def replicated(self) -> RankCost:
+        """Return the cost where each rank holds the whole model."""
+        cost, count = self.cost, self._count
+        bucket = max(self._largest, min(cost.gradient_bytes, 4 * BUCKET))
+        waiting = int(math.log2(self._pieces // count)) if self._pieces else 0  # sums of pieces beside the newest one
+        return RankCost(
+            parameters=cost.weight_bytes * self._copies,
+            gradients=cost.gradient_bytes * (1 + waiting),
+            optimizer=cost.optimizer_bytes,
+            activations=cost.activation_bytes,
+            casts=cost.cast_bytes,
+            checkpointed=cost.checkpointed_bytes,
+            exchange=_COPIES_OF_A_BUCKET * bucket if count > 1 else 0,
+            sent=_sent(2 * cost.gradient_bytes, count),
+        )
+
+    def sharded(self, parts: int) -> RankCost:
+        """Return the cost where the model is divided among each `parts` ranks, by block, as FSDP2 does.
+
+        Weights are gathered twice in each micro-batch, and gradients divided as they come.
+        """
+        cost = self.cost
+        outside = self._weights - sum(self._blocks)
+        gradients = -(-cost.gradient_bytes // parts)
+        return RankCost(
+            parameters=-(-cost.weight_bytes // parts) * self._copies,
+            gradients=gradients,
+            optimizer=-(-cost.optimizer_bytes // parts),
+            activations=cost.activation_bytes,
+            casts=cost.cast_bytes,
+            checkpointed=cost.checkpointed_bytes,
+            exchange=outside + (_GATHERED + 2) * max(self._blocks, default=0),  # gradients, and as they are sent
+            sent=self._passes * _sent(2 * self._weights + cost.gradient_bytes, parts)
+            + _sent(2 * gradients, self._count // parts),
+        )
 
 
-def _share_sent(size: int, count: int, times: int) -> int:
-    """Return what each of `count` ranks sends to gather or to scatter `size` bytes, some `times`."""
-    return times * size * (count - 1) // count
+def _sent(size: int, count: int) -> int:
+    """Return what each of `count` ranks sends so that all have `size` bytes, or each its share of their sum."""
+    return size * (count - 1) // count
 
 
 def _bytes(parameters: Iterable[nn.Parameter]) -> int:

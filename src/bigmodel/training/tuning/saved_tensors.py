@@ -97,11 +97,11 @@ class SavedTensors:
         self._inside.pop()
 
 
-class _Casts(TorchDispatchMode):
+class _Casts(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Tell of every tensor that is copied to another dtype."""
 
     def __init__(self, saved: SavedTensors) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._saved = saved
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
