@@ -1,8 +1,10 @@
-"""Samples per second of two ranks of one thread against one process of two threads, in turns, by the command line.
+"""Samples per second of ranks of one thread against one process of as many threads, in turns, by the command line.
 
-python benchmarks/ranks.py [--turns 3] [--only resnet18] [--ranks 2]
+python benchmarks/ranks.py [--turns 3] [--only resnet18] [--ranks 2] [--pieces 8]
 
-The rate is that of `summary.json`: updates and the waiting for data, without start-up and evaluation.
+With `--pieces`, the price of sums that no number of ranks changes: `pieces=8` against `accumulate=8` in one process,
+and against the plain sum on ranks. The rate is that of `summary.json`: updates and the waiting for data, without
+start-up and evaluation.
 """
 
 from __future__ import annotations
@@ -23,49 +25,50 @@ CASES = {
         *("dataset=text", "dataset.context=128", "batch_size=32", "epochs=1", "limit_batches=12"),
     ],
 }
+WITH_BATCH_NORMS = {"resnet18"}
 
 
-def rate(words: list[str], ranks: int, threads: int) -> float:
+def rate(words: list[str]) -> float:
     with tempfile.TemporaryDirectory() as folder:
-        command = [
-            sys.executable,
-            "-m",
-            "bigmodel",
-            "train",
-            "device=cpu",
-            "listeners=[]",
-            f"output_dir={folder}",
-            *words,
-        ]
-        device = [f"device.count={ranks}", f"device.threads={threads}"]
-        done = subprocess.run([*command, *device], capture_output=True, text=True)
+        command = [sys.executable, "-m", "bigmodel", "train", "device=cpu", "listeners=[]", f"output_dir={folder}"]
+        done = subprocess.run([*command, *words], capture_output=True, text=True)
         if done.returncode:
             sys.exit(f"exit code {done.returncode}: {done.stderr}")
         (summary,) = Path(folder).glob("*/*/summary.json")
         return float(json.loads(summary.read_text(encoding="utf-8"))["samples_per_s"])
 
 
+def compare(title: str, words: list[str], one: list[str], other: list[str], turns: int) -> None:
+    """Print the rate of `other` over that of `one`, of each turn and of the medians."""
+    rates = [[rate([*words, *extra]) for extra in (one, other)] for _ in range(turns)]
+    medians = [statistics.median(taken) for taken in zip(*rates, strict=True)]
+    each = ", ".join(f"{b / a:.2f}" for a, b in rates)
+    print(f"{title}: {' '.join(other)} {medians[1]:.1f} samples/s, {' '.join(one)} {medians[0]:.1f}", flush=True)
+    print(f"  ratio {medians[1] / medians[0]:.3f} (of each turn: {each})", flush=True)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--ranks", type=int, default=2)
+    parser.add_argument("--pieces", type=int)
     parser.add_argument("--only", choices=sorted(CASES))
-    arguments = parser.parse_args()
+    given = parser.parse_args()
+    together = ["device.count=1", f"device.threads={given.ranks}"]
+    ranks = [f"device.count={given.ranks}", "device.threads=1"]
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as text:
         text.write("the quick brown fox jumps over the lazy dog and runs on\n" * 20_000)
         text.flush()
         for name, words in CASES.items():
-            if arguments.only not in (None, name):
+            if given.only not in (None, name) or (given.pieces and name in WITH_BATCH_NORMS):
                 continue
             case = [*words, f"dataset.path={text.name}"] if name == "gpt" else words
-            rates: dict[int, list[float]] = {1: [], arguments.ranks: []}
-            for _ in range(arguments.turns):
-                for ranks, taken in rates.items():
-                    taken.append(rate(case, ranks, arguments.ranks // ranks))
-            one, several = (statistics.median(taken) for taken in rates.values())
-            turns = ", ".join(f"{b / a:.2f}" for a, b in zip(*rates.values(), strict=True))
-            print(f"{name}: {several:.1f} samples/s by ranks, {one:.1f} in one process", flush=True)
-            print(f"  ratio {several / one:.3f} (of each turn: {turns})", flush=True)
+            if given.pieces:
+                accumulate, pieces = f"accumulate={given.pieces}", f"pieces={given.pieces}"
+                compare(name, [*case, *together], [accumulate], [pieces], given.turns)
+                compare(name, [*case, *ranks], ["pieces=null"], [pieces], given.turns)
+            else:
+                compare(name, case, together, ranks, given.turns)
     return 0
 
 

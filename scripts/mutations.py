@@ -52,15 +52,15 @@ MUTATIONS = (
     _one(
         "the mean of the ranks' means",
         "training/state.py",
-        "loss * weight if is_weighted else loss",
+        "loss * weight if self._is_weighted else loss",
         "loss * weight if self.accumulate > 1 else loss",
         f"{RANKS}two_ranks_have_the_bits_of_two_micro_batches",
     ),
     _one(
         "the pieces of a rank are added in a row",
         "training/piece_tree.py",
-        "while self._nodes and self._nodes[-1].size == node.size:",
-        "while self._nodes:",
+        "while nodes and nodes[-1].size == node.size:",
+        "while nodes:",
         f"{RANKS}as_many_pieces_have_the_same_bits_on_any_number_of_ranks",
     ),
     _one(
@@ -87,8 +87,8 @@ MUTATIONS = (
     _one(
         "evaluation adds up each rank by itself",
         "runtime/distributed.py",
-        "for row in itertools.compress(rows, present):",
-        "for row in [*itertools.compress(rows, present)][::-1]:",
+        "yield from (sums for sums in round_ if sums is not None)",
+        "yield from (sums for sums in round_[::-1] if sums is not None)",
         f"{RANKS}two_ranks_have_the_bits_of_two_micro_batches",
     ),
     _one(

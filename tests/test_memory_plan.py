@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -22,6 +23,7 @@ from bigmodel.tasks.losses import CrossEntropy
 from bigmodel.training.state import TrainState
 from bigmodel.training.tuning.cost import StepCost, estimate_step_cost
 from bigmodel.training.tuning.saved_tensors import SavedTensors
+from conftest import Answer
 
 
 def _gpt() -> tuple[nn.Module, Task, Batch]:
@@ -100,3 +102,56 @@ def test_blocks_that_compute_twice_keep_less_and_have_the_same_bits(case: Case, 
     kept = _measured(twin, task, batch, device).num_bytes
     assert kept < whole.num_bytes / 2
     assert kept < plan.activation_bytes == whole.checkpointed_bytes < whole.num_bytes
+
+
+@pytest.fixture
+def words(tmp_path: Path) -> list[str]:
+    text = tmp_path / "text.txt"
+    text.write_text("the quick brown fox jumps over the lazy dog\n" * 99, encoding="utf-8")
+    model = ("model=gpt", "model.width=16", "model.layers=3", "model.heads=2", "device=cpu", "batch_size=32")
+    return [*model, "dataset=text", f"dataset.path={text}", "dataset.context=32", "dry_run=true"]
+
+
+def _bytes(row: str, name: str) -> float:
+    number, unit = row.partition(f"{name} ")[2].replace(",", "").replace(";", "").split()[:2]
+    return float(number) * {"B": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9}[unit]
+
+
+def test_a_plan_says_what_each_rank_needs(words: list[str], cli: Callable[..., Answer]) -> None:
+    answer = cli(*words, "device.count=16", "device.memory_gb=0.0005", "ema=0.9", "pieces=32")
+    assert answer.code == 0, answer.err
+    lines = {line.strip().partition("  ")[0]: line.strip() for line in answer.out.splitlines()}
+    whole, full, hybrid = (lines[name] for name in ("each rank", "if sharded", "if hybrid"))
+    count = int(lines["parameters"].split()[1].replace(",", ""))
+    table = 2 * 32 * 8 * 4  # of rotary positions
+    assert _bytes(whole, "parameters") == pytest.approx(2 * (4 * count + table), rel=0.01)  # and their average
+    assert _bytes(whole, "gradients") == pytest.approx(2 * 4 * count, rel=0.01)  # the newest piece's beside a sum's
+    assert _bytes(whole, "optimizer states") == pytest.approx(2 * 4 * count, rel=0.01)
+    assert _bytes(full, "optimizer states") == pytest.approx(2 * 4 * count / 16, rel=0.01)
+    assert _bytes(hybrid, "optimizer states") == pytest.approx(2 * 4 * count / 8, rel=0.01)
+    assert _bytes(whole, "activations") == _bytes(full, "activations") > 0
+    assert f"; {2 * 4 * count * 15 / 16 / 1e3:.3g} kB sent a step" in whole
+    assert "(does not fit 500 kB)" in whole
+    assert "with device.checkpoint_activations=blocks" in whole
+    assert "(fits 500 kB)" in full
+
+
+def test_a_model_too_large_to_build_has_the_same_plan(
+    words: list[str], cli: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built = cli(*words, "device.count=4")
+    monkeypatch.setattr("bigmodel.training.build.MAX_PLANNED_WITH_WEIGHTS", 1000)
+    planned = cli(*words, "device.count=4")
+    assert (built.code, planned.code) == (0, 0), planned.err
+    new = [line for line in planned.out.splitlines() if line not in built.out.splitlines()]
+    assert new == [next(line for line in planned.out.splitlines() if "planned by its shapes, without its" in line)]
+
+
+@pytest.mark.parametrize(("room", "choice"), [("1", "none"), ("0.0001", "blocks"), ("null", "none")])
+def test_activations_are_computed_twice_where_they_do_not_fit(
+    room: str, choice: str, words: list[str], cli: Callable[..., Answer]
+) -> None:
+    answer = cli(*words, "device.checkpoint_activations=auto", f"device.memory_gb={room}")
+    assert answer.code == 0, answer.err
+    assert f"device.checkpoint_activations=auto: {choice} (" in answer.out
+    assert ("3 blocks compute their activations twice" in answer.out) == (choice == "blocks")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import os
@@ -190,6 +191,21 @@ def test_each_piece_draws_its_own_numbers() -> None:
         state.train_step(batches[0])
     assert draws[:4] == draws[4:8] == draws[8:]
     assert len({*draws}) == 4
+
+
+def test_pieces_keep_a_gradient_for_each_level_of_their_tree() -> None:
+    counts: list[int] = []
+
+    class Counting(Classification):
+        def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+            counts.append(sum(type(one) is Tensor and one.shape == (CLASSES, 48) for one in gc.get_objects()))
+            return super().loss(model, batch)
+
+    model = MLP([3, 4, 4], CLASSES, hidden=[])
+    state = _state(model, sgd(model, lr=0.1), Counting(CrossEntropy(), CLASSES))
+    state.pieces = 8
+    state.train_step(_pictures(8))
+    assert [count - counts[0] for count in counts] == [0, 1, 1, 2, 1, 2, 2, 3]
 
 
 @pytest.mark.usefixtures("one_thread")

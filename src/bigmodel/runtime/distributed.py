@@ -120,34 +120,13 @@ class Ranks(World):
     def in_order(self, own: Iterable[Mapping[str, Tensor]]) -> Iterator[Mapping[str, Tensor]]:
         self.is_idle = False
         mine = iter(own)
-        kinds: Mapping[str, tuple[torch.Size, torch.dtype, str]] | None = None
-        present = [True] * self.size
-        while all(present):  # a round in which a rank has nothing is the last
-            sums = next(mine, {})
-            kinds = self._kinds(sums) if kinds is None else kinds
-            sizes = [shape.numel() for shape, _, _ in kinds.values()]
-            flat = torch.zeros(1 + sum(sizes), dtype=torch.float64, device=_device_of(kinds))  # exact up to 2**53
-            if sums and not self.is_idle:
-                torch.cat([flat.new_ones(1), *(value.reshape(-1).double() for value in sums.values())], out=flat)
-            rows = [torch.empty_like(flat) for _ in range(self.size)]
+        round_: list[Any] = [()] * self.size
+        while None not in round_:  # a round in which a rank has nothing is the last
+            sums = next(mine, None)
+            sent = None if sums is None or self.is_idle else {name: value.cpu() for name, value in sums.items()}
             with _peers():
-                dist.all_gather(rows, flat)
-            present = torch.stack([row[0] for row in rows]).bool().tolist()
-            for row in itertools.compress(rows, present):
-                parts = torch.split(row[1:], sizes)
-                yield {
-                    name: part.view(shape).to(dtype)
-                    for (name, (shape, dtype, _)), part in zip(kinds.items(), parts, strict=True)
-                }
-
-    def _kinds(self, sums: Mapping[str, Tensor]) -> Mapping[str, tuple[torch.Size, torch.dtype, str]]:
-        """Return shape, dtype and kind of device of named tensors, which a rank may lack."""
-        kinds: list[Any] = [None] * self.size
-        with _peers():
-            dist.all_gather_object(
-                kinds, {name: (value.shape, value.dtype, value.device.type) for name, value in sums.items()}
-            )
-        return next((kind for kind in kinds if kind), {})
+                dist.all_gather_object(round_, sent)
+            yield from (sums for sums in round_ if sums is not None)
 
     def any(self, flag: bool) -> bool:
         flags = torch.tensor(int(flag))
@@ -307,8 +286,3 @@ def _buckets(tensors: Iterable[Tensor]) -> Iterator[list[Tensor]]:
         bucket.append(tensor)
     if bucket:
         yield bucket
-
-
-def _device_of(kinds: Mapping[str, tuple[torch.Size, torch.dtype, str]]) -> torch.device:
-    on_gpu = any(kind == "cuda" for _, _, kind in kinds.values())
-    return torch.device("cuda", torch.cuda.current_device()) if on_gpu else torch.device("cpu")

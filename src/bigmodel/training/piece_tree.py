@@ -5,12 +5,13 @@ Ranks of equal, consecutive shares hold whole subtrees, which `World.sum_step` a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from bigmodel.interfaces import Batch
 from bigmodel.training.evaluation import add_sums
 
 
@@ -23,34 +24,36 @@ class _Node:
     sums: Mapping[str, Tensor]
 
 
-class PieceTree:
-    """Gradients and sums over the pieces so far: at most log2(pieces) gradients beside that of the newest piece."""
+def backward_as_tree(
+    pieces: Iterable[tuple[int, Batch]],
+    backward: Callable[[int, Batch], tuple[Tensor, Mapping[str, Tensor]]],
+    parameters: Iterable[nn.Parameter],
+    dtype: torch.dtype,
+) -> tuple[Tensor, Mapping[str, Tensor]]:
+    """Compute the gradients of all pieces into the parameters, by `backward` for each; return as it does.
 
-    def __init__(self, parameters: Iterable[nn.Parameter], dtype: torch.dtype) -> None:
-        self._parameters, self._dtype = parameters, dtype
-        self._nodes: list[_Node] = []  # of falling sizes
-
-    def add(self, sums: Mapping[str, Tensor]) -> None:
-        """Take the newest piece's gradients out of the parameters, and its sums."""
-        gradients = {parameter: parameter.grad for parameter in self._parameters if parameter.grad is not None}
+    At most log2(pieces) gradients are kept beside that of the newest piece. Sums are added in `dtype`.
+    """
+    nodes: list[_Node] = []  # of falling sizes
+    for index, piece in pieces:
+        loss, sums = backward(index, piece)
+        gradients = {parameter: parameter.grad for parameter in parameters if parameter.grad is not None}
         for parameter in gradients:
             parameter.grad = None
         node = _Node(1, gradients, sums)
-        while self._nodes and self._nodes[-1].size == node.size:
-            node = self._merge(self._nodes.pop(), node)
-        self._nodes.append(node)
+        while nodes and nodes[-1].size == node.size:
+            node = _merge(nodes.pop(), node, dtype)
+        nodes.append(node)
+    node = nodes.pop()
+    while nodes:  # a batch of fewer pieces than asked for: the missing ones are zeros, and are left out
+        node = _merge(nodes.pop(), node, dtype)
+    for parameter, gradient in node.gradients.items():
+        parameter.grad = gradient
+    return loss, node.sums
 
-    def total(self) -> Mapping[str, Tensor]:
-        """Put the gradients of all pieces into the parameters, and return their sums."""
-        node = self._nodes.pop()
-        while self._nodes:  # a batch of fewer pieces than asked for: the missing ones are zeros, and are left out
-            node = self._merge(self._nodes.pop(), node)
-        for parameter, gradient in node.gradients.items():
-            parameter.grad = gradient
-        return node.sums
 
-    def _merge(self, left: _Node, right: _Node) -> _Node:
-        common = [parameter for parameter in left.gradients if parameter in right.gradients]
-        torch._foreach_add_([left.gradients[one] for one in common], [right.gradients[one] for one in common])
-        sums = add_sums(left.sums, right.sums, self._dtype)
-        return _Node(left.size + right.size, {**right.gradients, **left.gradients}, sums)
+def _merge(left: _Node, right: _Node, dtype: torch.dtype) -> _Node:
+    common = [parameter for parameter in left.gradients if parameter in right.gradients]
+    torch._foreach_add_([left.gradients[one] for one in common], [right.gradients[one] for one in common])
+    sums = add_sums(left.sums, right.sums, dtype)
+    return _Node(left.size + right.size, {**right.gradients, **left.gradients}, sums)

@@ -25,7 +25,8 @@ from bigmodel.runtime.lazy_compiler import unwrapped_step
 from bigmodel.training.ema import update_ema, warmed_up
 from bigmodel.training.evaluation import add_sums
 from bigmodel.training.nonfinite import NonFiniteGuard, StepRecord
-from bigmodel.training.piece_tree import PieceTree
+from bigmodel.training.piece_tree import backward_as_tree
+from bigmodel.training.restoring import load_optimizers
 
 Tensors = dict[str, dict[str, Tensor]]  # file name to tensors
 
@@ -137,29 +138,30 @@ class TrainState:
         """
         self.prepare_step()
         world = self.device.world
-        is_weighted = self.accumulate > 1 or self.pieces is not None or world.size > 1
-        tree = PieceTree(self._parameters, self.device.accumulator_dtype) if self.pieces else None
-        for index, piece in world.pieces(batch, self.pieces or world.size):
-            loss, sums = self._backward(piece, index, is_weighted)
-            if tree is not None:
-                tree.add(sums)
-        if tree is not None:
-            sums = tree.total()
-        sums = world.sum_step(self._gradients(), sums, as_tree=tree is not None)
-        if is_weighted:  # how many tokens a micro-batch has may be known only once its loss is
+        pieces = world.pieces(batch, self.pieces or world.size)
+        if self.pieces:
+            loss, sums = backward_as_tree(pieces, self._backward, self._parameters, self.device.accumulator_dtype)
+        else:
+            loss, sums = self._backward(*next(iter(pieces)))
+        sums = world.sum_step(self._gradients(), sums, as_tree=self.pieces is not None)
+        if self._is_weighted:  # how many tokens a micro-batch has may be known only once its loss is
             count = sums["loss_denominator"]
             torch._foreach_div_(self._gradients(), torch.where(count > 0, count, 1).to(loss.dtype))
         return loss, sums
 
-    def _backward(self, piece: Batch, index: int, is_weighted: bool) -> tuple[Tensor, Mapping[str, Tensor]]:
-        """Add the gradients of a piece, the batch's `index`-th; return its last micro-batch's loss, and its sums."""
+    @property
+    def _is_weighted(self) -> bool:
+        return self.accumulate > 1 or self.pieces is not None or self.device.world.size > 1
+
+    def _backward(self, index: int, piece: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """Add the gradients of the batch's `index`-th piece; return its last micro-batch's loss, and its sums."""
         sums: Mapping[str, Tensor] = {}
         for number, microbatch in enumerate(piece.microbatches(self.accumulate), index * self.accumulate):
             self.device.seed_rng(self.seed, "step", self.step, *(("piece", number) if number else ()))
             loss, outputs = self.loss(microbatch)
             added = self.device.world.counted(self.task.train_sums(loss, outputs.detach(), microbatch))
             weight = added["loss_denominator"].to(loss.dtype)
-            (loss * weight if is_weighted else loss).backward()  # type: ignore[no-untyped-call]
+            (loss * weight if self._is_weighted else loss).backward()  # type: ignore[no-untyped-call]
             sums = add_sums(sums, added, self.device.accumulator_dtype)
         return loss, sums
 
@@ -250,15 +252,7 @@ class TrainState:
             self.model.load_state_dict(tensors["model"])
             if self._ema is not None:
                 self._ema.load_state_dict(tensors["ema"])
-            for number, optimizer in enumerate(self.optimizers):
-                per_parameter: dict[int, dict[str, Tensor]] = {}
-                for name, value in tensors["optimizer"].items():
-                    owner, index, key = name.split(".", 2)
-                    if int(owner) == number:
-                        per_parameter.setdefault(int(index), {})[key] = value
-                groups = optimizer.state_dict()["param_groups"]
-                optimizer.load_state_dict({"state": per_parameter, "param_groups": groups})
-                _match_memory_formats(optimizer)
+            load_optimizers(self.optimizers, tensors["optimizer"])
             self.step = int(state["step"])
             kinds = {"value": float, "step": int, "since": int}
             self.best = {key: kind(state["best"][key]) for key, kind in kinds.items() if state["best"]}
@@ -296,11 +290,3 @@ class TrainState:
         if self.clip_norm is not None:
             torch._foreach_mul_(gradients, (self.clip_norm / (norm + 1e-6)).clamp(max=1.0))
         return norm
-
-
-def _match_memory_formats(optimizer: torch.optim.Optimizer) -> None:
-    """Copy optimizer state into its parameter's memory format; fused optimizers index both as flat memory."""
-    for parameter, state in optimizer.state.items():
-        for key, value in state.items():
-            if isinstance(value, Tensor) and value.shape == parameter.shape and value.stride() != parameter.stride():
-                state[key] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import copy
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -19,8 +19,10 @@ from torch import Tensor, nn
 from bigmodel.interfaces import Batch, Task
 from bigmodel.runtime.activation_checkpointing import is_checkpointed, without_checkpoints
 from bigmodel.runtime.device import Device
+from bigmodel.training.tuning.saved_tensors import LOSS, SavedTensors
 
-LOSS = "(loss)"
+__all__ = ["LOSS", "StepCost", "estimate_step_cost"]
+
 _KERNELS = {"fused", "foreach", "capturable"}  # options of torch's optimizers that ask for a real device
 
 
@@ -77,14 +79,12 @@ def estimate_step_cost(
     from torch._subclasses.fake_tensor import FakeTensorMode  # with what follows, a second that only a plan needs
     from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
-    from bigmodel.training.tuning.saved_tensors import SavedTensors
-
+    forward: Callable[..., int] = sdpa_flop_count
+    backward: Callable[..., int] = sdpa_backward_flop_count
     aten = torch.ops.aten
     formulas = {  # of the attention of CPUs, which torch's table lacks
-        aten._scaled_dot_product_flash_attention_for_cpu: lambda q, k, v, *_, **__: sdpa_flop_count(q, k, v),
-        aten._scaled_dot_product_flash_attention_for_cpu_backward: (
-            lambda gradient, q, k, v, *_, **__: sdpa_backward_flop_count(gradient, q, k, v)
-        ),
+        aten._scaled_dot_product_flash_attention_for_cpu: lambda q, k, v, *_, **__: forward(q, k, v),
+        aten._scaled_dot_product_flash_attention_for_cpu_backward: lambda y, q, k, v, *_, **__: backward(y, q, k, v),
     }
     piece = batch.microbatches(accumulate)[0]
     kind = device.torch_device if device is not None and device.torch_device.type == "cuda" else torch.device("cpu")
