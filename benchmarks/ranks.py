@@ -25,7 +25,6 @@ CASES = {
         *("dataset=text", "dataset.context=128", "batch_size=32", "epochs=1", "limit_batches=12"),
     ],
 }
-WITH_BATCH_NORMS = {"resnet18"}
 
 
 def rate(words: list[str]) -> float:
@@ -60,7 +59,7 @@ def main() -> int:
         text.write("the quick brown fox jumps over the lazy dog and runs on\n" * 20_000)
         text.flush()
         for name, words in CASES.items():
-            if given.only not in (None, name) or (given.pieces and name in WITH_BATCH_NORMS):
+            if given.only not in (None, name):
                 continue
             case = [*words, f"dataset.path={text.name}"] if name == "gpt" else words
             if given.pieces:

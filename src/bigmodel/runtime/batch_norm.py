@@ -16,8 +16,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from bigmodel.runtime.distributed import current_world
 
 
-def count_batch_norms(model: nn.Module) -> int:
-    return sum(isinstance(module, _BatchNorm) for module in model.modules())
+def running_statistics(model: nn.Module) -> list[Tensor]:
+    """Return the buffers of the model's batch norms: running means and variances, and counts."""
+    return [buffer for module in model.modules() if isinstance(module, _BatchNorm) for buffer in module.buffers()]
 
 
 def share_batch_norms(model: nn.Module) -> int:

@@ -93,10 +93,11 @@ class Ranks(World):
     def pieces(self, batch: Batch, count: int) -> Iterable[tuple[int, Batch]]:
         share = count // self.size
         first = self.rank * share
-        own = batch.microbatches(count)[first : first + share]
+        pieces = batch.microbatches(count)
+        own = pieces[first : first + share]
         self.is_idle = not own
         # an idle rank must compute something, or the others would wait for its part of the sums
-        return enumerate(own or [Batch(batch.inputs[:1], batch.targets[:1])], first)
+        return enumerate(own or pieces[:1], first)
 
     def counted(self, sums: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         return {name: torch.zeros_like(value) for name, value in sums.items()} if self.is_idle else sums

@@ -20,7 +20,7 @@ from bigmodel.formatting import format_si
 from bigmodel.interfaces import Dataset, HasMemoryFormat, InitsFromData, Loader, Task
 from bigmodel.optim.groups import scale_lrs
 from bigmodel.runtime.activation_checkpointing import checkpoint_blocks
-from bigmodel.runtime.batch_norm import count_batch_norms, share_batch_norms
+from bigmodel.runtime.batch_norm import running_statistics, share_batch_norms
 from bigmodel.runtime.device import Device
 from bigmodel.runtime.precision import choose_precision
 from bigmodel.training.adjustments import warn_slow_ema
@@ -203,11 +203,9 @@ def _prepare_for_ranks(model: nn.Module, device: Device, settings: Train) -> lis
     Raises:
         ConfigError: batch norms would see another number of samples on another number of ranks.
     """
-    if settings.pieces and count_batch_norms(model):
-        raise ConfigError(
-            f"pieces: {type(model).__name__} has batch norms, which see all pieces of a step at once; use a model "
-            "without, or pieces=null"
-        )
+    if settings.pieces:
+        device.world.broadcast(model.state_dict().values())
+        return ["batch norms: mean and variance of each piece by itself"] if running_statistics(model) else []
     if device.count == 1:
         return []
     device.world.broadcast(model.state_dict().values())  # they are the same, unless a model draws by itself

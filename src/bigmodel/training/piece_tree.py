@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from bigmodel.interfaces import Batch
 from bigmodel.training.evaluation import add_sums
@@ -17,43 +17,52 @@ from bigmodel.training.evaluation import add_sums
 
 @dataclass(frozen=True)
 class _Node:
-    """Gradients and sums over `size` consecutive pieces. It owns its gradients."""
+    """Sums over `size` consecutive pieces: of gradients by parameter, of statistics by buffer, and by name."""
 
     size: int
-    gradients: Mapping[nn.Parameter, Tensor]
+    tensors: Mapping[Tensor, Tensor]
     sums: Mapping[str, Tensor]
 
 
 def backward_as_tree(
     pieces: Iterable[tuple[int, Batch]],
     backward: Callable[[int, Batch], tuple[Tensor, Mapping[str, Tensor]]],
-    parameters: Iterable[nn.Parameter],
+    parameters: Iterable[Tensor],
+    statistics: Iterable[Tensor],
     dtype: torch.dtype,
 ) -> tuple[Tensor, Mapping[str, Tensor]]:
     """Compute the gradients of all pieces into the parameters, by `backward` for each; return as it does.
 
-    At most log2(pieces) gradients are kept beside that of the newest piece. Sums are added in `dtype`.
+    At most log2(pieces) gradients are kept beside that of the newest piece. Sums are added in `dtype`. Each piece finds
+    the `statistics` of batch norms as they were before the first; at the end they hold the sum over all pieces.
     """
+    before = [(buffer, buffer.clone()) for buffer in statistics]
     nodes: list[_Node] = []  # of falling sizes
     for index, piece in pieces:
+        for buffer, value in before:
+            buffer.copy_(value)
         loss, sums = backward(index, piece)
-        gradients = {parameter: parameter.grad for parameter in parameters if parameter.grad is not None}
-        for parameter in gradients:
+        found: dict[Tensor, Tensor] = {one: one.grad for one in parameters if one.grad is not None}
+        for parameter in found:
             parameter.grad = None
-        node = _Node(1, gradients, sums)
+        found |= {buffer: buffer.clone() for buffer, _ in before if buffer.is_floating_point()}
+        node = _Node(1, found, sums)
         while nodes and nodes[-1].size == node.size:
             node = _merge(nodes.pop(), node, dtype)
         nodes.append(node)
     node = nodes.pop()
     while nodes:  # a batch of fewer pieces than asked for: the missing ones are zeros, and are left out
         node = _merge(nodes.pop(), node, dtype)
-    for parameter, gradient in node.gradients.items():
-        parameter.grad = gradient
+    for one, total in node.tensors.items():
+        if one.requires_grad:
+            one.grad = total
+        else:
+            one.copy_(total)
     return loss, node.sums
 
 
 def _merge(left: _Node, right: _Node, dtype: torch.dtype) -> _Node:
-    common = [parameter for parameter in left.gradients if parameter in right.gradients]
-    torch._foreach_add_([left.gradients[one] for one in common], [right.gradients[one] for one in common])
+    common = [one for one in left.tensors if one in right.tensors]
+    torch._foreach_add_([left.tensors[one] for one in common], [right.tensors[one] for one in common])
     sums = add_sums(left.sums, right.sums, dtype)
-    return _Node(left.size + right.size, {**right.gradients, **left.gradients}, sums)
+    return _Node(left.size + right.size, {**right.tensors, **left.tensors}, sums)

@@ -20,6 +20,7 @@ from bigmodel.formatting import truncate
 from bigmodel.interfaces import Batch, HasKernels, Task
 from bigmodel.metric_spec import declared_specs
 from bigmodel.optim.schedules import step_midpoint
+from bigmodel.runtime.batch_norm import running_statistics
 from bigmodel.runtime.device import Device
 from bigmodel.runtime.lazy_compiler import unwrapped_step
 from bigmodel.training.ema import update_ema, warmed_up
@@ -63,6 +64,7 @@ class TrainState:
         self.accumulate, self.pieces, self.clip_norm, self._ema_decay = accumulate, pieces, clip_norm, ema
         self._parameters = [p for group in self.param_groups for p in group["params"]]
         buffers = {name: b for name, b in model.named_buffers() if b.is_floating_point() and not b.is_meta}
+        self._statistics = running_statistics(model) if pieces else []  # their mean over the pieces is taken
         self._infinite = {name for name, b in buffers.items() if not b.isfinite().all()}  # as a mask of -inf
         self._checked = [*model.parameters(), *(b for name, b in buffers.items() if name not in self._infinite)]
         for group in self.param_groups:  # an optimizer that another state used keeps its base rate
@@ -140,10 +142,14 @@ class TrainState:
         world = self.device.world
         pieces = world.pieces(batch, self.pieces or world.size)
         if self.pieces:
-            loss, sums = backward_as_tree(pieces, self._backward, self._parameters, self.device.accumulator_dtype)
+            dtype = self.device.accumulator_dtype
+            loss, sums = backward_as_tree(pieces, self._backward, self._parameters, self._statistics, dtype)
         else:
             loss, sums = self._backward(*next(iter(pieces)))
-        sums = world.sum_step(self._gradients(), sums, as_tree=self.pieces is not None)
+        moving = [one for one in self._statistics if one.is_floating_point()]
+        sums = world.sum_step([*self._gradients(), *moving], sums, as_tree=self.pieces is not None)
+        if moving:
+            torch._foreach_div_(moving, len(batch.microbatches(self.pieces or 1)))
         if self._is_weighted:  # how many tokens a micro-batch has may be known only once its loss is
             count = sums["loss_denominator"]
             torch._foreach_div_(self._gradients(), torch.where(count > 0, count, 1).to(loss.dtype))
