@@ -42,14 +42,7 @@ def backward_as_tree(
         for buffer, value in before:
             buffer.copy_(value)
         loss, sums = backward(index, piece)
-        found: dict[Tensor, Tensor] = {one: one.grad for one in parameters if one.grad is not None}
-        for parameter in found:
-            parameter.grad = None
-        found |= {buffer: buffer.clone() for buffer, _ in before if buffer.is_floating_point()}
-        node = _Node(1, found, sums)
-        while nodes and nodes[-1].size == node.size:
-            node = _merge(nodes.pop(), node, dtype)
-        nodes.append(node)
+        _push(nodes, _Node(1, _take(parameters, statistics), sums), dtype)
     node = nodes.pop()
     while nodes:  # a batch of fewer pieces than asked for: the missing ones are zeros, and are left out
         node = _merge(nodes.pop(), node, dtype)
@@ -59,6 +52,21 @@ def backward_as_tree(
         else:
             one.copy_(total)
     return loss, node.sums
+
+
+def _take(parameters: Iterable[Tensor], statistics: Iterable[Tensor]) -> Mapping[Tensor, Tensor]:
+    """Take the gradients out of the parameters, and copy the statistics."""
+    found: dict[Tensor, Tensor] = {one: one.grad for one in parameters if one.grad is not None}
+    for parameter in found:
+        parameter.grad = None
+    return found | {buffer: buffer.clone() for buffer in statistics if buffer.is_floating_point()}
+
+
+def _push(nodes: list[_Node], node: _Node, dtype: torch.dtype) -> None:
+    """Append the node of a piece, merged with its neighbor of the same size, and so on."""
+    while nodes and nodes[-1].size == node.size:
+        node = _merge(nodes.pop(), node, dtype)
+    nodes.append(node)
 
 
 def _merge(left: _Node, right: _Node, dtype: torch.dtype) -> _Node:
