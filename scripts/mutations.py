@@ -48,6 +48,7 @@ CHECKPOINT, ARCHIVE, DAMAGED = (
 DURABLE = "tests/test_durable.py"
 FOLDERS, PIXELS = "tests/datasets/test_class_folders.py", "tests/datasets/test_pixels.py"
 RANKS = "tests/test_ranks.py::test_"
+RESTARTS = "tests/test_restarts.py::test_"
 MUTATIONS = (
     _one(
         "the mean of the ranks' means",
@@ -114,6 +115,62 @@ MUTATIONS = (
         "if shares_cores else 1",
         "if False else 1",
         f"{RANKS}ranks_of_one_machine_share_its_cores",
+    ),
+    _one(
+        "ranks that were killed are not started again",
+        "commands/restarts.py",
+        "if is_stopped or",
+        "if True or",
+        f"{RESTARTS}a_killed_rank_starts_again",
+    ),
+    _one(
+        "ranks that start again begin a new run",
+        "commands/ranks.py",
+        "again = {} if found is None else",
+        "again = {} if True else",
+        f"{RESTARTS}a_killed_rank_starts_again",
+    ),
+    _one(
+        "a rank that ends without a word has failed by itself",
+        "runtime/launch.py",
+        "                if noted is None:\n",
+        "                if False:\n",
+        f"{RESTARTS}a_killed_rank_starts_again",
+    ),
+    _one(
+        "the lock of a run ends with its rank 0",
+        "runtime/watch.py",
+        "        self.directory, self.lock = Path(os.fsdecode(name)), locks[0]\n",
+        "        self.directory, self.lock = Path(os.fsdecode(name)), os.dup(self._outer.fileno())\n        return\n",
+        f"{RESTARTS}the_lock_outlives_rank_0",
+    ),
+    _one(
+        "a rank that waits for the others counts as hung",
+        "runtime/watch.py",
+        "for rank in busy or processes if",
+        "for rank in processes if",
+        f"{RESTARTS}the_rank_that_others_wait_for_is_named",
+    ),
+    _one(
+        "ranks that are started again read what an earlier start has written",
+        "runtime/meeting.py",
+        " and own in store.get(",
+        " and store.get(",
+        "tests/test_torchrun.py::test_ranks_that_start_again_agree_on_a_new_name",
+    ),
+    _one(
+        "a torchrun goes on with the run of another",
+        "runtime/torchrun.py",
+        "not self._is_new and ",
+        "",
+        "tests/test_torchrun.py::test_a_torchrun_finds_its_own_run_only",
+    ),
+    _one(
+        "who has collected GPUs lets nobody else collect",
+        "runtime/gpus.py",
+        "                    os.close(turn)\n",
+        "                    pass\n",
+        "tests/test_sweep_jobs.py::test_several_gpus_are_collected_by_one_process_at_a_time",
     ),
     _one("a run's own files may be links", "safe_files.py", " | os.O_NOFOLLOW", "", DURABLE),
     _one("a run's own files may be hard links", "safe_files.py", ".st_nlink > 1:", ".st_nlink > 9:", DURABLE),

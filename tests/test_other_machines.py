@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from bigmodel.config.composition import ConfigSource, compose
+from bigmodel.config.location import conf_directory
 from bigmodel.errors import ConfigError
 from bigmodel.sweeps.engines.job_context import JobContext
 from bigmodel.sweeps.engines.options import validate_options
@@ -195,6 +197,30 @@ def test_slurm_is_asked_once_for_each_job_and_finds_it_again(path: Path, cluster
     again.signal(signal.SIGTERM, again.running_jobs)
     assert again.poll(0.01) == [(1, 75)]
     assert Path("cancelled").read_text() == "--state=PENDING 5\n--state=RUNNING --signal=TERM 5\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "asked", "gpus"),
+    [
+        (("device.count=4", "device=cuda"), {}, 4),
+        (("device.count=4", "device=auto"), {"gpus_per_node": 1}, 4),
+        (("device.count=4", "device=cpu"), {}, None),
+    ],
+)
+def test_slurm_is_asked_for_the_cores_and_gpus_of_all_ranks(
+    words: tuple[str, ...], asked: dict[str, int], gpus: int | None, path: Path, cluster: Path
+) -> None:
+    from bigmodel.sweeps.engines.slurm import SlurmEngine
+
+    _says()
+    (path / "jobs" / "0.yaml").write_text(compose("train", words, ConfigSource((conf_directory(),), "train")).to_yaml())
+    jobs = SlurmEngine(path, validate_options("slurm", {"cpus_per_task": 2, **asked}))
+    jobs.configure(JobContext("it"))
+    jobs.start(0)
+    script = Path("last.sh").read_text()
+    assert "#SBATCH --cpus-per-task=8\n" in script
+    assert (f"#SBATCH --gpus-per-node={gpus}\n" if gpus else "gpus-per-node") in script or gpus is None
+    assert gpus is not None or "gpus-per-node" not in script
 
 
 def test_what_slurm_refuses_is_told(path: Path, cluster: Path) -> None:

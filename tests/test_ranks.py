@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -35,10 +36,10 @@ from bigmodel.tasks.losses import CrossEntropy
 from bigmodel.training.evaluation import evaluate
 from bigmodel.training.state import TrainState
 from conftest import Answer, contents, fingerprint, only_run, records
-from forks import ForkServerProcess, _server, finished, launch, until
+from forks import _server, finished, until
+from several_ranks import SHORT, is_alive, output_of, running, start, trained
 
 CLASSES = 10
-SHORT = ("device=cpu", "device.threads=1", "model=mlp", "model.hidden=[16]", "log_every=1steps", "listeners=[]")
 
 
 def _pictures(count: int) -> Batch:
@@ -341,26 +342,11 @@ def test_python_trains_in_one_process() -> None:
         bigmodel.train(["device=cpu", "device.count=2"])
 
 
-def _start(cwd: Path, *words: str, **options: Any) -> ForkServerProcess:
-    cwd.mkdir(exist_ok=True)
-    (cwd / "said").unlink(missing_ok=True)
-    return launch(*words, cwd=cwd, output=cwd / "said", **options)
-
-
-def _said(cwd: Path) -> str:
-    return (cwd / "said").read_text(encoding="utf-8")
-
-
-def _trained(cwd: Path, *words: str, **options: Any) -> Path:
-    assert finished(_start(cwd, *words, **options)) == 0, _said(cwd)
-    return only_run(cwd)
-
-
 def test_a_run_of_two_ranks_is_one_run(tmp_path: Path, cli: Callable[..., Answer]) -> None:
     words = (*SHORT, "limit_batches=2", "epochs=1", "clip_norm=0.5")
     whole = cli(*words, "accumulate=2")
     assert whole.code == 0, whole.err
-    run = _trained(tmp_path / "ranks", *words, "device.count=2")
+    run = trained(tmp_path / "ranks", *words, "device.count=2")
     assert records(run) == records(whole.run)
     assert fingerprint(run) == fingerprint(whole.run)
     mine, theirs = contents(run), contents(whole.run)
@@ -372,10 +358,10 @@ def test_a_run_of_two_ranks_is_one_run(tmp_path: Path, cli: Callable[..., Answer
 @pytest.mark.parametrize(("first", "then"), [(2, 1), (1, 2), (2, 3)])
 def test_a_run_goes_on_with_other_ranks(first: int, then: int, tmp_path: Path) -> None:
     words = (*SHORT, "batch_size=500", "optim=adamw", "schedule=constant")  # 1,294 samples: the last batch is smaller
-    whole = _trained(tmp_path / "whole", *words, "epochs=4")
-    run = _trained(tmp_path / "parts", *words, "epochs=2", f"device.count={first}")
-    _trained(tmp_path / "parts", f"resume={run}", "epochs=4", f"device.count={then}")
-    assert f"device.count was {first}, is now {then}" in _said(tmp_path / "parts")
+    whole = trained(tmp_path / "whole", *words, "epochs=4")
+    run = trained(tmp_path / "parts", *words, "epochs=2", f"device.count={first}")
+    trained(tmp_path / "parts", f"resume={run}", "epochs=4", f"device.count={then}")
+    assert f"device.count was {first}, is now {then}" in output_of(tmp_path / "parts")
     mine, theirs = ([line for line in records(one) if line["split"] == "train"] for one in (run, whole))
     assert [line["step"] for line in mine] == [*range(1, 13)]
     assert [line["loss"] for line in mine] == pytest.approx([line["loss"] for line in theirs], rel=1e-4)
@@ -387,72 +373,79 @@ def test_as_many_pieces_have_one_hash_on_any_number_of_ranks(tmp_path: Path) -> 
     words = (*SHORT[:1], *SHORT[2:], "model.dropout=0.1", "optim=adamw", "schedule=constant", "clip_norm=0.1")
     words = (*words, "ema=0.9", "pieces=8", "batch_size=645")  # of 1,294 samples
     runs = {
-        count: _trained(tmp_path / str(count), *words, "epochs=4", f"device.count={count}") for count in (1, 2, 4, 8)
+        count: trained(tmp_path / str(count), *words, "epochs=4", f"device.count={count}") for count in (1, 2, 4, 8)
     }
-    moved = _trained(tmp_path / "moved", *words, "epochs=2", "device.count=2")
+    moved = trained(tmp_path / "moved", *words, "epochs=2", "device.count=2")
     for epochs, count in ((3, 8), (4, 1)):
-        _trained(tmp_path / "moved", f"resume={moved}", f"epochs={epochs}", f"device.count={count}")
-        assert "last bits" not in _said(tmp_path / "moved")
+        trained(tmp_path / "moved", f"resume={moved}", f"epochs={epochs}", f"device.count={count}")
+        assert "last bits" not in output_of(tmp_path / "moved")
     assert [fingerprint(run) for run in runs.values()] == [fingerprint(moved)] * 4
     whole, *others = map(records, (*runs.values(), moved))
     assert others == [whole] * 4
 
 
-def _rank_processes(process: ForkServerProcess) -> list[int]:
-    """Process ids of the ranks, rank 0 first."""
-    return [int(word) for word in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+def _note_samples() -> None:
+    """Have rank 0 note which samples it takes at which step, by their bytes."""
+    train_step, notes = TrainState.train_step, Path("samples").absolute()
+
+    def noting(self: TrainState, batch: Batch) -> None:
+        if self.device.world.rank == 0:
+            rows = [zlib.crc32(row.numpy().tobytes()) for row in batch.inputs]
+            with notes.open("a") as file:
+                file.write(json.dumps([self.step, rows]) + "\n")
+        train_step(self, batch)
+
+    TrainState.train_step = noting  # type: ignore[method-assign]
 
 
-def _is_alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except OSError:
-        return False
-
-
-def _running(cwd: Path, *words: str, **options: Any) -> tuple[ForkServerProcess, list[int]]:
-    """A run of two ranks that has made its first steps, and would make many."""
-    process = _start(cwd, *SHORT, "epochs=100000", "evaluate_every=9999epoch", "device.count=2", *words, **options)
-    assert until(lambda: any(file.stat().st_size > 200 for file in cwd.glob("outputs/*/*/metrics.jsonl")), process)
-    return process, _rank_processes(process)
+@pytest.mark.slow
+def test_other_ranks_take_the_same_samples_in_the_same_order(tmp_path: Path) -> None:
+    words = (*SHORT, "batch_size=500", "dataset.augment.flip=true")
+    trained(tmp_path / "whole", *words, "epochs=4", before=_note_samples)
+    run = trained(tmp_path / "parts", *words, "epochs=2", "device.count=2", before=_note_samples)
+    trained(tmp_path / "parts", f"resume={run}", "epochs=3", "device.count=3", before=_note_samples)
+    trained(tmp_path / "parts", f"resume={run}", "epochs=4", "device.count=1", before=_note_samples)
+    whole, parts = ((tmp_path / name / "samples").read_text().splitlines() for name in ("whole", "parts"))
+    assert [json.loads(line)[0] for line in parts] == [*range(12)]
+    assert parts == whole
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("whom", ["parent", 0, 1, "all"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
 def test_a_signal_to_anyone_stops_all_at_one_step(whom: str | int, number: int, tmp_path: Path) -> None:
-    process, ranks = _running(tmp_path)
+    process, ranks = running(tmp_path)
     everyone = {"parent": [process.pid], "all": [*ranks, process.pid]}
     for pid in everyone[whom] if isinstance(whom, str) else [ranks[whom]]:
         os.kill(pid, number)
-    assert finished(process) == 75, _said(tmp_path)
-    assert [pid for pid in ranks if _is_alive(pid)] == []
+    assert finished(process) == 75, output_of(tmp_path)
+    assert [pid for pid in ranks if is_alive(pid)] == []
     run = only_run(tmp_path)
     summary = json.loads((run / "summary.json").read_text())
     assert summary["state"] == "interrupted"
     assert [path.name for path in (run / "checkpoints").glob("step-*")] == [f"step-{summary['step']:08d}"]
-    assert _said(tmp_path).count("stopped by") == 1
-    assert "resume with: bigmodel-train resume=" in _said(tmp_path)
+    assert output_of(tmp_path).count("stopped by") == 1
+    assert "resume with: bigmodel-train resume=" in output_of(tmp_path)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_killed_rank_ends_the_run_within_seconds(rank: int, tmp_path: Path) -> None:
-    process, ranks = _running(tmp_path, "save_every=1steps")
+    process, ranks = running(tmp_path, "save_every=1steps", "device.restarts=0")
     assert until(lambda: any(only_run(tmp_path).glob("checkpoints/step-*/MANIFEST.json")), process)
     os.kill(ranks[rank], signal.SIGKILL)
     began = time.monotonic()
     assert finished(process, 20) == 6
     assert time.monotonic() - began < 10
-    assert [pid for pid in ranks if _is_alive(pid)] == []
-    (line,) = _said(tmp_path).splitlines()
+    assert [pid for pid in ranks if is_alive(pid)] == []
+    (line,) = output_of(tmp_path).splitlines()
     run = only_run(tmp_path)
     assert line.startswith(
         f"error: rank {rank} was killed by SIGKILL (often: out of memory), and the others have stopped"
     )
     assert line.endswith(f"run: bigmodel-train resume={run.relative_to(tmp_path)}")
     step = int(max((run / "checkpoints").glob("step-*")).name[5:])
-    resumed = _start(tmp_path, f"resume={run}", "save_every=9999epoch")
+    resumed = start(tmp_path, f"resume={run}", "save_every=9999epoch")
     assert until(lambda: any(line["step"] > step + 2 for line in records(run)), resumed)
     os.kill(resumed.pid, signal.SIGTERM)
     assert finished(resumed) == 75
@@ -462,11 +455,11 @@ def test_a_killed_rank_ends_the_run_within_seconds(rank: int, tmp_path: Path) ->
 
 @pytest.mark.slow
 def test_ranks_end_with_the_process_that_started_them(tmp_path: Path) -> None:
-    process, ranks = _running(tmp_path)
+    process, ranks = running(tmp_path)
     process.kill()
     process.join()
     deadline = time.monotonic() + 10
-    while any(map(_is_alive, ranks)):
+    while any(map(is_alive, ranks)):
         assert time.monotonic() < deadline
         time.sleep(0.05)
 
@@ -510,9 +503,9 @@ def _no_memory_on_rank_1() -> None:
 def test_a_failure_is_told_once(
     before: Callable[[], None] | None, words: tuple[str, ...], code: int, said: str, tmp_path: Path
 ) -> None:
-    process = _start(tmp_path, *SHORT, "batch_size=64", "epochs=1", "device.count=2", *words, before=before)
+    process = start(tmp_path, *SHORT, "batch_size=64", "epochs=1", "device.count=2", *words, before=before)
     assert finished(process, 30) == code
-    (line,) = _said(tmp_path).splitlines()
+    (line,) = output_of(tmp_path).splitlines()
     assert line.startswith(said)
     for summary in tmp_path.glob("outputs/*/*/summary.json"):
         assert said.removeprefix("error: ") in json.loads(summary.read_text(encoding="utf-8"))["error"]
@@ -526,7 +519,7 @@ def _command(*words: str) -> list[str]:
 @pytest.mark.parametrize("launcher", ["torchrun", "srun"])
 def test_started_by_others_a_process_joins(launcher: str, tmp_path: Path) -> None:
     words = (*SHORT, "epochs=1", "limit_batches=3")
-    expected = _trained(tmp_path / "own", *words, "device.count=2")
+    expected = trained(tmp_path / "own", *words, "device.count=2")
     cwd = tmp_path / "joined"
     cwd.mkdir()
     if launcher == "torchrun":

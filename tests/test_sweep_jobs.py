@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import shutil
 import signal
 import time
 from collections.abc import Callable
-from itertools import pairwise
+from itertools import combinations, pairwise
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from bigmodel.config import composition as compose
 from bigmodel.config.location import conf_directory
 from bigmodel.config.saved import load_config
 from bigmodel.errors import StorageError
-from bigmodel.runtime.gpus import Gpu, acquire, parse_nvidia_smi
+from bigmodel.runtime.gpus import Gpu, acquire, acquire_idle, parse_nvidia_smi
 from bigmodel.sweeps.state.settings import resolve_parallelism
 from conftest import TINY, Answer, is_quiet, slow_where
 from forks import finished, until
@@ -236,6 +237,38 @@ def test_two_sweeps_share_the_gpus_of_a_machine(project: Path, tmp_path: Path) -
     for times in used.values():
         ordered = sorted(times)
         assert all(before[1] <= after[0] for before, after in pairwise(ordered))
+
+
+@pytest.mark.slow
+def test_jobs_of_several_ranks_have_a_gpu_for_each(project: Path, tmp_path: Path) -> None:
+    """Three GPUs, and two sweeps of jobs that take two: one at a time, and none waits for ever."""
+    (tmp_path / "bin").mkdir()
+    smi = tmp_path / "bin" / "nvidia-smi"
+    smi.write_text("#!/bin/sh\necho '0, GPU-a, 3, 0'\necho '1, GPU-b, 3, 0'\necho '2, GPU-c, 3, 0'\n")
+    smi.chmod(0o755)
+    (project / "used").mkdir()
+    environment = {"PATH": f"{smi.parent}:{os.environ['PATH']}", "BIGMODEL_GPU_LOCKS": str(tmp_path / "locks")}
+    words = (*JOB, "device=auto", "device.threads=1", "device.count=2", "seed=1,2")
+    processes = [sweep(*words, cwd=project, environment=environment) for _ in range(2)]
+    assert [finished(process) for process in processes] == [0, 0], (project / "said").read_text()
+    times = []
+    for file in (project / "used").iterdir():
+        gpus, began, ended = json.loads(file.read_text())
+        assert len(set(gpus.split(","))) == 2
+        times.append((began, ended, gpus))
+    assert len(times) == 8  # of each rank of each job
+    for one, other in combinations(times, 2):
+        is_one_job = one[2] == other[2]
+        assert is_one_job or one[1] <= other[0] or other[1] <= one[0]
+
+
+def test_several_gpus_are_collected_by_one_process_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BIGMODEL_GPU_LOCKS", str(tmp_path))
+    gpus = [Gpu("GPU-a", 2.0), Gpu("GPU-b", 1.0), Gpu("GPU-c", 0.0)]
+    assert acquire(gpus, 2) == [gpus[2], gpus[1]]
+    assert acquire_idle(gpus) == [gpus[0]]
+    collecting = os.open(tmp_path / "turn", os.O_RDONLY)
+    fcntl.flock(collecting, fcntl.LOCK_EX | fcntl.LOCK_NB)  # nobody collects any more
 
 
 def test_gpus_are_those_that_the_environment_allows() -> None:

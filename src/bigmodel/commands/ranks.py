@@ -4,27 +4,30 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import torch
 
 from bigmodel.commands.exit_codes import exit_code_of, is_verbose
+from bigmodel.commands.restarts import TIMEOUT_S, run_with_restarts
 from bigmodel.config.config import Config
+from bigmodel.config.saved import load_config
 from bigmodel.config.validation import auto_keys
-from bigmodel.errors import AlreadyReported, BigmodelError, ConfigError, Interrupted, OutOfMemoryError
+from bigmodel.errors import AlreadyReported, ConfigError, Interrupted
 from bigmodel.events import Saved
-from bigmodel.quoting import resume_command
 from bigmodel.runs import checkpoint
 from bigmodel.runs.checkpoint_path import checkpoint_path
+from bigmodel.runs.lock import RunLock
 from bigmodel.runtime.distributed import joined
 from bigmodel.runtime.gpus import Gpu, acquire_idle, visible_gpus
-from bigmodel.runtime.launch import PEER_LOST, Place, meeting_point, place_of_this_process, start_ranks
+from bigmodel.runtime.launch import Place, meeting_point, place_of_this_process
 from bigmodel.runtime.live_text import StatusLine
-from bigmodel.runtime.signals import StopRequest, describe_exit_code
+from bigmodel.runtime.signals import StopRequest, exit_with_parent
+from bigmodel.runtime.torchrun import TorchrunNote
 from bigmodel.training.build import TrainingRun
 from bigmodel.training.error_translation import translate_run_errors
 from bigmodel.training.evaluation import evaluate
@@ -37,12 +40,12 @@ TrainRank = Callable[..., object]
 def run_on_ranks(config: Config, stop: StopRequest, run: TrainRank, report: Callable[[str], object]) -> bool:
     """Train by `run` on several ranks where the config or this process's launcher asks for them; return whether.
 
-    Each rank calls `run` with a `stop` and a `report` of its own. A process that torchrun or srun has started ends
-    here, with the run's exit code.
+    Each rank calls `run` with a config, a `stop` and a `report` of its own and, where it goes on after a failure, with
+    the run's directory. A process that torchrun or srun has started ends here, with the run's exit code.
 
     Raises:
         AlreadyReported: a rank that this process has started has failed, and has said why.
-        BigmodelError: a rank was killed.
+        BigmodelError: a rank was killed or hung, and too often.
         ConfigError: the config and several ranks do not go together.
     """
     if config.values["dry_run"]:
@@ -51,39 +54,51 @@ def run_on_ranks(config: Config, stop: StopRequest, run: TrainRank, report: Call
         _check(config, place.size)
         os.environ.update(meeting_point())
         report("")
-        os._exit(_run_rank(config, place, run, stop))
+        if (note := TorchrunNote.of_this_process(Path(config.values["output_dir"]), config.to_yaml())) is not None:
+            exit_with_parent(os.getppid())
+        os._exit(_run_rank(config, run, replace(place, watch=note), stop, note))
     count = _count(config)
     if count == 1:
         return False
     _check(config, count)
     report("")
-    ends, directory = start_ranks(count, lambda place, stop: _run_rank(config, place, run, stop), stop)
-    again = resume_command(directory, config.trust_for_resume) if directory else "the same command"
-    _raise_failure(ends, again)
+    run_with_restarts(config, count, lambda place, stop, begun: _run_rank(config, run, place, stop, begun=begun), stop)
     return True
 
 
-def _raise_failure(ends: Mapping[int, int], again: str) -> None:
-    """Raise what the exit codes of the ranks say, unless all are 0; `again` is the command to go on with."""
-    for rank, code in ends.items():
-        if code < 0:
-            kind = OutOfMemoryError if code == -signal.SIGKILL else BigmodelError
-            raise kind(f"rank {rank} was {describe_exit_code(code)}, and the others have stopped; run: {again}")
-    failed = [code for code in ends.values() if code]
-    told = [code for code in failed if code != PEER_LOST]
-    if told:
-        raise AlreadyReported(told[0])
-    if failed:
-        raise BigmodelError(f"the ranks have lost each other, and none says why; run: {again}")
-
-
-def _run_rank(config: Config, place: Place, run: TrainRank, stop: StopRequest) -> int:
-    """Join the other ranks and train. Returns the exit code; the streams are flushed."""
-    use_gpus = config.values["device"]["kind"] in ("auto", "cuda") and torch.cuda.is_available()
+def _run_rank(
+    config: Config,
+    run: TrainRank,
+    place: Place,
+    stop: StopRequest,
+    note: TorchrunNote | None = None,
+    begun: Path | None = None,
+) -> int:
+    """Join the other ranks and train, from the last checkpoint of the run that has `begun`, or that rank 0 finds in the
+    `note`. Returns the exit code; the streams are flushed.
+    """
+    device = config.values["device"]
+    use_gpus = device["kind"] in ("auto", "cuda") and torch.cuda.is_available()
 
     def trained() -> int:
-        with joined(place, use_gpus), StatusLine() as status:
-            run(stop=stop, report=status.show if place.rank == 0 else lambda text: None)
+        with joined(place, use_gpus, device.get("timeout", TIMEOUT_S)) as world, StatusLine() as status:
+            found = begun
+            if note is not None:
+                said = world.broadcast_text(str(note.find() or ""))
+                found = Path(said) if said else None
+
+            def report(text: str) -> None:
+                place.sign()
+                if place.rank == 0:
+                    status.show(text)
+
+            again = {} if found is None else {"directory": found, "resume": True}
+            own = config if found is None else load_config(found / "config.yaml", config.trust)
+            if place.size == 1:  # of a torchrun that others may have left
+                own = own.with_values({"device.count": 1})
+            run(own, stop=stop, report=report, **again)
+            if note is not None and place.rank == 0:
+                note.forget()
         return 0
 
     try:
@@ -129,7 +144,21 @@ def _check(config: Config, count: int) -> None:
 
 def should_stop(built: TrainingRun, stop: StopRequest) -> bool:
     """Whether any rank was asked to stop; all ranks ask after each step, and so stop after the same one."""
+    built.device.world.place.note_step(built.state.step)
     return built.device.world.any(stop())
+
+
+def lock_run(directory: Path, place: Place) -> RunLock:
+    """Lock the run for the process that has started the ranks too, which holds the lock until the last restart.
+
+    Raises:
+        StorageError: another process holds the lock.
+    """
+    held = place.watch.lock if place.watch is not None else None
+    lock = RunLock(directory, inherited=held)
+    if place.watch is not None and held is None:
+        place.watch.note_run(directory, lock.fileno())
+    return lock
 
 
 class _NoCheckpoints:
@@ -144,7 +173,6 @@ class _NoCheckpoints:
 
 def tell_followers(built: TrainingRun, directory: Path, restored: bool) -> None:
     """Tell the other ranks, as rank 0, where the run lies and which step it goes on from."""
-    built.device.world.place.note_run(directory)
     built.device.world.broadcast_text(json.dumps([str(directory), built.state.step if restored else None]))
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from bigmodel import __version__
-from bigmodel.commands.ranks import tell_followers
+from bigmodel.commands.ranks import lock_run, tell_followers
 from bigmodel.config.instantiate import instantiate
 from bigmodel.errors import ConfigError
 from bigmodel.formatting import truncate
@@ -24,7 +24,6 @@ from bigmodel.listeners.totals import RunTotals
 from bigmodel.runs import checkpoint
 from bigmodel.runs.directory import write_description
 from bigmodel.runs.environment import collect_environment, describe_changes
-from bigmodel.runs.lock import RunLock
 from bigmodel.runs.metrics_repair import read_elapsed_seconds, truncate_metrics
 from bigmodel.training.build import TrainingRun
 from bigmodel.training.saver import AsyncCheckpointer
@@ -66,7 +65,7 @@ def open_session(
         StorageError: another process is writing the run, or no checkpoint verifies.
     """
     with contextlib.ExitStack() as stack:
-        stack.callback(RunLock(directory).release)
+        stack.callback(lock_run(directory, built.device.world.place).release)
         totals = RunTotals()
         about = {"config": built.config.redacted_dict(), **built.dataset.processor_spec()}
         checkpoints = AsyncCheckpointer(directory / "checkpoints", about, built.settings.keep, totals.state)

@@ -49,10 +49,11 @@ def run(
     Raises:
         BigmodelError: what ended the run, with its exit code; everything reached so far is saved.
     """
-    train_here = partial(run_in_this_process, config, directory=directory, resume=resume, own=own)
+    own = own if own is not None else not resume
+    train_here = partial(run_in_this_process, directory=directory, resume=resume, own=own)
     if run_on_ranks(config, stop, train_here, report):
         return None
-    return train_here(stop=stop, report=report)
+    return train_here(config, stop=stop, report=report)
 
 
 @translate_oom(_BESIDE)

@@ -10,7 +10,7 @@ from typing import Any
 
 from bigmodel.commands.ranks import should_stop
 from bigmodel.commands.session import Session
-from bigmodel.errors import StorageError
+from bigmodel.errors import PeerLost, StorageError
 from bigmodel.events import Evaluated, Phase, Started, Warned
 from bigmodel.metric_spec import to_json
 from bigmodel.quoting import resume_command
@@ -92,8 +92,9 @@ def _test_best_weights(session: Session) -> dict[str, Any]:
 
 def _log_failure(session: Session, error: BaseException) -> None:
     """Log the traceback, and report the save that was pending; the failure stays the one that is raised."""
+    told = str(error) if isinstance(error, PeerLost) else "".join(traceback.format_exception(error))
     with contextlib.suppress(OSError):  # of listeners, on the disk that is full
-        session.log.write(session.built.config.redact("".join(traceback.format_exception(error))))
+        session.log.write(session.built.config.redact(told))
     with contextlib.suppress(OSError):
         try:
             done = session.checkpoints.completed(wait=True)

@@ -16,6 +16,8 @@ RESULT_NEUTRAL_KEYS = (
     "resident_gb",
     "profile",
     "dry_run",
+    "device.restarts",
+    "device.timeout",
 )
 """The same numbers to the last bit, whatever their values. A key stands for all keys below it, too."""
 
@@ -36,6 +38,8 @@ ADDED_LATER: Mapping[str, object] = {
     "device.count": 1,
     "device.checkpoint_activations": "none",
     "device.memory_gb": None,
+    "device.restarts": 3,
+    "device.timeout": 600,
     "init.frozen_norms": "train",
     "init.incomplete": "refuse",
     "init.merge": None,

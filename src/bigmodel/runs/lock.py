@@ -20,14 +20,19 @@ class RunLock:
     """Lock that a process holds while it writes a run; the kernel releases it when the process dies.
 
     A holder that has ended is waited for, up to `timeout_s`: its child processes may hold the lock until they end, too.
+    `inherited` is the descriptor of a lock that a parent holds, and goes on to hold.
 
     Raises:
         StorageError: another process holds the lock, or the file system has no locks.
     """
 
-    def __init__(self, directory: Path, timeout_s: float = _TIMEOUT_S) -> None:
+    def __init__(self, directory: Path, timeout_s: float = _TIMEOUT_S, inherited: int | None = None) -> None:
         refuse_foreign_folder(directory / "checkpoints")
-        self._file: IO[str] = open(  # noqa: SIM115 - open as long as the lock is held
+        if inherited is not None:
+            self._file: IO[str] = os.fdopen(os.dup(inherited), "a+", encoding="utf-8")
+            os.register_at_fork(after_in_child=self._file.close)
+            return
+        self._file = open(  # noqa: SIM115 - open as long as the lock is held
             open_own(directory / ".lock", os.O_RDWR | os.O_APPEND), "a+", encoding="utf-8"
         )
         os.register_at_fork(after_in_child=self._file.close)  # a data worker may outlive the run

@@ -29,6 +29,7 @@ class Device:
     """A chosen device, ready to compute. `torch_device` is where tensors go, `world` the ranks that share the batches.
 
     `count` is the number of ranks; it may differ from the size of `world` where a plan is made, by one process for all.
+    `restarts` and `timeout` are for the process that starts the ranks.
 
     Raises:
         ConfigError: there is no such device here, or it has no such number, precision or mode.
@@ -48,6 +49,8 @@ class Device:
         count: PositiveInt | Literal["auto"] = 1,
         checkpoint_activations: Literal["none", "blocks", "auto"] = "none",
         memory_gb: Positive | None = None,
+        restarts: NonNegativeInt = 3,
+        timeout: Positive | None = 600,
     ) -> None:
         self.world = current_world()
         self.count = self.world.size if self.world.size > 1 or count == "auto" else count

@@ -10,6 +10,7 @@ import contextlib
 import functools
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
@@ -19,14 +20,15 @@ from torch import Tensor
 from torch._C._distributed_c10d import FileStore, PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
-from bigmodel.errors import AlreadyReported, PeerLost
+from bigmodel.errors import AlreadyReported, Interrupted, PeerLost
 from bigmodel.interfaces import Batch
 from bigmodel.runtime.launch import PEER_LOST, Place
+from bigmodel.runtime.meeting import agree, final_code, is_first, note_final, words_for_lost
 
 _T = TypeVar("_T")
 BUCKET = 1 << 24  # elements of the gradients that are added up at once; each bucket is copied
+_LONGEST, _ANSWER = timedelta(days=30), timedelta(seconds=5)  # for a rank; for the store, once a rank is lost
 _ALONE = Place(rank=0, size=1, local_rank=0)
-_FAILURES, _WORDS = "failures", "words"  # keys of the ranks' store: how many have failed, and what the first says
 
 
 class World:
@@ -91,6 +93,7 @@ class Ranks(World):
     """Several processes that train one model. See `World`."""
 
     def pieces(self, batch: Batch, count: int) -> Iterable[tuple[int, Batch]]:
+        self.place.sign()
         share = count // self.size
         first = self.rank * share
         pieces = batch.microbatches(count)
@@ -103,7 +106,9 @@ class Ranks(World):
         return {name: torch.zeros_like(value) for name, value in sums.items()} if self.is_idle else sums
 
     def deal(self, items: Iterable[_T]) -> Iterable[_T]:
-        return itertools.islice(items, self.rank, None, self.size)
+        for item in itertools.islice(items, self.rank, None, self.size):
+            self.place.sign()
+            yield item
 
     def sum_step(
         self, gradients: Sequence[Tensor], sums: Mapping[str, Tensor], as_tree: bool = False
@@ -125,18 +130,18 @@ class Ranks(World):
         while None not in round_:  # a round in which a rank has nothing is the last
             sums = next(mine, None)
             sent = None if sums is None or self.is_idle else {name: value.cpu() for name, value in sums.items()}
-            with _peers():
+            with peers():
                 dist.all_gather_object(round_, sent)
             yield from (sums for sums in round_ if sums is not None)
 
     def any(self, flag: bool) -> bool:
         flags = torch.tensor(int(flag))
-        with _peers():
+        with peers():
             dist.all_reduce(flags, dist.ReduceOp.MAX)
         return bool(flags)
 
     def broadcast(self, tensors: Iterable[Tensor]) -> None:
-        with _peers(), torch.no_grad():
+        with peers(), torch.no_grad():
             for tensor in tensors:
                 sent = tensor.contiguous()
                 dist.broadcast(sent, 0)
@@ -145,7 +150,7 @@ class Ranks(World):
 
     def broadcast_text(self, text: str) -> str:
         sent = [text]
-        with _peers():
+        with peers():
             dist.broadcast_object_list(sent, 0)
         return sent[0]
 
@@ -158,7 +163,7 @@ class Ranks(World):
 
         Each rank adds up its share of the elements, so as much is sent as by a ring.
         """
-        with _peers():
+        with peers():
             if self.size == 2:  # a sum of two has one order
                 flat = flat.clone()
                 dist.all_reduce(flat)
@@ -180,7 +185,7 @@ class _Gather(torch.autograd.Function):
     def forward(ctx: Any, values: Tensor, world: Ranks) -> Tensor:
         ctx.world = world
         rows = [torch.empty_like(values) for _ in range(world.size)]
-        with _peers():
+        with peers():
             dist.all_gather(rows, values.contiguous())
         return torch.stack(rows)
 
@@ -192,7 +197,8 @@ class _Gather(torch.autograd.Function):
 
 
 _current = World()
-_store: Store | None = None
+_whole_store: Store | None = None  # of all starts of a torchrun
+_store: Store | None = None  # what of it is of this start
 
 
 def current_world() -> World:
@@ -201,72 +207,75 @@ def current_world() -> World:
 
 
 @contextlib.contextmanager
-def joined(place: Place, use_gpus: bool) -> Iterator[World]:
+def joined(place: Place, use_gpus: bool, timeout_s: float | None = None) -> Iterator[World]:
     """Join the other ranks, and leave them at the end. Of several failures only the first is raised with its words.
+
+    Another rank is waited for up to `timeout_s`, unless the process that started the ranks watches them.
 
     Raises:
         AlreadyReported: another rank reports the failure, or the process that started the ranks does.
         PeerLost: another rank has ended, and nobody has said why.
     """
     global _current, _store
-    _store = store = _meet(place)
+    _current = Ranks(place) if place.size > 1 else World(place)
     try:
-        if use_gpus:
-            torch.cuda.set_device(place.local_rank % torch.cuda.device_count())
-        backend = "cpu:gloo,cuda:nccl" if use_gpus else "gloo"
-        with _peers():
-            dist.init_process_group(backend, store=PrefixStore("ranks", store), rank=place.rank, world_size=place.size)
-        _current = Ranks(place)
+        if place.size > 1:
+            _meet(place, use_gpus, timeout_s)
         yield _current
     except AlreadyReported:
         raise
     except PeerLost as error:
-        if place.is_watched or not _is_first(store, str(error)):
+        if place.is_watched or not is_first(_store, str(error)):
             raise AlreadyReported(PEER_LOST) from error
         raise
     except Exception as error:
-        if not _is_first(store, str(error)):
-            raise AlreadyReported(getattr(error, "code", 1)) from error
+        code = getattr(error, "code", 1)
+        if not is_first(_store, str(error)):
+            raise AlreadyReported(code) from error
+        if not isinstance(error, Interrupted):
+            note_final(_whole_store, code)
         raise
     finally:
-        _current, _store = (
-            World(),
-            None,
-        )  # the group itself ends with the process: to take it apart, ranks would wait for each other
+        _current = World()
+        _store = None  # the group itself ends with the process: to take it apart, ranks would wait for each other
 
 
-def _meet(place: Place) -> Store:
-    """Return the store through which the ranks find each other, and which knows the first failure."""
-    if place.meeting is not None:
-        return FileStore(place.meeting, place.size)
-    with _peers():
-        store, _, _ = next(iter(rendezvous("env://", place.rank, place.size)))
-    assert isinstance(store, Store)
-    return store
-
-
-def _is_first(store: Store, failure: str) -> bool:
-    """Whether no other rank has failed before; if so, the others can now read what this one says."""
-    with contextlib.suppress(RuntimeError):  # the store ended with its rank
-        if int(store.add(_FAILURES, 1)) > 1:
-            return False
-        store.set(_WORDS, failure)
-    return True
+def _meet(place: Place, use_gpus: bool, timeout_s: float | None) -> None:
+    """Find the other ranks, and form a group with them."""
+    global _store, _whole_store
+    longest = _LONGEST if place.is_watched or timeout_s is None else timedelta(seconds=timeout_s)
+    with peers():
+        if place.meeting is not None:
+            whole: Store = FileStore(place.meeting, place.size)
+        else:
+            whole, _, _ = next(iter(rendezvous("env://", place.rank, place.size, timeout=longest)))
+        whole.set_timeout(longest)
+        _whole_store = whole
+        if (code := final_code(whole)) is not None:
+            raise AlreadyReported(code)
+        _store = PrefixStore(agree(whole, place), whole)
+    if use_gpus:
+        torch.cuda.set_device(place.local_rank % torch.cuda.device_count())
+    backend = "cpu:gloo,cuda:nccl" if use_gpus else "gloo"
+    with peers():
+        own = PrefixStore("group", _store)
+        dist.init_process_group(backend, timeout=longest, store=own, rank=place.rank, world_size=place.size)
 
 
 @contextlib.contextmanager
-def _peers() -> Iterator[None]:
-    """Raise PeerLost for what a collective raises where a rank has ended."""
+def peers() -> Iterator[None]:
+    """Raise PeerLost for what a collective raises where a rank has ended or hangs; meanwhile this one waits."""
+    place = _current.place
+    place.sign(waits=True)
     try:
         yield
+        place.sign()
     except torch.OutOfMemoryError:
         raise
     except RuntimeError as error:
-        words = f"another rank has ended, so this one cannot go on ({error})"
-        with contextlib.suppress(RuntimeError):
-            if _store is not None and _store.check([_WORDS]):
-                words = f"another rank has failed: {_store.get(_WORDS).decode()}"
-        raise PeerLost(words) from error
+        if _whole_store is not None:
+            _whole_store.set_timeout(_ANSWER)
+        raise PeerLost(words_for_lost(_store, place, str(error))) from error
 
 
 def _tree_sum(rows: Sequence[Tensor]) -> Tensor:

@@ -18,6 +18,7 @@ from pathlib import Path
 from bigmodel.errors import StorageError
 
 _LOCKS = "/tmp/bigmodel-gpus"  # one place for all users, sessions and schedulers of a machine, so not $TMPDIR
+_TURN = "turn"  # file whose lock is held by the process that collects several
 _LOOK_S = 0.5
 _IDLE_MIB, _IDLE_BUSY = 1024.0, 10.0  # a display or a driver takes some of a GPU that nobody computes on
 
@@ -97,17 +98,26 @@ def acquire_idle(gpus: Sequence[Gpu]) -> list[Gpu]:
     return [gpu for gpu in unused if _locked(_directory() / gpu.name.replace("/", "_"))]
 
 
-def acquire(gpus: Sequence[Gpu]) -> Gpu:
-    """Wait for a GPU that no process holds, the least used first, and hold it until this process ends.
+def acquire(gpus: Sequence[Gpu], count: int = 1) -> list[Gpu]:
+    """Wait for GPUs that no process holds, the least used first, and hold them until this process ends.
 
     Raises:
         StorageError: the locks' directory is not safe to use.
     """
     directory = _directory()
+    held: list[Gpu] = []
+    turn = None
+    while count > 1 and turn is None:  # two that collect GPUs could each hold what the other waits for
+        if (turn := _lock(directory / _TURN)) is None:
+            time.sleep(_LOOK_S)
     while True:
-        for gpu in sorted(gpus, key=lambda gpu: gpu.used_mib):
+        for gpu in sorted((gpu for gpu in gpus if gpu not in held), key=lambda gpu: gpu.used_mib):
             if _locked(directory / gpu.name.replace("/", "_")):
-                return gpu
+                held.append(gpu)
+            if len(held) == count:
+                if turn is not None:
+                    os.close(turn)
+                return held
         time.sleep(_LOOK_S)
 
 
@@ -123,7 +133,16 @@ def _directory() -> Path:
 
 
 def _locked(path: Path) -> bool:
-    """Return whether this process now holds the file's lock; the file is only locked, never written."""
+    """Return whether this process now holds the file's lock, until it ends."""
+    descriptor = _lock(path)
+    if descriptor is None:
+        return False
+    os.register_at_fork(after_in_child=lambda: os.close(descriptor))  # a data worker holds nothing
+    return True
+
+
+def _lock(path: Path) -> int | None:
+    """Return a descriptor that holds the file's lock, None if another does; the file is only locked, never written."""
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
         descriptor = os.open(path, flags)
@@ -137,11 +156,10 @@ def _locked(path: Path) -> bool:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(descriptor)
-        return False
+        return None
     except OSError as error:  # it would be waited for without end
         os.close(descriptor)
         raise StorageError(
             f"{path}: cannot be locked ({error.strerror}); set BIGMODEL_GPU_LOCKS to a folder that has locks"
         ) from error
-    os.register_at_fork(after_in_child=lambda: os.close(descriptor))  # a data worker holds nothing
-    return True
+    return descriptor

@@ -14,18 +14,31 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from bigmodel.errors import ConfigError, DivergedError, Interrupted
 from bigmodel.runtime.signals import STOP_SIGNALS, StopRequest, exit_with_parent
+from bigmodel.runtime.watch import Silence, Watch
 
 _LOOK_S = 0.02
 _GRACE_S = 5.0  # from the first failure to the end of all ranks; one that is left waits for something that never comes
 _AGREED = (0, Interrupted.exit_code, DivergedError.exit_code)  # ends that all ranks come to by themselves
-_RUN = "run"  # file beside the meeting point, with the run's directory
 PEER_LOST = 71  # exit code of a rank that another's end has ended; never that of a command
 _FIRST_PORT, _PORTS = 20_000, 10_000  # where the ranks of a Slurm step meet
+
+
+class Starter(Protocol):
+    """What ranks tell whoever has started them; of several starts of a run it may hold the `lock`."""
+
+    lock: int | None
+
+    def sign(self, rank: int, waits: bool = False) -> None: ...
+
+    def note_step(self, rank: int, step: int) -> None: ...
+
+    def note_run(self, directory: Path, lock: int) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -33,7 +46,7 @@ class Place:
     """A process's place among the ranks.
 
     `meeting` is a file through which ranks of one machine find each other; None: MASTER_ADDR and MASTER_PORT. With
-    `is_watched`, the process that started the ranks says how they ended.
+    `is_watched`, the process that started the ranks says how they ended; `watch` is what it is told.
     """
 
     rank: int
@@ -41,11 +54,17 @@ class Place:
     local_rank: int
     meeting: str | None = None
     is_watched: bool = False
+    watch: Starter | None = None
 
-    def note_run(self, directory: Path) -> None:
-        """Tell the process that started the ranks where the run lies."""
-        if self.meeting is not None:
-            Path(self.meeting).with_name(_RUN).write_text(str(directory), encoding="utf-8")
+    def sign(self, waits: bool = False) -> None:
+        """Let the process that started the ranks know that this one lives: computes, or `waits` for the others."""
+        if self.watch is not None:
+            self.watch.sign(self.rank, waits)
+
+    def note_step(self, step: int) -> None:
+        """Let it know which step has been taken."""
+        if self.watch is not None:
+            self.watch.note_step(self.rank, step)
 
 
 def place_of_this_process(environment: Mapping[str, str] = os.environ) -> Place | None:
@@ -54,7 +73,8 @@ def place_of_this_process(environment: Mapping[str, str] = os.environ) -> Place 
     Raises:
         ConfigError: torchrun's variables contradict each other.
     """
-    if "RANK" in environment and int(environment.get("WORLD_SIZE", 1)) > 1:
+    is_elastic = "TORCHELASTIC_RUN_ID" in environment  # whose single rank may have been, and become, several
+    if "RANK" in environment and (is_elastic or int(environment.get("WORLD_SIZE", 1)) > 1):
         rank, size = int(environment["RANK"]), int(environment["WORLD_SIZE"])
         if not {"MASTER_ADDR", "MASTER_PORT"} <= environment.keys() or not 0 <= rank < size:
             raise ConfigError(
@@ -84,21 +104,34 @@ def meeting_point(environment: Mapping[str, str] = os.environ) -> dict[str, str]
     return {name: environment.get(name, value) for name, value in found.items()}
 
 
+@dataclass
+class Ends:
+    """How the ranks of one start have ended, in the order of their ends, without those that had to be ended.
+
+    `codes` by rank are negative for a signal; `untold` are the ranks that ended by no decision of their own, `silent`
+    is the one that was waited for too long.
+    """
+
+    codes: dict[int, int] = field(default_factory=dict)
+    untold: list[int] = field(default_factory=list)
+    silent: Silence | None = None
+
+
 def start_ranks(
-    count: int, run: Callable[[Place, StopRequest], int], stop: StopRequest
-) -> tuple[dict[int, int], Path | None]:
+    count: int, run: Callable[[Place, StopRequest], int], stop: StopRequest, watch: Watch, timeout_s: float | None
+) -> Ends:
     """Fork `count` ranks, each of which ends with the exit code that `run` returns, and wait for all of them.
 
-    Returns the exit codes by rank, negative for a signal, in the order of the ends, without those of the ranks that had
-    to be ended; and where the run lies, if it has come so far.
+    A rank that has given no sign of life for `timeout_s` seconds ends them all; None: none is too long.
     """
     stop.defer()  # its handler only takes note; a second signal ends this process, and the kernel its ranks
+    watch.begin()
     with tempfile.TemporaryDirectory(prefix="bigmodel-ranks-") as folder:
-        places = [Place(rank, count, rank, str(Path(folder) / "store"), True) for rank in range(count)]
-        ranks = {fork_child(lambda place=place: _run_rank(place, run)): place.rank for place in places}  # type: ignore[misc]
-        ends = _wait(ranks, stop)
-        noted = Path(folder) / _RUN
-        return ends, Path(noted.read_text(encoding="utf-8")) if noted.is_file() else None
+        places = [Place(rank, count, rank, str(Path(folder) / "store"), True, watch) for rank in range(count)]
+        ranks = {fork_child(lambda place=place: _run_rank(place, run, watch)): place.rank for place in places}  # type: ignore[misc]
+        ends = _wait(ranks, stop, watch, timeout_s)
+    watch.receive()
+    return ends
 
 
 def fork_child(run: Callable[[], int], close: Iterable[int] = ()) -> int:
@@ -140,33 +173,44 @@ class RankStop(StopRequest):
             super().handle(number, None)
 
 
-def _run_rank(place: Place, run: Callable[[Place, StopRequest], int]) -> int:
+def _run_rank(place: Place, run: Callable[[Place, StopRequest], int], watch: Watch) -> int:
     """Run a forked rank. Of the streams of the process that starts them, only rank 0 has standard output."""
     os.setsid()  # a Ctrl-C reaches the process that started the ranks, which forwards it
     nothing = os.open(os.devnull, os.O_RDWR)
     for stream in (0,) if place.rank == 0 else (0, 1):
         os.dup2(nothing, stream)
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # the machine's name may have no address
+    if (lock := watch.lock) is not None:
+        os.register_at_fork(after_in_child=lambda: os.close(lock))  # a data worker may outlive the run
     stop = RankStop().install()
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    return run(place, stop)
+    code = run(place, stop)
+    watch.note_end(place.rank, code)
+    return code
 
 
-def _wait(ranks: Mapping[int, int], stop: StopRequest) -> dict[int, int]:
+def _wait(ranks: Mapping[int, int], stop: StopRequest, watch: Watch, timeout_s: float | None) -> Ends:
     """Wait for the processes of `ranks`; see `start_ranks`."""
-    left, ends = dict(ranks), dict[int, int]()
+    left, ends = dict(ranks), Ends()
     deadline, is_forwarded = float("inf"), False
     while left:
         for pid in [*left]:
             found, status = os.waitpid(pid, os.WNOHANG)
             if found:
-                ends[left.pop(pid)] = code = os.waitstatus_to_exitcode(status)
-                if code not in _AGREED:
+                rank = left.pop(pid)
+                noted = watch.noted_end(rank)
+                if noted is None:
+                    ends.untold.append(rank)
+                ends.codes[rank] = os.waitstatus_to_exitcode(status) if noted is None else noted
+                if ends.codes[rank] not in _AGREED:
                     deadline = min(deadline, time.monotonic() + _GRACE_S)
+        watch.receive()
         if stop() and not is_forwarded:
             is_forwarded = True
             _signal(left, signal.Signals[stop.name])
-        if time.monotonic() > deadline:
+        if timeout_s is not None and deadline == float("inf"):
+            ends.silent = watch.silent({rank: pid for pid, rank in left.items()}, timeout_s)
+        if ends.silent or time.monotonic() > deadline:
             _signal(left, signal.SIGKILL)
             for pid in left:
                 os.waitpid(pid, 0)

@@ -14,7 +14,7 @@ from bigmodel.commands import train
 from bigmodel.commands.exit_codes import print_errors, run_command
 from bigmodel.config.config import Config
 from bigmodel.config.saved import load_config, load_snapshot
-from bigmodel.errors import BigmodelError
+from bigmodel.errors import BigmodelError, ConfigError
 from bigmodel.runtime.gpus import acquire
 from bigmodel.runtime.signals import StopRequest
 from bigmodel.safe_files import open_own, refuse_foreign_folder
@@ -71,12 +71,19 @@ def _train(context: JobContext, number: int, stop: StopRequest) -> int:
 
 
 def _claim_gpu(context: JobContext, config: Config) -> None:
-    """Wait for a free GPU and hide the others, or wait for the one that the config names by index."""
+    """Wait for free GPUs, one for each rank, and hide the others, or wait for the one that the config names by index.
+
+    Raises:
+        ConfigError: the jobs share fewer GPUs than this one needs.
+    """
     gpus, device = context.gpus, config.values["device"]
     if not gpus or device.get("kind") not in ("auto", "cuda"):
         return
-    index = device.get("index")
-    if index is None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = acquire(gpus).name
+    index, count = device.get("index"), device.get("count", 1)
+    count = 1 if count == "auto" else int(count)
+    if count > len(gpus):
+        raise ConfigError(f"device.count: {count} ranks need a GPU each, and the jobs share {len(gpus)}; lower it")
+    if index is None or count > 1:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(gpu.name for gpu in acquire(gpus, count))
     elif index < len(gpus):
         acquire([gpus[index]])

@@ -16,8 +16,9 @@ import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from time import monotonic
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
+from bigmodel.config.saved import load_snapshot
 from bigmodel.errors import ConfigError, Interrupted
 from bigmodel.quoting import resume_command
 from bigmodel.safe_files import append_to
@@ -132,8 +133,7 @@ class SlurmEngine:
         )
         given = {key: options[key] for key in ("timeout_min", "cpus_per_task", "mem_gb")}
         given |= {f"slurm_{key}": options[key] for key in _SLURM_OPTIONS}
-        if options["gpus_per_node"]:
-            given["gpus_per_node"] = options["gpus_per_node"]
+        given |= _for_ranks(self._device(number), options)
         executor.update_parameters(name=f"bigmodel-{number}", **given)
         # a process that submitit starts here inherits the mask: on a Ctrl-C this process asks the jobs to save
         before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
@@ -148,6 +148,13 @@ class SlurmEngine:
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
+    def _device(self, number: int) -> Mapping[str, Any]:
+        """Return the `device` of a job's config; empty if it cannot be read, which the job itself will report."""
+        with contextlib.suppress(ConfigError, OSError):
+            config = load_snapshot(self._path / "jobs" / f"{number}.yaml", self._context.trust)
+            return cast(Mapping[str, Any], config.values["device"])
+        return {}
+
     def _exit_code_from_scheduler(self, number: int, name: str, state: str) -> int | None:
         """Derive the exit code of a job that recorded none from Slurm's state; None while its file may still arrive."""
         since = self._ended_without_code.setdefault(number, monotonic())
@@ -159,6 +166,16 @@ class SlurmEngine:
             logs = self._path / "jobs" / "slurm" / f"{name}_0_log.err"
             file.write(f"error: {state} without an error message; see {logs}\n")
         return -signal.SIGKILL if state.startswith(_OUT_OF_MEMORY) else 1
+
+
+def _for_ranks(device: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, int]:
+    """Return the cores and GPUs of a job: it is one task of Slurm, which starts its ranks itself, on one machine."""
+    ranks = device.get("count", 1)
+    ranks = 1 if ranks == "auto" else int(ranks)
+    asked = {"cpus_per_task": options["cpus_per_task"] * ranks}
+    if options["gpus_per_node"] or (ranks > 1 and device.get("kind") == "cuda"):
+        asked["gpus_per_node"] = max(options["gpus_per_node"], ranks)
+    return asked
 
 
 class _SubmittedJob(RemoteJob):
