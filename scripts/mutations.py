@@ -471,7 +471,7 @@ MUTATIONS = (
     _one(
         "data workers keep the lock",
         "runs/lock.py",
-        "        os.register_at_fork(after_in_child=self._file.close)",
+        "        os.register_at_fork(after_in_child=self._file.close)  # a data worker may outlive the run",
         "        pass",
         "tests/test_resume.py::test_a_data_worker_that_outlives_its_parent_holds_no_lock",
     ),
