@@ -245,23 +245,6 @@ class AdaptsStateDict(Protocol):
         """
 
 
-class AnswersMessages(Protocol):
-    """A conversation with a model."""
-
-    def answer(self, text: str, sampling: Any) -> Iterator[str]:
-        """Add a message, and yield the model's answer in pieces as they come. DataError where there can be none."""
-
-
-@runtime_checkable
-class HoldsConversations(Protocol):
-    """A `Processor` of language models, of which those with `has_chat` hold conversations."""
-
-    has_chat: bool
-
-    def open_conversation(self, model: nn.Module) -> AnswersMessages:
-        """Return a conversation without messages."""
-
-
 class Task(Protocol):
     """What a model is trained for: a loss, and metrics from named sums, which add up exactly over batches and ranks.
 

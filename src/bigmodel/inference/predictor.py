@@ -183,11 +183,6 @@ class Predictor:
             reason = f"{type(error).__name__}: {first_line(error)}"
             raise StorageError(f"{self.path}: its state.json and its model contradict each other ({reason})") from error
 
-    def stream(self, pieces: Iterator[str]) -> Iterator[str]:
-        """Yield what a conversation of this model answers, computed on its device."""
-        with self.device.autocast(), torch.inference_mode():
-            yield from pieces
-
     def __repr__(self) -> str:
         """Describe the predictor in one line: model, task, classes, parameters, run, step, metric, device, warnings."""
         return describe_predictor(self._facts())
