@@ -7,11 +7,13 @@ import re
 import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from pages import sessions
 
+OPEN_WEIGHTS = Path("models", "smollm2-135m-instruct.q4_1.gguf")  # in the data, as in the page
 OWN_TESTS = ("docs/python.md", "docs/contributing.md")  # test_python.py and test_contributing.py run their blocks
 SESSIONS = {name: blocks for name, blocks in sessions().items() if not name.startswith(OWN_TESTS)}
 COMMANDS = ("train", "evaluate", "predict", "export", "compare", "runs", "report")
@@ -61,6 +63,13 @@ def test_the_worked_examples_are_there():
 def test_a_session_works_and_prints_what_the_page_shows(name, tmp_path, environment):
     work = tmp_path / "work"
     work.mkdir()
+    if str(OPEN_WEIGHTS) in script(SESSIONS[name]):
+        pytest.importorskip("gguf")
+        file = Path(os.environ.get("BIGMODEL_DATA_DIR", "data")).absolute() / OPEN_WEIGHTS
+        if not file.is_file():
+            pytest.skip(f"there is no {file}")
+        (work / "models").symlink_to(file.parent)
+        (work / "story.txt").write_text("Once upon a time there was a model. " * 20, encoding="utf-8")
     done = subprocess.run(
         ["bash", "-c", script(SESSIONS[name])], cwd=work, env=environment, capture_output=True, text=True
     )

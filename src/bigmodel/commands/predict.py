@@ -8,9 +8,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
+from bigmodel.commands.chat import talk
 from bigmodel.config.config import Config
 from bigmodel.config.instantiate import instantiate
-from bigmodel.config.schema import Predict, command_keys, processor_options
+from bigmodel.config.schema import NOT_GIVEN, Predict, command_keys, processor_options
 from bigmodel.errors import ConfigError, DataError
 from bigmodel.formatting import escape_control, json_line
 from bigmodel.inference.predictor import Predictor, load
@@ -39,6 +40,10 @@ def run(config: Config, stop: StopRequest | None = None) -> None:
         print(f"warning: {line}", file=sys.stderr)
     processor = predictor.processor
     options = predictor.build_options(processor_options(config.values), parse_texts=True)
+    if settings.chat:
+        given = None if settings.input == NOT_GIVEN else settings.input
+        talk(predictor, given, options, settings.format == "json")
+        return
     if settings.encoding is not None:
         if not isinstance(processor, TextInputProcessor):
             raise ConfigError("encoding: this run's model reads no text files; leave it null")

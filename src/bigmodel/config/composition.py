@@ -33,6 +33,7 @@ from bigmodel.config.overrides import diagnose_overrides
 from bigmodel.config.own_yaml import OwnSource
 from bigmodel.config.renamed import old_keys
 from bigmodel.config.validation import check_composed
+from bigmodel.config.weights_keys import with_weights_keys
 from bigmodel.errors import ConfigError
 from bigmodel.formatting import first_line
 
@@ -86,7 +87,9 @@ def compose_with_hydra(
     problems += wrong
     if problems:
         raise ConfigError(*dict.fromkeys(problems))
-    return config.with_notes(OwnSource.brought.lines({*map(override_key, overrides)})), hydra
+    named = {*map(override_key, overrides)}
+    config = config.with_notes(OwnSource.brought.lines(named))
+    return (with_weights_keys(config, named) if command == "train" else config), hydra
 
 
 def _composed(name: str, overrides: Sequence[str], multirun: bool) -> tuple[DictConfig, dict[str, Any]]:

@@ -18,6 +18,7 @@ from bigmodel.constraints import (
 )
 
 Node = Mapping[str, Any]
+NOT_GIVEN = "???"  # a key that must be set, in YAML
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,7 @@ class Predict:
     device: Mapping[str, Any]
     format: Literal["table", "json"]
     encoding: str | None = None
+    chat: bool = False
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ class Export:
     """`bigmodel-export`."""
 
     run: str
-    format: Literal["onnx", "torch_export", "safetensors"]
+    format: Literal["onnx", "torch_export", "safetensors", "hub"]
     output: str | None
     tolerance: Positive
     opset: NonNegativeInt | None

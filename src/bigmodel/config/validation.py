@@ -18,7 +18,7 @@ from bigmodel.config.resolvers import (
     iter_leaves,
     record_env_reads,
 )
-from bigmodel.config.schema import command_keys
+from bigmodel.config.schema import NOT_GIVEN, command_keys
 from bigmodel.formatting import first_line, truncate
 from bigmodel.redaction import is_secret_key
 
@@ -96,6 +96,8 @@ def validate_config(config: Config, command: str) -> list[str]:
         if line.partition(": ")[0] not in refused
     ]
     problems += plain
+    if command == "predict" and tree.get("chat") is True and tree.get("input") == NOT_GIVEN:  # it is typed
+        problems = [line for line in problems if not line.startswith("input: ")]
     keys = {line.partition(": ")[0] for line in problems} | keys_from_data(tree)
     return [line for line in problems if config.interpolated_from(line.partition(": ")[0]) not in keys]
 

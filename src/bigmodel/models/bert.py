@@ -1,19 +1,22 @@
 """BERT (Devlin et al. 2019, arXiv:1810.04805): a bidirectional encoder that classifies texts or predicts masked tokens.
 
 N texts, T tokens, C channels, V tokens in the vocabulary, K classes. Norms come first in each layer, so that training
-from random weights needs no long warm-up.
+from random weights needs no long warm-up; `published_bert` is the encoder whose norms come last.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bigmodel.constraints import PositiveInt, ProperFraction
+from bigmodel.constraints import NonNegativeInt, Positive, PositiveInt, ProperFraction
+from bigmodel.models.published_bert import PublishedBertEncoder
 from bigmodel.models.transformer import EncoderBlock, init_transformer_weights, masked_mean
+from bigmodel.models.weights.bert_names import from_bert, is_bert
 from bigmodel.models.weights.foreign_weights import load_weights
 
 __all__ = ["BertClassifier", "MaskedBert"]
@@ -52,6 +55,9 @@ class BertClassifier(nn.Module):
     `pretrained` is a weights file that `bigmodel-export format=safetensors` wrote for a `MaskedBert` of the same tokens
     and sizes; the head is newly initialized.
 
+    `layout` bert is the encoder of BERT's and RoBERTa's published weights, with `hidden` channels in its MLPs; its
+    texts hold their special tokens, [CLS] first. Positions are counted from `first_position` in the published table.
+
     Raises:
         ValueError: the heads do not divide the width, or the file does not fit.
     """
@@ -67,9 +73,16 @@ class BertClassifier(nn.Module):
         dropout: ProperFraction = 0.1,
         pool: Literal["first", "mean"] = "mean",
         pretrained: str | None = None,
+        layout: Literal["pre_norm", "bert"] = "pre_norm",
+        hidden: PositiveInt | None = None,
+        norm_eps: Positive = 1e-12,
+        first_position: NonNegativeInt = 0,
     ) -> None:
         super().__init__()
-        self.encoder = BertEncoder(vocab_size, context, layers, heads, width, dropout)
+        sizes = vocab_size, context, layers, heads, width, dropout
+        self.encoder = BertEncoder(*sizes) if layout == "pre_norm" else PublishedBertEncoder(*sizes, hidden, norm_eps)
+        self.context = context
+        self.first_position = first_position
         self.first = pool == "first"
         self.dropout = nn.Dropout(dropout)
         self.classify = nn.Linear(width, num_classes)
@@ -78,8 +91,17 @@ class BertClassifier(nn.Module):
 
     def forward(self, tokens_NT: Tensor) -> Tensor:
         x_NTC = self.encoder(tokens_NT)
-        pooled_NC = x_NTC[:, 0] if self.first else masked_mean(x_NTC[:, 1:], tokens_NT)
+        of_tokens_NTC = x_NTC if isinstance(self.encoder, PublishedBertEncoder) else x_NTC[:, 1:]
+        pooled_NC = x_NTC[:, 0] if self.first else masked_mean(of_tokens_NTC, tokens_NT)
         return self.classify(self.dropout(pooled_NC))  # type: ignore[no-any-return]
+
+    def adapt_state_dict(self, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Map BERT's names to this model's; return other state dicts unchanged. ValueError for the other layout."""
+        if not is_bert(tensors):
+            return tensors
+        if not isinstance(self.encoder, PublishedBertEncoder):
+            raise ValueError("these weights are BERT's; set model.layout=bert")
+        return from_bert(tensors, self.context, self.first_position)
 
 
 class MaskedBert(nn.Module):

@@ -6,22 +6,23 @@ N sequences, T tokens, C channels, D channels of a head, V tokens in the vocabul
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bigmodel.constraints import PositiveInt, ProperFraction
+from bigmodel.constraints import NonNegativeInt, Positive, PositiveInt, ProperFraction
+from bigmodel.models.attention import Heads, KVCache
+from bigmodel.models.rotary import rotary_table, slice_rotary
 from bigmodel.models.transformer import (
-    KVCache,
+    BlockOptions,
     TransformerBlock,
     init_transformer_weights,
     norm,
-    rotary_table,
     scale_residual_init,
-    slice_rotary,
 )
 from bigmodel.models.weights.gpt2_names import from_gpt2, is_gpt2
+from bigmodel.models.weights.llama_names import from_llama, is_llama
 
 __all__ = ["GPT"]
 
@@ -34,9 +35,14 @@ class GPT(nn.Module):
     - `layout` gpt2: learned positions, layer norm, GELU, biases (Radford et al. 2019); loads GPT-2's published weights.
     - `layout` nanogpt: as gpt2, without biases (Karpathy 2022).
     - `tie_embeddings`: output and embedding share their weights.
+    - `kv_heads`, `head_width`, `qk_norm` and `window` are those of `Heads`; the first `full_layers` blocks have no
+        window. `hidden`, `attention_bias` and `norm_eps` are those of `BlockOptions`.
+    - `rope_theta`, `rope_scaling`: of rotary positions; see `rotary_table`.
+
+    Published models of the families in `weights.open_weights` are this one, with their own sizes.
 
     Raises:
-        ValueError: the width is not an even multiple of the heads.
+        ValueError: the width is not an even multiple of the heads, or the heads no multiple of the key heads.
     """
 
     def __init__(
@@ -49,25 +55,43 @@ class GPT(nn.Module):
         dropout: ProperFraction = 0.0,
         layout: Literal["llama", "gpt2", "nanogpt"] = "llama",
         tie_embeddings: bool = True,
+        kv_heads: PositiveInt | None = None,
+        head_width: PositiveInt | None = None,
+        hidden: PositiveInt | None = None,
+        norm_eps: Positive = 1e-5,
+        attention_bias: Literal["none", "qkv", "all"] | None = None,
+        qk_norm: bool = False,
+        rope_theta: Positive = 10_000.0,
+        rope_scaling: Mapping[str, Any] | None = None,
+        window: PositiveInt | None = None,
+        full_layers: NonNegativeInt = 0,
     ) -> None:
         super().__init__()
         llama = layout == "llama"
         self.context = context
-        self.heads = heads
         self.layout = layout
         self.embed = nn.Embedding(vocab_size, width)
         self.positions = None if llama else nn.Embedding(context, width)
         self.dropout = nn.Dropout(dropout)
-        self.blocks = nn.ModuleList(TransformerBlock(width, heads, dropout, layout) for _ in range(layers))
-        self.norm = norm(width, layout)
+        self.kv_heads, self.head_width = Heads(kv_heads, head_width).sizes(width, heads)
+        eps = norm_eps if qk_norm else None
+        options = [
+            BlockOptions(
+                Heads(kv_heads, head_width, eps, window if n >= full_layers else None), hidden, attention_bias, norm_eps
+            )
+            for n in range(layers)
+        ]
+        self.blocks = nn.ModuleList(TransformerBlock(width, heads, dropout, layout, one) for one in options)
+        self.norm = norm(width, layout, norm_eps)
         self.head = None if tie_embeddings else nn.Linear(width, vocab_size, bias=False)
-        self.register_buffer("rotary_2TD", rotary_table(context, width // heads) if llama else None, persistent=False)
+        rotary = rotary_table(context, self.head_width, rope_theta, rope_scaling) if llama else None
+        self.register_buffer("rotary_2TD", rotary, persistent=False)
         self.rotary_2TD: Tensor | None
         self.apply(init_transformer_weights)
         scale_residual_init(self, 2 * layers)
 
     def forward(self, tokens_NT: Tensor, cache: KVCache | None = None) -> Tensor:
-        """Return logits. With a cache that is not empty, `tokens_NT` is (N, 1). Padding (-1) counts as token 0."""
+        """Return logits; with a cache, of tokens that follow those in it. Padding (-1) counts as token 0."""
         first = 0 if cache is None else cache.length
         last = first + tokens_NT.shape[1]
         x_NTC = self.embed(tokens_NT.clamp(min=0))
@@ -83,13 +107,19 @@ class GPT(nn.Module):
         return F.linear(x_NTC, self.embed.weight) if self.head is None else self.head(x_NTC)
 
     def adapt_state_dict(self, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """Map GPT-2's names to this model's; return other state dicts unchanged. ValueError for other layouts."""
-        if not is_gpt2(tensors):
-            return tensors
-        if self.layout != "gpt2":
-            raise ValueError("these weights are GPT-2's; set model.layout=gpt2")
-        return from_gpt2(tensors, self.context, tied=self.head is None)
+        """Map GPT-2's and llama's names to this model's; return other state dicts unchanged. ValueError for other
+        layouts.
+        """
+        if is_gpt2(tensors):
+            if self.layout != "gpt2":
+                raise ValueError("these weights are GPT-2's; set model.layout=gpt2")
+            return from_gpt2(tensors, self.context, tied=self.head is None)
+        if is_llama(tensors):
+            if self.layout != "llama":
+                raise ValueError("these weights are of the llama family; set model.layout=llama")
+            return from_llama(tensors, tied=self.head is None)
+        return tensors
 
     def cache(self, count: int) -> KVCache:
         """Return an empty cache for `count` sequences."""
-        return KVCache(self.embed.weight, len(self.blocks), self.heads, count, self.context)
+        return KVCache(self.embed.weight, len(self.blocks), self.kv_heads, count, self.context, self.head_width)

@@ -13,16 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bigmodel.constraints import PositiveInt, ProperFraction
-from bigmodel.models.transformer import (
-    CrossAttention,
-    KVCache,
-    TransformerBlock,
-    init_transformer_weights,
-    norm,
-    rotary_table,
-    scale_residual_init,
-    slice_rotary,
-)
+from bigmodel.models.attention import CrossAttention, KVCache
+from bigmodel.models.rotary import rotary_table, slice_rotary
+from bigmodel.models.transformer import TransformerBlock, init_transformer_weights, norm, scale_residual_init
 
 __all__ = ["Seq2Seq"]
 

@@ -6,37 +6,29 @@ N sequences, T tokens, C channels, H heads of D channels, F channels within an M
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Literal
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bigmodel.models.attention import Attention, Heads, KVCache, check_head_width
+
 __all__ = [
-    "Attention",
-    "CrossAttention",
+    "BlockOptions",
     "EncoderBlock",
-    "KVCache",
     "Layout",
     "SwiGLU",
     "TransformerBlock",
-    "apply_rotary",
     "init_transformer_weights",
     "masked_mean",
     "norm",
-    "rotary_table",
     "scale_residual_init",
-    "slice_rotary",
 ]
 
 Layout = Literal["llama", "gpt2", "nanogpt"]
-_ROTARY_BASE = 10_000.0
-
-
-def _check_head_width(width: int, heads: int, even: bool = True) -> None:
-    if width % (heads * (1 + even)):
-        even_part = ", an even number each" if even else ""
-        raise ValueError(f"width: {width} cannot be divided among {heads} heads{even_part}")
+Biases = Literal["none", "qkv", "all"]
+_NORM_EPS = 1e-5
 
 
 class EncoderBlock(nn.Module):
@@ -50,7 +42,7 @@ class EncoderBlock(nn.Module):
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
-        _check_head_width(width, heads, even=False)
+        check_head_width(width, heads, even=False)
         self.before_attention = nn.LayerNorm(width)
         self.before_mlp = nn.LayerNorm(width)
         self.qkv = nn.Linear(width, 3 * width)
@@ -67,27 +59,18 @@ class EncoderBlock(nn.Module):
         return x_NTC + self.dropout(self.mlp(self.before_mlp(x_NTC)))  # type: ignore[no-any-return]
 
 
-class KVCache:
-    """Key/value cache for incremental decoding: (L, 2, N, H, T_max, D).
+@dataclass(frozen=True)
+class BlockOptions:
+    """How a block departs from its layout.
 
-    The first `length` positions are filled. Dtype, device and width are those of the embedding `like`.
+    - `hidden`: F, where it is not about 8/3 C (llama) or 4 C.
+    - `attention_bias`: of queries, keys and values (qkv), of the output too (all) or of none; None: as the layout.
     """
 
-    def __init__(self, like: Tensor, layers: int, heads: int, count: int, context: int) -> None:
-        self.kv_L2NHTD = like.new_zeros(layers, 2, count, heads, context, like.shape[1] // heads)
-        self.length = 0
-
-    def append(self, layer: int, k_NHTD: Tensor, v_NHTD: Tensor) -> tuple[Tensor, Tensor]:
-        """Append keys and values of new tokens; return those of all tokens so far."""
-        kv_2NHTD = self.kv_L2NHTD[layer]
-        end = self.length + k_NHTD.shape[2]
-        kv_2NHTD[0, :, :, self.length : end] = k_NHTD
-        kv_2NHTD[1, :, :, self.length : end] = v_NHTD
-        return kv_2NHTD[0, :, :, :end], kv_2NHTD[1, :, :, :end]
-
-    def reorder(self, rows_N: Tensor) -> None:
-        """Replace sequence n by sequence `rows_N[n]`, in place."""
-        self.kv_L2NHTD = self.kv_L2NHTD[:, :, rows_N]
+    heads: Heads = Heads()  # noqa: RUF009  # frozen
+    hidden: int | None = None
+    attention_bias: Biases | None = None
+    norm_eps: float = _NORM_EPS
 
 
 class TransformerBlock(nn.Module):
@@ -98,12 +81,20 @@ class TransformerBlock(nn.Module):
     - nanogpt: layer norm, GELU, no biases.
     """
 
-    def __init__(self, width: int, heads: int, dropout: float, layout: Layout) -> None:
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        dropout: float,
+        layout: Layout,
+        options: BlockOptions = BlockOptions(),  # frozen
+    ) -> None:
         super().__init__()
-        self.before_attention = norm(width, layout)
-        self.before_mlp = norm(width, layout)
-        self.attention = Attention(width, heads, dropout, bias=layout == "gpt2")
-        self.mlp = SwiGLU(width) if layout == "llama" else GELUMLP(width, layout)
+        biases = options.attention_bias or ("all" if layout == "gpt2" else "none")
+        self.before_attention = norm(width, layout, options.norm_eps)
+        self.before_mlp = norm(width, layout, options.norm_eps)
+        self.attention = Attention(width, heads, dropout, biases != "none", options.heads, biases == "all")
+        self.mlp = SwiGLU(width, options.hidden) if layout == "llama" else GELUMLP(width, layout, options.hidden)
         self.dropout = nn.Dropout(dropout)
 
     def forward(
@@ -119,76 +110,12 @@ class TransformerBlock(nn.Module):
         return x_NTC + self.dropout(self.mlp(self.before_mlp(x_NTC)))  # type: ignore[no-any-return]
 
 
-class Attention(nn.Module):
-    """Multi-head self-attention, causal by default, with rotary positions if given (Su et al. 2021, arXiv:2104.09864).
-
-    Raises:
-        ValueError: the width is not an even multiple of the heads.
-    """
-
-    def __init__(self, width: int, heads: int, dropout: float, bias: bool) -> None:
-        super().__init__()
-        _check_head_width(width, heads)
-        self.qkv = nn.Linear(width, 3 * width, bias=bias)
-        self.out = nn.Linear(width, width, bias=bias)
-        self.heads = heads
-        self.dropout = dropout
-
-    def forward(
-        self,
-        x_NTC: Tensor,
-        rotary_2TD: Tensor | None,
-        layer: int = 0,
-        cache: KVCache | None = None,
-        mask_N11T: Tensor | None = None,
-    ) -> Tensor:
-        """Attend to each token itself, earlier ones and the cache's; or, if given, to those where the mask is true."""
-        n, t, c = x_NTC.shape
-        q_NHTD, k_NHTD, v_NHTD = self.qkv(x_NTC).view(n, t, 3, self.heads, c // self.heads).permute(2, 0, 3, 1, 4)
-        if rotary_2TD is not None:
-            q_NHTD = apply_rotary(q_NHTD, rotary_2TD)
-            k_NHTD = apply_rotary(k_NHTD, rotary_2TD)
-        if cache is not None:
-            k_NHTD, v_NHTD = cache.append(layer, k_NHTD, v_NHTD)
-        dropout = self.dropout if self.training else 0.0
-        # a single token with a cache attends to all that the cache holds, which `is_causal` would hide
-        causal = mask_N11T is None and (cache is None or t > 1)
-        y_NHTD = F.scaled_dot_product_attention(q_NHTD, k_NHTD, v_NHTD, mask_N11T, dropout, is_causal=causal)
-        return self.out(y_NHTD.transpose(1, 2).reshape(n, t, c))  # type: ignore[no-any-return]
-
-
-class CrossAttention(nn.Module):
-    """Multi-head attention of tokens to other ones, given as `keys_values`. Raises as `Attention` does."""
-
-    def __init__(self, width: int, heads: int, dropout: float) -> None:
-        super().__init__()
-        _check_head_width(width, heads)
-        self.q = nn.Linear(width, width, bias=False)
-        self.kv = nn.Linear(width, 2 * width, bias=False)
-        self.out = nn.Linear(width, width, bias=False)
-        self.heads = heads
-        self.dropout = dropout
-
-    def keys_values(self, x_NSC: Tensor, rotary_2SD: Tensor) -> Tensor:
-        """Return keys, with rotary positions, and values: (2, N, H, S, D)."""
-        k_NHSD, v_NHSD = self.kv(x_NSC).unflatten(2, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        return torch.stack([apply_rotary(k_NHSD, rotary_2SD), v_NHSD])
-
-    def forward(self, x_NTC: Tensor, rotary_2TD: Tensor, kv_2NHSD: Tensor, mask_N1TS: Tensor) -> Tensor:
-        """Attend from (N, T, C) to the positions where the mask is true: one or more for each token."""
-        q_NHTD = apply_rotary(self.q(x_NTC).unflatten(2, (self.heads, -1)).transpose(1, 2), rotary_2TD)
-        dropout = self.dropout if self.training else 0.0
-        k_NHSD, v_NHSD = kv_2NHSD
-        y_NHTD = F.scaled_dot_product_attention(q_NHTD, k_NHSD, v_NHSD, mask_N1TS, dropout)
-        return self.out(y_NHTD.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
-
-
 class SwiGLU(nn.Module):
-    """Gated MLP (Shazeer 2020) with as many weights as a plain MLP of hidden width 4C."""
+    """Gated MLP (Shazeer 2020), by default with as many weights as a plain MLP of hidden width 4C."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, hidden: int | None = None) -> None:
         super().__init__()
-        hidden = 8 * round(width / 3)
+        hidden = 8 * round(width / 3) if hidden is None else hidden
         self.gate_up = nn.Linear(width, 2 * hidden, bias=False)
         self.down = nn.Linear(hidden, width, bias=False)
 
@@ -200,50 +127,27 @@ class SwiGLU(nn.Module):
 class GELUMLP(nn.Module):
     """MLP of hidden width 4C with GELU."""
 
-    def __init__(self, width: int, layout: Layout) -> None:
+    def __init__(self, width: int, layout: Layout, hidden: int | None = None) -> None:
         super().__init__()
         bias = layout == "gpt2"
-        self.up = nn.Linear(width, 4 * width, bias=bias)
-        self.down = nn.Linear(4 * width, width, bias=bias)
+        hidden = 4 * width if hidden is None else hidden
+        self.up = nn.Linear(width, hidden, bias=bias)
+        self.down = nn.Linear(hidden, width, bias=bias)
         self.approximate = "tanh" if layout == "gpt2" else "none"
 
     def forward(self, x_NTC: Tensor) -> Tensor:
         return self.down(F.gelu(self.up(x_NTC), approximate=self.approximate))  # type: ignore[no-any-return]
 
 
-def norm(width: int, layout: Layout) -> nn.Module:
+def norm(width: int, layout: Layout, eps: float = _NORM_EPS) -> nn.Module:
     """Return the RMS norm (llama) or layer norm of a layout."""
-    return nn.RMSNorm(width, eps=1e-5) if layout == "llama" else nn.LayerNorm(width, bias=layout == "gpt2")
+    return nn.RMSNorm(width, eps=eps) if layout == "llama" else nn.LayerNorm(width, eps=eps, bias=layout == "gpt2")
 
 
 def masked_mean(x_NTC: Tensor, tokens_NT: Tensor) -> Tensor:
     """Average over the positions that hold a token: (N, C)."""
     valid_NT1 = (tokens_NT >= 0)[..., None]
     return (x_NTC * valid_NT1).sum(1) / valid_NT1.sum(1).clamp(min=1)
-
-
-def rotary_table(context: int, size: int) -> Tensor:
-    """Return cosine and sine (2, T, D) of each position's rotation angle for each pair of channels (d, d + D/2)."""
-    frequencies_D = _ROTARY_BASE ** (-torch.arange(0, size, 2) / size).repeat(2)
-    angles_TD = torch.arange(context)[:, None] * frequencies_D
-    return torch.stack([angles_TD.cos(), angles_TD.sin()])
-
-
-def slice_rotary(rotary_2TD: Tensor, first: int, last: int) -> Tensor:
-    """Return the rotary table of positions `first` to `last` - 1.
-
-    Under export the rows are gathered: an exporter records whether a slice is the whole buffer, and would make the
-    longest input a special case.
-    """
-    if torch.compiler.is_exporting():
-        return rotary_2TD.index_select(1, torch.arange(first, last, device=rotary_2TD.device))
-    return rotary_2TD[:, first:last]
-
-
-def apply_rotary(x_NHTD: Tensor, rotary_2TD: Tensor) -> Tensor:
-    """Rotate queries or keys by their positions: their products then depend on the distance alone."""
-    first, second = x_NHTD.chunk(2, dim=-1)
-    return x_NHTD * rotary_2TD[0] + torch.cat([-second, first], dim=-1) * rotary_2TD[1]
 
 
 def init_transformer_weights(module: nn.Module) -> None:

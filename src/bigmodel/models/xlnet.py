@@ -16,16 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bigmodel.constraints import PositiveInt, ProperFraction
-from bigmodel.models.transformer import (
-    CrossAttention,
-    KVCache,
-    SwiGLU,
-    init_transformer_weights,
-    masked_mean,
-    norm,
-    rotary_table,
-    scale_residual_init,
-)
+from bigmodel.models.attention import CrossAttention, KVCache
+from bigmodel.models.rotary import rotary_table
+from bigmodel.models.transformer import SwiGLU, init_transformer_weights, masked_mean, norm, scale_residual_init
 
 __all__ = ["XLNet", "XLNetClassifier"]
 

@@ -36,7 +36,7 @@ class Translation:
         vocabulary: str | None = None,
         characters: str | None = None,
     ) -> None:
-        self._tokenizer = make_tokenizer(tokenizer, vocabulary, characters)
+        self._tokenizer = make_tokenizer(tokenizer, vocabulary, characters).tokenizer
 
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the loss, and in place of the outputs the likeliest tokens (N, 1, T), in evaluation also the decoded

@@ -15,6 +15,7 @@ from bigmodel.models.weights.foreign_weights import Report, load_matching, read_
 from bigmodel.models.weights.lora import LoRA, merge_lora
 from bigmodel.models.weights.merging import Merge
 from bigmodel.models.weights.name_patterns import match_names
+from bigmodel.models.weights.open_weights import is_open_weights, read_open_tensors
 from bigmodel.runs.best_checkpoint import load_best_checkpoint
 
 
@@ -33,7 +34,8 @@ def init_weights(
 ) -> list[str]:
     """Load weights into the model, add `lora`, and freeze the parameters that `freeze` matches; return a line for each.
 
-    - `from_` (in YAML `from`) is a weights file, a run or a checkpoint; or several, which `merge` makes one of.
+    - `from_` (in YAML `from`) is a weights file, a run, a checkpoint or open weights (see `open_weights`); or several,
+        which `merge` makes one of.
     - The prefix `strip_prefix` is removed from the file's names; tensors that `skip` matches stay newly initialized.
     - A classifier with other classes stays newly initialized; channels and positions are adapted as in `load_matching`;
         no other shape may differ.
@@ -88,6 +90,10 @@ def _load(
 
 def _read(source: str, warnings: list[str]) -> Mapping[str, Tensor]:
     """Return the tensors of a file, a run or a checkpoint, with LoRA's matrices added to their layers."""
+    if is_open_weights(source):
+        tensors, remark = read_open_tensors(source)
+        warnings += [f"init.from={source}: {remark}"] if remark else []
+        return tensors
     if not Path(source).is_dir():
         return merge_lora(read_weights(source))
     found, new = load_best_checkpoint(Path(source), source)

@@ -122,7 +122,8 @@ class TensorLoader:
 class _Gather:
     """Indices (N,) on the CPU in, inputs and targets out, on the device of the samples.
 
-    With `lengths_N`, on the CPU so that no batch waits for the device, inputs are cut to the longest of the batch.
+    With `lengths_N`, on the CPU so that no batch waits for the device, inputs are cut to the longest of the batch, and
+    so are targets of the same shape: one for each token.
     """
 
     inputs: IndexableSamples
@@ -140,12 +141,15 @@ class _Gather:
         return cls(inputs.to(device), targets.to(device), lengths_N)
 
     def __call__(self, indices: Tensor) -> tuple[Tensor, Tensor]:
-        inputs = self.inputs
+        inputs, targets = self.inputs, self.targets
         if self.lengths_N is not None and isinstance(inputs, Tensor):
             longest = int(self.lengths_N[indices].max())
-            inputs = inputs[:, : -(-longest // _MULTIPLE) * _MULTIPLE]
+            length = -(-longest // _MULTIPLE) * _MULTIPLE
+            if isinstance(targets, Tensor) and targets.shape == inputs.shape:
+                targets = targets[:, :length]
+            inputs = inputs[:, :length]
         there = to_device(indices, inputs.device)
-        return inputs[there], self.targets[there]
+        return inputs[there], targets[there]
 
 
 def _on_cpu(samples: IndexableSamples) -> IndexableSamples:

@@ -52,6 +52,7 @@ class TextDataset:
     fingerprint: str
     notes: Sequence[str] = ()  # lines about files passed over, or text that is no prose
     encoding: str | None = None  # of the files
+    chat: Mapping[str, Any] | None = None  # template of the vocabulary, with its special tokens
 
     @cached_property
     def split_tokens(self) -> Mapping[str, NDArray[Any]]:
@@ -73,9 +74,9 @@ class TextDataset:
 
     def processor_spec(self) -> Mapping[str, Any]:
         kind = "bigmodel.inference.processors.continuation.TextGenerationProcessor"
-        return {"kind": kind, "tokenizer": dict(self.tokenizer.spec), "context": self.context} | (
-            {"encoding": self.encoding} if self.encoding else {}
-        )
+        known = {"encoding": self.encoding, "chat": self.chat}
+        spec = {"kind": kind, "tokenizer": dict(self.tokenizer.spec), "context": self.context}
+        return spec | {key: value for key, value in known.items() if value}
 
     def sample_batch(self, count: int) -> Batch:
         starts_N = torch.arange(count) % max(1, len(self.split_tokens["train"]) - self.context)
@@ -192,10 +193,11 @@ def text(
     marked, size, characters = fingerprint_text(source.read_chunks())
     if not size:
         raise DataError(f"{path}: holds no text")
-    made = make_tokenizer(tokenizer, vocabulary, characters)
+    found = make_tokenizer(tokenizer, vocabulary, characters, vocab_size, source.read_chunks)
+    made, notes = found.tokenizer, [*source.notes, *found.notes]
     check_claims({"vocab_size": vocab_size}, {"vocab_size": made.size})
     tokens_N = tokenize_cached(source.read_chunks, made, size, Path(cache_dir) / cache_name(marked, made))
-    return TextDataset(tokens_N, made, context, val_fraction, marked, source.notes, encoding)
+    return TextDataset(tokens_N, made, context, val_fraction, marked, notes, encoding, found.chat)
 
 
 def tinyshakespeare(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -18,7 +19,7 @@ from bigmodel.datasets.loading.claims import check_claims
 from bigmodel.datasets.loading.splits import holdout_split, keep_each_class
 from bigmodel.datasets.loading.tensors import TensorDataset, fingerprint_tensors
 from bigmodel.datasets.text.labelled_rows import LabelledText, LabelledTextReader
-from bigmodel.datasets.text.tokenizers import ByteTokenizer, Tokenizer
+from bigmodel.datasets.text.tokenizers import ByteTokenizer, Tokenizer, published_tokenizer
 from bigmodel.datasets.text.word_tokenizer import FittedTokenizer, fit_char_tokenizer, fit_word_tokenizer
 from bigmodel.errors import ConfigError, DataError
 from bigmodel.padding import pad
@@ -41,7 +42,7 @@ def labelled_text(
     train: str,
     text_column: Sequence[str] | str,
     label_column: str,
-    tokenizer: Literal["word", "char", "byte"],
+    tokenizer: Literal["word", "char", "byte", "published"],
     min_count: PositiveInt,
     context: PositiveInt,
     val_fraction: ProperFraction,
@@ -59,6 +60,7 @@ def labelled_text(
     predicts: Literal["class", "masked_token"] = "class",
     num_classes: PositiveInt | None = None,
     vocab_size: PositiveInt | None = None,
+    vocabulary: str | None = None,
 ) -> TensorDataset:
     """Files, relative to `data_dir` or its folder `text`: tables with a header, or whose names are `columns`, where
     `text_column` is the name of the text's column, or those that it may have; `.label` as TREC has them; a folder with
@@ -66,9 +68,10 @@ def labelled_text(
 
     Inputs are tokens (N, context), int64, filled up with -1; of longer texts the end is cut off. Words, or characters,
     are learned from the training texts, less those held out; one that they hold fewer than `min_count` times is the
-    same token as one never seen. `word_rule` says how words are cut: see `word_tokenizer`. Classes are the labels of
-    the training texts, sorted, by numbers if all are; `class_names` gives them other names, and of others than
-    `classes` texts are left out. Without `test`, `test_fraction` of the training texts is one, the same for every seed.
+    same token as one never seen; or the tokens are those of a published `vocabulary`, as [CLS]. `word_rule`
+    says how words are cut: see `word_tokenizer`. Classes are the labels of the training texts, sorted, by numbers if
+    all are; `class_names` gives them other names, and of others than `classes` texts are left out. Without `test`,
+    `test_fraction` of the training texts is one, the same for every seed.
 
     Raises:
         ConfigError: there is no such encoding, or the number of classes or tokens is not the data's.
@@ -94,8 +97,8 @@ def labelled_text(
     _check_labels(rows, known, label_column, files)
     held = 0.0 if "val" in rows else val_fraction
     notes += _class_notes(rows, known, held)
-    trained, _ = holdout_split(len(rows["train"]), held)
-    made = _fit_tokenizer(tokenizer, [rows["train"][n].text for n in trained.tolist()], min_count, word_rule)
+    published = partial(published_tokenizer, Path(vocabulary or "."), vocab_size, context)
+    made = _make_tokenizer(tokenizer, published, _training_texts(rows["train"], held), min_count, word_rule)
     properties = {"num_classes": len(known), "vocab_size": made.size}
     check_claims({"num_classes": num_classes, "vocab_size": vocab_size}, properties)
     encoded = {split: [torch.from_numpy(made.encode(row.text)) for row in part] for split, part in rows.items()}
@@ -155,10 +158,20 @@ def _check_labels(rows: _Rows, known: Sequence[str], label_column: str, files: M
         )
 
 
-def _fit_tokenizer(name: str, texts: Sequence[str], min_count: int, word_rule: Literal[1, 2]) -> Tokenizer:
+def _make_tokenizer(
+    name: str, published: Callable[[], Tokenizer], texts: Sequence[str], min_count: int, word_rule: Literal[1, 2]
+) -> Tokenizer:
+    if name == "published":
+        return published()
     if name == "byte":
         return ByteTokenizer()
     return fit_char_tokenizer(texts, min_count) if name == "char" else fit_word_tokenizer(texts, min_count, word_rule)
+
+
+def _training_texts(rows: Sequence[LabelledText], held: float) -> list[str]:
+    """Return the texts that are not held out for validation."""
+    trained, _ = holdout_split(len(rows), held)
+    return [rows[number].text for number in trained.tolist()]
 
 
 def _only(rows: _Rows, classes: Sequence[str]) -> tuple[_Rows, list[str]]:

@@ -113,7 +113,7 @@ def _dataset(
         kept, out = _cut(splits["train"], 0.0 if split in splits else fraction)
         splits |= {"train": kept, split: out} if out else {}
     letters = "".join(sorted({letter for part in splits.values() for pair in part for letter in "".join(pair)}))
-    made = make_tokenizer(tokenizer, vocabulary, letters)
+    made = make_tokenizer(tokenizer, vocabulary, letters).tokenizer
     properties = {"vocab_size": made.size, "characters": letters if tokenizer == "char" else None}
     check_claims({"vocab_size": vocab_size, "characters": characters}, properties)
     tensors = {}

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from bigmodel.constraints import PositiveInt
 from bigmodel.datasets.text.tokenizers import tokenizer_from_spec
 from bigmodel.formatting import escape_control
+from bigmodel.inference.processors.conversation import Conversation, check_chat
 from bigmodel.inference.processors.steps import Step, token_steps
 from bigmodel.inference.processors.texts import TextInputs
 from bigmodel.interfaces import Axis
@@ -28,6 +29,9 @@ _START = "\n"  # stands for an empty prompt: every text dataset contains this ch
 class TextGenerationProcessor:
     """`Processor` of language models. `input` is a text, a file that holds one, or `-` for standard input.
 
+    `chat` holds the `template` of a model that holds conversations, `special` tokens by name, and `stop`: the tokens
+    that end a text.
+
     Raises:
         ValueError: the tokenizer's spec is invalid, or `context` is longer than any memory holds.
     """
@@ -40,12 +44,30 @@ class TextGenerationProcessor:
 
         sample: TextSampling = field(default_factory=TextSampling)
 
-    def __init__(self, tokenizer: Mapping[str, Any], context: PositiveInt, encoding: str | None = None) -> None:
+    def __init__(
+        self,
+        tokenizer: Mapping[str, Any],
+        context: PositiveInt,
+        encoding: str | None = None,
+        chat: Mapping[str, Any] | None = None,
+    ) -> None:
         if context > _MAX_CONTEXT:
             raise ValueError(f"context: must be at most {_MAX_CONTEXT} tokens, got {context}")
         self._tokenizer = tokenizer_from_spec(tokenizer)
         self._context = context
+        self._template, self._stop = check_chat(chat, self._tokenizer.size)
         self.texts = TextInputs(encoding=encoding)
+
+    @property
+    def has_chat(self) -> bool:
+        """Whether the model has a chat template."""
+        return self._template is not None
+
+    def open_conversation(self, model: nn.Module) -> Conversation:
+        """Return a conversation without messages. ValueError without a chat template."""
+        if self._template is None:
+            raise ValueError("chat: this model has no template")
+        return Conversation(model, self._tokenizer, self._template, self._stop)
 
     def list_inputs(self, given: str) -> Sequence[str]:
         return [self.texts.read_whole(given)]
@@ -70,7 +92,8 @@ class TextGenerationProcessor:
         predictions = []
         for padded_T in inputs:
             prompt_1T = padded_T[padded_T >= 0][None]
-            tokens = generate(decoder, prompt_1T, sampling.max_new_tokens, sampling.choose)[0].tolist()
+            made_1T = generate(decoder, prompt_1T, sampling.max_new_tokens, sampling.choose, stop=self._stop)
+            tokens = [token for token in made_1T[0].tolist() if token not in self._stop]
             predictions.append({"text": self._tokenizer.decode(tokens), "tokens": len(tokens)})
         return predictions
 

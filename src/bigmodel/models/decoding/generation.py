@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
+from itertools import islice
 from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
@@ -18,7 +19,7 @@ class Decoder(Protocol):
         """Return an empty cache for `count` sequences, which keeps what the model computed for past tokens."""
 
     def __call__(self, tokens_NT: Tensor, cache: Any = None) -> Tensor:
-        """Return logits. With a cache that is not empty, `tokens_NT` is the one next token (N, 1)."""
+        """Return logits; with a cache, of tokens that follow those in it: if it is not empty, one (N, 1)."""
 
 
 @runtime_checkable
@@ -35,24 +36,59 @@ def as_decoder(model: nn.Module) -> Decoder:
 
 
 def generate(
-    model: Decoder, tokens_NT: Tensor, count: int, choose: Callable[[Tensor, int], Tensor], *, cached: bool = True
+    model: Decoder,
+    tokens_NT: Tensor,
+    count: int,
+    choose: Callable[[Tensor, int], Tensor],
+    *,
+    cached: bool = True,
+    stop: Collection[int] = (),
 ) -> Tensor:
-    """Generate the next `count` tokens (N, count) of sequences of equal length.
+    """Generate the next `count` tokens (N, count) of sequences of equal length; fewer once all have a token of `stop`.
 
-    `choose` takes logits (N, V) and a position. The model sees at most its context: once that is full, the model reads
-    its second half again and continues, so that most tokens cost one step at any length. The cache changes the time
-    only.
+    `choose` takes logits (N, V) and a position. See `iterate_tokens`.
+    """
+    made = []
+    ended_N = torch.zeros(len(tokens_NT), dtype=torch.bool, device=tokens_NT.device)
+    stops = torch.tensor([*stop], device=tokens_NT.device)
+    for token_N in islice(iterate_tokens(model, tokens_NT, choose, cached=cached), count):
+        made.append(token_N)
+        if stop:
+            ended_N |= torch.isin(token_N, stops)
+            if ended_N.all():
+                break
+    return torch.stack(made, dim=1)
+
+
+def iterate_tokens(
+    model: Decoder,
+    tokens_NT: Tensor,
+    choose: Callable[[Tensor, int], Tensor],
+    *,
+    cached: bool = True,
+    cache: Any = None,
+    known: int = 0,
+) -> Iterator[Tensor]:
+    """Yield the tokens (N,) that follow sequences of equal length, without end.
+
+    The model sees at most its context: once that is full, the model reads its second half again and continues, so that
+    most tokens cost one step at any length. The cache changes the time only. A `cache` that is given holds the first
+    `known` tokens, fewer than there are.
     """
     begin = max(0, tokens_NT.shape[1] - model.context)
-    cache = None
-    for _ in range(count):
+    given, cache = (cache, None) if cached and not begin else (None, None)
+    while True:
         length = tokens_NT.shape[1]
         if length - begin > model.context:
             begin, cache = length - max(1, model.context // 2), None
-        if cache is None or not cached:
+        if given is not None:
+            cache, given = given, None
+            logits_NV = model(tokens_NT[:, known:], cache)[:, -1]
+        elif cache is None or not cached:
             cache = model.cache(len(tokens_NT)) if cached else None
             logits_NV = model(tokens_NT[:, begin:], cache)[:, -1]
         else:
             logits_NV = model(tokens_NT[:, -1:], cache)[:, -1]
-        tokens_NT = torch.cat([tokens_NT, choose(logits_NV, length)[:, None]], dim=1)
-    return tokens_NT[:, tokens_NT.shape[1] - count :]
+        token_N = choose(logits_NV, length)
+        tokens_NT = torch.cat([tokens_NT, token_N[:, None]], dim=1)
+        yield token_N

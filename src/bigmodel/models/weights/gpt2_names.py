@@ -52,3 +52,19 @@ def from_gpt2(tensors: Mapping[str, Tensor], context: int, tied: bool) -> dict[s
     elif not torch.equal(mapped.pop("head.weight", embedding), embedding):
         raise ValueError("the output's weights are not the embedding's; set model.tie_embeddings=false")
     return mapped
+
+
+def to_gpt2(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return this package's weights under GPT-2's names and in its layout; tied weights once."""
+    top_level = {own: name for name, own in _TOP_LEVEL_NAMES.items()}
+    in_block = {own: name for name, own in _BLOCK_NAMES.items()}
+    named = {}
+    for own, tensor in weights.items():
+        layer, _, tensor_name = own.rpartition(".")
+        block = re.fullmatch(r"blocks\.(\d+)\.(.+)", layer)
+        if block is None:
+            named[f"{'' if layer == 'head' else 'transformer.'}{top_level[layer]}.{tensor_name}"] = tensor
+        else:
+            name = f"transformer.h.{block[1]}.{in_block[block[2]]}.{tensor_name}"
+            named[name] = tensor.T if tensor.ndim == 2 else tensor
+    return named
