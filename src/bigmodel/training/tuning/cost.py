@@ -76,6 +76,29 @@ def estimate_step_cost(
     Raises:
         RuntimeError: the model does something that has no shape without data.
     """
+    piece = batch.microbatches(accumulate)[0]
+    try:
+        saved, flops = _trace(model, task, piece, device, fake=True)
+    except RuntimeError:  # an operation that has shapes on the meta device alone, as CTC's loss
+        saved, flops = _trace(model, task, piece, device, fake=False)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    twice = is_checkpointed(model)
+    return StepCost(
+        num_parameters=sum(p.numel() for p in model.parameters()),
+        num_trainable=sum(p.numel() for p in trained),
+        flops=flops * len(batch.targets) // len(piece.targets),
+        weight_bytes=sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers())),
+        gradient_bytes=sum(p.nbytes for p in trained),
+        optimizer_bytes=sum(map(_optimizer_state_bytes, optimizers)),
+        activation_bytes=saved.checkpointed_bytes if twice else saved.num_bytes,
+        cast_bytes=0 if twice else saved.cast_bytes,
+        checkpointed_bytes=saved.checkpointed_bytes,
+        activations_of=saved.by_module,
+    )
+
+
+def _trace(model: nn.Module, task: Task, piece: Batch, device: Device | None, fake: bool) -> tuple[SavedTensors, int]:
+    """Compute loss and gradients of a micro-batch in shapes alone; return what was saved, and the FLOP."""
     from torch._subclasses.fake_tensor import FakeTensorMode  # with what follows, a second that only a plan needs
     from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
@@ -86,32 +109,20 @@ def estimate_step_cost(
         aten._scaled_dot_product_flash_attention_for_cpu: lambda q, k, v, *_, **__: forward(q, k, v),
         aten._scaled_dot_product_flash_attention_for_cpu_backward: lambda y, q, k, v, *_, **__: backward(y, q, k, v),
     }
-    piece = batch.microbatches(accumulate)[0]
-    kind = device.torch_device if device is not None and device.torch_device.type == "cuda" else torch.device("cpu")
-    shapes = without_checkpoints(copy.deepcopy(model).to("meta").train())
+    on_gpu = device is not None and device.torch_device.type == "cuda"
+    kind = torch.device("cuda" if on_gpu else "cpu") if fake else torch.device("meta")
+    ghost = without_checkpoints(copy.deepcopy(model).to("meta").train())
     mode = FakeTensorMode(allow_non_fake_inputs=True)
-    with mode:
-        ghost = shapes.to_empty(device=kind)
-        inputs, targets = (mode.from_tensor(tensor).to(kind) for tensor in (piece.inputs, piece.targets))
+    with mode if fake else contextlib.nullcontext():
+        ghost = ghost.to_empty(device=kind)
+        tensors = (piece.inputs, piece.targets)
+        inputs, targets = ((mode.from_tensor(tensor) if fake else tensor).to(kind) for tensor in tensors)
         counter = FlopCounterMode(display=False, custom_mapping=formulas)
         with counter:
             with SavedTensors(ghost).recording() as saved, device.autocast() if device else contextlib.nullcontext():
                 loss, _ = task.loss(ghost, Batch(inputs, targets))
             loss.backward()  # type: ignore[no-untyped-call]
-    trained = [p for p in model.parameters() if p.requires_grad]
-    twice = is_checkpointed(model)
-    return StepCost(
-        num_parameters=sum(p.numel() for p in model.parameters()),
-        num_trainable=sum(p.numel() for p in trained),
-        flops=counter.get_total_flops() * len(batch.targets) // len(piece.targets),
-        weight_bytes=sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers())),
-        gradient_bytes=sum(p.nbytes for p in trained),
-        optimizer_bytes=sum(map(_optimizer_state_bytes, optimizers)),
-        activation_bytes=saved.checkpointed_bytes if twice else saved.num_bytes,
-        cast_bytes=0 if twice else saved.cast_bytes,
-        checkpointed_bytes=saved.checkpointed_bytes,
-        activations_of=saved.by_module,
-    )
+    return saved, counter.get_total_flops()
 
 
 def _optimizer_state_bytes(optimizer: torch.optim.Optimizer) -> int:
