@@ -306,6 +306,11 @@ def test_what_looks_at_one_process_is_refused_before_ranks_start(
     assert not (answer.cwd / "outputs").exists()
 
 
+def test_the_device_that_is_chosen_by_rule_has_ranks(cli: Callable[..., Answer]) -> None:
+    answer = cli("device=auto", "device.count=2", "model=mlp", "dry_run=true")
+    assert answer.code == 0, answer.err
+
+
 def test_the_plan_says_how_many_ranks(cli: Callable[..., Answer]) -> None:
     answer = cli("device=cpu", "device.count=2", "device.threads=1", "model=resnet18", "dry_run=true")
     assert "2 ranks on cpu (gloo; each" in answer.out

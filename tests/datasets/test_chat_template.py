@@ -57,7 +57,7 @@ def test_the_message_that_is_refused_is_named(chatml: ChatTemplate) -> None:
         ("{% for n in range(90000) %}{{ 'x' * 1000 }}{% endfor %}", "it writes more than 4194304 characters"),
         ("{{ 'x' * 10**11 }}", "MemoryError"),
         ("{% for n in range(99999) %}{% for m in range(99999) %}{% endfor %}{% endfor %}", "was stopped"),
-        pytest.param("{{ 7 ** 9 ** 9 ** 9 }}", "was stopped", marks=pytest.mark.slow),
+        pytest.param("{{ 7 ** (9 ** (9 ** 9)) }}", "was stopped", marks=pytest.mark.slow),
         ("{% for", "TemplateSyntaxError"),
     ],
 )

@@ -88,7 +88,7 @@ class Device:
             raise ConfigError("device.count: this machine has one Apple GPU; use device.count=1 or device=cpu")
         if self._graphs:
             raise ConfigError("device.compile: graphs are for one rank; use true, or device.count=1")
-        if self.has_auto:
+        if "auto" in (self.precision, self.channels_last):
             raise ConfigError(
                 "device.precision: auto measures, and each rank could choose otherwise; use null, which goes by rule"
             )
