@@ -24,6 +24,8 @@ EQUAL_IN_COMPARISONS: Mapping[str, str] = {
     "device.index": "names one of several devices of a kind",
     "device.threads": "changes the last bits only, which are below what a comparison can resolve",
     "device.count": "changes the last bits, and which numbers dropout draws, as another order of the sums would",
+    "device.shard": "changes the last bits only, where gradients are clipped or groups of ranks are added up",
+    "device.shard_ranks": "changes the last bits only, as another order of the sums would",
 }
 """Further keys in which runs of one configuration may differ, with the reason why they are not neutral."""
 
@@ -31,6 +33,8 @@ ADDED_LATER: Mapping[str, object] = {
     "sampler": "shuffled",
     "device.cudnn_benchmark": False,
     "device.count": 1,
+    "device.shard": "auto",
+    "device.shard_ranks": None,
     "init.frozen_norms": "train",
     "init.incomplete": "refuse",
     "init.merge": None,

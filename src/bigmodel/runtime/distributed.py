@@ -1,7 +1,7 @@
 """The ranks of a run: processes that share every batch and add up what each computes.
 
 Sums are added in the order of the ranks, so that N ranks give the bits of one process with `accumulate=N`. Only this
-file touches torch.distributed.
+file and `sharding` touch torch.distributed.
 """
 
 from __future__ import annotations
@@ -21,61 +21,11 @@ from torch.distributed.rendezvous import rendezvous
 from bigmodel.errors import AlreadyReported, PeerLost
 from bigmodel.interfaces import Batch
 from bigmodel.runtime.launch import PEER_LOST, Place
+from bigmodel.runtime.world import World
 
 _T = TypeVar("_T")
 _BUCKET = 1 << 24  # elements of the gradients that are added up at once; each bucket is copied
-_ALONE = Place(rank=0, size=1, local_rank=0)
 _FAILURES, _WORDS = "failures", "words"  # keys of the ranks' store: how many have failed, and what the first says
-
-
-class World:
-    """A run in one process: nothing is shared, added or waited for. `Ranks` is the same for several processes.
-
-    All ranks must call the same methods in the same order.
-
-    Raises:
-        PeerLost: another rank has ended.
-    """
-
-    def __init__(self, place: Place = _ALONE) -> None:
-        self.place = place
-        self.rank, self.size = place.rank, place.size
-        self.is_idle = False  # whether the last `piece` stands in for an empty one, and counts for nothing
-
-    def piece(self, batch: Batch) -> Batch:
-        """Return this rank's piece of a batch, by the rule that cuts micro-batches."""
-        return batch
-
-    def counted(self, sums: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """Return the sums over this rank's piece of a batch: zeros where it is idle."""
-        return sums
-
-    def deal(self, items: Iterable[_T]) -> Iterable[_T]:
-        """Return this rank's share of `items`, dealt in turns."""
-        return items
-
-    def sum_step(self, gradients: Sequence[Tensor], sums: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """Add up the gradients over the ranks, in place, and return the added scalars `sums`, for the last `piece`."""
-        return sums
-
-    def sum_named(self, sums: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """Add up named tensors over the ranks; a rank that has none passes an empty mapping."""
-        return sums
-
-    def any(self, flag: bool) -> bool:
-        """Return whether the flag is set on any rank."""
-        return flag
-
-    def broadcast(self, tensors: Iterable[Tensor]) -> None:
-        """Overwrite the tensors by those of rank 0."""
-
-    def broadcast_text(self, text: str) -> str:
-        """Return the text of rank 0."""
-        return text
-
-    def gather(self, values: Tensor) -> Tensor:
-        """Stack the tensors (...) of all ranks to (size, ...); gradients flow back to the ranks they came from."""
-        return values[None]
 
 
 class Ranks(World):
@@ -91,6 +41,7 @@ class Ranks(World):
         return {name: torch.zeros_like(value) for name, value in sums.items()} if self.is_idle else sums
 
     def deal(self, items: Iterable[_T]) -> Iterable[_T]:
+        self.is_idle = False
         return itertools.islice(items, self.rank, None, self.size)
 
     def sum_step(self, gradients: Sequence[Tensor], sums: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
@@ -106,7 +57,7 @@ class Ranks(World):
     def sum_named(self, sums: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         kinds: list[Any] = [None] * self.size
         own = {name: (value.shape, value.dtype, value.device.type) for name, value in sums.items()}
-        with _peers():
+        with peers():
             dist.all_gather_object(kinds, own)
         known: Mapping[str, tuple[Any, Any, str]] = next((kind for kind in kinds if kind), {})
         device = torch.device("cuda", torch.cuda.current_device()) if _on_gpu(known) else torch.device("cpu")
@@ -118,12 +69,12 @@ class Ranks(World):
 
     def any(self, flag: bool) -> bool:
         flags = torch.tensor(int(flag))
-        with _peers():
+        with peers():
             dist.all_reduce(flags, dist.ReduceOp.MAX)
         return bool(flags)
 
     def broadcast(self, tensors: Iterable[Tensor]) -> None:
-        with _peers(), torch.no_grad():
+        with peers(), torch.no_grad():
             for tensor in tensors:
                 sent = tensor.contiguous()
                 dist.broadcast(sent, 0)
@@ -132,7 +83,7 @@ class Ranks(World):
 
     def broadcast_text(self, text: str) -> str:
         sent = [text]
-        with _peers():
+        with peers():
             dist.broadcast_object_list(sent, 0)
         return sent[0]
 
@@ -145,7 +96,7 @@ class Ranks(World):
 
         Each rank adds up its share of the elements, so as much is sent as by a ring.
         """
-        with _peers():
+        with peers():
             if self.size == 2:  # a sum of two has one order
                 flat = flat.clone()
                 dist.all_reduce(flat)
@@ -168,7 +119,7 @@ class _Gather(torch.autograd.Function):
     def forward(ctx: Any, values: Tensor, world: Ranks) -> Tensor:
         ctx.world = world
         rows = [torch.empty_like(values) for _ in range(world.size)]
-        with _peers():
+        with peers():
             dist.all_gather(rows, values.contiguous())
         return torch.stack(rows)
 
@@ -188,6 +139,12 @@ def current_world() -> World:
     return _current
 
 
+def use_world(world: World) -> None:
+    """Have the ranks that this process has joined do what they share as `world` does."""
+    global _current
+    _current = world
+
+
 @contextlib.contextmanager
 def joined(place: Place, use_gpus: bool) -> Iterator[World]:
     """Join the other ranks, and leave them at the end. Of several failures only the first is raised with its words.
@@ -202,7 +159,7 @@ def joined(place: Place, use_gpus: bool) -> Iterator[World]:
         if use_gpus:
             torch.cuda.set_device(place.local_rank % torch.cuda.device_count())
         backend = "cpu:gloo,cuda:nccl" if use_gpus else "gloo"
-        with _peers():
+        with peers():
             dist.init_process_group(backend, store=PrefixStore("ranks", store), rank=place.rank, world_size=place.size)
         _current = Ranks(place)
         yield _current
@@ -227,7 +184,7 @@ def _meet(place: Place) -> Store:
     """Return the store through which the ranks find each other, and which knows the first failure."""
     if place.meeting is not None:
         return FileStore(place.meeting, place.size)
-    with _peers():
+    with peers():
         store, _, _ = next(iter(rendezvous("env://", place.rank, place.size)))
     assert isinstance(store, Store)
     return store
@@ -243,7 +200,7 @@ def _is_first(store: Store, failure: str) -> bool:
 
 
 @contextlib.contextmanager
-def _peers() -> Iterator[None]:
+def peers() -> Iterator[None]:
     """Raise PeerLost for what a collective raises where a rank has ended."""
     try:
         yield

@@ -21,11 +21,12 @@ def evaluate(model: nn.Module, task: Task, batches: Iterable[Batch], device: Dev
     """
     model.eval()
     sums: Mapping[str, Tensor] = {}
-    with torch.inference_mode():
+    with device.world.without_gradients():
         for batch in device.world.deal(batches):
             with device.autocast():
                 loss, outputs = task.loss(model, batch)
-            sums = add_sums(sums, task.eval_sums(loss, outputs.float(), batch), device.accumulator_dtype)
+            added = device.world.counted(task.eval_sums(loss, outputs.float(), batch))
+            sums = add_sums(sums, added, device.accumulator_dtype)
     sums = device.world.sum_named(sums)
     if not sums:
         raise DataError("there is nothing to evaluate on: the split has no samples")

@@ -19,12 +19,14 @@ from bigmodel.errors import ConfigError, DivergedError
 from bigmodel.formatting import truncate
 from bigmodel.interfaces import Batch, HasKernels, Task
 from bigmodel.metric_spec import declared_specs
+from bigmodel.optim.rows_step import step_of
 from bigmodel.optim.schedules import step_midpoint
 from bigmodel.runtime.device import Device
-from bigmodel.runtime.lazy_compiler import unwrapped_step
+from bigmodel.runtime.world import own_rows
 from bigmodel.training.ema import update_ema, warmed_up
 from bigmodel.training.evaluation import add_sums
 from bigmodel.training.nonfinite import NonFiniteGuard, StepRecord
+from bigmodel.training.restoring import load_optimizers, load_weights
 
 Tensors = dict[str, dict[str, Tensor]]  # file name to tensors
 
@@ -47,6 +49,7 @@ class TrainState:
         accumulate: int = 1,
         clip_norm: float | None = None,
         ema: float | None = None,
+        average: nn.Module | None = None,
     ) -> None:
         self.model, self.task, self.steps, self.step = model, task, steps, 0
         self.specs = declared_specs(task)
@@ -64,8 +67,8 @@ class TrainState:
         self._checked = [*model.parameters(), *(b for name, b in buffers.items() if name not in self._infinite)]
         for group in self.param_groups:  # an optimizer that another state used keeps its base rate
             group.setdefault("initial_lr", float(group["lr"]))
-        self._ema = copy.deepcopy(model).requires_grad_(False) if ema is not None else None
-        self._steps = [unwrapped_step(optimizer) for optimizer in optimizers]
+        self._ema = (average or copy.deepcopy(model)).requires_grad_(False) if ema is not None else None
+        self._steps = [step_of(optimizer, device.world.is_divided) for optimizer in optimizers]
         self._guard = NonFiniteGuard(optimizers, device)
         self.running_sums: Mapping[str, Tensor] = {}  # scalars by name, since metrics were last taken
         self._restored_sums: Mapping[str, float] | Sequence[float] | None = None  # a checkpoint's, until the next step
@@ -198,7 +201,7 @@ class TrainState:
             DivergedError: a weight is not finite, or the gradient of an update still in flight on a GPU.
         """
         self._raise_if_nonfinite(self._guard.drain())
-        if not torch.isfinite(torch.nn.utils.get_total_norm(self._checked)):
+        if not torch.isfinite(self.device.world.norm([*map(own_rows, self._checked)])):
             raise DivergedError(f"diverged by step {self.step}: weights are no longer finite; lower optim.lr")
 
     def pop_train_metrics(self) -> dict[str, float]:
@@ -235,18 +238,11 @@ class TrainState:
             ConfigError: the checkpoint is of another model or optimizer.
         """
         try:
-            self.model.load_state_dict(tensors["model"])
+            world = self.device.world
+            load_weights(self.model, tensors["model"], world)
             if self._ema is not None:
-                self._ema.load_state_dict(tensors["ema"])
-            for number, optimizer in enumerate(self.optimizers):
-                per_parameter: dict[int, dict[str, Tensor]] = {}
-                for name, value in tensors["optimizer"].items():
-                    owner, index, key = name.split(".", 2)
-                    if int(owner) == number:
-                        per_parameter.setdefault(int(index), {})[key] = value
-                groups = optimizer.state_dict()["param_groups"]
-                optimizer.load_state_dict({"state": per_parameter, "param_groups": groups})
-                _match_memory_formats(optimizer)
+                load_weights(self._ema, tensors["ema"], world)
+            load_optimizers(self.optimizers, tensors["optimizer"], world)
             self.step = int(state["step"])
             kinds = {"value": float, "step": int, "since": int}
             self.best = {key: kind(state["best"][key]) for key, kind in kinds.items() if state["best"]}
@@ -276,19 +272,11 @@ class TrainState:
             raise DivergedError(record.message())
 
     def _gradients(self) -> list[Tensor]:
-        return [p.grad for p in self._parameters if p.grad is not None]
+        return [own_rows(p.grad) for p in self._parameters if p.grad is not None]
 
     def _clip(self) -> Tensor:
         gradients = self._gradients()
-        norm = torch.nn.utils.get_total_norm(gradients)
+        norm = self.device.world.norm(gradients)
         if self.clip_norm is not None:
             torch._foreach_mul_(gradients, (self.clip_norm / (norm + 1e-6)).clamp(max=1.0))
         return norm
-
-
-def _match_memory_formats(optimizer: torch.optim.Optimizer) -> None:
-    """Copy optimizer state into its parameter's memory format; fused optimizers index both as flat memory."""
-    for parameter, state in optimizer.state.items():
-        for key, value in state.items():
-            if isinstance(value, Tensor) and value.shape == parameter.shape and value.stride() != parameter.stride():
-                state[key] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)

@@ -12,7 +12,7 @@ def describe_run(run: TrainingRun) -> str:
     state, data, settings, dataset = run.state, run.loader, run.settings, run.dataset
     splits = ", ".join(f"{size:,} {name}" for name, size in data.splits.items())
     rows = {
-        "device": run.device.name,
+        "device": run.device.name + (f"; {run.device.sharding}" if run.device.sharding else ""),
         "precision": run.device.choice,
         "reproducible": _repeats(run),
         "data": f"{splits}; {dataset.description}, {data.describe_placement}",
