@@ -71,6 +71,7 @@ def verify(path: Path, by_hash: bool = True, fits_memory: bool = True) -> dict[s
         refuse_large({path / name: size for name, size, _ in expected}, fits_memory)
     except OSError as error:
         raise StorageError(f"{error.filename or path}: cannot be read: {error.strerror or error}") from error
+    except ValueError as error:
         raise StorageError(f"{path}: cannot be read: {error}") from error
     for name, _, digest in expected if by_hash else ():
         try:
