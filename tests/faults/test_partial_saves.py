@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,13 @@ def _start(here: Path) -> list[ForkServerProcess]:
     ranks = [_server.Process(target=_rank, args=(place, here / "root", True), daemon=False) for place in places]
     for rank in ranks:
         rank.start()
+    for rank in ranks:  # each imports FSDP2
+        tracing._until(partial(_is_stopped, rank), seconds=200)
     return ranks
+
+
+def _is_stopped(rank: ForkServerProcess) -> bool:
+    return tracing._status(rank.pid, "State").startswith("T")
 
 
 def _points(victim: int, here: Path) -> list[tuple[int, str, int, int]]:
@@ -81,7 +88,7 @@ def _points(victim: int, here: Path) -> list[tuple[int, str, int, int]]:
     here.mkdir()
     ranks = _start(here)
     with tracing.attached(ranks[victim].pid, here / "trace"):
-        _go_on(ranks[1 - victim])
+        os.kill(ranks[1 - victim].pid, signal.SIGCONT)
         assert [finished(rank) for rank in ranks] == [0, 0]
     points, seen = [], dict.fromkeys(CHANGING, 0)
     for call in tracing.calls(here / "trace", here):
@@ -90,11 +97,6 @@ def _points(victim: int, here: Path) -> list[tuple[int, str, int, int]]:
             if any(str(here / "root") in path for path in call.paths):
                 points += [(victim, call.name, seen[call.name], number) for number in REFUSALS]
     return points
-
-
-def _go_on(rank: ForkServerProcess) -> None:
-    tracing._until(lambda: tracing._status(rank.pid, "State").startswith("T"))
-    os.kill(rank.pid, signal.SIGCONT)
 
 
 @pytest.mark.slow
@@ -113,7 +115,7 @@ def test_at_every_system_call_of_either_rank(tmp_path: Path, campaign: Callable[
             what = f"error={errno.errorcode[number]}" if number else "signal=SIGKILL"
             inject = ("-e", f"trace={name}", "-e", f"inject={name}:{what}:when={nth}")
             with tracing.attached(ranks[victim].pid, here / "trace", *inject):
-                _go_on(ranks[1 - victim])
+                os.kill(ranks[1 - victim].pid, signal.SIGCONT)
                 codes = [finished(rank) for rank in ranks]
             told = f"rank {victim}: {name} no. {nth}, {what}: {codes}"
             _check(here / "root", codes, victim, number, told)
