@@ -80,7 +80,7 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Callable[..., Any], tuple[Any, .
     "clipped": (_gpt, lambda model: adamw(model, lr=0.01), TEXTS, 0.5),
     "muon": (_gpt, lambda model: muon(model, lr=0.01), TEXTS, None),
     "lora": (_adapted, lambda model: adamw(model, lr=0.01), TEXTS, None),
-    "sgd": (lambda: MLP([3, 4, 4], CLASSES, hidden=[9]), lambda model: sgd(model, lr=0.05), PICTURES, None),
+    "sgd": (lambda: MLP([3, 4, 4], CLASSES, hidden=[12]), lambda model: sgd(model, lr=0.05), PICTURES, None),
     "norms": (_norms, lambda model: sgd(model, lr=0.05), PICTURES, None),
 }
 
@@ -307,7 +307,7 @@ def test_a_manifest_that_lacks_a_part_is_not_believed(lacking: str, two: list[di
 @pytest.mark.slow
 @pytest.mark.parametrize("count", [3, 4])
 def test_more_ranks_have_the_bits_of_as_many_micro_batches(count: int, tmp_path: Path) -> None:
-    names = ("gpt", "muon", "lora", "sgd")
+    names = ("gpt", "muon", "sgd")  # of which every rank has some rows of each weight, so that it has all states
     ranks = _ranks(count, tmp_path, names)
     for name in names:
         _check_bits(name, ranks)
@@ -360,7 +360,7 @@ SHORT = ("device=cpu", "device.threads=1", "model=mlp", "model.hidden=[16]", "lo
 
 def _trained(cwd: Path, *words: str) -> Path:
     cwd.mkdir(exist_ok=True)
-    assert finished(launch(*words, cwd=cwd, output=cwd / "said")) == 0, (cwd / "said").read_text()
+    assert finished(launch(*words, cwd=cwd, output=cwd / "said"), 200) == 0, (cwd / "said").read_text()
     return only_run(cwd)
 
 
