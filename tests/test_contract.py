@@ -226,6 +226,7 @@ ALSO = {
     "dataset=audio_folder": "audio_cnn",
     "dataset=banking77": "text_cnn",
     "dataset=bbbp": "bert",
+    "dataset=conversations": "gpt",
     "dataset=esol": "bert",
     "dataset=etth1": "dlinear",
     "dataset=iso_names": "seq2seq",

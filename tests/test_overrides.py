@@ -176,3 +176,13 @@ def test_the_words_of_a_command_line_are_told_apart() -> None:
         "9005 characters; at most 8192",
         "has no effect here; output_dir=DIR says where runs go",
     ]
+
+
+def test_a_key_that_was_taken_out_is_as_in_a_config_without_it(cli: Callable[..., Answer]) -> None:
+    answer = cli("~device.precision=fp32", "device=cpu", "model=mlp", "dry_run=true")
+    assert answer.code == 0, answer.err
+
+
+@pytest.mark.parametrize("word", ["resume=a\0b", "data_dir=\0", "optim.lr=\0"])
+def test_a_null_byte_is_refused(cli: Callable[..., Answer], word: str) -> None:
+    assert "holds a null byte" in is_quiet(cli(word), code=2)[0]

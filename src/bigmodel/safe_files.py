@@ -181,12 +181,12 @@ def refuse_foreign_folder(path: Path) -> None:
 
 
 def refuse_foreign_files(folder: Path) -> None:
-    """Raise OSError where a folder below a sweep's directory, or one thing in it, is a link, a pipe or the like."""
+    """Raise OSError where a folder of a sweep is a link, or holds a link, a folder or a pipe."""
     refuse_foreign_folder(folder)
     with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
         for entry in entries:
             found = entry.stat(follow_symlinks=False)
-            if not stat.S_ISDIR(found.st_mode) and not (stat.S_ISREG(found.st_mode) and found.st_nlink == 1):
+            if not (stat.S_ISREG(found.st_mode) and found.st_nlink == 1):
                 what = "a link" if stat.S_ISREG(found.st_mode) or entry.is_symlink() else "no regular file"
                 raise _not_own(errno.ELOOP, what, folder / entry.name)
 
@@ -273,13 +273,13 @@ def entries(folder: Path) -> list[Path]:
     `Path.glob` would find nothing in a folder that may not be read, and a run of another user would look empty.
 
     Raises:
-        StorageError: the folder may not be read.
+        StorageError: the folder cannot be read.
     """
     try:
         return [folder / name for name in os.listdir(folder)]
     except (FileNotFoundError, NotADirectoryError):
         return []
-    except PermissionError as error:
+    except OSError as error:
         raise StorageError(f"{folder}: cannot be listed: {error.strerror or error}") from error
 
 

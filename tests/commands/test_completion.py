@@ -51,7 +51,7 @@ def follows(cli, folder):
     [
         ("bigmodel-train mo", ["model=", "monitor="]),
         ("bigmodel-train model=res", ["model=resnet18", "model=resnet_cifar"]),
-        ("bigmodel-train model=gpt model.w", ["model.width="]),
+        ("bigmodel-train model=gpt model.wi", ["model.width=", "model.window="]),
         ("bigmodel-train model.ch", ["model.channels="]),  # of the default
         ("bigmodel-train optim=adam optim.b", ["optim.betas="]),
         ("bigmodel-train experiment=trec_bert model.he", ["model.heads="]),  # of the one that the experiment chooses

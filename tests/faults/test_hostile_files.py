@@ -204,7 +204,7 @@ def _cases() -> list[Case]:
     resumed("blocks nested deep", config_bytes(b"\n".join(b" " * n + b"a:" for n in range(1500))), (2,))
     resumed("a pickle as config.yaml", config_bytes(b"\x80\x04\x95evil\x00"), (2,))
     resumed("a config of 20 MB", config_bytes(b"a: 1\n" * 4_000_000), (2,))
-    resumed("more weights than memory in config.yaml", in_config("model.hidden", [20_000_000_000]), (6,))
+    resumed("more weights than memory in config.yaml", in_config("model.hidden", [20_000_000_000]), (2,))
     composed = ("--config-path={run}", "--config-name=config")
     for name, text in {"a billion laughs": laughs(), **TAGS}.items():
         text = text.replace("{{", "{").replace("}}", "}")

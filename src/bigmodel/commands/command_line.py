@@ -166,6 +166,7 @@ def sets_seed(text: str) -> bool:
 
 
 def _undecodable(arguments: Sequence[str]) -> list[str]:
-    """Return a line for each word that this locale cannot decode, and so could not write into config.yaml."""
+    """Return a line for each word that no path can hold: not text in this locale, or with a null byte."""
     broken = [argument for argument in arguments if any("\ud800" <= letter <= "\udfff" for letter in argument)]
-    return [f"{ascii(one)[1:-1]}: not text in this locale; set LC_ALL=C.UTF-8, or rename it" for one in broken]
+    lines = [f"{ascii(one)[1:-1]}: not text in this locale; set LC_ALL=C.UTF-8, or rename it" for one in broken]
+    return lines + [f"{ascii(one)[1:-1]}: holds a null byte; remove it" for one in arguments if "\0" in one]

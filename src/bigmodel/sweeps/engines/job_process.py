@@ -62,7 +62,7 @@ def _train(context: JobContext, number: int, stop: StopRequest) -> int:
     _claim_gpu(context, config)
     try:
         train.run(config, stop, directory, is_resume, own=not context.is_resumed)
-    except BigmodelError:
+    except (BigmodelError, OSError):
         raise
     except Exception as error:  # a bug of ours, or in a user's model; the traceback is in the run's train.log
         print_errors([config.redact(f"{type(error).__name__}: {error}")])

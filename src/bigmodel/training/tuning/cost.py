@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from bigmodel.interfaces import Batch, Task
 from bigmodel.runtime.activation_checkpointing import is_checkpointed, without_checkpoints
@@ -115,6 +116,8 @@ def _trace(model: nn.Module, task: Task, piece: Batch, device: Device | None, fa
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     with mode if fake else contextlib.nullcontext():
         ghost = ghost.to_empty(device=kind)
+        if len(piece.targets) == 1:  # ranks take the statistics over all their pieces, and one sample alone has none
+            _freeze_statistics(ghost)
         tensors = (piece.inputs, piece.targets)
         inputs, targets = ((mode.from_tensor(tensor) if fake else tensor).to(kind) for tensor in tensors)
         counter = FlopCounterMode(display=False, custom_mapping=formulas)
@@ -123,6 +126,12 @@ def _trace(model: nn.Module, task: Task, piece: Batch, device: Device | None, fa
                 loss, _ = task.loss(ghost, Batch(inputs, targets))
             loss.backward()  # type: ignore[no-untyped-call]
     return saved, counter.get_total_flops()
+
+
+def _freeze_statistics(model: nn.Module) -> None:
+    for module in model.modules():
+        if isinstance(module, _BatchNorm):
+            module.eval()
 
 
 def _optimizer_state_bytes(optimizer: torch.optim.Optimizer) -> int:
