@@ -91,17 +91,12 @@ def build_run(
     init_report = _initialize(model, settings, device, loader, config.trust, load_initial_weights)
     rank_notes = _prepare_for_ranks(model, device, settings) + _checkpoint_activations(model, device)
     average = place_model(model, settings.ema is not None, device, lambda model: build_optimizers(config, model)[0])
-    if device.parts > 1 and settings.pieces:
-        raise ConfigError(
-            "pieces: a divided model adds up gradients in the order of the ranks, not as a tree; set pieces=null or "
-            "device.shard=none"
-        )
     if load_initial_weights and device.may_divide:
         check_forward(model, task, dataset.sample_batch(min(2, loader.splits["train"])), device, config)
 
     optimizers, lr_notes = build_optimizers(config, model)
     if device.parts > 1:
-        check_divisible(optimizers)
+        check_divisible(optimizers, settings.pieces)
         rank_notes.append(f"device.shard={settings.device['shard']}: {device.sharding}")
     state = TrainState(
         model=model,

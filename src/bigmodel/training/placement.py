@@ -46,8 +46,13 @@ def place_model(
     return average
 
 
-def check_divisible(optimizers: Sequence[torch.optim.Optimizer]) -> None:
-    """Raise ConfigError where an optimizer may need whole weights, of which each rank holds a part."""
+def check_divisible(optimizers: Sequence[torch.optim.Optimizer], pieces: int | None) -> None:
+    """Raise ConfigError for `pieces`, and where an optimizer may need whole weights, of which each rank holds a part."""
+    if pieces:
+        raise ConfigError(
+            "pieces: a divided model adds up gradients in the order of the ranks, not as a tree; set pieces=null or "
+            "device.shard=none"
+        )
     for optimizer in optimizers:
         if not isinstance(optimizer, _DIVISIBLE) or any(group.get("unit") for group in optimizer.param_groups):
             raise ConfigError(
