@@ -33,7 +33,7 @@ from bigmodel.training.checks import (
 )
 from bigmodel.training.data import open_data
 from bigmodel.training.loop import LoopOptions
-from bigmodel.training.placement import check_divisible, place_model
+from bigmodel.training.placement import describe_division, place_model
 from bigmodel.training.state import TrainState
 
 MAX_STEPS = 1e15
@@ -95,9 +95,7 @@ def build_run(
         check_forward(model, task, dataset.sample_batch(min(2, loader.splits["train"])), device, config)
 
     optimizers, lr_notes = build_optimizers(config, model)
-    if device.parts > 1:
-        check_divisible(optimizers, settings.pieces)
-        rank_notes.append(f"device.shard={settings.device['shard']}: {device.sharding}")
+    rank_notes += describe_division(device, optimizers, settings.pieces)
     state = TrainState(
         model=model,
         task=task,

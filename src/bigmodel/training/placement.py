@@ -46,8 +46,14 @@ def place_model(
     return average
 
 
-def check_divisible(optimizers: Sequence[torch.optim.Optimizer], pieces: int | None) -> None:
-    """Raise ConfigError for `pieces`, and where an optimizer may need whole weights, of which each rank holds a part."""
+def describe_division(device: Device, optimizers: Sequence[torch.optim.Optimizer], pieces: int | None) -> list[str]:
+    """Return a line about a divided model, none about a whole one.
+
+    Raises:
+        ConfigError: the model is divided, and an optimizer may need whole weights, or there are `pieces`.
+    """
+    if device.parts == 1:
+        return []
     if pieces:
         raise ConfigError(
             "pieces: a divided model adds up gradients in the order of the ranks, not as a tree; set pieces=null or "
@@ -59,6 +65,7 @@ def check_divisible(optimizers: Sequence[torch.optim.Optimizer], pieces: int | N
                 f"optim: {type(optimizer).__name__} as it is used here may need whole weights, and each rank holds a "
                 "part; use sgd, adam, adamw, muon, or device.shard=none"
             )
+    return [f"device.shard={device.shard}: {device.sharding}"]
 
 
 def _settle(device: Device, needed: int) -> None:
