@@ -47,7 +47,7 @@ CHECKPOINT, ARCHIVE, DAMAGED = (
 )
 DURABLE = "tests/test_durable.py"
 FOLDERS, PIXELS = "tests/datasets/test_class_folders.py", "tests/datasets/test_pixels.py"
-RANKS = "tests/test_ranks.py::test_"
+RANKS, SHARDS = "tests/test_ranks.py::test_", "tests/test_sharding.py::test_"
 RESTARTS = "tests/test_restarts.py::test_"
 MUTATIONS = (
     _one(
@@ -171,6 +171,41 @@ MUTATIONS = (
         "                    os.close(turn)\n",
         "                    pass\n",
         "tests/test_sweep_jobs.py::test_several_gpus_are_collected_by_one_process_at_a_time",
+    ),
+    _one(
+        "a divided model's gradients are a mean",
+        "runtime/sharding.py",
+        "sharded.set_gradient_divide_factor(1.0)",
+        "sharded.set_gradient_divide_factor(2.0)",
+        f"{SHARDS}two_ranks_have_the_bits_of_two_micro_batches",
+    ),
+    _one(
+        "a divided model's norm is that of one part",
+        "runtime/sharding.py",
+        "return torch.stack(squares).sum()",
+        "return square",
+        f"{SHARDS}what_is_clipped_or_normed_is_close",
+    ),
+    _one(
+        "rows are stepped as if they were whole",
+        "optim/rows_step.py",
+        "padding=-before % width",
+        "padding=0",
+        f"{SHARDS}two_ranks_have_the_bits_of_two_micro_batches",
+    ),
+    _one(
+        "the manifest does not wait for other ranks' parts",
+        "runs/checkpoint_parts.py",
+        "for found in self._exchange(mine):",
+        "for found in (self._exchange(mine), [mine])[1]:",
+        f"{SHARDS}parts_are_read_whole_by_one_process",
+    ),
+    _one(
+        "a checkpoint that lacks a part is whole",
+        "runs/manifest.py",
+        "[*numbers] == [*range(1, counts[0] + 1)]",
+        "bool(numbers)",
+        f"{SHARDS}a_manifest_that_lacks_a_part_is_not_believed",
     ),
     _one("a run's own files may be links", "safe_files.py", " | os.O_NOFOLLOW", "", DURABLE),
     _one("a run's own files may be hard links", "safe_files.py", ".st_nlink > 1:", ".st_nlink > 9:", DURABLE),

@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bigmodel.runs import checkpoint
+from bigmodel.runs import checkpoint, tensor_files
 from forks import _server
 
-FAIL_POINTS = ((os, "fsync"), (os, "rename"), (os, "mkdir"), (os, "unlink"), (os, "rmdir"), (checkpoint, "save_file"))
+FAIL_POINTS = ((os, "fsync"), (os, "rename"), (os, "mkdir"), (os, "unlink"), (os, "rmdir"), (tensor_files, "save_file"))
 
 
 def tensors(value: int) -> dict[str, dict[str, Tensor]]:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from bigmodel.errors import StorageError
-from bigmodel.runs import checkpoint
+from bigmodel.runs import checkpoint, tensor_files
 from bigmodel.runs.manifest import verify
 
 STATE = {"step": 3, "best": {"value": 0.1 + 0.2, "step": 2}, "tally": None}
@@ -149,7 +149,7 @@ def test_an_absurd_header_is_refused_at_once(tmp_path: Path) -> None:
     file = path / "model.safetensors"
     file.write_bytes((2**62).to_bytes(8, "little") + b"{}")
     manifest = json.loads((path / "MANIFEST.json").read_text())
-    manifest["files"][file.name] = checkpoint._fsync_and_hash(file)
+    manifest["files"][file.name] = checkpoint.fsync_and_hash(file)
     (path / "MANIFEST.json").write_text(json.dumps(manifest))
     with pytest.raises(StorageError, match="cannot be read"):
         checkpoint.load(path)
@@ -298,7 +298,7 @@ def test_what_points_at_a_checkpoint_follows_it(tmp_path: Path, monkeypatch: pyt
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(checkpoint, "save_file", full)
+    monkeypatch.setattr(tensor_files, "save_file", full)
     with pytest.raises(OSError, match="No space"):
         commit(3)
     assert [json.loads((root / name).read_text())["step"] for name in ("last.json", "best.json")] == [2, 2]
@@ -311,7 +311,7 @@ def test_a_full_disk_under_safetensors_is_told_as_such(tmp_path: Path, monkeypat
         raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
 
     _save(tmp_path, 1)
-    monkeypatch.setattr(checkpoint, "save_file", full)
+    monkeypatch.setattr(tensor_files, "save_file", full)
     with pytest.raises(OSError, match="No space") as caught:
         _save(tmp_path, 2)
     assert caught.value.errno == errno.ENOSPC

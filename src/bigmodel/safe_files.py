@@ -84,10 +84,12 @@ def refuse_many_tensors(file: Path) -> None:
         raise ValueError(f"a header of {size} bytes, more than {_LARGEST_HEADER}, names too many tensors")
 
 
-def refuse_large(sizes: Mapping[Path, int]) -> None:
-    """Check the sizes of a checkpoint's files before they are hashed or parsed. Raises OSError or ValueError."""
+def refuse_large(sizes: Mapping[Path, int], fits_memory: bool = True) -> None:
+    """Check the sizes of a checkpoint's files before they are hashed or parsed; all together, if they are to fit the
+    memory. Raises OSError or ValueError.
+    """
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if sum(sizes.values()) > memory:
+    if fits_memory and sum(sizes.values()) > memory:
         raise ValueError(f"{sum(sizes.values())} bytes, where this machine's memory has {memory}")
     for file, size in sizes.items():
         if file.suffix == ".safetensors":

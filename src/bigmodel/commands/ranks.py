@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
@@ -20,6 +21,7 @@ from bigmodel.config.validation import auto_keys
 from bigmodel.errors import AlreadyReported, ConfigError, Interrupted
 from bigmodel.events import Saved
 from bigmodel.runs import checkpoint
+from bigmodel.runs.checkpoint_parts import PartialSaves
 from bigmodel.runs.checkpoint_path import checkpoint_path
 from bigmodel.runs.lock import RunLock
 from bigmodel.runtime.distributed import joined
@@ -28,10 +30,14 @@ from bigmodel.runtime.launch import Place, meeting_point, place_of_this_process
 from bigmodel.runtime.live_text import StatusLine
 from bigmodel.runtime.signals import StopRequest, exit_with_parent
 from bigmodel.runtime.torchrun import TorchrunNote
+from bigmodel.runtime.world import World
+from bigmodel.safe_files import TEMP_PREFIX
 from bigmodel.training.build import TrainingRun
 from bigmodel.training.error_translation import translate_run_errors
 from bigmodel.training.evaluation import evaluate
 from bigmodel.training.loop import train
+from bigmodel.training.restoring import load_weights
+from bigmodel.training.saver import AsyncCheckpointer
 from bigmodel.training.state import TrainState
 
 TrainRank = Callable[..., object]
@@ -167,13 +173,38 @@ class _NoCheckpoints:
     def save(self, state: TrainState, passing: bool = False) -> None:
         """Leave it to rank 0."""
 
-    def completed(self) -> Iterable[Saved]:
+    def completed(self, wait: bool = False) -> Iterable[Saved]:
         return ()
 
 
 def tell_followers(built: TrainingRun, directory: Path, restored: bool) -> None:
     """Tell the other ranks, as rank 0, where the run lies and which step it goes on from."""
-    built.device.world.broadcast_text(json.dumps([str(directory), built.state.step if restored else None]))
+    world = built.device.world
+    mark = directory / f"{TEMP_PREFIX}{uuid.uuid4().hex}"
+    if world.is_divided:
+        mark.touch()
+    world.broadcast_text(json.dumps([str(directory), mark.name, built.state.step if restored else None]))
+    _check_seen(world, mark)
+    mark.unlink(missing_ok=True)
+
+
+def _check_seen(world: World, mark: Path) -> None:
+    """Raise ConfigError unless all ranks see what rank 0 has written, where each has a part of checkpoints to write."""
+    if world.is_divided and world.any(not mark.is_file()):
+        raise ConfigError(
+            f"output_dir: {mark.parent} of rank 0 is not there for every rank, and each writes a part of checkpoints; "
+            "set output_dir to a directory that all machines share"
+        )
+
+
+def share_tested(built: TrainingRun, directory: Path, step: int) -> None:
+    """Give all ranks the weights to test, which rank 0 has: those of its `step`."""
+    world, state = built.device.world, built.state
+    if not world.is_divided:
+        world.broadcast(state.result_module.state_dict().values())
+    elif (step := int(world.broadcast_text(str(step)))) != state.step and world.rank:
+        found = checkpoint.load(checkpoint_path(directory / "checkpoints", step), whole=False, by_hash=False)
+        load_weights(state.result_module, found.weights, world)
 
 
 def follow(built: TrainingRun, stop: StopRequest) -> None:
@@ -184,18 +215,28 @@ def follow(built: TrainingRun, stop: StopRequest) -> None:
         BigmodelError: what ended the run on this rank.
     """
     world, state = built.device.world, built.state
-    name, step = json.loads(world.broadcast_text(""))
+    name, mark, step = json.loads(world.broadcast_text(""))
     directory = Path(name)
+    saves: AsyncCheckpointer | _NoCheckpoints = _NoCheckpoints()
+    if world.is_divided:
+        saves = AsyncCheckpointer(directory / "checkpoints", {}, built.settings.keep, parts=PartialSaves(world))
     with translate_run_errors(directory, state, built.config.trust_for_resume):
+        _check_seen(world, directory / mark)
         if step is not None:
-            found = checkpoint.load(checkpoint_path(directory / "checkpoints", step))
+            path = checkpoint_path(directory / "checkpoints", step)
+            found = checkpoint.load(path, whole=not world.is_divided, by_hash=not world.is_divided)
             state.load_state(found.tensors, found.state)
-        outcome = train(
-            *(state, built.loader, built.loop_options, built.device, _NoCheckpoints(), lambda event: None),
-            partial(should_stop, built, stop),
-        )
+        try:
+            outcome = train(
+                *(state, built.loader, built.loop_options, built.device, saves, lambda event: None),
+                partial(should_stop, built, stop),
+            )
+            if state.steps == 0:
+                saves.save(state)
+        finally:
+            saves.completed(wait=True)  # the other ranks' part of it waits for this one's
         if outcome == "interrupted":
             raise AlreadyReported(Interrupted.exit_code)
         if "test" in built.loader.splits:
-            world.broadcast(state.result_module.state_dict().values())  # rank 0 has the best ones
+            share_tested(built, directory, state.step)
             evaluate(state.eval_model, state.task, built.loader.eval_batches("test"), built.device)

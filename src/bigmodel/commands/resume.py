@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from bigmodel.config.location import ConfigSource
     from bigmodel.training.state import TrainState
 
-_DEVICE_KEYS_OF_BITS = ("kind", "precision", "channels_last", "compile", "threads", "count", "deterministic")
+_DEVICE_KEYS_OF_BITS = (
+    *("kind", "precision", "channels_last", "compile", "threads", "count", "shard", "shard_ranks", "deterministic"),
+)
 _MIN_LR_JUMP = 0.01  # relative; smaller changes of the learning rate are not reported
 
 

@@ -22,6 +22,7 @@ from bigmodel.listeners.log_file import LogFile
 from bigmodel.listeners.metrics_file import MetricsFile
 from bigmodel.listeners.totals import RunTotals
 from bigmodel.runs import checkpoint
+from bigmodel.runs.checkpoint_parts import PartialSaves
 from bigmodel.runs.directory import write_description
 from bigmodel.runs.environment import collect_environment, describe_changes
 from bigmodel.runs.metrics_repair import read_elapsed_seconds, truncate_metrics
@@ -68,7 +69,8 @@ def open_session(
         stack.callback(lock_run(directory, built.device.world.place).release)
         totals = RunTotals()
         about = {"config": built.config.redacted_dict(), **built.dataset.processor_spec()}
-        checkpoints = AsyncCheckpointer(directory / "checkpoints", about, built.settings.keep, totals.state)
+        parts = PartialSaves(built.device.world) if built.device.world.is_divided else None
+        checkpoints = AsyncCheckpointer(directory / "checkpoints", about, built.settings.keep, totals.state, parts)
         warnings = [*built.warnings]
         if resume:
             warnings += checkpoints.restore(built.state)

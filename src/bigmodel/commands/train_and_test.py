@@ -8,7 +8,7 @@ from functools import partial
 from time import monotonic
 from typing import Any
 
-from bigmodel.commands.ranks import should_stop
+from bigmodel.commands.ranks import share_tested, should_stop
 from bigmodel.commands.session import Session
 from bigmodel.errors import PeerLost, StorageError
 from bigmodel.events import Evaluated, Phase, Started, Warned
@@ -19,6 +19,7 @@ from bigmodel.safe_files import write_json
 from bigmodel.training.error_translation import say_how_to_resume, translate_run_errors
 from bigmodel.training.evaluation import evaluate
 from bigmodel.training.loop import train
+from bigmodel.training.restoring import load_weights
 
 
 def train_and_test(session: Session, stop: StopRequest) -> dict[str, Any]:
@@ -79,9 +80,9 @@ def _test_best_weights(session: Session) -> dict[str, Any]:
         except StorageError as error:
             emit(Warned(f"{error}; testing the last weights instead of the best"))
         else:
-            state.result_module.load_state_dict(found.weights)
+            load_weights(state.result_module, found.weights, built.device.world)
             step = int(state.best["step"])
-    built.device.world.broadcast(state.result_module.state_dict().values())
+    share_tested(built, session.directory, step)
     began = monotonic()
     emit(Phase("testing the best weights"))
     report = evaluate(state.eval_model, state.task, data.eval_batches("test"), built.device)
@@ -98,7 +99,7 @@ def _log_failure(session: Session, error: BaseException) -> None:
     with contextlib.suppress(OSError):
         try:
             done = session.checkpoints.completed(wait=True)
-        except OSError as failed:
+        except (OSError, PeerLost) as failed:
             session.emit(Warned(f"the save that was under way failed as well: {failed}"))
         else:
             for saved in done:

@@ -28,6 +28,8 @@ EQUAL_IN_COMPARISONS: Mapping[str, str] = {
     "device.memory_gb": "is what a plan holds a run's memory against",
     "device.threads": "changes the last bits only, which are below what a comparison can resolve",
     "device.count": "changes the last bits, and which numbers dropout draws, unless `pieces` is set",
+    "device.shard": "changes the last bits only, where gradients are clipped or groups of ranks are added up",
+    "device.shard_ranks": "changes the last bits only, as another order of the sums would",
 }
 """Further keys in which runs of one configuration may differ, with the reason why they are not neutral."""
 
@@ -40,6 +42,8 @@ ADDED_LATER: Mapping[str, object] = {
     "device.memory_gb": None,
     "device.restarts": 3,
     "device.timeout": 600,
+    "device.shard": "auto",
+    "device.shard_ranks": None,
     "init.frozen_norms": "train",
     "init.incomplete": "refuse",
     "init.merge": None,

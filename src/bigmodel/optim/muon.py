@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,6 +17,8 @@ from torch import Tensor, nn
 
 from bigmodel.constraints import NonNegative, Positive, PositiveInt, ProperFraction
 from bigmodel.optim.groups import weight_decay_groups
+from bigmodel.runtime.distributed import current_world
+from bigmodel.runtime.world import own_rows
 
 __all__ = ["Muon", "muon"]
 
@@ -63,9 +66,9 @@ class Muon(torch.optim.Optimizer):
                 if parameter.grad is not None:
                     by_shape[len(parameter), parameter.numel() // len(parameter)].append(parameter)
             for (rows, columns), parameters in by_shape.items():
-                updates = self._updates(parameters, group)
-                stacked_BRC = torch.stack([update.reshape(rows, columns) for update in updates])
-                orthogonal_BRC = self._unless_found_inf(0.0, self._newton_schulz(stacked_BRC, group["iterations"]))
+                updates = [update.reshape(-1, columns) for update in self._updates(parameters, group)]
+                orthogonal = current_world().map_whole(updates, rows, partial(self._orthogonalize, group["iterations"]))
+                parameters = [*map(own_rows, parameters)]
                 if group["unit"]:
                     norms_B = torch.stack(torch._foreach_norm(parameters))
                     torch._foreach_mul_(parameters, self._unless_found_inf(1.0, math.sqrt(rows) / norms_B).unbind())
@@ -74,18 +77,21 @@ class Muon(torch.optim.Optimizer):
                 rate = group["lr"] * math.sqrt(max(1.0, rows / columns))  # the same size of update for every shape
                 torch._foreach_add_(
                     parameters,
-                    [matrix.view(p.shape) for matrix, p in zip(orthogonal_BRC, parameters, strict=True)],
+                    [matrix.view(p.shape) for matrix, p in zip(orthogonal, parameters, strict=True)],
                     alpha=-rate,
                 )
 
+    def _orthogonalize(self, iterations: int, stacked_BRC: Tensor) -> Tensor:
+        return self._unless_found_inf(0.0, self._newton_schulz(stacked_BRC, iterations))
+
     def _updates(self, parameters: Sequence[Tensor], group: dict[str, Any]) -> Sequence[Tensor]:
-        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        gradients = [own_rows(parameter.grad) for parameter in parameters if parameter.grad is not None]
         buffers = []
         for parameter in parameters:
             state = self.state[parameter]
             if not state:
                 state["momentum_buffer"] = torch.zeros_like(parameter)
-            buffers.append(state["momentum_buffer"])
+            buffers.append(own_rows(state["momentum_buffer"]))
         if self.found_inf is not None:
             gradients = [self._unless_found_inf(0.0, gradient) for gradient in gradients]
         torch._foreach_mul_(buffers, self._number_or_else(1.0, group["momentum"]))

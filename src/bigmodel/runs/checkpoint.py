@@ -11,25 +11,23 @@ import errno
 import json
 import os
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from bigmodel.errors import StorageError
 from bigmodel.runs.checkpoint_path import checkpoint_path, has_checkpoint_prefix, step_of
 from bigmodel.runs.checkpoint_state import check_state
-from bigmodel.runs.manifest import is_passing, read_manifest, sha256, verify, write_manifest
+from bigmodel.runs.manifest import FIRST_ROWS, is_passing, read_manifest, sha256, verify, write_manifest
+from bigmodel.runs.tensor_files import SUFFIX, TensorFiles, fsync_and_hash, write_tensors
 from bigmodel.safe_files import (
     TEMP_PREFIX,
     entries,
-    errno_in,
     fsync_directory,
-    fsync_path,
     own_folder,
     read_text,
     refuse_foreign_folder,
@@ -37,7 +35,7 @@ from bigmodel.safe_files import (
     write_json,
 )
 
-_TENSORS = ".safetensors"
+Write = Callable[[Path, Mapping[str, Mapping[str, Tensor]]], Mapping[str, Mapping[str, Any]]]
 _BUSY = (errno.EBUSY, errno.ESTALE, errno.ENOTEMPTY)  # NFS answers so while another process reads the checkpoint
 
 
@@ -62,6 +60,7 @@ def commit(
     state: Mapping[str, Any],
     keep: int,
     passing: bool = False,
+    write: Write = write_tensors,
 ) -> Path:
     """Save a checkpoint, then update the files that point at it, then remove older ones.
 
@@ -71,7 +70,7 @@ def commit(
     Raises:
         OSError: the disk is full or refuses; nothing that was there before is lost.
     """
-    path = save(root, step, tensors, state, passing)
+    path = save(root, step, tensors, state, passing, write)
     update_pointers_and_prune(root, step, state["best"], keep)
     return path
 
@@ -100,8 +99,11 @@ def save(
     tensors: Mapping[str, Mapping[str, Tensor]],
     state: Mapping[str, Any],
     passing: bool = False,
+    write: Write = write_tensors,
 ) -> Path:
     """Commit one checkpoint under `root` as `step-00000000`, in place of an older one of the same step.
+
+    `write` writes the tensors into a folder and returns the manifest's entries of the files.
 
     Raises:
         OSError: the disk is full or refuses; nothing that was there before is lost.
@@ -111,16 +113,10 @@ def save(
     scratch, replaced = (root / f"{TEMP_PREFIX}{uuid.uuid4().hex}" for _ in range(2))
     try:
         scratch.mkdir()
-        files = {}
-        for name, group in tensors.items():
-            path = scratch / f"{name}{_TENSORS}"
-            save_file(_untie_weights(group), path)
-            with contextlib.suppress(PermissionError):  # a file system without modes
-                path.chmod(scratch.stat().st_mode & 0o666)  # safetensors makes files that only their owner can read
-            files[path.name] = _fsync_and_hash(path)
+        files = dict(write(scratch, tensors))
         path = scratch / "state.json"
         path.write_text(json.dumps(state), encoding="utf-8")
-        files[path.name] = _fsync_and_hash(path)
+        files[path.name] = fsync_and_hash(path)
         write_manifest(scratch, step, files, passing)
         fsync_directory(scratch)
         if os.path.lexists(target):  # the run fell back to an older checkpoint and reached this step again
@@ -128,10 +124,6 @@ def save(
         os.rename(scratch, target)
         fsync_directory(root)
         try_remove(replaced)
-    except SafetensorError as error:  # it wraps the system's error in text
-        _roll_back(scratch, replaced, target)
-        code = errno_in(str(error))
-        raise OSError(code, os.strerror(code)) from error
     except BaseException:
         _roll_back(scratch, replaced, target)
         raise
@@ -146,20 +138,28 @@ def _roll_back(scratch: Path, replaced: Path, target: Path) -> None:
         try_remove(path)
 
 
-def load(path: Path) -> Checkpoint:
+def load(path: Path, whole: bool = True, by_hash: bool = True) -> Checkpoint:
     """Load one checkpoint after comparing every file with the manifest's size and SHA-256.
+
+    Without `whole` tensors are read when they are asked for, whole or by rows. Without `by_hash` another rank has
+    compared the contents.
 
     Raises:
         StorageError: a file is missing, altered or unreadable; the message names it.
     """
-    manifest = verify(path)
+    manifest = verify(path, by_hash, fits_memory=whole)
     try:
-        files = [name for name in manifest["files"] if name.endswith(_TENSORS)]
-        tensors = {name.removesuffix(_TENSORS): load_file(path / name) for name in files}
+        groups: dict[str, dict[Path, Mapping[str, int]]] = {}
+        for name, entry in manifest["files"].items():
+            if name.endswith(SUFFIX):
+                groups.setdefault(name.partition(".")[0], {})[path / name] = entry.get(FIRST_ROWS, {})
+        tensors: dict[str, Mapping[str, Tensor]] = {name: TensorFiles(files) for name, files in groups.items()}
+        if whole:
+            tensors = {name: dict(group) for name, group in tensors.items()}
         state = json.loads(read_text(path / "state.json"))
     except OSError as error:
         raise StorageError(f"{error.filename or path}: cannot be read: {error.strerror or error}") from error
-    except (SafetensorError, ValueError, KeyError, RecursionError) as error:
+    except (SafetensorError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise StorageError(f"{path}: cannot be read: {error}") from error
     check_state(path, state, manifest["step"])
     return Checkpoint(path, tensors, state)
@@ -176,12 +176,12 @@ def list_checkpoints(root: Path) -> list[Path]:
     return sorted(found, key=steps.__getitem__, reverse=True)
 
 
-def load_newest(root: Path) -> tuple[Checkpoint | None, list[str]]:
-    """Load the newest checkpoint that verifies, and return a warning for each newer one that does not."""
+def load_newest(root: Path, whole: bool = True) -> tuple[Checkpoint | None, list[str]]:
+    """Load the newest checkpoint that verifies, as `load`; return a warning for each newer one that does not."""
     warnings: list[str] = []
     for path in list_checkpoints(root):
         try:
-            return load(path), [f"{line}; falling back to the checkpoint before it" for line in warnings]
+            return load(path, whole), [f"{line}; falling back to the checkpoint before it" for line in warnings]
         except StorageError as error:
             warnings.append(str(error))
     links = [path for path in root.glob("*") if has_checkpoint_prefix(path) and path.is_symlink()]
@@ -231,21 +231,3 @@ def remove_stale_temporaries(root: Path) -> None:
     """Remove what an interrupted save or removal left behind. Call only while holding the run's lock."""
     for path in root.glob(f"{TEMP_PREFIX}*"):
         try_remove(path)
-
-
-def _fsync_and_hash(path: Path) -> dict[str, Any]:
-    fsync_path(path)
-    return {"size": path.stat().st_size, "sha256": sha256(path)}
-
-
-def _untie_weights(group: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return contiguous tensors that share no storage, as safetensors requires; tied weights are copied."""
-    seen: set[int] = set()
-    result = {}
-    for name, tensor in group.items():
-        tensor = tensor.detach().contiguous()
-        if tensor.numel() and tensor.untyped_storage().data_ptr() in seen:
-            tensor = tensor.clone()
-        seen.add(tensor.untyped_storage().data_ptr())
-        result[name] = tensor
-    return result

@@ -29,7 +29,8 @@ class Device:
     """A chosen device, ready to compute. `torch_device` is where tensors go, `world` the ranks that share the batches.
 
     `count` is the number of ranks; it may differ from the size of `world` where a plan is made, by one process for all.
-    `restarts` and `timeout` are for the process that starts the ranks.
+    Among `parts` of them the model is divided; `sharding` says so. `restarts` and `timeout` are for the process that
+    starts the ranks.
 
     Raises:
         ConfigError: there is no such device here, or it has no such number, precision or mode.
@@ -51,6 +52,8 @@ class Device:
         memory_gb: Positive | None = None,
         restarts: NonNegativeInt = 3,
         timeout: Positive | None = 600,
+        shard: Literal["auto", "none", "full", "hybrid"] = "auto",
+        shard_ranks: PositiveInt | None = None,
     ) -> None:
         self.world = current_world()
         self.count = self.world.size if self.world.size > 1 or count == "auto" else count
@@ -75,6 +78,8 @@ class Device:
             raise ConfigError(f"device.precision: tf32 needs an NVIDIA GPU, and this run is on {self.name}; use fp32")
         if self._graphs and self.torch_device.type != "cuda":
             raise ConfigError(f"device.compile: graphs need an NVIDIA GPU, and this run is on {self.name}; use true")
+        self.shard, self.parts, self.sharding = shard, 1, ""
+        self._check_shard(shard_ranks)
         if self.count > 1:
             self._check_ranks()
         if deterministic and self.torch_device.type == "mps":
@@ -92,6 +97,44 @@ class Device:
             raise ConfigError(
                 "device.precision: auto measures, and each rank could choose otherwise; use null, which goes by rule"
             )
+
+    def _check_shard(self, ranks: int | None) -> None:
+        """Settle among how many ranks the model is divided. Raises ConfigError where it cannot be."""
+        if ranks is not None and self.shard != "hybrid":
+            raise ConfigError(f"device.shard_ranks: is for device.shard=hybrid, got {self.shard}; leave it null")
+        if self.shard not in ("full", "hybrid"):
+            return
+        if self.count == 1:
+            raise ConfigError(
+                f"device.shard: {self.shard} divides the model among ranks; set device.count, or use none"
+            )
+        parts = self.count if self.shard == "full" else ranks or self.world.place.local_size or self.count
+        if self.shard == "hybrid" and (self.count % parts or not 1 < parts < self.count):
+            raise ConfigError(
+                f"device.shard_ranks: hybrid takes a part of {self.count} ranks that divides this number, got "
+                f"{parts}; set device.shard_ranks, or use device.shard=full"
+            )
+        self.divide(parts)
+
+    def divide(self, parts: int) -> None:
+        """Divide the model among `parts` ranks, and its copies among as many others. Raises ConfigError."""
+        if self._compile:
+            raise ConfigError("device.compile: a model divided among ranks is not compiled; use device.shard=none")
+        if self.channels_last is True:
+            raise ConfigError("device.channels_last: weights divided among ranks are contiguous; set it to false")
+        self.parts, self.channels_last = parts, False
+        copies = f", {self.count // parts} times" if parts < self.count else ""
+        self.sharding = f"the model is divided among {parts} of them{copies}"
+
+    @property
+    def may_divide(self) -> bool:
+        """Whether the model may have to be divided among the ranks."""
+        return self.count > 1 and self.shard != "none"
+
+    @property
+    def home(self) -> torch.device:
+        """Where the model is built: on a CPU, as long as it may be too large for this device."""
+        return torch.device("cpu") if self.may_divide else self.torch_device
 
     def check_alone(self) -> None:
         """Raise ConfigError if ranks are asked for, where a command computes in its own process."""

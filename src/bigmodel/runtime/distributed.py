@@ -1,7 +1,7 @@
 """The ranks of a run: processes that share every batch and add up what each computes.
 
 Sums are added in the order of the ranks, so that N ranks give the bits of one process with `accumulate=N`, or as a
-tree, so that any number of ranks gives the same bits. Only this file touches torch.distributed.
+tree, so that any number of ranks gives the same bits. Only this file and `sharding` touch torch.distributed.
 """
 
 from __future__ import annotations
@@ -24,69 +24,11 @@ from bigmodel.errors import AlreadyReported, Interrupted, PeerLost
 from bigmodel.interfaces import Batch
 from bigmodel.runtime.launch import PEER_LOST, Place
 from bigmodel.runtime.meeting import agree, final_code, is_first, note_final, words_for_lost
+from bigmodel.runtime.world import World
 
 _T = TypeVar("_T")
 BUCKET = 1 << 24  # elements of the gradients that are added up at once; each bucket is copied
 _LONGEST, _ANSWER = timedelta(days=30), timedelta(seconds=5)  # for a rank; for the store, once a rank is lost
-_ALONE = Place(rank=0, size=1, local_rank=0)
-
-
-class World:
-    """A run in one process: nothing is shared, added or waited for. `Ranks` is the same for several processes.
-
-    All ranks must call the same methods in the same order.
-
-    Raises:
-        PeerLost: another rank has ended.
-    """
-
-    def __init__(self, place: Place = _ALONE) -> None:
-        self.place = place
-        self.rank, self.size = place.rank, place.size
-        self.is_idle = False  # whether the last of `pieces` stands in for none, and counts for nothing
-
-    def pieces(self, batch: Batch, count: int) -> Iterable[tuple[int, Batch]]:
-        """Return this rank's share of a batch that all ranks cut into `count` pieces, each with its index in the batch.
-
-        The pieces are those of `Batch.microbatches`; a share is consecutive, and of as many pieces on each rank.
-        """
-        return enumerate(batch.microbatches(count))
-
-    def counted(self, sums: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """Return the sums over a piece of a batch: zeros where this rank is idle."""
-        return sums
-
-    def deal(self, items: Iterable[_T]) -> Iterable[_T]:
-        """Return this rank's share of `items`, dealt in turns."""
-        return items
-
-    def sum_step(
-        self, gradients: Sequence[Tensor], sums: Mapping[str, Tensor], as_tree: bool = False
-    ) -> Mapping[str, Tensor]:
-        """Add up the gradients over the ranks, in place, and return the added scalars `sums`, for the last `pieces`.
-
-        Ranks are added in their order or, with `as_tree`, in pairs: 0 + 1, 2 + 3, then the sums of both.
-        """
-        return sums
-
-    def in_order(self, own: Iterable[Mapping[str, Tensor]]) -> Iterable[Mapping[str, Tensor]]:
-        """Yield the named tensors of all ranks, in the order in which `deal` has dealt what they were computed from."""
-        return own
-
-    def any(self, flag: bool) -> bool:
-        """Return whether the flag is set on any rank."""
-        return flag
-
-    def broadcast(self, tensors: Iterable[Tensor]) -> None:
-        """Overwrite the tensors by those of rank 0."""
-
-    def broadcast_text(self, text: str) -> str:
-        """Return the text of rank 0."""
-        return text
-
-    def gather(self, values: Tensor) -> Tensor:
-        """Stack the tensors (...) of all ranks to (size, ...); gradients flow back to the ranks they came from."""
-        return values[None]
 
 
 class Ranks(World):
@@ -206,6 +148,12 @@ def current_world() -> World:
     return _current
 
 
+def use_world(world: World) -> None:
+    """Have the ranks that this process has joined do what they share as `world` does."""
+    global _current
+    _current = world
+
+
 @contextlib.contextmanager
 def joined(place: Place, use_gpus: bool, timeout_s: float | None = None) -> Iterator[World]:
     """Join the other ranks, and leave them at the end. Of several failures only the first is raised with its words.
@@ -263,13 +211,18 @@ def _meet(place: Place, use_gpus: bool, timeout_s: float | None) -> None:
 
 
 @contextlib.contextmanager
-def peers() -> Iterator[None]:
-    """Raise PeerLost for what a collective raises where a rank has ended or hangs; meanwhile this one waits."""
+def peers(signs: bool = True) -> Iterator[None]:
+    """Raise PeerLost for what a collective raises where a rank has ended or hangs; meanwhile this one waits.
+
+    A thread beside the one that trains does not sign for it.
+    """
     place = _current.place
-    place.sign(waits=True)
+    if signs:
+        place.sign(waits=True)
     try:
         yield
-        place.sign()
+        if signs:
+            place.sign()
     except torch.OutOfMemoryError:
         raise
     except RuntimeError as error:

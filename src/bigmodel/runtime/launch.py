@@ -46,7 +46,8 @@ class Place:
     """A process's place among the ranks.
 
     `meeting` is a file through which ranks of one machine find each other; None: MASTER_ADDR and MASTER_PORT. With
-    `is_watched`, the process that started the ranks says how they ended; `watch` is what it is told.
+    `is_watched`, the process that started the ranks says how they ended; `watch` is what it is told. `local_size` is
+    the number of ranks on each machine, where its launcher says so.
     """
 
     rank: int
@@ -55,6 +56,7 @@ class Place:
     meeting: str | None = None
     is_watched: bool = False
     watch: Starter | None = None
+    local_size: int | None = None
 
     def sign(self, waits: bool = False) -> None:
         """Let the process that started the ranks know that this one lives: computes, or `waits` for the others."""
@@ -81,13 +83,15 @@ def place_of_this_process(environment: Mapping[str, str] = os.environ) -> Place 
                 f"RANK={rank} and WORLD_SIZE={size} are set, but not by torchrun, which sets MASTER_ADDR and "
                 "MASTER_PORT too; use torchrun, or unset them"
             )
-        return Place(rank, size, int(environment.get("LOCAL_RANK", rank)))
+        here = int(environment.get("LOCAL_WORLD_SIZE", 0)) or None
+        return Place(rank, size, int(environment.get("LOCAL_RANK", rank)), local_size=here)
     # not SLURM_NTASKS, which a batch script has too: it is one process
     if int(environment.get("SLURM_STEP_NUM_TASKS", 1)) > 1 and "SLURM_PROCID" in environment:
         return Place(
             int(environment["SLURM_PROCID"]),
             int(environment["SLURM_STEP_NUM_TASKS"]),
             int(environment.get("SLURM_LOCALID", 0)),
+            local_size=int(environment.get("SLURM_NTASKS_PER_NODE", 0)) or None,
         )
     return None
 

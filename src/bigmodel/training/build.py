@@ -33,6 +33,7 @@ from bigmodel.training.checks import (
 )
 from bigmodel.training.data import open_data
 from bigmodel.training.loop import LoopOptions
+from bigmodel.training.placement import describe_division, place_model
 from bigmodel.training.state import TrainState
 
 MAX_STEPS = 1e15
@@ -81,15 +82,20 @@ def build_run(
     load_initial_weights = load_initial_weights and not shape_notes
     if load_initial_weights:
         check_all_trained(model, settings)
-        check_forward(model, task, dataset.sample_batch(min(2, loader.splits["train"])), device, config)
+        if not device.may_divide:
+            check_forward(model, task, dataset.sample_batch(min(2, loader.splits["train"])), device, config)
     choose_precision(device, model, task, dataset.sample_batch)
     if device.channels_last is True and isinstance(loader, HasMemoryFormat):
         loader.memory_format = torch.channels_last
     config = config.with_values({"device.precision": device.precision, "device.channels_last": device.channels_last})
     init_report = _initialize(model, settings, device, loader, config.trust, load_initial_weights)
     rank_notes = _prepare_for_ranks(model, device, settings) + _checkpoint_activations(model, device)
+    average = place_model(model, settings.ema is not None, device, lambda model: build_optimizers(config, model)[0])
+    if load_initial_weights and device.may_divide:
+        check_forward(model, task, dataset.sample_batch(min(2, loader.splits["train"])), device, config)
 
     optimizers, lr_notes = build_optimizers(config, model)
+    rank_notes += describe_division(device, optimizers, settings.pieces)
     state = TrainState(
         model=model,
         task=task,
@@ -102,6 +108,7 @@ def build_run(
         pieces=settings.pieces,
         clip_norm=settings.clip_norm,
         ema=settings.ema,
+        average=average,
     )
     return TrainingRun(
         config=config,
@@ -152,7 +159,7 @@ def _build_model(config: Config, device: Device, load_initial_weights: bool) -> 
     device.seed_rng(config.values["seed"], "initialisation")
     node = config.values["model"] if load_initial_weights else without_pretrained(config.values["model"])
     model: nn.Module = instantiate("model", node, config.trust)
-    return model.to(device.torch_device)
+    return model.to(device.home)
 
 
 def _shapes_if_large(config: Config, device: Device) -> nn.Module | None:
@@ -186,7 +193,7 @@ def _initialize(
     if load_initial_weights and isinstance(model, InitsFromData):
         device.seed_rng(settings.seed, "from data")
         with torch.no_grad():
-            model.init_from_batch(next(loader.train_batches(0, 1)).inputs)
+            model.init_from_batch(next(loader.train_batches(0, 1)).inputs.to(device.home))
     device.seed_rng(settings.seed, "init")
     if settings.init is None:
         return []

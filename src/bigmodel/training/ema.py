@@ -7,13 +7,15 @@ from collections.abc import Set
 import torch
 from torch import nn
 
+from bigmodel.runtime.world import own_rows
+
 
 def update_ema(average: nn.Module, model: nn.Module, decay: float, infinite: Set[str]) -> None:
     """Move `average` towards `model`, in place.
 
     Integer tensors are copied, and those named in `infinite`, such as a mask of -inf: their average would be NaN.
     """
-    live, averages = model.state_dict(), average.state_dict()
+    live, averages = ({name: own_rows(t) for name, t in m.state_dict().items()} for m in (model, average))
     moving = [name for name, value in averages.items() if value.is_floating_point() and name not in infinite]
     for name in averages.keys() - set(moving):
         averages[name].copy_(live[name])

@@ -27,7 +27,7 @@ def evaluate(model: nn.Module, task: Task, batches: Iterable[Batch], device: Dev
         return task.eval_sums(loss, outputs.float(), batch)
 
     sums: Mapping[str, Tensor] = {}
-    with torch.inference_mode():
+    with device.world.without_gradients():
         for added in device.world.in_order(map(examine, device.world.deal(batches))):
             sums = add_sums(sums, added, device.accumulator_dtype)
     if not sums:

@@ -18,6 +18,7 @@ from torch import Tensor
 from bigmodel.errors import StorageError
 from bigmodel.events import Saved
 from bigmodel.runs import checkpoint
+from bigmodel.runs.checkpoint_parts import PartialSaves
 from bigmodel.runs.checkpoint_path import checkpoint_path
 from bigmodel.training.state import Tensors, TrainState
 
@@ -27,16 +28,23 @@ MAX_COPY_BYTES = 256e6  # bytes; on a CPU the copy takes from the memory that tr
 class AsyncCheckpointer:
     """Asynchronous saver of a run's checkpoints under `root`.
 
-    `about` is what inference needs besides the weights; `metrics` returns the run's records so far.
+    `about` is what inference needs besides the weights; `metrics` returns the run's records so far. With `parts` this
+    is a rank's saver, which saves its part of a divided model.
     """
 
     def __init__(
-        self, root: Path, about: dict[str, Any], keep: int, metrics: Callable[[], Mapping[str, Any]] | None = None
+        self,
+        root: Path,
+        about: dict[str, Any],
+        keep: int,
+        metrics: Callable[[], Mapping[str, Any]] | None = None,
+        parts: PartialSaves | None = None,
     ) -> None:
         self._root = root
         self._about = about
         self._keep = keep
         self._metrics = metrics
+        self._parts = parts
         self.restored: Mapping[str, Any] = {}  # the state that `restore` has found
         self._pending: futures.Future[Saved] | None = None
         self._done: list[Saved] = []
@@ -53,6 +61,8 @@ class AsyncCheckpointer:
         """
         self._collect()
         tensors, scalars = state.state_tensors(), state.state_scalars() | self._about
+        if self._parts is not None:
+            tensors = self._parts.own(tensors)
         if self._metrics is not None:
             scalars["metrics"] = self._metrics()
         small = _bytes_on_cpu(tensors) <= MAX_COPY_BYTES
@@ -87,7 +97,7 @@ class AsyncCheckpointer:
         """
         checkpoint.remove_stale_temporaries(self._root.parent)
         checkpoint.remove_stale_temporaries(self._root)
-        found, warnings = checkpoint.load_newest(self._root)
+        found, warnings = checkpoint.load_newest(self._root, whole=self._parts is None)
         if found is not None:
             state.load_state(found.tensors, found.state)
             self.restored = found.state
@@ -99,7 +109,7 @@ class AsyncCheckpointer:
 
     def load_best(self, state: TrainState) -> checkpoint.Checkpoint:
         """Load the checkpoint with the best evaluation. Raises StorageError if it does not verify."""
-        return checkpoint.load(checkpoint_path(self._root, int(state.best["step"])))
+        return checkpoint.load(checkpoint_path(self._root, int(state.best["step"])), whole=self._parts is None)
 
     def _copy_to_host(self, tensors: Tensors) -> Tensors:
         copies: Tensors = {}
@@ -120,7 +130,8 @@ class AsyncCheckpointer:
 
     def _commit(self, step: int, tensors: Tensors, state: Mapping[str, Any], passing: bool) -> Saved:
         began = perf_counter()
-        path = checkpoint.commit(self._root, step, tensors, state, self._keep, passing)
+        commit = checkpoint.commit if self._parts is None else self._parts.commit
+        path = commit(self._root, step, tensors, state, self._keep, passing)
         return Saved(step, str(path), perf_counter() - began)
 
 

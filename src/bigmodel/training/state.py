@@ -19,15 +19,16 @@ from bigmodel.errors import ConfigError, DivergedError
 from bigmodel.formatting import truncate
 from bigmodel.interfaces import Batch, HasKernels, Task
 from bigmodel.metric_spec import declared_specs
+from bigmodel.optim.rows_step import step_of
 from bigmodel.optim.schedules import step_midpoint
 from bigmodel.runtime.batch_norm import running_statistics
 from bigmodel.runtime.device import Device
-from bigmodel.runtime.lazy_compiler import unwrapped_step
+from bigmodel.runtime.world import own_rows
 from bigmodel.training.ema import update_ema, warmed_up
 from bigmodel.training.evaluation import add_sums
 from bigmodel.training.nonfinite import NonFiniteGuard, StepRecord
 from bigmodel.training.piece_tree import backward_as_tree
-from bigmodel.training.restoring import load_optimizers
+from bigmodel.training.restoring import load_optimizers, load_weights
 
 Tensors = dict[str, dict[str, Tensor]]  # file name to tensors
 
@@ -51,6 +52,7 @@ class TrainState:
         pieces: int | None = None,
         clip_norm: float | None = None,
         ema: float | None = None,
+        average: nn.Module | None = None,
     ) -> None:
         self.model, self.task, self.steps, self.step = model, task, steps, 0
         self.specs = declared_specs(task)
@@ -69,8 +71,8 @@ class TrainState:
         self._checked = [*model.parameters(), *(b for name, b in buffers.items() if name not in self._infinite)]
         for group in self.param_groups:  # an optimizer that another state used keeps its base rate
             group.setdefault("initial_lr", float(group["lr"]))
-        self._ema = copy.deepcopy(model).requires_grad_(False) if ema is not None else None
-        self._steps = [unwrapped_step(optimizer) for optimizer in optimizers]
+        self._ema = (average or copy.deepcopy(model)).requires_grad_(False) if ema is not None else None
+        self._steps = [step_of(optimizer, device.world.is_divided) for optimizer in optimizers]
         self._guard = NonFiniteGuard(optimizers, device)
         self.running_sums: Mapping[str, Tensor] = {}  # scalars by name, since metrics were last taken
         self._restored_sums: Mapping[str, float] | Sequence[float] | None = None  # a checkpoint's, until the next step
@@ -218,7 +220,7 @@ class TrainState:
             DivergedError: a weight is not finite, or the gradient of an update still in flight on a GPU.
         """
         self._raise_if_nonfinite(self._guard.drain())
-        if not torch.isfinite(torch.nn.utils.get_total_norm(self._checked)):
+        if not torch.isfinite(self.device.world.norm([*map(own_rows, self._checked)])):
             raise DivergedError(f"diverged by step {self.step}: weights are no longer finite; lower optim.lr")
 
     def pop_train_metrics(self) -> dict[str, float]:
@@ -255,10 +257,10 @@ class TrainState:
             ConfigError: the checkpoint is of another model or optimizer.
         """
         try:
-            self.model.load_state_dict(tensors["model"])
+            load_weights(self.model, tensors["model"], self.device.world)
             if self._ema is not None:
-                self._ema.load_state_dict(tensors["ema"])
-            load_optimizers(self.optimizers, tensors["optimizer"])
+                load_weights(self._ema, tensors["ema"], self.device.world)
+            load_optimizers(self.optimizers, tensors["optimizer"], self.device.world)
             self.step = int(state["step"])
             kinds = {"value": float, "step": int, "since": int}
             self.best = {key: kind(state["best"][key]) for key, kind in kinds.items() if state["best"]}
@@ -288,11 +290,10 @@ class TrainState:
             raise DivergedError(record.message())
 
     def _gradients(self) -> list[Tensor]:
-        return [p.grad for p in self._parameters if p.grad is not None]
+        return [own_rows(p.grad) for p in self._parameters if p.grad is not None]
 
     def _clip(self) -> Tensor:
-        gradients = self._gradients()
-        norm = torch.nn.utils.get_total_norm(gradients)
+        norm = self.device.world.norm(gradients := self._gradients())
         if self.clip_norm is not None:
             torch._foreach_mul_(gradients, (self.clip_norm / (norm + 1e-6)).clamp(max=1.0))
         return norm

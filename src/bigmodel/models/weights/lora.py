@@ -5,7 +5,8 @@ Their product is added to the layer's weights in the end. I inputs and O outputs
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch.nn.functional as F
@@ -97,6 +98,19 @@ class LoRALinear(nn.Linear):
         """(..., I) to (..., O), without computing the summed weight: a frozen weight needs no gradient of its size."""
         low_rank = F.linear(F.linear(x, self.lora_a), self.lora_b)
         return F.linear(x, self._frozen, self.bias) + self.lora_scale * low_rank
+
+
+@contextlib.contextmanager
+def base_weights(models: Iterable[nn.Module]) -> Iterator[None]:
+    """Within it `weight` of an adapted layer is the tensor of that name, not the sum."""
+    layers = [module for model in models for module in model.modules() if isinstance(module, LoRALinear)]
+    for layer in layers:
+        layer.__class__ = nn.Linear  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.__class__ = LoRALinear
 
 
 def _adapt_layer(layer: nn.Linear, rank: int, alpha: float) -> None:

@@ -15,7 +15,7 @@ def describe_run(run: TrainingRun) -> str:
     state, data, settings, dataset = run.state, run.loader, run.settings, run.dataset
     splits = ", ".join(f"{size:,} {name}" for name, size in data.splits.items())
     rows = {
-        "device": run.device.name,
+        "device": run.device.name + (f"; {run.device.sharding}" if run.device.sharding else ""),
         "precision": run.device.choice,
         "reproducible": _repeats(run),
         "data": f"{splits}; {dataset.description}, {data.describe_placement}",
@@ -52,7 +52,8 @@ def _describe_memory(ranks: RankPlan, device: Device) -> dict[str, str]:
     room = device.memory_bytes
     if device.count == 1:
         return {"memory": ranks.replicated().describe(room)}
-    rows = {"each rank": ranks.replicated().describe(room), "if sharded": ranks.sharded(device.count).describe(room)}
+    each = ranks.replicated() if device.parts == 1 else ranks.sharded(device.parts)
+    rows = {"each rank": each.describe(room), "if sharded": ranks.sharded(device.count).describe(room)}
     if device.count > _A_MACHINE and device.count % _A_MACHINE == 0:
         rows["if hybrid"] = f"{ranks.sharded(_A_MACHINE).describe(room)}; the model divided among {_A_MACHINE}"
     return rows
