@@ -131,6 +131,17 @@ def test_a_shape_drawn_only_in_alpha_is_seen(mode: str, tmp_path: Path) -> None:
     assert open_image(tmp_path / "a.png", (1, 16, 16), AS_BEFORE).unique().tolist() == [0]  # as older runs read it
 
 
+def test_what_shows_behind_transparent_pictures_is_told(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        transparent(tmp_path / name / "0.png", "LA")
+        Image.fromarray((RAMP * 255).astype(np.uint8)).save(tmp_path / name / "1.png")
+    count = "2 of 4 training pictures can be transparent"
+    assert f"{count}: dataset.background=white shows behind them" in opened(tmp_path).notes
+    older = opened(tmp_path, background=None).notes
+    assert f"warning: {count}, and dataset.background=null shows their hidden colors" in older
+
+
 def test_a_transparent_grey_of_sixteen_bits_is_laid_over_too(tmp_path: Path) -> None:
     values = np.where(RAMP > 0.5, 1000, 65535).astype(np.uint16)
     Image.fromarray(values).save(tmp_path / "a.png", transparency=1000)

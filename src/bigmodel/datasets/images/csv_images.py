@@ -100,7 +100,7 @@ def csv_images(
 
     encoded = {split: _encoded([row for row in rows if row.split == split], classes, target) for split in SPLITS}
     paths = {split: [row.path for row in rows if row.split == split] for split in SPLITS if _has(rows, split)}
-    chosen, lines = resolve_value_range(value_range, paths["train"])
+    chosen, lines = resolve_value_range(value_range, background, paths["train"])
     rules = PixelRules(chosen, background)
     numbers = {split: encoded[split].tolist() if target is None else [0] * len(paths[split]) for split in paths}
     pairs = {split: (paths[split], numbers[split]) for split in paths}

@@ -49,7 +49,7 @@ def image_folder(
     check_channels(input_shape)
     check = partial(find_broken, decode=broken == "skip")
     found = find_class_folders(root, readable_suffixes(), "pictures", test_fraction, is_picture, check, broken)
-    chosen, notes = resolve_value_range(value_range, found.splits["train"][0])
+    chosen, notes = resolve_value_range(value_range, background, found.splits["train"][0])
     rules = PixelRules(chosen, background)
     if "val" not in found.splits:
         notes += warn_held_out_classes(found.classes, found.splits["train"][1], val_fraction)

@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image
 
 from bigmodel.datasets.images.picture_files import open_image, pillow_reason, readable_formats
-from bigmodel.datasets.images.pixels import PixelRules, is_deep, values_of
+from bigmodel.datasets.images.pixels import Background, PixelRules, is_deep, values_of
 from bigmodel.errors import DataError
 from bigmodel.runtime.exhaustion import describe_exhaustion
 
@@ -45,6 +45,7 @@ class PictureHeader:
     deep_colour: bool = False  # more than 8 bits in each of several channels, of which Pillow reads the upper 8
     frames: int = 1
     pixels: int = 0
+    transparent: bool = False  # has an alpha channel or a transparent colour
 
 
 @cache
@@ -84,10 +85,9 @@ def _header(path: str, size: int, modified: int, inode: int) -> PictureHeader:
         with Image.open(path, formats=readable_formats()) as image:
             # Pillow says of the raw mode only where the tiles lie
             deep_colour = any(";16" in str(tile[3]) and not is_deep(image.mode) for tile in getattr(image, "tile", ()))
-            mode = image.mode
-            form = image.format
+            mode, form = image.mode, image.format
             frames = getattr(image, "n_frames", 1) if form in _MANY_FRAMES else 1
-            pixels = image.width * image.height
+            pixels, alpha = image.width * image.height, image.has_transparency_data
             if form in _ENDS and size > _CHEAP_BYTES:
                 _decode_unless_ended(image, path)
             elif form == "PNG":
@@ -96,7 +96,7 @@ def _header(path: str, size: int, modified: int, inode: int) -> PictureHeader:
                 _decode_unless_ended(image, path)
             elif size <= _CHEAP_BYTES:
                 image.load()
-        return PictureHeader(None, mode, deep_colour, frames, pixels)
+        return PictureHeader(None, mode, deep_colour, frames, pixels, alpha)
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
         if describe_exhaustion(error):
             raise
@@ -145,14 +145,14 @@ def _few(paths: Sequence[str], most: int, pixels: float) -> list[str]:
 
 
 def resolve_value_range(
-    wanted: Literal["auto", "type"] | Sequence[float] | None, training: Sequence[str]
+    wanted: Literal["auto", "type"] | Sequence[float] | None, background: Background, training: Sequence[str]
 ) -> tuple[Literal["type"] | list[float] | None, list[str]]:
-    """Return the value range for pictures with more than 8 bits, and lines that say so. "auto" measures the training
+    """Return the value range for pictures of more than 8 bits, and lines on what is lost. "auto" measures the training
     pictures: whole numbers have the fewest usual bits that hold them, floats are 0 to 1, -1 to 1, or 0 to 255, or as
     measured.
     """
     found = {path: read_header(path) for path in take_evenly(training, LOOKED_AT)}
-    notes = [f"warning: {line}" for line in _lost(found)]
+    notes = _lost(found, background)
     deep = [path for path, h in found.items() if is_deep(h.mode)]
     explicit = None if wanted in ("auto", None) else wanted
     if not deep:
@@ -181,17 +181,19 @@ def resolve_value_range(
     return chosen, [*notes, f"{line}=[low,high] for other values"]
 
 
-def _lost(found: Mapping[str, PictureHeader]) -> list[str]:
-    deep_colour = [path for path, h in found.items() if h.deep_colour]
+def _lost(found: Mapping[str, PictureHeader], background: Background) -> list[str]:
+    deep = [path for path, h in found.items() if h.deep_colour]
     frames = [path for path, h in found.items() if h.frames > 1]
-    lines = []
-    if deep_colour:
-        lines.append(
-            f"{len(deep_colour):,} pictures have more than 8 bits in each of several channels, of which only the upper "
-            f"8 are read, as {deep_colour[0]}"
-        )
+    alpha = [path for path, h in found.items() if h.transparent]
+    only_8 = "more than 8 bits in each of several channels, of which only the upper 8 are read"
+    lines = [f"warning: {len(deep):,} pictures have {only_8}, as {deep[0]}"] if deep else []
     if frames:
-        lines.append(f"{len(frames):,} pictures have several frames, of which the first is read, as {frames[0]}")
+        first = "several frames, of which the first is read"
+        lines.append(f"warning: {len(frames):,} pictures have {first}, as {frames[0]}")
+    if alpha:
+        count = f"{len(alpha):,} of {len(found):,} training pictures can be transparent"
+        hidden = f"warning: {count}, and dataset.background=null shows their hidden colors"
+        lines.append(hidden if background is None else f"{count}: dataset.background={background} shows behind them")
     return lines
 
 
