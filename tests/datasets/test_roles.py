@@ -180,6 +180,19 @@ def test_problems_of_all_columns_are_reported_at_once_or_skipped(tmp_path: Path)
     assert any("14 bad rows skipped" in note for note in data.notes)
 
 
+def test_missing_values_are_counted_with_what_stands_for_them(tmp_path: Path) -> None:
+    rows = ["age,city,since,kind"]
+    for n in range(60):
+        since = "" if n < 2 else f"2024-{1 + n % 12:02d}-{1 + n % 28:02d}"
+        rows.append(
+            f"{'?' if n % 20 == 3 else n * 7 % 50},{'NA' if n == 5 else 'RB'[n % 2]},{since},{'ab'[n // 2 % 2]}"
+        )
+    (tmp_path / "t.csv").write_text("\n".join(rows))
+    notes = opened(tmp_path, "t.csv", target="kind", target_type="class").notes
+    assert "values missing in 60 rows: age 3, since 2; they count as the column's mean" in notes
+    assert "values missing in 60 rows: city 1; they count as a category of their own" in notes
+
+
 def test_an_index_of_pandas_is_told(tmp_path: Path) -> None:
     rows = [f"{n},{n % 7},{n}.5" for n in range(30)]
     (tmp_path / "c.csv").write_text("\n".join(["Unnamed: 0,x,price", *rows]) + "\n", encoding="utf-8")

@@ -16,7 +16,7 @@ from bigmodel.datasets.loading.claims import check_claims
 from bigmodel.datasets.loading.tensors import TensorDataset, fingerprint_tensors
 from bigmodel.datasets.tables.encoding import FeatureEncoder
 from bigmodel.datasets.tables.roles import ColumnRoles, infer_roles, target_kind, why_identifier, with_leading_zero
-from bigmodel.datasets.tables.table_checks import likely_sentinels, valid_rows
+from bigmodel.datasets.tables.table_checks import describe_missing, likely_sentinels, valid_rows
 from bigmodel.datasets.tables.targets import TargetEncoder, split_rows
 from bigmodel.errors import ConfigError, DataError
 from bigmodel.formatting import truncate
@@ -92,6 +92,7 @@ def table(
     notes += column_roles.notes() if roles == "infer" else _index_warning(rows, column_roles.numbers)
     valid, skipped = valid_rows(rows, column_roles, target, kind, time, time_format)
     _check_has_features(file, column_roles, target)
+    notes += describe_missing(rows, column_roles)
     for name in [*column_roles.numbers, *([target] if kind == "number" else [])]:
         notes += likely_sentinels(name, rows.numbers(name)[0], "missing=[...], a list of texts")
 

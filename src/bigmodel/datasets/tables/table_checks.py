@@ -62,6 +62,20 @@ def _target_problems(table: Table, target: str, target_type: str) -> dict[int, s
     return problems
 
 
+def describe_missing(table: Table, roles: ColumnRoles) -> list[str]:
+    """Say how many values of each feature are missing, and what they count as."""
+    numbers, categories = [*roles.numbers, *roles.dates], roles.categories
+    lines = []
+    for names, what in ((numbers, "the column's mean"), (categories, "a category of their own")):
+        counts = {name: sum(not text for text in table.texts(name)) for name in names}
+        most = sorted((name for name in names if counts[name]), key=counts.__getitem__, reverse=True)
+        if most:
+            more = [f"{len(most) - _COLUMNS} more columns"] if len(most) > _COLUMNS else []
+            shown = ", ".join([*(f"{name} {counts[name]:,}" for name in most[:_COLUMNS]), *more])
+            lines.append(f"values missing in {len(table):,} rows: {shown}; they count as {what}")
+    return lines
+
+
 def likely_sentinels(name: str, values: NDArray[np.float64], setting: str) -> list[str]:
     """Warn of -200, -999, 9999 and the like far from all other values: they may mark missing values."""
     there = np.unique(values[np.isfinite(values)])
