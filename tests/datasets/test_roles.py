@@ -193,6 +193,18 @@ def test_missing_values_are_counted_with_what_stands_for_them(tmp_path: Path) ->
     assert "values missing in 60 rows: city 1; they count as a category of their own" in notes
 
 
+@pytest.mark.parametrize("word", ["NaN", "null", "-"])
+def test_a_usual_word_for_none_among_numbers_names_its_setting(tmp_path: Path, word: str) -> None:
+    (tmp_path / "t.csv").write_text(
+        "x,kind\n" + "".join(f"{word if n == 3 else n * 7 % 13},{'ab'[n % 2]}\n" for n in range(40))
+    )
+    settings = {"target": "kind", "target_type": "class"}
+    with pytest.raises(DataError, match="add it to dataset\\.missing"):
+        opened(tmp_path, "t.csv", **settings)
+    notes = opened(tmp_path, "t.csv", **settings, missing=[word]).notes
+    assert "values missing in 40 rows: x 1; they count as the column's mean" in notes
+
+
 def test_an_index_of_pandas_is_told(tmp_path: Path) -> None:
     rows = [f"{n},{n % 7},{n}.5" for n in range(30)]
     (tmp_path / "c.csv").write_text("\n".join(["Unnamed: 0,x,price", *rows]) + "\n", encoding="utf-8")

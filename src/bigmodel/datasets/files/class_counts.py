@@ -7,6 +7,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from bigmodel.datasets.files.table_format import STAND_INS
 from bigmodel.datasets.loading.splits import holdout_split
 from bigmodel.formatting import escape_control
 
@@ -16,9 +17,6 @@ _QUOTED = re.compile(rf"(?:{_QUOTE.pattern})(?:[\s,]+(?:{_QUOTE.pattern}))*,?")
 HANDFUL = 5  # samples; a class with fewer can hardly be learned, and may lie in one split alone
 _FEW = 3  # lists in one line
 _SHOWN = 12  # classes in one line
-_NONE = frozenset(  # usual words for a missing value
-    {"n/a", "#n/a", "na", "<na>", "n.a.", "nan", "-nan", "nat", "null", "nil", "none", "missing", "-", "--", "?"}
-)
 
 
 def describe_counts(what: str, classes: Sequence[str], labels: Mapping[str, Sequence[int]]) -> list[str]:
@@ -61,7 +59,7 @@ def warn_similar_names(classes: Sequence[str]) -> list[str]:
 
 def stand_ins(classes: Sequence[str], missing: Sequence[str] | None = None) -> list[str]:
     """Note classes that may be missing labels, as `N/A`; `missing` is the dataset's setting, if it has one."""
-    found = [name for name in classes if name.strip().casefold() in _NONE][:_SHOWN]
+    found = [name for name in classes if name.strip().casefold() in STAND_INS][:_SHOWN]
     if not found:
         return []
     way = "leave such rows out"

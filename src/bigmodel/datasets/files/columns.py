@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bigmodel.datasets.files.table_format import Parsed, TableFormat
+from bigmodel.datasets.files.table_format import STAND_INS, Parsed, TableFormat
 from bigmodel.errors import DataError
 from bigmodel.formatting import truncate
 
@@ -221,6 +221,8 @@ def number(text: str, decimal: str = ".") -> float:
         ValueError: it is none; with a decimal comma, thousands may not be marked by points.
     """
     shown = truncate(text, 40)
+    if text.lower() in STAND_INS:
+        raise ValueError(f"'{shown}' is not a number; if it stands for none add it to dataset.missing")
     foreign = "_" if decimal == "." else "._"  # Python reads 12_345 as a number; in a file it is a text
     try:
         value = float("x" if any(mark in text for mark in foreign) else text.replace(decimal, "."))

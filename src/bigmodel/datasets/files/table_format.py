@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 MAX_COLUMNS = 50_000
 SHOWN = 5  # mistakes in one report; a wrong role or folder would give one a row
 _TABS = ("tab", "\\t")  # a tab, as it can be typed on a command line
+STAND_INS = frozenset(  # usual words for a missing value, in lower case
+    {"n/a", "#n/a", "na", "<na>", "n.a.", "nan", "-nan", "nat", "null", "nil", "none", "missing", "-", "--", "?"}
+)
 _SPELLED = {"semicolon": ";", "comma": ",", "space": " ", "pipe": "|"}
 
 
