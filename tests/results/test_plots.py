@@ -158,6 +158,13 @@ def test_values_that_differ_late_have_labels_that_differ() -> None:
     assert letters.values([0.1, 0.2, "0.1"]) == {"0.1": "0.1", "0.2": "0.2"}
 
 
+def test_an_escaped_letter_is_not_cut_in_two() -> None:
+    names = ["很长的名字增强方法一", "很长的名字增强方法二", "基线"]
+    labels = Lettering(missing=frozenset("".join(names))).values(names)
+    assert [*labels.values()] == [r"\u5f88\u957f\u7684... (1)", r"\u5f88\u957f\u7684... (2)", r"\u57fa\u7ebf"]
+    assert [*Lettering().values(["ab" + "1" * 30, "abc"]).values()] == ["ab" + "1" * 19 + "...", "abc"]
+
+
 def test_what_is_plain_stays_as_it_is() -> None:
     once = Lettering().plain("$x$ and $")
     assert once == r"\$x\$ and \$"

@@ -9,6 +9,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 from bigmodel.runs.comparison.seed_groups import format_value
@@ -29,9 +30,7 @@ class Lettering:
 
     def plain(self, text: str, longest: int = _MAX_LABEL) -> str:
         """Return text for a label: on one line, of limited length, and not parsed as a formula by matplotlib."""
-        escaped = self._escape_undrawable(text)
-        cut = escaped if len(escaped) <= longest else escaped[: longest - 3] + "..."
-        return _DOLLAR.sub(r"\\$", cut)  # a dollar sign may be escaped already
+        return _fitted(self._drawn(text), longest)
 
     def values(self, values: Iterable[Any]) -> dict[str, str]:
         """Return a label for each value of a setting, by its text from `format_value`.
@@ -42,29 +41,26 @@ class Lettering:
         texts = {}
         for value in values:
             text = f"{value:.4g}" if isinstance(value, float) else format_value(value)
-            texts[format_value(value)] = self._escape_undrawable(text)
-        long = max(map(len, texts.values()), default=0) > _MAX_VALUE and len(set(texts.values())) > 1
+            texts[format_value(value)] = self._drawn(text)
+        long = max(map(_width, texts.values()), default=0) > _MAX_VALUE and len({*map(tuple, texts.values())}) > 1
         begin = _common_prefix_length([*texts.values()]) if long else 0
         end = _common_prefix_length([text[begin:][::-1] for text in texts.values()]) if long else 0
         labels = {}
         for name, text in texts.items():
-            own = text[begin : len(text) - end]
-            cut = f"{'...' * (begin > 3)}{own}{'...' * (end > 3)}" if long else text
-            labels[name] = self.plain(cut, _MAX_VALUE)
+            head, own, tail = text[:begin], text[begin : len(text) - end], text[len(text) - end :]
+            marked = [*_marked(head), *own, *_marked(tail)] if long else text
+            labels[name] = _fitted(marked, _MAX_VALUE)
         alike = {label for label, count in Counter(labels.values()).items() if count > 1}
         numbers = defaultdict[str, int](int)
         for name in sorted(labels):
-            if (label := labels[name]) in alike and texts[name] != label:
+            if (label := labels[name]) in alike and "".join(texts[name]) != label:
                 numbers[label] += 1
                 labels[name] = f"{label} ({numbers[label]})"
         return labels
 
-    def _escape_undrawable(self, text: str) -> str:
-        """Return the text on one line, with letters that cannot be drawn escaped."""
-        usable = (
-            letter if letter.isprintable() and letter not in self.missing else _escaped(letter) for letter in text
-        )
-        return "".join(usable)
+    def _drawn(self, text: str) -> list[str]:
+        """Return each letter of a text as it is drawn, escaped where it cannot be."""
+        return [letter if letter.isprintable() and letter not in self.missing else _escaped(letter) for letter in text]
 
     @property
     def note(self) -> str:
@@ -108,7 +104,24 @@ def _escaped(letter: str) -> str:
     return letter.encode("unicode_escape", "surrogatepass").decode() if not letter.isascii() else repr(letter)[1:-1]
 
 
-def _common_prefix_length(texts: Sequence[str]) -> int:
+def _width(drawn: Sequence[str]) -> int:
+    return sum(map(len, drawn))
+
+
+def _marked(left_out: Sequence[str]) -> list[str]:
+    """Return a mark for the letters, or themselves where that is no longer."""
+    return ["..."] if _width(left_out) > 3 else [*left_out]
+
+
+def _fitted(drawn: Sequence[str], longest: int) -> str:
+    """Return the letters as one label, cut between two of them where they are too long."""
+    if _width(drawn) > longest:
+        kept = sum(end <= longest - 3 for end in accumulate(map(len, drawn)))
+        drawn = [*drawn[:kept], "..."]
+    return _DOLLAR.sub(r"\\$", "".join(drawn))  # a dollar sign may be escaped already
+
+
+def _common_prefix_length(texts: Sequence[Sequence[str]]) -> int:
     """Return the length of the texts' common prefix."""
     columns = zip(*texts, strict=False)
     return next((place for place, letters in enumerate(columns) if len(set(letters)) > 1), min(map(len, texts)))
