@@ -40,8 +40,8 @@ class Lettering:
         """
         texts = {}
         for value in values:
-            text = f"{value:.4g}" if isinstance(value, float) else format_value(value)
-            texts[format_value(value)] = self._drawn(text)
+            shown = f"{value:.4g}" if isinstance(value, float) else format_value(value)
+            texts[format_value(value)] = self._drawn(shown)
         long = max(map(_width, texts.values()), default=0) > _MAX_VALUE and len({*map(tuple, texts.values())}) > 1
         begin = _common_prefix_length([*texts.values()]) if long else 0
         end = _common_prefix_length([text[begin:][::-1] for text in texts.values()]) if long else 0
