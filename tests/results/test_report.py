@@ -245,6 +245,13 @@ def test_a_signal_ends_the_drawing_and_nothing_else(tmp_path: Path, monkeypatch:
     assert not (tmp_path / "report.html").exists()
 
 
+def test_a_run_that_has_saved_nothing(cli: Callable[..., Answer], tmp_path: Path) -> None:
+    shutil.rmtree(made_run(tmp_path / "run", state="failed").joinpath("checkpoints"), ignore_errors=True)
+    answer = cli("run=run", cwd=tmp_path, verb="report")
+    assert answer.code == 0, answer.err
+    assert answer.err == "warning: no predictions: run: 'run' has saved no checkpoint\n"
+
+
 def test_a_signal_ends_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def stopped(*_: object) -> str:
         raise Interrupted("stopped by SIGINT")
