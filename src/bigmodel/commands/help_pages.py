@@ -6,8 +6,8 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
-from bigmodel.commands.coded_choices import coded_choices, coded_options
 from bigmodel.commands.help_layout import reflow, two_columns
+from bigmodel.config.coded_choices import coded_choices, coded_options
 from bigmodel.config.outline import Outline
 from bigmodel.config.yaml_file import GOES_WITH, File, Setting
 from bigmodel.errors import ConfigError, suggest

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
-from bigmodel.commands.coded_choices import coded_choices
 from bigmodel.commands.completion.paths import complete_path, complete_run
 from bigmodel.commands.completion.script import SHELLS
+from bigmodel.config.coded_choices import coded_choices
 from bigmodel.config.location import ConfigSource, conf_directory
 from bigmodel.config.outline import Outline
 
