@@ -186,3 +186,30 @@ def test_a_key_that_was_taken_out_is_as_in_a_config_without_it(cli: Callable[...
 @pytest.mark.parametrize("word", ["resume=a\0b", "data_dir=\0", "optim.lr=\0"])
 def test_a_null_byte_is_refused(cli: Callable[..., Answer], word: str) -> None:
     assert "holds a null byte" in is_quiet(cli(word), code=2)[0]
+
+
+def test_a_key_that_is_given_twice_is_said(cli: Callable[..., Answer], tmp_path: Path) -> None:
+    words = ("optim.lr=0.1", "seed=3", "++optim.lr=0.2", "model=mlp", "model=cnn", "seed=4", "seed=5")
+    assert [line for line in compose("train", words, SOURCE).notes if "given" in line] == [
+        "optim.lr is given twice; 0.2 counts",
+        "seed is given 3 times; 5 counts",
+        "model is given twice; cnn counts",
+    ]
+    assert not compose("train", ["optim=sgd", "optim.lr=0.1", "seed=1"], SOURCE).notes
+    answer = cli("-m", "optim.lr=0.1", "optim.lr=0.2", "seed=1,2", "dry_run=true", "jobs=1", "jobs=2")
+    assert answer.out.splitlines()[0] == "optim.lr is given twice; 0.2 counts"
+    assert answer.err.splitlines() == ["note: jobs is given twice; 2 counts"]
+    twice = cli("run=a", "run=b", cwd=tmp_path, verb="report")
+    assert twice.err.splitlines()[0] == "note: run is given twice; b counts"
+
+
+@pytest.mark.parametrize("words", [[], ["-m", "seed=1,2"]])
+def test_keys_inside_of_braces_are_checked_as_those_outside(cli: Callable[..., Answer], words: list[str]) -> None:
+    given = ("model={a:1}", "optim={lr:0.1,lrr:0.2}", "init={lora:{rnk:2}}", "+optim.lr=0.2")
+    lines = is_quiet(cli(*words, *given), code=2)
+    assert lines[0].startswith("model.a: no such setting; choices: channels, ")
+    assert lines[1:] == [
+        "optim.lrr: no such setting; did you mean optim.lr?",
+        "init.lora.rnk: no such setting; did you mean init.lora.rank?",
+        "optim.lr: is there already; leave out the +",
+    ]

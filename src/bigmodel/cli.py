@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from bigmodel import __version__
-from bigmodel.commands.command_line import CommandLine, parse
+from bigmodel.commands.command_line import CommandLine, describe_repeated_words, parse
 from bigmodel.commands.exit_codes import is_verbose, run_command
 from bigmodel.errors import ConfigError, DataError, StorageError
 from bigmodel.runtime.live_text import StatusLine
@@ -94,7 +94,15 @@ def _run(command: str, arguments: Sequence[str], stop: StopRequest) -> int:
         from bigmodel.commands.help import help_text  # reads YAML, which takes as long as all above
 
         print(help_text(command, line.overrides, line.config_source(command)))
-    elif command in CONFIGLESS_COMMANDS:
+    else:
+        for text in describe_repeated_words(arguments, command):
+            print(f"note: {text}", file=sys.stderr)
+        return _run_command(command, line, arguments, stop)
+    return 0
+
+
+def _run_command(command: str, line: CommandLine, arguments: Sequence[str], stop: StopRequest) -> int:
+    if command in CONFIGLESS_COMMANDS:
         _load_command(command)([argument for argument in arguments if argument not in ("-v", "--verbose")])
     else:
         with StatusLine(plain=command == "train") as status:

@@ -114,6 +114,15 @@ def test_a_wrong_word_is_told_the_right_one(cli: Callable[..., Answer], words: l
     assert line.startswith(says)
 
 
+def test_launchers_that_stand_in_no_yaml_are_choices_too(cli: Callable[..., Answer]) -> None:
+    _, *lines, _ = _lines(cli("--help", "hydra/launcher"))
+    assert [line.split()[0] for line in lines] == ["bigmodel", "slurm", "ray"]
+    assert "bigmodel" in cli("--help", "hydra/sweeper").out
+    assert "hydra.launcher.partition=null" in cli("--help", "hydra/launcher=slurm").out
+    (line,) = is_quiet(cli("--help", "hydra/launcher=slrm"), code=2)
+    assert line == "hydra/launcher: there is no 'slrm'; did you mean slurm?"
+
+
 def test_an_overlay_has_its_choices_and_keys(cli: Callable[..., Answer], tmp_path: Path) -> None:
     folder = tmp_path / "mine" / "dataset"
     folder.mkdir(parents=True)

@@ -136,3 +136,10 @@ def test_a_class_of_one_molecule_is_trained_on(tmp_path: Path) -> None:
     assert {*targets.tolist()} == set(range(10))
     assert sum(len(inputs) for inputs, _ in data.splits.values()) == 40
     assert any(note.startswith("warning: fewer than 5 training molecules: 33 1") for note in data.notes)
+    assert not any("target_type=number" in note for note in data.notes)
+
+
+def test_numbers_with_a_fraction_are_no_names_of_classes(tmp_path: Path) -> None:
+    data = opened(tmp_path, [f"{'C' * n}O,{n},{n / 2}," for n in range(1, 41)], targets=["odd"], target_type="class")
+    (warning,) = [note for note in data.notes if "target_type=number" in note]
+    assert warning.startswith("warning: each number is a class of its own, as 0.5 and 1.0; to predict numbers, set ")

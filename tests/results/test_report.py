@@ -6,6 +6,7 @@ import json
 import random
 import re
 import shutil
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
@@ -16,7 +17,10 @@ import pytest
 from PIL import Image
 from test_damaged_runs import FILES, TEXTS, VALUES
 
+from bigmodel.errors import Interrupted
+from bigmodel.quoting import path_override
 from bigmodel.runs.report import build, files
+from bigmodel.runtime.signals import StopRequest
 from conftest import TINY, Answer, is_quiet, only_run
 from made_runs import made_run, made_sweep
 from test_contract import FAMILIES, Family
@@ -217,6 +221,45 @@ def fail(*_: object) -> str:
 def test_a_page_that_fails_is_a_warning(tmp_path: Path) -> None:
     said = files.try_write(tmp_path, fail)
     assert said == "warning: report.html could not be written: RuntimeError: the pencil broke"
+
+
+def test_a_signal_ends_the_drawing_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def slow() -> str:
+        signal.raise_signal(signal.SIGTERM)
+        raise AssertionError("went on")
+
+    monkeypatch.setattr(files, "can_draw", lambda: True)
+    stop = StopRequest()
+    before = signal.signal(signal.SIGTERM, stop.handle)
+    try:
+        stop.defer()
+        said = files.try_write(tmp_path, slow)
+        assert signal.getsignal(signal.SIGTERM) == stop.handle
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert said == (
+        "report.html: stopped by SIGTERM; all else is done and saved; "
+        f"bigmodel-report {path_override('run', tmp_path)} draws it"
+    )
+    assert not stop()
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_a_run_that_has_saved_nothing(cli: Callable[..., Answer], tmp_path: Path) -> None:
+    shutil.rmtree(made_run(tmp_path / "run", state="failed").joinpath("checkpoints"), ignore_errors=True)
+    answer = cli("run=run", cwd=tmp_path, verb="report")
+    assert answer.code == 0, answer.err
+    assert answer.err == "warning: no predictions: run: 'run' has saved no checkpoint\n"
+
+
+def test_a_signal_ends_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(*_: object) -> str:
+        raise Interrupted("stopped by SIGINT")
+
+    made_run(tmp_path / "run")
+    monkeypatch.setattr("bigmodel.runs.report.sources.from_checkpoint", stopped)
+    with pytest.raises(Interrupted):  # and is no page without predictions
+        build.build_page([tmp_path / "run"])
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bigmodel.config.hydra_keys import check_hydra_keys, is_hydra_key
 from bigmodel.config.location import ConfigSource, conf_directory
-from bigmodel.config.override_text import override_key
+from bigmodel.config.override_text import describe_repeated, override_key
 from bigmodel.datasets.files.locations import PATH_KEYS
 from bigmodel.errors import ConfigError
 from bigmodel.formatting import truncate
@@ -111,6 +111,14 @@ def parse(arguments: Sequence[str], command: str = "train") -> CommandLine:
     if problems:
         raise ConfigError(*problems)
     return parsed
+
+
+def describe_repeated_words(arguments: Sequence[str], command: str) -> list[str]:
+    """Return a line for each word that is given more than once and of which no plan or start of a run will tell."""
+    resumed = any(word.startswith("resume=") for word in arguments)
+    words = [word for word in arguments if not word.startswith(("-", "trust="))]  # trust adds up
+    told_by_run = command == "train" and not resumed
+    return describe_repeated([word for word in words if not told_by_run or word.partition("=")[0] in _TRAIN_KEYS])
 
 
 def _read_source(parsed: CommandLine, flag: str, value: str) -> list[str]:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from bigmodel.commands.help_layout import reflow, two_columns
+from bigmodel.config.coded_choices import coded_choices, coded_options
 from bigmodel.config.outline import Outline
 from bigmodel.config.yaml_file import GOES_WITH, File, Setting
 from bigmodel.errors import ConfigError, suggest
@@ -98,20 +99,23 @@ class Pages:
         return "\n\n".join(pages)
 
     def _group(self, group: str) -> str:
-        entry, choices = self._outline.group_entries[group], self._outline.choices(group)
-        rows = [(name, comment) for name, comment in choices.items()]
+        entry, rows = self._outline.group_entries[group], [*self._choices(group).items()]
+        about = entry.comment or "one of Hydra's groups"
         return "\n".join(
             [
-                f"{group}: {entry.comment or 'a choice of YAML files'}; default: {entry.choice}",
+                f"{group}: {about}; default: {entry.choice}",
                 *two_columns(rows, self._columns, one_line=True),
                 f"Choose with {group}=NAME; --help {group}=NAME shows the keys of one.",
             ]
         )
 
+    def _choices(self, group: str) -> dict[str, str]:
+        return {**coded_choices(group), **self._outline.choices(group)}
+
     def _choice(self, group: str, text: str) -> str:
         """The keys of a choice; of several, as `[console,csv]`, of each."""
         names = [name for name in re.split(r"[\[\],\s'\"]+", text) if name]
-        known = self._outline.choices(group)
+        known = self._choices(group)
         wrong = [name for name in names if name not in known and name != "null"]
         if wrong:
             raise ConfigError(
@@ -121,6 +125,8 @@ class Pages:
         return "\n\n".join(pages) if pages else self._group(group)
 
     def _file(self, group: str, name: str) -> str:
+        if name in coded_choices(group) and name not in self._outline.choices(group):
+            return self._coded(group, name)
         file = self._outline.read(f"{group}/{name}")
         lines = [reflow(f"{group}={name}: {file.comment}", self._columns)]
         based = [entry.choice for entry in file.defaults if not entry.group and entry.choice != "_self_"]
@@ -132,6 +138,19 @@ class Pages:
         rows = [row for key, one in own.items() for row in _rows(f"{prefix}{key}", one)]
         target = file.settings.get("_target_")
         return "\n".join([*lines, *two_columns(rows, self._columns), *([f"Built by {target.value}"] if target else [])])
+
+    def _coded(self, group: str, name: str) -> str:
+        options = {
+            key: Setting("", "null" if value is None else str(value))
+            for key, value in coded_options(group, name).items()
+        }
+        rows = [_row(f"{group.replace('/', '.')}.{key}", one) for key, one in options.items()]
+        return "\n".join(
+            [
+                reflow(f"{group}={name}: {coded_choices(group)[name]}", self._columns),
+                *two_columns(rows, self._columns),
+            ]
+        )
 
     def _key(self, name: str) -> str:
         setting = None if {*_HIDDEN} & {*name.split(".")} else self._outline.find(name.split("."))

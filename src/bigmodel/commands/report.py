@@ -11,6 +11,7 @@ from bigmodel.commands.arguments import parse_list, parse_options
 from bigmodel.errors import ConfigError, StorageError
 from bigmodel.formatting import truncate
 from bigmodel.runs.report import files
+from bigmodel.runtime.live_text import StatusLine
 
 DEFAULTS = {"run": "", "output": "", "predictions": "true", "device": "auto", "data_dir": "", "trust": ""}
 _DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?|mps")
@@ -39,14 +40,16 @@ def run(given: Sequence[str]) -> None:
     from bigmodel.runs.report.build import build_page  # numpy, which no mistake above needs
 
     warnings: list[str] = []
-    page = build_page(
-        paths,
-        device=settings["device"],
-        data_dir=settings["data_dir"] or None,
-        trust=parse_list(settings["trust"]),
-        predicts=settings["predictions"] == "true",
-        warnings=warnings,
-    )
+    with StatusLine(plain=False) as status:
+        status.show("drawing the page")
+        page = build_page(
+            paths,
+            device=settings["device"],
+            data_dir=settings["data_dir"] or None,
+            trust=parse_list(settings["trust"]),
+            predicts=settings["predictions"] == "true",
+            warnings=warnings,
+        )
     for line in warnings:
         print(f"warning: {truncate(line, 300)}", file=sys.stderr)
     try:

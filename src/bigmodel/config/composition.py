@@ -28,7 +28,7 @@ from bigmodel.config.config import Config
 from bigmodel.config.goes_with import Brought
 from bigmodel.config.hydra_keys import check_hydra_keys, check_hydra_node
 from bigmodel.config.location import ConfigSource
-from bigmodel.config.override_text import override_key
+from bigmodel.config.override_text import describe_repeated, override_key
 from bigmodel.config.overrides import diagnose_overrides
 from bigmodel.config.own_yaml import OwnSource
 from bigmodel.config.renamed import old_keys
@@ -88,7 +88,7 @@ def compose_with_hydra(
     if problems:
         raise ConfigError(*dict.fromkeys(problems))
     named = {*map(override_key, overrides)}
-    config = config.with_notes(OwnSource.brought.lines(named))
+    config = config.with_notes([*describe_repeated(overrides), *OwnSource.brought.lines(named)])
     return (with_weights_keys(config, named) if command == "train" else config), hydra
 
 

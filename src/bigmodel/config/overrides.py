@@ -9,7 +9,7 @@ from hydra import compose as hydra_compose
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from bigmodel.config import override_parser as grammar
@@ -61,9 +61,11 @@ def diagnose_overrides(
     for override in values:
         key = override.key_or_group
         if not override.is_add() and key not in paths:
-            problems += old_keys(known, [key]) or [
-                f"{truncate(key)}: no such setting; {_nearest_path(key, paths, loader)}"
-            ]
+            problems += old_keys(known, [key]) or [_unknown(key, paths, loader)]
+        elif not override.is_add() and (lacking := [*_lacking(known, key, override.value())]):
+            problems += [_unknown(path, paths, loader) for path in lacking]
+        elif override.is_add() and not override.is_force_add() and _is_set(known, override):
+            problems.append(f"{truncate(key)}: is there already; leave out the +")
         else:
             fitting.append(_text(override))
     return problems, _composed(name, [*good, *fitting], problems) if fitting else known
@@ -90,6 +92,31 @@ def _group_problem(loader: ConfigLoader, override: Override) -> str | None:
         if choice is not None and str(choice) not in options:
             return f"{override.key_or_group}: there is no '{truncate(choice)}'; {suggest(str(choice), options)}"
     return None
+
+
+def _unknown(key: str, paths: Sequence[str], loader: ConfigLoader) -> str:
+    return f"{truncate(key)}: no such setting; {_nearest_path(key, paths, loader)}"
+
+
+def _is_set(config: DictConfig, override: Override) -> bool:
+    """Whether there is a value which Hydra's `+` would not replace."""
+    has_value = OmegaConf.select(config, override.key_or_group, throw_on_resolution_failure=False) is not None
+    return has_value and not isinstance(override.value(), dict | list)
+
+
+def _lacking(config: DictConfig, key: str, value: object) -> Iterator[str]:
+    """Yield the keys of a value such as `{lr: 0.1}` that the node at `key`, over which it is laid, does not have."""
+    node: Any = config
+    for part in key.split("."):
+        node = node._get_node(part)
+    if not isinstance(value, dict) or not isinstance(node, DictConfig) or node._is_none() or node._is_interpolation():
+        return
+    for name, item in value.items():
+        path = f"{key}.{name}"
+        if name in list(node.keys()):
+            yield from _lacking(config, path, item)
+        else:
+            yield path
 
 
 def _nearest_path(key: str, paths: Sequence[str], loader: ConfigLoader) -> str:

@@ -25,6 +25,8 @@ def load_best_checkpoint(path: Path, given: str) -> tuple[Checkpoint, list[str]]
         return checkpoint.load(path), []
     root = path / "checkpoints"
     try:
+        if not is_there(root) and is_there(path / "config.yaml"):
+            raise ConfigError(f"run: '{given}' has saved no checkpoint")
         if not is_there(root):
             raise ConfigError(
                 f"run: there is no run at '{given}'; runs lie under outputs/, each with a folder checkpoints"

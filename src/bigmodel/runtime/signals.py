@@ -5,8 +5,11 @@ The first request lets the step finish and saves; a second one ends at once.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import threading
+from collections.abc import Iterator
 from types import FrameType
 
 from bigmodel.errors import Interrupted
@@ -57,6 +60,31 @@ class StopRequest:
         if not self._deferred:
             self._early = Interrupted(f"stopped by {self._seen}; nothing was written")
             raise self._early
+
+
+@contextlib.contextmanager
+def signals_interrupt() -> Iterator[None]:
+    """Let a signal raise KeyboardInterrupt inside the context, where nothing has to be saved, even after `defer`.
+
+    In another thread than the main one nothing changes: there no signal arrives.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt(signal.Signals(number).name)
+
+    before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+    kept = (signal.SIG_IGN, None)  # as nohup has it; or set by foreign code in C
+    before = {number: handler for number, handler in before.items() if handler not in kept}
+    try:
+        for number in before:
+            signal.signal(number, interrupt)
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def describe_exit_code(code: int) -> str:

@@ -18,7 +18,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
-from bigmodel.sweeps.engines.options import DEFAULTS
+from bigmodel.config.coded_choices import LAUNCHERS
 
 
 class BigmodelLauncher(Launcher):
@@ -62,7 +62,7 @@ class BigmodelLauncher(Launcher):
             HydraConfig.instance().cfg = before
 
 
-for _engine, _options in DEFAULTS.items():
+for _engine, _options in LAUNCHERS.items():
     ConfigStore.instance().store(
         group="hydra/launcher",
         name=_engine,

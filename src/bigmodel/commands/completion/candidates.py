@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
 from bigmodel.commands.completion.paths import complete_path, complete_run
 from bigmodel.commands.completion.script import SHELLS
+from bigmodel.config.coded_choices import coded_choices
 from bigmodel.config.location import ConfigSource, conf_directory
 from bigmodel.config.outline import Outline
 
@@ -128,7 +129,7 @@ def _values(command: str, outline: Outline, key: str, typed: str) -> Iterator[Ca
         return
     begun = _begun(typed)
     if key in outline.groups:
-        listed: Mapping[str, str] = outline.choices(key) | _known_to_hydra(key)
+        listed = outline.choices(key) | coded_choices(key)
     elif key == "on_failure":
         from bigmodel.sweeps.state.settings import OnFailure
 
@@ -144,15 +145,6 @@ def _values(command: str, outline: Outline, key: str, typed: str) -> Iterator[Ca
 def _begun(typed: str) -> str:
     """What stands before the last value of a list."""
     return typed[: max(typed.rfind(","), typed.rfind("[")) + 1]
-
-
-def _known_to_hydra(group: str) -> dict[str, str]:
-    """Choices that stand in no YAML."""
-    if group == "hydra/launcher":
-        from bigmodel.sweeps.engines.options import DEFAULTS
-
-        return dict.fromkeys(DEFAULTS, "")
-    return {"bigmodel": "every combination of values"} if group == "hydra/sweeper" else {}
 
 
 def _paths_of(key: str, typed: str) -> list[Candidate]:

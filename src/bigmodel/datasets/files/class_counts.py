@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import unicodedata
 from collections import Counter
@@ -77,6 +78,21 @@ def lists(classes: Sequence[str]) -> list[str]:
     more = f" and {len(found) - _FEW} more" if len(found) > _FEW else ""
     said = f"{', '.join(found[:_FEW])}{more}"
     return [f"warning: each of these lists is a class of its own: {said}; write one label a row"]
+
+
+def measured(classes: Sequence[str]) -> list[str]:
+    """Warn of classes that are all numbers, some with a fraction, where each row should have a name."""
+    try:
+        numbers = [float(name) for name in classes]
+    except ValueError:
+        return []
+    if not any(math.isfinite(number) and not number.is_integer() for number in numbers):
+        return []
+    said = f"{classes[0]} and {classes[1]}" if len(classes) > 1 else classes[0]
+    return [
+        f"warning: each number is a class of its own, as {said}; to predict numbers, set dataset.target_type=number "
+        "task=regression"
+    ]
 
 
 def quoted(key: str, texts: Sequence[str]) -> str:

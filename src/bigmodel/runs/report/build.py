@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bigmodel.errors import BigmodelError
+from bigmodel.errors import BigmodelError, Interrupted
 from bigmodel.formatting import truncate
 from bigmodel.runs.records import is_sweep, read_run_or_sweep
 from bigmodel.runs.report.comparison import comparison_page
@@ -69,6 +69,8 @@ def _run_page(
     run, writer, findings = gather(path, warnings, ended), SvgWriter(), ""
     try:
         findings = predict(writer, counts(run) is not None) if predict else ""
+    except Interrupted:
+        raise
     except BigmodelError as error:
         missing = truncate(f"no predictions: {error.lines[0]}", 400)
         warnings.append(missing)

@@ -7,6 +7,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from bigmodel.formatting import first_line
+from bigmodel.quoting import path_override, shell_command
+from bigmodel.runtime.live_text import StatusLine
+from bigmodel.runtime.signals import signals_interrupt
 from bigmodel.safe_files import write_text
 
 NAME = "report.html"  # in the directory of a run or a sweep
@@ -32,7 +35,12 @@ def try_write(directory: Path, make: Callable[[], str], line: Callable[[str], st
     if not can_draw():
         return ""
     try:
-        write_page(directory / NAME, make())
+        with StatusLine() as status, signals_interrupt():
+            status.show(f"drawing {NAME}; all else is saved")
+            write_page(directory / NAME, make())
+    except KeyboardInterrupt as stopped:
+        again = shell_command("bigmodel-report", path_override("run", directory))
+        return f"{NAME}: stopped by {str(stopped) or 'SIGINT'}; all else is done and saved; {again} draws it"
     except Exception as error:  # of the disk, of matplotlib, or of a user's own task or dataset
         return f"warning: {NAME} could not be written: {type(error).__name__}: {first_line(error)}"
     return line(str(directory / NAME))

@@ -82,7 +82,7 @@ def _sentence(run: RunData) -> str:
         parts.append(f"best {monitor} {metric_text(value, run.spec(name))} at step {step:.0f}")
         parts.append(f"of {metrics['steps']:.0f}" if "steps" in metrics else "")
     elif "step" in metrics:
-        parts.append(f"at step {metrics['step']:.0f}")
+        parts.append(f"after {metrics['step']:.0f} step{'s' * (metrics['step'] != 1)}")
     return " ".join(filter(None, parts))
 
 

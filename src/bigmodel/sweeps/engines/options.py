@@ -1,4 +1,4 @@
-"""Names and options of the engines. Hydra imports this file at every start, so it imports nothing heavy."""
+"""Options of the engines. Hydra imports this file at every start, so it imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -6,26 +6,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from bigmodel.config.coded_choices import LAUNCHERS
 from bigmodel.errors import ConfigError
 
 LOCAL = "bigmodel"
-DEFAULTS: Mapping[str, Mapping[str, Any]] = {
-    LOCAL: {},
-    "slurm": {
-        "executor": "slurm",
-        "partition": None,
-        "account": None,
-        "qos": None,
-        "constraint": None,
-        "timeout_min": 60,
-        "cpus_per_task": 1,
-        "gpus_per_node": 0,
-        "mem_gb": None,
-        "signal_delay_s": 90,
-        "max_num_timeout": 3,
-    },
-    "ray": {"address": "auto", "num_cpus": 1, "num_gpus": 0},
-}
 _CHOICES = {"executor": ("slurm", "local"), "address": ("auto", "local")}
 _MINIMUM = {"timeout_min": 1, "cpus_per_task": 1, "gpus_per_node": 0, "signal_delay_s": 1, "max_num_timeout": 0}
 _ABOVE = {"mem_gb": 0.0, "num_cpus": 0.0, "num_gpus": -1e-9}  # exclusive bounds; fractions are allowed
@@ -38,9 +22,9 @@ def validate_options(engine: str, given: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ConfigError: a line for each invalid option.
     """
-    if engine not in DEFAULTS:
-        raise ConfigError(f"hydra.launcher.engine: there is no {engine[:80]!r}; choices: {', '.join(DEFAULTS)}")
-    known = DEFAULTS[engine]
+    if engine not in LAUNCHERS:
+        raise ConfigError(f"hydra.launcher.engine: there is no {engine[:80]!r}; choices: {', '.join(LAUNCHERS)}")
+    known = LAUNCHERS[engine]
     problems = [f"hydra.launcher.{key}: no such option of {engine}" for key in given if key not in known]
     problems += [
         f"hydra.launcher.{key}: {problem}"
