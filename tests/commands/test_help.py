@@ -73,7 +73,7 @@ def test_a_choice_shows_its_keys_with_defaults_and_meaning(cli: Callable[..., An
 def test_a_default_is_shown_as_it_could_be_typed(cli: Callable[..., Answer]) -> None:
     lines = [line.split("  ")[1] for line in _lines(cli("--help", "dataset=table")) if line.startswith("  dataset.")]
     assert 'dataset.strip=" "' in lines
-    assert 'dataset.missing=["",?,NA,nan]' in lines
+    assert 'dataset.missing=["",?,NA,NaN,nan]' in lines
 
 
 def test_a_choice_tells_what_it_chooses(cli: Callable[..., Answer]) -> None:

@@ -129,7 +129,7 @@ def _values(command: str, outline: Outline, key: str, typed: str) -> Iterator[Ca
         return
     begun = _begun(typed)
     if key in outline.groups:
-        listed = outline.choices(key) | coded_choices(key)
+        listed = {**outline.choices(key), **coded_choices(key)}
     elif key == "on_failure":
         from bigmodel.sweeps.state.settings import OnFailure
 

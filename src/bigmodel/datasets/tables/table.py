@@ -89,10 +89,10 @@ def table(
     column_roles = _roles(
         rows, numeric_columns, categorical_columns, ignored_columns, [target, *times], time_format, roles
     )
-    notes += column_roles.notes() if roles == "infer" else _index_warning(rows, column_roles.numbers)
+    inferred = column_roles.notes() if roles == "infer" else _index_warning(rows, column_roles.numbers)
     valid, skipped = valid_rows(rows, column_roles, target, kind, time, time_format)
     _check_has_features(file, column_roles, target)
-    notes += describe_missing(rows, column_roles)
+    notes += [*inferred, *describe_missing(rows, column_roles)]
     for name in [*column_roles.numbers, *([target] if kind == "number" else [])]:
         notes += likely_sentinels(name, rows.numbers(name)[0], "missing=[...], a list of texts")
 
@@ -109,12 +109,10 @@ def table(
     properties = _properties(features, answer)
     claims = {"num_numeric": num_numeric, "cardinalities": cardinalities, "outputs": outputs}
     check_claims(claims | {"num_classes": num_classes, "target_std": target_std}, properties)
-    what = f"{len(answer.classes)} classes" if answer.classes else f"one number ({target})"
     return TensorDataset(
         splits=tensors,
         properties=properties | ({"target_type": kind} if target_type == "auto" else {}),
-        description=f"{what}, {len(features.features)} columns of numbers and "
-        f"{len(column_roles.categories)} of categories",
+        description=_describe(properties, column_roles, target),
         spec={
             "kind": "bigmodel.inference.processors.tables.TableProcessor",
             **features.about(),
@@ -158,6 +156,12 @@ def _properties(features: FeatureEncoder, answer: TargetEncoder) -> dict[str, An
         "num_classes": len(answer.classes) or None,
         "target_std": None if answer.classes else answer.std,
     }
+
+
+def _describe(properties: Mapping[str, Any], roles: ColumnRoles, target: str) -> str:
+    classes, numbers = properties["num_classes"], properties["num_numeric"]
+    what = f"{classes} classes" if classes else f"one number ({target})"
+    return f"{what}, {numbers} columns of numbers and {len(roles.categories)} of categories"
 
 
 def _class_notes(classes: Sequence[str], tensors: Mapping[str, _Split], missing: Sequence[str]) -> list[str]:
