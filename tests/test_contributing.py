@@ -103,6 +103,8 @@ def test_the_processor_of_the_page_has_an_option_of_its_own(examples, monkeypatc
     (smooth,), (plain,) = Path("smooth_stripes").glob("*/*"), Path("stripes").glob("*/*")
     (command,) = re.findall(r"^```sh\n(bigmodel-predict .*)\n```", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
     words = [f"run={smooth}" if word == "run=RUN" else word for word in shlex.split(command)[1:]]
+    (typed,) = (word for word in words if word.startswith("smoothing="))
+    words.remove(typed)
     capsys.readouterr()
     most = []
     for smoothing in ("null", "4", "-1"):
@@ -116,6 +118,6 @@ def test_the_processor_of_the_page_has_an_option_of_its_own(examples, monkeypatc
         "probability"
     ] == pytest.approx(most[1])
     words = [f"run={plain}" if word == f"run={smooth}" else word for word in words]
-    code, out = predicted(monkeypatch, capsys, [*words, "device=cpu"])
+    code, out = predicted(monkeypatch, capsys, [*words, typed, "device=cpu"])
     assert code == 2
     assert "smoothing: this run's ImageClassificationProcessor has no such option; it has top" in out

@@ -271,15 +271,15 @@ def entries(folder: Path) -> list[Path]:
     """List what is in a folder, in no order; nothing where there is no folder.
 
     `Path.glob` would find nothing in a folder that may not be read, and a run of another user would look empty.
-
-    Raises:
-        StorageError: the folder cannot be read.
+    Raises StorageError where it may not be read, or is a loop of links.
     """
     try:
         return [folder / name for name in os.listdir(folder)]
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.ELOOP):
+            raise
         raise StorageError(f"{folder}: cannot be listed: {error.strerror or error}") from error
 
 

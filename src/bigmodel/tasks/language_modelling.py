@@ -15,7 +15,7 @@ from bigmodel.interfaces import Batch
 from bigmodel.metric_spec import MetricSpec, omit, standard_specs
 from bigmodel.tasks.metrics.mean_loss import loss_sums, mean_loss
 
-__all__ = ["LanguageModelling"]
+__all__ = ["InstructionTuning", "LanguageModelling"]
 
 _LARGEST = 700.0  # the largest loss whose exponential fits a float
 
@@ -56,3 +56,10 @@ class LanguageModelling:
 
     def eval_metrics(self, sums: Mapping[str, Tensor]) -> dict[str, Any]:
         return self.train_metrics(sums)
+
+
+class InstructionTuning(LanguageModelling):
+    """Language modelling of which the answers of conversations alone are targets; bytes of a text are not counted."""
+
+    def __init__(self) -> None:
+        super().__init__()
