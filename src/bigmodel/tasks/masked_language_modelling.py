@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,7 +20,7 @@ __all__ = ["MaskedLanguageModelling"]
 _DRAWS = 8191  # in evaluation; a prime above any text length
 
 
-class MaskedPrediction:
+class MaskedPrediction(ABC):
     """Base of tasks whose `loss` returns [predicted tokens, correct ones] in place of the outputs."""
 
     metric_names = ("loss", "accuracy")
@@ -28,11 +29,11 @@ class MaskedPrediction:
         "accuracy": MetricSpec("max", "of tokens", ".2%"),
     }
 
+    @abstractmethod
     def predict_hidden(self, model: nn.Module, tokens_NT: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return logits (N, M, V) of tokens that the model does not see, their positions (N, M), and the tokens
         themselves (N, M), -1 where there is nothing to predict.
         """
-        raise NotImplementedError
 
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the mean loss of the predicted tokens, and [predicted, correct] counts in place of the outputs."""
