@@ -16,13 +16,13 @@ import random
 import secrets
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-SEED = int(os.environ.get("BIGMODEL_FAULTS_SEED", secrets.randbits(32)))
+SEED = int(os.environ.setdefault("BIGMODEL_FAULTS_SEED", str(secrets.randbits(32))))  # the workers of xdist have it too
 _SHOWN = 3
 
 
@@ -122,6 +122,18 @@ def circumstances() -> str:
         f"{date.today()}, commit {commit}, {os.cpu_count()} cores, {memory:.0f} GB, {platform.system()}, "
         f"Python {platform.python_version()}, torch {torch.__version__}, BIGMODEL_FAULTS_SEED={SEED}"
     )
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Give the rows of a worker of xdist to the process that shows the table."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["campaign"] = [asdict(row) for row in _rows]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    """Take the rows of a worker that has ended."""
+    _rows.extend(Row(**row) for row in getattr(node, "workeroutput", {}).get("campaign", []))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -14,10 +14,11 @@ from pathlib import Path
 import pytest
 
 from bigmodel.commands.ranks import lock_run
-from bigmodel.errors import DataError, StorageError
+from bigmodel.commands.restarts import _accident
+from bigmodel.errors import AlreadyReported, DataError, StorageError
 from bigmodel.interfaces import Batch
 from bigmodel.runs.lock import RunLock
-from bigmodel.runtime.launch import Place
+from bigmodel.runtime.launch import Ends, Place
 from bigmodel.runtime.watch import Silence, Watch
 from bigmodel.training.state import TrainState
 from conftest import contents, fingerprint, only_run, records
@@ -121,6 +122,37 @@ def test_the_rank_that_others_wait_for_is_named(monkeypatch: pytest.MonkeyPatch)
         assert watch.silent({1: 1 << 30}, 10) is None
         now = 100.0
         assert watch.silent({1: 1 << 30}, 10) == Silence(1, 20.0, None)
+
+
+@pytest.mark.parametrize(
+    ("codes", "untold", "code"),
+    [
+        ({0: 75, 1: 71}, [], 75),  # stopped before the others had met it
+        ({1: 71, 0: 75}, [], 75),
+        ({0: 75, 1: 75}, [], 75),
+        ({0: 3, 1: 71}, [], 3),
+        ({0: 75, 1: 3}, [], 3),
+    ],
+)
+def test_what_a_rank_has_said_ends_the_run(codes: dict[int, int], untold: list[int], code: int) -> None:
+    with pytest.raises(AlreadyReported) as caught:
+        _accident(Ends(codes, untold))
+    assert caught.value.exit_code == code
+
+
+@pytest.mark.parametrize(
+    ("codes", "untold", "text"),
+    [
+        ({0: 71, 1: 71}, [], "the ranks have lost each other, and none says why"),
+        ({0: -9, 1: 71}, [0], "rank 0 was killed by SIGKILL"),
+        ({0: 75, 1: -11}, [1], "rank 1 was killed by SIGSEGV"),
+    ],
+)
+def test_what_no_rank_has_said_is_an_accident(codes: dict[int, int], untold: list[int], text: str) -> None:
+    failure = _accident(Ends(codes, untold))
+    assert failure is not None
+    assert failure.text.startswith(text)
+    assert _accident(Ends({0: 0, 1: 0}, [])) is None
 
 
 def test_the_lock_outlives_rank_0(tmp_path: Path) -> None:

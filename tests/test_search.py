@@ -23,6 +23,7 @@ pytest.importorskip("optuna")
 
 from bigmodel.config.composition import ConfigSource, compose
 from bigmodel.config.location import conf_directory
+from bigmodel.config.own_yaml import read_yaml
 from bigmodel.errors import ConfigError, Interrupted
 from bigmodel.sweeps.search.outcome import pareto_front
 from bigmodel.sweeps.search.plan import SearchPlan, make_plan, read_plan
@@ -209,10 +210,11 @@ def test_without_optuna_it_says_what_to_install(cli: Callable[..., Answer], monk
     assert list(answer.cwd.iterdir()) == []
 
 
-def _fresh(path: Path, plan: SearchPlan) -> tuple[SweepDirectory, OptunaSearch]:
+def _fresh(path: Path, plan: SearchPlan, *words: str) -> tuple[SweepDirectory, OptunaSearch]:
     """A search of twelve trials before its first."""
     path.mkdir()
-    plan.write(path, [compose("train", [*TINY], ConfigSource((conf_directory(),), "train")).to_template_yaml()])
+    config = compose("train", [*TINY, *words], ConfigSource((conf_directory(),), "train"))
+    plan.write(path, [config.to_template_yaml()])
     tree = SweepDirectory(path)
     tree.trials = 12
     tree.snapshot_configs([], SweepOptions(1, 1, "continue"), ())
@@ -232,6 +234,15 @@ def _ends(
 
 def _plan(sampler: str, pruner: str, *space: Dimension) -> SearchPlan:
     return SearchPlan(sampler, pruner, 0, "val/accuracy", ("val/accuracy",), ("maximize",), space, (), ((),))
+
+
+def test_a_search_that_was_begun_with_an_old_key_goes_on_under_the_new_one(tmp_path: Path) -> None:
+    plan = _plan("random", "none", Dimension("optim.early", "float", 0.01, 1.0))
+    tree, search = _fresh(tmp_path / "it", plan, "optim=muon_sgd")
+    assert search.ask() == 0
+    (word,) = tree.jobs[0].overrides
+    (optim,) = [yaml["optim"] for yaml in map(read_yaml, tree.path.glob("jobs/0*")) if "optim" in yaml]
+    assert (optim["early_params"], "early" in optim) == (float(word.partition("=")[2]), False)
 
 
 @pytest.mark.parametrize(

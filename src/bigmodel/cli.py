@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from bigmodel.config.location import ConfigSource
 
 _EMPTY_DIRECTORY = "/proc"  # holds no data, and nothing can be created in it
-_DOWNLOAD = "dataset.download=true"  # with `resume`: the data may be downloaded again
 COMMANDS = ("train", "evaluate", "predict", "export", "compare", "runs", "report", "merge")
 CONFIGLESS_COMMANDS = ("compare", "runs", "report", "merge")  # they read run directories, without config or Hydra
 
@@ -131,8 +130,7 @@ def _run_from_config(command: str, line: CommandLine, stop: StopRequest, report:
     report("loading torch")
     run = _load_command(command)
     if command == "train":
-        own = directory is None or _DOWNLOAD in line.overrides
-        run(config, stop, directory, resume=directory is not None, own=own, report=report)
+        run(config, stop, directory, resume=directory is not None, own=line.is_own, report=report)
     else:
         report("")
         run(config, stop)

@@ -181,7 +181,7 @@ def train(overrides: Sequence[str], *, dry_run: bool = False) -> Run | None:
             config = compose("train", parsed.overrides, source, parsed.trust)
         if config.values["device"].get("count", 1) != 1 and not config.values["dry_run"]:
             raise ConfigError("device.count: bigmodel.train computes in this process alone; use: bigmodel-train ...")
-        finished = run_in_this_process(config, stop, directory, resume=parsed.resume is not None)
+        finished = run_in_this_process(config, stop, directory, parsed.resume is not None, parsed.is_own)
     return None if finished is None else Run(Path(finished).absolute())
 
 

@@ -15,8 +15,9 @@ import pytest
 import torch
 from torch import nn
 
+import bigmodel
 from bigmodel.config.instantiate import instantiate
-from bigmodel.errors import ConfigError
+from bigmodel.errors import ConfigError, DataError
 from bigmodel.inference.predictor import build_model
 from bigmodel.runtime.offline import NetworkRefused, offline, online
 from conftest import TINY, Answer, call
@@ -158,6 +159,10 @@ def test_a_strangers_mirror_is_not_asked(cli: Callable[..., Answer], sound: Path
         assert answer.code == 2, answer.err
         (line,) = answer.err.splitlines()
         assert line.startswith("error: dataset: would reach the network (http://127.0.0.1:9/"), line
+    with pytest.raises(ConfigError, match="would reach the network"):
+        bigmodel.train([f"resume={run}"])
     answer = cli(f"resume={run}", "dataset.download=true")
     assert answer.code == 3, answer.err
     assert "127.0.0.1" in answer.err
+    with pytest.raises(DataError, match=r"127\.0\.0\.1"):
+        bigmodel.train([f"resume={run}", "dataset.download=true"])

@@ -17,6 +17,7 @@ from bigmodel.quoting import make_readable, quote
 SWEEP_KEYS = ("jobs", "on_failure")
 _TRAIN_KEYS = ("resume", "seeds", *SWEEP_KEYS)  # of no other command
 _MAX_SEEDS = 1000
+_DOWNLOAD = "dataset.download=true"
 _SOURCE_FLAGS = {"-cd": "--config-dir", "-cp": "--config-path", "-cn": "--config-name"}
 _SOURCE_FLAGS |= {flag: flag for flag in _SOURCE_FLAGS.values()}
 _LONGEST_WORD = 8192  # Hydra would take minutes to parse a megabyte of brackets
@@ -50,6 +51,11 @@ class CommandLine:
     completion: str | None = None  # the shell that a script is asked for
     asked_by_shell: list[str] | None = None  # what that script asks when TAB is pressed
     hydra_flags: list[str] = field(default_factory=list)  # which Hydra answers
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the user has made the config, or has allowed one that came with a run to reach the network."""
+        return self.resume is None or _DOWNLOAD in self.overrides
 
     def config_source(self, command: str) -> ConfigSource:
         """Where the config of a command is composed from."""

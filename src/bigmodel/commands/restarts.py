@@ -84,10 +84,10 @@ def _accident(ends: Ends) -> _Failure | None:
         how = describe_exit_code(code)
         text = f"rank {rank} was {how}" if code < 0 else f"rank {rank} ended without a word ({how})"
         return _Failure(text, is_kill=code == -signal.SIGKILL)
+    if Interrupted.exit_code in ends.codes.values():  # the others may have lost it before they heard of the signal
+        raise AlreadyReported(Interrupted.exit_code)
     if PEER_LOST in ends.codes.values():
         return _Failure("the ranks have lost each other, and none says why")
-    if any(ends.codes.values()):
-        raise AlreadyReported(Interrupted.exit_code)
     return None
 
 

@@ -36,20 +36,19 @@ def run(
     stop: StopRequest,
     directory: Path | None = None,
     resume: bool = False,
-    own: bool | None = None,
+    own: bool = True,
     report: Report = lambda text: None,
 ) -> Path | None:
     """Train in a new run directory or, with `resume`, in that of an earlier start; return it, or None for a dry run.
 
     Where the config asks for several ranks, other processes train, and None is returned.
 
-    Nothing that is built may reach the network on a resume, nor where the config is not the user's `own`. Until the
-    first event `report` is told what is being done, and "" when that is over.
+    Nothing that is built may reach the network where the config is not the user's `own`, as one that came with a run.
+    Until the first event `report` is told what is being done, and "" when that is over.
 
     Raises:
         BigmodelError: what ended the run, with its exit code; everything reached so far is saved.
     """
-    own = own if own is not None else not resume
     train_here = partial(run_in_this_process, directory=directory, resume=resume, own=own)
     if run_on_ranks(config, stop, train_here, report):
         return None
@@ -62,15 +61,14 @@ def run_in_this_process(
     stop: StopRequest,
     directory: Path | None = None,
     resume: bool = False,
-    own: bool | None = None,
+    own: bool = True,
     report: Report = lambda text: None,
 ) -> Path | None:
     """Train as `run`, in this process: alone, or as the rank that it has joined as."""
-    may_download = own if own is not None else not resume
     if resume and directory is not None:
-        built, auto = _build_resumed(config, directory, may_download, report)
+        built, auto = _build_resumed(config, directory, own, report)
     else:
-        built, auto = _build(config, may_download, report)
+        built, auto = _build(config, own, report)
     if built.settings.dry_run:
         report("counting parameters and operations")
         plan = describe_run(built)

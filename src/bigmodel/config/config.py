@@ -11,7 +11,7 @@ from typing import Any
 
 from omegaconf import DictConfig, Node, OmegaConf
 
-from bigmodel.config.renamed import current_path, rename
+from bigmodel.config.renamed import rename
 from bigmodel.config.resolvers import (
     env_variables,
     is_plain,
@@ -82,7 +82,7 @@ class Config:
         """Return a copy with these values by dotted key; interpolations of a changed key follow it."""
         changed = self._composed.copy()
         for key, value in values.items():
-            OmegaConf.update(changed, current_path(changed, key), value, force_add=True)  # `~key` has removed it
+            OmegaConf.update(changed, key, value, force_add=True)  # `~key` has removed it
         return Config(changed, self.trust, self.notes)
 
     def with_notes(self, notes: Sequence[str]) -> Config:

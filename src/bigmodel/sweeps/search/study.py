@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
+from bigmodel.config.renamed import current_path
 from bigmodel.config.saved import load_snapshot
 from bigmodel.errors import ConfigError, DivergedError
 from bigmodel.safe_files import replacing
@@ -79,8 +80,13 @@ class OptunaSearch:
             return None
         point, num_repeats = drawn
         space = self._plan.space
-        values = {one.key: one.config_value(point[one.name]) for one in space if not one.group and one.name in point}
-        config = self._bases[self._plan.base_index(point)].with_values(values)
+        config = self._bases[self._plan.base_index(point)]
+        values = {
+            current_path(config.unresolved, one.key): one.config_value(point[one.name])  # the plan may be an old one
+            for one in space
+            if not one.group and one.name in point
+        }
+        config = config.with_values(values)
         overrides = [f"{name}={value}" for name, value in point.items()]
         snapshots = []
         for job, seed in zip(self.jobs(trial), self._plan.seeds or (None,), strict=True):
