@@ -267,6 +267,7 @@ def test_a_table_without_a_feature_is_refused(tmp_path: Path) -> None:
         (('"1,200"', "900", '"3,400"'), "marks of thousands"),
         (("$12", "$1,300", "$7"), "signs, as '\\$12'"),
         (("12%", "7 %", "3.5%"), "signs"),
+        (("10.5", "-3", "$11"), "signs, as '\\$11'"),
     ],
 )
 def test_numbers_in_disguise_are_no_categories(tmp_path: Path, values: Sequence[str], hint: str) -> None:

@@ -157,6 +157,12 @@ def raise_row_errors(problems: Sequence[str], file: str | Path) -> None:
         raise DataError(*problems[:SHOWN], *more)
 
 
+def describe_skipped_rows(problems: Sequence[str], file: str | Path) -> str:
+    """Return a warning that counts the rows that were skipped and shows the first of these lines."""
+    count = f"{len(problems):,} bad row{'s' * (len(problems) != 1)}"
+    return f"warning: {file}: {count} skipped (dataset.broken=skip); the first: {problems[0]}"
+
+
 def sorted_labels(labels: Iterable[str]) -> list[str]:
     """Return distinct labels, sorted as numbers if all are whole numbers."""
     distinct = set(labels)

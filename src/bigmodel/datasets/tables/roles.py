@@ -136,8 +136,9 @@ def _marks(texts: Sequence[str], decimal: str) -> str | None:
         return f"numbers, of which some are not finite, as '{endless}'; name them in dataset.missing"
     if sum(_MARKED.fullmatch(text) is not None for text in texts) < _MOSTLY * len(texts):
         return None
-    shown = truncate(next((text for text in texts if not text.isalnum()), texts[0]), 20)
-    plain = _COMMA if decimal == "." else _POINT
+    plain, number = (_COMMA, _POINT) if decimal == "." else (_POINT, _COMMA)
+    odd = (text for text in texts if number.fullmatch(text) is None and not text.isdigit())
+    shown = truncate(next(odd, texts[0]), 20)
     if sum(plain.fullmatch(text) is not None or text.isdigit() for text in texts) >= _MOSTLY * len(texts):
         other = "," if decimal == "." else "."
         return f"numbers as '{shown}'; set dataset.decimal='{other}', or take marks of thousands out"

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from bigmodel.datasets.files.table_files import SHOWN, Row, Table
+from bigmodel.datasets.files.table_files import SHOWN, Row, Table, describe_skipped_rows
 from bigmodel.datasets.files.timestamps import date_parts, parse_timestamps
 from bigmodel.datasets.tables.roles import ColumnRoles
 from bigmodel.errors import DataError
@@ -115,10 +115,7 @@ def rows_without_problem(table: Table, found: Mapping[int, tuple[str, str]]) -> 
     skipped = [*table.skipped, *(what for _, what in problems)]
     if not rows:
         raise DataError(f"{table.file}: holds no rows that can be used", *skipped[:SHOWN])
-    first = f"the first: {skipped[0]}" if skipped else ""
-    return rows, [
-        f"warning: {table.file}: {len(skipped):,} bad rows skipped (dataset.broken=skip); {first}"
-    ] if skipped else []
+    return rows, [describe_skipped_rows(skipped, table.file)] if skipped else []
 
 
 def format_problems(problems: Sequence[tuple[str, str]], file: str, hint: str, rows: int = 0) -> list[str]:

@@ -13,7 +13,7 @@ from bigmodel.datasets.files import text_archives
 from bigmodel.datasets.files.class_folders import find_class_folders
 from bigmodel.datasets.files.structured import ARROW, JSON, JSON_LINES, PARQUET
 from bigmodel.datasets.files.table_bytes import bare_name
-from bigmodel.datasets.files.table_files import SHOWN, TableFormat, raise_row_errors, read_rows
+from bigmodel.datasets.files.table_files import SHOWN, TableFormat, describe_skipped_rows, raise_row_errors, read_rows
 from bigmodel.datasets.files.text_encoding import codec_name, decode
 from bigmodel.errors import DataError, MissingColumnError
 from bigmodel.safe_files import read_bytes
@@ -151,9 +151,7 @@ class LabelledTextReader:
             problems[place] += "; dataset.broken=skip leaves such rows out"
             raise_row_errors(problems, path)
         elif problems:
-            self.notes.append(
-                f"{path}: {len(problems):,} bad rows left out (dataset.broken=skip), the first: {problems[0]}"
-            )
+            self.notes.append(describe_skipped_rows(problems, path))
         if not rows:
             raise DataError(f"{path}: holds no {self.what}")
         return rows

@@ -31,7 +31,6 @@ _KINDS = {
     "class": "bigmodel.inference.processors.sentences.TextClassificationProcessor",
     "masked_token": "bigmodel.inference.processors.hidden_tokens.MaskedTokenProcessor",
 }
-_HANDFUL = 5  # texts of a class
 _NAMED = 5  # labels in one note
 
 _Rows = dict[str, list[LabelledText]]
@@ -197,18 +196,12 @@ def _with_test(rows: _Rows, fraction: float) -> tuple[_Rows, list[str]]:
 
 
 def _class_notes(rows: _Rows, classes: Sequence[str], val_fraction: float) -> list[str]:
-    """Return notes about classes with few training texts or no test text, and those that look like mistakes."""
-    counts = Counter(row.label for row in rows["train"])
-    few = [f"{label} ({counts[label]})" for label in classes if counts[label] < _HANDFUL]
-    tested = {row.label for row in rows.get("test", rows["train"])}
-    never = [label for label in classes if label not in tested]
-    notes = [f"labels with fewer than {_HANDFUL} training texts: {_named(few)}"] if few else []
-    notes += [f"labels that no test text has: {_named(never)}"] if never else []
+    """Return the sizes of the classes by split, and notes about classes that look like mistakes."""
     numbers = {label: number for number, label in enumerate(classes)}
-    labels = [numbers[row.label] for row in rows["train"]]
-    notes += class_counts.warn_held_out_classes(classes, labels, val_fraction)
-    notes += [*class_counts.warn_similar_names(classes), *class_counts.stand_ins(classes)]
-    return notes + class_counts.lists(classes)
+    labels = {split: [numbers[row.label] for row in part] for split, part in rows.items()}
+    notes = class_counts.describe_counts("texts", classes, labels)
+    notes += class_counts.warn_held_out_classes(classes, labels["train"], val_fraction)
+    return [*notes, *class_counts.stand_ins(classes), *class_counts.lists(classes)]
 
 
 def _unknown(
