@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence, Set
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -14,14 +13,14 @@ from torch import Tensor
 
 from bigmodel.constraints import Positive, PositiveInt, ProperFraction
 from bigmodel.datasets.files import class_counts
-from bigmodel.datasets.files.class_folders import describe_broken
 from bigmodel.datasets.files.published import fingerprint_files
-from bigmodel.datasets.files.split_names import SPLITS, split_named
-from bigmodel.datasets.files.table_files import TableFormat, raise_row_errors, read_rows, sorted_labels
+from bigmodel.datasets.files.split_names import SPLITS
+from bigmodel.datasets.files.table_files import raise_row_errors, sorted_labels
 from bigmodel.datasets.images.augment import ImageAugment
 from bigmodel.datasets.images.dataset import ImageDataset
-from bigmodel.datasets.images.picture_check import find_broken, resolve_value_range, warn_uniform_pictures
+from bigmodel.datasets.images.picture_check import resolve_value_range, warn_uniform_pictures
 from bigmodel.datasets.images.picture_files import PictureFiles, check_channels
+from bigmodel.datasets.images.picture_rows import PictureRow, PictureTable, rows_without_broken
 from bigmodel.datasets.images.picture_targets import (
     LabelsTarget,
     NumberTarget,
@@ -35,15 +34,7 @@ from bigmodel.datasets.images.picture_targets import (
 )
 from bigmodel.datasets.images.pixels import PixelRules
 from bigmodel.datasets.loading.splits import holdout_split
-from bigmodel.errors import ConfigError, DataError
-
-
-@dataclass(frozen=True)
-class _Row:
-    location: str
-    path: str
-    cells: Sequence[str]  # of the label columns
-    split: str
+from bigmodel.errors import ConfigError
 
 
 def csv_images(
@@ -87,8 +78,9 @@ def csv_images(
     _check_columns(columns, target_type, label_separator)
     table = Path(file).expanduser().absolute()
     folder = table.parent if root is None else Path(root).expanduser().absolute()
-    listed = _list_rows(table, folder, image_column, columns, split_column, target_type == "labels", encoding, broken)
-    rows, skipped, notes = _without_broken(listed, broken)
+    pictures = PictureTable(table, folder, image_column, columns, split_column, target_type == "labels", encoding)
+    listed = pictures.rows(broken)
+    rows, skipped, notes = rows_without_broken(listed, broken)
     training = [row for row in rows if row.split == "train"]
     if not training:
         raise no_rows_error(table)
@@ -127,7 +119,9 @@ def csv_images(
     ).verify(num_classes)
 
 
-def _check_cells(rows: Sequence[_Row], training: Sequence[_Row], column: str, target_type: str, table: Path) -> None:
+def _check_cells(
+    rows: Sequence[PictureRow], training: Sequence[PictureRow], column: str, target_type: str, table: Path
+) -> None:
     """Raise DataError where targets are not of the type: lists or measurements for classes, texts for numbers."""
     if target_type in ("auto", "class"):
         refuse_lists(((row.location, row.cells[0]) for row in rows), column, table.name)
@@ -167,19 +161,17 @@ def _check_columns(columns: Sequence[str], target_type: str, separator: str | No
         raise ConfigError("dataset.label_separator: applies to several labels only; set dataset.target_type=labels")
 
 
-def _there(row: _Row) -> bool:
-    return os.path.isfile(row.path)
-
-
-def _size(row: _Row, skipped: Set[str]) -> int:
+def _size(row: PictureRow, skipped: Set[str]) -> int:
     return -1 if row.path in skipped else os.stat(row.path).st_size
 
 
-def _has(rows: Sequence[_Row], split: str) -> bool:
+def _has(rows: Sequence[PictureRow], split: str) -> bool:
     return any(row.split == split for row in rows)
 
 
-def _target(columns: Sequence[str], training: Sequence[_Row], target_type: str, separator: str | None) -> Target | None:
+def _target(
+    columns: Sequence[str], training: Sequence[PictureRow], target_type: str, separator: str | None
+) -> Target | None:
     """Fit the target encoder to the training rows; None for a class."""
     if target_type == "number":
         return NumberTarget.fit(columns[0], [row.cells[0] for row in training])
@@ -192,7 +184,9 @@ def _target(columns: Sequence[str], training: Sequence[_Row], target_type: str, 
     )
 
 
-def _misfits(rows: Sequence[_Row], columns: Sequence[str], classes: Sequence[str], target: Target | None) -> list[str]:
+def _misfits(
+    rows: Sequence[PictureRow], columns: Sequence[str], classes: Sequence[str], target: Target | None
+) -> list[str]:
     known = set(classes)
     problems = []
     for row in rows:
@@ -205,79 +199,10 @@ def _misfits(rows: Sequence[_Row], columns: Sequence[str], classes: Sequence[str
     return problems
 
 
-def _encoded(rows: Sequence[_Row], classes: Sequence[str], target: Target | None) -> Tensor:
+def _encoded(rows: Sequence[PictureRow], classes: Sequence[str], target: Target | None) -> Tensor:
     if isinstance(target, NumberTarget):
         return target.encode([row.cells[0] for row in rows])
     if isinstance(target, LabelsTarget):
         return target.encode([row.cells for row in rows])
     numbers = {label: number for number, label in enumerate(classes)}
     return torch.tensor([numbers[row.cells[0]] for row in rows], dtype=torch.int64)
-
-
-def _without_broken(rows: list[_Row], broken: str) -> tuple[list[_Row], Set[str], list[str]]:
-    """Return the rows of readable pictures, paths of broken ones, and lines about those."""
-    problems = find_broken(list(dict.fromkeys(row.path for row in rows)), decode=broken == "skip")
-    if not problems:
-        return rows, set(), []
-    places = {row.path: row.location for row in reversed(rows)}
-    lines = describe_broken({f"{places[path]}: {path}": problem for path, problem in problems.items()}, "pictures")
-    if broken == "refuse":
-        raise DataError(*lines, f"{len(problems):,} broken pictures; mend or remove them, or set dataset.broken=skip")
-    kept = [row for row in rows if row.path not in problems]
-    count = len(rows) - len(kept)
-    notes = [f"warning: {count:,} rows with broken pictures skipped", *(f"skipped: {line}" for line in lines)]
-    return kept, problems.keys(), notes
-
-
-def _list_rows(
-    table: Path,
-    folder: Path,
-    image_column: str,
-    label_columns: Sequence[str],
-    split_column: str | None,
-    several: bool,
-    encoding: str | None,
-    broken: str,
-) -> list[_Row]:
-    """List the rows of the CSV. Raises DataError where one is bad or, unless `broken` is skip, has no picture."""
-    problems: list[str] = []
-    listed = list(_rows(table, folder, image_column, label_columns, split_column, several, encoding, problems))
-    if broken == "refuse":
-        problems += [
-            f"{row.location}: column '{image_column}': no file {row.path}" for row in listed if not _there(row)
-        ]
-    raise_row_errors(problems, table)
-    return listed
-
-
-def _rows(
-    table: Path,
-    folder: Path,
-    image_column: str,
-    label_columns: Sequence[str],
-    split_column: str | None,
-    several: bool,
-    encoding: str | None,
-    problems: list[str],
-) -> Iterator[_Row]:
-    """Yield the valid rows; problems of the others are appended to `problems`."""
-    wanted = [column for column in (image_column, *label_columns, split_column) if column is not None]
-    for row in read_rows(table, TableFormat(strip=" \t", encoding=encoding), wanted):
-        try:
-            cells = {column: row.text(column) for column in wanted}
-        except DataError as error:
-            problems += error.lines
-            continue
-        path = os.path.join(folder, cells[image_column])
-        split = "train" if split_column is None else split_named(cells[split_column])
-        empty = next((c for c, cell in cells.items() if not cell and not (several and c in label_columns)), None)
-        if empty is not None:
-            problems.append(f"{row.location}: column '{empty}': empty")
-        elif split not in SPLITS:
-            problems.append(
-                f"{row.location}: column '{split_column}': '{cells[split_column or '']}' is none of {', '.join(SPLITS)}"
-            )
-        elif "\0" in path:
-            problems.append(f"{row.location}: column '{image_column}': no file {path}")
-        else:
-            yield _Row(row.location, path, [cells[column] for column in label_columns], split)
