@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor
 
-from bigmodel.training.evaluation import add_sums
+from bigmodel.training.running_sums import add_sums
 
 
 def added(parts: Iterable[Mapping[str, Tensor]]) -> dict[str, Tensor]:

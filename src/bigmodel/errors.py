@@ -38,7 +38,9 @@ class MissingColumnError(DataError):
     def __init__(self, place: str, column: str, reason: str, keys: Sequence[str] = ()) -> None:
         named = f" ({', '.join(keys)})" if keys else ""
         super().__init__(f"{place}: needs one column '{column}'{named}; {reason}")
-        self.place, self.column, self.reason = place, column, reason
+        self.place = place
+        self.column = column
+        self.reason = reason
 
 
 class DivergedError(BigmodelError):

@@ -61,7 +61,8 @@ class EvalTable:
         lines = []
         if (names, units) != self._header or self._rows_since >= rows - 4:
             lines += [self._colorize(line, _BOLD) for line in _with_legend(names, units, best is not None)]
-            self._header, self._rows_since = (names, units), 0
+            self._header = (names, units)
+            self._rows_since = 0
         self._rows_since += 1
         row = joined([cell.text for cell in shown], "*" if best else " ")
         return [*lines, self._colorize(row, _BEST) if best else row]

@@ -28,7 +28,8 @@ class LiveRun:
         self._progress = Progress(started, draws_unicode())
         self._table = EvalTable()
         self._monitored = started.monitor.rpartition("/")[2]
-        self._loss, self._num_losses = 0.0, 0  # since the last row
+        self._loss = 0.0
+        self._num_losses = 0  # since the last row
         self._evaluated: Sequence[Cell] = ()  # the columns of the last evaluation
         self._specs: Mapping[str, MetricSpec] = {}
         self._epoch_end = 0
@@ -88,8 +89,10 @@ class LiveRun:
             *([Cell("lr", lr, _LR, narrowest=8)] if evaluated else []),
             Cell("time", elapsed_text(self._progress.seconds), _TIME),
         ]
-        self._loss, self._num_losses = 0.0, 0
-        self._last_row, self._last_row_time = step, monotonic()
+        self._loss = 0.0
+        self._num_losses = 0
+        self._last_row = step
+        self._last_row_time = monotonic()
         print("\n".join(self._table.lines(cells, best if evaluated else None, *terminal_size())), flush=True)
 
     def _cell(self, event: Evaluated, name: str) -> Cell:

@@ -27,11 +27,14 @@ class Progress:
         self._step = started.step
         self._samples = 0
         self._began = monotonic()
-        self._phase, self._phase_began = "", self._began
-        self._loss, self._weight = 0.0, 0.0
+        self._phase = ""
+        self._phase_began = self._began
+        self._loss = 0.0
+        self._weight = 0.0
         self._metrics: list[str] = []
         self._recent: deque[tuple[float, int]] = deque(maxlen=_INTERVALS)  # seconds of training, and samples until then
-        self._rate, self._left_out_s = 0.0, 0.0
+        self._rate = 0.0
+        self._left_out_s = 0.0
         self._first: tuple[float, int] | None = None  # the end of the first step, which may have compiled
         self._last = self._began
 
@@ -42,7 +45,8 @@ class Progress:
 
     def set_phase(self, text: str) -> None:
         """Say what is done until the next step."""
-        self._phase, self._phase_began = text, monotonic()
+        self._phase = text
+        self._phase_began = monotonic()
 
     def add_step(self, event: Stepped) -> None:
         """Count a step. Called for each, so it only takes notes."""

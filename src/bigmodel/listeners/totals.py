@@ -31,7 +31,8 @@ class RunTotals:
         self._data_s = 0.0
         self._step_s = 0.0
         self._evaluation_s = 0.0
-        self._records, self._hash = 0, hashlib.sha256()
+        self._records = 0
+        self._hash = hashlib.sha256()
 
     def __call__(self, event: object) -> None:
         if record := flatten_event(event):
@@ -70,7 +71,8 @@ class RunTotals:
             self._train, self._val, written = dict(state["train"]), dict(state["val"]), int(state["records"])
         except (LookupError, TypeError, ValueError, OverflowError):  # no version has written this
             return ["the checkpoint's record of metrics.jsonl cannot be read; metrics.jsonl may be incomplete"]
-        self._records, self._hash = 0, hashlib.sha256()  # later checkpoints describe the records that are left
+        self._records = 0
+        self._hash = hashlib.sha256()  # later checkpoints describe the records that are left
         for record in records:
             self._digest(record)
         if written != len(records):

@@ -63,8 +63,11 @@ class _Piece:
     def __init__(
         self, parameter: Tensor, state: dict[str, Any], begin: int, end: int, padding: int = 0, is_first: bool = True
     ) -> None:
-        self._parameter, self._state, self._slice = parameter, state, slice(begin, end)
-        self._padding, self._is_first = padding, is_first
+        self._parameter = parameter
+        self._state = state
+        self._slice = slice(begin, end)
+        self._padding = padding
+        self._is_first = is_first
         assert parameter.grad is not None
         self.tensor = self._of(parameter)
         self.tensor.grad = self._of(parameter.grad)

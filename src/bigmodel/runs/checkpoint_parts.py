@@ -24,7 +24,8 @@ class PartialSaves:
     """What one rank does for the checkpoints of a divided model. All ranks save the same steps in the same order."""
 
     def __init__(self, world: World) -> None:
-        self._world, self._exchange = world, world.channel()
+        self._world = world
+        self._exchange = world.channel()
         self._first_rows: dict[str, dict[str, int]] = {}
         self._is_told = False  # whether all ranks know of the failure of a save
 

@@ -31,7 +31,8 @@ class SweepDisplay:
         self._seconds_left: dict[int, float] = {}
         self._first_progress: dict[int, float] = {}
         self._live: LiveText | None = None
-        self._drawn, self._text = 0.0, ""
+        self._drawn = 0.0
+        self._text = ""
 
     def __enter__(self) -> SweepDisplay:
         settings, trials = self._sweep.settings, self._sweep.trials

@@ -33,7 +33,8 @@ class Classification:
         if num_classes is None or num_classes < 2:
             way = "; for numbers set task=regression, for labels task=multi_label" if num_classes is None else ""
             raise ValueError(f"num_classes: classification needs two classes or more, not {num_classes}{way}")
-        self.criterion, self._classes = loss, num_classes
+        self.criterion = loss
+        self._classes = num_classes
         self._top5 = num_classes > 5
         self._binary = num_classes == 2
         self.metric_names = ("loss", "accuracy", *(("top5",) if self._top5 else ("auc",) if self._binary else ()))

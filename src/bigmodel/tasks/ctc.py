@@ -35,7 +35,8 @@ class CTC:
     metric_specs = standard_specs(*metric_names, "beam_word_error")
 
     def __init__(self, characters: str, beam: PositiveInt | None = None) -> None:
-        self._characters, self._beam = characters, beam
+        self._characters = characters
+        self._beam = beam
         self.metric_names = (*self.metric_names, *(("beam_word_error",) if beam else ()))
         self.metric_specs = omit(self.metric_specs, () if beam else ("beam_word_error",))
 

@@ -43,7 +43,8 @@ class Forecasting(Regression):
         log: bool = False,
     ) -> None:
         super().__init__(loss, std=1.0)
-        self._season, self._scale = season, Standardizer(mean, std, log)
+        self._season = season
+        self._scale = Standardizer(mean, std, log)
 
     def eval_sums(self, loss: Tensor, outputs: Tensor, batch: Batch) -> dict[str, Tensor]:
         """Return `samples`, `loss` and `values` per series; then for each forecast and series (C,) its squared and

@@ -27,7 +27,8 @@ class CrossEntropy(nn.Module):
         self, label_smoothing: Fraction = 0.0, weight: Literal["balanced"] | Sequence[NonNegative] | None = None
     ) -> None:
         super().__init__()
-        self.label_smoothing, self._counts_missing = label_smoothing, isinstance(weight, str)
+        self.label_smoothing = label_smoothing
+        self._counts_missing = isinstance(weight, str)
         given = None if isinstance(weight, str) else weight
         self._weight_C = None if given is None else torch.tensor(given, dtype=torch.float32)
 

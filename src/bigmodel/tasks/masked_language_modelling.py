@@ -71,7 +71,8 @@ class MaskedLanguageModelling(MaskedPrediction):
     """
 
     def __init__(self, vocab_size: PositiveInt, mask_probability: Fraction = 0.15) -> None:
-        self._size, self._mask_probability = vocab_size, mask_probability
+        self._size = vocab_size
+        self._mask_probability = mask_probability
 
     def predict_hidden(self, model: nn.Module, tokens_NT: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         shown_NT, asked_NT = self.mask_tokens(tokens_NT, model.training)

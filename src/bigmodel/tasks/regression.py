@@ -37,7 +37,8 @@ class Regression:
             )
         if isinstance(loss, CrossEntropy):  # of a single output it is 0 for any target
             raise ValueError("loss: cross-entropy is for classes; set loss=mse")
-        self._loss, self._std = loss, std
+        self._loss = loss
+        self._std = std
 
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
         outputs = model(batch.inputs)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from bigmodel.errors import DataError
 from bigmodel.interfaces import Batch, Task
 from bigmodel.runtime.device import Device
+from bigmodel.training.running_sums import add_sums
 
 
 def evaluate(model: nn.Module, task: Task, batches: Iterable[Batch], device: Device) -> dict[str, Any]:
@@ -33,9 +33,3 @@ def evaluate(model: nn.Module, task: Task, batches: Iterable[Batch], device: Dev
     if not sums:
         raise DataError("there is nothing to evaluate on: the split has no samples")
     return task.eval_metrics({name: total.cpu() for name, total in sums.items()})
-
-
-def add_sums(sums: Mapping[str, Tensor], added: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
-    """Add named sums in `dtype`; empty `sums` stand for zeros. Scalars on a GPU are added in one kernel."""
-    values = [value.to(dtype) for value in added.values()]
-    return dict(zip(added, torch._foreach_add(values, [sums[name] for name in added]) if sums else values, strict=True))

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from bigmodel.interfaces import Batch
-from bigmodel.training.evaluation import add_sums
+from bigmodel.training.running_sums import add_sums
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,6 @@ import torch
 from torch import Tensor, nn
 
 from bigmodel.errors import ConfigError, DivergedError
-from bigmodel.formatting import truncate
 from bigmodel.interfaces import Batch, HasKernels, Task
 from bigmodel.metric_spec import declared_specs
 from bigmodel.optim.rows_step import step_of
@@ -25,10 +24,10 @@ from bigmodel.runtime.batch_norm import running_statistics
 from bigmodel.runtime.device import Device
 from bigmodel.runtime.world import own_rows
 from bigmodel.training.ema import update_ema, warmed_up
-from bigmodel.training.evaluation import add_sums
 from bigmodel.training.nonfinite import NonFiniteGuard, StepRecord
 from bigmodel.training.piece_tree import backward_as_tree
 from bigmodel.training.restoring import load_optimizers, load_weights
+from bigmodel.training.running_sums import RunningSums, add_sums
 
 Tensors = dict[str, dict[str, Tensor]]  # file name to tensors
 
@@ -54,7 +53,10 @@ class TrainState:
         ema: float | None = None,
         average: nn.Module | None = None,
     ) -> None:
-        self.model, self.task, self.steps, self.step = model, task, steps, 0
+        self.model = model
+        self.task = task
+        self.steps = steps
+        self.step = 0
         self.specs = declared_specs(task)
         self.best: dict[str, float] = {}
         self._callable = device.maybe_compile(model)
@@ -62,8 +64,14 @@ class TrainState:
         for optimizer in optimizers:
             if isinstance(optimizer, HasKernels):
                 optimizer.compile_kernels(partial(device.maybe_compile, same_shapes=True))
-        self.optimizers, self._schedule, self.device, self.seed = optimizers, schedule, device, seed
-        self.accumulate, self.pieces, self.clip_norm, self._ema_decay = accumulate, pieces, clip_norm, ema
+        self.optimizers = optimizers
+        self._schedule = schedule
+        self.device = device
+        self.seed = seed
+        self.accumulate = accumulate
+        self.pieces = pieces
+        self.clip_norm = clip_norm
+        self._ema_decay = ema
         self._parameters = [p for group in self.param_groups for p in group["params"]]
         buffers = {name: b for name, b in model.named_buffers() if b.is_floating_point() and not b.is_meta}
         self._statistics = running_statistics(model) if pieces else []  # their mean over the pieces is taken
@@ -74,8 +82,7 @@ class TrainState:
         self._ema = (average or copy.deepcopy(model)).requires_grad_(False) if ema is not None else None
         self._steps = [step_of(optimizer, device.world.is_divided) for optimizer in optimizers]
         self._guard = NonFiniteGuard(optimizers, device)
-        self.running_sums: Mapping[str, Tensor] = {}  # scalars by name, since metrics were last taken
-        self._restored_sums: Mapping[str, float] | Sequence[float] | None = None  # a checkpoint's, until the next step
+        self._sums = RunningSums(device.accumulator_dtype, device.torch_device)  # since metrics were last taken
         self.grad_norm: Tensor = torch.zeros(())
 
     @property
@@ -132,7 +139,7 @@ class TrainState:
         self.grad_norm = self._clip()
         self._raise_if_nonfinite(self._guard.observe(self.step, self.last_lr, batch.sample_ids, loss, self.grad_norm))
         self.optimizer_step()
-        self._add_sums(sums)
+        self._sums.add(sums)
         self.finish_step()
 
     def forward_backward(self, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
@@ -230,10 +237,7 @@ class TrainState:
             DivergedError: one of these updates was not finite.
         """
         self._raise_if_nonfinite(self._guard.drain())
-        assert self.running_sums, "no update since the last call"
-        sums, self.running_sums = self.running_sums, {}
-        values = torch.stack(list(sums.values())).cpu()  # one copy from the device, not one for each sum
-        return self.task.train_metrics(dict(zip(sums, values, strict=True)))
+        return self.task.train_metrics(self._sums.pop())
 
     def state_tensors(self) -> Tensors:
         """Return all tensors of a checkpoint by file name; they are the live ones, not copies."""
@@ -247,8 +251,7 @@ class TrainState:
 
     def state_scalars(self) -> dict[str, Any]:
         """Return the rest of a checkpoint, as JSON keeps it exactly."""
-        sums = {name: value.item() for name, value in self.running_sums.items()} or self._restored_sums
-        return {"step": self.step, "steps": self.steps, "best": self.best, "tally": sums}
+        return {"step": self.step, "steps": self.steps, "best": self.best, "tally": self._sums.to_json()}
 
     def load_state(self, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any]) -> None:
         """Load what `tensors` and `state` of a checkpoint hold.
@@ -266,23 +269,9 @@ class TrainState:
             self.best = {key: kind(state["best"][key]) for key, kind in kinds.items() if state["best"]}
             if self.best and self.best["step"] > self.step:
                 raise ValueError(f"its best step is {self.best['step']}, after its own {self.step}")
-            self.running_sums, self._restored_sums = {}, state["tally"]
+            self._sums.restore(state["tally"])
         except (KeyError, ValueError, TypeError, AttributeError, OverflowError, RuntimeError) as error:
             raise ConfigError(f"resume: the checkpoint does not fit this model and optimizer: {error}") from error
-
-    def _add_sums(self, added: Mapping[str, Tensor]) -> None:
-        """Add a step's sums to the running ones; older checkpoints kept them without names, in the same order."""
-        if (restored := self._restored_sums) is not None:
-            known = restored if isinstance(restored, Mapping) else dict(zip(added, restored, strict=False))
-            if known.keys() != added.keys() or len(restored) != len(added):
-                raise ConfigError(
-                    f"resume: the checkpoint has running sums of {truncate(', '.join(known))}, this task has "
-                    f"{', '.join(added)}; it is of another task or damaged"
-                )
-            dtype, device = self.device.accumulator_dtype, self.device.torch_device
-            self.running_sums = {name: torch.tensor(known[name], dtype=dtype, device=device) for name in added}
-            self._restored_sums = None
-        self.running_sums = add_sums(self.running_sums, added, self.device.accumulator_dtype)
 
     def _raise_if_nonfinite(self, record: StepRecord | None) -> None:
         if record is not None:

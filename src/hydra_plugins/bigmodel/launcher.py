@@ -28,7 +28,9 @@ class BigmodelLauncher(Launcher):
         self.launcher_options = {"engine": engine, "jobs": jobs, "on_failure": on_failure, "options": options}
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        self._context, self._task, self._config = hydra_context, task_function, config
+        self._context = hydra_context
+        self._task = task_function
+        self._config = config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Run the jobs; a job returns its best monitored metric, or None if it failed: an error would end the sweep.

@@ -24,10 +24,13 @@ class OptunaSweeper(Sweeper):
     """Parses the space; `bigmodel.sweeps.search` does the rest with the launcher's `jobs` and `on_failure`."""
 
     def __init__(self, params: Any, **options: Any) -> None:
-        self._params, self._options = dict(params or {}), options
+        self._params = dict(params or {})
+        self._options = options
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        self._context, self._task, self._config = hydra_context, task_function, config
+        self._context = hydra_context
+        self._task = task_function
+        self._config = config
         self._launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )

@@ -51,7 +51,8 @@ class SlurmEngine:
                 "a login node, or try it here with hydra.launcher.executor=local"
             )
         self.running_jobs: set[int] = set()
-        self._path, self._options = path, options
+        self._path = path
+        self._options = options
         self._starts = StartRecords(path)
         self._context = JobContext(str(path))
         self._submitted: dict[int, tuple[str, str]] = {}  # token and Slurm's id of jobs that have not ended
@@ -226,7 +227,8 @@ class _Slurm:
     def __init__(self) -> None:
         from submitit.slurm.slurm import SlurmJob
 
-        self._watcher, self._updated = SlurmJob.watcher, 0.0
+        self._watcher = SlurmJob.watcher
+        self._updated = 0.0
 
     def update(self, names: Iterator[str], often: bool = False) -> None:
         if monotonic() - self._updated < self._INTERVALS_S[often]:

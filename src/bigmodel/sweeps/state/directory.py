@@ -48,7 +48,8 @@ class SweepDirectory:
             StorageError: another process runs this sweep, or `sweep.json` is damaged.
             OSError: the directory holds a link where the sweep writes.
         """
-        self.path, self._final = path, final
+        self.path = path
+        self._final = final
         for name in ("jobs", "bases", "plots") if to_write else ():
             refuse_foreign_files(path / name)
         self._lock = RunLock(path, _LOCK_TIMEOUT_S) if to_write else None
@@ -203,7 +204,8 @@ class SweepDirectory:
             settings = manifest["settings"]
             if settings.get("engine") == _FORMER_ENGINE:
                 settings = settings | {"engine": LOCAL, "options": {}}
-            self._settings, self.trust = SweepOptions(**settings), tuple(map(str, manifest["trust"]))
+            self._settings = SweepOptions(**settings)
+            self.trust = tuple(map(str, manifest["trust"]))
             for job in manifest["jobs"]:
                 job.pop("make", None)  # written for the former engine
                 self.jobs[int(job["number"])] = JobSpec(**job | {"overrides": tuple(job["overrides"])})

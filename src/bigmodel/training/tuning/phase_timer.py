@@ -33,7 +33,9 @@ class PhaseTimer:
         self.seconds = dict.fromkeys(PHASES, 0.0)
         self.updates: list[float] = []
         self.batch: Batch | None = None  # the first, without its content
-        self._device, self._phase, self._since = device, "other", synchronized_time(device)
+        self._device = device
+        self._phase = "other"
+        self._since = synchronized_time(device)
         self._trace: profile | None = None
         self._mark = record_function("other")
         self._wrapped: list[tuple[Any, str]] = []
@@ -90,7 +92,8 @@ class PhaseTimer:
         if self._trace and phase != before:
             self._mark.__exit__(None, None, None)
             self._mark = _begin_trace_span(phase)
-        self._phase, self._since = phase, moment
+        self._phase = phase
+        self._since = moment
         return before
 
     def begin_trace(self) -> None:
@@ -110,7 +113,8 @@ class PhaseTimer:
             self._trace.export_chrome_trace(str(file))  # type: ignore[no-untyped-call]
         moment = synchronized_time(self._device)
         self.seconds["tracing"] += moment - self._since
-        self._trace, self._since = None, moment
+        self._trace = None
+        self._since = moment
 
     def stop(self) -> None:
         """Stop, and restore the wrapped objects."""

@@ -32,7 +32,9 @@ class Profiler:
     """
 
     def __init__(self, run: TrainingRun, saves: AsyncCheckpointer, directory: Path) -> None:
-        self._run, self._saves, self._directory = run, saves, directory
+        self._run = run
+        self._saves = saves
+        self._directory = directory
         self._phases = PhaseTimer(run.device.torch_device)
         left = run.state.steps - run.state.step
         self._first = run.state.step + min(_WARM_UP, left // 3)  # the last step before the traced ones

@@ -85,7 +85,8 @@ class RankPlan:
         device: Device,
         settings: Train,
     ) -> None:
-        self._count, self._pieces = device.count, settings.pieces
+        self._count = device.count
+        self._pieces = settings.pieces
         self._passes = settings.accumulate * (settings.pieces or device.count) // device.count
         self._copies = 1 if settings.ema is None else 2  # of the weights
         self.cost: StepCost = estimate_step_cost(model, task, batch, optimizers, self._passes * device.count, device)
