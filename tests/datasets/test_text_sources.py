@@ -129,6 +129,16 @@ def test_a_rare_class_stays_in_training(tmp_path: Path) -> None:
         assert few.endswith("rare 1")
 
 
+def test_a_header_in_the_midst_is_no_row(tmp_path: Path) -> None:
+    part = "text,label\ngood,1\nbad,0\n"
+    (tmp_path / "a.csv").write_text(part + part, encoding="utf-8")
+    with pytest.raises(DataError, match=r"a\.csv:4: repeats the header; dataset\.broken=skip leaves such rows out"):
+        _labelled(tmp_path, "a.csv")
+    assert _labelled(tmp_path, "a.csv", broken="skip").splits["train"][1].tolist() == [1, 0, 1, 0]
+    (tmp_path / "b.csv").write_text("text,label\ngood,label\ntext,good\nbad,good\ngood,label\n", encoding="utf-8")
+    assert _labelled(tmp_path, "b.csv").splits["train"][1].tolist() == [1, 0, 0, 1]
+
+
 def test_bad_rows_are_skipped_and_counted(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("text,label\ngood,1\n,0\nbad,0\nodd,\n", encoding="utf-8")
     with pytest.raises(DataError, match=r"dataset\.broken=skip leaves such rows out"):

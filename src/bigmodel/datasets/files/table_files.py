@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,6 +55,7 @@ def read_rows(file: str | Path, form: TableFormat, needed: Iterable[str] = ()) -
             from bigmodel.datasets.files import delimited
 
             parsed = delimited.parse(str(file), form, wanted)
+            parsed = replace(parsed, bad={**_repeated_headers(parsed), **parsed.bad})
     except OSError as error:
         raise DataError(f"{file} cannot be read: {error.strerror or error}") from error
     except ImportError as error:
@@ -123,6 +125,19 @@ def _distinct(
     if renamed:
         notes.append(f"{place}: columns have the same name: {truncate('; '.join(renamed), 200)}")
     return names, columns, notes
+
+
+def _repeated_headers(parsed: Parsed) -> dict[int, str]:
+    """Return what is wrong with rows that have the name of each column in it, as where files with a header follow each
+    other in one; by index. A single column may have its name as a value.
+    """
+    from pyarrow import compute
+
+    if len(parsed.names) < 2 or not len(parsed.columns[0]):
+        return {}
+    first = compute.indices_nonzero(compute.equal(parsed.columns[0], parsed.names[0])).to_pylist()
+    rows = [n for n in first if [column[n].as_py() for column in parsed.columns] == [*parsed.names]]
+    return dict.fromkeys(rows, "repeats the header")
 
 
 def _is_empty(column: pyarrow.ChunkedArray) -> bool:
