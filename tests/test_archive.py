@@ -142,10 +142,10 @@ def test_zeros_without_end_after_the_last_file_are_refused(tmp_path):
 def test_a_full_disk_is_a_storage_error(tmp_path, monkeypatch):
     opened = os.open
 
-    def full(path, flags, *rest):
+    def full(path, flags, *rest, **options):
         if flags & os.O_CREAT:
             raise OSError(errno.ENOSPC, "No space left on device")
-        return opened(path, flags, *rest)
+        return opened(path, flags, *rest, **options)
 
     packed = pack(tmp_path / "a.tar.gz", file("data/b.bin"))
     monkeypatch.setattr(module.os, "open", full)
@@ -158,8 +158,8 @@ def test_a_full_disk_is_a_storage_error(tmp_path, monkeypatch):
 def test_a_write_that_fails_is_not_told_as_a_read(tmp_path, monkeypatch, size):
     opened = os.open
 
-    def full(path, *rest):
-        return opened("/dev/full", os.O_WRONLY) if str(path).endswith("data/b") else opened(path, *rest)
+    def full(path, *rest, **options):
+        return opened("/dev/full", os.O_WRONLY) if str(path).endswith("data/b") else opened(path, *rest, **options)
 
     packed = pack(tmp_path / "a.tar.gz", file("data/b", bytes(size)))
     monkeypatch.setattr(os, "open", full)

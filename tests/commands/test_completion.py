@@ -56,7 +56,7 @@ def follows(cli, folder):
         ("bigmodel-train optim=adam optim.b", ["optim.betas="]),
         ("bigmodel-train experiment=trec_bert model.he", ["model.heads="]),  # of the one that the experiment chooses
         ("bigmodel-train experiment=trec_bert model=gpt model.ti", ["model.tie_embeddings="]),
-        ("bigmodel-train init.lora.r", ["init.lora.rank="]),
+        ("bigmodel-train init.lora.r", ["init.lora.rank=", "init.lora.rank_stabilized="]),
         ("bigmodel-train optim.nesterov=", ["optim.nesterov=true", "optim.nesterov=false"]),
         ("bigmodel-train sampler=", ["sampler=shuffled", "sampler=balanced"]),
         ("bigmodel-train optim.momentum=", ["optim.momentum=0.9"]),

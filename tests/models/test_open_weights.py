@@ -51,10 +51,10 @@ FAMILIES: dict[str, dict[str, Any]] = {
 }
 
 
-def loaded(folder: Path) -> tuple[GPT, list[str]]:
+def loaded(folder: Path, adapter: str | None = None) -> tuple[GPT, list[str]]:
     found = read_open_weights(folder)
     model = instantiate("model", {"_target_": found.target, **found.keys})
-    return model.eval(), init_weights(model, fresh=True, from_=str(folder))
+    return model.eval(), init_weights(model, fresh=True, from_=str(folder), adapter=adapter)
 
 
 @pytest.mark.slow

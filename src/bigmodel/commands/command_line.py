@@ -26,7 +26,7 @@ _HYDRA_FLAGS = (
     *("--resolve", "--package", "-p"),
 )
 _PATH_KEYS = (
-    *("run", "input", "output", "resume", "data_dir", "output_dir", "model.pretrained", "init.from"),
+    *("run", "input", "output", "resume", "data_dir", "output_dir", "model.pretrained", "init.from", "init.adapter"),
     *(f"dataset.{key}" for key in PATH_KEYS),
 )
 

@@ -21,7 +21,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from bigmodel.commands.export_hub import export_hub_folder
+from bigmodel.commands.export_folder import FOLDERS, export_folder
 from bigmodel.commands.graphs import Graph, comparison_inputs, largest_difference, trace
 from bigmodel.commands.onnx_file import check_opset, write_onnx
 from bigmodel.config.config import Config
@@ -55,8 +55,8 @@ def run(config: Config, stop: StopRequest | None = None) -> None:
     predictor = load(settings.run, trust=config.trust)
     for line in predictor.warnings:
         print(f"warning: {line}", file=sys.stderr)
-    if settings.format == "hub":
-        print(export_hub_folder(predictor, settings.output, settings.tolerance))
+    if settings.format in FOLDERS:
+        print(export_folder(predictor, settings.format, settings.output, settings.tolerance))
         return
     output = _output_path(settings, predictor)
     metadata = _metadata(predictor)

@@ -18,7 +18,7 @@ from bigmodel.models.weights import gpt2_names, llama_names
 from bigmodel.models.weights.hub_config import Keys
 from bigmodel.safe_files import write_json
 
-__all__ = ["write_hub_folder"]
+__all__ = ["hub_config", "hub_weights", "write_hub_folder"]
 
 _CLASSES = {
     "llama": "LlamaForCausalLM",
@@ -37,14 +37,8 @@ def write_hub_folder(
     Raises:
         ValueError: no published architecture computes what the model does.
     """
-    defaults = {name: one.default for name, one in inspect.signature(GPT).parameters.items()}
-    keys = defaults | {key: value for key, value in keys.items() if key in defaults}
-    config = _config(model, keys)
-    weights: Mapping[str, Tensor] = model.state_dict()
-    if config["model_type"] == "gpt2":
-        named = gpt2_names.to_gpt2(weights)
-    else:
-        named = llama_names.to_llama(weights, keys["heads"], model.kv_heads, model.head_width)
+    config = hub_config(model, keys)
+    named = hub_weights(model, config, model.state_dict())
     stop = list(chat["stop"]) if chat else []
     if stop:
         config["eos_token_id"] = stop if len(stop) > 1 else stop[0]
@@ -63,8 +57,21 @@ def write_hub_folder(
     return []
 
 
-def _config(model: GPT, keys: Keys) -> dict[str, Any]:
-    """Return config.json. `keys` has all arguments of `GPT`."""
+def hub_weights(model: GPT, config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return weights of the model, not all perhaps, under the names and in the layout of its published architecture."""
+    if config["model_type"] == "gpt2":
+        return gpt2_names.to_gpt2(weights)
+    return llama_names.to_llama(weights, config["num_attention_heads"], model.kv_heads, model.head_width)
+
+
+def hub_config(model: GPT, keys: Keys) -> dict[str, Any]:
+    """Return config.json of a model that was built with the arguments `keys`.
+
+    Raises:
+        ValueError: no published architecture computes what the model does.
+    """
+    defaults = {name: one.default for name, one in inspect.signature(GPT).parameters.items()}
+    keys = defaults | {key: value for key, value in keys.items() if key in defaults}
     shared = {"vocab_size": keys["vocab_size"], "tie_word_embeddings": keys["tie_embeddings"], "dtype": "float32"}
     plain = not (keys["head_width"] or keys["qk_norm"] or keys["window"]) and model.kv_heads == keys["heads"]
     if keys["layout"] == "gpt2" and keys["attention_bias"] in (None, "all") and plain:

@@ -94,7 +94,7 @@ class Export:
     """`bigmodel-export`."""
 
     run: str
-    format: Literal["onnx", "torch_export", "safetensors", "hub"]
+    format: Literal["onnx", "torch_export", "safetensors", "hub", "peft"]
     output: str | None
     tolerance: Positive
     opset: NonNegativeInt | None

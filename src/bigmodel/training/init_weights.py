@@ -16,6 +16,7 @@ from bigmodel.models.weights.lora import LoRA, merge_lora
 from bigmodel.models.weights.merging import Merge
 from bigmodel.models.weights.name_patterns import match_names
 from bigmodel.models.weights.open_weights import is_open_weights, read_open_tensors
+from bigmodel.models.weights.peft_adapter import read_adapter
 from bigmodel.runs.best_checkpoint import load_best_checkpoint
 
 
@@ -31,11 +32,13 @@ def init_weights(
     incomplete: Literal["refuse", "test"] = "refuse",
     frozen_norms: Literal["eval", "train"] = "train",
     merge: Merge | None = None,
+    adapter: str | None = None,
 ) -> list[str]:
     """Load weights into the model, add `lora`, and freeze the parameters that `freeze` matches; return a line for each.
 
     - `from_` (in YAML `from`) is a weights file, a run, a checkpoint or open weights (see `open_weights`); or several,
         which `merge` makes one of.
+    - `adapter` is a folder in PEFT's format whose matrices are added to those weights.
     - The prefix `strip_prefix` is removed from the file's names; tensors that `skip` matches stay newly initialized.
     - A classifier with other classes stays newly initialized; channels and positions are adapted as in `load_matching`;
         no other shape may differ.
@@ -49,8 +52,11 @@ def init_weights(
         StorageError: no checkpoint of the run verifies.
     """
     lines: list[str] = []
+    if adapter is not None and from_ is None:
+        raise ConfigError("init.adapter: needs the weights that it is added to; set init.from=...")
     if fresh and from_ is not None:
-        report, lines = _load(model, [from_] if isinstance(from_, str) else from_, strip_prefix or "", skip, merge)
+        sources = [from_] if isinstance(from_, str) else from_
+        report, lines = _load(model, sources, strip_prefix or "", skip, merge, adapter)
         if not epochs and report.new and incomplete == "refuse":
             raise ConfigError(
                 f"epochs: 0 would test {len(report.new)} tensors that nobody has trained, {', '.join(report.new[:4])}"
@@ -68,7 +74,12 @@ def init_weights(
 
 
 def _load(
-    model: nn.Module, sources: Sequence[str], prefix: str, skip: str | Sequence[str] | None, merge: Merge | None
+    model: nn.Module,
+    sources: Sequence[str],
+    prefix: str,
+    skip: str | Sequence[str] | None,
+    merge: Merge | None,
+    adapter: str | None,
 ) -> tuple[Report, list[str]]:
     shown, warnings = ", ".join(sources), list[str]()
     try:
@@ -79,12 +90,16 @@ def _load(
             merge = merge or Merge()
             base = None if merge.base is None else _read(merge.base, warnings)
             tensors, shown = merge.merge(read, base), f"[{shown}], {merge.how}"
+        if adapter is not None:
+            tensors, line = _with_adapter(tensors, adapter)
+            warnings.append(line)
         named = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
         report = load_matching(model, named, shown, skip, "init.")
     except ValueError as error:
         raise ConfigError(f"init.from: {error}") from error
     except ConfigError as error:
-        raise ConfigError(*(f"init.from: {line.removeprefix('run: ')}" for line in error.lines)) from error
+        lines = (line.removeprefix("run: ") for line in error.lines)
+        raise ConfigError(*(line if line.startswith("init.") else f"init.from: {line}" for line in lines)) from error
     return report, [escape_control(line) for line in (*warnings, f"init.from={shown}: {report}")]
 
 
@@ -99,6 +114,16 @@ def _read(source: str, warnings: list[str]) -> Mapping[str, Tensor]:
     found, new = load_best_checkpoint(Path(source), source)
     warnings += new
     return merge_lora(found.weights)
+
+
+def _with_adapter(tensors: Mapping[str, Tensor], folder: str) -> tuple[Mapping[str, Tensor], str]:
+    try:
+        found = read_adapter(folder)
+        added = found.add_to(tensors)
+    except ValueError as error:
+        raise ConfigError(f"init.adapter: {error}") from error
+    whole = f", and {len(found.whole)} tensors in place of the model's" if found.whole else ""
+    return added, f"init.adapter={folder}: added to {len(found.pairs)} layers{whole}"
 
 
 def _apply_lora(model: nn.Module, lora: LoRA, began: bool) -> str:

@@ -6,13 +6,14 @@ Their product is added to the layer's weights in the end. I inputs and O outputs
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bigmodel.constraints import NonNegativeInt, Positive
+from bigmodel.constraints import NonNegativeInt, Positive, ProperFraction
 from bigmodel.models.weights.name_patterns import match_names
 
 __all__ = ["LoRA", "merge_lora"]
@@ -24,6 +25,9 @@ class LoRA:
 
     - `layers`: patterns of the linear layers to adapt.
     - `also_train`: patterns of parameters that are trained whole, as a new head; a layer among them is not adapted.
+    - `dropout`: probability with which an input of the matrices is dropped in training.
+    - `rank_stabilized`: their product counts alpha / sqrt(rank) times (Kalajdzievski 2023, arXiv:2312.03732), not
+        alpha / rank.
 
     All other parameters are frozen.
     """
@@ -32,6 +36,8 @@ class LoRA:
     alpha: Positive = 16.0
     layers: str | Sequence[str] = "*"
     also_train: str | Sequence[str] | None = None
+    dropout: ProperFraction = 0.0
+    rank_stabilized: bool = False
 
     def adapt(self, model: nn.Module, began: bool = False) -> str:
         """Insert the matrices, in place, without changing the model's outputs; return a description.
@@ -64,14 +70,27 @@ class LoRA:
                     f"rank: {self.rank} exceeds the width of {name} ({shape}); set {width} or less, leave it out "
                     f"of init.lora.layers, or train it whole: init.lora.also_train={name}.*"
                 )
+        unheard = next((name for name in adapted if _is_read_by_parent(name, model)), None)
+        if self.dropout and unheard is not None:
+            raise ValueError(f"dropout: cannot reach {unheard}, whose weight is read by the layer around it; set 0")
         model.requires_grad_(False)
         for name in adapted:
-            _adapt_layer(linear[name], self.rank, self.alpha)
+            self._adapt_layer(linear[name])
         for name in trained_whole:
             model.get_parameter(name).requires_grad_(True)
         sizes = [p.numel() for p in model.parameters() if p.requires_grad]
         layers = f"{len(adapted)} linear layer{'' if len(adapted) == 1 else 's'}"
         return f"{layers} with matrices of rank {self.rank}; {sum(sizes):,} weights are trained"
+
+    def _adapt_layer(self, layer: nn.Linear) -> None:
+        weight = layer.weight
+        scale = self.alpha / (math.sqrt(self.rank) if self.rank_stabilized else self.rank)
+        layer.lora_a = nn.Parameter(weight.new_empty(self.rank, layer.in_features))
+        layer.lora_b = nn.Parameter(weight.new_zeros(layer.out_features, self.rank))  # 0: outputs stay at first
+        layer.register_buffer("lora_scale", weight.new_tensor(scale))
+        layer.lora_dropout = self.dropout  # type: ignore[assignment]
+        nn.init.normal_(layer.lora_a, std=layer.in_features**-0.5)
+        layer.__class__ = LoRALinear
 
 
 class LoRALinear(nn.Linear):
@@ -83,6 +102,7 @@ class LoRALinear(nn.Linear):
     lora_a: nn.Parameter  # (R, I)
     lora_b: nn.Parameter  # (O, R)
     lora_scale: Tensor
+    lora_dropout: float
 
     @property
     def weight(self) -> Tensor:  # type: ignore[override]
@@ -96,7 +116,8 @@ class LoRALinear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., I) to (..., O), without computing the summed weight: a frozen weight needs no gradient of its size."""
-        low_rank = F.linear(F.linear(x, self.lora_a), self.lora_b)
+        heard = F.dropout(x, self.lora_dropout, self.training) if self.lora_dropout else x
+        low_rank = F.linear(F.linear(heard, self.lora_a), self.lora_b)
         return F.linear(x, self._frozen, self.bias) + self.lora_scale * low_rank
 
 
@@ -113,13 +134,9 @@ def base_weights(models: Iterable[nn.Module]) -> Iterator[None]:
             layer.__class__ = LoRALinear
 
 
-def _adapt_layer(layer: nn.Linear, rank: int, alpha: float) -> None:
-    weight = layer.weight
-    layer.lora_a = nn.Parameter(weight.new_empty(rank, layer.in_features))
-    layer.lora_b = nn.Parameter(weight.new_zeros(layer.out_features, rank))  # 0: outputs are unchanged at first
-    layer.register_buffer("lora_scale", weight.new_tensor(alpha / rank))
-    nn.init.normal_(layer.lora_a, std=layer.in_features**-0.5)
-    layer.__class__ = LoRALinear
+def _is_read_by_parent(name: str, model: nn.Module) -> bool:
+    """Return whether the module around a layer computes with its weight and does not call it."""
+    return isinstance(model.get_submodule(name.rpartition(".")[0]), nn.MultiheadAttention)
 
 
 def merge_lora(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
