@@ -99,7 +99,7 @@ class World:
         return None
 
     def placed(self, tensors: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """Return of saved `tensors` what this rank holds of those they are `like`."""
+        """Return the part of saved `tensors` that this rank holds; `like` are its own tensors of these names."""
         return tensors
 
 

@@ -39,7 +39,7 @@ class JobContext:
         return Path(self.cwd, self.path)
 
     def for_remote(self, has_own_gpus: bool) -> JobContext:
-        """Add what a machine lacks that shares the files but neither the working directory nor the environment.
+        """Return the context for a machine that shares the files, but not the working directory and the environment.
 
         With `has_own_gpus` the scheduler assigns GPUs, and the jobs claim none.
         """

@@ -41,7 +41,7 @@ class ResolvedConfig:
 
 
 def resolve_auto(config: Config, report: Callable[[str], object] = lambda text: None) -> ResolvedConfig:
-    """Replace each `auto` by what it stands for, and print it; `report` which is being looked for.
+    """Replace each `auto` by a value and print it; `report` is told which one is being looked for.
 
     Raises:
         ConfigError: parts do not go together, or there is nothing to tune.
