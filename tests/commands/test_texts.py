@@ -147,7 +147,7 @@ def test_what_was_left_out_is_told(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("text,label\ngood film,+\n,-\nbad film,-\nfine,+\n", encoding="utf-8")
     words = ("dataset=labelled_text", "dataset.train=a.csv", "dataset.broken=skip", "model=text_cnn", "device=cpu")
     small = ("model.width=8", "model.filters=8", "batch_size=2", "epochs=1", "dataset.val_fraction=0")
-    line = "a.csv: 1 bad rows left out (dataset.broken=skip), the first: "
+    line = "a.csv: 1 bad row left out (dataset.broken=skip), the first: "
     plan = call(*words, *small, "dry_run=true", cwd=tmp_path)
     assert plan.code == 0, plan.err
     assert line in plan.out

@@ -13,7 +13,7 @@ from bigmodel.datasets.files.locations import find_file
 from bigmodel.datasets.files.table_bytes import STDIN
 from bigmodel.datasets.files.table_format import SHOWN, Parsed, TableFormat
 from bigmodel.errors import DataError, MissingColumnError
-from bigmodel.formatting import truncate
+from bigmodel.formatting import format_count, truncate
 
 if TYPE_CHECKING:
     import pyarrow
@@ -119,7 +119,7 @@ def _distinct(
         columns.append(column)
     notes = [*parsed.notes]
     if dropped:
-        notes.append(f"{place}: {dropped} columns without a name or a value are left out")
+        notes.append(f"{place}: {format_count(dropped, 'column')} without a name or a value left out")
     if renamed:
         notes.append(f"{place}: columns have the same name: {truncate('; '.join(renamed), 200)}")
     return names, columns, notes
@@ -153,7 +153,7 @@ def _other_separator(name: str) -> str | None:
 def raise_row_errors(problems: Sequence[str], file: str | Path) -> None:
     """Raise DataError with the first few of these lines, if there are any."""
     if problems:
-        more = [f"{file}: {len(problems) - SHOWN} more bad rows"] if len(problems) > SHOWN else []
+        more = [f"{file}: {format_count(len(problems) - SHOWN, 'more bad row')}"] if len(problems) > SHOWN else []
         raise DataError(*problems[:SHOWN], *more)
 
 

@@ -36,6 +36,7 @@ from bigmodel.datasets.images.picture_targets import (
 from bigmodel.datasets.images.pixels import PixelRules
 from bigmodel.datasets.loading.splits import holdout_split
 from bigmodel.errors import ConfigError, DataError
+from bigmodel.formatting import format_count
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,7 @@ def _check_cells(rows: Sequence[_Row], training: Sequence[_Row], column: str, ta
 
 def _class_notes(classes: Sequence[str], numbers: Mapping[str, Sequence[int]], val_fraction: float) -> list[str]:
     """Return the sizes of the classes in each split, and warnings of classes that look like mistakes."""
-    notes = class_counts.describe_counts("pictures", classes, numbers)
+    notes = class_counts.describe_counts("picture", classes, numbers)
     notes += class_counts.stand_ins(classes)
     if "val" not in numbers:
         notes += class_counts.warn_held_out_classes(classes, numbers["train"], val_fraction)
@@ -220,13 +221,14 @@ def _without_broken(rows: list[_Row], broken: str) -> tuple[list[_Row], Set[str]
     if not problems:
         return rows, set(), []
     places = {row.path: row.location for row in reversed(rows)}
-    lines = describe_broken({f"{places[path]}: {path}": problem for path, problem in problems.items()}, "pictures")
+    lines = describe_broken({f"{places[path]}: {path}": problem for path, problem in problems.items()}, "picture")
     if broken == "refuse":
-        raise DataError(*lines, f"{len(problems):,} broken pictures; mend or remove them, or set dataset.broken=skip")
+        raise DataError(
+            *lines, f"{format_count(len(problems), 'broken picture')}; mend or remove them, or set dataset.broken=skip"
+        )
     kept = [row for row in rows if row.path not in problems]
-    count = len(rows) - len(kept)
-    notes = [f"warning: {count:,} rows with broken pictures skipped", *(f"skipped: {line}" for line in lines)]
-    return kept, problems.keys(), notes
+    skipped = format_count(len(rows) - len(kept), "row with a broken picture", "rows with broken pictures")
+    return kept, problems.keys(), [f"warning: {skipped} skipped", *(f"skipped: {line}" for line in lines)]
 
 
 def _list_rows(

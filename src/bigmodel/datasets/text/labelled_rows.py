@@ -16,6 +16,7 @@ from bigmodel.datasets.files.table_bytes import bare_name
 from bigmodel.datasets.files.table_files import SHOWN, TableFormat, raise_row_errors, read_rows
 from bigmodel.datasets.files.text_encoding import codec_name, decode
 from bigmodel.errors import DataError, MissingColumnError
+from bigmodel.formatting import format_count
 from bigmodel.safe_files import read_bytes
 
 _BLANK = " \t\r\n"
@@ -118,7 +119,7 @@ class LabelledTextReader:
             yield LabelledText(place, text, label) if text and label else f"{place}: empty"
 
     def _folder(self, folder: Path, name: str) -> dict[str, list[LabelledText]]:
-        found = find_class_folders(str(folder), frozenset({".txt"}), "texts")
+        found = find_class_folders(str(folder), frozenset({".txt"}), "text")
         self.notes += getattr(found, "notes", ())
 
         def rows(paths: Sequence[str], labels: Sequence[int]) -> Iterator[LabelledText | str]:
@@ -151,9 +152,8 @@ class LabelledTextReader:
             problems[place] += "; dataset.broken=skip leaves such rows out"
             raise_row_errors(problems, path)
         elif problems:
-            self.notes.append(
-                f"{path}: {len(problems):,} bad rows left out (dataset.broken=skip), the first: {problems[0]}"
-            )
+            count = format_count(len(problems), "bad row")
+            self.notes.append(f"{path}: {count} left out (dataset.broken=skip), the first: {problems[0]}")
         if not rows:
             raise DataError(f"{path}: holds no {self.what}")
         return rows

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bigmodel.constraints import NonNegativeInt, Positive
+from bigmodel.formatting import format_count
 from bigmodel.models.weights.name_patterns import match_names
 
 __all__ = ["LoRA", "merge_lora"]
@@ -70,7 +71,7 @@ class LoRA:
         for name in trained_whole:
             model.get_parameter(name).requires_grad_(True)
         sizes = [p.numel() for p in model.parameters() if p.requires_grad]
-        layers = f"{len(adapted)} linear layer{'' if len(adapted) == 1 else 's'}"
+        layers = format_count(len(adapted), "linear layer")
         return f"{layers} with matrices of rank {self.rank}; {sum(sizes):,} weights are trained"
 
 
