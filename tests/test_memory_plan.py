@@ -154,4 +154,4 @@ def test_activations_are_computed_twice_where_they_do_not_fit(
     answer = cli(*words, "device.checkpoint_activations=auto", f"device.memory_gb={room}")
     assert answer.code == 0, answer.err
     assert f"device.checkpoint_activations=auto: {choice} (" in answer.out
-    assert ("3 blocks compute their activations twice" in answer.out) == (choice == "blocks")
+    assert ("the activations of 3 blocks are computed twice" in answer.out) == (choice == "blocks")

@@ -51,6 +51,12 @@ def format_si(number: float, unit: str) -> str:
     return f"{number:.3g} {prefixes[0]}{unit}"
 
 
+def format_count(count: float, noun: str, plural: str = "") -> str:
+    """Format a count and its noun: `1 file`, `1,204 files`; `plural` where it is not the noun with an s."""
+    shown = f"{count:,}" if isinstance(count, int) else f"{count:g}"
+    return f"{shown} {noun if count == 1 else plural or noun + 's'}"
+
+
 def escape_control(text: str) -> str:
     """Escape each character that could move a cursor, end a line or is no text; leave all others."""
     return text if text.isprintable() else "".join(map(_escaped, text))

@@ -136,7 +136,7 @@ def test_a_broken_conversation_is_named(line: object, why: str, weights: Path, t
     assert caught.value.lines[0].startswith(f"{file}:3: ")
     assert why in caught.value.lines[0]
     found = conversations(str(file), **known, broken="skip")
-    assert (len(found.splits["train"][0]), found.notes[0].startswith(f"1 lines left out, as {file}:3: ")) == (1, True)
+    assert (len(found.splits["train"][0]), found.notes[0].startswith(f"1 line left out, as {file}:3: ")) == (1, True)
 
 
 def test_a_loaded_model_is_tuned_on_answers(weights: Path, cli: Callable[..., Answer], tmp_path: Path) -> None:

@@ -93,7 +93,7 @@ def test_what_did_not_finish_is_left_out_and_told(compare: Callable[..., Answer]
     made_run(tmp_path / "good" / "6", 0.99, lr=0.1, seed=4, started="2025-11-25T12:00:00+00:00")
     answer = compare(*two_sweeps)
     assert "warning: A: good/5 is failed and left out" in answer.err
-    assert "warning: A: 1 runs repeat a seed and are left out; the newest counts" in answer.err
+    assert "warning: A: 1 run left out for a repeated seed; the newest counts" in answer.err
     assert json.loads(compare(*two_sweeps, "format=json").out)["points"][0]["values"]["4"] == pytest.approx(0.98)
 
 

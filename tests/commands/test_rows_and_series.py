@@ -76,4 +76,4 @@ def test_a_forecast_goes_on_from_the_window(cli: Callable[..., Answer], tmp_path
     assert len(forecast["b"]) == 4
     (tmp_path / "short.csv").write_text("a,b\n1,2\n", encoding="utf-8")
     short = cli(*words, "input=short.csv", cwd=tmp_path, verb="predict")
-    assert (short.code, "has 1 rows; a forecast needs 12" in short.err) == (3, True)
+    assert (short.code, "has 1 row; a forecast needs 12" in short.err) == (3, True)

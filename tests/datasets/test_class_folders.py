@@ -121,9 +121,9 @@ def test_classes_that_hold_the_same_folders_are_warned_of(tmp_path: Path) -> Non
 def test_files_of_several_splits_or_classes_are_warned_of(tmp_path: Path) -> None:
     root = tree(tmp_path, "train/cat", "train/dog")
     (root / "test").symlink_to("train")
-    assert any(note.startswith("warning: 12 files lie in test and train at once, as ") for note in opened(root).notes)
+    assert any(note.startswith("warning: 12 files in test and train at once, as ") for note in opened(root).notes)
     (root / "train" / "bird").symlink_to("dog")
-    assert any(note.startswith("warning: 6 files have several classes, as ") for note in opened(root).notes)
+    assert any(note.startswith("warning: 6 files with several classes, as ") for note in opened(root).notes)
 
 
 def test_siblings_that_are_not_used_are_named(tmp_path: Path) -> None:
@@ -149,7 +149,7 @@ def test_sounds_are_found_by_the_same_rules(tmp_path: Path) -> None:
         write_wav(tmp_path / f"{name}.wav", torch.sin(torch.arange(2000) / 5), 8000)
     data = audio_folder(str(tmp_path), 12, LogMel(8000, 256, 100, 8, 20.0, 4000.0), 0.0, SpecAugment())
     assert (data.spec["classes"], set(data.splits)) == (["bark", "meow"], {"train", "test"})
-    assert "test: 1 sound files: bark 0, meow 1" in data.notes
+    assert "test: 1 sound file: bark 0, meow 1" in data.notes
 
 
 def test_every_suffix_that_pillow_reads_counts_and_the_rest_is_told(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ def test_a_pair_is_its_source_then_its_target_begun_and_the_target_ended(tmp_pat
     assert dataset.properties == {"vocab_size": 6, "characters": characters}
     assert inputs.tolist() == [[2, 3, -1, -1, 6, 4, 1, 2, -1]]  # the second is too long
     assert targets.tolist() == [[4, 1, 2, 6, -1]]
-    assert "(1 longer ones left out)" in dataset.description
+    assert "(1 longer one left out)" in dataset.description
     assert dataset.splits["test"][1].tolist() == [[5, 0, 6, -1, -1]]
     assert tokenizer_from_spec(dataset.processor_spec()["tokenizer"]).decode([4, 1, 2]) == "c,a"
     as_bytes = _made(tmp_path, test="b.tsv", tokenizer="byte")

@@ -65,7 +65,7 @@ def test_deep_values_keep_all_their_levels(kind: str, tmp_path: Path) -> None:
     data = opened(folder(tmp_path, ending, save))
     assert list(data.rules.value_range or ()) == expected
     assert sorted(data.sources["train"]().pixels()[0].unique().tolist()) == list(range(256))
-    assert any("6 of 6 training pictures have more than 8 bits" in note for note in data.notes)
+    assert any("6 of 6 training pictures with more than 8 bits" in note for note in data.notes)
     assert not any("warning" in note for note in data.notes if "fewer than 5" not in note)
     kind_of_input = ImageClassificationProcessor(
         **{key: value for key, value in data.processor_spec().items() if key != "kind"}
@@ -159,7 +159,7 @@ def test_opaque_pictures_are_what_they_were(tmp_path: Path) -> None:
 
 def test_pictures_of_one_colour_and_the_same_in_two_classes_are_warned_of(tmp_path: Path) -> None:
     data = opened(folder(tmp_path, "png", lambda path, _: Image.new("L", (16, 16), 9).save(path)))
-    assert any(note.startswith("warning: 6 of 6 pictures looked at are of one colour") for note in data.notes)
+    assert any("of one colour once decoded: 6 of 6 pictures looked at, as " in note for note in data.notes)
     assert any("are the same as one of another class" in note for note in data.notes)
 
 
@@ -169,7 +169,7 @@ def test_frames_and_deep_colours_that_are_not_read_are_told(tmp_path: Path) -> N
         frames[0].save(path, save_all=True, append_images=frames[1:])
 
     data = opened(folder(tmp_path, "tif", stack))
-    assert any("6 pictures have several frames, of which the first is read" in note for note in data.notes)
+    assert any("6 pictures with several frames, of which the first is read" in note for note in data.notes)
 
 
 @pytest.mark.slow

@@ -56,10 +56,10 @@ def test_windows_cross_no_gap_and_hold_no_missing_value(tmp_path: Path) -> None:
         assert torch.isfinite(inputs[numbers]).all()
         assert torch.isfinite(targets[numbers]).all()
     told = " ".join(data.notes)
-    assert "1 gaps in time, 3 steps long in all, the first before" in told
+    assert "1 gap in time, 3 steps long in all, the first before" in told
     assert "load.csv:42; no window runs over one" in told
     assert "2 bad rows skipped" in told
-    assert "2 columns without a name or a value are left out" in told
+    assert "2 columns without a name or a value left out" in told
     crossing = opened(tmp_path, air(), **AIR, broken="skip", sentinels=[-200], fill="skip")
     assert 38 in starts(crossing, "train")
     assert any("windows run over them" in note for note in crossing.notes)
@@ -169,7 +169,7 @@ def test_compact_dates_have_no_gap_where_a_month_ends(tmp_path: Path, form: str)
     data = opened(tmp_path, rows, time="when", gaps="skip")
     assert "gaps in time" not in " ".join(data.notes)
     rows = [row for n, row in enumerate(rows) if n != 40]
-    assert "1 gaps in time, 1 steps long in all" in " ".join(opened(tmp_path, rows, time="when", gaps="skip").notes)
+    assert "1 gap in time, 1 step long in all" in " ".join(opened(tmp_path, rows, time="when", gaps="skip").notes)
 
 
 def test_a_first_row_of_a_date_and_numbers_is_not_taken_for_names(tmp_path: Path) -> None:

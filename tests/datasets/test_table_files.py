@@ -163,7 +163,7 @@ def test_names_that_are_there_twice_are_told(tmp_path: Path) -> None:
     table = read_rows(written(tmp_path, "a,b,a,,\n1,2,3,,x\n"), TableFormat(), ["b"])
     assert [*table.columns] == ["a", "b", "a.1", "column5"]
     assert "'a' in column 3 is 'a.1'" in " ".join(table.notes)
-    assert "1 columns without a name or a value" in " ".join(table.notes)
+    assert "1 column without a name or a value" in " ".join(table.notes)
 
 
 def test_decimal_commas(tmp_path: Path) -> None:
@@ -294,4 +294,4 @@ def test_separators_can_be_typed_as_they_are(cli: Callable[..., Answer], tmp_pat
     data = ("dataset=series", "data_dir=.", "dataset.file=load.csv", f"dataset.separator={separator}")
     shape = ("dataset.window=1", "dataset.horizon=1", "dataset.split=[4,2,3]", "task=forecasting", "dry_run=true")
     plan = cli(*data, *shape, "model=dlinear", "model.kernel=1", "device=cpu", cwd=tmp_path)
-    assert (plan.code, "2 series, 1 steps from 1" in plan.out) == (0, True), plan.err
+    assert (plan.code, "2 series, 1 step from 1" in plan.out) == (0, True), plan.err

@@ -46,7 +46,7 @@ def test_order_follows_from_seed_and_step_alone() -> None:
     assert _numbers(_dataset(), seed=2) != whole
     assert len(_numbers(_dataset(), limit_batches=2)) == 4
     assert len({tuple(batch) for batch in _numbers(_dataset(), overfit_batch=True)}) == 1
-    with pytest.raises(DataError, match="leave none to train on"):
+    with pytest.raises(DataError, match="is left to train on"):
         _dataset(val_fraction=0.99).loader(LoaderOptions(CPU, 1, seed=0))
 
 

@@ -68,7 +68,7 @@ def test_a_folder_of_text_files_a_class(tmp_path: Path) -> None:
     assert dataset.processor_spec()["classes"] == ["neg", "pos"]
     assert dataset.splits["test"][1].tolist() == [0, 0, 1, 1]
     assert _decoded(dataset)[0] == "anegfilm,number0"
-    assert "1 texts of other labels left out: unsup (dataset.classes)" in dataset.notes
+    assert "1 text of other labels left out: unsup (dataset.classes)" in dataset.notes
     assert dataset.processor_spec()["by_file"]
     with pytest.raises(
         ConfigError, match=r"dataset\.classes: no training text has the label 'neutral'; labels: neg, pos"
@@ -111,7 +111,7 @@ def test_chinese_in_its_own_encoding_and_by_characters(tmp_path: Path) -> None:
 def test_texts_that_a_model_could_not_tell_apart_are_refused(tmp_path: Path) -> None:
     rows = "".join(f"只有一次{chr(0x4E00 + n)},{n % 2}\n" for n in range(20))
     (tmp_path / "a.csv").write_text(f"text,label\n{rows}", encoding="utf-8")
-    with pytest.raises(DataError, match=r"no word of the training texts occurs min_count=2 times.*tokenizer=char"):
+    with pytest.raises(DataError, match=r"no word of .* occurs as often as min_count=2.*tokenizer=char"):
         _labelled(tmp_path, "a.csv", word_rule=1, min_count=2)
     assert _labelled(tmp_path, "a.csv", min_count=2).properties["vocab_size"] == 5
     (tmp_path / "b.csv").write_text("text,label\nan English text,1\n", encoding="utf-8")

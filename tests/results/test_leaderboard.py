@@ -126,7 +126,10 @@ def test_points_are_in_the_order_of_validation_and_failures_at_the_end(tmp_path:
     assert " ".join(lines[1].split()) == "1 0.1 0.910 ± 0.010 0.885 to 0.935 0.900 ± 0.010 3 3 4 5"
     assert lines[2].split()[:2] == ["2", "0.001"]
     assert lines[3].split() == ["3", "3.0", "-", "-", "-", "0", "6", "(failed)"]
-    assert lines[-1] == (f"files  results.csv in {sweep}; plots need matplotlib: pip install 'bigmodel-train[plots]'")
+    assert lines[-2:] == [
+        f"files   {sweep}/results.csv",
+        "plots   need matplotlib: pip install 'bigmodel-train[plots]'",
+    ]
     rows = rows_of(sweep)
     assert [row["job"] for row in rows] == list("0123456")
     assert (rows[6]["state"], rows[6]["best"], rows[0]["seconds"]) == ("failed", "", "1.5")
@@ -163,7 +166,7 @@ def test_every_run_is_drawn_in_every_plot(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setitem(sys.modules, "matplotlib.figure", library.figure)
     sweep = made_sweep(tmp_path / "sweep", {0.001: [0.7, 0.72], 0.01: [0.90, 0.92], 3.0: [0.1]})
     made_run(sweep / "5", 0.8, model="cnn")
-    assert leaderboard(sweep).endswith(f"plots/learning_curves.png in {sweep}")
+    assert leaderboard(sweep).endswith(f"\nplots   {sweep / 'plots'}")
     assert set(drawn) == PLOTS
     assert drawn["over_optim.lr.png"].plot.call_args.args[:2] == (
         (0.001, 0.001, 0.01, 0.01, 3.0, 0.1),
@@ -185,7 +188,7 @@ def test_the_plots_are_pictures(tmp_path: Path) -> None:
     made_run(sweep / "6", 0.8, model="cnn")
     text = leaderboard(sweep)
     assert {path.name for path in (sweep / "plots").iterdir()} == PLOTS
-    assert all(name in text for name in PLOTS)
+    assert text.endswith(f"\nfiles   {sweep}/results.csv\nplots   {sweep}/plots")
     for name in PLOTS:
         with Image.open(sweep / "plots" / name) as image:
             assert min(image.size) > 300

@@ -146,7 +146,7 @@ def test_a_sweep_without_any_evaluation_has_no_picture(tmp_path: Path, drawn: Dr
         made_run(tmp_path / "it" / str(number), None, lr=0.1 + number, state="failed")
     found = drawn(tmp_path / "it")
     assert set(found) == {"text"}
-    assert found["text"].endswith(f"files  results.csv in {tmp_path / 'it'}")
+    assert found["text"].endswith(f"files   {tmp_path / 'it'}/results.csv")
 
 
 def test_values_that_differ_late_have_labels_that_differ() -> None:

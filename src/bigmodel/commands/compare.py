@@ -10,7 +10,7 @@ from typing import Any, Literal, cast
 
 from bigmodel.commands.arguments import parse_options
 from bigmodel.errors import ConfigError, suggest
-from bigmodel.formatting import json_line, truncate
+from bigmodel.formatting import format_count, json_line, truncate
 from bigmodel.metric_spec import MetricSpec, on_test_split
 from bigmodel.runs.comparison import verdicts
 from bigmodel.runs.comparison.formatting import NO_VALUE, format_interval, format_mean_std
@@ -235,7 +235,9 @@ def _describe_left_out(groups: Mapping[str, SeedGroup], metric: str) -> list[str
             elif metric not in run.metrics:
                 lines.append(f"{name}: {run.path} has no {metric} and is left out")
         if group.repeated:
-            lines.append(f"{name}: {group.repeated} runs repeat a seed and are left out; the newest counts")
+            lines.append(
+                f"{name}: {format_count(group.repeated, 'run')} left out for a repeated seed; the newest counts"
+            )
     return lines
 
 

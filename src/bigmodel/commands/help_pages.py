@@ -11,7 +11,7 @@ from bigmodel.config.coded_choices import coded_choices, coded_options
 from bigmodel.config.outline import Outline
 from bigmodel.config.yaml_file import GOES_WITH, File, Setting
 from bigmodel.errors import ConfigError, suggest
-from bigmodel.formatting import truncate
+from bigmodel.formatting import format_count, truncate
 
 _MOST_USED = {
     "train": (
@@ -54,7 +54,7 @@ class Pages:
         rows = []
         for group in self._groups:
             entry, number = self._outline.group_entries[group], len(self._outline.choices(group))
-            rows.append((f"{group}={entry.choice}", f"{number} choices: {entry.comment}"))
+            rows.append((f"{group}={entry.choice}", f"{format_count(number, 'choice')}: {entry.comment}"))
         lines = two_columns(rows, self._columns, one_line=True)
         return (
             "\n".join(["Groups, with the default choice; more: --help device, --help device=cpu", *lines])

@@ -13,7 +13,7 @@ from bigmodel.config.config import Config
 from bigmodel.config.instantiate import instantiate
 from bigmodel.config.schema import NOT_GIVEN, Predict, command_keys, processor_options
 from bigmodel.errors import ConfigError, DataError
-from bigmodel.formatting import escape_control, json_line
+from bigmodel.formatting import escape_control, format_count, json_line
 from bigmodel.inference.predictor import Predictor, load
 from bigmodel.inference.processors.texts import TextInputProcessor
 from bigmodel.interfaces import HasNotes
@@ -61,7 +61,9 @@ def run(config: Config, stop: StopRequest | None = None) -> None:
         for line in processor.format_rows(sources if isinstance(sources, Sequence) else (), predictions):
             print(line, flush=True)
     if failed := num_read[False]:
-        raise DataError(f"{failed} of {num_read.total()} inputs could not be read; the lines above name them")
+        raise DataError(
+            f"{failed} of {format_count(num_read.total(), 'input')} could not be read; the lines above name them"
+        )
 
 
 def _predict(

@@ -13,7 +13,7 @@ from bigmodel.config.renamed import with_current_names
 from bigmodel.config.saved import apply_overrides, load_config
 from bigmodel.config.seal import is_intact
 from bigmodel.errors import ConfigError, DataError, StorageError
-from bigmodel.formatting import truncate
+from bigmodel.formatting import format_count, truncate
 from bigmodel.quoting import shell_command
 from bigmodel.runs.records import is_sweep
 from bigmodel.runtime.stdout import print_line
@@ -149,7 +149,7 @@ def describe_jumps(run: TrainState, state: Mapping[str, Any], patience: int | No
             trains = "; its parameters had ended training" if was == 0 < now else ""
             lines[
                 f"resume: the learning rate jumps from {was:.3g} at step {step} to {now:.3g} at step {step + 1}, "
-                f"because the schedule now covers {run.steps} steps, not {steps}{trains}"
+                f"because the schedule now covers {format_count(run.steps, 'step')}, not {steps}{trains}"
             ] = None
     since = best.get("since") if isinstance(best, Mapping) else None
     if patience is not None and isinstance(since, int) and since >= patience:

@@ -14,7 +14,7 @@ from typing import Any
 
 from bigmodel.commands.arguments import parse_options
 from bigmodel.errors import ConfigError, suggest
-from bigmodel.formatting import json_line, truncate
+from bigmodel.formatting import format_count, json_line, truncate
 from bigmodel.runs.comparison.formatting import NO_VALUE, format_age, format_number
 from bigmodel.runs.comparison.measures import common_spec
 from bigmodel.runs.comparison.seed_groups import format_value
@@ -82,7 +82,7 @@ def run(given: Sequence[str]) -> None:
         used = [settings["sort"].removeprefix("-"), *(condition.key for condition in conditions)]
         print("\n".join(table_lines(runs, used, terminal_width())))
     else:
-        none_left = f"none of the {len(records)} runs under {output_dir} matches the conditions"
+        none_left = f"none of {format_count(len(records), 'run')} under {output_dir} matches the conditions"
         print(none_left if records else f"no runs under {output_dir}")
 
 

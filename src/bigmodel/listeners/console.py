@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bigmodel.events import Finished, Saved, Started
+from bigmodel.formatting import format_count
 from bigmodel.listeners.lines import RESUME_LABEL, format_end_line, format_event, format_metric, format_metrics
 from bigmodel.listeners.live_run import LiveRun
 from bigmodel.metric_spec import from_summary, spec_for
@@ -64,7 +65,7 @@ class Console:
             busy = summary["data_s"] + summary["step_s"]
             waiting = 100 * summary["data_s"] / busy
             pace = f", {summary['samples_per_s']:.0f} samples/s, {waiting:.0f} % spent waiting for data"
-        rows.append(("time", f"{summary['seconds']:.1f} s, {summary['step']} steps{pace}"))
+        rows.append(("time", f"{summary['seconds']:.1f} s, {format_count(summary['step'], 'step')}{pace}"))
         rows.append(("files", str(self._directory)))
         trust = summary.get("grants", ())
         packages = trust_override([name for name in trust if ":" not in name])  # others grant environment variables

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from bigmodel.events import Evaluated, Saved, Started, TrainLogged, Warned
+from bigmodel.formatting import format_count
 from bigmodel.metric_spec import MetricSpec
 
 RESUME_LABEL = "train longer"  # the longest word at the left of the lines that end a run
@@ -17,8 +18,8 @@ def format_event(event: object) -> str:
     match event:
         case Started():
             begins = f"resumes at step {event.step}" if event.step else "starts"
-            epochs = event.steps / event.steps_per_epoch
-            return f"{begins}: {event.steps} steps ({epochs:g} epochs) on {event.device}, in {event.directory}"
+            epochs = format_count(event.steps / event.steps_per_epoch, "epoch")
+            return f"{begins}: {format_count(event.steps, 'step')} ({epochs}) on {event.device}, in {event.directory}"
         case TrainLogged():
             pace = f"lr {event.lr:.3g}  {event.samples_per_s:.0f} samples/s"
             return f"[{_epoch(event.epoch)}, {event.step:5d}] {format_metrics(event.metrics, event.specs)}  {pace}"

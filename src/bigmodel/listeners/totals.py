@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bigmodel.events import Evaluated, TrainLogged
+from bigmodel.formatting import format_count
 from bigmodel.listeners.metrics_file import flatten_event
 
 __all__ = ["RunTotals"]
@@ -76,7 +77,8 @@ class RunTotals:
         for record in records:
             self._digest(record)
         if written != len(records):
-            return [f"metrics.jsonl: {len(records)} of the {written} lines up to this step are left; the rest is lost"]
+            of = f"{len(records)} of the {format_count(written, 'line')}"
+            return [f"metrics.jsonl: {of} up to this step are left; the rest is lost"]
         return ["metrics.jsonl: some numbers up to this step are not those that were written; plots of them mislead"]
 
     def summary(self) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from bigmodel.formatting import format_count
 from bigmodel.models.weights.name_patterns import match_names
 
 
@@ -49,6 +50,6 @@ def scale_lrs(optimizers: Sequence[torch.optim.Optimizer], model: nn.Module, fac
                     optimizer.add_param_group({**group, "params": part, "lr": group["lr"] * factor})
     counts = [[*pattern_of.values()].count(pattern) for pattern in factors]
     return "; ".join(
-        f"{pattern} at {factor:g} times the rate ({count} parameter{'' if count == 1 else 's'})"
+        f"{pattern} at {factor:g} times the rate ({format_count(count, 'parameter')})"
         for (pattern, factor), count in zip(factors.items(), counts, strict=True)
     )

@@ -18,6 +18,7 @@ from bigmodel.config.override_text import override_key
 from bigmodel.config.renamed import old_keys
 from bigmodel.config.validation import check_composed
 from bigmodel.errors import BigmodelError, ConfigError, Interrupted
+from bigmodel.formatting import format_count
 from bigmodel.runs.records import is_sweep
 from bigmodel.runtime.live_text import StatusLine
 from bigmodel.runtime.signals import StopRequest
@@ -197,9 +198,8 @@ class HydraTask:
         for line in dry_run_lines(distinct):
             print(line)  # not `print_line`: a dry run must fail where its output is lost
         if num_unchecked:
-            print_line(
-                f"the configs of {len(listed) - num_unchecked} of {len(listed)} jobs were checked, in {spent_s:.0f} s"
-            )
+            of = f"{len(listed) - num_unchecked} of {format_count(len(listed), 'job')}"
+            print_line(f"the configs of {of} were checked, in {spent_s:.0f} s")
         _print_repeats((number, digest) for number, _, digest in listed)
         return [None] * len(listed)
 

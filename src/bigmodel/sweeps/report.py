@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from bigmodel.commands.exit_codes import print_errors
 from bigmodel.errors import Interrupted
+from bigmodel.formatting import format_count
 from bigmodel.quoting import resume_command, trust_override
 from bigmodel.runs.comparison.leaderboard import leaderboard
 from bigmodel.runs.report.build import build_page
@@ -29,17 +30,18 @@ def report_outcome(sweep: SweepDirectory, stop: StopRequest, trust: Sequence[str
     failed = [number for number, job in jobs.items() if job.status == "failed"]
     unfinished = [number for number, job in jobs.items() if job.status in ("interrupted", "queued")]
     total = max(sweep.trials or 0, len(jobs))
+    all_jobs = format_count(total, "job")
     command = resume_command(sweep.path, trust, multirun=True)
     if failed:
         lines = [_describe_failure(sweep, number, jobs[number].code or 0) for number in failed]
         names = ", ".join(map(str, failed))
         again = f"; to run what is not done: {command}" if sweep.num_remaining(jobs) else ""
-        print_errors([*lines, f"{len(failed)} of {total} jobs failed: {names}{again}"])
+        print_errors([*lines, f"{len(failed)} of {all_jobs} failed: {names}{again}"])
         sys.stderr.flush()
     _print_results(sweep, jobs, trust)
     if stop() and (unfinished or len(jobs) < total):
         num_ended = len(jobs) - len(failed) - len(unfinished)
-        raise Interrupted(f"stopped by {stop.name}: {num_ended} of {total} jobs are done; to resume: {command}")
+        raise Interrupted(f"stopped by {stop.name}: {num_ended} of {all_jobs} are done; to resume: {command}")
     codes = [jobs[number].code or 1 for number in failed] or [Interrupted.exit_code for _ in unfinished]
     return 0 if not codes else codes[0] if codes[0] > 0 else 128 - codes[0]
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from time import monotonic
 
-from bigmodel.formatting import columns_of, cut, left
+from bigmodel.config.override_text import override_key
+from bigmodel.formatting import columns_of, cut, format_count, left
 from bigmodel.listeners.lines import format_metric
 from bigmodel.metric_spec import MetricSpec, from_summary, spec_for
 from bigmodel.redaction import redact
+from bigmodel.runs.comparison.measures import changes_the_measure
 from bigmodel.runtime import stdout
 from bigmodel.runtime.live_text import LiveText, elapsed_text
 from bigmodel.runtime.signals import describe_exit_code
@@ -39,9 +41,10 @@ class SweepDisplay:
         total, num_ended = trials or len(self._jobs), len(self._jobs) - self._num_to_run
         ended = f" ({num_ended} {'done' if trials is None else 'ended'})" if num_ended else ""
         width = self._sweep.jobs_per_trial
-        members = "jobs" if trials is None else "trials" if width == 1 else f"jobs, {width} seeds a trial"
-        threads = f"{settings.threads} thread{'s' * (settings.threads > 1)} each"
-        print_line(f"{total} {members}{ended}; {settings.jobs} at a time, {threads}; in {self._sweep.path}")
+        members = format_count(total, "trial" if trials is not None and width == 1 else "job")
+        members += f", {width} seeds a trial" if trials is not None and width > 1 else ""
+        threads = f"{format_count(settings.threads, 'thread')} each"
+        print_line(f"{members}{ended}; {settings.jobs} at a time, {threads}; in {self._sweep.path}")
         if draws_in_place():
             self._live = LiveText(lambda columns: self._text)
         return self
@@ -51,11 +54,13 @@ class SweepDisplay:
             self._live.close()
 
     def started(self, number: int) -> None:
-        """Show the start of a job."""
+        """Show the start of a job, before its engine takes seconds to load torch."""
         self._seconds_left.pop(number, None)
         self._first_progress.pop(number, None)
         if self._live is None:
             print_line(f"job {number} starts: {_overrides(self._sweep, number)}")
+        else:
+            self._draw(self._live)
 
     def print_lines(self, lines: Sequence[str]) -> None:
         """Print lines above the live table."""
@@ -83,8 +88,11 @@ class SweepDisplay:
                 job.seconds = now - start_times[number]
                 if gained:
                     self._seconds_left[number] = job.seconds / gained * (1 - job.progress)
+        self._draw(self._live)
+
+    def _draw(self, live: LiveText) -> None:
         self._text = redact("\n".join(self._live_lines(*terminal_size())))
-        self._live.draw()
+        live.draw()
 
     def _live_lines(self, columns: int, height: int) -> list[str]:
         """Return the table of as many jobs as there is room for, each on one line, and how many are in which state."""
@@ -110,13 +118,18 @@ class SweepDisplay:
 
 
 def best_job(sweep: SweepDirectory, jobs: Mapping[int, JobProgress]) -> int | None:
-    """Return the job whose monitored metric is best so far; None unless all have one, better low or high."""
+    """Return the job whose monitored metric is best so far.
+
+    None unless it is one metric, better low or high, that measures the same in all of them: not on two datasets.
+    """
     values = {number: job.value for number, job in jobs.items() if job.value is not None}
     monitors = {sweep.jobs[number].monitor for number in values}
     if len(monitors) != 1:
         return None
+    monitor = monitors.pop()
     spec = next(filter(None, (_spec(sweep, number) for number in values)), None)
-    if spec is None or spec.direction == "none":
+    keys = {override_key(text) for number in values for text in sweep.distinct_overrides(number)}
+    if spec is None or spec.direction == "none" or any(changes_the_measure(key, monitor, spec) for key in keys):
         return None
     return (min if spec.direction == "min" else max)(values, key=lambda number: values[number])
 
@@ -145,7 +158,7 @@ def format_value(sweep: SweepDirectory, number: int, job: JobProgress) -> str:
 
 def dry_run_lines(jobs: Mapping[int, list[str]]) -> Iterator[str]:
     """Yield the lines of a dry run: the number of jobs, and each job's distinct overrides."""
-    yield f"{len(jobs)} jobs; nothing was started"
+    yield f"{format_count(len(jobs), 'job')}; nothing was started"
     width = len(str(max(jobs, default=0)))
     for number, overrides in jobs.items():
         yield f"{number:>{width}}  {' '.join(overrides)}"

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bigmodel.constraints import Fraction, NonNegative
+from bigmodel.formatting import format_count
 
 __all__ = ["CrossEntropy", "MeanSquaredError", "balanced"]
 
@@ -38,7 +39,9 @@ class CrossEntropy(nn.Module):
         if self._weight_C is None:
             return F.cross_entropy(logits_NC, target, label_smoothing=self.label_smoothing)
         if len(self._weight_C) != logits_NC.shape[1]:
-            raise ValueError(f"weight: has {len(self._weight_C)} numbers, for {logits_NC.shape[1]} classes")
+            raise ValueError(
+                f"weight: has {format_count(len(self._weight_C), 'number')}, for {logits_NC.shape[1]} classes"
+            )
         if self._weight_C.device != logits_NC.device:
             self._weight_C = self._weight_C.to(logits_NC.device)
         weight_N = self._weight_C[target] if target.ndim == 1 else target.float() @ self._weight_C

@@ -8,7 +8,7 @@ from typing import Any
 from bigmodel.config.config import Config
 from bigmodel.datasets.files.locations import resolve_paths
 from bigmodel.errors import ConfigError
-from bigmodel.formatting import truncate
+from bigmodel.formatting import format_count, truncate
 from bigmodel.interfaces import CountsClasses, Dataset, Loader
 from bigmodel.runtime.device import Device
 from bigmodel.tasks.losses import balanced
@@ -82,7 +82,8 @@ def set_class_weights(values: Mapping[str, Any], dataset: Dataset, loader: Loade
         names = truncate(", ".join(map(str, dataset.processor_spec().get("classes", ()))), 200)
         there = f"the data has {number} classes{f' ({names})' if names else ''}"
         raise ConfigError(
-            f"loss.weight: got {len(given)} weights, {there}; set loss.weight=balanced or {number} numbers"
+            f"loss.weight: got {format_count(len(given), 'weight')}, {there}; "
+            f"set loss.weight=balanced or {number} numbers"
         )
     if given != "balanced":
         return {}, []

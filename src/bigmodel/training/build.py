@@ -16,7 +16,7 @@ from bigmodel.config.config import Config
 from bigmodel.config.instantiate import instantiate, without_pretrained
 from bigmodel.config.schema import Train
 from bigmodel.errors import ConfigError
-from bigmodel.formatting import format_si
+from bigmodel.formatting import format_count, format_si
 from bigmodel.interfaces import Dataset, HasMemoryFormat, InitsFromData, Loader, Task
 from bigmodel.optim.groups import scale_lrs
 from bigmodel.runtime.activation_checkpointing import checkpoint_blocks
@@ -229,7 +229,8 @@ def _checkpoint_activations(model: nn.Module, device: Device) -> list[str]:
     if device.checkpoint_activations != "blocks":
         return []
     if count := checkpoint_blocks(model):
-        return [f"device.checkpoint_activations=blocks: {count} blocks compute their activations twice"]
+        blocks = format_count(count, "block")
+        return [f"device.checkpoint_activations=blocks: the activations of {blocks} are computed twice"]
     return [f"device.checkpoint_activations=blocks: {type(model).__name__} has no repeated blocks, and keeps all"]
 
 

@@ -12,7 +12,7 @@ from bigmodel.config.config import Config
 from bigmodel.config.location import fitting_models
 from bigmodel.config.schema import Train
 from bigmodel.errors import BigmodelError, ConfigError
-from bigmodel.formatting import first_line
+from bigmodel.formatting import first_line, format_count
 from bigmodel.interfaces import Batch, Dataset, MixesSamples, Task
 from bigmodel.metric_spec import declared_specs
 from bigmodel.runtime.device import Device
@@ -26,8 +26,8 @@ def check_all_trained(model: nn.Module, settings: Train) -> None:
     untrained, init = getattr(model, "untrained", None), settings.init or {}
     if not settings.epochs and untrained and not init.get("from") and init.get("incomplete", "refuse") == "refuse":
         raise ConfigError(
-            f"epochs: 0 would test {len(untrained)} tensors that model.pretrained lacks, as {untrained[0]}; "
-            "train them, or set init.incomplete=test"
+            f"epochs: 0 would test {format_count(len(untrained), 'tensor')} that model.pretrained lacks, "
+            f"as {untrained[0]}; train them, or set init.incomplete=test"
         )
 
 

@@ -9,7 +9,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from bigmodel.errors import ConfigError
-from bigmodel.formatting import escape_control
+from bigmodel.formatting import escape_control, format_count
 from bigmodel.models.frozen_norms import keep_in_eval
 from bigmodel.models.weights.foreign_weights import Report, load_matching, read_weights
 from bigmodel.models.weights.lora import LoRA, merge_lora
@@ -59,8 +59,9 @@ def init_weights(
         report, lines = _load(model, sources, strip_prefix or "", skip, merge, adapter)
         if not epochs and report.new and incomplete == "refuse":
             raise ConfigError(
-                f"epochs: 0 would test {len(report.new)} tensors that nobody has trained, {', '.join(report.new[:4])}"
-                f"{' ...' if len(report.new) > 4 else ''}; train them, or set init.incomplete=test"
+                f"epochs: 0 would test {format_count(len(report.new), 'tensor')} that nobody has trained, "
+                f"{', '.join(report.new[:4])}{' ...' if len(report.new) > 4 else ''}; "
+                "train them, or set init.incomplete=test"
             )
     if lora is not None and lora.rank:
         lines.append(_apply_lora(model, lora, began=not fresh))
@@ -69,7 +70,8 @@ def init_weights(
     if freeze:
         lines.append(_freeze(model, freeze, adapted=lora is not None and lora.rank > 0 and fresh))
     if frozen_norms == "eval" and (kept := keep_in_eval(model)):
-        lines.append(f"init.frozen_norms=eval: {len(kept)} norms keep their running statistics, as {kept[0]}")
+        norms = format_count(len(kept), "norm")
+        lines.append(f"init.frozen_norms=eval: running statistics stay in {norms}, as {kept[0]}")
     return lines
 
 

@@ -40,7 +40,7 @@ def audio_folder(
         DataError: a folder is missing or holds no sound files, some are broken, or a class is unknown in training.
     """
     check = partial(find_broken_sounds, decode=broken == "skip")
-    found = find_class_folders(root, SUFFIXES, "sound files", test_fraction, check=check, broken=broken)
+    found = find_class_folders(root, SUFFIXES, "sound file", test_fraction, check=check, broken=broken)
     made = spectrogram_dataset(
         found.classes,
         found.splits,

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from bigmodel.datasets.files.table_format import STAND_INS
 from bigmodel.datasets.loading.splits import holdout_split
-from bigmodel.formatting import escape_control
+from bigmodel.formatting import escape_control, format_count
 
 _QUOTE = re.compile(r"'[^']*'|\"[^\"]*\"")
 _QUOTED = re.compile(rf"(?:{_QUOTE.pattern})(?:[\s,]+(?:{_QUOTE.pattern}))*,?")
@@ -26,15 +26,15 @@ def describe_counts(what: str, classes: Sequence[str], labels: Mapping[str, Sequ
     for split, numbers in labels.items():
         counts = Counter(numbers)
         sizes = {name: counts[number] for number, name in enumerate(classes)}
-        lines.append(f"{split}: {len(numbers):,} {what}{_each(sizes)}")
+        lines.append(f"{split}: {format_count(len(numbers), what)}{_each(sizes)}")
         if split == "train":
             small = {name: size for name, size in sizes.items() if 0 < size < HANDFUL}
             if small:
-                lines.append(f"warning: fewer than {HANDFUL} training {what}{_each(small)}")
+                lines.append(f"warning: fewer than {HANDFUL} training {what}s{_each(small)}")
         missing = [escape_control(name) for name, size in sizes.items() if not size]
         if missing:
             more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
-            lines.append(f"warning: {split} has no {what} of {', '.join(missing[:_SHOWN])}{more}")
+            lines.append(f"warning: {split} has no {what}s of {', '.join(missing[:_SHOWN])}{more}")
     return lines + warn_similar_names(classes)
 
 

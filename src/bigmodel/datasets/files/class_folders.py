@@ -15,7 +15,7 @@ from bigmodel.datasets.files.published import fingerprint_files
 from bigmodel.datasets.files.split_names import folder_names, split_folders
 from bigmodel.datasets.loading.splits import holdout_split, keep_each_class
 from bigmodel.errors import DataError
-from bigmodel.formatting import escape_control
+from bigmodel.formatting import escape_control, format_count
 
 _SHOWN = 10  # broken files in one report
 
@@ -44,7 +44,7 @@ def find_class_folders(
     check: Check | None = None,
     broken: Literal["refuse", "skip"] = "refuse",
 ) -> ClassFolders:
-    """Find all files with one of the suffixes, or for which `is_one` holds; `what` names them in messages.
+    """Find all files with one of the suffixes, or for which `is_one` holds; `what` names one of them in messages.
 
     Hidden files and others are passed over and counted. Without a `test` folder, `test_fraction` of the training files
     is the test split, the same for every seed. `check` returns the reason of each broken file, for all files at once:
@@ -63,7 +63,7 @@ def find_class_folders(
     classes = folder_names(folders["train"])
     if not classes:
         raise DataError(
-            f"dataset.root: {folders['train']} holds no class folders; it needs one folder of {what} per class"
+            f"dataset.root: {folders['train']} holds no class folders; it needs one folder of {what}s per class"
         )
     passed: Counter[str] = Counter()
     lister = _Lister(classes, suffixes, what, is_one, passed)
@@ -86,7 +86,7 @@ def find_class_folders(
         split_off = (numbers.tolist() for numbers in holdout_split(len(paths), test_fraction))
         train, test, back = keep_each_class(labels, *split_off)
         names = ", ".join(escape_control(classes[label]) for label in back[:_SHOWN])
-        notes += [f"one of its {what} stays in training of each of the rarest classes: {names}"] if back else []
+        notes += [f"one of its {what}s stays in training of each of the rarest classes: {names}"] if back else []
         for split, numbers in (("train", train), ("test", test)):
             if numbers:  # of a few files the fraction may be none
                 splits[split] = [paths[n] for n in numbers], [labels[n] for n in numbers]
@@ -122,7 +122,7 @@ class _Lister:
             if not found:
                 there = "; ".join(describe_skipped(self.passed - before))
                 reason = there or "it is empty"
-                raise DataError(f"{folder / name}: holds no {self.what} ({reason}); add some or remove the folder")
+                raise DataError(f"{folder / name}: holds no {self.what}s ({reason}); add some or remove the folder")
             paths += found
             labels += [label] * len(found)
         if not paths:
@@ -139,19 +139,20 @@ def _without_broken(
     problems = check([path for paths, _ in splits.values() for path in paths])
     if not problems:
         return splits, []
-    lines = describe_broken(problems, what)
+    lines, count = describe_broken(problems, what), format_count(len(problems), f"broken {what}")
     if broken == "refuse":
-        raise DataError(*lines, f"{len(problems):,} broken {what}; mend or remove them, or set dataset.broken=skip")
+        raise DataError(*lines, f"{count}; mend or remove them, or set dataset.broken=skip")
     kept = {}
     for split, (paths, labels) in splits.items():
         pairs = [(path, label) for path, label in zip(paths, labels, strict=True) if path not in problems]
         if not pairs:
-            raise DataError(*lines, f"{split}: every one of its {what} is broken")
+            raise DataError(*lines, f"{split}: every one of its {what}s is broken")
         kept[split] = [path for path, _ in pairs], [label for _, label in pairs]
-    return kept, [f"warning: {len(problems):,} broken {what} skipped", *(f"skipped: {line}" for line in lines)]
+    return kept, [f"warning: {count} skipped", *(f"skipped: {line}" for line in lines)]
 
 
 def describe_broken(problems: Mapping[str, str], what: str) -> list[str]:
     """Return a line for each of the first broken files, and one that counts the others."""
     lines = [f"{path}: {problem}" for path, problem in [*problems.items()][:_SHOWN]]
-    return [*lines, *([f"and {len(problems) - _SHOWN:,} more broken {what}"] if len(problems) > _SHOWN else [])]
+    rest = len(problems) - _SHOWN
+    return [*lines, f"and {format_count(rest, f'more broken {what}')}"] if rest > 0 else lines

@@ -20,7 +20,7 @@ from bigmodel.datasets.files.table_bytes import text_bytes
 from bigmodel.datasets.files.table_format import MAX_COLUMNS, SHOWN, Parsed, TableFormat, delimiter
 from bigmodel.datasets.files.table_header import Header, read_header
 from bigmodel.errors import DataError
-from bigmodel.formatting import truncate
+from bigmodel.formatting import format_count, truncate
 
 if TYPE_CHECKING:
     import pyarrow
@@ -53,7 +53,7 @@ def parse(file: str, form: TableFormat, wanted: Sequence[str]) -> Parsed:
     if form.quoted and b'"' in body:
         strict, mistakes = _strict_pass(body, header.lines, dialect, file)
         if mistakes and form.broken == "refuse":
-            more = [f"{file}: {len(mistakes) - SHOWN} more bad rows"] if len(mistakes) > SHOWN else []
+            more = [f"{file}: {format_count(len(mistakes) - SHOWN, 'more bad row')}"] if len(mistakes) > SHOWN else []
             raise DataError(*mistakes[:SHOWN], *more)
         skipped += mistakes
         if mistakes or _needs_rewriting(body, dialect["delimiter"], form.strip):
@@ -206,10 +206,10 @@ def _with_ragged(
     import pyarrow
 
     width = len(header.names)
-    words = {n: f"has {len(fields)} fields, for {width} columns" for n, fields in ragged.items() if any(fields[width:])}
+    words = {n: _fields(fields, width) for n, fields in ragged.items() if any(fields[width:])}
     if skip:
         left_out = {n for n, fields in ragged.items() if n in words or len(fields) < width}
-        few = {n: f"has {len(ragged[n])} fields, for {width} columns" for n in left_out}
+        few = {n: _fields(ragged[n], width) for n in left_out}
         skipped = sorted([*skipped, *(f"{file}:{line(n)}: {few[n]}" for n in left_out)], key=_line_number)
         ragged = {n: fields for n, fields in ragged.items() if n not in left_out}
     if ragged:
@@ -222,7 +222,7 @@ def _with_ragged(
         records = np.sort(np.concatenate([records, list(ragged)])).astype(np.int64)
     row_of = {int(n): row for row, n in enumerate(records.tolist()) if n in ragged} if ragged else {}
     longer = sum(len(fields) > width and n not in words for n, fields in ragged.items())
-    notes = [f"{file}: {longer:,} rows end in separators without a column; passed over"] if longer else []
+    notes = [f"{file}: separators without a column end {format_count(longer, 'row')}; passed over"] if longer else []
     return Parsed(
         header.names,
         columns,
@@ -237,3 +237,7 @@ def _with_ragged(
 
 def _line_number(place: str) -> int:
     return int(place.split(": ")[0].rpartition(":")[2])
+
+
+def _fields(fields: Sequence[str], width: int) -> str:
+    return f"has {format_count(len(fields), 'field')}, for {format_count(width, 'column')}"

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Set
 
 from bigmodel.errors import DataError
+from bigmodel.formatting import format_count
 
 _LEFT_BEHIND = frozenset(
     {"@eadir", "@recycle", "#recycle", "$recycle.bin", "__macosx", "lost+found", "system volume information"}
@@ -71,8 +72,8 @@ def describe_skipped(passed: Counter[str], where: str = "") -> list[str]:
     total = passed.total()
     kinds = passed.most_common()
     shown = ", ".join(kind if len(kinds) == 1 else f"{count:,} {kind}" for kind, count in kinds[:_SHOWN])
-    rest = f" and {len(kinds) - _SHOWN} other kinds" if len(kinds) > _SHOWN else ""
-    return [f"{where}{total:,} file{'' if total == 1 else 's'} passed over: {shown}{rest}"]
+    rest = f" and {format_count(len(kinds) - _SHOWN, 'other kind')}" if len(kinds) > _SHOWN else ""
+    return [f"{where}{format_count(total, 'file')} passed over: {shown}{rest}"]
 
 
 def _listed(directory: str) -> tuple[list[str], list[str]]:

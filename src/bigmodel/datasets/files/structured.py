@@ -17,7 +17,7 @@ from bigmodel.datasets.files.table_bytes import (
 )
 from bigmodel.datasets.files.table_format import MAX_COLUMNS, SHOWN, Parsed, TableFormat
 from bigmodel.errors import DataError
-from bigmodel.formatting import truncate
+from bigmodel.formatting import format_count, truncate
 
 if TYPE_CHECKING:
     import pyarrow
@@ -147,7 +147,7 @@ def _json_lines(file: str, form: TableFormat) -> Parsed:
             rows.append(row)
             lines.append(number)
     if mistakes and form.broken == "refuse":
-        more = [f"{file}: {len(mistakes) - SHOWN} more bad rows"] if len(mistakes) > SHOWN else []
+        more = [f"{file}: {format_count(len(mistakes) - SHOWN, 'more bad row')}"] if len(mistakes) > SHOWN else []
         raise DataError(*mistakes[:SHOWN], *more)
     return _of_objects(rows, file, lambda row: lines[row], mistakes, form.decimal)
 

@@ -14,7 +14,7 @@ from bigmodel.datasets.files.locations import find_file
 from bigmodel.datasets.files.table_bytes import STDIN
 from bigmodel.datasets.files.table_format import SHOWN, Parsed, TableFormat
 from bigmodel.errors import DataError, MissingColumnError
-from bigmodel.formatting import truncate
+from bigmodel.formatting import format_count, truncate
 
 if TYPE_CHECKING:
     import pyarrow
@@ -121,7 +121,7 @@ def _distinct(
         columns.append(column)
     notes = [*parsed.notes]
     if dropped:
-        notes.append(f"{place}: {dropped} columns without a name or a value are left out")
+        notes.append(f"{place}: {format_count(dropped, 'column')} without a name or a value left out")
     if renamed:
         notes.append(f"{place}: columns have the same name: {truncate('; '.join(renamed), 200)}")
     return names, columns, notes
@@ -168,13 +168,13 @@ def _other_separator(name: str) -> str | None:
 def raise_row_errors(problems: Sequence[str], file: str | Path) -> None:
     """Raise DataError with the first few of these lines, if there are any."""
     if problems:
-        more = [f"{file}: {len(problems) - SHOWN} more bad rows"] if len(problems) > SHOWN else []
+        more = [f"{file}: {format_count(len(problems) - SHOWN, 'more bad row')}"] if len(problems) > SHOWN else []
         raise DataError(*problems[:SHOWN], *more)
 
 
 def describe_skipped_rows(problems: Sequence[str], file: str | Path) -> str:
     """Return a warning that counts the rows that were skipped and shows the first of these lines."""
-    count = f"{len(problems):,} bad row{'s' * (len(problems) != 1)}"
+    count = format_count(len(problems), "bad row")
     return f"warning: {file}: {count} skipped (dataset.broken=skip); the first: {problems[0]}"
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from bigmodel.datasets.files.table_format import MAX_COLUMNS, TableFormat
 from bigmodel.datasets.files.timestamps import looks_like_dates
 from bigmodel.errors import DataError
-from bigmodel.formatting import truncate
+from bigmodel.formatting import format_count, truncate
 
 _LONGEST = 1 << 26  # bytes of the first line
 _SPREADSHEETS = re.compile(rb"\"?sep=([^\r\n])\"?[\r\n]", re.IGNORECASE)  # a first line that tells them the separator
@@ -83,7 +83,9 @@ def _names(fields: list[str], place: str, form: TableFormat, wanted: Sequence[st
         return list(form.columns), False
     if form.header and form.columns is not None:
         if len(form.columns) != len(fields):
-            raise DataError(f"{place}: has {len(fields)} columns, and dataset.columns names {len(form.columns)}")
+            raise DataError(
+                f"{place}: has {format_count(len(fields), 'column')}, and dataset.columns names {len(form.columns)}"
+            )
         return list(form.columns), True
     if form.header is None and form.columns is None and _looks_like_a_row(fields):
         shown = truncate(", ".join(fields), 60)

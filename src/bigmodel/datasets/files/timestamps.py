@@ -127,7 +127,7 @@ def _doubtful(texts: Sequence[str]) -> str | None:
 
 
 def _other_units(texts: Sequence[str], values: NDArray[np.float64]) -> dict[int, str]:
-    """Find times since 1970 in another unit than most of the column, by row: sorted as numbers they would all come last."""
+    """Find times since 1970 in another unit than most of the column, by row: as numbers they would all come last."""
     present = values >= _FIRST_S
     if not present.any():
         return {}

@@ -134,7 +134,7 @@ def _check_cells(
 
 def _class_notes(classes: Sequence[str], numbers: Mapping[str, Sequence[int]], val_fraction: float) -> list[str]:
     """Return the sizes of the classes in each split, and warnings of classes that look like mistakes."""
-    notes = class_counts.describe_counts("pictures", classes, numbers)
+    notes = class_counts.describe_counts("picture", classes, numbers)
     notes += class_counts.stand_ins(classes)
     if "val" not in numbers:
         notes += class_counts.warn_held_out_classes(classes, numbers["train"], val_fraction)

@@ -15,6 +15,7 @@ from bigmodel.datasets.images.pixels import AS_BEFORE, PixelRules
 from bigmodel.datasets.images.source import ImageSource
 from bigmodel.datasets.loading.claims import wrong_claims
 from bigmodel.errors import ConfigError
+from bigmodel.formatting import format_count
 from bigmodel.interfaces import Batch, Loader, LoaderOptions
 
 
@@ -90,7 +91,9 @@ class ImageDataset:
         channels = self.input_shape[0]
         for name, values in (("mean", self.mean), ("std", self.std)):
             if len(values) != channels:
-                problems.append(f"dataset.{name}: needs {channels} values, one a channel, not {len(values)}")
+                problems.append(
+                    f"dataset.{name}: needs {format_count(channels, 'value')}, one a channel, not {len(values)}"
+                )
         problems += [f"dataset.augment.{line}" for line in self.augment.problems(self.input_shape, len(self.classes))]
         if problems:
             raise ConfigError(*problems)

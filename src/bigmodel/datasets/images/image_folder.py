@@ -48,7 +48,7 @@ def image_folder(
     """
     check_channels(input_shape)
     check = partial(find_broken, decode=broken == "skip")
-    found = find_class_folders(root, readable_suffixes(), "pictures", test_fraction, is_picture, check, broken)
+    found = find_class_folders(root, readable_suffixes(), "picture", test_fraction, is_picture, check, broken)
     chosen, notes = resolve_value_range(value_range, background, found.splits["train"][0])
     rules = PixelRules(chosen, background)
     if "val" not in found.splits:

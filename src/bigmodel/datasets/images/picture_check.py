@@ -22,6 +22,7 @@ from PIL import Image
 from bigmodel.datasets.images.picture_files import open_image, pillow_reason, readable_formats
 from bigmodel.datasets.images.pixels import Background, PixelRules, is_deep, values_of
 from bigmodel.errors import DataError
+from bigmodel.formatting import format_count
 from bigmodel.runtime.exhaustion import describe_exhaustion
 
 LOOKED_AT = 50_000  # headers; of more files an evenly spaced sample
@@ -157,7 +158,7 @@ def resolve_value_range(
     explicit = None if wanted in ("auto", None) else wanted
     if not deep:
         return ("type" if wanted == "auto" else explicit), notes  # type: ignore[return-value]
-    count = f"{len(deep):,} of {len(found):,} training pictures have more than 8 bits"
+    count = f"{len(deep):,} of {format_count(len(found), 'training picture')} with more than 8 bits"
     if wanted is None:
         return None, [*notes, f"warning: {count}, and dataset.value_range=null reads them as older versions did"]
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
@@ -186,12 +187,10 @@ def _lost(found: Mapping[str, PictureHeader], background: Background) -> list[st
     frames = [path for path, h in found.items() if h.frames > 1]
     alpha = [path for path, h in found.items() if h.transparent]
     only_8 = "more than 8 bits in each of several channels, of which only the upper 8 are read"
-    lines = [f"warning: {len(deep):,} pictures have {only_8}, as {deep[0]}"] if deep else []
-    if frames:
-        first = "several frames, of which the first is read"
-        lines.append(f"warning: {len(frames):,} pictures have {first}, as {frames[0]}")
+    lost = {only_8: deep, "several frames, of which the first is read": frames}
+    lines = [f"warning: {format_count(len(p), 'picture')} with {what}, as {p[0]}" for what, p in lost.items() if p]
     if alpha:
-        count = f"{len(alpha):,} of {len(found):,} training pictures can be transparent"
+        count = f"{len(alpha):,} of {format_count(len(found), 'training picture')} can be transparent"
         hidden = f"warning: {count}, and dataset.background=null shows their hidden colors"
         lines.append(hidden if background is None else f"{count}: dataset.background={background} shows behind them")
     return lines
@@ -259,9 +258,9 @@ def warn_uniform_pictures(
     if problems:
         raise DataError(*problems[:_SHOWN])
     lines = _repeated(splits, classes)
-    looked = f"of {len(chosen):,} pictures looked at"
+    looked = f"of {format_count(len(chosen), 'picture')} looked at"
     if flat:
-        lines.append(f"warning: {len(flat):,} {looked} are of one colour once decoded, as {flat[0]}")
+        lines.append(f"warning: of one colour once decoded: {len(flat):,} {looked}, as {flat[0]}")
     if 0 < brightest <= _DARK:
         lines.append(
             f"warning: no value {looked} is above {brightest} of 255: they are nearly black; save them with values up "
@@ -291,9 +290,9 @@ def _repeated(splits: Mapping[str, tuple[Sequence[str], Sequence[int]]], classes
     crossing = [group for group in several if len({split for _, split, _ in group}) > 1]
     if crossing:
         names = " and ".join(sorted({split for group in crossing for _, split, _ in group}))
-        lines.append(f"warning: {len(crossing):,} files lie in {names} at once, as {crossing[0][0][0]}")
+        lines.append(f"warning: {format_count(len(crossing), 'file')} in {names} at once, as {crossing[0][0][0]}")
     two = [group for group in several if len({label for _, _, label in group}) > 1]
     if two:
         kinds = " and ".join(classes[label] for label in sorted({label for _, _, label in two[0]}))
-        lines.append(f"warning: {len(two):,} files have several classes, as {two[0][0][0]} ({kinds})")
+        lines.append(f"warning: {format_count(len(two), 'file')} with several classes, as {two[0][0][0]} ({kinds})")
     return lines

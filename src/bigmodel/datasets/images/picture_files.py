@@ -21,7 +21,7 @@ from torch import Tensor
 from bigmodel.datasets.images.pixels import AS_BEFORE, PixelRules
 from bigmodel.datasets.loading.claims import wrong_claims
 from bigmodel.errors import ConfigError, DataError
-from bigmodel.formatting import first_line
+from bigmodel.formatting import first_line, format_count
 from bigmodel.runtime.exhaustion import describe_exhaustion
 from bigmodel.safe_files import open_regular
 
@@ -104,7 +104,8 @@ class PictureFiles:
             for position in range(len(chosen)):
                 decode(position)
         if problems:
-            more = [f"and {len(problems) - _SHOWN:,} more broken pictures"] if len(problems) > _SHOWN else []
+            rest = len(problems) - _SHOWN
+            more = [f"and {format_count(rest, 'more broken picture')}"] if rest > 0 else []
             raise DataError(*sorted(problems)[:_SHOWN], *more)
         return torch.from_numpy(pixels_NCHW)
 

@@ -12,6 +12,7 @@ from bigmodel.datasets.files.split_names import SPLITS, split_named
 from bigmodel.datasets.files.table_files import Row, TableFormat, raise_row_errors, read_rows
 from bigmodel.datasets.images.picture_check import find_broken
 from bigmodel.errors import DataError
+from bigmodel.formatting import format_count
 
 
 @dataclass(frozen=True)
@@ -90,10 +91,11 @@ def rows_without_broken(rows: list[PictureRow], broken: str) -> tuple[list[Pictu
     if not problems:
         return rows, set(), []
     places = {row.path: row.location for row in reversed(rows)}
-    lines = describe_broken({f"{places[path]}: {path}": problem for path, problem in problems.items()}, "pictures")
+    lines = describe_broken({f"{places[path]}: {path}": problem for path, problem in problems.items()}, "picture")
     if broken == "refuse":
-        raise DataError(*lines, f"{len(problems):,} broken pictures; mend or remove them, or set dataset.broken=skip")
+        count = format_count(len(problems), "broken picture")
+        raise DataError(*lines, f"{count}; mend or remove them, or set dataset.broken=skip")
     kept = [row for row in rows if row.path not in problems]
-    count = len(rows) - len(kept)
-    notes = [f"warning: {count:,} rows with broken pictures skipped", *(f"skipped: {line}" for line in lines)]
+    count = format_count(len(rows) - len(kept), "row with a broken picture", "rows with broken pictures")
+    notes = [f"warning: {count} skipped", *(f"skipped: {line}" for line in lines)]
     return kept, problems.keys(), notes

@@ -14,7 +14,7 @@ from torch import Tensor
 from bigmodel.datasets.files.class_counts import names_of_list, warn_similar_names
 from bigmodel.datasets.tables.encoding import mean_std
 from bigmodel.errors import ConfigError, DataError
-from bigmodel.formatting import truncate
+from bigmodel.formatting import format_count, truncate
 
 _YES = frozenset({"1", "1.0", "true", "yes"})
 _NO = frozenset({"0", "0.0", "false", "no"})
@@ -79,7 +79,7 @@ class LabelsTarget:
 
     @property
     def description(self) -> str:
-        return f"{len(self.names)} labels"
+        return format_count(len(self.names), "label")
 
     def encode(self, values: Sequence[Sequence[str]]) -> Tensor:
         """Return float32 (N, K): 1, 0 or NaN."""

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from bigmodel.datasets.loading.order import SampleOrder, batch_starts
 from bigmodel.errors import ConfigError, DataError
+from bigmodel.formatting import format_count
 from bigmodel.interfaces import LoaderOptions
 
 
@@ -86,7 +87,8 @@ def holdout_split(size: int, fraction: float) -> tuple[Tensor, Tensor]:
     """
     count = round(size * fraction)
     if count >= size:
-        raise DataError(f"dataset: {size} training samples leave none to train on if {fraction:g} of them is held out")
+        whole = format_count(size, "training sample")
+        raise DataError(f"dataset: none of {whole} is left to train on if {fraction:g} of them is held out")
     shuffled = torch.randperm(size, generator=torch.Generator().manual_seed(0))
     return shuffled[count:].sort().values, shuffled[:count].sort().values
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from bigmodel.constraints import Positive
 from bigmodel.datasets.files.table_files import Row, raise_row_errors, sorted_labels
 from bigmodel.datasets.files.timestamps import date_feature_names, date_parts
+from bigmodel.formatting import format_count
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,8 @@ class FeatureEncoder:
     def __post_init__(self) -> None:
         count = len(self.features)
         if not count == len(self.mean) == len(self.std):
-            raise ValueError(f"mean and std: must be {count} numbers each, one a column of numbers or part of a date")
+            numbers = format_count(count, "number")
+            raise ValueError(f"mean and std: must be {numbers} each, one a column of numbers or part of a date")
         if any(not (form is None or isinstance(form, str)) for form in self.dates.values()):
             raise ValueError("dates: must be a format for each column, or null for ISO dates")
         for column, values in self.categories.items():

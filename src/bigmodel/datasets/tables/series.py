@@ -20,6 +20,7 @@ from bigmodel.datasets.tables.encoding import mean_std
 from bigmodel.datasets.tables.series_steps import StepRules, TimeSteps, read_steps
 from bigmodel.datasets.tables.standardizer import Standardizer
 from bigmodel.errors import ConfigError, DataError
+from bigmodel.formatting import format_count
 
 __all__ = ["series"]
 
@@ -84,14 +85,14 @@ def series(
     mean = [one for one, _ in learned] if mean is None else mean
     std = [one for _, one in learned] if std is None else std
     if len(mean) != len(names):
-        raise ConfigError(f"dataset.mean and dataset.std: need {len(names)} numbers each, one a series")
+        raise ConfigError(f"dataset.mean and dataset.std: need {format_count(len(names), 'number')} each, one a series")
     series_TC = Standardizer(mean, std, log).transform(torch.from_numpy(steps.values_TC))
     splits = _windows(series_TC, steps, counts, window, horizon)
     return TensorDataset(
         splits=splits,
         properties={"channels": len(names), "mean": list(mean), "std": list(std)},
         notes=steps.notes,
-        description=f"{len(names)} series, {horizon} steps from {window}",
+        description=f"{len(names)} series, {format_count(horizon, 'step')} from {window}",
         spec={
             "kind": "bigmodel.inference.processors.series.ForecastProcessor",
             "columns": names,

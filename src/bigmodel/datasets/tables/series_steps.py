@@ -14,6 +14,7 @@ from bigmodel.datasets.files.table_files import SHOWN, Row, Table, raise_row_err
 from bigmodel.datasets.files.timestamps import looks_like_dates, parse_timestamps, suggest_formats
 from bigmodel.datasets.tables.table_checks import likely_sentinels, rows_without_problem
 from bigmodel.errors import ConfigError, DataError
+from bigmodel.formatting import format_count
 
 Missing = Literal["refuse", "linear", "forward", "skip"]
 Gaps = Literal["cross", "skip", "fill"]
@@ -95,7 +96,8 @@ def _apply_gaps(
     if not count:
         return values_TC, breaks_T, []
     first = rows[int(np.flatnonzero(passed > 0)[0])].location
-    what = f"{count:,} gaps in time, {int(passed.sum()):,} steps long in all, the first before {first}"
+    gaps, steps = format_count(count, "gap"), format_count(int(passed.sum()), "step")
+    what = f"{gaps} in time, {steps} long in all, the first before {first}"
     if rules.gaps == "cross":
         return values_TC, breaks_T, [f"warning: {what}; windows run over them (dataset.gaps=skip or fill)"]
     if rules.gaps == "skip":
@@ -111,7 +113,9 @@ def _missing_note(values_TC: NDArray[np.float64], fill: Missing) -> list[str]:
     how = {"linear": "filled along a line between their neighbours", "forward": "filled with the value before"}
     early = int((np.cumsum(~np.isnan(values_TC), axis=0) == 0).sum()) if fill in how else 0
     more = f"; {early:,} before the first value of a series, with that" if early else ""
-    return [f"{absent:,} values missing: {how.get(fill, 'no window holds one')} (dataset.fill={fill}){more}"]
+    return [
+        f"{format_count(absent, 'value')} missing: {how.get(fill, 'no window holds one')} (dataset.fill={fill}){more}"
+    ]
 
 
 def _no_series(name: str, values: NDArray[np.float64], named: bool) -> list[str]:

@@ -19,7 +19,7 @@ from bigmodel.datasets.tables.roles import ColumnRoles, infer_roles, target_kind
 from bigmodel.datasets.tables.table_checks import describe_missing, likely_sentinels, valid_rows
 from bigmodel.datasets.tables.targets import TargetEncoder, split_rows
 from bigmodel.errors import ConfigError, DataError
-from bigmodel.formatting import truncate
+from bigmodel.formatting import format_count, truncate
 
 __all__ = ["table"]
 
@@ -161,7 +161,7 @@ def _properties(features: FeatureEncoder, answer: TargetEncoder) -> dict[str, An
 def _describe(properties: Mapping[str, Any], roles: ColumnRoles, target: str) -> str:
     classes, numbers = properties["num_classes"], properties["num_numeric"]
     what = f"{classes} classes" if classes else f"one number ({target})"
-    return f"{what}, {numbers} columns of numbers and {len(roles.categories)} of categories"
+    return f"{what}, {format_count(numbers, 'column')} of numbers and {len(roles.categories)} of categories"
 
 
 def _class_notes(classes: Sequence[str], tensors: Mapping[str, _Split], missing: Sequence[str]) -> list[str]:
@@ -170,7 +170,7 @@ def _class_notes(classes: Sequence[str], tensors: Mapping[str, _Split], missing:
         return []
     labels = {name: targets.tolist() for name, (_, targets) in tensors.items()}
     return [
-        *class_counts.describe_counts("rows", classes, labels),
+        *class_counts.describe_counts("row", classes, labels),
         *class_counts.stand_ins(classes, missing),
         *class_counts.lists(classes),
     ]

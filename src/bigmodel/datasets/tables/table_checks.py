@@ -13,6 +13,7 @@ from bigmodel.datasets.files.table_files import SHOWN, Row, Table, describe_skip
 from bigmodel.datasets.files.timestamps import date_parts, parse_timestamps
 from bigmodel.datasets.tables.roles import ColumnRoles
 from bigmodel.errors import DataError
+from bigmodel.formatting import format_count
 
 WAY_OUT = "dataset.broken=skip leaves such rows out"
 _MOSTLY = 0.5  # of the rows: if more are bad, a setting is wrong, or the file
@@ -70,9 +71,9 @@ def describe_missing(table: Table, roles: ColumnRoles) -> list[str]:
         counts = {name: sum(not text for text in table.texts(name)) for name in names}
         most = sorted((name for name in names if counts[name]), key=counts.__getitem__, reverse=True)
         if most:
-            more = [f"{len(most) - _COLUMNS} more columns"] if len(most) > _COLUMNS else []
+            more = [format_count(len(most) - _COLUMNS, "more column")] if len(most) > _COLUMNS else []
             shown = ", ".join([*(f"{name} {counts[name]:,}" for name in most[:_COLUMNS]), *more])
-            lines.append(f"values missing in {len(table):,} rows: {shown}; they count as {what}")
+            lines.append(f"values missing in {format_count(len(table), 'row')}: {shown}; they count as {what}")
     return lines
 
 
@@ -109,7 +110,7 @@ def rows_without_problem(table: Table, found: Mapping[int, tuple[str, str]]) -> 
     if problems and table.format.broken == "refuse":
         raise DataError(*format_problems(problems, table.file, WAY_OUT, len(table)))
     if len(problems) > _MOSTLY * len(table):
-        hint = f"{len(problems):,} of {len(table):,} rows are too many to skip"
+        hint = f"{len(problems):,} of {format_count(len(table), 'row')} are too many to skip"
         raise DataError(*format_problems(problems, table.file, hint, len(table)))
     rows = [row for row in table if row.index not in found]
     skipped = [*table.skipped, *(what for _, what in problems)]
@@ -135,6 +136,7 @@ def format_problems(problems: Sequence[tuple[str, str]], file: str, hint: str, r
     if len(shown) < len(problems):
         of = ", ".join(f"{name} {count:,}" for name, count in counts.most_common(_COLUMNS) if name)
         lines.append(
-            f"{file}: {len(problems) - len(shown):,} more bad rows{f'; by column: {of}' if len(counts) > 1 else ''}"
+            f"{file}: {format_count(len(problems) - len(shown), 'more bad row')}"
+            f"{f'; by column: {of}' if len(counts) > 1 else ''}"
         )
     return lines

@@ -27,6 +27,7 @@ from bigmodel.datasets.text.text_sources import TextSource
 from bigmodel.datasets.text.token_files import cache_name, fingerprint_text, tokenize_cached
 from bigmodel.datasets.text.tokenizers import CharTokenizer, Tokenizer, make_tokenizer
 from bigmodel.errors import DataError
+from bigmodel.formatting import format_count
 from bigmodel.interfaces import Batch, LoaderOptions
 from bigmodel.seeds import derive
 
@@ -100,9 +101,8 @@ class TextLoader:
         num_tokens = len(parts["train"])
         num_windows = (num_tokens - 1) // self._context
         if num_windows < 1:
-            raise DataError(
-                f"dataset: {num_tokens} training tokens are too few for one window of context={self._context}"
-            )
+            there = format_count(num_tokens, "training token")
+            raise DataError(f"dataset: a window of context={self._context} needs more than {there}")
         num_windows -= num_windows > 1  # room for the epochs to begin elsewhere
         self._shifts = min(num_tokens - 1 - num_windows * self._context, self._context - 1) + 1
         sizes = {name: -(-(len(part) - 1) // self._context) for name, part in parts.items()}

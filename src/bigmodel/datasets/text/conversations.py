@@ -18,6 +18,7 @@ from bigmodel.datasets.loading.tensors import TensorDataset, fingerprint_tensors
 from bigmodel.datasets.text.chat_template import ChatTemplate
 from bigmodel.datasets.text.tokenizers import Tokenizer, load_vocabulary
 from bigmodel.errors import DataError
+from bigmodel.formatting import format_count
 from bigmodel.padding import pad
 from bigmodel.safe_files import read_bytes
 
@@ -58,11 +59,12 @@ def conversations(
     writer = _Writer(tokenizer, ChatTemplate(chat["template"], chat["special"]), frozenset(chat["stop"]), context)
     samples, notes = _read(Path(path), writer, broken)
     inputs, targets = (pad([pair[index] for pair in samples]) for index in (0, 1))
-    answers = int((targets >= 0).sum())
+    answers = format_count(int((targets >= 0).sum()), "token")
     return TensorDataset(
         {"train": (inputs, targets)},
         properties={"vocab_size": tokenizer.size},
-        description=f"{len(samples)} conversations, {answers:,} tokens of answers, up to {inputs.shape[1]} a sample",
+        description=f"{format_count(len(samples), 'conversation')}, {answers} of answers, "
+        f"up to {inputs.shape[1]} a sample",
         spec={"kind": _KIND, "tokenizer": dict(tokenizer.spec), "context": context, "chat": chat},
         fingerprint=fingerprint_tensors([inputs, targets]),
         val_fraction=val_fraction,
@@ -91,7 +93,7 @@ def _read(file: Path, writer: _Writer, broken: str) -> tuple[list[tuple[Tensor, 
         raise DataError(*faults[:_SHOWN], *more, "dataset.broken=skip leaves such lines out")
     if not samples:
         raise DataError(f"{file}: holds no conversation", *faults[:_SHOWN])
-    return samples, [f"{len(faults)} lines left out, as {faults[0]}"] if faults else []
+    return samples, [f"{format_count(len(faults), 'line')} left out, as {faults[0]}"] if faults else []
 
 
 def _messages(record: Any) -> Messages:

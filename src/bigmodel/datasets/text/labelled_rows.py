@@ -118,7 +118,7 @@ class LabelledTextReader:
             yield LabelledText(place, text, label) if text and label else f"{place}: empty"
 
     def _folder(self, folder: Path, name: str) -> dict[str, list[LabelledText]]:
-        found = find_class_folders(str(folder), frozenset({".txt"}), "texts")
+        found = find_class_folders(str(folder), frozenset({".txt"}), "text")
         self.notes += getattr(found, "notes", ())
 
         def rows(paths: Sequence[str], labels: Sequence[int]) -> Iterator[LabelledText | str]:

@@ -22,6 +22,7 @@ from bigmodel.datasets.text.labelled_rows import LabelledText, LabelledTextReade
 from bigmodel.datasets.text.tokenizers import ByteTokenizer, Tokenizer, published_tokenizer
 from bigmodel.datasets.text.word_tokenizer import FittedTokenizer, fit_char_tokenizer, fit_word_tokenizer
 from bigmodel.errors import ConfigError, DataError
+from bigmodel.formatting import format_count
 from bigmodel.padding import pad
 
 __all__ = ["labelled_text"]
@@ -113,7 +114,7 @@ def labelled_text(
         splits,
         properties=properties,
         description=f"{len(known)} classes, {made.size:,} tokens, up to {context} a sample"
-        + (f" ({longer:,} longer ones cut)" if longer else ""),
+        + (f" ({format_count(longer, 'longer one')} cut)" if longer else ""),
         spec={
             "kind": _KINDS[predicts],
             **({"classes": known} if predicts == "class" else {}),
@@ -181,7 +182,7 @@ def _only(rows: _Rows, classes: Sequence[str]) -> tuple[_Rows, list[str]]:
     if missing:
         known = ", ".join(sorted({row.label for row in rows["train"]}))
         raise ConfigError(f"dataset.classes: no training text has the label '{missing[0]}'; labels: {known}")
-    note = f"{out.total():,} texts of other labels left out: {_named(sorted(out))} (dataset.classes)"
+    note = f"{format_count(out.total(), 'text')} of other labels left out: {_named(sorted(out))} (dataset.classes)"
     return left, [note] if out else []
 
 
@@ -199,7 +200,7 @@ def _class_notes(rows: _Rows, classes: Sequence[str], val_fraction: float) -> li
     """Return the sizes of the classes by split, and notes about classes that look like mistakes."""
     numbers = {label: number for number, label in enumerate(classes)}
     labels = {split: [numbers[row.label] for row in part] for split, part in rows.items()}
-    notes = class_counts.describe_counts("texts", classes, labels)
+    notes = class_counts.describe_counts("text", classes, labels)
     notes += class_counts.warn_held_out_classes(classes, labels["train"], val_fraction)
     return [*notes, *class_counts.stand_ins(classes), *class_counts.lists(classes)]
 
@@ -220,8 +221,8 @@ def _unknown(
     what = {"word": "words", "char": "characters"}[tokenizer]
     if shares["train"] == 1:
         raise DataError(
-            f"dataset.tokenizer: no {what[:-1]} of the training texts occurs min_count={min_count} times, so all texts "
-            "would be the same to a model; lower dataset.min_count, or set dataset.tokenizer=char or byte"
+            f"dataset.tokenizer: no {what[:-1]} of the training texts occurs as often as min_count={min_count}, so all "
+            "texts would be the same to a model; lower dataset.min_count, or set dataset.tokenizer=char or byte"
         )
     return [
         f"warning: {share:.0%} of the {what} of the {split} texts are unknown; lower dataset.min_count "

@@ -84,7 +84,7 @@ def molecules(
     }
     if isinstance(answer, TargetEncoder) and answer.classes:
         numbers = {name: targets_N.tolist() for name, (_, targets_N) in tensors.items()}
-        notes += class_counts.describe_counts("molecules", answer.classes, numbers)
+        notes += class_counts.describe_counts("molecule", answer.classes, numbers)
         notes += class_counts.stand_ins(answer.classes, missing)
         notes += class_counts.measured(answer.classes)
     about = {key: value for key, value in answer.about().items() if key != "target" or target_type == "number"}

@@ -18,6 +18,7 @@ from bigmodel.datasets.loading.tensors import TensorDataset, fingerprint_tensors
 from bigmodel.datasets.text.labelled_rows import LabelledTextReader
 from bigmodel.datasets.text.tokenizers import make_tokenizer
 from bigmodel.errors import DataError
+from bigmodel.formatting import format_count
 from bigmodel.padding import pad
 
 __all__ = ["gettext_pairs", "parallel_text"]
@@ -131,7 +132,8 @@ def _dataset(
     return TensorDataset(
         tensors,
         properties=properties,
-        description=f"pairs of up to {context} tokens of {made.size:,} ({left_out:,} longer ones left out)",
+        description=f"pairs of up to {context} tokens of {made.size:,} "
+        f"({format_count(left_out, 'longer one')} left out)",
         spec={
             "kind": "bigmodel.inference.processors.translations.TranslationProcessor",
             "tokenizer": dict(made.spec),

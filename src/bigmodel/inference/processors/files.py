@@ -14,7 +14,7 @@ from pathlib import Path
 from bigmodel.datasets.files.folder_walk import describe_skipped, walk_files
 from bigmodel.datasets.files.text_encoding import decode
 from bigmodel.errors import DataError
-from bigmodel.formatting import escape_control, truncate
+from bigmodel.formatting import escape_control, format_count, truncate
 from bigmodel.safe_files import open_regular
 
 _MAX_SUFFIXES_SHOWN = 12  # in a message
@@ -45,7 +45,7 @@ def list_files(given: str, suffixes: Set[str], what: str, is_one: Callable[[str]
         if not files:
             num_hidden = len(suffixes) - _MAX_SUFFIXES_SHOWN
             shown = ", ".join(sorted(suffixes)[:_MAX_SUFFIXES_SHOWN])
-            rest = f" and {num_hidden} others" if num_hidden > 0 else ""
+            rest = f" and {format_count(num_hidden, 'other')}" if num_hidden > 0 else ""
             raise DataError(f"input: there are no {what}s in the folder '{given}'; looked for {shown}{rest}")
         return sorted(files)
     if os.path.exists(path):  # `Path.exists` raises for a name that is too long

@@ -14,7 +14,7 @@ from bigmodel.datasets.files.table_files import STDIN, SUFFIXES, TableFormat, re
 from bigmodel.datasets.tables.series_steps import StepRules, read_steps
 from bigmodel.datasets.tables.standardizer import Standardizer
 from bigmodel.errors import DataError
-from bigmodel.formatting import columns_of, escape_control, left, right
+from bigmodel.formatting import columns_of, escape_control, format_count, left, right
 from bigmodel.inference.inputs import as_array
 from bigmodel.inference.processors.files import list_files
 from bigmodel.inference.processors.steps import Step
@@ -79,7 +79,7 @@ class ForecastProcessor:
             time = self._time if set(self._time) <= rows.columns.keys() else []  # the file may lack it
             steps = read_steps(last, self._columns, time, self._rules, self._log)
         if len(steps.values_TC) < self._window:
-            raise DataError(f"{source}: has {len(rows)} rows; a forecast needs {self._window}")
+            raise DataError(f"{source}: has {format_count(len(rows), 'row')}; a forecast needs {self._window}")
         if not steps.usable_starts(self._window)[-1]:
             raise DataError(f"{source}: its last {self._window} steps hold a gap in time or a missing value")
         return self._standardizer.transform(torch.from_numpy(steps.values_TC[-self._window :]))

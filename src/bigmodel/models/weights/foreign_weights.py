@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from bigmodel.formatting import format_count
 from bigmodel.interfaces import AdaptsStateDict
 from bigmodel.models.weights.adapted_weights import adapt_tensor, prefix_to_strip
 from bigmodel.models.weights.lora import merge_lora
@@ -40,7 +41,7 @@ class Report:
         lists = {"newly initialized": self.new, "unused in the file": self.unused}
         others = (f"; {len(names)} {label}: {_some([*names])}" for label, names in lists.items() if names)
         changed = f"; {'; '.join(self.changed)}" if self.changed else ""
-        return f"loaded {self.num_loaded} of {self.num_wanted} tensors{''.join(others)}{changed}"
+        return f"loaded {self.num_loaded} of {format_count(self.num_wanted, 'tensor')}{''.join(others)}{changed}"
 
 
 def load_weights(model: nn.Module, file: str) -> str:
@@ -129,7 +130,8 @@ def load_matching(
     new = [name for name in wanted if name not in fitting]
     unused = [name for name in tensors if name not in own]
     if mismatched:
-        remarks[mismatched[0]] = f"the file's classifier is of {len(tensors[mismatched[-1]])} classes"
+        classes = format_count(len(tensors[mismatched[-1]]), "class", "classes")
+        remarks[mismatched[0]] = f"the file's classifier is of {classes}"
     if strip:
         remarks["strip"] = f"more of its names match with {strip}"
     return Report(len(fitting), len(wanted), new, unused, [*remarks.values()])

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bigmodel.constraints import NonNegativeInt, Positive, ProperFraction
+from bigmodel.formatting import format_count
 from bigmodel.models.weights.name_patterns import match_names
 
 __all__ = ["LoRA", "merge_lora"]
@@ -79,7 +80,7 @@ class LoRA:
         for name in trained_whole:
             model.get_parameter(name).requires_grad_(True)
         sizes = [p.numel() for p in model.parameters() if p.requires_grad]
-        layers = f"{len(adapted)} linear layer{'' if len(adapted) == 1 else 's'}"
+        layers = format_count(len(adapted), "linear layer")
         return f"{layers} with matrices of rank {self.rank}; {sum(sizes):,} weights are trained"
 
     def _adapt_layer(self, layer: nn.Linear) -> None:

@@ -41,20 +41,21 @@ def leaderboard(sweep: Path) -> str:
 
 
 def _write_files(sweep: Path, runs: Sequence[RunRecord], groups: Sequence[SeedGroup], keys: Sequence[str]) -> str:
-    """Write the files. Returns a line that names them, or says why there are none."""
+    """Write the files. Returns lines that name them, or say why there are none."""
+    table = f"files   {sweep / CSV}"
     try:
         _write_csv(sweep / CSV, runs, keys)
         files, note = plots.draw(
             sweep / "plots", groups, keys, runs[0].monitor, _spec(runs), (sweep / "search.json").is_file()
         )
     except ImportError:
-        return f"files  {CSV} in {sweep}; plots need matplotlib: pip install 'bigmodel-train[plots]'"
+        return f"{table}\nplots   need matplotlib: pip install 'bigmodel-train[plots]'"
     except OSError as error:
         return f"warning: the results could not be written: {first_line(error)}"
     except Exception as error:  # matplotlib may fail on unusual values, which must not hide the table
-        return f"files  {CSV} in {sweep}; the plots could not be drawn: {type(error).__name__}: {first_line(error)}"
-    named = ", ".join(str(path.relative_to(sweep)) for path in (sweep / CSV, *files))
-    return f"files  {named} in {sweep}" + (f"\n{note}" if note else "")
+        return f"{table}\nwarning: the plots could not be drawn: {type(error).__name__}: {first_line(error)}"
+    drawn = [f"plots   {sweep / 'plots'}"] if files else []
+    return "\n".join([table, *drawn, *filter(None, [note])])
 
 
 def _table_lines(groups: Sequence[SeedGroup], keys: Sequence[str]) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from bigmodel.formatting import format_count
 from bigmodel.metric_spec import MetricSpec
 from bigmodel.runs.comparison.lettering import Lettering
 from bigmodel.runs.comparison.seed_groups import SeedGroup, format_value
@@ -57,7 +58,7 @@ def draw_curves(
                 legend = label
                 style |= {"color": f"C{best.index(name)}"}
             else:
-                legend = f"{len(named) - len(best)} others"
+                legend = format_count(len(named) - len(best), "other")
                 style |= {"linewidth": 0.8, "color": "0.75", "zorder": 1}
             if len(reached) == 1:
                 style |= {"marker": "o", "markersize": 5}

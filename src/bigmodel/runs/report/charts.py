@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from bigmodel.formatting import format_count
 from bigmodel.runs.report.html import figure
 from bigmodel.runs.report.svg import GRID, HOVER, INK, MUTED, SERIES, SvgWriter
 
@@ -130,7 +131,7 @@ def reliability_chart(writer: SvgWriter, title: str, bins: Sequence[tuple[float,
         axes.set_xlim(0, 1.02)
         axes.set_ylim(0, 1.02)
         _format_axes(axes, True, "confidence")
-        tips = [[f"{n} predictions, {x:.0%} confident on average: {y:.1%} right" for x, y, n in shown]]
+        tips = [[f"{format_count(n, 'prediction')}, {x:.0%} confident on average: {y:.1%} right" for x, y, n in shown]]
         drawing = writer.to_svg(axes.figure, f"{title}: " + "; ".join(tips[0]), tips)
     legend = [("c0", "share that is right"), ("muted", "perfectly calibrated"), ("grid", "number of predictions")]
     return figure(drawing, title, legend, note)
@@ -149,5 +150,5 @@ def scatter_chart(
         axes.plot(xs, ys, "o", color=SERIES[0], alpha=0.5, markersize=3, markeredgewidth=0, gid=f"{HOVER}-0")
         _format_axes(axes, False, x_name)
         tips = [[f"true {x:.4g}, predicted {y:.4g}" for x, y in zip(xs, ys, strict=True)]]
-        drawing = writer.to_svg(axes.figure, f"{title}: {len(xs)} samples", tips)
+        drawing = writer.to_svg(axes.figure, f"{title}: {format_count(len(xs), 'sample')}", tips)
     return figure(drawing, title, [("c0", f"{y_name} of a sample"), ("muted", "predicted = true")], note)

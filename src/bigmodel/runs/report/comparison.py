@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from bigmodel.formatting import format_count
 from bigmodel.metric_spec import on_test_split
 from bigmodel.runs.comparison.measures import reasons_not_comparable
 from bigmodel.runs.comparison.seed_groups import differing_keys, format_value, group_by_config
@@ -27,8 +28,9 @@ def comparison_page(runs: Sequence[RunData], warnings: Sequence[str]) -> str:
     writer = SvgWriter()
     metrics = list(dict.fromkeys(name for run in shown for name in run.metric_names()))
     charts = [_chart(writer, shown, names, name) for name in metrics]
+    left_out = f"{format_count(left, 'more run')} left out." if left else ""
     body = [
-        section("Results", _results(shown, names, metrics), note=f"{left} more runs are left out." if left else ""),
+        section("Results", _results(shown, names, metrics), note=left_out),
         section("Curves", grid(*charts), note="" if any(charts) else "Nothing has been evaluated yet."),
         section("Different settings", _settings(shown, names)),
         section("Different environments", _environments(shown, names)),

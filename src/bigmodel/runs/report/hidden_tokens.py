@@ -10,6 +10,7 @@ from typing import Any, cast
 from torch import Tensor
 
 from bigmodel.datasets.text.tokenizers import tokenizer_from_spec
+from bigmodel.formatting import format_count
 from bigmodel.interfaces import Batch
 from bigmodel.runs.report.html import escape, section, table
 from bigmodel.runs.report.media import card, cards
@@ -65,7 +66,7 @@ class HiddenTokenInspector:
         if not total:
             return ""
         right = sum(count for (true, guess), count in self._pairs.items() if true == guess)
-        note = f"{where}. In {self._seen:,} of them {right:,} of {total:,} hidden tokens were guessed."
+        note = f"{where}. In {self._seen:,} of them {right:,} of {format_count(total, 'hidden token')} were guessed."
         if self._texts:
             note += " A hidden token is underlined, the wrong guess before it crossed out; the surest wrong ones first."
         shown = [card(facts=self._subject.origin(one.index), marked=self._mark(one)) for one in self._texts]

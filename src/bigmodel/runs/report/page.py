@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from bigmodel.formatting import format_count
 from bigmodel.runs.report.confusion import Matrix, class_names, confusion, read_matrix
 from bigmodel.runs.report.curves import curves, evaluations, metric_text, time_spent
 from bigmodel.runs.report.gather import RunData
@@ -36,7 +37,7 @@ def document(title: str, lead: str, body: str, warnings: Sequence[str] = ()) -> 
 def run_page(run: RunData, warnings: Sequence[str], writer: SvgWriter, findings: str = "") -> str:
     """Return the page of one run. `findings` are the sections that needed predictions."""
     matrix = counts(run)
-    where = f"All {sum(map(sum, matrix)):,} samples of test" if matrix else ""
+    where = f"All {format_count(sum(map(sum, matrix)), 'sample')} of test" if matrix else ""
     body = [
         curves(writer, run) or section("Curves", note="Nothing has been logged or evaluated yet."),
         confusion(matrix, class_names(run.summary.get("classes"), len(matrix)), where) if matrix else "",
@@ -82,7 +83,7 @@ def _sentence(run: RunData) -> str:
         parts.append(f"best {monitor} {metric_text(value, run.spec(name))} at step {step:.0f}")
         parts.append(f"of {metrics['steps']:.0f}" if "steps" in metrics else "")
     elif "step" in metrics:
-        parts.append(f"after {metrics['step']:.0f} step{'s' * (metrics['step'] != 1)}")
+        parts.append(f"after {format_count(int(metrics['step']), 'step')}")
     return " ".join(filter(None, parts))
 
 

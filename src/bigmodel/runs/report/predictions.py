@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from bigmodel.formatting import format_count
 from bigmodel.inference.shown import KnowsFiles, Shown, ShowsSamples
 from bigmodel.interfaces import Batch, Loader, Task
 from bigmodel.runs.report.svg import SvgWriter
@@ -86,5 +87,6 @@ def inspect(subject: Subject, make: Callable[[Subject], Inspector], writer: SvgW
             position += len(batch.targets)
             if monotonic() > deadline:
                 break
-    some = f"{seen:,} of the {total:,} samples" if seen < total else f"All {total:,} samples"
+    whole = format_count(total, "sample")
+    some = f"{seen:,} of the {whole}" if seen < total else f"All {whole}"
     return inspector.sections(writer, f"{some} of {subject.split}, weights of step {subject.step:,}")

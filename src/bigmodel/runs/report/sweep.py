@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bigmodel.formatting import format_count
 from bigmodel.metric_spec import MetricSpec
 from bigmodel.runs.comparison.leaderboard import rank_groups
 from bigmodel.runs.comparison.lettering import Lettering
@@ -72,7 +73,7 @@ def _lead(sweep: _Sweep, title: str) -> str:
     counted = ", ".join(f"{count} {state}" for state, count in states.items())
     is_one_contest = len(comparable_groups(sweep.groups, "best")[1]) <= 1  # else each has its own best
     best = best_first(sweep.groups, sweep.spec)[:1] if is_one_contest else []
-    sentence = f"{len(sweep.runs)} jobs over {', '.join(sweep.keys) or 'nothing'}: {counted}."
+    sentence = f"{format_count(len(sweep.runs), 'job')} over {', '.join(sweep.keys) or 'nothing'}: {counted}."
     if best:
         values = list(best[0].values("best").values())
         mean = metric_text(sum(values) / len(values), sweep.shown)

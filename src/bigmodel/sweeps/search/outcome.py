@@ -9,6 +9,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from bigmodel.formatting import format_count
 from bigmodel.listeners.lines import format_metric
 from bigmodel.metric_spec import from_summary, spec_for
 from bigmodel.runs.records import iter_metric_events, number
@@ -77,7 +78,7 @@ def best_trial_lines(sweep: SweepDirectory, plan: SearchPlan, done: Sequence[int
             for metric, value in zip(plan.metrics, measured[trial], strict=True)
         )
         chosen = " ".join(sweep.jobs[job].overrides[: -1 if plan.seeds else None])
-        averaged = f" (mean of {width} seeds)" if plan.seeds else ""
+        averaged = f" (mean of {format_count(width, 'seed')})" if plan.seeds else ""
         lines.append(f"{'' if many else 'best: '}trial {trial}, {figures}{averaged}: {chosen}")
     for trial in best[:1]:  # from its own config: other YAML files may have changed since
         job = trials[trial][0]

@@ -20,7 +20,7 @@ from typing import Any
 
 from bigmodel.config.seal import seal
 from bigmodel.errors import ConfigError, StorageError
-from bigmodel.formatting import truncate
+from bigmodel.formatting import format_count, truncate
 from bigmodel.metric_spec import STANDARD
 from bigmodel.safe_files import fsync_directory, own_folder, read_text, write_json, write_text
 from bigmodel.seeds import derive
@@ -71,7 +71,7 @@ class SearchPlan:
             return []
         asked = f"n_trials={wanted}" if wanted else f"the usual {default}"
         what = "the grid" if self.sampler == "grid" else "the space"
-        return [f"{what} has {count} configurations: {count} trials, not {asked}"]
+        return [f"{what} has {format_count(count, 'configuration')}: {format_count(count, 'trial')}, not {asked}"]
 
     @cached_property
     def points(self) -> Sequence[Point]:
@@ -112,7 +112,7 @@ class SearchPlan:
         """Yield the lines of a dry run."""
         aims = ", ".join(f"{direction} {name}" for direction, name in zip(self.directions, self.metrics, strict=True))
         pruned = "" if self.pruner == "none" else f", pruned by {self.pruner}"
-        yield f"{num_trials} trials by {self.sampler}{pruned}: {aims}; nothing was started"
+        yield f"{format_count(num_trials, 'trial')} by {self.sampler}{pruned}: {aims}; nothing was started"
         width = max(len(one.name) for one in self.space)
         yield from (f"{one.name:<{width}}  {one}{self._condition(one)}" for one in self.space)
         if self.seeds:

@@ -16,7 +16,7 @@ import torch
 from bigmodel.config.config import Config
 from bigmodel.config.schema import Train
 from bigmodel.config.validation import PLACEHOLDER_LR, auto_keys
-from bigmodel.formatting import first_line, format_si
+from bigmodel.formatting import first_line, format_count, format_si
 from bigmodel.runtime.stdout import print_line
 from bigmodel.training.build import build_run
 from bigmodel.training.tuning import batch_size as batch_trials
@@ -88,8 +88,9 @@ def _resolve_lr(found: ResolvedConfig) -> None:
     found.curve = lr_range_test(build_run(_probe_config(found.config, {"ema": None})))
     found.config = found.config.with_values({"optim.lr": found.curve.chosen})
     found.lines.append(
-        f"optim.lr=auto: {found.curve.chosen:g} (range test of {len(found.curve.rates)} steps, "
-        f"{found.curve.rates[0]:g} to {found.curve.rates[-1]:.2g}; loss after {found.curve.trial_steps} steps: "
+        f"optim.lr=auto: {found.curve.chosen:g} (range test of {format_count(len(found.curve.rates), 'step')}, "
+        f"{found.curve.rates[0]:g} to {found.curve.rates[-1]:.2g}; "
+        f"loss after {format_count(found.curve.trial_steps, 'step')}: "
         f"{', '.join(f'{loss:.4g} at {rate:g}' for rate, loss in found.curve.trials.items())})"
     )
 

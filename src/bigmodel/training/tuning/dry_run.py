@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bigmodel.formatting import first_line, format_si
+from bigmodel.formatting import first_line, format_count, format_si
 from bigmodel.runtime.device import Device
 from bigmodel.training.build import TrainingRun
 from bigmodel.training.tuning.rank_cost import RankPlan
@@ -13,14 +13,15 @@ _A_MACHINE = 8  # ranks on one, as clusters have them
 def describe_run(run: TrainingRun) -> str:
     """Return the plan of a run as lines of a table."""
     state, data, settings, dataset = run.state, run.loader, run.settings, run.dataset
+    assert settings.batch_size is not None  # null was replaced when the data was read
     splits = ", ".join(f"{size:,} {name}" for name, size in data.splits.items())
     rows = {
         "device": run.device.name + (f"; {run.device.sharding}" if run.device.sharding else ""),
         "precision": run.device.choice,
         "reproducible": _repeats(run),
         "data": f"{splits}; {dataset.description}, {data.describe_placement}",
-        "steps": f"{state.steps:,} ({settings.epochs:g} epochs x {data.steps_per_epoch:,}), "
-        f"{settings.batch_size} samples each",
+        "steps": f"{state.steps:,} ({format_count(settings.epochs, 'epoch')} x {data.steps_per_epoch:,}), "
+        f"{format_count(settings.batch_size, 'sample')} each",
     }
     try:
         batch = next(data.train_batches(0, 1))

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from bigmodel.events import Evaluated, Finished, Started, Stepped
-from bigmodel.formatting import first_line, format_si
+from bigmodel.formatting import first_line, format_count, format_si
 from bigmodel.safe_files import replacing, write_text
 from bigmodel.training.build import TrainingRun
 from bigmodel.training.saver import AsyncCheckpointer
@@ -68,8 +68,10 @@ class Profiler:
 
     def _report(self) -> Iterator[str]:
         run, updates = self._run, self._phases.updates
+        assert run.settings.batch_size is not None  # null was replaced when the data was read
         most = _peak_memory(run.device.torch_device)  # before the peak of the machine is measured, which takes more
-        yield f"profile of {len(updates)} steps of {run.settings.batch_size} samples, {run.device.precision}"
+        length, size = format_count(len(updates), "step"), format_count(run.settings.batch_size, "sample")
+        yield f"profile of {length} of {size}, {run.device.precision}"
         yield f"on {run.device.name}"
         if run.device.torch_device.type != "cpu":
             yield "each phase was waited for: without a profile, what the host does overlaps more"
