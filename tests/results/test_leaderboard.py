@@ -39,7 +39,9 @@ def test_seeds_give_each_point_of_a_sweep_a_mean_and_an_interval(tmp_path: Path)
     assert [(row["optim.lr"], row["seed"]) for row in rows] == [
         *(("0.1", "7"), ("0.1", "8"), ("0.01", "7"), ("0.01", "8")),
     ]
-    head, first, second = said.splitlines()[-5:-2]
+    lines = said.splitlines()
+    end = lines.index(f"files   {only_sweep(tmp_path).relative_to(tmp_path) / 'results.csv'}")
+    head, first, second = lines[end - 4 : end - 1]
     assert head.split() == ["optim.lr", "best", "val/accuracy", "95", "%", "interval", "test/accuracy", "n", "jobs"]
     values = [float(row["best"]) for row in rows if row["optim.lr"] == first.split()[1]]
     assert float(first.split()[2]) == pytest.approx(sum(values) / 2, abs=0.005)
