@@ -83,13 +83,13 @@ def _names(place: Path) -> list[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stage", ["download", "extraction"])
+@pytest.mark.parametrize(("article", "stage"), [("a", "download"), ("an", "extraction")])
 def test_the_disk_fills(
-    campaign: Callable, server: ThreadingHTTPServer, archive: bytes, tmp_path: Path, stage: str
+    campaign: Callable, server: ThreadingHTTPServer, archive: bytes, tmp_path: Path, article: str, stage: str
 ) -> None:
     md5 = hashlib.md5(archive, usedforsecurity=False).hexdigest()
     whole, plain = len(archive) // PAGE + 1, 6 * (IMAGES * 3073 // PAGE + 1)
-    for trial in campaign(f"the disk fills during a {stage}", key=f"FULL_{stage.upper()}", quick=1, full=20):
+    for trial in campaign(f"the disk fills during {article} {stage}", key=f"FULL_{stage.upper()}", quick=1, full=20):
         with trial:
             cwd = tmp_path / str(trial.number)
             cwd.mkdir()
