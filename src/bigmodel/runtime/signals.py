@@ -62,6 +62,11 @@ class StopRequest:
             raise self._early
 
 
+def let_signals_in() -> None:
+    """Handle stop signals that wait since this process was forked, and all that come."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+
+
 @contextlib.contextmanager
 def signals_interrupt() -> Iterator[None]:
     """Let a signal raise KeyboardInterrupt inside the context, where nothing has to be saved, even after `defer`.
