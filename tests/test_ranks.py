@@ -13,12 +13,14 @@ import time
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from bigmodel.config.schema import Train
 from bigmodel.errors import ConfigError, DataError
 from bigmodel.interfaces import Batch
 from bigmodel.models.gpt import GPT
@@ -33,6 +35,7 @@ from bigmodel.runtime.launch import Place, meeting_point, place_of_this_process
 from bigmodel.tasks.classification import Classification
 from bigmodel.tasks.language_modelling import LanguageModelling
 from bigmodel.tasks.losses import CrossEntropy
+from bigmodel.training.build import _prepare_for_ranks
 from bigmodel.training.evaluation import evaluate
 from bigmodel.training.state import TrainState
 from conftest import Answer, contents, fingerprint, only_run, records
@@ -116,6 +119,7 @@ def on_rank(place: Place, folder: Path) -> dict[str, Any]:
     found["text"] = world.broadcast_text(str(world.rank))
     found["sent"] = (torch.arange(4.0) + world.rank).view(2, 2).T  # not contiguous
     world.broadcast([found["sent"]])
+    found["weights"] = _prepared(place.rank)
     torch.set_num_threads(5)
     found["threads"] = [Device("cpu").threads, Device("cpu", threads=3).threads]
     torch.set_num_threads(1)
@@ -125,6 +129,14 @@ def on_rank(place: Place, folder: Path) -> dict[str, Any]:
     except DataError:
         found["empty"] = True
     return found
+
+
+def _prepared(rank: int) -> list[float]:
+    """Weights that each rank has drawn by itself, once ranks are prepared."""
+    model = nn.Linear(2, 1)
+    nn.init.constant_(model.weight, rank)
+    _prepare_for_ranks(model, Device("cpu"), cast(Train, SimpleNamespace(pieces=None, accumulate=1)))
+    return model.weight.flatten().tolist()
 
 
 @pytest.fixture(scope="module")
@@ -205,8 +217,9 @@ def test_batch_norms_see_the_whole_batch(two: list[dict[str, Any]]) -> None:
 
 
 def test_ranks_agree(two: list[dict[str, Any]]) -> None:
-    """On a flag, on the tensors and the text of rank 0, and on a split that is empty."""
+    """On a flag, on the tensors, weights and text of rank 0, and on a split that is empty."""
     assert [(rank["any"], rank["empty"], rank["text"]) for rank in two] == [([False, True], True, "0")] * 2
+    assert [rank["weights"] for rank in two] == [[0.0, 0.0]] * 2
     assert [rank["sent"].tolist() for rank in two] == [[[0.0, 2.0], [1.0, 3.0]]] * 2
 
 
