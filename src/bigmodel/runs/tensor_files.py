@@ -15,9 +15,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from bigmodel.runs.manifest import FIRST_ROWS, sha256
-from bigmodel.safe_files import errno_in, fsync_path
+from bigmodel.safe_files import errno_in, fsync_path, sync_range
 
 SUFFIX = ".safetensors"
+_SYNCED_AT_ONCE = 1 << 28  # bytes, some seconds of a slow disk
 Group = Mapping[str, Tensor]
 
 
@@ -49,9 +50,20 @@ def write_tensors(
 
 
 def fsync_and_hash(path: Path) -> dict[str, Any]:
-    """Sync a file, and return its size and hash."""
+    """Sync a file, and return its size and hash.
+
+    A large one is synced in parts, each of which is then read: so that who watches this process can tell a disk that is
+    slow from one that is dead.
+    """
+    size = path.stat().st_size
+    if size > _SYNCED_AT_ONCE:
+        with path.open("rb", buffering=0) as file:
+            for first in range(0, size, _SYNCED_AT_ONCE):
+                sync_range(file.fileno(), first, _SYNCED_AT_ONCE)
+                file.seek(first)
+                file.read(1)
     fsync_path(path)
-    return {"size": path.stat().st_size, "sha256": sha256(path)}
+    return {"size": size, "sha256": sha256(path)}
 
 
 class TensorFiles(Mapping[str, Tensor]):
