@@ -29,7 +29,7 @@ from bigmodel.sweeps.search.plan import parse_n_trials
 from bigmodel.sweeps.search.start import ComposeBases, prepare_search
 from bigmodel.sweeps.search.study import OptunaSearch
 from bigmodel.sweeps.state.directory import SweepDirectory, common_overrides
-from bigmodel.sweeps.state.jobs import JobSpec, device_type, job_spec
+from bigmodel.sweeps.state.jobs import JobSpec, device_type, job_spec, rank_count
 from bigmodel.sweeps.state.settings import parse_launcher_options
 from bigmodel.sweeps.state.staging import create_sweep_directory
 from bigmodel.sweeps.table import dry_run_lines, print_line
@@ -101,7 +101,11 @@ class HydraTask:
                 status.show("composing the configs of the jobs")
                 snapshots = self._compose_all(jobs)
             specs = [spec for spec, _ in snapshots]
-            settings = launcher.resolve({spec.device for spec in specs}, len(earlier) + len(specs))
+            settings = launcher.resolve(
+                {spec.device for spec in specs},
+                len(earlier) + len(specs),
+                max((spec.ranks for spec in specs), default=1),
+            )
             sweep.snapshot_configs(snapshots, settings, self.trust)
             numbers = [spec.number for spec in specs]
             run_sweep(sweep, engine, numbers, self.stop)
@@ -146,7 +150,8 @@ class HydraTask:
         with open_engine(sweep.path, sweep.lock.fileno(), launcher.engine, launcher.options) as engine:
             plan.write(sweep.path, bases_yaml)
             sweep.trials = num_trials * plan.jobs_per_trial
-            settings = launcher.resolve({device_type(config.values) for config in configs}, sweep.trials)
+            ranks = max(rank_count(config.values["device"]) for config in configs)
+            settings = launcher.resolve({device_type(config.values) for config in configs}, sweep.trials, ranks)
             sweep.snapshot_configs([], settings, self.trust)
             run_sweep(sweep, engine, [], self.stop, OptunaSearch(sweep, plan))
 

@@ -15,7 +15,8 @@ PERMANENT_FAILURES = (ConfigError.exit_code, DivergedError.exit_code)  # a secon
 class JobSpec:
     """A job as it is known before it starts; the fields are keys of `sweep.json`.
 
-    `monitor` is the metric that decides which checkpoint is best; `device` is the requested device type.
+    `monitor` is the metric that decides which checkpoint is best; `device` is the requested device type, on `ranks` of
+    which it runs.
     """
 
     number: int
@@ -23,16 +24,25 @@ class JobSpec:
     monitor: str
     epochs: float
     device: str = "auto"
+    ranks: int = 1
 
 
 def job_spec(number: int, overrides: Sequence[str], config: Mapping[str, Any]) -> JobSpec:
     """Describe the job with these overrides and this config."""
-    return JobSpec(number, tuple(overrides), str(config["monitor"]), float(config["epochs"]), device_type(config))
+    device = config["device"]
+    given = (str(config["monitor"]), float(config["epochs"]), device_type(config), rank_count(device))
+    return JobSpec(number, tuple(overrides), *given)
 
 
 def device_type(config: Mapping[str, Any]) -> str:
     """Return the device type that a config asks for, such as `auto`, `cpu` or `cuda`."""
     return str(config["device"].get("kind", "cpu"))
+
+
+def rank_count(device: Mapping[str, Any]) -> int:
+    """Return how many ranks a job has whose config has this `device`; `auto` is one in a sweep."""
+    count = device.get("count", 1)
+    return 1 if count == "auto" else int(count)
 
 
 @dataclass
