@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-pytest_plugins = ["campaign"]
+pytest_plugins = ["campaign", "several_ranks"]
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # a worker for each core: more threads than cores would wait for each other
     os.environ.setdefault("OMP_NUM_THREADS", "1")

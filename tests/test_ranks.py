@@ -11,14 +11,16 @@ import subprocess
 import sys
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from bigmodel.config.schema import Train
 from bigmodel.errors import ConfigError, DataError
 from bigmodel.interfaces import Batch
 from bigmodel.models.gpt import GPT
@@ -27,53 +29,50 @@ from bigmodel.optim.adam import adamw
 from bigmodel.optim.sgd import sgd
 from bigmodel.runtime.batch_norm import share_batch_norms
 from bigmodel.runtime.device import Device
-from bigmodel.runtime.distributed import current_world, joined
+from bigmodel.runtime.distributed import current_world
 from bigmodel.runtime.gpus import Gpu, acquire_idle
 from bigmodel.runtime.launch import Place, meeting_point, place_of_this_process
 from bigmodel.tasks.classification import Classification
 from bigmodel.tasks.language_modelling import LanguageModelling
 from bigmodel.tasks.losses import CrossEntropy
+from bigmodel.training.build import _prepare_for_ranks
 from bigmodel.training.evaluation import evaluate
 from bigmodel.training.state import TrainState
 from conftest import Answer, contents, fingerprint, only_run, records
-from forks import _server, finished, until
-from several_ranks import SHORT, is_alive, output_of, running, start, trained
-
-CLASSES = 10
-
-
-def _pictures(count: int) -> Batch:
-    return Batch(torch.randn(count, 3, 4, 4), torch.randint(CLASSES, (count,)))
-
-
-def _texts(count: int) -> Batch:
-    """Token windows of which each has another number of targets: pieces differ in what their loss is a mean of."""
-    tokens = torch.randint(17, (count, 9))
-    targets = tokens[:, 1:].clone()
-    for row in range(count):
-        targets[row, 8 - row % 8 :] = -1
-    return Batch(tokens[:, :-1], targets)
+from forks import finished, until
+from several_ranks import (
+    CLASSES,
+    SHORT,
+    is_alive,
+    on_ranks,
+    output_of,
+    pictures,
+    running,
+    start,
+    texts,
+    trained,
+)
 
 
 def _mlp() -> tuple[TrainState, list[Batch]]:
     model = MLP([3, 4, 4], CLASSES, hidden=[8])
-    return _state(model, sgd(model, lr=0.05)), [_pictures(count) for count in (8, 8, 5, 8, 1)]
+    return _state(model, sgd(model, lr=0.05)), [pictures(count) for count in (8, 8, 5, 8, 1)]
 
 
 def _gpt() -> tuple[TrainState, list[Batch]]:
     model = GPT(17, 8, layers=1, heads=2, width=12, dropout=0.1)
-    return _state(model, adamw(model, lr=0.01), LanguageModelling()), [_texts(count) for count in (6, 7, 2, 1)]
+    return _state(model, adamw(model, lr=0.01), LanguageModelling()), [texts(count) for count in (6, 7, 2, 1)]
 
 
 def _norms() -> tuple[TrainState, list[Batch]]:
     model = nn.Sequential(nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.Flatten(), nn.Linear(24, CLASSES))
     share_batch_norms(model)
-    return _state(model, sgd(model, lr=0.05)), [_pictures(count) for count in (7, 8, 1)]
+    return _state(model, sgd(model, lr=0.05)), [pictures(count) for count in (7, 8, 1)]
 
 
 def _norms_of_pieces() -> tuple[TrainState, list[Batch]]:
     model = nn.Sequential(nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.Flatten(), nn.Linear(24, CLASSES))
-    return _state(model, sgd(model, lr=0.05), pieces=PIECES), [_pictures(count) for count in (7, 8, 1)]
+    return _state(model, sgd(model, lr=0.05), pieces=PIECES), [pictures(count) for count in (7, 8, 1)]
 
 
 CASES = {"mlp": _mlp, "gpt": _gpt, "norms": _norms, "norms of pieces": _norms_of_pieces}
@@ -112,47 +111,37 @@ def _train(name: str, accumulate: int = 1, pieces: int | None = None) -> dict[st
     return {"tensors": tensors, "metrics": state.pop_train_metrics(), "several": several}
 
 
-def _in_rank(place: Place, output: Path) -> None:
+def on_rank(place: Place, folder: Path) -> dict[str, Any]:
+    world = current_world()
+    found: dict[str, Any] = {name: _train(name) for name in CASES if name != "norms of pieces"}
+    if PIECES % place.size == 0:
+        found["pieces"] = {name: _train(name, pieces=PIECES) for name in PIECEWISE}
+    found["text"] = world.broadcast_text(str(world.rank))
+    found["sent"] = (torch.arange(4.0) + world.rank).view(2, 2).T  # not contiguous
+    world.broadcast([found["sent"]])
+    found["weights"] = _prepared(place.rank)
+    torch.set_num_threads(5)
+    found["threads"] = [Device("cpu").threads, Device("cpu", threads=3).threads]
     torch.set_num_threads(1)
-    with joined(place, use_gpus=False) as world:
-        found = {name: _train(name) for name in CASES if name != "norms of pieces"}
-        if PIECES % place.size == 0:
-            found["pieces"] = {name: _train(name, pieces=PIECES) for name in PIECEWISE}
-        found["text"] = world.broadcast_text(str(world.rank))
-        found["sent"] = (torch.arange(4.0) + world.rank).view(2, 2).T  # not contiguous
-        world.broadcast([found["sent"]])
-        torch.set_num_threads(5)
-        found["threads"] = [Device("cpu").threads, Device("cpu", threads=3).threads]
-        found["any"] = [world.any(False), world.any(world.rank == 1)]
-        try:
-            evaluate(nn.Identity(), Classification(CrossEntropy(), CLASSES), [], Device("cpu"))
-        except DataError:
-            found["empty"] = True
-        torch.save(found, output / f"{place.rank}.pt")
-    os._exit(0)
+    found["any"] = [world.any(False), world.any(world.rank == 1)]
+    try:
+        evaluate(nn.Identity(), Classification(CrossEntropy(), CLASSES), [], Device("cpu"))
+    except DataError:
+        found["empty"] = True
+    return found
+
+
+def _prepared(rank: int) -> list[float]:
+    """Weights that each rank has drawn by itself, once ranks are prepared."""
+    model = nn.Linear(2, 1)
+    nn.init.constant_(model.weight, rank)
+    _prepare_for_ranks(model, Device("cpu"), cast(Train, SimpleNamespace(pieces=None, accumulate=1)))
+    return model.weight.flatten().tolist()
 
 
 @pytest.fixture(scope="module")
-def two(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """What two ranks have found, forked once for all tests."""
-    return _ranks(2, tmp_path_factory.mktemp("two"))
-
-
-def _ranks(count: int, folder: Path) -> list[dict[str, Any]]:
-    places = [Place(rank, count, rank, str(folder / "store"), True) for rank in range(count)]
-    processes = [_server.Process(target=_in_rank, args=(place, folder), daemon=False) for place in places]
-    for process in processes:
-        process.start()
-    assert [finished(process) for process in processes] == [0] * count
-    return [torch.load(folder / f"{rank}.pt") for rank in range(count)]
-
-
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+def two(two_ranks: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [rank["test_ranks"] for rank in two_ranks]
 
 
 def _hashed(found: dict[str, Any]) -> dict[str, Any]:
@@ -215,7 +204,7 @@ def test_pieces_keep_a_gradient_for_each_level_of_their_tree() -> None:
     model = MLP([3, 4, 4], CLASSES, hidden=[])
     state = _state(model, sgd(model, lr=0.1), Counting(CrossEntropy(), CLASSES))
     state.pieces = 8
-    state.train_step(_pictures(8))
+    state.train_step(pictures(8))
     assert [count - counts[0] for count in counts] == [0, 1, 1, 2, 1, 2, 2, 3]
 
 
@@ -228,8 +217,9 @@ def test_batch_norms_see_the_whole_batch(two: list[dict[str, Any]]) -> None:
 
 
 def test_ranks_agree(two: list[dict[str, Any]]) -> None:
-    """On a flag, on the tensors and the text of rank 0, and on a split that is empty."""
+    """On a flag, on the tensors, weights and text of rank 0, and on a split that is empty."""
     assert [(rank["any"], rank["empty"], rank["text"]) for rank in two] == [([False, True], True, "0")] * 2
+    assert [rank["weights"] for rank in two] == [[0.0, 0.0]] * 2
     assert [rank["sent"].tolist() for rank in two] == [[[0.0, 2.0], [1.0, 3.0]]] * 2
 
 
@@ -241,7 +231,7 @@ def test_ranks_of_one_machine_share_its_cores(two: list[dict[str, Any]]) -> None
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("count", [3, 4])
 def test_more_ranks_have_the_bits_of_as_many_micro_batches(count: int, tmp_path: Path) -> None:
-    ranks = _ranks(count, tmp_path)
+    ranks = on_ranks(count, tmp_path, on_rank)
     for name in ("mlp", "gpt"):
         expected = _train(name, accumulate=count)
         assert all(_same(rank[name]["tensors"], expected["tensors"]) for rank in ranks)

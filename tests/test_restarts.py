@@ -7,18 +7,23 @@ import json
 import os
 import re
 import signal
+import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from bigmodel.commands.ranks import lock_run
-from bigmodel.commands.restarts import _accident
-from bigmodel.errors import AlreadyReported, DataError, StorageError
+from bigmodel.commands.restarts import _accident, run_with_restarts
+from bigmodel.config.config import Config
+from bigmodel.errors import AlreadyReported, BigmodelError, DataError, StorageError
 from bigmodel.interfaces import Batch
 from bigmodel.runs.lock import RunLock
 from bigmodel.runtime.launch import Ends, Place
+from bigmodel.runtime.signals import StopRequest
 from bigmodel.runtime.watch import Silence, Watch
 from bigmodel.training.state import TrainState
 from conftest import contents, fingerprint, only_run, records
@@ -79,7 +84,7 @@ def _as_unbroken(cwd: Path, whole: Path) -> list[str]:
     run = only_run(cwd)
     assert fingerprint(run) == fingerprint(whole)
     assert contents(run) == contents(whole)
-    words = [line for line in output_of(cwd).splitlines() if line.startswith("warning: ")]
+    words = output_of(cwd).splitlines()
     logged = (run / "train.log").read_text().splitlines()
     assert [line[20:] for line in logged if " warning: " in line] == words
     assert "Traceback" not in "".join(logged)
@@ -122,6 +127,26 @@ def test_the_rank_that_others_wait_for_is_named(monkeypatch: pytest.MonkeyPatch)
         assert watch.silent({1: 1 << 30}, 10) is None
         now = 100.0
         assert watch.silent({1: 1 << 30}, 10) == Silence(1, 20.0, None)
+        for rank in range(3):
+            watch.note_step(rank, 4)
+            watch.sign(rank, waits=True)
+        now = 120.0
+        watch.sign(2, waits=True)
+        assert watch.silent(processes, 10) is None  # one has only begun to wait
+        now = 140.0
+        with _stopped() as stopped:
+            assert watch.silent({**processes, 2: stopped}, 10) == Silence(2, 20.0, 4)  # others have waited for longer
+
+
+@contextlib.contextmanager
+def _stopped() -> Iterator[int]:
+    """A process that a signal has stopped."""
+    process = subprocess.Popen(["sleep", "1000"])
+    os.kill(process.pid, signal.SIGSTOP)
+    os.waitpid(process.pid, os.WUNTRACED)
+    yield process.pid
+    process.kill()
+    process.wait()
 
 
 @pytest.mark.parametrize(
@@ -146,6 +171,7 @@ def test_what_a_rank_has_said_ends_the_run(codes: dict[int, int], untold: list[i
         ({0: 71, 1: 71}, [], "the ranks have lost each other, and none says why"),
         ({0: -9, 1: 71}, [0], "rank 0 was killed by SIGKILL"),
         ({0: 75, 1: -11}, [1], "rank 1 was killed by SIGSEGV"),
+        ({0: 1, 1: -11}, [1], "rank 1 was killed by SIGSEGV"),  # 1 may be what a library makes of a lost rank
     ],
 )
 def test_what_no_rank_has_said_is_an_accident(codes: dict[int, int], untold: list[int], text: str) -> None:
@@ -153,6 +179,80 @@ def test_what_no_rank_has_said_is_an_accident(codes: dict[int, int], untold: lis
     assert failure is not None
     assert failure.text.startswith(text)
     assert _accident(Ends({0: 0, 1: 0}, [])) is None
+
+
+KILLED, CRASHED = (Ends({0: 71, 1: -code}, [1]) for code in (9, 11))
+STOPPED = Ends({0: 75, 1: -9}, [1])
+DONE = Ends({0: 0, 1: 0})
+
+
+@pytest.mark.parametrize(
+    ("ends", "steps", "restarts", "starts", "code"),
+    [
+        ([KILLED, DONE], [0, 0], 3, 2, None),
+        ([KILLED, KILLED, DONE], [0, 0, 0], 3, 2, 6),
+        ([KILLED, KILLED, DONE], [1, 2, 2], 3, 3, None),  # each of them after a new checkpoint
+        ([KILLED], [1], 0, 1, 6),
+        ([CRASHED] * 3 + [DONE], [1] * 4, 3, 4, None),
+        ([CRASHED] * 4 + [DONE], [1] * 5, 3, 4, 1),
+        ([CRASHED] * 4 + [DONE], [1, 2, 2, 2, 2], 3, 5, None),
+        ([STOPPED, DONE], [1, 1], 3, 1, 6),
+    ],
+)
+def test_how_often_ranks_start_again(
+    ends: list[Ends], steps: list[int], restarts: int, starts: int, code: int | None, given: RunsOfRanks
+) -> None:
+    """`steps` are those of the newest checkpoints, 0 for none."""
+    caught = given.run(ends, steps, restarts)
+    assert len(given.begun) == starts
+    assert caught == code
+    assert given.begun[0] is None
+    assert {*given.begun[1:]} <= {given.directory}
+
+
+def test_a_directory_in_which_no_run_has_begun_is_removed(given: RunsOfRanks) -> None:
+    (given.directory / "config.yaml").unlink()
+    assert given.run([KILLED, DONE], [0, 0], 3) is None
+    assert given.begun == [None, None]
+    assert not given.directory.exists()
+
+
+class RunsOfRanks:
+    """Runs whose starts end as they are told to, in `directory`; `begun` is what each start was told to go on with."""
+
+    def __init__(self, directory: Path, patch: pytest.MonkeyPatch) -> None:
+        self.directory, self._patch = directory, patch
+        self.begun: list[Path | None] = []
+        directory.mkdir()
+        (directory / "config.yaml").touch()
+
+    def run(self, ends: list[Ends], steps: list[int], restarts: int) -> int | None:
+        """Run, and return the exit code of what was raised."""
+
+        def start(count: int, run: Any, stop: StopRequest, watch: Watch, timeout_s: float) -> Ends:
+            run(Place(0, count, 0), stop)
+            if watch.directory is None:
+                watch.directory = self.directory
+            if step := steps[len(self.begun) - 1]:
+                (self.directory / "checkpoints" / f"step-{step:08d}").mkdir(parents=True, exist_ok=True)
+            return ends[len(self.begun) - 1]
+
+        def begin(place: Place, stop: StopRequest, begun: Path | None) -> int:
+            self.begun.append(begun)
+            return 0
+
+        self._patch.setattr("bigmodel.commands.restarts.start_ranks", start)
+        config = SimpleNamespace(values={"device": {"restarts": restarts}}, trust_for_resume=())
+        try:
+            run_with_restarts(cast(Config, config), 2, begin, StopRequest())
+        except BigmodelError as error:
+            return error.exit_code
+        return None
+
+
+@pytest.fixture
+def given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunsOfRanks:
+    return RunsOfRanks(tmp_path / "run", monkeypatch)
 
 
 def test_the_lock_outlives_rank_0(tmp_path: Path) -> None:

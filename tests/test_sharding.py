@@ -6,7 +6,8 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from bigmodel.runs.checkpoint_parts import PartialSaves
 from bigmodel.runs.checkpoint_path import checkpoint_path
 from bigmodel.runtime.batch_norm import share_batch_norms
 from bigmodel.runtime.device import Device
-from bigmodel.runtime.distributed import current_world, joined
+from bigmodel.runtime.distributed import current_world
 from bigmodel.runtime.launch import Place
 from bigmodel.runtime.world import own_rows
 from bigmodel.tasks.classification import Classification
@@ -38,23 +39,10 @@ from bigmodel.training.evaluation import evaluate
 from bigmodel.training.placement import place_model
 from bigmodel.training.saver import AsyncCheckpointer
 from bigmodel.training.state import TrainState
-from conftest import Answer, only_run, records
-from forks import _server, finished, launch
+from conftest import Answer, records
+from several_ranks import CLASSES, SHORT, on_ranks, output_of, pictures, texts, trained
 
-CLASSES = 10
-
-
-def _pictures(count: int) -> Batch:
-    return Batch(torch.randn(count, 3, 4, 4), torch.randint(CLASSES, (count,)))
-
-
-def _texts(count: int) -> Batch:
-    """Token windows of which each has another number of targets: pieces differ in what their loss is a mean of."""
-    tokens = torch.randint(17, (count, 9))
-    targets = tokens[:, 1:].clone()
-    for row in range(count):
-        targets[row, 1 + row % 8 :] = -1
-    return Batch(tokens[:, :-1], targets)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def _gpt() -> nn.Module:
@@ -73,8 +61,8 @@ def _norms() -> nn.Module:
     return model
 
 
-PICTURES = (_pictures, (8, 8, 5, 8, 1, 8, 8, 8), lambda: Classification(CrossEntropy(), CLASSES))
-TEXTS = (_texts, (6, 7, 2, 1, 6, 6, 6, 1), LanguageModelling)
+PICTURES = (pictures, (8, 8, 5, 8, 1, 8, 8, 8), lambda: Classification(CrossEntropy(), CLASSES))
+TEXTS = (texts, (6, 7, 2, 1, 6, 6, 6, 1), LanguageModelling)
 CASES: dict[str, tuple[Callable[[], nn.Module], Callable[..., Any], tuple[Any, ...], float | None]] = {
     "gpt": (_gpt, lambda model: adamw(model, lr=0.01), TEXTS, None),
     "clipped": (_gpt, lambda model: adamw(model, lr=0.01), TEXTS, 0.5),
@@ -174,15 +162,14 @@ def _no_space(*_: object) -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def _in_rank(place: Place, output: Path, mode: dict[str, Any], names: tuple[str, ...]) -> None:
-    torch.set_num_threads(1)
-    with joined(place, use_gpus=False):
-        found: dict[str, Any] = {name: _train(name, Device("cpu", threads=1, **mode)) for name in names}
-        if place.size == 2:
-            found["saves"] = _save_and_load(output)
-            found["unseen"] = _unseen(output, place.rank)
-        torch.save(found, output / f"{place.rank}.pt")
-    os._exit(0)
+def on_rank(
+    place: Place, folder: Path, mode: Mapping[str, Any] = {"shard": "full"}, names: Sequence[str] = tuple(CASES)
+) -> dict[str, Any]:
+    found: dict[str, Any] = {name: _train(name, Device("cpu", threads=1, **mode)) for name in names}
+    if place.size == 2:
+        found["saves"] = _save_and_load(folder)
+        found["unseen"] = _unseen(folder, place.rank)
+    return found
 
 
 def _unseen(folder: Path, rank: int) -> str:
@@ -197,30 +184,9 @@ def _unseen(folder: Path, rank: int) -> str:
     return ""
 
 
-def _ranks(count: int, folder: Path, names: tuple[str, ...] = tuple(CASES), **mode: Any) -> list[dict[str, Any]]:
-    places = [Place(rank, count, rank, str(folder / "store"), True) for rank in range(count)]
-    arguments = (folder, mode or {"shard": "full"}, names)
-    processes = [_server.Process(target=_in_rank, args=(place, *arguments), daemon=False) for place in places]
-    for process in processes:
-        process.start()
-    assert [finished(process, 200) for process in processes] == [0] * count
-    return [torch.load(folder / f"{rank}.pt") for rank in range(count)]
-
-
 @pytest.fixture(scope="module")
-def two(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """What two ranks have found, forked once for all tests."""
-    folder = tmp_path_factory.mktemp("two")
-    ranks = _ranks(2, folder)
-    return [rank | {"folder": folder} for rank in ranks]
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+def two(two_ranks: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [rank["test_sharding"] | {"folder": rank["folder"]} for rank in two_ranks]
 
 
 def _differences(a: dict[str, Tensor], b: dict[str, Tensor]) -> dict[str, float]:
@@ -308,7 +274,7 @@ def test_a_manifest_that_lacks_a_part_is_not_believed(lacking: str, two: list[di
 @pytest.mark.parametrize("count", [3, 4])
 def test_more_ranks_have_the_bits_of_as_many_micro_batches(count: int, tmp_path: Path) -> None:
     names = ("gpt", "muon", "sgd")  # of which every rank has some rows of each weight, so that it has all states
-    ranks = _ranks(count, tmp_path, names)
+    ranks = on_ranks(count, tmp_path, partial(on_rank, names=names))
     for name in names:
         _check_bits(name, ranks)
 
@@ -316,7 +282,7 @@ def test_more_ranks_have_the_bits_of_as_many_micro_batches(count: int, tmp_path:
 @pytest.mark.slow
 def test_groups_of_ranks_that_each_hold_the_model_are_close(tmp_path: Path) -> None:
     names = ("gpt", "clipped", "muon")
-    ranks = _ranks(4, tmp_path, names, shard="hybrid", shard_ranks=2)
+    ranks = on_ranks(4, tmp_path, partial(on_rank, mode={"shard": "hybrid", "shard_ranks": 2}, names=names))
     for name in names:
         expected = _train(name, Device("cpu", threads=1), pieces=4)
         for rank in ranks:
@@ -356,21 +322,12 @@ def test_the_plan_says_whether_the_model_is_divided_and_why(
     assert " of weights, gradients and optimizer states do not fit the 1 kB of a rank" in cli(*words).out
 
 
-SHORT = ("device=cpu", "device.threads=1", "model=mlp", "model.hidden=[16]", "log_every=1steps", "listeners=[]")
-
-
-def _trained(cwd: Path, *words: str) -> Path:
-    cwd.mkdir(exist_ok=True)
-    assert finished(launch(*words, cwd=cwd, output=cwd / "said"), 200) == 0, (cwd / "said").read_text()
-    return only_run(cwd)
-
-
 @pytest.mark.slow
 def test_a_run_of_a_divided_model_is_one_run(tmp_path: Path, cli: Callable[..., Answer]) -> None:
     words = (*SHORT, "limit_batches=2", "epochs=1")
     whole = cli(*words, "accumulate=2")
     assert whole.code == 0, whole.err
-    run = _trained(tmp_path / "ranks", *words, "device.count=2", "device.shard=full")
+    run = trained(tmp_path / "ranks", *words, "device.count=2", "device.shard=full")
     mine, theirs = (
         [{k: v for k, v in line.items() if k != "grad_norm"} for line in records(r)] for r in (run, whole.run)
     )
@@ -392,12 +349,11 @@ def test_a_run_of_a_divided_model_is_one_run(tmp_path: Path, cli: Callable[..., 
 )
 def test_a_run_goes_on_with_other_ranks(first: tuple[str, ...], then: tuple[str, ...], tmp_path: Path) -> None:
     words = (*SHORT, "batch_size=500", "optim=adamw", "schedule=constant", "ema=0.9")
-    whole = _trained(tmp_path / "whole", *words, "epochs=4")
-    run = _trained(tmp_path / "parts", *words, "epochs=2", *first)
-    _trained(tmp_path / "parts", f"resume={run}", "epochs=4", *then)
-    assert "later steps may differ from those of an unbroken run in the last bits" in (
-        tmp_path / "parts" / "said"
-    ).read_text(encoding="utf-8")
+    whole = trained(tmp_path / "whole", *words, "epochs=4")
+    run = trained(tmp_path / "parts", *words, "epochs=2", *first)
+    trained(tmp_path / "parts", f"resume={run}", "epochs=4", *then)
+    said = output_of(tmp_path / "parts")
+    assert "later steps may differ from those of an unbroken run in the last bits" in said
     mine, theirs = ([line for line in records(one) if line["split"] == "train"] for one in (run, whole))
     assert [line["step"] for line in mine] == [*range(1, 13)]
     assert [line["loss"] for line in mine] == pytest.approx([line["loss"] for line in theirs], rel=1e-4)

@@ -306,21 +306,26 @@ def test_locks_can_be_taken_by_every_user(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize(
-    ("jobs", "kinds", "wanted", "gpus", "expected"),
+    ("jobs", "kinds", "wanted", "gpus", "ranks", "expected"),
     [
-        ("auto", {"cpu"}, 9, 4, (8, 1)),
-        ("auto", {"auto"}, 9, 0, (8, 1)),
-        ("auto", {"auto"}, 9, 4, (4, 2)),
-        ("auto", {"cpu"}, 3, 0, (3, 2)),
-        (2, {"cpu"}, 9, 0, (2, 4)),
-        (20, {"cpu"}, 30, 0, (20, 1)),
+        ("auto", {"cpu"}, 9, 4, 1, (8, 1)),
+        ("auto", {"auto"}, 9, 0, 1, (8, 1)),
+        ("auto", {"auto"}, 9, 4, 1, (4, 2)),
+        ("auto", {"cpu"}, 3, 0, 1, (3, 2)),
+        (2, {"cpu"}, 9, 0, 1, (2, 4)),
+        (20, {"cpu"}, 30, 0, 1, (20, 1)),
+        ("auto", {"cpu"}, 9, 4, 2, (4, 2)),
+        ("auto", {"cuda"}, 9, 4, 2, (2, 4)),
+        ("auto", {"cuda"}, 9, 4, 3, (1, 8)),
+        ("auto", {"cuda"}, 9, 4, 8, (1, 8)),
+        (3, {"cuda"}, 9, 4, 2, (3, 2)),
     ],
 )
-def test_jobs_and_threads(jobs, kinds, wanted, gpus, expected, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_jobs_and_threads(jobs, kinds, wanted, gpus, ranks, expected, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bigmodel.sweeps.state.settings._cores", lambda: 8)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr("platform.system", lambda: "Linux")
-    found = resolve_parallelism(jobs, "continue", kinds, wanted, gpus)
+    found = resolve_parallelism(jobs, "continue", kinds, wanted, gpus, ranks=ranks)
     assert (found.jobs, found.threads) == expected
 
 

@@ -20,7 +20,7 @@ import pytest
 import committing
 from bigmodel.training.state import TrainState
 from campaign import chosen, count
-from conftest import contents, fingerprint
+from conftest import contents, fingerprint, only_run
 from forks import ForkServerProcess, finished, until
 from several_ranks import LONG, is_alive, output_of, rank_processes, start
 
@@ -48,19 +48,14 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
         process, began = start(cwd, *WORDS), time.monotonic()
         assert finished(process, LONG) == 0, output_of(cwd)
         seconds.append(time.monotonic() - began)
-    return Whole(_run(cwd), median(seconds[1:]))  # the first one waits for the server
-
-
-def _run(cwd: Path) -> Path:
-    (run,) = (path.parent for path in cwd.glob("outputs/*/*/config.yaml"))
-    return run
+    return Whole(only_run(cwd), median(seconds[1:]))  # the first one waits for the server
 
 
 def _caught(process: ForkServerProcess, moment: float, dice: Random, number: int) -> bool:
     """Send a signal to a random rank after `moment` seconds; whether there still was one."""
-    until(lambda: _ranks(process), process, LONG)
+    until(lambda: rank_processes(process), process, LONG)
     process.join(moment)
-    if process.exitcode is not None or not (ranks := _ranks(process)):
+    if process.exitcode is not None or not (ranks := rank_processes(process)):
         return False
     try:
         os.kill(dice.choice(ranks), number)
@@ -69,15 +64,8 @@ def _caught(process: ForkServerProcess, moment: float, dice: Random, number: int
     return True
 
 
-def _ranks(process: ForkServerProcess) -> list[int]:
-    try:
-        return rank_processes(process)
-    except OSError:  # it has ended
-        return []
-
-
 def _as_unbroken(cwd: Path, whole: Whole, keys: tuple[str, ...] = ()) -> None:
-    run = _run(cwd)
+    run = only_run(cwd)
     assert fingerprint(run) == fingerprint(whole.run)
     if not keys:
         assert contents(run) == contents(whole.run)
@@ -186,9 +174,9 @@ def test_the_process_that_started_the_ranks_is_killed(
         with trial:
             cwd = tmp_path / str(trial.number)
             process = start(cwd, *WORDS)
-            assert until(lambda process=process: len(_ranks(process)) == 2, process, LONG)
+            assert until(lambda process=process: len(rank_processes(process)) == 2, process, LONG)
             process.join(trial.random.uniform(0, whole.seconds))
-            ranks = _ranks(process)
+            ranks = rank_processes(process)
             process.kill()
             process.join()
             deadline = time.monotonic() + 10
@@ -209,11 +197,11 @@ def test_a_signal_to_any_process(whole: Whole, tmp_path: Path, campaign: Callabl
         with trial:
             cwd = tmp_path / str(trial.number)
             process = start(cwd, *WORDS)
-            assert until(lambda process=process: len(_ranks(process)) == 2, process, LONG)
+            assert until(lambda process=process: len(rank_processes(process)) == 2, process, LONG)
             process.join(trial.random.uniform(0, whole.seconds))
             if process.exitcode is None:
                 number = trial.random.choice([signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
-                os.kill(trial.random.choice([process.pid, *_ranks(process)]), number)
+                os.kill(trial.random.choice([process.pid, *rank_processes(process)]), number)
             code = finished(process, LONG)
             assert code in (0, 75), output_of(cwd)
             begun = [path.parent for path in cwd.glob("outputs/*/*/config.yaml")]

@@ -25,7 +25,8 @@ class PartialSaves:
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._exchange = world.channel()
+        self._channel = world.channel()
+        self.waits = False  # for what another rank says
         self._first_rows: dict[str, dict[str, int]] = {}
         self._is_told = False  # whether all ranks know of the failure of a save
 
@@ -90,6 +91,12 @@ class PartialSaves:
                 raise found
             files |= found
         return files
+
+    def _exchange(self, value: Any) -> list[Any]:
+        self.waits = True
+        values = self._channel(value)
+        self.waits = False
+        return values
 
     def _hear(self) -> Any:
         """Return what rank 0 says, or raise what it has met."""

@@ -72,13 +72,16 @@ class Device:
         self._deterministic = deterministic
         shares_cores = self.world.size == 1 or self.world.place.is_watched  # else its launcher has given it its own
         self.threads = threads or max(1, torch.get_num_threads() // (self.count if shares_cores else 1))
-        self._keep_memory, self._memory_gb = keep_memory, memory_gb
+        self._keep_memory = keep_memory
+        self._memory_gb = memory_gb
         self.checkpoint_activations = checkpoint_activations
         if precision == "tf32" and self.torch_device.type != "cuda":
             raise ConfigError(f"device.precision: tf32 needs an NVIDIA GPU, and this run is on {self.name}; use fp32")
         if self._graphs and self.torch_device.type != "cuda":
             raise ConfigError(f"device.compile: graphs need an NVIDIA GPU, and this run is on {self.name}; use true")
-        self.shard, self.parts, self.sharding = shard, 1, ""
+        self.shard = shard
+        self.parts = 1
+        self.sharding = ""
         self._check_shard(shard_ranks)
         if self.count > 1:
             self._check_ranks()
@@ -122,7 +125,8 @@ class Device:
             raise ConfigError("device.compile: a model divided among ranks is not compiled; use device.shard=none")
         if self.channels_last is True:
             raise ConfigError("device.channels_last: weights divided among ranks are contiguous; set it to false")
-        self.parts, self.channels_last = parts, False
+        self.parts = parts
+        self.channels_last = False
         copies = f", {self.count // parts} times" if parts < self.count else ""
         self.sharding = f"the model is divided among {parts} of them{copies}"
 

@@ -24,6 +24,7 @@ from bigmodel.errors import AlreadyReported, Interrupted, PeerLost
 from bigmodel.interfaces import Batch
 from bigmodel.runtime.launch import PEER_LOST, Place
 from bigmodel.runtime.meeting import agree, final_code, is_first, note_final, words_for_lost
+from bigmodel.runtime.signals import let_signals_in
 from bigmodel.runtime.world import World
 
 _T = TypeVar("_T")
@@ -167,18 +168,19 @@ def joined(place: Place, use_gpus: bool, timeout_s: float | None = None) -> Iter
     global _current, _store
     _current = Ranks(place) if place.size > 1 else World(place)
     try:
+        let_signals_in()
         if place.size > 1:
             _meet(place, use_gpus, timeout_s)
         yield _current
     except AlreadyReported:
         raise
     except PeerLost as error:
-        if place.is_watched or not is_first(_store, str(error)):
+        if place.is_watched or not is_first(_store, place, str(error)):
             raise AlreadyReported(PEER_LOST) from error
         raise
     except Exception as error:
         code = getattr(error, "code", 1)
-        if not is_first(_store, str(error)):
+        if not is_first(_store, place, str(error)):
             raise AlreadyReported(code) from error
         if not isinstance(error, Interrupted):
             note_final(_whole_store, code)

@@ -11,9 +11,10 @@ import os
 import stat
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from bigmodel.errors import StorageError
 
@@ -163,3 +164,9 @@ def _lock(path: Path) -> int | None:
             f"{path}: cannot be locked ({error.strerror}); set BIGMODEL_GPU_LOCKS to a folder that has locks"
         ) from error
     return descriptor
+
+
+def rank_count(device: Mapping[str, Any]) -> int:
+    """Return how many ranks a job has whose config has this `device`; `auto` is one in a sweep."""
+    count = device.get("count", 1)
+    return 1 if count == "auto" else int(count)

@@ -186,9 +186,7 @@ def _run_rank(place: Place, run: Callable[[Place, StopRequest], int], watch: Wat
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # the machine's name may have no address
     if (lock := watch.lock) is not None:
         os.register_at_fork(after_in_child=lambda: os.close(lock))  # a data worker may outlive the run
-    stop = RankStop().install()
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    code = run(place, stop)
+    code = run(place, RankStop().install())  # signals wait until the rank joins the others, and can say what it was
     watch.note_end(place.rank, code)
     return code
 
@@ -206,7 +204,8 @@ def _wait(ranks: Mapping[int, int], stop: StopRequest, watch: Watch, timeout_s: 
                 if noted is None:
                     ends.untold.append(rank)
                 ends.codes[rank] = os.waitstatus_to_exitcode(status) if noted is None else noted
-                if ends.codes[rank] not in _AGREED:
+                was_early = ends.codes[rank] == Interrupted.exit_code and watch.step(rank) is None
+                if was_early or ends.codes[rank] not in _AGREED:  # nothing to save yet, and no word to the others
                     deadline = min(deadline, time.monotonic() + _GRACE_S)
         watch.receive()
         if stop() and not is_forwarded:

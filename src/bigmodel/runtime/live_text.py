@@ -110,7 +110,8 @@ class StatusLine:
 
     def show(self, text: str) -> None:
         """Say what is being done from now on; with an empty text, nothing."""
-        self._text, self._since = text, monotonic()
+        self._text = text
+        self._since = monotonic()
         if self._line is not None:
             self._line.draw()
         elif text and draws_in_place():
@@ -136,7 +137,8 @@ class _Above:
     """A stream that lets a `LiveText` make room before each write."""
 
     def __init__(self, stream: Any, write: Callable[[Any, str], int]) -> None:
-        self._stream, self._write = stream, write
+        self._stream = stream
+        self._write = write
 
     def write(self, text: str) -> int:
         return self._write(self._stream, text)

@@ -7,6 +7,7 @@ ranks agree on a name that is new, below which they write. Imports no torch.
 from __future__ import annotations
 
 import contextlib
+import os
 import secrets
 import time
 from collections.abc import Sequence
@@ -62,12 +63,20 @@ def final_code(store: Store) -> int | None:
     return int(store.get(_FINAL)) if store.check([_FINAL]) else None
 
 
-def is_first(store: Store | None, failure: str) -> bool:
-    """Whether no other rank has failed before; if so, the others can now read what this one says."""
-    if store is not None:
-        with contextlib.suppress(RuntimeError):  # the store ended with its rank
-            if store.add(_FAILURES, 1) > 1:
+def is_first(store: Store | None, place: Place, failure: str) -> bool:
+    """Whether no other rank has failed before; if so, the others can now read what this one says.
+
+    Ranks of one machine may fail before they meet: of them, only one can make a file.
+    """
+    with contextlib.suppress(RuntimeError, OSError):  # the store ended with its rank; the disk is full
+        if place.meeting is not None:
+            try:
+                os.close(os.open(f"{place.meeting}-failed", os.O_CREAT | os.O_EXCL))
+            except FileExistsError:
                 return False
+        elif store is not None and store.add(_FAILURES, 1) > 1:
+            return False
+        if store is not None:
             store.set(_WORDS, failure)
     return True
 

@@ -49,7 +49,8 @@ class Shards(Ranks):
         super().__init__(place)
         self._mesh = mesh
         self._group = mesh.get_group(_SHARD)
-        self.part, self.parts = mesh.get_local_rank(_SHARD), mesh.size(mesh.ndim - 1)
+        self.part = mesh.get_local_rank(_SHARD)
+        self.parts = mesh.size(mesh.ndim - 1)
         self.is_copy = place.rank >= self.parts
         with peers():
             self._saves: Any = dist.new_group(backend="gloo")  # threads would mix up the messages of one group

@@ -38,7 +38,8 @@ class StopRequest:
 
     def defer(self) -> None:
         """From now on the loop decides when to stop; what foreign code has made of a signal before does not count."""
-        self._deferred, self._early = True, None
+        self._deferred = True
+        self._early = None
 
     def __call__(self) -> bool:
         return self._seen is not None
@@ -60,6 +61,11 @@ class StopRequest:
         if not self._deferred:
             self._early = Interrupted(f"stopped by {self._seen}; nothing was written")
             raise self._early
+
+
+def let_signals_in() -> None:
+    """Handle stop signals that wait since this process was forked, and all that come."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
 
 
 @contextlib.contextmanager

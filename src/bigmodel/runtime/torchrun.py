@@ -27,7 +27,8 @@ class TorchrunNote:
         run_id, starts = environment["TORCHELASTIC_RUN_ID"], environment.get("TORCHELASTIC_RESTART_COUNT", "0")
         self._is_new = run_id == _NO_ID and starts == "0"  # any torchrun may have had this id
         name = hashlib.sha256(f"{run_id}\n{config}".encode()).hexdigest()[:16]
-        self._output_dir, self._file = output_dir, output_dir / f".torchrun-{os.geteuid()}" / name
+        self._output_dir = output_dir
+        self._file = output_dir / f".torchrun-{os.geteuid()}" / name
 
     @classmethod
     def of_this_process(cls, output_dir: Path, config: str) -> TorchrunNote | None:

@@ -61,6 +61,11 @@ class Watch:
         """Note, as a rank, which step it has taken."""
         self._signs[rank * _FIELDS + _STEP] = step
 
+    def step(self, rank: int) -> int | None:
+        """Return the step that a rank has taken last, None before the first."""
+        step = self._signs[rank * _FIELDS + _STEP]
+        return None if step == _NOTHING else int(step)
+
     def note_end(self, rank: int, code: int) -> None:
         """Note, as a rank, that it ends by itself with this exit code, and has said why."""
         self._signs[rank * _FIELDS + _CODE] = code
@@ -79,7 +84,8 @@ class Watch:
         if not select.select([self._outer], [], [], 0)[0]:
             return
         name, locks, _, _ = socket.recv_fds(self._outer, _LONGEST_PATH, 1)
-        self.directory, self.lock = Path(os.fsdecode(name)), locks[0]
+        self.directory = Path(os.fsdecode(name))
+        self.lock = locks[0]
         os.ftruncate(self.lock, 0)
         os.write(self.lock, str(os.getpid()).encode())  # whom another start is told to wait for
 
@@ -96,11 +102,11 @@ class Watch:
             return None
         # of ranks that all wait, the one that was stopped while it did
         rank = max(late, key=lambda rank: (_state(processes[rank]) in _STOPPED, ages[rank]))
-        step = self._signs[rank * _FIELDS + _STEP]
-        if step == _NOTHING and self._has_computed(rank, processes[rank]):
+        step = self.step(rank)
+        if step is None and self._has_computed(rank, processes[rank]):
             self._signs[rank * _FIELDS + _TIME] = now
             return None
-        return Silence(rank, ages[rank], None if step == _NOTHING else int(step))
+        return Silence(rank, ages[rank], step)
 
     def _has_computed(self, rank: int, process: int) -> bool:
         """Whether the rank, or a process that it has waited for, has used the CPU since the last call."""

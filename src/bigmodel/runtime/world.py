@@ -32,7 +32,8 @@ class World:
 
     def __init__(self, place: Place = _ALONE) -> None:
         self.place = place
-        self.rank, self.size = place.rank, place.size
+        self.rank = place.rank
+        self.size = place.size
         self.is_idle = False  # whether the last of `pieces` stands in for none, and counts for nothing
 
     def pieces(self, batch: Batch, count: int) -> Iterable[tuple[int, Batch]]:

@@ -20,6 +20,7 @@ from bigmodel.config.validation import check_composed
 from bigmodel.errors import BigmodelError, ConfigError, Interrupted
 from bigmodel.formatting import format_count
 from bigmodel.runs.records import is_sweep
+from bigmodel.runtime.gpus import rank_count
 from bigmodel.runtime.live_text import StatusLine
 from bigmodel.runtime.signals import StopRequest
 from bigmodel.sweeps.engines.launch import open_engine
@@ -102,7 +103,11 @@ class HydraTask:
                 status.show("composing the configs of the jobs")
                 snapshots = self._compose_all(jobs)
             specs = [spec for spec, _ in snapshots]
-            settings = launcher.resolve({spec.device for spec in specs}, len(earlier) + len(specs))
+            settings = launcher.resolve(
+                {spec.device for spec in specs},
+                len(earlier) + len(specs),
+                max((spec.ranks for spec in specs), default=1),
+            )
             sweep.snapshot_configs(snapshots, settings, self.trust)
             numbers = [spec.number for spec in specs]
             run_sweep(sweep, engine, numbers, self.stop)
@@ -147,7 +152,8 @@ class HydraTask:
         with open_engine(sweep.path, sweep.lock.fileno(), launcher.engine, launcher.options) as engine:
             plan.write(sweep.path, bases_yaml)
             sweep.trials = num_trials * plan.jobs_per_trial
-            settings = launcher.resolve({device_type(config.values) for config in configs}, sweep.trials)
+            ranks = max(rank_count(config.values["device"]) for config in configs)
+            settings = launcher.resolve({device_type(config.values) for config in configs}, sweep.trials, ranks)
             sweep.snapshot_configs([], settings, self.trust)
             run_sweep(sweep, engine, [], self.stop, OptunaSearch(sweep, plan))
 

@@ -97,7 +97,8 @@ def _change_settings(sweep: SweepDirectory, given: Mapping[str, Any], changed_op
         jobs, on_failure = given.get("jobs", now.jobs), given.get("on_failure", now.on_failure)
         launcher = LauncherOptions(jobs, on_failure, now.engine, options)
         device_types = {job.device for job in sweep.jobs.values()}
-        sweep.write_manifest(launcher.resolve(device_types, sweep.trials or len(sweep.jobs)))
+        ranks = max((job.ranks for job in sweep.jobs.values()), default=1)
+        sweep.write_manifest(launcher.resolve(device_types, sweep.trials or len(sweep.jobs), ranks))
     elif given:
         sweep.write_manifest(replace(now, **given))
 

@@ -6,6 +6,8 @@ training down instead of filling memory. The copy's memory is reused: new pages 
 
 from __future__ import annotations
 
+import contextlib
+import threading
 from collections.abc import Callable, Mapping
 from concurrent import futures
 from pathlib import Path
@@ -22,6 +24,7 @@ from bigmodel.runs.checkpoint_parts import PartialSaves
 from bigmodel.runs.checkpoint_path import checkpoint_path
 from bigmodel.training.state import Tensors, TrainState
 
+_LOOK_S = 1.0
 MAX_COPY_BYTES = 256e6  # bytes; on a CPU the copy takes from the memory that training needs
 
 
@@ -68,8 +71,11 @@ class AsyncCheckpointer:
         small = _bytes_on_cpu(tensors) <= MAX_COPY_BYTES
         kept = self._copy_to_host(tensors) if small else tensors
         self._writer = futures.ThreadPoolExecutor(1, "save")  # one per save, so none idles when a worker forks
+        self._place = state.device.world.place
+        self._thread = 0
         self._pending = self._writer.submit(self._commit, state.step, kept, scalars, passing)
-        self._writer.shutdown(wait=not small)
+        if not small:
+            self._wait()
 
     def completed(self, wait: bool = False) -> list[Saved]:
         """Return the saves committed since the last call; with `wait`, first wait for the pending one.
@@ -83,11 +89,23 @@ class AsyncCheckpointer:
         return done
 
     def _collect(self) -> None:
-        """Wait for the pending save, if there is one."""
-        pending, self._pending = self._pending, None
-        if pending is not None:
-            self._writer.shutdown()
+        """Take the result of the pending save, if there is one."""
+        if self._pending is not None:
+            self._wait()
+            pending, self._pending = self._pending, None
             self._done.append(pending.result())
+
+    def _wait(self) -> None:
+        """Wait for the pending save; whoever watches this rank sees it live while the save moves, however long."""
+        assert self._pending is not None
+        seen: object = None
+        while self._place.watch is not None and not futures.wait([self._pending], _LOOK_S).done:
+            waits = self._parts is not None and self._parts.waits
+            moved = (waits, _bytes_moved(self._thread))
+            if moved != seen:
+                self._place.sign(waits)
+                seen = moved
+        self._writer.shutdown()
 
     def restore(self, state: TrainState) -> list[str]:
         """Load the newest checkpoint that verifies into the state; return a warning for each that was passed over.
@@ -129,10 +147,17 @@ class AsyncCheckpointer:
         return buffer
 
     def _commit(self, step: int, tensors: Tensors, state: Mapping[str, Any], passing: bool) -> Saved:
-        began = perf_counter()
+        began, self._thread = perf_counter(), threading.get_native_id()
         commit = checkpoint.commit if self._parts is None else self._parts.commit
         path = commit(self._root, step, tensors, state, self._keep, passing)
         return Saved(step, str(path), perf_counter() - began)
+
+
+def _bytes_moved(thread: int) -> str:
+    """Return how much a thread of this process has read and written; empty where the system does not say."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/self/task/{thread}/io").read_text(encoding="ascii")
+    return ""
 
 
 def _bytes_on_cpu(tensors: Tensors) -> int:

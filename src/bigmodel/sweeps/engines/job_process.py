@@ -15,7 +15,7 @@ from bigmodel.commands.exit_codes import print_errors, run_command
 from bigmodel.config.config import Config
 from bigmodel.config.saved import load_config, load_snapshot
 from bigmodel.errors import BigmodelError, ConfigError
-from bigmodel.runtime.gpus import acquire
+from bigmodel.runtime.gpus import acquire, rank_count
 from bigmodel.runtime.signals import StopRequest
 from bigmodel.safe_files import open_own, refuse_foreign_folder
 from bigmodel.sweeps.engines.job_context import JobContext
@@ -79,8 +79,7 @@ def _claim_gpu(context: JobContext, config: Config) -> None:
     gpus, device = context.gpus, config.values["device"]
     if not gpus or device.get("kind") not in ("auto", "cuda"):
         return
-    index, count = device.get("index"), device.get("count", 1)
-    count = 1 if count == "auto" else int(count)
+    index, count = device.get("index"), rank_count(device)
     if count > len(gpus):
         raise ConfigError(f"device.count: {count} ranks need a GPU each, and the jobs share {len(gpus)}; lower it")
     if index is None or count > 1:

@@ -21,6 +21,7 @@ from typing import Any, Protocol, cast
 from bigmodel.config.saved import load_snapshot
 from bigmodel.errors import ConfigError, Interrupted
 from bigmodel.quoting import resume_command
+from bigmodel.runtime.gpus import rank_count
 from bigmodel.safe_files import append_to
 from bigmodel.sweeps.engines.base import JobEnd
 from bigmodel.sweeps.engines.job_context import JobContext
@@ -171,8 +172,7 @@ class SlurmEngine:
 
 def _for_ranks(device: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, int]:
     """Return the cores and GPUs of a job: it is one task of Slurm, which starts its ranks itself, on one machine."""
-    ranks = device.get("count", 1)
-    ranks = 1 if ranks == "auto" else int(ranks)
+    ranks = rank_count(device)
     asked = {"cpus_per_task": options["cpus_per_task"] * ranks}
     if options["gpus_per_node"] or (ranks > 1 and device.get("kind") == "cuda"):
         asked["gpus_per_node"] = max(options["gpus_per_node"], ranks)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bigmodel.errors import ConfigError, DivergedError
+from bigmodel.runtime.gpus import rank_count
 
 PERMANENT_FAILURES = (ConfigError.exit_code, DivergedError.exit_code)  # a second attempt would fail the same way
 
@@ -15,7 +16,8 @@ PERMANENT_FAILURES = (ConfigError.exit_code, DivergedError.exit_code)  # a secon
 class JobSpec:
     """A job as it is known before it starts; the fields are keys of `sweep.json`.
 
-    `monitor` is the metric that decides which checkpoint is best; `device` is the requested device type.
+    `monitor` is the metric that decides which checkpoint is best; `device` is the requested device type, on `ranks` of
+    which it runs.
     """
 
     number: int
@@ -23,11 +25,14 @@ class JobSpec:
     monitor: str
     epochs: float
     device: str = "auto"
+    ranks: int = 1
 
 
 def job_spec(number: int, overrides: Sequence[str], config: Mapping[str, Any]) -> JobSpec:
     """Describe the job with these overrides and this config."""
-    return JobSpec(number, tuple(overrides), str(config["monitor"]), float(config["epochs"]), device_type(config))
+    device = config["device"]
+    given = (str(config["monitor"]), float(config["epochs"]), device_type(config), rank_count(device))
+    return JobSpec(number, tuple(overrides), *given)
 
 
 def device_type(config: Mapping[str, Any]) -> str:

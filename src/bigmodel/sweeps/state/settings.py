@@ -41,11 +41,13 @@ class LauncherOptions:
         """Whether the jobs run on this machine."""
         return is_local(self.engine, self.options)
 
-    def resolve(self, device_types: set[str], num_jobs: int) -> SweepOptions:
-        """Resolve `jobs=auto` for `num_jobs` jobs on devices of these types, with the GPUs of this machine."""
+    def resolve(self, device_types: set[str], num_jobs: int, ranks: int) -> SweepOptions:
+        """Resolve `jobs=auto` for `num_jobs` jobs of up to `ranks` ranks on devices of these types, with the GPUs of
+        this machine.
+        """
         num_gpus = len(visible_gpus()) if self.is_local else 0
         return resolve_parallelism(
-            self.jobs, self.on_failure, device_types, num_jobs, num_gpus, self.engine, self.options
+            self.jobs, self.on_failure, device_types, num_jobs, num_gpus, self.engine, self.options, ranks
         )
 
 
@@ -86,12 +88,13 @@ def resolve_parallelism(
     num_gpus: int,
     engine: str = LOCAL,
     options: Mapping[str, Any] | None = None,
+    ranks: int = 1,
 ) -> SweepOptions:
     """Resolve `jobs=auto` and the threads of each job.
 
     On a CPU: one single-threaded job per core, because a second thread speeds up a small model less than a second job
-    does. On GPUs: one job per GPU. On a remote engine: all jobs at once, which it queues, with a thread per core that
-    each is given. OMP_NUM_THREADS overrides the thread count on this machine.
+    does. On GPUs: one job per GPU. Jobs of several ranks are as many fewer. On a remote engine: all jobs at once, which
+    it queues, with a thread per core that each is given. OMP_NUM_THREADS overrides the thread count on this machine.
     """
     options = dict(options or {})
     if not is_local(engine, options):
@@ -101,7 +104,7 @@ def resolve_parallelism(
     if jobs == "auto":
         has_apple_gpu = platform.system() == "Darwin" and platform.machine() == "arm64"
         is_on_cpu = device_types <= {"cpu"} or not (num_gpus or has_apple_gpu)
-        limit = cores if is_on_cpu else max(1, num_gpus)
+        limit = (cores if is_on_cpu else num_gpus) // ranks
     else:
         limit = jobs
     at_once = max(1, min(limit, num_jobs))
