@@ -228,6 +228,20 @@ class MixesSamples(Protocol):
 
 
 @runtime_checkable
+class PacksRows(Protocol):
+    """A dataset that may put several texts into one row: inputs (N, T, 2), each token with its position in its text."""
+
+    packs_rows: bool
+
+
+@runtime_checkable
+class ReadsPackedRows(Protocol):
+    """A model that keeps the texts of one row apart."""
+
+    reads_packed_rows: bool
+
+
+@runtime_checkable
 class InitsFromData(Protocol):
     """A model that computes some of its initial weights from data."""
 

@@ -29,6 +29,7 @@ from bigmodel.training.checks import (
     check_forward,
     check_model_matches_data,
     check_monitor,
+    check_packing,
     check_soft_targets,
 )
 from bigmodel.training.data import open_data
@@ -78,6 +79,7 @@ def build_run(
 
     report("building the model")
     model = _shapes_if_large(config, device) or _build_model(config, device, load_initial_weights)
+    check_packing(model, dataset)
     shape_notes = _describe_shapes(model)
     load_initial_weights = load_initial_weights and not shape_notes
     if load_initial_weights:

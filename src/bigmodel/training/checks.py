@@ -13,7 +13,7 @@ from bigmodel.config.location import fitting_models
 from bigmodel.config.schema import Train
 from bigmodel.errors import BigmodelError, ConfigError
 from bigmodel.formatting import first_line
-from bigmodel.interfaces import Batch, Dataset, MixesSamples, Task
+from bigmodel.interfaces import Batch, Dataset, MixesSamples, PacksRows, ReadsPackedRows, Task
 from bigmodel.metric_spec import declared_specs
 from bigmodel.runtime.device import Device
 from bigmodel.training.error_translation import translate_nondeterminism_errors, translate_oom
@@ -42,6 +42,14 @@ def check_model_matches_data(config: Config, dataset: Dataset) -> None:
         fact = tuple(value) if isinstance(value, (list, tuple)) else value
         if value is not None and model.get(key, fact) != fact:
             raise ConfigError(f"model.{key}: got {model[key]}, but the data has {value}; leave it ${{dataset.{key}}}")
+
+
+def check_packing(model: nn.Module, dataset: Dataset) -> None:
+    """Raise ConfigError where the texts of one row would see each other."""
+    if isinstance(dataset, PacksRows) and dataset.packs_rows and not isinstance(model, ReadsPackedRows):
+        raise ConfigError(
+            f"dataset.packing: {type(model).__name__} does not keep the texts of a row apart; set dataset.packing=false"
+        )
 
 
 def check_monitor(monitor: str, task: Task) -> None:
