@@ -292,6 +292,13 @@ class Task(Protocol):
 
 
 @runtime_checkable
+class ComparesWithReference(Protocol):
+    """A task whose loss compares the model with what it was at first: see `bigmodel.models.weights.reference`."""
+
+    compares_with_reference: bool
+
+
+@runtime_checkable
 class Listener(Protocol):
     """Observer of a run. It receives every event in order and changes nothing."""
 

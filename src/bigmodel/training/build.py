@@ -17,7 +17,8 @@ from bigmodel.config.instantiate import instantiate, without_pretrained
 from bigmodel.config.schema import Train
 from bigmodel.errors import ConfigError
 from bigmodel.formatting import format_si
-from bigmodel.interfaces import Dataset, HasMemoryFormat, InitsFromData, Loader, Task
+from bigmodel.interfaces import ComparesWithReference, Dataset, HasMemoryFormat, InitsFromData, Loader, Task
+from bigmodel.models.weights.reference import keep_reference
 from bigmodel.optim.groups import scale_lrs
 from bigmodel.runtime.activation_checkpointing import checkpoint_blocks
 from bigmodel.runtime.batch_norm import running_statistics, share_batch_norms
@@ -91,6 +92,7 @@ def build_run(
         loader.memory_format = torch.channels_last
     config = config.with_values({"device.precision": device.precision, "device.channels_last": device.channels_last})
     init_report = _initialize(model, settings, device, loader, config.trust, load_initial_weights)
+    init_report += [keep_reference(model)] if isinstance(task, ComparesWithReference) else []
     rank_notes = _prepare_for_ranks(model, device, settings) + _checkpoint_activations(model, device)
     average = place_model(model, settings.ema is not None, device, lambda model: build_optimizers(config, model)[0])
     if load_initial_weights and device.may_divide:

@@ -84,9 +84,11 @@ class LoRALinear(nn.Linear):
     lora_b: nn.Parameter  # (O, R)
     lora_scale: Tensor
 
+    is_off = False  # whether the layer is what it was before
+
     @property
     def weight(self) -> Tensor:  # type: ignore[override]
-        return _add_low_rank(self._frozen, self.lora_a, self.lora_b, self.lora_scale)
+        return self._frozen if self.is_off else _add_low_rank(self._frozen, self.lora_a, self.lora_b, self.lora_scale)
 
     @property
     def _frozen(self) -> Tensor:
@@ -96,6 +98,8 @@ class LoRALinear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., I) to (..., O), without computing the summed weight: a frozen weight needs no gradient of its size."""
+        if self.is_off:
+            return F.linear(x, self._frozen, self.bias)
         low_rank = F.linear(F.linear(x, self.lora_a), self.lora_b)
         return F.linear(x, self._frozen, self.bias) + self.lora_scale * low_rank
 
@@ -111,6 +115,19 @@ def base_weights(models: Iterable[nn.Module]) -> Iterator[None]:
     finally:
         for layer in layers:
             layer.__class__ = LoRALinear
+
+
+@contextlib.contextmanager
+def base_only(model: nn.Module) -> Iterator[None]:
+    """Within it the model computes what it did before LoRA."""
+    layers = [module for module in model.modules() if isinstance(module, LoRALinear)]
+    for layer in layers:
+        layer.is_off = True
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.is_off = False
 
 
 def _adapt_layer(layer: nn.Linear, rank: int, alpha: float) -> None:
