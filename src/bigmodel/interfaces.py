@@ -228,20 +228,6 @@ class MixesSamples(Protocol):
 
 
 @runtime_checkable
-class PacksRows(Protocol):
-    """A dataset that may put several texts into one row: inputs (N, T, 2), each token with its position in its text."""
-
-    packs_rows: bool
-
-
-@runtime_checkable
-class ReadsPackedRows(Protocol):
-    """A model that keeps the texts of one row apart."""
-
-    reads_packed_rows: bool
-
-
-@runtime_checkable
 class InitsFromData(Protocol):
     """A model that computes some of its initial weights from data."""
 
@@ -289,13 +275,6 @@ class Task(Protocol):
 
     def eval_metrics(self, sums: Mapping[str, Tensor]) -> dict[str, Any]:
         """Return metrics by name, from `eval_sums` added up over a split; tables as nested lists."""
-
-
-@runtime_checkable
-class ComparesWithReference(Protocol):
-    """A task whose loss compares the model with what it was at first: see `bigmodel.models.weights.reference`."""
-
-    compares_with_reference: bool
 
 
 @runtime_checkable

@@ -18,6 +18,7 @@ from bigmodel.models.gpt import GPT
 from bigmodel.padding import pad
 from bigmodel.tasks.language_modelling import InstructionTuning
 from conftest import Answer, fingerprint, is_quiet, records
+from several_ranks import trained
 from small_chat import WORDS, chat_folder, turns
 from test_resume import StopAt, _interrupted, _train
 
@@ -181,6 +182,12 @@ def test_pieces_of_rows_learn_the_same(cli: Callable[..., Answer], here: Path, t
         found.append([line["loss"] for line in records(answer.run)])
     assert found[0] == pytest.approx(found[1], rel=1e-4)
     assert found[0] == pytest.approx(found[2], rel=1e-4)
+
+
+def test_two_ranks_have_the_bits_of_one(here: Path, tmp_path: Path) -> None:
+    words = _words(here, "pieces=2", "dataset.val_fraction=0.3")
+    one, two = (trained(tmp_path / f"ranks{count}", *words, f"device.count={count}") for count in (1, 2))
+    assert (fingerprint(one), records(one)) == (fingerprint(two), records(two))
 
 
 def test_models_that_mix_the_texts_of_a_row_are_refused(cli: Callable[..., Answer], here: Path) -> None:

@@ -23,6 +23,7 @@ from bigmodel.models.weights.reference import keep_reference, plain_weights, ref
 from bigmodel.runs.checkpoint import load_newest
 from bigmodel.tasks.preference import Preference
 from conftest import Answer, call, fingerprint, is_quiet, records
+from several_ranks import trained
 from small_chat import WORDS, chat_folder
 from test_resume import StopAt, _interrupted, _train
 
@@ -203,6 +204,13 @@ def test_a_run_prefers_and_resumes_bitwise(
     assert again.code == 0, again.err
     best = json.loads((run / "summary.json").read_text())["best"]["value"]
     assert json.loads(again.out)["loss"] == pytest.approx(best, rel=1e-4)
+
+
+@pytest.mark.parametrize("lora", [("init.lora.rank=2",), ()], ids=["lora", "copy"])
+def test_two_ranks_have_the_bits_of_one(lora: tuple[str, ...], weights: Path, tmp_path: Path) -> None:
+    words = _words(weights, "pieces=2", *lora)
+    one, two = (trained(tmp_path / f"ranks{count}", *words, f"device.count={count}") for count in (1, 2))
+    assert (fingerprint(one), records(one)) == (fingerprint(two), records(two))
 
 
 def test_a_tuned_run_begins_the_next(weights: Path, cli: Callable[..., Answer], tmp_path: Path) -> None:

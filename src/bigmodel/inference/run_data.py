@@ -12,8 +12,8 @@ from bigmodel.datasets.files.locations import PATH_KEYS
 from bigmodel.errors import DataError, StorageError
 from bigmodel.formatting import first_line
 from bigmodel.inference.predictor import Predictor, build_model, damaged_state
-from bigmodel.interfaces import ComparesWithReference, Dataset, Loader, LoaderOptions, Task
-from bigmodel.models.weights.reference import add_reference, reference_weights
+from bigmodel.interfaces import Dataset, Loader, LoaderOptions, Task
+from bigmodel.models.weights.reference import ComparesWithReference, add_reference, reference_weights
 from bigmodel.runs import checkpoint
 from bigmodel.runtime.offline import offline
 

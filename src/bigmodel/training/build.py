@@ -17,8 +17,8 @@ from bigmodel.config.instantiate import instantiate, without_pretrained
 from bigmodel.config.schema import Train
 from bigmodel.errors import ConfigError
 from bigmodel.formatting import format_si
-from bigmodel.interfaces import ComparesWithReference, Dataset, HasMemoryFormat, InitsFromData, Loader, Task
-from bigmodel.models.weights.reference import keep_reference
+from bigmodel.interfaces import Dataset, HasMemoryFormat, InitsFromData, Loader, Task
+from bigmodel.models.weights.reference import ComparesWithReference, keep_reference
 from bigmodel.optim.groups import scale_lrs
 from bigmodel.runtime.activation_checkpointing import checkpoint_blocks
 from bigmodel.runtime.batch_norm import running_statistics, share_batch_norms
@@ -91,8 +91,7 @@ def build_run(
     if device.channels_last is True and isinstance(loader, HasMemoryFormat):
         loader.memory_format = torch.channels_last
     config = config.with_values({"device.precision": device.precision, "device.channels_last": device.channels_last})
-    init_report = _initialize(model, settings, device, loader, config.trust, load_initial_weights)
-    init_report += [keep_reference(model)] if isinstance(task, ComparesWithReference) else []
+    init_report = _initialize(model, task, settings, device, loader, config.trust, load_initial_weights)
     rank_notes = _prepare_for_ranks(model, device, settings) + _checkpoint_activations(model, device)
     average = place_model(model, settings.ema is not None, device, lambda model: build_optimizers(config, model)[0])
     if load_initial_weights and device.may_divide:
@@ -191,21 +190,29 @@ def _count_bytes(model: nn.Module) -> int:
 
 
 def _initialize(
-    model: nn.Module, settings: Train, device: Device, loader: Loader, trust: Sequence[str], load_initial_weights: bool
+    model: nn.Module,
+    task: Task,
+    settings: Train,
+    device: Device,
+    loader: Loader,
+    trust: Sequence[str],
+    load_initial_weights: bool,
 ) -> list[str]:
-    """Initialize a model from the first batch, then as `init` says; return a line for each thing done."""
+    """Initialize a model from the first batch, then as `init` says; return a line for each thing done. A task that
+    compares the model with what it was gets its reference.
+    """
     if load_initial_weights and isinstance(model, InitsFromData):
         device.seed_rng(settings.seed, "from data")
         with torch.no_grad():
             model.init_from_batch(next(loader.train_batches(0, 1)).inputs.to(device.home))
     device.seed_rng(settings.seed, "init")
-    if settings.init is None:
-        return []
-    with next(model.parameters()).device if _describe_shapes(model) else contextlib.nullcontext():
-        report: list[str] = instantiate(
-            "init", settings.init, trust, model=model, fresh=load_initial_weights, epochs=settings.epochs
-        )
-    return report
+    report: list[str] = []
+    if settings.init is not None:
+        with next(model.parameters()).device if _describe_shapes(model) else contextlib.nullcontext():
+            report = instantiate(
+                "init", settings.init, trust, model=model, fresh=load_initial_weights, epochs=settings.epochs
+            )
+    return [*report, keep_reference(model)] if isinstance(task, ComparesWithReference) else report
 
 
 def _prepare_for_ranks(model: nn.Module, device: Device, settings: Train) -> list[str]:

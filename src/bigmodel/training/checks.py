@@ -11,10 +11,12 @@ from torch import nn
 from bigmodel.config.config import Config
 from bigmodel.config.location import fitting_models
 from bigmodel.config.schema import Train
+from bigmodel.datasets.loading.packing import PacksRows
 from bigmodel.errors import BigmodelError, ConfigError
 from bigmodel.formatting import first_line
-from bigmodel.interfaces import Batch, Dataset, MixesSamples, PacksRows, ReadsPackedRows, Task
+from bigmodel.interfaces import Batch, Dataset, MixesSamples, Task
 from bigmodel.metric_spec import declared_specs
+from bigmodel.models.decoding.generation import ReadsPackedRows
 from bigmodel.runtime.device import Device
 from bigmodel.training.error_translation import translate_nondeterminism_errors, translate_oom
 

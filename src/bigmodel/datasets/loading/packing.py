@@ -8,7 +8,7 @@ from __future__ import annotations
 import bisect
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -20,6 +20,13 @@ from bigmodel.padding import pad
 from bigmodel.seeds import derive
 
 _MULTIPLE = 8  # rows of a batch have a multiple of this length: few shapes for code that is compiled for each
+
+
+@runtime_checkable
+class PacksRows(Protocol):
+    """A dataset that may put several sequences into one row: inputs (N, T, 2)."""
+
+    packs_rows: bool
 
 
 class Packing:

@@ -22,8 +22,8 @@ from bigmodel.inference.processors.files import read_text
 from bigmodel.inference.processors.steps import Step, token_steps
 from bigmodel.inference.processors.text_stream import TextStream
 from bigmodel.inference.processors.texts import TextInputs
-from bigmodel.interfaces import Axis, ReadsPackedRows
-from bigmodel.models.decoding.generation import Decoder, as_decoder, iterate_tokens
+from bigmodel.interfaces import Axis
+from bigmodel.models.decoding.generation import Decoder, ReadsPackedRows, as_decoder, iterate_tokens
 from bigmodel.models.decoding.sampling import TextSampling
 from bigmodel.padding import pad
 

@@ -34,6 +34,13 @@ class SupportsLeftToRight(Protocol):
         """Return a causal model that shares this model's weights."""
 
 
+@runtime_checkable
+class ReadsPackedRows(Protocol):
+    """A model that keeps several texts of one row apart: (N, T, 2) are tokens, each with its position in its text."""
+
+    reads_packed_rows: bool
+
+
 def as_decoder(model: nn.Module) -> Decoder:
     """Return the model itself, or its left-to-right form."""
     return model.left_to_right() if isinstance(model, SupportsLeftToRight) else cast(Decoder, model)

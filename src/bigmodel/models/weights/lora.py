@@ -15,7 +15,9 @@ from torch import Tensor, nn
 from bigmodel.constraints import NonNegativeInt, Positive
 from bigmodel.models.weights.name_patterns import match_names
 
-__all__ = ["LoRA", "merge_lora"]
+__all__ = ["LORA_TENSORS", "LoRA", "merge_lora"]
+
+LORA_TENSORS = ("lora_a", "lora_b", "lora_scale")  # of an adapted layer, beside those that it had
 
 
 @dataclass(frozen=True)
@@ -151,7 +153,7 @@ def merge_lora(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if layer == name:
             continue
         try:
-            a, b, scale = (merged.pop(f"{layer}{each}") for each in ("lora_a", "lora_b", "lora_scale"))
+            a, b, scale = (merged.pop(f"{layer}{each}") for each in LORA_TENSORS)
             if merged[f"{layer}weight"].shape != (b.shape[0], a.shape[1]) or a.shape[0] != b.shape[1] or scale.ndim:
                 raise ValueError(
                     f"{layer}lora_a, lora_b: the shape of their product differs from that of {layer}weight"

@@ -8,26 +8,45 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
-from bigmodel.models.weights.lora import base_only, merge_lora
+from bigmodel.models.weights.lora import LORA_TENSORS, base_only, merge_lora
 
-__all__ = ["add_reference", "keep_reference", "plain_weights", "reference_outputs", "reference_weights"]
+__all__ = [
+    "add_reference",
+    "has_copied_reference",
+    "keep_reference",
+    "plain_weights",
+    "reference_outputs",
+    "reference_weights",
+]
 
 _NAME = "reference"
-_LORA = ("lora_a", "lora_b", "lora_scale")
+
+
+@runtime_checkable
+class ComparesWithReference(Protocol):
+    """A task whose loss compares the model with what it was at first."""
+
+    compares_with_reference: bool
 
 
 def keep_reference(model: nn.Module) -> str:
     """Keep what the model is now; return a line about how."""
     trained = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
-    if all(name.endswith(_LORA) for name in trained):
+    if all(name.endswith(LORA_TENSORS) for name in trained):
         return "reference: the model without init.lora"
     frozen = copy.deepcopy(model).requires_grad_(False)
     model.add_module(_NAME, frozen)
     return "reference: a frozen copy of the model, which each checkpoint holds"
+
+
+def has_copied_reference(model: nn.Module) -> bool:
+    """Return whether a frozen copy goes along with the model."""
+    return _NAME in dict(model.named_children())
 
 
 def add_reference(model: nn.Module, reference: nn.Module) -> None:
@@ -63,4 +82,4 @@ def reference_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the reference's weights of a checkpoint: those of the frozen copy, else all but LoRA's matrices."""
     prefix = f"{_NAME}."
     copied = {name.removeprefix(prefix): tensor for name, tensor in weights.items() if name.startswith(prefix)}
-    return {name: tensor for name, tensor in (copied or weights).items() if not name.endswith(_LORA)}
+    return {name: tensor for name, tensor in (copied or weights).items() if not name.endswith(LORA_TENSORS)}
