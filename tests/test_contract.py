@@ -231,6 +231,7 @@ ALSO = {
     "dataset=etth1": "dlinear",
     "dataset=iso_names": "seq2seq",
     "dataset=names": "gpt",
+    "dataset=preferences": "gpt",
     "dataset=smiles": "masked_bert",
     "dataset=sms_spam": "text_cnn",
     "dataset=sp500": "dlinear",

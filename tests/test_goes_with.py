@@ -61,9 +61,10 @@ def _required(name: str) -> list[str]:
 def test_every_data_set_names_a_task_and_a_model_that_take_what_it_has(name: str) -> None:
     data = _read("dataset", name)
     assert {"task", "model"} <= data["goes_with"].keys()
-    for group, choice in data["goes_with"].items():
-        text = (conf_directory() / group / f"{choice}.yaml").read_text("utf-8")
-        assert {*re.findall(r"\$\{dataset\.(\w+)\}", text)} <= data.keys()
+    for group, chosen in data["goes_with"].items():
+        for choice in chosen if isinstance(chosen, list) else [chosen]:
+            text = (conf_directory() / group / f"{choice}.yaml").read_text("utf-8")
+            assert {*re.findall(r"\$\{dataset\.(\w+)\}", text)} <= data.keys()
 
 
 @pytest.mark.parametrize("name", ["image_folder", "csv_images"])
@@ -234,7 +235,8 @@ def test_from_python_it_is_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert said in log.read_text()
 
 
-ALONE = [name for name in DATASETS if name != "conversations"]  # which needs open weights, as test_chat.py makes
+# those need open weights, as tests/small_chat.py makes
+ALONE = [name for name in DATASETS if name not in ("conversations", "preferences")]
 
 
 @pytest.mark.slow

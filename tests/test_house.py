@@ -224,7 +224,8 @@ def test_every_choice_composes_and_passes_the_check(choice: Path) -> None:
     group, name = choice.parts[0], choice.stem
     chosen = f"listeners=[{name}]" if group == "listeners" else f"{group}={name}"
     needs = [f"{group}.{key}=x" for key, value in _lines(choice) if value == "???"]
-    needs += ["task=instruction_tuning"] if chosen == "dataset=conversations" else []
+    tasks = {"dataset=conversations": "instruction_tuning", "dataset=preferences": "preference"}
+    needs += [f"task={tasks[chosen]}"] if chosen in tasks else []
     composed = compose("train", [*beside(group, name), chosen, *needs], ConfigSource((conf_directory(),), "train"))
     assert composed.values[group]
 

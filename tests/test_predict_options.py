@@ -55,6 +55,7 @@ def test_the_yaml_has_every_option_without_a_value() -> None:
 
 
 def test_the_defaults_in_the_comments_are_those_of_the_processors() -> None:
+    nothing = {"stop": "none"}
     text = (ROOT / "conf" / "predict.yaml").read_text(encoding="utf-8")
     for options in processor_options().values():
         for one in fields(options):
@@ -62,9 +63,8 @@ def test_the_defaults_in_the_comments_are_those_of_the_processors() -> None:
             for name, default in [(one.name, value)] if not is_dataclass(value) else vars(value).items():
                 comment = re.search(rf"(?m)^ *{name}: null +# .*\((\w+)\)", text)
                 assert comment is not None, name
-                assert comment[1] == (
-                    "all" if default is None else f"{default:g}" if default != str(default) else default
-                )
+                shown = nothing.get(name, "all") if default is None else default
+                assert comment[1] == (f"{shown:g}" if shown != str(shown) else shown)
 
 
 def test_the_documentation_lists_the_options_of_each_processor() -> None:

@@ -25,7 +25,7 @@ def pad(sequences: Sequence[Tensor], length: int | None = None) -> Tensor:
 def valid_mask(padded_NT: Tensor) -> Tensor:
     """Return a mask bool (N, T) of the positions of a padded tensor (N, T, ...) that hold values."""
     there = ~padded_NT.isnan() if padded_NT.is_floating_point() else padded_NT >= 0
-    return there.flatten(2)[..., 0] if there.ndim > 2 else there
+    return there.flatten(2).any(2) if there.ndim > 2 else there
 
 
 def lengths(padded_NT: Tensor) -> Tensor:

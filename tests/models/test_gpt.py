@@ -124,17 +124,19 @@ def test_weights_of_gpt2_are_refused_where_they_would_mean_something_else() -> N
 
 
 def test_sampling_keeps_to_what_is_likely_and_repeats_by_seed_and_position() -> None:
-    logits_NV = torch.tensor([[0.5, 0.3, 0.15, 0.05]]).log().expand(2000, 4)
+    logits_NV, tokens_NT = torch.tensor([[0.5, 0.3, 0.15, 0.05]]).log().expand(2000, 4), torch.zeros(2000, 1).long()
 
     def drawn(**how: float) -> list[float]:
-        return (torch.bincount(Sampling(**how).choose(logits_NV, 3), minlength=4) / 2000).tolist()
+        return (torch.bincount(Sampling(**how).choose(logits_NV, tokens_NT, range(2000)), minlength=4) / 2000).tolist()
 
     assert drawn(temperature=0) == drawn(top_k=1) == drawn(top_p=0.4) == [1, 0, 0, 0]
-    assert drawn(top_k=2)[2:] == drawn(top_p=0.6)[2:] == [0, 0]
+    assert drawn(top_k=2)[2:] == drawn(top_p=0.6)[2:] == drawn(min_p=0.5)[2:] == [0, 0]
     assert drawn() == pytest.approx([0.5, 0.3, 0.15, 0.05], abs=0.04)
     assert drawn(temperature=0.5)[0] == pytest.approx(0.25 / 0.365, abs=0.04)
     assert drawn() == drawn(seed=0) != drawn(seed=1)
-    assert not Sampling().choose(logits_NV, 3).equal(Sampling().choose(logits_NV, 4))
+    first, second = (Sampling().choose(logits_NV, tokens_NT, range(n, n + 2000)) for n in (0, 1))
+    assert not first.equal(second)
+    assert first[1:].equal(second[:-1])
 
 
 def test_perplexity_is_that_of_all_tokens_however_they_are_batched() -> None:

@@ -13,7 +13,7 @@ from bigmodel.commands.hub_folder import write_hub_folder
 from bigmodel.config.instantiate import instantiate
 from bigmodel.datasets.text.tokenizers import published_tokenizer
 from bigmodel.models.decoding.generation import generate
-from bigmodel.models.decoding.sampling import Sampling
+from bigmodel.models.decoding.sampling import Sampling, TextSampling
 from bigmodel.models.gpt import GPT
 from bigmodel.models.weights.open_weights import read_open_weights
 from bigmodel.padding import pad
@@ -80,6 +80,30 @@ def test_logits_are_those_of_transformers(family: str, tmp_path: Path) -> None:
         again = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "hub").eval()
         torch.testing.assert_close(again(tokens_NT).logits, expected_NTV, atol=1e-4, rtol=1e-4)
         assert generate(ours, tokens_NT[:1, :6], 20, Sampling(temperature=0).choose).equal(answer)
+        wanted = {"max_new_tokens": 20, "eos_token_id": None, "do_sample": False, "repetition_penalty": 1.3}
+        prompts_NT = tokens_NT[:, :6].index_fill(1, torch.tensor([0, 1]), -1)
+        prompts_NT[0] = tokens_NT[0, :6]  # the other is shorter, and padded on its left
+        alone = [theirs.generate(row[row >= 0][None], **wanted)[0, -20:] for row in prompts_NT]
+        sampling = TextSampling(temperature=0, repetition_penalty=1.3)
+        assert generate(ours, prompts_NT, 20, sampling.choose).equal(torch.stack(alone))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("given", [{"min_p": 0.2}, {"top_k": 7, "min_p": 0.1}, {"top_p": 0.8}, {"temperature": 0.5}])
+def test_the_tokens_to_draw_from_are_those_of_transformers(given: dict[str, Any]) -> None:
+    transformers = pytest.importorskip("transformers")
+    names = {"temperature": "Temperature", "top_k": "TopK", "top_p": "TopP", "min_p": "MinP"}
+    ordered = [(name, given[name]) for name in names if name in given]
+    logits_NV = torch.randn(1, 61, generator=torch.Generator().manual_seed(1)) * 3
+    expected_NV = logits_NV
+    for name, value in ordered:
+        expected_NV = getattr(transformers, f"{names[name]}LogitsWarper")(value)(None, expected_NV)
+    expected_V = expected_NV.softmax(1)[0]
+    tokens_NT = torch.zeros(1, 1, dtype=torch.int64)
+    drawn = [int(Sampling(seed=seed, **given).choose(logits_NV, tokens_NT, [1])) for seed in range(3000)]
+    found_V = torch.tensor(drawn).bincount(minlength=61) / len(drawn)
+    assert not found_V[expected_V == 0].any()
+    torch.testing.assert_close(found_V, expected_V, atol=0.04, rtol=0)
 
 
 @pytest.mark.slow

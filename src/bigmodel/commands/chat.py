@@ -54,6 +54,11 @@ def _print_answer(text: str, pieces: Iterator[str], as_json: bool) -> None:
     if as_json:
         print(json_line({"input": text, "text": "".join(pieces)}, sys.stdout.encoding), flush=True)
         return
+    print_pieces(pieces)
+
+
+def print_pieces(pieces: Iterator[str]) -> None:
+    """Print a text as it comes; control codes are shown, not sent."""
     for piece in pieces:
         print("\n".join(map(escape_control, piece.split("\n"))), end="", flush=True)
     print(flush=True)

@@ -12,10 +12,9 @@ from bigmodel.config.schema import Evaluate
 from bigmodel.errors import ConfigError
 from bigmodel.formatting import columns_of, escape_control, json_line, left
 from bigmodel.inference.predictor import Predictor, check_eval_targets, load
-from bigmodel.inference.run_data import open_run_data
-from bigmodel.interfaces import Loader, Task
+from bigmodel.inference.run_data import open_run_data, open_run_task
+from bigmodel.interfaces import Loader
 from bigmodel.runtime.device import Device
-from bigmodel.runtime.offline import offline
 from bigmodel.runtime.signals import StopRequest
 from bigmodel.training.error_translation import translate_compile_errors, translate_oom
 from bigmodel.training.evaluation import evaluate
@@ -39,8 +38,7 @@ def run(config: Config, stop: StopRequest | None = None) -> None:
         print(f"warning: {line}", file=sys.stderr)
     check_eval_targets(predictor.config, predictor.trust)
     loader = _open_split(predictor, settings)
-    with offline():
-        task: Task = instantiate("task", predictor.config["task"], predictor.trust)
+    task = open_run_task(predictor)
     with translate_compile_errors(), translate_oom(f"at batch_size={settings.batch_size}; lower it"):
         report = evaluate(device.maybe_compile(predictor.model), task, loader.eval_batches(settings.split), device)
     header = {

@@ -8,17 +8,15 @@ from typing import Any
 
 from bigmodel.commands import train
 from bigmodel.commands.arguments import parse_list, parse_options
-from bigmodel.config.instantiate import instantiate
 from bigmodel.config.saved import load_config
 from bigmodel.errors import ConfigError, suggest
 from bigmodel.formatting import truncate
 from bigmodel.inference.predictor import Predictor, check_eval_targets, load
-from bigmodel.inference.run_data import open_run_data
+from bigmodel.inference.run_data import open_run_data, open_run_task
 from bigmodel.interfaces import Loader, Task
 from bigmodel.metric_spec import declared_specs
 from bigmodel.models.weights.merging import Merge, average, check_alike
 from bigmodel.runtime.device import Device
-from bigmodel.runtime.offline import offline
 from bigmodel.runtime.signals import StopRequest
 from bigmodel.runtime.stdout import print_line
 from bigmodel.training.evaluation import evaluate
@@ -125,8 +123,7 @@ def _greedy(opened: Mapping[str, Predictor], metric: str, data_dir: str | None) 
     loader = open_run_data(first, data_dir, _BATCH_SIZE)
     if "val" not in loader.splits:
         raise ConfigError("how: greedy chooses by validation data, which these runs lack; use how=average")
-    with offline():
-        task: Task = instantiate("task", first.config["task"], first.trust)
+    task = open_run_task(first)
     weights = {name: {key: t.clone() for key, t in one.model.state_dict().items()} for name, one in opened.items()}
     metric = (metric or str(first.config["monitor"])).removeprefix("val/")
     specs = declared_specs(task)

@@ -36,7 +36,7 @@ class Brought:
             held = {key: value for key, value in brought.items() if key not in decided}
             decided |= brought.keys()
             if any(value != self._default(key) for key, value in held.items()):
-                shown = " ".join(f"{key}={'null' if value is None else value}" for key, value in held.items())
+                shown = " ".join(f"{key}={_shown(value)}" for key, value in held.items())
                 lines.append(f"chosen by {file}: {shown}")
         return lines
 
@@ -96,6 +96,10 @@ def defaults_of(tree: Mapping[Any, Any]) -> list[Any]:
     """Return the defaults list of a file's keys."""
     defaults = tree.get("defaults")
     return defaults if isinstance(defaults, list) else []  # of anything else Hydra complains
+
+
+def _shown(value: Any) -> str:
+    return f"[{','.join(map(str, value))}]" if isinstance(value, list) else "null" if value is None else str(value)
 
 
 def _entries(tree: Mapping[Any, Any]) -> Iterator[tuple[str, Any]]:

@@ -33,7 +33,7 @@ ALLOWED_TARGETS: Mapping[str, tuple[str, ...]] = {
     "task": ("bigmodel.tasks",),
     "dataset": ("bigmodel.datasets",),
     "device": ("bigmodel.runtime.device",),
-    "listeners": ("bigmodel.listeners", "bigmodel.runs.report.listener"),
+    "listeners": ("bigmodel.listeners", "bigmodel.runs.report.listener", "bigmodel.runs.report.answers"),
     "kind": ("bigmodel.inference.processors", "bigmodel.datasets.audio.mel"),
 }
 _DEEPEST = 100

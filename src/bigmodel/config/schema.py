@@ -87,6 +87,7 @@ class Predict:
     format: Literal["table", "json"]
     encoding: str | None = None
     chat: bool = False
+    stream: bool = False
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from bigmodel.inference.inputs import load_inputs
 from bigmodel.inference.options import build_options
 from bigmodel.inference.prediction import Prediction, Predictions, describe_predictor, predictor_facts
 from bigmodel.interfaces import NoOptions, Processor
-from bigmodel.models.weights.lora import merge_lora
+from bigmodel.models.weights.reference import plain_weights
 from bigmodel.runs.best_checkpoint import load_best_checkpoint
 from bigmodel.runs.checkpoint import Checkpoint
 from bigmodel.runs.display.html import facts_table
@@ -90,7 +90,7 @@ class Predictor:
             raise StorageError(damaged_state(self.path, repr(error))) from error
         self.processor = self._build_processor()
         try:
-            weights = merge_lora(weights)
+            weights = plain_weights(weights)
             with _limit_model_size(weights):
                 self.model = build_model(self.config, trust)
             self.model.load_state_dict(weights)

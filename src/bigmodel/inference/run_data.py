@@ -1,4 +1,4 @@
-"""Open the data that a run was trained on, for its checkpoint's model."""
+"""Open the data that a run was trained on, and its task, for its checkpoint's model."""
 
 from __future__ import annotations
 
@@ -10,9 +10,31 @@ from bigmodel.config.instantiate import instantiate
 from bigmodel.config.old_methods import check_method_names
 from bigmodel.datasets.files.locations import PATH_KEYS
 from bigmodel.errors import DataError, StorageError
-from bigmodel.inference.predictor import Predictor, damaged_state
-from bigmodel.interfaces import Dataset, Loader, LoaderOptions
+from bigmodel.formatting import first_line
+from bigmodel.inference.predictor import Predictor, build_model, damaged_state
+from bigmodel.interfaces import Dataset, Loader, LoaderOptions, Task
+from bigmodel.models.weights.reference import ComparesWithReference, add_reference, reference_weights
+from bigmodel.runs import checkpoint
 from bigmodel.runtime.offline import offline
+
+
+def open_run_task(predictor: Predictor) -> Task:
+    """Build the run's task, whose nodes `check_eval_targets` has checked. Where it compares the model with a reference,
+    the predictor's model gets that of the checkpoint.
+
+    Raises:
+        StorageError: the checkpoint is damaged.
+    """
+    with offline():
+        task: Task = instantiate("task", predictor.config["task"], predictor.trust)
+    if isinstance(task, ComparesWithReference):
+        reference = build_model(predictor.config, predictor.trust)
+        try:
+            reference.load_state_dict(reference_weights(checkpoint.load(predictor.path).weights))
+        except RuntimeError as error:
+            raise StorageError(damaged_state(predictor.path, first_line(error))) from error
+        add_reference(predictor.model, reference.to(predictor.device.torch_device))
+    return task
 
 
 def open_run_data(predictor: Predictor, data_dir: str | None, batch_size: int) -> Loader:

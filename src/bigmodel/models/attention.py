@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from bigmodel.models.rotary import apply_rotary
 
-__all__ = ["Attention", "CrossAttention", "Heads", "KVCache", "check_head_width"]
+__all__ = ["Attention", "CrossAttention", "Heads", "KVCache", "check_head_width", "text_mask"]
 
 _FIRST_CAPACITY = 256  # tokens; a cache grows as a text does
 
@@ -54,7 +54,8 @@ class Heads:
 class KVCache:
     """Key/value cache for incremental decoding: (L, 2, N, K, at most T_max, D).
 
-    The first `length` positions are filled. Dtype, device and width are those of the embedding `like`.
+    The first `length` places are filled. Dtype, device and width are those of the embedding `like`. `positions_NS` are
+    those of the tokens in their texts, where a row may hold several.
     """
 
     def __init__(
@@ -64,6 +65,13 @@ class KVCache:
         self._context = context
         self.kv_L2NKTD = like.new_zeros(layers, 2, count, heads, min(context, _FIRST_CAPACITY), size)
         self.length = 0
+        self.positions_NS: Tensor | None = None
+
+    def append_positions(self, positions_NT: Tensor) -> Tensor:
+        """Append the positions of new tokens; return those of all tokens so far."""
+        before = [] if self.positions_NS is None else [self.positions_NS]
+        self.positions_NS = torch.cat([*before, positions_NT], dim=1)
+        return self.positions_NS
 
     def append(self, layer: int, k_NKTD: Tensor, v_NKTD: Tensor) -> tuple[Tensor, Tensor]:
         """Append keys and values of new tokens; return those of all tokens so far."""
@@ -84,10 +92,12 @@ class KVCache:
     def reorder(self, rows_N: Tensor) -> None:
         """Replace sequence n by sequence `rows_N[n]`, in place."""
         self.kv_L2NKTD = self.kv_L2NKTD[:, :, rows_N]
+        self.positions_NS = None if self.positions_NS is None else self.positions_NS[rows_N]
 
     def truncate(self, length: int) -> None:
         """Forget all tokens after the first `length`."""
         self.length = min(self.length, length)
+        self.positions_NS = None if self.positions_NS is None else self.positions_NS[:, :length]
 
 
 class Attention(nn.Module):
@@ -123,9 +133,12 @@ class Attention(nn.Module):
         rotary_2TD: Tensor | None,
         layer: int = 0,
         cache: KVCache | None = None,
-        mask_N11T: Tensor | None = None,
+        mask: Tensor | None = None,
     ) -> Tensor:
-        """Attend to each token itself, earlier ones and the cache's; or, if given, to those where the mask is true."""
+        """Attend to each token itself, earlier ones and the cache's; or, if given, to those where the mask is true.
+
+        The mask is bool, (N, 1, 1, S) or (N, 1, T, S).
+        """
         sizes = [self.heads, self.kv_heads, self.kv_heads]
         heads_NTXD = self.qkv(x_NTC).unflatten(2, (sum(sizes), self.head_width))
         q_NHTD, k_NKTD, v_NKTD = (part.transpose(1, 2) for part in heads_NTXD.split(sizes, dim=2))
@@ -137,16 +150,16 @@ class Attention(nn.Module):
         is_first = cache is None or not cache.length
         if cache is not None:
             k_NKTD, v_NKTD = cache.append(layer, k_NKTD, v_NKTD)
-        y_NHTD = self._attend(q_NHTD, k_NKTD, v_NKTD, mask_N11T, is_first)
+        y_NHTD = self._attend(q_NHTD, k_NKTD, v_NKTD, mask, is_first)
         return self.out(y_NHTD.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
 
     def _attend(self, q_NHTD: Tensor, k_NKSD: Tensor, v_NKSD: Tensor, mask: Tensor | None, is_first: bool) -> Tensor:
         dropout = self.dropout if self.training else 0.0
-        if mask is None and not is_first and q_NHTD.shape[2] == 1:  # one token, which sees all that came before
-            if self.window is not None:
+        if not is_first and q_NHTD.shape[2] == 1:  # one token, which sees all that came before
+            if mask is None and self.window is not None:
                 k_NKSD, v_NKSD = k_NKSD[:, :, -self.window :], v_NKSD[:, :, -self.window :]
             groups_NKGD = q_NHTD.reshape(len(q_NHTD), self.kv_heads, -1, self.head_width)  # without a copy of the keys
-            return F.scaled_dot_product_attention(groups_NKGD, k_NKSD, v_NKSD, None, dropout).reshape_as(q_NHTD)
+            return F.scaled_dot_product_attention(groups_NKGD, k_NKSD, v_NKSD, mask, dropout).reshape_as(q_NHTD)
         if self.kv_heads != self.heads:
             k_NKSD, v_NKSD = (one.repeat_interleave(self.heads // self.kv_heads, 1) for one in (k_NKSD, v_NKSD))
         is_causal = mask is None and is_first and (self.window is None or q_NHTD.shape[2] <= self.window)
@@ -159,6 +172,17 @@ def _causal_mask(length: int, seen: int, window: int | None, device: torch.devic
     """Return bool (T, S): which of S tokens each of the last T attends to."""
     distance_TS = torch.arange(seen - length, seen, device=device)[:, None] - torch.arange(seen, device=device)
     return (distance_TS >= 0) if window is None else (distance_TS >= 0) & (distance_TS < window)
+
+
+def text_mask(positions_NS: Tensor, length: int, window: int | None) -> Tensor:
+    """Return bool (N, 1, T, S): which of S tokens each of the last T attends to, so that none sees another text.
+
+    `positions_NS` are those of the tokens in their texts; each 0 begins a text.
+    """
+    texts_NS = (positions_NS == 0).cumsum(1)
+    size = texts_NS.shape[1]
+    same_NTS = texts_NS[:, size - length :, None] == texts_NS[:, None]
+    return (same_NTS & _causal_mask(length, size, window, positions_NS.device))[:, None]
 
 
 class CrossAttention(nn.Module):

@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bigmodel.constraints import NonNegativeInt, Positive, PositiveInt, ProperFraction
-from bigmodel.models.attention import Heads, KVCache
-from bigmodel.models.rotary import rotary_table, slice_rotary
+from bigmodel.models.attention import Heads, KVCache, text_mask
+from bigmodel.models.rotary import gather_rotary, rotary_table, slice_rotary
 from bigmodel.models.transformer import (
     BlockOptions,
     TransformerBlock,
@@ -30,6 +30,8 @@ __all__ = ["GPT"]
 class GPT(nn.Module):
     """Tokens (N, T) to logits (N, T, V) of each next token; T is at most `context`.
 
+    Rows of several texts are (N, T, 2): tokens, each with its position in its text. No token sees another text.
+
     - `layout` llama: rotary positions (Su et al. 2021, arXiv:2104.09864), RMS norm, SwiGLU (Shazeer 2020,
       arXiv:2002.05202), no biases.
     - `layout` gpt2: learned positions, layer norm, GELU, biases (Radford et al. 2019); loads GPT-2's published weights.
@@ -44,6 +46,8 @@ class GPT(nn.Module):
     Raises:
         ValueError: the width is not an even multiple of the heads, or the heads no multiple of the key heads.
     """
+
+    reads_packed_rows = True
 
     def __init__(
         self,
@@ -75,11 +79,10 @@ class GPT(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.kv_heads, self.head_width = Heads(kv_heads, head_width).sizes(width, heads)
         eps = norm_eps if qk_norm else None
+        self.windows = [window if n >= full_layers else None for n in range(layers)]
         options = [
-            BlockOptions(
-                Heads(kv_heads, head_width, eps, window if n >= full_layers else None), hidden, attention_bias, norm_eps
-            )
-            for n in range(layers)
+            BlockOptions(Heads(kv_heads, head_width, eps, one), hidden, attention_bias, norm_eps)
+            for one in self.windows
         ]
         self.blocks = nn.ModuleList(TransformerBlock(width, heads, dropout, layout, one) for one in options)
         self.norm = norm(width, layout, norm_eps)
@@ -90,21 +93,34 @@ class GPT(nn.Module):
         self.apply(init_transformer_weights)
         scale_residual_init(self, 2 * layers)
 
-    def forward(self, tokens_NT: Tensor, cache: KVCache | None = None) -> Tensor:
+    def forward(self, inputs: Tensor, cache: KVCache | None = None) -> Tensor:
         """Return logits; with a cache, of tokens that follow those in it. Padding (-1) counts as token 0."""
+        tokens_NT, positions_NT = inputs.unbind(2) if inputs.ndim == 3 else (inputs, None)
         first = 0 if cache is None else cache.length
         last = first + tokens_NT.shape[1]
+        masks: dict[int | None, Tensor] = {}
+        if positions_NT is not None:
+            positions_NT = positions_NT.clamp(min=0)  # each padding token becomes a text of its own
+            seen_NS = positions_NT if cache is None else cache.append_positions(positions_NT)
+            masks = {window: text_mask(seen_NS, tokens_NT.shape[1], window) for window in {*self.windows}}
         x_NTC = self.embed(tokens_NT.clamp(min=0))
         if self.positions is not None:
-            x_NTC = x_NTC + self.positions.weight[first:last]
+            x_NTC = x_NTC + self.positions.weight[slice(first, last) if positions_NT is None else positions_NT]
         x_NTC = self.dropout(x_NTC)
-        rotary_2TD = None if self.rotary_2TD is None else slice_rotary(self.rotary_2TD, first, last)
-        for layer, block in enumerate(self.blocks):
-            x_NTC = block(x_NTC, rotary_2TD, layer, cache)
+        rotary = self._rotary(first, last, positions_NT)
+        for layer, (block, window) in enumerate(zip(self.blocks, self.windows, strict=True)):
+            x_NTC = block(x_NTC, rotary, layer, cache, masks.get(window))
         if cache is not None:
             cache.length = last
         x_NTC = self.norm(x_NTC)
         return F.linear(x_NTC, self.embed.weight) if self.head is None else self.head(x_NTC)
+
+    def _rotary(self, first: int, last: int, positions_NT: Tensor | None) -> Tensor | None:
+        if self.rotary_2TD is None:
+            return None
+        if positions_NT is None:
+            return slice_rotary(self.rotary_2TD, first, last)
+        return gather_rotary(self.rotary_2TD, positions_NT)
 
     def adapt_state_dict(self, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """Map GPT-2's and llama's names to this model's; return other state dicts unchanged. ValueError for other

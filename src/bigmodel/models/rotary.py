@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["ROPE_SCALINGS", "apply_rotary", "rotary_table", "slice_rotary"]
+__all__ = ["ROPE_SCALINGS", "apply_rotary", "gather_rotary", "rotary_table", "slice_rotary"]
 
 ROPE_SCALINGS: Mapping[str, frozenset[str]] = {  # keys of each type of scaling
     "linear": frozenset({"factor"}),
@@ -76,6 +76,11 @@ def slice_rotary(rotary_2TD: Tensor, first: int, last: int) -> Tensor:
     if torch.compiler.is_exporting():
         return rotary_2TD.index_select(1, torch.arange(first, last, device=rotary_2TD.device))
     return rotary_2TD[:, first:last]
+
+
+def gather_rotary(rotary_2TD: Tensor, positions_NT: Tensor) -> Tensor:
+    """Return the rotary table of these positions: (2, N, 1, T, D), for all heads of a row."""
+    return rotary_2TD[:, positions_NT][:, :, None]
 
 
 def apply_rotary(x_NHTD: Tensor, rotary_2TD: Tensor) -> Tensor:

@@ -78,7 +78,7 @@ class Seq2Seq(nn.Module):
         rotary_2SD = slice_rotary(self.rotary_2TD, 0, source_NS.shape[1])
         mask_N11S = (source_NS >= 0)[:, None, None]
         for block in self.encoder:
-            x_NSC = block(x_NSC, rotary_2SD, mask_N11T=mask_N11S)
+            x_NSC = block(x_NSC, rotary_2SD, mask=mask_N11S)
         x_NSC = self.encoded(x_NSC)
         keys_values = [cast(_DecoderBlock, block).cross.keys_values(x_NSC, rotary_2SD) for block in self.decoder]
         return Memory(torch.stack(keys_values), mask_N11S)

@@ -103,10 +103,10 @@ class TransformerBlock(nn.Module):
         rotary_2TD: Tensor | None,
         layer: int = 0,
         cache: KVCache | None = None,
-        mask_N11T: Tensor | None = None,
+        mask: Tensor | None = None,
     ) -> Tensor:
         """Return (N, T, C); see `Attention.forward` for the arguments."""
-        x_NTC = x_NTC + self.dropout(self.attention(self.before_attention(x_NTC), rotary_2TD, layer, cache, mask_N11T))
+        x_NTC = x_NTC + self.dropout(self.attention(self.before_attention(x_NTC), rotary_2TD, layer, cache, mask))
         return x_NTC + self.dropout(self.mlp(self.before_mlp(x_NTC)))  # type: ignore[no-any-return]
 
 

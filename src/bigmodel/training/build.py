@@ -18,6 +18,7 @@ from bigmodel.config.schema import Train
 from bigmodel.errors import ConfigError
 from bigmodel.formatting import format_count, format_si
 from bigmodel.interfaces import Dataset, HasMemoryFormat, InitsFromData, Loader, Task
+from bigmodel.models.weights.reference import ComparesWithReference, keep_reference
 from bigmodel.optim.groups import scale_lrs
 from bigmodel.runtime.activation_checkpointing import checkpoint_blocks
 from bigmodel.runtime.batch_norm import running_statistics, share_batch_norms
@@ -29,6 +30,7 @@ from bigmodel.training.checks import (
     check_forward,
     check_model_matches_data,
     check_monitor,
+    check_packing,
     check_soft_targets,
 )
 from bigmodel.training.data import open_data
@@ -78,6 +80,7 @@ def build_run(
 
     report("building the model")
     model = _shapes_if_large(config, device) or _build_model(config, device, load_initial_weights)
+    check_packing(model, dataset)
     shape_notes = _describe_shapes(model)
     load_initial_weights = load_initial_weights and not shape_notes
     if load_initial_weights:
@@ -88,7 +91,7 @@ def build_run(
     if device.channels_last is True and isinstance(loader, HasMemoryFormat):
         loader.memory_format = torch.channels_last
     config = config.with_values({"device.precision": device.precision, "device.channels_last": device.channels_last})
-    init_report = _initialize(model, settings, device, loader, config.trust, load_initial_weights)
+    init_report = _initialize(model, task, settings, device, loader, config.trust, load_initial_weights)
     rank_notes = _prepare_for_ranks(model, device, settings) + _checkpoint_activations(model, device)
     average = place_model(model, settings.ema is not None, device, lambda model: build_optimizers(config, model)[0])
     if load_initial_weights and device.may_divide:
@@ -187,21 +190,29 @@ def _count_bytes(model: nn.Module) -> int:
 
 
 def _initialize(
-    model: nn.Module, settings: Train, device: Device, loader: Loader, trust: Sequence[str], load_initial_weights: bool
+    model: nn.Module,
+    task: Task,
+    settings: Train,
+    device: Device,
+    loader: Loader,
+    trust: Sequence[str],
+    load_initial_weights: bool,
 ) -> list[str]:
-    """Initialize a model from the first batch, then as `init` says; return a line for each thing done."""
+    """Initialize a model from the first batch, then as `init` says; return a line for each thing done. A task that
+    compares the model with what it was gets its reference.
+    """
     if load_initial_weights and isinstance(model, InitsFromData):
         device.seed_rng(settings.seed, "from data")
         with torch.no_grad():
             model.init_from_batch(next(loader.train_batches(0, 1)).inputs.to(device.home))
     device.seed_rng(settings.seed, "init")
-    if settings.init is None:
-        return []
-    with next(model.parameters()).device if _describe_shapes(model) else contextlib.nullcontext():
-        report: list[str] = instantiate(
-            "init", settings.init, trust, model=model, fresh=load_initial_weights, epochs=settings.epochs
-        )
-    return report
+    report: list[str] = []
+    if settings.init is not None:
+        with next(model.parameters()).device if _describe_shapes(model) else contextlib.nullcontext():
+            report = instantiate(
+                "init", settings.init, trust, model=model, fresh=load_initial_weights, epochs=settings.epochs
+            )
+    return [*report, keep_reference(model)] if isinstance(task, ComparesWithReference) else report
 
 
 def _prepare_for_ranks(model: nn.Module, device: Device, settings: Train) -> list[str]:

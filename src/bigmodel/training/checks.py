@@ -11,10 +11,12 @@ from torch import nn
 from bigmodel.config.config import Config
 from bigmodel.config.location import fitting_models
 from bigmodel.config.schema import Train
+from bigmodel.datasets.loading.packing import PacksRows
 from bigmodel.errors import BigmodelError, ConfigError
 from bigmodel.formatting import first_line, format_count
 from bigmodel.interfaces import Batch, Dataset, MixesSamples, Task
 from bigmodel.metric_spec import declared_specs
+from bigmodel.models.decoding.generation import ReadsPackedRows
 from bigmodel.runtime.device import Device
 from bigmodel.training.error_translation import translate_nondeterminism_errors, translate_oom
 
@@ -42,6 +44,14 @@ def check_model_matches_data(config: Config, dataset: Dataset) -> None:
         fact = tuple(value) if isinstance(value, (list, tuple)) else value
         if value is not None and model.get(key, fact) != fact:
             raise ConfigError(f"model.{key}: got {model[key]}, but the data has {value}; leave it ${{dataset.{key}}}")
+
+
+def check_packing(model: nn.Module, dataset: Dataset) -> None:
+    """Raise ConfigError where the texts of one row would see each other."""
+    if isinstance(dataset, PacksRows) and dataset.packs_rows and not isinstance(model, ReadsPackedRows):
+        raise ConfigError(
+            f"dataset.packing: {type(model).__name__} does not keep the texts of a row apart; set dataset.packing=false"
+        )
 
 
 def check_monitor(monitor: str, task: Task) -> None:

@@ -12,11 +12,12 @@ from bigmodel.errors import ConfigError
 from bigmodel.formatting import escape_control, format_count
 from bigmodel.models.frozen_norms import keep_in_eval
 from bigmodel.models.weights.foreign_weights import Report, load_matching, read_weights
-from bigmodel.models.weights.lora import LoRA, merge_lora
+from bigmodel.models.weights.lora import LoRA
 from bigmodel.models.weights.merging import Merge
 from bigmodel.models.weights.name_patterns import match_names
 from bigmodel.models.weights.open_weights import is_open_weights, read_open_tensors
 from bigmodel.models.weights.peft_adapter import read_adapter
+from bigmodel.models.weights.reference import plain_weights
 from bigmodel.runs.best_checkpoint import load_best_checkpoint
 
 
@@ -112,10 +113,10 @@ def _read(source: str, warnings: list[str]) -> Mapping[str, Tensor]:
         warnings += [f"init.from={source}: {remark}"] if remark else []
         return tensors
     if not Path(source).is_dir():
-        return merge_lora(read_weights(source))
+        return plain_weights(read_weights(source))
     found, new = load_best_checkpoint(Path(source), source)
     warnings += new
-    return merge_lora(found.weights)
+    return plain_weights(found.weights)
 
 
 def _with_adapter(tensors: Mapping[str, Tensor], folder: str) -> tuple[Mapping[str, Tensor], str]:

@@ -12,6 +12,7 @@ from torch import nn
 from bigmodel.errors import ConfigError
 from bigmodel.formatting import format_si
 from bigmodel.models.weights.lora import base_weights
+from bigmodel.models.weights.reference import has_copied_reference
 from bigmodel.optim.muon import Muon
 from bigmodel.runtime.device import Device
 
@@ -37,6 +38,11 @@ def place_model(
     if device.parts == 1 or device.world.size == 1:  # of one, a plan: made by one process for all
         model.to(device.torch_device)
         return None
+    if has_copied_reference(model):
+        raise ConfigError(
+            "device.shard: the frozen copy that the task compares with cannot be divided; tune with init.lora.rank=8, "
+            "which needs no copy, or set device.shard=none"
+        )
     from bigmodel.runtime.sharding import shard_models  # imports much that only such a run needs
 
     average = copy.deepcopy(model) if keeps_average else None  # a divided model cannot be copied

@@ -12,10 +12,9 @@ from torch import nn
 from bigmodel.datasets.text.chat_template import ChatTemplate
 from bigmodel.datasets.text.tokenizers import Tokenizer
 from bigmodel.errors import DataError
+from bigmodel.inference.processors.text_stream import TextStream
 from bigmodel.models.decoding.generation import as_decoder, iterate_tokens
 from bigmodel.models.decoding.sampling import TextSampling
-
-_UNFINISHED = "\ufffd"  # of a character whose bytes are not all there yet
 
 
 class Conversation:
@@ -44,21 +43,13 @@ class Conversation:
             raise DataError(f"input: the conversation has {len(tokens)} tokens, {self._decoder.context} are the most")
         known = _common_prefix(self._cached, tokens[:-1])
         self._cache.truncate(known)
-        answer: list[int] = []
-        shown = ""
-        pieces = self._tokens(tokens, known, sampling)
-        for token in islice(pieces, min(room, sampling.max_new_tokens)):
-            if token in self._stop:
+        answer = TextStream(self._tokenizer, self._stop, sampling.stops)
+        for token in islice(self._tokens(tokens, known, sampling), min(room, sampling.max_new_tokens)):
+            yield answer.add(token)
+            if answer.has_ended:
                 break
-            answer.append(token)
-            whole = self._tokenizer.decode(answer)
-            if not whole.endswith(_UNFINISHED):
-                yield whole[len(shown) :]
-                shown = whole
-        whole = self._tokenizer.decode(answer)
-        if whole != shown:
-            yield whole[len(shown) :]
-        self.messages = [*messages, {"role": "assistant", "content": whole}]
+        yield answer.close()
+        self.messages = [*messages, {"role": "assistant", "content": answer.text}]
 
     def _tokens(self, tokens: Sequence[int], known: int, sampling: TextSampling) -> Iterator[int]:
         prompt_1T = torch.tensor([tokens], device=self._device)

@@ -17,7 +17,9 @@ from bigmodel.constraints import NonNegativeInt, Positive, ProperFraction
 from bigmodel.formatting import format_count
 from bigmodel.models.weights.name_patterns import match_names
 
-__all__ = ["LoRA", "merge_lora"]
+__all__ = ["LORA_TENSORS", "LoRA", "merge_lora"]
+
+LORA_TENSORS = ("lora_a", "lora_b", "lora_scale")  # of an adapted layer, beside those that it had
 
 
 @dataclass(frozen=True)
@@ -105,9 +107,11 @@ class LoRALinear(nn.Linear):
     lora_scale: Tensor
     lora_dropout: float
 
+    is_off = False  # whether the layer is what it was before
+
     @property
     def weight(self) -> Tensor:  # type: ignore[override]
-        return _add_low_rank(self._frozen, self.lora_a, self.lora_b, self.lora_scale)
+        return self._frozen if self.is_off else _add_low_rank(self._frozen, self.lora_a, self.lora_b, self.lora_scale)
 
     @property
     def _frozen(self) -> Tensor:
@@ -117,6 +121,8 @@ class LoRALinear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., I) to (..., O), without computing the summed weight: a frozen weight needs no gradient of its size."""
+        if self.is_off:
+            return F.linear(x, self._frozen, self.bias)
         heard = F.dropout(x, self.lora_dropout, self.training) if self.lora_dropout else x
         low_rank = F.linear(F.linear(heard, self.lora_a), self.lora_b)
         return F.linear(x, self._frozen, self.bias) + self.lora_scale * low_rank
@@ -133,6 +139,19 @@ def base_weights(models: Iterable[nn.Module]) -> Iterator[None]:
     finally:
         for layer in layers:
             layer.__class__ = LoRALinear
+
+
+@contextlib.contextmanager
+def base_only(model: nn.Module) -> Iterator[None]:
+    """Within it the model computes what it did before LoRA."""
+    layers = [module for module in model.modules() if isinstance(module, LoRALinear)]
+    for layer in layers:
+        layer.is_off = True
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.is_off = False
 
 
 def _is_read_by_parent(name: str, model: nn.Module) -> bool:
@@ -152,7 +171,7 @@ def merge_lora(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if layer == name:
             continue
         try:
-            a, b, scale = (merged.pop(f"{layer}{each}") for each in ("lora_a", "lora_b", "lora_scale"))
+            a, b, scale = (merged.pop(f"{layer}{each}") for each in LORA_TENSORS)
             if merged[f"{layer}weight"].shape != (b.shape[0], a.shape[1]) or a.shape[0] != b.shape[1] or scale.ndim:
                 raise ValueError(
                     f"{layer}lora_a, lora_b: the shape of their product differs from that of {layer}weight"

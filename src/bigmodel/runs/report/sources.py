@@ -10,8 +10,7 @@ from bigmodel.config.instantiate import instantiate
 from bigmodel.errors import DataError
 from bigmodel.inference.predictor import Predictor, check_eval_targets, open_run
 from bigmodel.inference.processors.spoken import SpeechSynthesisProcessor
-from bigmodel.inference.run_data import open_run_data
-from bigmodel.interfaces import Task
+from bigmodel.inference.run_data import open_run_data, open_run_task
 from bigmodel.runs.best_checkpoint import load_best_checkpoint
 from bigmodel.runs.report.classified import ClassifierInspector
 from bigmodel.runs.report.forecasts import ForecastInspector
@@ -22,7 +21,6 @@ from bigmodel.runs.report.predictions import Inspector, Subject, inspect
 from bigmodel.runs.report.svg import SvgWriter
 from bigmodel.runs.report.transcripts import TranscriptInspector, TranslationInspector
 from bigmodel.runs.report.waves import WaveInspector
-from bigmodel.runtime.offline import offline
 from bigmodel.tasks.classification import Classification
 from bigmodel.tasks.ctc import CTC
 from bigmodel.tasks.forecasting import Forecasting
@@ -78,8 +76,7 @@ def from_checkpoint(
     """
     predictor: Predictor = open_run(run, device, trust)
     check_eval_targets(predictor.config, predictor.trust)
-    with offline():
-        task: Task = instantiate("task", predictor.config["task"], predictor.trust)
+    task = open_run_task(predictor)
     make = inspector_of(task)
     if make is None:
         return ""

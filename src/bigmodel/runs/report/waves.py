@@ -83,7 +83,7 @@ class WaveInspector:
         deadline = monotonic() + self._subject.budget_s / 2
         with torch.inference_mode(), self._subject.device.autocast():
             while len(codes) < len(clip.codes_T) and monotonic() < deadline:
-                token_NT = sampling.choose(decoder(token_NT, cache)[:, -1].float(), len(codes))[:, None]
+                token_NT = sampling.choose(decoder(token_NT, cache)[:, -1].float(), token_NT, [len(codes)])[:, None]
                 codes.append(int(token_NT))
         if len(codes) < _SHORTEST_S * self._rate:
             return ""
