@@ -27,7 +27,7 @@ from bigmodel.optim.adam import adamw
 from bigmodel.optim.sgd import sgd
 from bigmodel.runtime.batch_norm import share_batch_norms
 from bigmodel.runtime.device import Device
-from bigmodel.runtime.distributed import current_world, joined
+from bigmodel.runtime.distributed import current_world, join_ranks
 from bigmodel.runtime.gpus import Gpu, acquire_idle
 from bigmodel.runtime.launch import Place, meeting_point, place_of_this_process
 from bigmodel.tasks.classification import Classification
@@ -114,7 +114,7 @@ def _train(name: str, accumulate: int = 1, pieces: int | None = None) -> dict[st
 
 def _in_rank(place: Place, output: Path) -> None:
     torch.set_num_threads(1)
-    with joined(place, use_gpus=False) as world:
+    with join_ranks(place, use_gpus=False) as world:
         found = {name: _train(name) for name in CASES if name != "norms of pieces"}
         if PIECES % place.size == 0:
             found["pieces"] = {name: _train(name, pieces=PIECES) for name in PIECEWISE}

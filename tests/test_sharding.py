@@ -28,7 +28,7 @@ from bigmodel.runs.checkpoint_parts import PartialSaves
 from bigmodel.runs.checkpoint_path import checkpoint_path
 from bigmodel.runtime.batch_norm import share_batch_norms
 from bigmodel.runtime.device import Device
-from bigmodel.runtime.distributed import current_world, joined
+from bigmodel.runtime.distributed import current_world, join_ranks
 from bigmodel.runtime.launch import Place
 from bigmodel.runtime.world import own_rows
 from bigmodel.tasks.classification import Classification
@@ -176,7 +176,7 @@ def _no_space(*_: object) -> None:
 
 def _in_rank(place: Place, output: Path, mode: dict[str, Any], names: tuple[str, ...]) -> None:
     torch.set_num_threads(1)
-    with joined(place, use_gpus=False):
+    with join_ranks(place, use_gpus=False):
         found: dict[str, Any] = {name: _train(name, Device("cpu", threads=1, **mode)) for name in names}
         if place.size == 2:
             found["saves"] = _save_and_load(output)
