@@ -154,8 +154,8 @@ def softmax(logits, step):
 
 
 def label(value, step):
-    (best,), (odds,) = value
-    return {"class": step["classes"][best], "probability": float(odds[best])}
+    (best,), (probs,) = value
+    return {"class": step["classes"][best], "probability": float(probs[best])}
 
 
 def unstandardize(outputs, step):
@@ -192,10 +192,10 @@ PREPROCESS = {
 }
 POSTPROCESS = {
     "softmax": softmax,
-    "argmax": lambda odds, step: (odds.argmax(step["axis"]), odds),
+    "argmax": lambda probs, step: (probs.argmax(step["axis"]), probs),
     "label": label,
     "sigmoid": lambda logits, step: 1 / (1 + np.exp(-logits)),
-    "name_columns": lambda odds, step: dict(zip(step["names"], odds[0].tolist(), strict=True)),
+    "name_columns": lambda probs, step: dict(zip(step["names"], probs[0].tolist(), strict=True)),
     "unstandardize": unstandardize,
     "ctc_greedy": ctc_greedy,
 }

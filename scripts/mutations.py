@@ -140,8 +140,8 @@ MUTATIONS = (
     _one(
         "the lock of a run ends with its rank 0",
         "runtime/watch.py",
-        "        self.directory, self.lock = Path(os.fsdecode(name)), locks[0]\n",
-        "        self.directory, self.lock = Path(os.fsdecode(name)), os.dup(self._outer.fileno())\n        return\n",
+        "        self.lock = locks[0]\n",
+        "        self.lock = os.dup(self._outer.fileno())\n        return\n",
         f"{RESTARTS}the_lock_outlives_rank_0",
     ),
     _one(
@@ -745,7 +745,7 @@ MUTATIONS = (
     _one(
         "device=auto measures",
         "runtime/precision.py",
-        "    if None in (device.precision, device.channels_last):\n        _settle_by_rule(device, model, narrow)\n",
+        "    if None in (device.precision, device.channels_last):\n        _choose_by_rule(device, model, narrow)\n",
         '    device.precision, device.channels_last = device.precision or "auto", "auto"\n',
         "tests/test_precision.py::test_null_is_settled_by_rule",
     ),

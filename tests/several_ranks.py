@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from bigmodel.interfaces import Batch
-from bigmodel.runtime.distributed import joined
+from bigmodel.runtime.distributed import join_ranks
 from bigmodel.runtime.launch import Place
 from bigmodel.runtime.lazy_compiler import avoid_dynamo_import
 from conftest import only_run
@@ -91,7 +91,7 @@ def on_ranks(count: int, folder: Path, run: OnRank) -> list[dict[str, Any]]:
 def _on_rank(place: Place, folder: Path, run: OnRank) -> None:
     torch.set_num_threads(1)
     avoid_dynamo_import()
-    with joined(place, use_gpus=False):
+    with join_ranks(place, use_gpus=False):
         torch.save(run(place, folder), folder / f"{place.rank}.pt")
     os._exit(0)
 

@@ -175,12 +175,14 @@ def test_cutout_hides_a_square_cut_at_the_border(size: int, height: int, width: 
 
 @given(st.integers(1, 7), st.integers(2, 5), st.floats(0, 1))
 def test_mixup_is_convex(count: int, classes: int, weight: float) -> None:
-    inputs, odds = _random(count).float(), F.one_hot(torch.arange(count) % classes, classes).float()
-    mixed, targets = augmentations.mixup(inputs, odds, weight)
+    inputs, soft_targets = _random(count).float(), F.one_hot(torch.arange(count) % classes, classes).float()
+    mixed, targets = augmentations.mixup(inputs, soft_targets, weight)
     for number in range(count):
         expected = weight * inputs[number] + (1 - weight) * inputs[number - 1]
         assert mixed[number].allclose(expected, rtol=1e-4, atol=1e-2)
-        assert targets[number].allclose(weight * odds[number] + (1 - weight) * odds[number - 1], atol=1e-5)
+        assert targets[number].allclose(
+            weight * soft_targets[number] + (1 - weight) * soft_targets[number - 1], atol=1e-5
+        )
     assert targets.sum(1).allclose(torch.ones(count))
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from bigmodel.commands.exit_codes import exit_code_of
 from bigmodel.errors import BigmodelError, DataError, Interrupted
-from bigmodel.runtime.distributed import joined
+from bigmodel.runtime.distributed import join_ranks
 from bigmodel.runtime.launch import Place, fork_child, start_ranks
 from bigmodel.runtime.signals import STOP_SIGNALS, StopRequest
 from bigmodel.runtime.watch import Watch
@@ -28,7 +28,7 @@ def _as_command(place: Place, stop: StopRequest, then: Callable[[], object]) -> 
     """Join the other ranks and do something, as a rank of a command."""
 
     def run() -> int:
-        with joined(place, use_gpus=False):
+        with join_ranks(place, use_gpus=False):
             then()
         return 0
 

@@ -47,23 +47,23 @@ def test_edit_distances_are_those_of_the_textbook(pairs):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_a_wide_beam_finds_every_text_with_the_odds_of_all_its_paths(seed):
+def test_a_wide_beam_finds_every_text_with_the_probability_of_all_its_paths(seed):
     frames, classes = 4, 3
-    log_odds = (3 * torch.randn(frames, classes, generator=torch.Generator().manual_seed(seed))).log_softmax(1)
-    odds: dict[tuple[int, ...], float] = {}
+    log_probs = (3 * torch.randn(frames, classes, generator=torch.Generator().manual_seed(seed))).log_softmax(1)
+    probs: dict[tuple[int, ...], float] = {}
     for path in itertools.product(range(classes), repeat=frames):
-        odds[collapsed(path)] = odds.get(collapsed(path), 0.0) + math.exp(
-            sum(log_odds[t, symbol].item() for t, symbol in enumerate(path))
+        probs[collapsed(path)] = probs.get(collapsed(path), 0.0) + math.exp(
+            sum(log_probs[t, symbol].item() for t, symbol in enumerate(path))
         )
-    found = {text: math.exp(value) for text, value in beam_search(log_odds, 1000)}
-    assert {text: value for text, value in found.items() if value} == pytest.approx(odds)
-    assert beam_search(log_odds, 8)[0][0] == max(odds, key=odds.__getitem__)
+    found = {text: math.exp(value) for text, value in beam_search(log_probs, 1000)}
+    assert {text: value for text, value in found.items() if value} == pytest.approx(probs)
+    assert beam_search(log_probs, 8)[0][0] == max(probs, key=probs.__getitem__)
 
 
 def test_beam_search_adds_up_what_greedy_decoding_sees_apart():
-    log_odds = torch.tensor([[0.6, 0.4], [0.6, 0.4]]).log()  # "" has 0.36, "a" 0.16 + 0.24 + 0.24
-    assert greedy_decode(log_odds[None]).tolist() == [[-1, -1]]
-    text, value = beam_search(log_odds, 2)[0]
+    log_probs = torch.tensor([[0.6, 0.4], [0.6, 0.4]]).log()  # "" has 0.36, "a" 0.16 + 0.24 + 0.24
+    assert greedy_decode(log_probs[None]).tolist() == [[-1, -1]]
+    text, value = beam_search(log_probs, 2)[0]
     assert (text, math.exp(value)) == ((1,), pytest.approx(0.64))
 
 

@@ -59,10 +59,10 @@ def format_count(count: float, noun: str, plural: str = "") -> str:
 
 def escape_control(text: str) -> str:
     """Escape each character that could move a cursor, end a line or is no text; leave all others."""
-    return text if text.isprintable() else "".join(map(_escaped, text))
+    return text if text.isprintable() else "".join(map(_escape, text))
 
 
-def _escaped(character: str) -> str:
+def _escape(character: str) -> str:
     return character if _is_harmless(character) else character.encode("unicode_escape").decode()
 
 

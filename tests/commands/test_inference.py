@@ -71,10 +71,10 @@ def test_one_checkpoint_alone_is_enough(trained, tmp_path, digits):
     image = digits[0] / "00.png"
     ((path, answer),) = bigmodel.load(str(alone)).predict([image])
     assert path == str(image)
-    odds = [one["probability"] for one in answer["top"]]
-    assert len(odds) == 10
-    assert answer["probability"] == odds[0] == max(odds)
-    assert sum(odds) == pytest.approx(1)
+    probs = [one["probability"] for one in answer["top"]]
+    assert len(probs) == 10
+    assert answer["probability"] == probs[0] == max(probs)
+    assert sum(probs) == pytest.approx(1)
 
 
 def test_loading_leaves_the_callers_random_numbers_alone(trained):

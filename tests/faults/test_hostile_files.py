@@ -60,7 +60,7 @@ TARGETS: dict[str, dict[str, Any]] = {
     },
     "re-exported class": {"_target_": "bigmodel.models.weights.foreign_weights.Path"},
     "re-exported function": {"_target_": "bigmodel.models.torchvision_model.load_weights", "model": 1, "file": "x.pt"},
-    "private unpickler": {"_target_": "bigmodel.models.weights.foreign_weights._unpickled", "path": "{marker}.pt"},
+    "private unpickler": {"_target_": "bigmodel.models.weights.foreign_weights._read_pickle", "path": "{marker}.pt"},
     "unpickler module": {"_target_": "bigmodel.models.weights.unpickle.main"},
     "partial": {"_target_": "functools.partial", "func": {"_target_": "os.system"}},
     "hydra": {"_target_": "hydra.utils.instantiate", "config": {"_target_": "os.system", "command": "touch {marker}"}},

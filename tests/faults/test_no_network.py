@@ -148,7 +148,10 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return answer.cwd
 
 
-def test_a_strangers_mirror_is_not_asked(cli: Callable[..., Answer], sound: Path) -> None:
+def test_a_strangers_mirror_is_not_asked(
+    cli: Callable[..., Answer], sound: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # where `data_dir` lies
     (run,) = sound.glob("outputs/*/*")
     in_state("config.dataset", MIRROR)(run, run)
     in_config("dataset", MIRROR)(run, run)

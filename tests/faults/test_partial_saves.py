@@ -20,7 +20,7 @@ from bigmodel.errors import PeerLost
 from bigmodel.runs import checkpoint
 from bigmodel.runs.checkpoint_parts import PartialSaves
 from bigmodel.runs.manifest import verify
-from bigmodel.runtime.distributed import joined
+from bigmodel.runtime.distributed import join_ranks
 from bigmodel.runtime.launch import Place
 from campaign import chosen, count
 from forks import ForkServerProcess, _server, finished
@@ -40,7 +40,7 @@ def _rank(place: Place, root: Path, held: bool) -> None:
     from bigmodel.runtime.sharding import shard_models
 
     code = 99
-    with joined(place, use_gpus=False):
+    with join_ranks(place, use_gpus=False):
         model = nn.Linear(10, 7, bias=False)
         world = shard_models([model], place, torch.device("cpu"), 2)
         mesh = model.weight.device_mesh

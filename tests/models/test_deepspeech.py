@@ -32,8 +32,8 @@ def test_the_loss_is_that_of_each_clips_own_frames(made):
     loss, _ = CTC("abc").loss(model, Batch(pad(clips), pad(texts)))
     losses = []
     for clip, text in zip(clips, texts, strict=True):
-        log_odds = model(clip[None]).log_softmax(2).transpose(0, 1)
-        losses.append(F.ctc_loss(log_odds, text[None], torch.tensor([len(log_odds)]), torch.tensor([len(text)])))
+        log_probs = model(clip[None]).log_softmax(2).transpose(0, 1)
+        losses.append(F.ctc_loss(log_probs, text[None], torch.tensor([len(log_probs)]), torch.tensor([len(text)])))
     torch.testing.assert_close(loss, torch.stack(losses).mean())
     loss.backward()
     assert all(p.grad.isfinite().all() for p in model.parameters())

@@ -151,7 +151,7 @@ def test_perplexity_is_that_of_all_tokens_however_they_are_batched() -> None:
     whole = task.eval_metrics(sums(Batch(inputs, targets)))
     parts = added(sums(piece) for piece in Batch(inputs, targets).microbatches(3))
     assert task.eval_metrics(parts) == pytest.approx(whole)
-    odds = model.weight.log_softmax(1)[inputs].gather(2, targets.clamp(min=0)[..., None])[..., 0][targets >= 0]
-    assert whole["loss"] == pytest.approx(-odds.mean().item())
+    log_probs = model.weight.log_softmax(1)[inputs].gather(2, targets.clamp(min=0)[..., None])[..., 0][targets >= 0]
+    assert whole["loss"] == pytest.approx(-log_probs.mean().item())
     assert whole["perplexity"] == pytest.approx(math.exp(whole["loss"]))
     assert whole["bits_per_byte"] == pytest.approx(whole["loss"] / math.log(2) / 2)

@@ -43,10 +43,10 @@ def test_a_target_token_depends_on_its_source_and_what_is_before_it_alone() -> N
 @pytest.mark.parametrize("beam", [1, 4])
 def test_neither_the_cache_nor_the_batch_changes_a_token(beam: int) -> None:
     model, source_NS = _model(), pad(SOURCES, 8)
-    fast, odds = beam_search(model, source_NS, beam)
+    fast, log_probs = beam_search(model, source_NS, beam)
     slow, same = beam_search(model, source_NS, beam, cached=False)
     assert fast.equal(slow)
-    torch.testing.assert_close(odds, same)
+    torch.testing.assert_close(log_probs, same)
     assert (fast >= 0).any(2).any()
     for number, source in enumerate(SOURCES):
         alone, _ = beam_search(model, source[None], beam)
@@ -66,15 +66,17 @@ def test_greedy_decoding_takes_the_likeliest_token_each_time() -> None:
 def test_a_beam_as_wide_as_all_targets_finds_each_with_its_probability() -> None:
     model, source_NS = _model(vocab_size=2, context=2), torch.tensor([[1, 0], [1, -1]])
     possible = [target for length in range(4) for target in itertools.product([0, 1], repeat=length)]
-    found_NBT, odds_NB = beam_search(model, source_NS, 20)
-    assert torch.isinf(odds_NB).sum(1).tolist() == [20 - len(possible)] * 2
-    torch.testing.assert_close(odds_NB.exp().sum(1), torch.ones(2))
-    assert odds_NB.diff(dim=1).nan_to_num(0).max() <= 0
+    found_NBT, log_probs_NB = beam_search(model, source_NS, 20)
+    assert torch.isinf(log_probs_NB).sum(1).tolist() == [20 - len(possible)] * 2
+    torch.testing.assert_close(log_probs_NB.exp().sum(1), torch.ones(2))
+    assert log_probs_NB.diff(dim=1).nan_to_num(0).max() <= 0
     for number in range(2):
-        rows = zip(found_NBT[number].tolist(), odds_NB[number].tolist(), strict=True)
-        odds = {tuple(token for token in row if token >= 0): one for row, one in rows if one > -math.inf}
+        rows = zip(found_NBT[number].tolist(), log_probs_NB[number].tolist(), strict=True)
+        log_probs = {tuple(token for token in row if token >= 0): one for row, one in rows if one > -math.inf}
         for target in possible:
             begun_NT, memory = torch.tensor([[2, *target][:3]]), model.encode(source_NS[number, None])
             said = model.decode(begun_NT, memory)[0].log_softmax(1)
             path = [*target, 2][:3]  # nothing follows the third
-            assert odds[target] == pytest.approx(sum(float(said[n, token]) for n, token in enumerate(path)), abs=1e-4)
+            assert log_probs[target] == pytest.approx(
+                sum(float(said[n, token]) for n, token in enumerate(path)), abs=1e-4
+            )

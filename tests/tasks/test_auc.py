@@ -17,8 +17,8 @@ def test_it_is_the_share_of_pairs_in_the_right_order() -> None:
     task = Classification(CrossEntropy(), 2)
     pieces = [Batch(*pair) for pair in zip(logits_N2.split(70), classes_N.split(70), strict=True)]
     sums = added(task.eval_sums(torch.zeros(()), piece.inputs, piece) for piece in pieces)
-    odds_N = logits_N2[:, 1] - logits_N2[:, 0]
-    right = (odds_N[classes_N == 1][:, None] > odds_N[classes_N == 0]).double().mean().item()
+    difference_N = logits_N2[:, 1] - logits_N2[:, 0]
+    right = (difference_N[classes_N == 1][:, None] > difference_N[classes_N == 0]).double().mean().item()
     report = task.eval_metrics(sums)
     assert report["auc"] == pytest.approx(right, abs=2e-4)
     assert sum(map(sum, report["confusion"])) == 500

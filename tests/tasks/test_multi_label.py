@@ -12,26 +12,26 @@ from named_sums import added
 
 def test_unknown_labels_count_nowhere() -> None:
     generator = torch.Generator().manual_seed(0)
-    odds_NK = 3 * torch.randn(200, 3, generator=generator, requires_grad=True)
-    odds_NK.retain_grad()
-    truth_NK = (odds_NK.detach() + 3 * torch.randn(200, 3, generator=generator) > 0).float()
+    logits_NK = 3 * torch.randn(200, 3, generator=generator, requires_grad=True)
+    logits_NK.retain_grad()
+    truth_NK = (logits_NK.detach() + 3 * torch.randn(200, 3, generator=generator) > 0).float()
     truth_NK[torch.rand(200, 3, generator=generator) < 0.4] = torch.nan
     truth_NK[:, 2] = truth_NK[:, 2] * 0  # of the last label there are no samples with it
     known_NK = ~truth_NK.isnan()
     task = MultiLabel(["a", "b", "c"])
 
-    loss, _ = task.loss(nn.Identity(), Batch(odds_NK, truth_NK))
-    expected = F.binary_cross_entropy_with_logits(odds_NK[known_NK], truth_NK[known_NK])
+    loss, _ = task.loss(nn.Identity(), Batch(logits_NK, truth_NK))
+    expected = F.binary_cross_entropy_with_logits(logits_NK[known_NK], truth_NK[known_NK])
     assert loss.item() == pytest.approx(expected.item())
     loss.backward()  # type: ignore[no-untyped-call]
-    assert odds_NK.grad is not None
-    assert torch.equal(odds_NK.grad != 0, known_NK)
+    assert logits_NK.grad is not None
+    assert torch.equal(logits_NK.grad != 0, known_NK)
 
     areas = []
-    for odds_N, truth_N in zip(odds_NK.detach().T[:2], truth_NK.T[:2], strict=True):
-        areas.append((odds_N[truth_N == 1][:, None] > odds_N[truth_N == 0]).double().mean().item())
+    for logits_N, truth_N in zip(logits_NK.detach().T[:2], truth_NK.T[:2], strict=True):
+        areas.append((logits_N[truth_N == 1][:, None] > logits_N[truth_N == 0]).double().mean().item())
     for size in (200, 70):
-        pieces = [Batch(*pair) for pair in zip(odds_NK.detach().split(size), truth_NK.split(size), strict=True)]
+        pieces = [Batch(*pair) for pair in zip(logits_NK.detach().split(size), truth_NK.split(size), strict=True)]
         sums = added(task.eval_sums(*task.loss(nn.Identity(), piece), piece) for piece in pieces)
         report = task.eval_metrics(sums)
         assert report["loss"] == pytest.approx(expected.item(), rel=1e-5)

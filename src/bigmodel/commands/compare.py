@@ -79,7 +79,7 @@ class _Result:
         lines, rows = [], list[list[str]]()
         if self.differs:
             reasons = [[key, *(value[:_MAX_LETTERS] for value in column)] for key, column in self.differs.items()]
-            lines += [*format_table(["not the same", *self._compared()], reasons, width), ""]
+            lines += [*format_table(["not the same", *self._names_with_values()], reasons, width), ""]
         for name, group in self.groups.items():
             summary = _summary(self.values[name])
             row = [name, str(summary.n if summary else 0), format_mean_std(summary)]
@@ -121,7 +121,7 @@ class _Result:
             asdict(one) | {"statement": verdicts.describe_comparison(one, self.values, self.spec)}
             for one in self.comparisons
         ]
-        compared = self._compared()
+        compared = self._names_with_values()
         return {
             "metric": self.metric,
             "direction": self.spec.direction,
@@ -131,7 +131,7 @@ class _Result:
             "comparisons": comparisons,
         }
 
-    def _compared(self) -> list[str]:
+    def _names_with_values(self) -> list[str]:
         return [name for name in self.groups if self.values[name]]
 
 

@@ -25,7 +25,7 @@ def two_columns(rows: Iterable[tuple[str, str]], columns: int, *, one_line: bool
         if columns_of(word) + 4 > begin:
             lines.append(f"  {cut(word, columns - 2)}")
             word = ""
-        texts = [_clauses(meaning, room)] if one_line else _wrapped(meaning, room)
+        texts = [_clauses(meaning, room)] if one_line else _wrap(meaning, room)
         lines += [f"  {left(word, begin - 4)}  {texts[0]}".rstrip()] if word or texts[0] else []
         lines += [" " * begin + text for text in texts[1:]]
     return lines
@@ -37,7 +37,7 @@ def reflow(text: str, columns: int) -> str:
     lines: list[str] = []
     for paragraph in text.split("\n\n"):
         if not any(line.startswith(" ") for line in paragraph.split("\n")):
-            lines += _wrapped(paragraph, columns)
+            lines += _wrap(paragraph, columns)
         else:
             for line in paragraph.split("\n"):
                 lines += _broken(line, columns)
@@ -50,11 +50,11 @@ def _broken(line: str, columns: int) -> list[str]:
         return [line]
     match = _TWO_COLUMNS.fullmatch(line)
     begin, rest = (match[1], match[2]) if match else ("", line)
-    first, *others = _wrapped(rest, columns - len(begin))
+    first, *others = _wrap(rest, columns - len(begin))
     return [begin + first, *(" " * len(begin) + other for other in others)]
 
 
-def _wrapped(text: str, columns: int) -> list[str]:
+def _wrap(text: str, columns: int) -> list[str]:
     return textwrap.wrap(text, max(columns, 20), break_long_words=False, break_on_hyphens=False) or [""]
 
 

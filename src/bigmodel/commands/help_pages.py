@@ -126,12 +126,12 @@ class Pages:
 
     def _file(self, group: str, name: str) -> str:
         if name in coded_choices(group) and name not in self._outline.choices(group):
-            return self._coded(group, name)
+            return self._page_of_code(group, name)
         file = self._outline.read(f"{group}/{name}")
         lines = [reflow(f"{group}={name}: {file.comment}", self._columns)]
         based = [entry.choice for entry in file.defaults if not entry.group and entry.choice != "_self_"]
         lines += [f"All of --help {group}={base}, and:" for base in based]
-        if chosen := " ".join(_chosen(file)):
+        if chosen := " ".join(_override_choices(file)):
             lines.append(reflow(f"Chosen with it, where nothing else is: {chosen}", self._columns))
         own = {key: one for key, one in file.settings.items() if key not in _HIDDEN}
         prefix = "" if file.is_global else f"{group.replace('/', '.')}."
@@ -139,7 +139,7 @@ class Pages:
         target = file.settings.get("_target_")
         return "\n".join([*lines, *two_columns(rows, self._columns), *([f"Built by {target.value}"] if target else [])])
 
-    def _coded(self, group: str, name: str) -> str:
+    def _page_of_code(self, group: str, name: str) -> str:
         options = {
             key: Setting("", "null" if value is None else str(value))
             for key, value in coded_options(group, name).items()
@@ -205,7 +205,7 @@ def _paths(prefix: str, settings: Mapping[str, Setting]) -> Iterator[tuple[str, 
             yield f"{prefix}{key}", setting
 
 
-def _chosen(file: File) -> Iterator[str]:
+def _override_choices(file: File) -> Iterator[str]:
     for entry in file.defaults:
         if entry.overrides:
             yield f"{entry.group}={entry.choice}"

@@ -24,7 +24,7 @@ from bigmodel.runs import checkpoint
 from bigmodel.runs.checkpoint_parts import PartialSaves
 from bigmodel.runs.checkpoint_path import checkpoint_path
 from bigmodel.runs.lock import RunLock
-from bigmodel.runtime.distributed import joined
+from bigmodel.runtime.distributed import join_ranks
 from bigmodel.runtime.gpus import Gpu, acquire_idle, visible_gpus
 from bigmodel.runtime.launch import Place, meeting_point, place_of_this_process
 from bigmodel.runtime.live_text import StatusLine
@@ -87,7 +87,7 @@ def _run_rank(
     use_gpus = device["kind"] in ("auto", "cuda") and torch.cuda.is_available()
 
     def trained() -> int:
-        with joined(place, use_gpus, device.get("timeout", TIMEOUT_S)) as world, StatusLine() as status:
+        with join_ranks(place, use_gpus, device.get("timeout", TIMEOUT_S)) as world, StatusLine() as status:
             found = begun
             if note is not None:
                 said = world.broadcast_text(str(note.find() or ""))

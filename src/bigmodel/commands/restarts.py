@@ -18,6 +18,7 @@ from bigmodel.errors import AlreadyReported, BigmodelError, Interrupted, OutOfMe
 from bigmodel.listeners.log_file import LogFile
 from bigmodel.quoting import resume_command
 from bigmodel.runs.checkpoint import list_checkpoints
+from bigmodel.runs.checkpoint_path import step_of
 from bigmodel.runtime.launch import PEER_LOST, Ends, Place, start_ranks
 from bigmodel.runtime.signals import StopRequest, describe_exit_code
 from bigmodel.runtime.terminal import draws_in_place
@@ -111,7 +112,7 @@ def _directory_to_resume(watch: Watch) -> Path | None:
 
 def _newest_step(directory: Path | None) -> int:
     found = list_checkpoints(directory / "checkpoints") if directory is not None else []
-    return max((int(path.name[5:]) for path in found), default=-1)
+    return max((step for path in found if (step := step_of(path)) is not None), default=-1)
 
 
 def _tell(text: str, watch: Watch) -> None:

@@ -77,7 +77,7 @@ def compose_with_hydra(
         try:
             if in_vain:
                 raise ValueError
-            composed, hydra = _composed(source.name, [*overrides, *hydra_words], multirun)
+            composed, hydra = _compose_with_hydra(source.name, [*overrides, *hydra_words], multirun)
             problems += old_keys(composed, map(override_key, overrides))
             problems += check_hydra_node(hydra, _standard(loader, hydra), multirun)
             problems += [] if multirun else check_hydra_keys([f"{group}=" for group in OwnSource.chosen], multirun)
@@ -92,7 +92,7 @@ def compose_with_hydra(
     return (with_weights_keys(config, named) if command == "train" else config), hydra
 
 
-def _composed(name: str, overrides: Sequence[str], multirun: bool) -> tuple[DictConfig, dict[str, Any]]:
+def _compose_with_hydra(name: str, overrides: Sequence[str], multirun: bool) -> tuple[DictConfig, dict[str, Any]]:
     """Return the config, and its `hydra` node apart. What an experiment chooses of Hydra's groups, a sweep is given as
     a word: by itself the primary config would have the last say.
 
@@ -102,9 +102,9 @@ def _composed(name: str, overrides: Sequence[str], multirun: bool) -> tuple[Dict
     try:
         composed = hydra_compose(config_name=name, overrides=[*overrides], return_hydra_config=True)
     except (HydraException, OmegaConfBaseException):
-        if not multirun or not _chosen_of_hydra(overrides):
+        if not multirun or not _hydra_choices(overrides):
             raise
-    if multirun and (chosen := _chosen_of_hydra(overrides)):
+    if multirun and (chosen := _hydra_choices(overrides)):
         composed = hydra_compose(config_name=name, overrides=[*overrides, *chosen], return_hydra_config=True)
     hydra = OmegaConf.to_container(composed.hydra, resolve=False, enum_to_str=True)
     assert isinstance(hydra, dict)
@@ -113,7 +113,7 @@ def _composed(name: str, overrides: Sequence[str], multirun: bool) -> tuple[Dict
     return composed, {str(key): value for key, value in hydra.items()}
 
 
-def _chosen_of_hydra(overrides: Sequence[str]) -> list[str]:
+def _hydra_choices(overrides: Sequence[str]) -> list[str]:
     """What the files that were read last choose of Hydra's groups and the command line does not, as words."""
     typed = set(map(override_key, overrides))
     return [f"{group}={choice}" for group, choice in OwnSource.chosen.items() if group not in typed]
@@ -192,7 +192,7 @@ def answer_by_hydra(flags: Sequence[str], overrides: Sequence[str], source: Conf
     """
     with config_loader(source, trust) as loader:
         try:
-            _, hydra = _composed(source.name, _without_null(overrides), multirun=True)
+            _, hydra = _compose_with_hydra(source.name, _without_null(overrides), multirun=True)
             problems = [*check_hydra_node(hydra, _standard(loader, hydra), multirun=True)]
         except _CANNOT_COMPOSE:
             problems = []

@@ -220,13 +220,13 @@ def node_problems(
         elif not (isinstance(value, Mapping) and "_target_" in value):
             wish = type_mismatch(value, accepts.parameters[key].annotation)
             if wish:
-                yield f"{prefix}{key}: must be {wish}, not {_shown(value)}"
+                yield f"{prefix}{key}: must be {wish}, not {_show(value)}"
     for name in names:
         if accepts.parameters[name].required and name not in node:
             yield f"{prefix}{name}: missing; add {prefix}{name}=..."
 
 
-def _shown(value: Any) -> str:
+def _show(value: Any) -> str:
     text = repr(value) if isinstance(value, str) else str(value).replace("None", "null")
     return text if len(text) <= 80 else text[:77] + "..."
 

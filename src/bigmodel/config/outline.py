@@ -107,7 +107,7 @@ class Outline:
     def values(self, command: str, path: Sequence[str]) -> list[str]:
         """Return the values that a key's type lists, or else its own value, where that is plain."""
         setting = self.find(path)
-        listed = list(_listed(self._annotation(command, path)))
+        listed = list(_values_of(self._annotation(command, path)))
         value = setting.value if setting is not None and setting.value is not None else ""
         if not listed and value in ("true", "false"):
             listed = ["true", "false"]
@@ -181,7 +181,7 @@ def _merge(tree: dict[str, Setting], more: Mapping[str, Setting]) -> None:
             tree[key] = Setting(comment, setting.value)
 
 
-def _listed(annotation: Any) -> Iterator[str]:
+def _values_of(annotation: Any) -> Iterator[str]:
     """Yield the values of a type that has few."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if annotation is bool:
@@ -191,7 +191,7 @@ def _listed(annotation: Any) -> Iterator[str]:
     elif origin is Literal:
         yield from (str(one).lower() if isinstance(one, bool) else str(one) for one in arguments)
     elif origin is Annotated:
-        yield from _listed(arguments[0])
+        yield from _values_of(arguments[0])
     elif origin in (Union, types.UnionType):
         for one in arguments:
-            yield from _listed(one)
+            yield from _values_of(one)

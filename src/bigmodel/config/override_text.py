@@ -18,7 +18,7 @@ def typed_values(overrides: Sequence[str]) -> dict[str, str]:
     return {override_key(text): text.partition("=")[2] for text in overrides if "=" in text}
 
 
-def _repeated(overrides: Sequence[str]) -> Mapping[str, list[str]]:
+def _repeated_values(overrides: Sequence[str]) -> Mapping[str, list[str]]:
     """Return the values of keys and groups that are set more than once, in the order given; the last one counts."""
     values: dict[str, list[str]] = {}
     for text in overrides:
@@ -31,10 +31,10 @@ def _repeated(overrides: Sequence[str]) -> Mapping[str, list[str]]:
 def describe_repeated(overrides: Sequence[str]) -> list[str]:
     """Return a line for each key that is set more than once."""
     return [
-        f"{key} is given {'twice' if len(given) == 2 else f'{len(given)} times'}; {_shown(key, given[-1])} counts"
-        for key, given in _repeated(overrides).items()
+        f"{key} is given {'twice' if len(given) == 2 else f'{len(given)} times'}; {_show(key, given[-1])} counts"
+        for key, given in _repeated_values(overrides).items()
     ]
 
 
-def _shown(key: str, value: str) -> str:
+def _show(key: str, value: str) -> str:
     return "the last" if is_secret_key(key) else truncate(value)

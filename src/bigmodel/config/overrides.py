@@ -55,20 +55,20 @@ def diagnose_overrides(
         problem = _group_problem(loader, override)
         problems += [problem] if problem else []
         good += [] if problem else [_text(override)]
-    known = _composed(name, good, problems)
+    known = _compose(name, good, problems)
     paths = list(_paths(known))
     fitting = []
     for override in values:
         key = override.key_or_group
         if not override.is_add() and key not in paths:
-            problems += old_keys(known, [key]) or [_unknown(key, paths, loader)]
+            problems += old_keys(known, [key]) or [_unknown_key_problem(key, paths, loader)]
         elif not override.is_add() and (lacking := [*_lacking(known, key, override.value())]):
-            problems += [_unknown(path, paths, loader) for path in lacking]
+            problems += [_unknown_key_problem(path, paths, loader) for path in lacking]
         elif override.is_add() and not override.is_force_add() and _is_set(known, override):
             problems.append(f"{truncate(key)}: is there already; leave out the +")
         else:
             fitting.append(_text(override))
-    return problems, _composed(name, [*good, *fitting], problems) if fitting else known
+    return problems, _compose(name, [*good, *fitting], problems) if fitting else known
 
 
 def _replaces_node(override: Override) -> bool:
@@ -94,7 +94,7 @@ def _group_problem(loader: ConfigLoader, override: Override) -> str | None:
     return None
 
 
-def _unknown(key: str, paths: Sequence[str], loader: ConfigLoader) -> str:
+def _unknown_key_problem(key: str, paths: Sequence[str], loader: ConfigLoader) -> str:
     return f"{truncate(key)}: no such setting; {_nearest_path(key, paths, loader)}"
 
 
@@ -132,7 +132,7 @@ def _nearest_path(key: str, paths: Sequence[str], loader: ConfigLoader) -> str:
     return hint if hint.startswith("did") else "see bigmodel-train --help"
 
 
-def _composed(name: str, overrides: Sequence[str], problems: list[str]) -> DictConfig:
+def _compose(name: str, overrides: Sequence[str], problems: list[str]) -> DictConfig:
     try:
         return hydra_compose(config_name=name, overrides=[*overrides])
     except (HydraException, OmegaConfBaseException, ValueError) as error:

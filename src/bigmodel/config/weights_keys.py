@@ -33,19 +33,19 @@ def with_weights_keys(config: Config, typed: Collection[str]) -> Config:
         name = {"GPT": "gpt", "BertClassifier": "bert"}[found.target.rpartition(".")[2]]
         raise ConfigError(f"init.from: {source} holds the weights of another model; set model={name}")
     wrong = _too_long(config, found, typed) + [
-        f"model.{key}: got {_shown(model[key])}, but {source} has {_shown(value)}; remove the override"
+        f"model.{key}: got {_show(model[key])}, but {source} has {_show(value)}; remove the override"
         for key, value in found.keys.items()
         if f"model.{key}" in typed and key not in _FREE and model.get(key) != value
     ]
     if wrong:
         raise ConfigError(*wrong)
     changes = {f"model.{key}": value for key, value in found.keys.items() if f"model.{key}" not in typed}
-    shown = " ".join(f"{key}={_shown(value)}" for key, value in changes.items() if value is not None)
+    shown = " ".join(f"{key}={_show(value)}" for key, value in changes.items() if value is not None)
     vocabulary = _vocabulary(config, found, typed)
     if vocabulary:
         changes |= vocabulary
         del changes["model.vocab_size"]  # follows the dataset's
-    kept = [f"{key} stays {_shown(model[key])}" for key in found.keys if f"model.{key}" in typed]
+    kept = [f"{key} stays {_show(model[key])}" for key in found.keys if f"model.{key}" in typed]
     return config.with_values(changes).with_notes([f"init.from={source}: {'; '.join([shown, *kept])}"])
 
 
@@ -71,5 +71,5 @@ def _vocabulary(config: Config, found: OpenWeights, typed: Collection[str]) -> d
     return keys
 
 
-def _shown(value: Any) -> str:
+def _show(value: Any) -> str:
     return "null" if value is None else truncate(str(value).lower() if isinstance(value, bool) else str(value))

@@ -46,7 +46,7 @@ def option_names(cls: type[Any], prefix: str = "") -> list[str]:
     """List the options of a dataclass by dotted key, as `top` and `sample.seed`."""
     names = []
     for name, parameter in dataclass_signature(cls).parameters.items():
-        nested = _nested(parameter)
+        nested = _nested_options(parameter)
         names += option_names(nested, f"{prefix}{name}.") if nested else [f"{prefix}{name}"]
     return names
 
@@ -65,9 +65,9 @@ def _problems(
         if key not in parameters:
             yield f"{prefix}{truncate(str(key))}: {_why_unknown(str(key), cls, owner, prefix, others)}"
             continue
-        nested = _nested(parameters[key])
+        nested = _nested_options(parameters[key])
         if nested is None:
-            flat[key] = _parsed(value, parameters[key], parse_texts)
+            flat[key] = _parse(value, parameters[key], parse_texts)
         elif isinstance(value, Mapping):
             yield from _problems(nested, value, owner, f"{prefix}{key}.", parse_texts)
         elif value is not None and not isinstance(value, nested):
@@ -88,19 +88,19 @@ def _build(cls: type[Any], given: Mapping[str, Any], parse_texts: bool) -> Any:
     values = {}
     for key, parameter in dataclass_signature(cls).parameters.items():
         if key in given:
-            nested = _nested(parameter)
+            nested = _nested_options(parameter)
             if nested is not None and isinstance(given[key], Mapping):
                 values[key] = _build(nested, given[key], parse_texts)
             elif nested is None or given[key] is not None:
-                values[key] = _parsed(given[key], parameter, parse_texts)
+                values[key] = _parse(given[key], parameter, parse_texts)
     return cls(**values)
 
 
-def _nested(parameter: Parameter) -> type[Any] | None:
+def _nested_options(parameter: Parameter) -> type[Any] | None:
     """Return the dataclass that an option is a group of, if it is one."""
     candidates = (parameter.annotation, *get_args(parameter.annotation))
     return next((one for one in candidates if isinstance(one, type) and is_dataclass(one)), None)
 
 
-def _parsed(value: Any, parameter: Parameter, parse_texts: bool) -> Any:
+def _parse(value: Any, parameter: Parameter, parse_texts: bool) -> Any:
     return parse_exactly(value, parameter.annotation) if parse_texts and isinstance(value, str) else value

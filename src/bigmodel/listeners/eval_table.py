@@ -50,12 +50,12 @@ class EvalTable:
         while len(shown) > 1 and sum(widths[cell.name] + len(_GAP) for cell in shown) + 2 > columns:
             shown.remove(max(shown, key=lambda cell: cell.rank))
 
-        def joined(texts: Sequence[str], mark: str = " ") -> str:
+        def join_columns(texts: Sequence[str], mark: str = " ") -> str:
             padded = (right(text, widths[cell.name]) for cell, text in zip(shown, texts, strict=True))
             return cut(mark + _GAP.join(("", *padded)), columns - 1, "...")
 
         names, units = (
-            joined([self._cut(text, longest) for text in texts])
+            join_columns([self._cut(text, longest) for text in texts])
             for texts in ([cell.name for cell in shown], [cell.unit for cell in shown])
         )
         lines = []
@@ -64,7 +64,7 @@ class EvalTable:
             self._header = (names, units)
             self._rows_since = 0
         self._rows_since += 1
-        row = joined([cell.text for cell in shown], "*" if best else " ")
+        row = join_columns([cell.text for cell in shown], "*" if best else " ")
         return [*lines, self._colorize(row, _BEST) if best else row]
 
     def _cut(self, text: str, columns: int) -> str:

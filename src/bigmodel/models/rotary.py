@@ -32,12 +32,12 @@ def rotary_table(context: int, size: int, theta: float = _THETA, scaling: Mappin
     """
     frequencies_D = theta ** (-torch.arange(0, size, 2) / size).repeat(2)
     if scaling is not None:
-        frequencies_D = _scale(frequencies_D, **_checked(scaling))
+        frequencies_D = _scale(frequencies_D, **_check_scaling(scaling))
     angles_TD = torch.arange(context)[:, None] * frequencies_D
     return torch.stack([angles_TD.cos(), angles_TD.sin()])
 
 
-def _checked(scaling: Mapping[str, Any]) -> dict[str, Any]:
+def _check_scaling(scaling: Mapping[str, Any]) -> dict[str, Any]:
     known = ROPE_SCALINGS.get(str(scaling.get("type")))
     if known is None:
         raise ValueError(f"rope_scaling.type: must be {' or '.join(ROPE_SCALINGS)}, got {scaling.get('type')!r}")

@@ -57,6 +57,11 @@ class Muon(torch.optim.Optimizer):
         """Replace the orthogonalization by its compiled version."""
         self._newton_schulz = compile_function(newton_schulz)
 
+    @property
+    def updates_parts(self) -> bool:
+        """Whether a rank that holds some rows of a weight can update them; a fixed norm is that of all rows."""
+        return not any(group["unit"] for group in self.param_groups)
+
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         """Update all parameters that have a gradient."""

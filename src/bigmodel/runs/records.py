@@ -126,7 +126,7 @@ def _read(path: Path, warnings: list[str], ended: bool) -> RunRecord:
         config=config,
         metrics=dict(_metrics_of_summary(summary) if has_ended else _metrics_of_events(path, monitor)),
         monitor=monitor,
-        started=_started(path, environment),
+        started=_start_time(path, environment),
         environment=_comparable_environment(environment),
         specs=from_summary(summary),
         sizes=dict(_numbers("", summary.get("splits"))),
@@ -218,7 +218,7 @@ def _text_of(value: Any) -> str:
     return value if isinstance(value, str) else type(value).__name__
 
 
-def _started(path: Path, environment: Mapping[str, Any]) -> float:
+def _start_time(path: Path, environment: Mapping[str, Any]) -> float:
     with suppress(ValueError, OverflowError, OSError):
         return datetime.fromisoformat(str(environment.get("time"))).timestamp()
     with suppress(OSError):

@@ -156,7 +156,7 @@ def use_world(world: World) -> None:
 
 
 @contextlib.contextmanager
-def joined(place: Place, use_gpus: bool, timeout_s: float | None = None) -> Iterator[World]:
+def join_ranks(place: Place, use_gpus: bool, timeout_s: float | None = None) -> Iterator[World]:
     """Join the other ranks, and leave them at the end. Of several failures only the first is raised with its words.
 
     Another rank is waited for up to `timeout_s`, unless the process that started the ranks watches them.

@@ -96,7 +96,7 @@ def acquire_idle(gpus: Sequence[Gpu]) -> list[Gpu]:
         StorageError: the locks' directory is not safe to use.
     """
     unused = [gpu for gpu in gpus if gpu.used_mib < _IDLE_MIB and gpu.busy < _IDLE_BUSY]
-    return [gpu for gpu in unused if _locked(_directory() / gpu.name.replace("/", "_"))]
+    return [gpu for gpu in unused if _try_lock(_directory() / gpu.name.replace("/", "_"))]
 
 
 def acquire(gpus: Sequence[Gpu], count: int = 1) -> list[Gpu]:
@@ -113,7 +113,7 @@ def acquire(gpus: Sequence[Gpu], count: int = 1) -> list[Gpu]:
             time.sleep(_LOOK_S)
     while True:
         for gpu in sorted((gpu for gpu in gpus if gpu not in held), key=lambda gpu: gpu.used_mib):
-            if _locked(directory / gpu.name.replace("/", "_")):
+            if _try_lock(directory / gpu.name.replace("/", "_")):
                 held.append(gpu)
             if len(held) == count:
                 if turn is not None:
@@ -133,7 +133,7 @@ def _directory() -> Path:
     return path
 
 
-def _locked(path: Path) -> bool:
+def _try_lock(path: Path) -> bool:
     """Return whether this process now holds the file's lock, until it ends."""
     descriptor = _lock(path)
     if descriptor is None:

@@ -52,7 +52,7 @@ def choose_precision(device: Device, model: nn.Module, task: Task, example: Call
             "memory in this layout on a CPU (oneDNN issue 6035); set it to false"
         )
     if None in (device.precision, device.channels_last):
-        _settle_by_rule(device, model, narrow)
+        _choose_by_rule(device, model, narrow)
     candidates = list(_candidates(device, model)) if device.has_auto else []
     if len(candidates) > 1:
         kind = device.torch_device.type
@@ -92,7 +92,7 @@ def choose_precision(device: Device, model: nn.Module, task: Task, example: Call
         model.to(memory_format=torch.channels_last)
 
 
-def _settle_by_rule(device: Device, model: nn.Module, narrow: str | None) -> None:
+def _choose_by_rule(device: Device, model: nn.Module, narrow: str | None) -> None:
     """Choose what is null in the device's settings by device type and the model's layers, without measuring.
 
     - NVIDIA GPUs from Ampere on have tensor cores for bf16: they get bf16 for networks of pictures, sound and text, and

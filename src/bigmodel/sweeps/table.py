@@ -114,7 +114,7 @@ class SweepDisplay:
         status = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
         hidden = len(self._jobs) - len(shown)
         notes = [status, *([f"{hidden} not shown"] if hidden else []), *(["* best so far"] if best is not None else [])]
-        return [*_aligned(rows, columns), "; ".join(notes)]
+        return [*_align(rows, columns), "; ".join(notes)]
 
 
 def best_job(sweep: SweepDirectory, jobs: Mapping[int, JobProgress]) -> int | None:
@@ -140,7 +140,7 @@ def print_job_table(sweep: SweepDirectory, jobs: Mapping[int, JobProgress]) -> N
     for number, job in jobs.items():
         time = f"{job.seconds:.1f} s" if job.seconds else ""
         rows.append((str(number), _overrides(sweep, number), _status(job), format_value(sweep, number, job), time))
-    for line in _aligned(rows):
+    for line in _align(rows):
         print_line(line)
 
 
@@ -164,7 +164,7 @@ def dry_run_lines(jobs: Mapping[int, list[str]]) -> Iterator[str]:
         yield f"{number:>{width}}  {' '.join(overrides)}"
 
 
-def _aligned(rows: Sequence[Sequence[str]], columns: int | None = None) -> list[str]:
+def _align(rows: Sequence[Sequence[str]], columns: int | None = None) -> list[str]:
     """Return the rows as lines of aligned columns; the longest column is cut where the lines would be too wide."""
     widths = [max(map(columns_of, column)) for column in zip(*rows, strict=True)]
     if columns is not None:

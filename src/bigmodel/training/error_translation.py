@@ -12,6 +12,7 @@ from bigmodel.errors import ConfigError, DataError, OutOfMemoryError, StorageErr
 from bigmodel.formatting import first_line, format_si
 from bigmodel.quoting import resume_command
 from bigmodel.runs import checkpoint
+from bigmodel.runs.checkpoint_path import step_of
 from bigmodel.runtime.exhaustion import describe_exhaustion
 from bigmodel.safe_files import STORAGE_ERRORS, TEMP_PREFIX
 from bigmodel.training.state import TrainState
@@ -41,8 +42,9 @@ def translate_run_errors(directory: Path, state: TrainState, trust: Sequence[str
         if error.errno not in STORAGE_ERRORS:
             raise
         good = checkpoint.list_checkpoints(directory / "checkpoints")
-        last = f"last saved step: {int(good[0].name[5:])}" if good else "no step was saved"
-        why = f"{_named(error)}{_describe_free_space(directory, state, error)}{_ADVICE.get(error.errno or 0, '')}"
+        last = f"last saved step: {step_of(good[0])}" if good else "no step was saved"
+        advice = _ADVICE.get(error.errno or 0, "")
+        why = f"{_system_message(error)}{_describe_free_space(directory, state, error)}{advice}"
         raise StorageError(
             f"{directory}: {why}; {last}; once fixed, run: {resume_command(directory, trust)}"
         ) from error
@@ -60,7 +62,7 @@ def say_how_to_resume(directory: Path, state: TrainState, trust: Sequence[str]) 
         raise DataError(*error.lines, f"stopped at step {state.step}; once it is mended, run: {again}") from error
 
 
-def _named(error: OSError) -> str:
+def _system_message(error: OSError) -> str:
     """Return the system's message and the file it concerns, unless that is one of our temporary files."""
     text = error.strerror or str(error)
     name = Path(os.fsdecode(error.filename)).name if isinstance(error.filename, (str, bytes)) else ""

@@ -13,10 +13,9 @@ from bigmodel.errors import ConfigError
 from bigmodel.formatting import format_si
 from bigmodel.models.weights.lora import base_weights
 from bigmodel.models.weights.reference import has_copied_reference
-from bigmodel.optim.muon import Muon
 from bigmodel.runtime.device import Device
 
-_DIVISIBLE = (torch.optim.SGD, torch.optim.Adam, Muon)  # AdamW is an Adam
+_BY_ELEMENT = (torch.optim.SGD, torch.optim.Adam)  # AdamW is an Adam
 
 
 def place_model(
@@ -32,7 +31,7 @@ def place_model(
     if not device.may_divide:
         return None
     if device.shard == "auto":
-        _settle(device, _state_bytes(model, keeps_average, build(model)))
+        _choose_parts(device, _state_bytes(model, keeps_average, build(model)))
     if any(parameter.is_meta for parameter in model.parameters()):  # a plan by shapes alone
         return None
     if device.parts == 1 or device.world.size == 1:  # of one, a plan: made by one process for all
@@ -66,7 +65,7 @@ def describe_division(device: Device, optimizers: Sequence[torch.optim.Optimizer
             "device.shard=none"
         )
     for optimizer in optimizers:
-        if not isinstance(optimizer, _DIVISIBLE) or any(group.get("unit") for group in optimizer.param_groups):
+        if not getattr(optimizer, "updates_parts", isinstance(optimizer, _BY_ELEMENT)):
             raise ConfigError(
                 f"optim: {type(optimizer).__name__} as it is used here may need whole weights, and each rank holds a "
                 "part; use sgd, adam, adamw, muon, or device.shard=none"
@@ -74,7 +73,7 @@ def describe_division(device: Device, optimizers: Sequence[torch.optim.Optimizer
     return [f"device.shard={device.shard}: {device.sharding}"]
 
 
-def _settle(device: Device, needed: int) -> None:
+def _choose_parts(device: Device, needed: int) -> None:
     """Divide the model if what it needs does not fit, on any rank."""
     room = _memory(device)
     compared = f"{format_si(needed, 'B')} of weights, gradients and optimizer states"

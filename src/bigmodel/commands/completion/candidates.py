@@ -127,7 +127,7 @@ def _values(command: str, outline: Outline, key: str, typed: str) -> Iterator[Ca
     if key in _RUN_KEYS or path[-1] in (*_FOLDER_KEYS, *_FILE_KEYS):
         yield from _paths_of(key, typed)
         return
-    begun = _begun(typed)
+    begun = _text_before_last_item(typed)
     if key in outline.groups:
         listed = {**outline.choices(key), **coded_choices(key)}
     elif key == "on_failure":
@@ -142,7 +142,7 @@ def _values(command: str, outline: Outline, key: str, typed: str) -> Iterator[Ca
             yield Candidate(begun + value, meaning, begun.startswith("["))
 
 
-def _begun(typed: str) -> str:
+def _text_before_last_item(typed: str) -> str:
     """What stands before the last value of a list."""
     return typed[: max(typed.rfind(","), typed.rfind("[")) + 1]
 
@@ -150,7 +150,7 @@ def _begun(typed: str) -> str:
 def _paths_of(key: str, typed: str) -> list[Candidate]:
     name = key.rpartition(".")[2]
     if key in _RUN_KEYS:
-        begun = _begun(typed)
+        begun = _text_before_last_item(typed)
         found = [begun + path for path in complete_run(typed[len(begun) :])]
     elif name in (*_FOLDER_KEYS, *_FILE_KEYS):
         found = complete_path(typed, folders_only=name in _FOLDER_KEYS)

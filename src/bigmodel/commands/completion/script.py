@@ -23,9 +23,9 @@ def completion_script(shell: str, commands: Sequence[str]) -> str:
     template = (Path(__file__).parent / f"completion.{shell}").read_text(encoding="utf-8")
     # -P: a folder that happens to be called as a package, where somebody presses TAB, is never imported
     asking = [sys.executable, "-P", "-m", "bigmodel", "train", "--complete", shell]
-    quoted = map(_fish_quoted, asking) if shell == "fish" else map(shlex.quote, asking)
+    quoted = map(_quote_for_fish, asking) if shell == "fish" else map(shlex.quote, asking)
     return template.replace("@ASK@", " ".join(quoted)).replace("@COMMANDS@", " ".join(commands))
 
 
-def _fish_quoted(word: str) -> str:
+def _quote_for_fish(word: str) -> str:
     return "'" + word.replace("\\", "\\\\").replace("'", "\\'") + "'"

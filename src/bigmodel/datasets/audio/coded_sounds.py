@@ -109,16 +109,16 @@ def cut_short(file: BinaryIO) -> tuple[str | None, int]:
     if head[:4] == b"OggS":
         found = _cut_ogg(file, size)
     elif head[:4] == b"FORM":
-        found = _promised(8 + int.from_bytes(head[4:8], "big"), size)
+        found = _describe_missing_bytes(8 + int.from_bytes(head[4:8], "big"), size)
     elif head[:4] == b".snd" and head[8:12] != b"\xff" * 4:
-        found = _promised(int.from_bytes(head[4:8], "big") + int.from_bytes(head[8:12], "big"), size)
+        found = _describe_missing_bytes(int.from_bytes(head[4:8], "big") + int.from_bytes(head[8:12], "big"), size)
     elif head[:3] == b"ID3" or _frame_of_mp3(head[:4]) is not None:
         found, known = _cut_mp3(file, size, head)
     file.seek(0)
     return found, known
 
 
-def _promised(expected: int, size: int) -> str | None:
+def _describe_missing_bytes(expected: int, size: int) -> str | None:
     if size >= expected or expected >= _OPEN_END:
         return None
     return f"{size:,} bytes, where its header promises {expected:,}"

@@ -31,7 +31,7 @@ class SpecAugment:
         """Change inputs (N, ..., T, M); padding, which is NaN, stays NaN."""
         inputs = batch.inputs
         if self.shift:
-            inputs = _shifted(inputs, self.shift, _generator(inputs, seed, "shift", step))
+            inputs = _shift(inputs, self.shift, _generator(inputs, seed, "shift", step))
         hidden = torch.zeros_like(inputs, dtype=torch.bool)
         for purpose, dim, count, width in (
             ("time masks", -2, self.time_masks, self.time_width),
@@ -43,7 +43,7 @@ class SpecAugment:
         return batch._replace(inputs=inputs.masked_fill(hidden & ~inputs.isnan(), 0.0))
 
 
-def _shifted(inputs: Tensor, most: int, generator: torch.Generator) -> Tensor:
+def _shift(inputs: Tensor, most: int, generator: torch.Generator) -> Tensor:
     count = len(inputs)
     frames = inputs.shape[-2]
     shift_N1 = torch.randint(-most, most + 1, (count, 1), device=inputs.device, generator=generator)

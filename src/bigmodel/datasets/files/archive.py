@@ -35,7 +35,7 @@ def extract(archive: Path, folder: Path, *, max_bytes: int = 2 << 30, max_member
     try:
         scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
         try:
-            with _translate_read_errors(archive), opened_tar(archive) as tar:
+            with _translate_read_errors(archive), open_tar(archive) as tar:
                 _unpack(archive, tar, scratch, max_bytes, max_members)
             unpacked = scratch / folder.name
             if not unpacked.is_dir():
@@ -55,7 +55,7 @@ def extract(archive: Path, folder: Path, *, max_bytes: int = 2 << 30, max_member
 def _space_hint(archive: Path, folder: Path) -> str:
     """Describe the needed and the free space, after the partial extraction was removed. Reads the archive again."""
     try:
-        with opened_tar(archive) as tar:
+        with open_tar(archive) as tar:
             needed = sum(member.size for member in tar)
     except (OSError, EOFError, tarfile.TarError, zlib.error):  # it is damaged further on, too
         return ""
@@ -63,7 +63,7 @@ def _space_hint(archive: Path, folder: Path) -> str:
 
 
 @contextmanager
-def opened_tar(path: Path) -> Iterator[tarfile.TarFile]:
+def open_tar(path: Path) -> Iterator[tarfile.TarFile]:
     """Open an archive of any compression. A sparse file, which xz would read to its end, is refused.
 
     Raises:

@@ -54,7 +54,7 @@ def warn_similar_names(classes: Sequence[str]) -> list[str]:
     same: dict[str, list[str]] = {}
     for name in classes:
         same.setdefault(_plain(name), []).append(name)
-    groups = [" and ".join(f"'{_marked(name)}'" for name in names) for names in same.values() if len(names) > 1]
+    groups = [" and ".join(f"'{_escape_marks(name)}'" for name in names) for names in same.values() if len(names) > 1]
     return [f"warning: these are separate classes: {', '.join(groups[:_SHOWN])}"] if groups else []
 
 
@@ -65,7 +65,7 @@ def stand_ins(classes: Sequence[str], missing: Sequence[str] | None = None) -> l
         return []
     way = "leave such rows out"
     if missing is not None:
-        way = f"set {quoted('dataset.missing', [*missing, *found])} dataset.broken=skip"
+        way = f"set {quote_setting('dataset.missing', [*missing, *found])} dataset.broken=skip"
     names = ", ".join(f"'{name}'" for name in found)
     return [f"{names}: {'a class' if len(found) == 1 else 'classes'}; if this stands for a missing label, {way}"]
 
@@ -80,7 +80,7 @@ def lists(classes: Sequence[str]) -> list[str]:
     return [f"warning: each of these lists is a class of its own: {said}; write one label a row"]
 
 
-def measured(classes: Sequence[str]) -> list[str]:
+def warn_numeric_classes(classes: Sequence[str]) -> list[str]:
     """Warn of classes that are all numbers, some with a fraction, where each row should have a name."""
     try:
         numbers = [float(name) for name in classes]
@@ -95,13 +95,13 @@ def measured(classes: Sequence[str]) -> list[str]:
     ]
 
 
-def quoted(key: str, texts: Sequence[str]) -> str:
+def quote_setting(key: str, texts: Sequence[str]) -> str:
     """Return a setting of a list of texts, as it can be typed in a shell."""
     shown = ",".join("'" + text.replace("'", "\\'") + "'" for text in texts)
     return f'"{key}=[{shown}]"'
 
 
-def _marked(name: str) -> str:
+def _escape_marks(name: str) -> str:
     """Escape the characters of a name that look like others, as a non-breaking space or a combining accent."""
     if unicodedata.is_normalized("NFKC", name):
         return escape_control(name)

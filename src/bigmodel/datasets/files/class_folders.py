@@ -67,7 +67,7 @@ def find_class_folders(
         )
     passed: Counter[str] = Counter()
     lister = _Lister(classes, suffixes, what, is_one, passed)
-    splits = {split: lister.listed(folder) for split, folder in folders.items()}
+    splits = {split: lister.list_split(folder) for split, folder in folders.items()}
     for folder in folders.values():  # what lies beside the class folders
         passed["outside of the class folders"] += sum(not entry.is_dir() for entry in folder.iterdir())
     passed += Counter()  # drop what is zero
@@ -105,7 +105,7 @@ class _Lister:
     is_one: Callable[[str], bool] | None
     passed: Counter[str]
 
-    def listed(self, folder: Path) -> _Split:
+    def list_split(self, folder: Path) -> _Split:
         present = folder_names(folder)
         unknown = sorted(set(present) - set(self.classes))
         if unknown:

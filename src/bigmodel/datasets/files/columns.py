@@ -76,7 +76,7 @@ class Table(Sequence["Row"]):
         """Return the values of a column, empty where they are missing, or where a row ends before."""
         if column not in self._texts:
             found = self._columns[self.columns[column]]
-            self._texts[column] = self._stripped(found).to_pylist() if _is_text(found) else self._written(found)
+            self._texts[column] = self._strip(found).to_pylist() if _is_text(found) else self._written(found)
         return self._texts[column]
 
     def numbers(self, column: str) -> tuple[NDArray[np.float64], dict[int, str]]:
@@ -126,7 +126,7 @@ class Table(Sequence["Row"]):
         """Return the error of a value, with its location."""
         return DataError(f"{self.location(row)}: column '{column}': {what}")
 
-    def _stripped(self, column: pyarrow.ChunkedArray) -> pyarrow.ChunkedArray:
+    def _strip(self, column: pyarrow.ChunkedArray) -> pyarrow.ChunkedArray:
         import pyarrow
         from pyarrow import compute
 
@@ -149,7 +149,7 @@ class Table(Sequence["Row"]):
         from pyarrow import compute
 
         if _is_text(column):
-            column = self._stripped(column)
+            column = self._strip(column)
             if self.format.decimal == ",":
                 if compute.any(compute.match_substring(column, ".")).as_py():
                     return None

@@ -58,14 +58,14 @@ def parse(file: str, form: TableFormat, wanted: Sequence[str]) -> Parsed:
         skipped += mistakes
         if mistakes or _needs_rewriting(body, dialect["delimiter"], form.strip):
             body = _rewritten(body, dialect)
-        columns, ragged, count = _parsed(body, len(header.names), dialect, form.quoted, file)
+        columns, ragged, count = _parse(body, len(header.names), dialect, form.quoted, file)
         if count != len(strict):  # pyarrow cuts rows elsewhere, as at a quotation mark within a field
             body = _rewritten(body, dialect)
-            columns, ragged, count = _parsed(body, len(header.names), dialect, form.quoted, file)
+            columns, ragged, count = _parse(body, len(header.names), dialect, form.quoted, file)
 
         line = _strict_lines(strict)
     else:
-        columns, ragged, count = _parsed(body, len(header.names), dialect, form.quoted, file)
+        columns, ragged, count = _parse(body, len(header.names), dialect, form.quoted, file)
         line = _plain_lines(body, header.lines)
         if " " not in form.strip:
             columns = [compute.utf8_ltrim(column, " ") for column in columns]
@@ -126,7 +126,7 @@ def _text(body: bytes) -> io.TextIOWrapper:
     return io.TextIOWrapper(io.BytesIO(body), encoding="utf-8", newline="")
 
 
-def _parsed(
+def _parse(
     body: bytes, width: int, dialect: Mapping[str, Any], quoted: bool, file: str
 ) -> tuple[list[pyarrow.ChunkedArray], dict[int, list[str]], int]:
     """Return the columns of rows that have `width` fields, the fields of other rows by index, and the row count."""

@@ -85,7 +85,7 @@ def download_file(
             _verify(url, part, md5, sha256)
             os.replace(part, target)
     except OSError as error:
-        raise StorageError(_refused(part, error)) from error
+        raise StorageError(_describe_write_error(part, error)) from error
 
 
 def stderr_progress(name: str, stream: TextIO | None = None) -> Progress:
@@ -131,7 +131,7 @@ def _fill(url: str, file: BinaryIO, part: Path, progress: Progress) -> None:
         length = _length(response.headers.get("Content-Length"), r"(\d+)")
         total = None if length is None else have + length
         _check_space(part, (total or 0) - have)
-        while block := _received(url, response, have):
+        while block := _read_block(url, response, have):
             file.write(block)
             have += len(block)
             progress(have, total)
@@ -150,7 +150,7 @@ def _open(url: str, have: int) -> http.client.HTTPResponse:
     return response
 
 
-def _received(url: str, response: http.client.HTTPResponse, have: int) -> bytes:
+def _read_block(url: str, response: http.client.HTTPResponse, have: int) -> bytes:
     try:
         return response.read(_BLOCK)
     except (OSError, http.client.HTTPException) as error:
@@ -176,7 +176,7 @@ def _check_space(part: Path, needed: int) -> None:
         raise OSError(errno.ENOSPC, f"{needed / 1e6:.1f} MB needed, {free / 1e6:.1f} MB free")
 
 
-def _refused(part: Path, error: OSError) -> str:
+def _describe_write_error(part: Path, error: OSError) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"{part.absolute()}: the disk is full ({error.strerror}); make room and run again, it goes on from there"
     return f"{part.absolute()}: cannot be written: {error.strerror or error}"

@@ -45,7 +45,7 @@ def walk_files(
     left = [os.fspath(folder)]
     while left:
         directory = left.pop()
-        files, folders = _listed(directory)
+        files, folders = _list_directory(directory)
         for name in files:
             path = os.path.join(directory, name)
             kind = _kind(name, path, suffixes, is_one)
@@ -76,7 +76,7 @@ def describe_skipped(passed: Counter[str], where: str = "") -> list[str]:
     return [f"{where}{format_count(total, 'file')} passed over: {shown}{rest}"]
 
 
-def _listed(directory: str) -> tuple[list[str], list[str]]:
+def _list_directory(directory: str) -> tuple[list[str], list[str]]:
     try:
         with os.scandir(directory) as entries:
             pairs = [(entry.name, _is_folder(entry)) for entry in entries]

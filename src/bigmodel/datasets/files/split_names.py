@@ -52,7 +52,7 @@ def split_folders(top: Path) -> tuple[dict[str, Path], list[str]]:
     if not training or (len(splits) < len(names) and not any(folder_names(top / name) for name in training)):
         return {"train": top}, _refuse_unclear(top, names, splits)
     found: dict[str, Path] = {}
-    for name, split in _told_apart(top, splits).items():
+    for name, split in _resolve_eval(top, splits).items():
         if split in found:
             raise DataError(
                 f"dataset.root: {top} holds {found[split].name}/ and {name}/, and both name the {split} split; keep one"
@@ -78,7 +78,7 @@ def folder_names(folder: Path) -> list[str]:
         raise DataError(f"{folder}: cannot be read: {error.strerror or error}") from error
 
 
-def _told_apart(top: Path, splits: dict[str, str]) -> dict[str, str]:
+def _resolve_eval(top: Path, splits: dict[str, str]) -> dict[str, str]:
     """Return the same with `eval` as validation or test, whichever is missing."""
     missing = [split for split in ("val", "test") if split not in splits.values()]
     either = [name for name, split in splits.items() if split == "eval"]
@@ -123,12 +123,12 @@ def _refuse_unclear(top: Path, names: Sequence[str], splits: dict[str, str]) -> 
             f"dataset.root: {top} holds {_some(names)}, which look like splits; name them train, val and test, or make "
             "links of these names to them"
         )
-    return _shared(top, names) + [
+    return _warn_same_folders(top, names) + [
         f"warning: {name}/ is taken for a class, not for the {split} split" for name, split in splits.items()
     ]
 
 
-def _shared(top: Path, names: Sequence[str]) -> list[str]:
+def _warn_same_folders(top: Path, names: Sequence[str]) -> list[str]:
     """No line, or a warning that every one of several folders holds the same folders, as splits of any name do."""
     inside = {tuple(folder_names(top / name)) for name in names}
     if len(names) < 2 or len(inside) > 1 or any(len(below) < 2 for below in inside):

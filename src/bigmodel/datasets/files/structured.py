@@ -62,7 +62,7 @@ def _arrow(file: str, ending: str) -> Parsed:
                 _check_width(opened.metadata.num_columns, file)
                 if size > total_memory():
                     raise too_large_error(file, size)
-                table = _bounded(opened.schema_arrow, opened.iter_batches(_ROWS), file)
+                table = _collect_within_memory(opened.schema_arrow, opened.iter_batches(_ROWS), file)
             else:
                 table = _ipc(source, ipc, file)
     except (pyarrow.ArrowException, OSError) as error:
@@ -83,12 +83,12 @@ def _ipc(source: Any, ipc: Any, file: str) -> pyarrow.Table:
         source.seek(0)
         stream = ipc.open_stream(source)
         _check_width(len(stream.schema), file)
-        return _bounded(stream.schema, stream, file)
+        return _collect_within_memory(stream.schema, stream, file)
     _check_width(len(reader.schema), file)
-    return _bounded(reader.schema, map(reader.get_batch, range(reader.num_record_batches)), file)
+    return _collect_within_memory(reader.schema, map(reader.get_batch, range(reader.num_record_batches)), file)
 
 
-def _bounded(schema: pyarrow.Schema, batches: Iterable[pyarrow.RecordBatch], file: str) -> pyarrow.Table:
+def _collect_within_memory(schema: pyarrow.Schema, batches: Iterable[pyarrow.RecordBatch], file: str) -> pyarrow.Table:
     """Collect the batches into a table while memory holds them: a value that is repeated takes next to no room in a
     file.
 

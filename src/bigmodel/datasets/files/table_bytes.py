@@ -106,14 +106,14 @@ def _content(file: str | Path, text: bool) -> bytes:
     if str(file) == STDIN:
         raw = getattr(sys.stdin, "buffer", None)
         stream = cast(BinaryIO, raw or io.BytesIO(sys.stdin.read().encode("utf-8", "surrogateescape")))
-        return _bounded(stream, STDIN, text)
+        return _read_within_memory(stream, STDIN, text)
     path = Path(file)
     check_readable(path)
-    with _decompressed(path) as stream:
-        return _bounded(stream, str(file), text)
+    with _open_decompressed(path) as stream:
+        return _read_within_memory(stream, str(file), text)
 
 
-def _bounded(stream: BinaryIO, file: str, text: bool) -> bytes:
+def _read_within_memory(stream: BinaryIO, file: str, text: bool) -> bytes:
     blocks: list[bytes] = []
     size = 0
     limit = total_memory() // COPIES
@@ -128,7 +128,7 @@ def _bounded(stream: BinaryIO, file: str, text: bool) -> bytes:
 
 
 @contextmanager
-def _decompressed(path: Path) -> Iterator[BinaryIO]:
+def _open_decompressed(path: Path) -> Iterator[BinaryIO]:
     ending = path.suffix.lower()
     if ending not in (".zst", ".bz2", ".xz"):
         with open_maybe_gzipped(path) as stream:

@@ -70,7 +70,7 @@ def read_rows(file: str | Path, form: TableFormat, needed: Iterable[str] = ()) -
     names, columns, notes = _distinct(parsed, place, wanted)
     lacking = [name for name in wanted if name not in names]
     if lacking:
-        raise MissingColumnError(place, lacking[0], _known(names, form, lacking))
+        raise MissingColumnError(place, lacking[0], _describe_columns(names, form, lacking))
     return Table(str(file), names, columns, form, parsed, notes)
 
 
@@ -149,7 +149,7 @@ def _is_empty(column: pyarrow.ChunkedArray) -> bool:
     return not bool(compute.any(compute.not_equal(column, "")).as_py())
 
 
-def _known(names: Sequence[str], form: TableFormat, lacking: Sequence[str]) -> str:
+def _describe_columns(names: Sequence[str], form: TableFormat, lacking: Sequence[str]) -> str:
     """Return the columns that there are, and what may be the reason that another is not among them."""
     shown = f"the columns are: {truncate(', '.join(names), 300) or 'none'}"
     alike = [name for name in names if name.strip().lower() == lacking[0].strip().lower()]

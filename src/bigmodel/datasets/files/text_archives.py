@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
-from bigmodel.datasets.files.archive import opened_tar
+from bigmodel.datasets.files.archive import open_tar
 from bigmodel.errors import DataError
 from bigmodel.formatting import first_line
 
@@ -30,7 +30,7 @@ def iter_samples(archive: Path) -> Iterator[tuple[str, Mapping[str, bytes]]]:
     parts = dict[str, bytes]()
     room = _MOST
     try:
-        with opened_tar(archive) as tar:
+        with open_tar(archive) as tar:
             for member in tar:
                 path = PurePosixPath(member.name)
                 stem, _, suffix = path.name.partition(".")

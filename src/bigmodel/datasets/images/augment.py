@@ -67,7 +67,7 @@ class ImageAugment:
         `samples_N` are sample indices, int64 on the CPU.
         """
         if self.flip:
-            pixels_NCHW = augmentations.flip(pixels_NCHW, self._flipped(pixels_NCHW, seed, step, epoch, samples_N))
+            pixels_NCHW = augmentations.flip(pixels_NCHW, self._flip(pixels_NCHW, seed, step, epoch, samples_N))
         if self.crop:
             generator = _generator(pixels_NCHW, seed, "crop", step)
             pixels_NCHW = augmentations.crop(pixels_NCHW, self.crop, self.padding, generator)
@@ -96,7 +96,7 @@ class ImageAugment:
             return augmentations.mixup(inputs_NCHW, probs_NC, weight)
         return augmentations.cutmix(inputs_NCHW, probs_NC, weight, draw)
 
-    def _flipped(self, pixels_NCHW: Tensor, seed: int, step: int, epoch: int, samples_N: Tensor) -> Tensor:
+    def _flip(self, pixels_NCHW: Tensor, seed: int, step: int, epoch: int, samples_N: Tensor) -> Tensor:
         if self.flip == "alternating":
             coins = augmentations.hash_coin_flips(samples_N, derive(seed, "flip"))
             return (coins ^ (epoch % 2 == 1)).to(pixels_NCHW.device, non_blocking=True)

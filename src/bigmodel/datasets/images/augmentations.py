@@ -160,7 +160,7 @@ def mixup(inputs_NCHW: Tensor, probs_NC: Tensor, weight: float) -> tuple[Tensor,
 
     The paper draws the other sample; batches are in random order, so the previous one is random too.
     """
-    return _blended(inputs_NCHW, weight), _blended(probs_NC, weight)
+    return _blend(inputs_NCHW, weight), _blend(probs_NC, weight)
 
 
 def cutmix(inputs_NCHW: Tensor, probs_NC: Tensor, weight: float, draw: random.Random) -> tuple[Tensor, Tensor]:
@@ -173,10 +173,10 @@ def cutmix(inputs_NCHW: Tensor, probs_NC: Tensor, weight: float, draw: random.Ra
     (top, bottom), (left, right) = (_span(length, round(length * share), draw) for length in (height, width))
     box = inputs_NCHW[:, :, top:bottom, left:right]
     box.copy_(box.roll(1, 0))
-    return inputs_NCHW, _blended(probs_NC, 1 - (bottom - top) * (right - left) / (height * width))
+    return inputs_NCHW, _blend(probs_NC, 1 - (bottom - top) * (right - left) / (height * width))
 
 
-def _blended(tensor: Tensor, weight: float) -> Tensor:
+def _blend(tensor: Tensor, weight: float) -> Tensor:
     return torch.lerp(torch.cat([tensor[-1:], tensor[:-1]]), tensor, weight)
 
 

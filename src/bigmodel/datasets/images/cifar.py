@@ -138,16 +138,16 @@ def _find(layouts: Sequence[_Layout], data_dir: Path, download: bool, mirror: st
     for layout, folder in folders:
         archive = folder.with_name(layout.archive.name)
         if archive.is_file():
-            return _unpacked(layout, archive)
+            return _unpack(layout, archive)
     first = layouts[0]
     wanted = ", ".join(f"{layout.folder}/ or {layout.archive.name}" for layout in layouts)
     archive = data_dir / first.archive.name
     assert first.archive.md5 is not None
     ensure_file(_URL + archive.name, archive, first.archive.md5, download, mirror, f"{wanted} in {data_dir}")
-    return _unpacked(first, archive)
+    return _unpack(first, archive)
 
 
-def _unpacked(layout: _Layout, archive: Path) -> tuple[_Layout, Path]:
+def _unpack(layout: _Layout, archive: Path) -> tuple[_Layout, Path]:
     if archive.stat().st_size == layout.archive.size and file_hash(archive, "md5") != layout.archive.md5:
         raise DataError(f"{archive}: damaged: its md5 is not the published {layout.archive.md5}; get it again")
     folder = archive.with_name(layout.folder)
@@ -178,7 +178,7 @@ def _read(
     start = 0
     for (file, path), count in zip(found, counts, strict=True):
         end = start
-        parts = _records(layout, file, path) if layout.label_bytes else _unpickled(file, path)
+        parts = _records(layout, file, path) if layout.label_bytes else _read_pickle(file, path)
         for pixels, labels in parts:
             first, end = end, end + len(labels)
             if end > start + count or len(pixels) != len(labels):
@@ -201,7 +201,7 @@ def _records(layout: _Layout, file: PublishedFile, path: Path) -> Iterator[tuple
         yield rows[:, layout.label_bytes :], rows[:, layout.label_bytes - 1]
 
 
-def _unpickled(file: PublishedFile, path: Path) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
+def _read_pickle(file: PublishedFile, path: Path) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
     file.verify(path)
     with open_maybe_gzipped(path) as stream:
         batch = load_numpy_pickle(stream, path)

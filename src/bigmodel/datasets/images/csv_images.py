@@ -90,7 +90,7 @@ def csv_images(
     classes = [] if target is not None else sorted_labels(row.cells[0] for row in training)
     raise_row_errors(_misfits(rows, columns, classes, target), table)
 
-    encoded = {split: _encoded([row for row in rows if row.split == split], classes, target) for split in SPLITS}
+    encoded = {split: _encode([row for row in rows if row.split == split], classes, target) for split in SPLITS}
     paths = {split: [row.path for row in rows if row.split == split] for split in SPLITS if _has(rows, split)}
     chosen, lines = resolve_value_range(value_range, background, paths["train"])
     rules = PixelRules(chosen, background)
@@ -199,7 +199,7 @@ def _misfits(
     return problems
 
 
-def _encoded(rows: Sequence[PictureRow], classes: Sequence[str], target: Target | None) -> Tensor:
+def _encode(rows: Sequence[PictureRow], classes: Sequence[str], target: Target | None) -> Tensor:
     if isinstance(target, NumberTarget):
         return target.encode([row.cells[0] for row in rows])
     if isinstance(target, LabelsTarget):

@@ -153,7 +153,7 @@ def resolve_value_range(
     measured.
     """
     found = {path: read_header(path) for path in take_evenly(training, LOOKED_AT)}
-    notes = _lost(found, background)
+    notes = _describe_losses(found, background)
     deep = [path for path, h in found.items() if is_deep(h.mode)]
     explicit = None if wanted in ("auto", None) else wanted
     if not deep:
@@ -182,7 +182,7 @@ def resolve_value_range(
     return chosen, [*notes, f"{line}=[low,high] for other values"]
 
 
-def _lost(found: Mapping[str, PictureHeader], background: Background) -> list[str]:
+def _describe_losses(found: Mapping[str, PictureHeader], background: Background) -> list[str]:
     deep = [path for path, h in found.items() if h.deep_colour]
     frames = [path for path, h in found.items() if h.frames > 1]
     alpha = [path for path, h in found.items() if h.transparent]
@@ -238,7 +238,7 @@ def warn_uniform_pictures(
     same: dict[bytes, list[tuple[str, int]]] = defaultdict(list)
     chosen = _few(list(label_of), _DECODED, _DECODED_PIXELS)
 
-    def decoded(path: str) -> tuple[int, int, bytes] | DataError:
+    def decode(path: str) -> tuple[int, int, bytes] | DataError:
         try:
             pixels = open_image(path, input_shape, rules).numpy()
         except DataError as error:
@@ -247,7 +247,7 @@ def warn_uniform_pictures(
         return int(pixels.min()), int(pixels.max()), digest
 
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        for path, found in zip(chosen, pool.map(decoded, chosen), strict=True):
+        for path, found in zip(chosen, pool.map(decode, chosen), strict=True):
             if isinstance(found, DataError):
                 problems += found.lines
                 continue
@@ -257,7 +257,7 @@ def warn_uniform_pictures(
             same[digest].append((path, label_of[path]))
     if problems:
         raise DataError(*problems[:_SHOWN])
-    lines = _repeated(splits, classes)
+    lines = _warn_repeated(splits, classes)
     looked = f"of {format_count(len(chosen), 'picture')} looked at"
     if flat:
         lines.append(f"warning: of one colour once decoded: {len(flat):,} {looked}, as {flat[0]}")
@@ -278,7 +278,7 @@ def warn_uniform_pictures(
     return lines
 
 
-def _repeated(splits: Mapping[str, tuple[Sequence[str], Sequence[int]]], classes: Sequence[str]) -> list[str]:
+def _warn_repeated(splits: Mapping[str, tuple[Sequence[str], Sequence[int]]], classes: Sequence[str]) -> list[str]:
     """Return warnings about files that lie in several splits or classes, by links or by name."""
     places: dict[tuple[int, int], list[tuple[str, str, int]]] = defaultdict(list)
     for split, (paths, labels) in splits.items():

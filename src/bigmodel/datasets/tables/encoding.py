@@ -152,8 +152,8 @@ def mean_std(values: Sequence[float]) -> tuple[float, float]:
     there = [value for value in values if not math.isnan(value)]
     mean = math.fsum(there) / max(1, len(there))
     std = math.sqrt(math.fsum((value - mean) ** 2 for value in there) / max(1, len(there)))
-    return _rounded(mean), _rounded(std) if std > 1e-12 * max(1.0, abs(mean)) else 1.0
+    return _round(mean), _round(std) if std > 1e-12 * max(1.0, abs(mean)) else 1.0
 
 
-def _rounded(value: float) -> float:
+def _round(value: float) -> float:
     return float(f"{value:.9g}")

@@ -37,7 +37,7 @@ class ColumnRoles:
     def notes(self) -> list[str]:
         flat = [name for name in self.categories if name not in self.booleans]
         lines = [
-            f"{what}: {_listed(names)}"
+            f"{what}: {_list_names(names)}"
             for what, names in (
                 ("numbers", self.numbers),
                 ("categories", flat),
@@ -178,5 +178,5 @@ def target_kind(table: Table, target: str) -> tuple[str, str]:
     return "number", f"it has {len(distinct):,} different numbers{odd}"
 
 
-def _listed(names: Sequence[str]) -> str:
+def _list_names(names: Sequence[str]) -> str:
     return f"{truncate(', '.join(names), 300)} ({len(names)})"

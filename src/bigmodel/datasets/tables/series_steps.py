@@ -83,7 +83,7 @@ def read_steps(table: Table, columns: Sequence[str], time: Sequence[str], rules:
         breaks_T = left_out
         notes.append("no window runs over rows that were left out (dataset.gaps=skip)")
     notes += _missing_note(values_TC, rules.fill)
-    return TimeSteps(_filled(values_TC, rules.fill, log), breaks_T, notes)
+    return TimeSteps(_fill(values_TC, rules.fill, log), breaks_T, notes)
 
 
 def _apply_gaps(
@@ -236,7 +236,7 @@ def _with_steps(
     return found, np.zeros(total, dtype=np.bool_)
 
 
-def _filled(values_TC: NDArray[np.float64], missing: Missing, log: bool) -> NDArray[np.float64]:
+def _fill(values_TC: NDArray[np.float64], missing: Missing, log: bool) -> NDArray[np.float64]:
     """Fill missing values; before the first value of a series there is only that one to fill with."""
     if missing not in ("linear", "forward") or not np.isnan(values_TC).any():
         return values_TC

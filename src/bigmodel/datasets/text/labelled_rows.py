@@ -59,9 +59,9 @@ class LabelledTextReader:
         if path.is_dir():
             return self._folder(path, name)
         if path.suffix.lower() == ".label":
-            return {name: self._sound(path, self._questions(path))}
+            return {name: self._valid_rows(path, self._questions(path))}
         if text_archives.is_archive(path):
-            return {name: self._sound(path, self._archive(path))}
+            return {name: self._valid_rows(path, self._archive(path))}
         return {name: self.table(path)}
 
     def table(self, file: Path) -> list[LabelledText]:
@@ -86,7 +86,7 @@ class LabelledTextReader:
                 else:
                     yield f"{found.location(number)}: column '{self.label_column if text else column}': empty"
 
-        return self._sound(file, rows(), found.skipped)
+        return self._valid_rows(file, rows(), found.skipped)
 
     def _questions(self, file: Path) -> Iterator[LabelledText | str]:
         """Yield the lines as `NUM:dist How far is it ?`: of the label what is before the colon, then a blank, then the
@@ -131,11 +131,11 @@ class LabelledTextReader:
                 yield LabelledText(path, text, found.classes[label]) if text else f"{path}: empty"
 
         return {
-            name if split == "train" else split: self._sound(folder, rows(*files))
+            name if split == "train" else split: self._valid_rows(folder, rows(*files))
             for split, files in found.splits.items()
         }
 
-    def _sound(
+    def _valid_rows(
         self, path: Path, found: Iterator[LabelledText | str], skipped: Sequence[str] = ()
     ) -> list[LabelledText]:
         """Return the valid rows; refuse or skip bad ones. `skipped` counts rows that were left out before."""

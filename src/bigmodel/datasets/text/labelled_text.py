@@ -103,7 +103,7 @@ def labelled_text(
     check_claims({"num_classes": num_classes, "vocab_size": vocab_size}, properties)
     encoded = {split: [torch.from_numpy(made.encode(row.text)) for row in part] for split, part in rows.items()}
     if isinstance(made, FittedTokenizer):
-        notes += _unknown(encoded, made, tokenizer, min_count)
+        notes += _note_unknown_tokens(encoded, made, tokenizer, min_count)
     longer = sum(len(tokens) > context for part in encoded.values() for tokens in part)
     numbers = {label: number for number, label in enumerate(known)}
     splits = {
@@ -182,7 +182,7 @@ def _only(rows: _Rows, classes: Sequence[str]) -> tuple[_Rows, list[str]]:
     if missing:
         known = ", ".join(sorted({row.label for row in rows["train"]}))
         raise ConfigError(f"dataset.classes: no training text has the label '{missing[0]}'; labels: {known}")
-    note = f"{format_count(out.total(), 'text')} of other labels left out: {_named(sorted(out))} (dataset.classes)"
+    note = f"{format_count(out.total(), 'text')} of other labels left out: {_list_names(sorted(out))} (dataset.classes)"
     return left, [note] if out else []
 
 
@@ -191,7 +191,7 @@ def _with_test(rows: _Rows, fraction: float) -> tuple[_Rows, list[str]]:
     train = rows["train"]
     split = (part.tolist() for part in holdout_split(len(train), fraction))
     kept, tested, back = keep_each_class([row.label for row in train], *split)
-    note = f"one text each stays in training of the rarest labels: {_named(back)}"
+    note = f"one text each stays in training of the rarest labels: {_list_names(back)}"
     parts = {"train": [train[n] for n in kept], "test": [train[n] for n in tested]}
     return rows | {name: part for name, part in parts.items() if part}, [note] if back else []
 
@@ -205,7 +205,7 @@ def _class_notes(rows: _Rows, classes: Sequence[str], val_fraction: float) -> li
     return [*notes, *class_counts.stand_ins(classes), *class_counts.lists(classes)]
 
 
-def _unknown(
+def _note_unknown_tokens(
     encoded: Mapping[str, Sequence[Tensor]], made: FittedTokenizer, tokenizer: str, min_count: int
 ) -> list[str]:
     """Return notes about splits of whose words or letters most are unknown from training; signs are not counted.
@@ -232,6 +232,6 @@ def _unknown(
     ]
 
 
-def _named(labels: Sequence[str]) -> str:
+def _list_names(labels: Sequence[str]) -> str:
     more = len(labels) - _NAMED
     return ", ".join(labels[:_NAMED]) + (f" and {more} more" if more > 0 else "")

@@ -86,7 +86,7 @@ def molecules(
         numbers = {name: targets_N.tolist() for name, (_, targets_N) in tensors.items()}
         notes += class_counts.describe_counts("molecule", answer.classes, numbers)
         notes += class_counts.stand_ins(answer.classes, missing)
-        notes += class_counts.measured(answer.classes)
+        notes += class_counts.warn_numeric_classes(answer.classes)
     about = {key: value for key, value in answer.about().items() if key != "target" or target_type == "number"}
     properties = _properties(about, len(targets))
     claims = {"vocab_size": vocab_size, "outputs": outputs, "num_classes": num_classes, "target_std": target_std}

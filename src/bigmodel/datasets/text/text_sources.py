@@ -85,9 +85,9 @@ class TextSource:
         """
         for file in self.files:
             if self.column is not None:
-                yield from _joined(iter(read_texts(file, [self.column], self.separator, self.encoding)[0]))
+                yield from _join_lines(iter(read_texts(file, [self.column], self.separator, self.encoding)[0]))
             elif text_archives.is_archive(file):
-                yield from _joined(self._members(file))
+                yield from _join_lines(self._members(file))
             else:
                 yield from self._plain(file)
 
@@ -110,7 +110,7 @@ class TextSource:
             raise DataError(f"{file.absolute()}: cannot be read: {error.strerror or error}") from error
 
 
-def _joined(texts: Iterator[str]) -> Iterator[str]:
+def _join_lines(texts: Iterator[str]) -> Iterator[str]:
     """Join texts into chunks, each text ending a line."""
     size = 0
     part = list[str]()
@@ -163,7 +163,7 @@ def _looks_strange(file: Path, column: str | None, encoding: str | None) -> list
     if b"\0" in head and codec_name(encoding) == "utf-8-sig":  # in a sparse file the first line might never end
         raise explain_undecodable(head, str(file.absolute()), encoding)
     first = next((line for line in head.splitlines() if line.strip()), b"").strip()
-    if first[:1] in (b"{", b"[") and (isinstance(_parsed(first), (dict, list)) or first in (b"{", b"[")):
+    if first[:1] in (b"{", b"[") and (isinstance(_json_or_none(first), (dict, list)) or first in (b"{", b"[")):
         return [
             f"warning: {file}: begins like JSON, which is learned as it stands; name it .jsonl or .json and set "
             "dataset.text_column to learn a value of each record"
@@ -171,7 +171,7 @@ def _looks_strange(file: Path, column: str | None, encoding: str | None) -> list
     return []
 
 
-def _parsed(line: bytes | str) -> Any:
+def _json_or_none(line: bytes | str) -> Any:
     try:
         return json.loads(line)
     except ValueError:

@@ -49,19 +49,19 @@ def hub_config(header: GGUF) -> dict[str, Any]:
         "intermediate_size": header.setting("feed_forward_length"),
         "num_attention_heads": header.setting("attention.head_count"),
         "num_key_value_heads": header.setting("attention.head_count_kv", header.setting("attention.head_count")),
-        "rms_norm_eps": _rounded(header.setting("attention.layer_norm_rms_epsilon")),
-        "rope_theta": _rounded(header.setting("rope.freq_base", 10_000.0)),
+        "rms_norm_eps": _round(header.setting("attention.layer_norm_rms_epsilon")),
+        "rope_theta": _round(header.setting("rope.freq_base", 10_000.0)),
         "tie_word_embeddings": "output.weight" not in header.tensors,
     }
     if (size := header.setting("attention.key_length")) is not None:
         config["head_dim"] = size
     kind = header.setting("rope.scaling.type", "none")
     if kind != "none":
-        config["rope_scaling"] = {"rope_type": kind, "factor": _rounded(header.setting("rope.scaling.factor", 1.0))}
+        config["rope_scaling"] = {"rope_type": kind, "factor": _round(header.setting("rope.scaling.factor", 1.0))}
     return config
 
 
-def _rounded(number: Any) -> Any:
+def _round(number: Any) -> Any:
     """Return the decimal number that was stored as float32."""
     return float(f"{number:.7g}") if isinstance(number, float) else number
 

@@ -57,9 +57,9 @@ class Adapter:
         """
         changed = dict(tensors)
         for name, new in self.whole.items():
-            changed[_known(name, tensors, self.folder)] = new
+            changed[_find_name(name, tensors, self.folder)] = new
         for layer, (a, b) in self.pairs.items():
-            name = _known(f"{layer}.weight", tensors, self.folder)
+            name = _find_name(f"{layer}.weight", tensors, self.folder)
             rank = len(a)
             product = b.float() @ a.float() * (self.alpha / (math.sqrt(rank) if self.rank_stabilized else rank))
             product = product.T if self.is_turned else product
@@ -71,7 +71,7 @@ class Adapter:
         return changed
 
 
-def _known(name: str, tensors: Mapping[str, Tensor], folder: Path) -> str:
+def _find_name(name: str, tensors: Mapping[str, Tensor], folder: Path) -> str:
     """Return the name under which `tensors` have a published one: the longest of its ends."""
     words = name.split(".")
     found = next((end for n in range(len(words) - 1) if (end := ".".join(words[n:])) in tensors), None)

@@ -30,7 +30,7 @@ def draw_curves(
     Each run is a line, or a dot if it was evaluated once. Runs that did not finish are dotted, with one legend entry.
     """
     named = {str(index): group for index, group in enumerate(groups)}
-    best = _colored(named, spec)
+    best = _names_with_colors(named, spec)
     short = _short_names(keys)
     values = {key: letters.values(group.config.get(key) for group in groups) for key in keys}
     labels: list[str] = []
@@ -74,7 +74,7 @@ def draw_curves(
     return heights
 
 
-def _colored(named: dict[str, SeedGroup], spec: MetricSpec | None) -> list[str]:
+def _names_with_colors(named: dict[str, SeedGroup], spec: MetricSpec | None) -> list[str]:
     """Return the configurations that get colors: the best ones, or the first ones if no direction is declared."""
     values = {name: group.values("best") for name, group in named.items()}
     if len(values) <= _NUM_COLORS or spec is None or spec.direction == "none":

@@ -30,7 +30,7 @@ class Lettering:
 
     def plain(self, text: str, longest: int = _MAX_LABEL) -> str:
         """Return text for a label: on one line, of limited length, and not parsed as a formula by matplotlib."""
-        return _fitted(self._drawn(text), longest)
+        return _fit(self._drawable_letters(text), longest)
 
     def values(self, values: Iterable[Any]) -> dict[str, str]:
         """Return a label for each value of a setting, by its text from `format_value`.
@@ -41,15 +41,15 @@ class Lettering:
         texts = {}
         for value in values:
             shown = f"{value:.4g}" if isinstance(value, float) else format_value(value)
-            texts[format_value(value)] = self._drawn(shown)
+            texts[format_value(value)] = self._drawable_letters(shown)
         long = max(map(_width, texts.values()), default=0) > _MAX_VALUE and len({*map(tuple, texts.values())}) > 1
         begin = _common_prefix_length([*texts.values()]) if long else 0
         end = _common_prefix_length([text[begin:][::-1] for text in texts.values()]) if long else 0
         labels = {}
         for name, text in texts.items():
             head, own, tail = text[:begin], text[begin : len(text) - end], text[len(text) - end :]
-            marked = [*_marked(head), *own, *_marked(tail)] if long else text
-            labels[name] = _fitted(marked, _MAX_VALUE)
+            marked = [*_shorten_to_mark(head), *own, *_shorten_to_mark(tail)] if long else text
+            labels[name] = _fit(marked, _MAX_VALUE)
         alike = {label for label, count in Counter(labels.values()).items() if count > 1}
         numbers = defaultdict[str, int](int)
         for name in sorted(labels):
@@ -58,9 +58,9 @@ class Lettering:
                 labels[name] = f"{label} ({numbers[label]})"
         return labels
 
-    def _drawn(self, text: str) -> list[str]:
+    def _drawable_letters(self, text: str) -> list[str]:
         """Return each letter of a text as it is drawn, escaped where it cannot be."""
-        return [letter if letter.isprintable() and letter not in self.missing else _escaped(letter) for letter in text]
+        return [letter if letter.isprintable() and letter not in self.missing else _escape(letter) for letter in text]
 
     @property
     def note(self) -> str:
@@ -100,7 +100,7 @@ def _weight(entry: Any) -> int:
     return int(entry.weight) - 400 if isinstance(entry.weight, int) else 0
 
 
-def _escaped(letter: str) -> str:
+def _escape(letter: str) -> str:
     return letter.encode("unicode_escape", "surrogatepass").decode() if not letter.isascii() else repr(letter)[1:-1]
 
 
@@ -108,12 +108,12 @@ def _width(drawn: Sequence[str]) -> int:
     return sum(map(len, drawn))
 
 
-def _marked(left_out: Sequence[str]) -> list[str]:
+def _shorten_to_mark(left_out: Sequence[str]) -> list[str]:
     """Return a mark for the letters, or themselves where that is no longer."""
     return ["..."] if _width(left_out) > 3 else [*left_out]
 
 
-def _fitted(drawn: Sequence[str], longest: int) -> str:
+def _fit(drawn: Sequence[str], longest: int) -> str:
     """Return the letters as one label, cut between two of them where they are too long."""
     if _width(drawn) > longest:
         kept = sum(end <= longest - 3 for end in accumulate(map(len, drawn)))

@@ -42,7 +42,7 @@ def draw_lines(title: str, lines: Sequence[Line]) -> str:
     for line, color in zip(lines, _COLORS, strict=False):
         points = [
             (_place(step, first, last, _LEFT, _RIGHT), _place(value, low, high, _BOTTOM, _TOP))
-            for step, value in _thinned(line)
+            for step, value in _thin(line)
         ]
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
         parts.append(f'<polyline points="{path}" fill="none" stroke="{color}" stroke-width="1.8"/>')
@@ -66,7 +66,7 @@ def _place(value: float, low: float, high: float, begin: float, end: float) -> f
     return begin + (end - begin) * share
 
 
-def _thinned(line: Line) -> Iterator[tuple[float, float]]:
+def _thin(line: Line) -> Iterator[tuple[float, float]]:
     every = -(-len(line.values) // _MOST_POINTS)
     last = len(line.values) - 1
     for index, pair in enumerate(zip(line.steps, line.values, strict=True)):

@@ -59,7 +59,7 @@ class WaveInspector:
         names = self._names()
         shown = "".join(self._clip(writer, title, clip, names) for title, clip in self._kept.items())
         note = f"{where}: the clips that surprised the model most and least, of each the loss over its length."
-        return section("Clips", shown, note=note) + self._said(names)
+        return section("Clips", shown, note=note) + self._draw_sound(names)
 
     def _names(self) -> list[str]:
         classes = self._subject.spec.get("classes")
@@ -74,7 +74,7 @@ class WaveInspector:
         facts += self._subject.origin(clip.index)
         return beside(chart, card(facts=facts, playing=player(mu_law_decode(clip.codes_T), self._rate)))
 
-    def _said(self, names: list[str]) -> str:
+    def _draw_sound(self, names: list[str]) -> str:
         """Return the sound of what the model says for the class of the easiest clip, as far as there is time."""
         decoder = as_decoder(self._subject.model)
         clip = self._kept["easiest"]

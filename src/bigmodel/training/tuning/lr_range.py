@@ -94,25 +94,25 @@ def lr_range_test(run: TrainingRun) -> LRRangeResult:
     least = rates[smoothed.index(min(smoothed))]
     steps = min(_TRIAL_STEPS, max(_FEWEST_TRIAL_STEPS, run.state.steps))
 
-    def tried(rate: float) -> float:
+    def try_rate(rate: float) -> float:
         run.state.model.load_state_dict(first_weights)
         return _trial(run, followers, rate, steps)
 
-    trials = climb(least / _BELOW, tried)
+    trials = climb(least / _BELOW, try_rate)
     if not math.isfinite(min(trials.values())):
         raise ConfigError("optim.lr: auto found no learning rate at which the loss stays finite; set a number")
     chosen = choose(trials, losses[0], _GAIN if run.state.steps > steps else 1.0)
     return LRRangeResult(rates, losses, smoothed, chosen, dict(sorted(trials.items())), steps)
 
 
-def climb(start: float, tried: Callable[[float], float]) -> dict[float, float]:
+def climb(start: float, try_rate: Callable[[float], float]) -> dict[float, float]:
     """Return losses by rate: of `start`, then of its neighbors half a decade away for as long as they are better."""
     losses: dict[float, float] = {}
 
     def loss(place: int) -> float:
         rate = float(f"{start * 10 ** (place / 2):.2g}")
         if rate not in losses:
-            losses[rate] = tried(rate) if rate <= _HIGHEST else math.inf
+            losses[rate] = try_rate(rate) if rate <= _HIGHEST else math.inf
         return losses[rate]
 
     loss(0)

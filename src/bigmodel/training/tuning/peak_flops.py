@@ -36,16 +36,20 @@ def measure_peak_flops(device: Device) -> PeakFlops:
     dtype = torch.bfloat16 if device.precision == "bf16" else torch.float32
     generator = torch.Generator().manual_seed(0)  # not torch's own: training draws from that
 
-    def drawn(*shape: int) -> Tensor:
+    def random_tensor(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=generator).to(there, dtype)
 
     trials: list[tuple[str, float, Callable[[], Tensor]]] = []
     for side in _MATRICES[there.type]:
         trials.append(
-            (f"a {side}x{side} matrix product", 2 * side**3, partial(torch.mm, drawn(side, side), drawn(side, side)))
+            (
+                f"a {side}x{side} matrix product",
+                2 * side**3,
+                partial(torch.mm, random_tensor(side, side), random_tensor(side, side)),
+            )
         )
     for samples, channels, side in _FILTERS.get(there.type, _FILTERS["cpu"]):
-        images, filters = drawn(samples, channels, side, side), drawn(channels, channels, 3, 3)
+        images, filters = random_tensor(samples, channels, side, side), random_tensor(channels, channels, 3, 3)
         for layout in (torch.contiguous_format, torch.channels_last):
             call = partial(F.conv2d, images.to(memory_format=layout), filters.to(memory_format=layout), padding=1)
             name = f"a 3x3 convolution of {samples}x{channels}x{side}x{side}"

@@ -54,17 +54,17 @@ class RankCost:
         }
         memory = ", ".join(f"{name} {format_si(size, 'B')}" for name, size in parts.items() if size)
         sent = f"; {format_si(self.sent, 'B')} sent a step" if self.sent else ""
-        return f"peak {self._held_against(self.peak, room)}: {memory}{sent}{self._with_blocks(room)}"
+        return f"peak {self._compare_with(self.peak, room)}: {memory}{sent}{self._with_blocks(room)}"
 
     def _with_blocks(self, room: float | None) -> str:
         saved = self.activations + self.casts - self.checkpointed
         if saved <= 0:
             return ""
-        peak = self._held_against(self.peak - saved, room)
+        peak = self._compare_with(self.peak - saved, room)
         return f"; with device.checkpoint_activations=blocks {peak}"
 
     @staticmethod
-    def _held_against(size: int, room: float | None) -> str:
+    def _compare_with(size: int, room: float | None) -> str:
         verdict = "" if room is None else f" ({'fits' if size <= room else 'does not fit'} {format_si(room, 'B')})"
         return f"{format_si(size, 'B')}{verdict}"
 
