@@ -22,6 +22,7 @@ import bigmodel
 from bigmodel import python_api as in_process
 from bigmodel.errors import BigmodelError, ConfigError, DataError, Interrupted, StorageError
 from bigmodel.inference.prediction import Prediction, Predictions
+from bigmodel.runs.display.curve import Line, draw_lines
 from conftest import TINY, call, fingerprint, records
 from made_runs import made_run, made_sweep
 
@@ -421,11 +422,29 @@ def test_what_a_notebook_shows_is_a_table_and_a_curve(digits_run, model, picture
     for part in ("<table>", "digits", "val/accuracy", "test/loss", "polyline"):
         assert part in shown
     assert "85,002" not in model._repr_html_()
+    assert re.search(r"parameters</th><td[^>]*>[\d,]+<", model._repr_html_())
     assert "classification" in model._repr_html_()
     predictions = model.predict([picture[0], "gone.png"], top=1)
     assert isinstance(predictions, list)
     assert "gone.png" in predictions._repr_html_()
+    best = predictions[0].answer
+    assert (
+        f">{best['class']} {best['probability']:.4g}<" in predictions._repr_html_()
+    )  # of `top`, as text and not as Python
     assert bigmodel.runs(digits_run.directory)._repr_html_().count("<svg") == 1
+
+
+def test_a_run_stands_where_a_path_is_wanted(digits_run):
+    assert os.fspath(digits_run) == str(digits_run.directory)
+    assert repr(bigmodel.load(digits_run)) == repr(bigmodel.load(digits_run.directory))
+
+
+def test_a_chart_says_how_many_runs_it_leaves_out() -> None:
+    lines = [Line(f"run {number}", [1, 2], [number, number]) for number in range(9)]
+    drawn = draw_lines("val/loss", lines)
+    assert "val/loss, the first 8 of 9" in drawn
+    assert drawn.count("<polyline") == 8
+    assert ">val/loss<" in draw_lines("val/loss", lines[:8])
 
 
 def test_hostile_texts_are_escaped_in_a_notebook(tmp_path):

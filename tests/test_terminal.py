@@ -8,8 +8,11 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
@@ -18,6 +21,10 @@ from bigmodel.formatting import columns_of
 from bigmodel.listeners.eval_table import Cell, EvalTable
 from bigmodel.listeners.progress import Progress
 from bigmodel.metric_spec import standard_specs
+from bigmodel.sweeps import table
+from bigmodel.sweeps.state.directory import SweepDirectory
+from bigmodel.sweeps.state.jobs import JobProgress, JobSpec
+from bigmodel.sweeps.table import SweepDisplay, best_job
 from terminal import Training
 
 RUN = ("device=cpu", "device.threads=1", "model=mlp", "model.hidden=[8]", "limit_batches=4")
@@ -177,3 +184,59 @@ def test_a_line_stands_before_torch_is_loaded(tmp_path: Path) -> None:
         process.wait()
         os.close(ours)
         os.close(theirs)
+
+
+def _sweep(*overrides: str, task: str = "accuracy") -> SimpleNamespace:
+    """A sweep whose jobs have these overrides, as far as its table asks."""
+    jobs = {number: JobSpec(number, (text,), f"val/{task}", 1.0) for number, text in enumerate(overrides)}
+    options = SimpleNamespace(jobs=2, threads=1)
+    return SimpleNamespace(
+        jobs=jobs,
+        path=Path("outputs/sweeps/x"),
+        settings=options,
+        trials=None,
+        jobs_per_trial=1,
+        distinct_overrides=lambda number: list(jobs[number].overrides),
+        summary=lambda number: {},
+    )
+
+
+@pytest.mark.parametrize(
+    ("overrides", "best"),
+    [
+        (("optim.lr=0.1", "optim.lr=0.01"), 1),
+        (("model=cnn", "model=mlp"), 1),
+        (("dataset=mnist", "dataset=fashion_mnist"), None),
+        (("dataset.target=a", "dataset.target=b"), None),
+        (("+dataset.val_fraction=0.1", "+dataset.val_fraction=0.2"), None),
+    ],
+)
+def test_no_job_is_marked_best_among_metrics_of_different_data(overrides: tuple[str, ...], best: int | None) -> None:
+    progress = {number: JobProgress("running", value=0.5 + number / 10) for number in range(2)}
+    assert best_job(cast(SweepDirectory, _sweep(*overrides)), progress) == best
+
+
+def test_the_table_of_a_sweep_stands_before_its_engine_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[str] = []
+
+    class Live:
+        def __init__(self, text: Callable[[int], str]) -> None:
+            self._text = text
+
+        def draw(self) -> None:
+            drawn.append(self._text(80))
+
+        def close(self) -> None:
+            pass
+
+    monkeypatch.setattr(table, "draws_in_place", lambda: True)
+    monkeypatch.setattr(table, "LiveText", Live)
+    jobs = {0: JobProgress(), 1: JobProgress()}
+    with SweepDisplay(cast(SweepDirectory, _sweep("optim.lr=0.1", "optim.lr=0.01")), jobs, 2) as display:
+        jobs[0] = JobProgress("running")
+        display.started(0)  # its engine has not been asked yet
+    assert [line.split() for line in drawn[-1].splitlines()[1:]] == [
+        ["0", "optim.lr=0.1", "running"],
+        ["1", "optim.lr=0.01", "queued"],
+        ["1", "running,", "1", "queued"],
+    ]

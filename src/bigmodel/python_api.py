@@ -69,6 +69,10 @@ class Run:
 
         return open_run(self.directory, str(device), trust)
 
+    def __fspath__(self) -> str:
+        """Return the directory, so that a run stands where a path is wanted: `bigmodel.load(run)`."""
+        return str(self.directory)
+
     def __repr__(self) -> str:
         record = self._record()
         value = record.metrics.get("best")

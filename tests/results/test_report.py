@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import random
 import re
 import shutil
@@ -221,6 +223,18 @@ def fail(*_: object) -> str:
 def test_a_page_that_fails_is_a_warning(tmp_path: Path) -> None:
     said = files.try_write(tmp_path, fail)
     assert said == "warning: report.html could not be written: RuntimeError: the pencil broke"
+
+
+def test_a_page_without_room_says_so_in_the_words_of_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(files, "can_draw", lambda: True)
+    monkeypatch.setattr(files, "write_text", full)
+    assert files.try_write(tmp_path, str) == (
+        f"warning: report.html could not be written: {tmp_path}/report.html: No space left on device; "
+        f"all else is saved; once fixed, run: bigmodel-report {path_override('run', tmp_path)}"
+    )
 
 
 def test_a_signal_ends_the_drawing_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

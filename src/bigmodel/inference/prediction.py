@@ -56,8 +56,8 @@ def predictor_facts(
         facts["task"] = str(task["_target_"]).split(".")[-2:][0]
     if classes is not None:
         shown = [*classes[:_MAX_CLASSES_SHOWN], *(["..."] if len(classes) > _MAX_CLASSES_SHOWN else [])]
-        facts["classes"] = f"{len(classes)} classes: {' '.join(shown)}"
-    facts["parameters"] = f"{sum(p.numel() for p in model.parameters()):,} parameters"
+        facts["classes"] = f"{len(classes)}: {' '.join(shown)}"
+    facts["parameters"] = f"{sum(p.numel() for p in model.parameters()):,}"
     facts |= {"run": str(run), "step": str(step)}
     if best.get("step") == step and isinstance(best.get("value"), (int, float)):
         facts[str(config.get("monitor", "best"))] = f"{best['value']:.4g}"
@@ -67,13 +67,20 @@ def predictor_facts(
 
 def describe_predictor(facts: Mapping[str, str]) -> str:
     """Return a predictor's facts in one line."""
-    plain = {"model", "classes", "parameters"}  # which say themselves what they are
-    shown = [
-        text if name in plain else f"warning: {text}" if name[:8] == "warning " else f"{name}={text}"
-        for name, text in facts.items()
-    ]
-    return f"Predictor({', '.join(shown)})"
+    return f"Predictor({', '.join(_fact(name, text) for name, text in facts.items())})"
+
+
+def _fact(name: str, text: str) -> str:
+    if name in ("classes", "parameters"):
+        number, colon, names = text.partition(":")
+        return f"{number} {name}{colon}{names}"
+    return text if name == "model" else f"warning: {text}" if name[:8] == "warning " else f"{name}={text}"
 
 
 def _cell(value: Any) -> Any:
+    """Shorten floats; lists and their entries become `4 0.9123, 8 0.0711`."""
+    if isinstance(value, (list, tuple)):
+        return ", ".join(str(_cell(one)) for one in value)
+    if isinstance(value, Mapping):
+        return " ".join(str(_cell(one)) for one in value.values())
     return f"{value:.4g}" if isinstance(value, float) else value

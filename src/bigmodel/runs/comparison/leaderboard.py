@@ -51,7 +51,7 @@ def _write_files(sweep: Path, runs: Sequence[RunRecord], groups: Sequence[SeedGr
     except ImportError:
         return f"{table}\nplots   need matplotlib: pip install 'bigmodel-train[plots]'"
     except OSError as error:
-        return f"warning: the results could not be written: {first_line(error)}"
+        return f"warning: the results could not be written: {error.filename or sweep}: {error.strerror or error}"
     except Exception as error:  # matplotlib may fail on unusual values, which must not hide the table
         return f"{table}\nwarning: the plots could not be drawn: {type(error).__name__}: {first_line(error)}"
     drawn = [f"plots   {sweep / 'plots'}"] if files else []

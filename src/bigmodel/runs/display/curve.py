@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from bigmodel.runs.display.html import escape
 
 _COLORS = ("#2f7ed8", "#d9730d", "#2e9e6b", "#a060d0", "#d0486e", "#8a8a00", "#1399a8", "#996633")
+_MOST_LINES = len(_COLORS)
 _WIDTH, _HEIGHT = 360, 200
 _LEFT, _RIGHT, _TOP, _BOTTOM = 58, 350, 26, 172  # of the axes
 _MOST_POINTS = 300  # of a line
@@ -23,10 +24,15 @@ class Line:
 
 
 def draw_lines(title: str, lines: Sequence[Line]) -> str:
-    """Return lines as an SVG with a legend below it; empty without points. There are at most as many as colors."""
-    lines = [line for line in lines if line.values][: len(_COLORS)]
+    """Return lines as an SVG with a legend below it; empty without points.
+
+    There are at most as many as colors; where more are left out the title says so.
+    """
+    lines = [line for line in lines if line.values]
     if not lines:
         return ""
+    if len(lines) > _MOST_LINES:
+        title, lines = f"{title}, the first {_MOST_LINES} of {len(lines)}", lines[:_MOST_LINES]
     low, high = min(min(line.values) for line in lines), max(max(line.values) for line in lines)
     first, last = min(line.steps[0] for line in lines), max(line.steps[-1] for line in lines)
     parts = [

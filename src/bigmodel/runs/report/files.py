@@ -34,13 +34,16 @@ def try_write(directory: Path, make: Callable[[], str], line: Callable[[str], st
     """
     if not can_draw():
         return ""
+    again = shell_command("bigmodel-report", path_override("run", directory))
     try:
         with StatusLine() as status, signals_interrupt():
             status.show(f"drawing {NAME}; all else is saved")
             write_page(directory / NAME, make())
     except KeyboardInterrupt as stopped:
-        again = shell_command("bigmodel-report", path_override("run", directory))
         return f"{NAME}: stopped by {str(stopped) or 'SIGINT'}; all else is done and saved; {again} draws it"
-    except Exception as error:  # of the disk, of matplotlib, or of a user's own task or dataset
+    except OSError as error:
+        reason = f"{error.filename or directory / NAME}: {error.strerror or error}"
+        return f"warning: {NAME} could not be written: {reason}; all else is saved; once fixed, run: {again}"
+    except Exception as error:  # of matplotlib, or of a user's own task or dataset
         return f"warning: {NAME} could not be written: {type(error).__name__}: {first_line(error)}"
     return line(str(directory / NAME))
