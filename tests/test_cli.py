@@ -134,6 +134,12 @@ def test_what_yaml_alone_shows_imports_no_torch(tmp_path: Path, word: str, code:
     assert done.stdout.splitlines()[-1].split() == ["LOADED", str(code), *allowed], done.stderr
 
 
+def test_a_run_that_compiles_nothing_imports_no_compiler(tmp_path: Path) -> None:
+    script = _IMPORTED.replace('"torch", "hydra", "numpy"', '"torch._dynamo", "torch._inductor", "sympy"')
+    done = python("-c", script, *TINY, "listeners=[]", cwd=tmp_path)
+    assert done.stdout.splitlines()[-1].split() == ["LOADED", "0"], done.stderr  # it would take two seconds
+
+
 def test_version(cli: Callable[..., Answer]) -> None:
     assert cli("--version").out.split() == ["bigmodel-train", bigmodel.__version__]
 

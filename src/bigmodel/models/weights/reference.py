@@ -54,10 +54,16 @@ def add_reference(model: nn.Module, reference: nn.Module) -> None:
     object.__setattr__(model, _NAME, reference.requires_grad_(False))
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]  # switches modes of the model
-@torch.no_grad()
 def reference_outputs(model: nn.Module, inputs: Tensor) -> Tensor:
     """Compute the reference's outputs, without dropout; those of the model itself where it is nobody's copy yet."""
+    compute = _reference_outputs
+    if torch.compiler.is_compiling():  # else `disable` would import the compiler, which takes two seconds
+        compute = torch.compiler.disable(compute)  # type: ignore[no-untyped-call]
+    return compute(model, inputs)
+
+
+@torch.no_grad()
+def _reference_outputs(model: nn.Module, inputs: Tensor) -> Tensor:
     reference: nn.Module = getattr(model, _NAME, model)
     modes = {module: module.training for module in reference.modules()}
     reference.eval()
