@@ -266,10 +266,12 @@ def test_a_full_disk_leaves_nothing(tiny_run: Answer, tmp_path: Path, monkeypatc
 
     from bigmodel.runs.sharing import folder
 
-    def full(*words: object) -> None:
+    def full(*words: object, **named: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(folder, "write_manifest", full)
-    (line,) = is_quiet(share(tiny_run.run, tmp_path, "to=new/place/mine"), code=5)
+    (tmp_path / "card.yaml").write_text(CARD)
+    answer = call(f"run={tiny_run.run}", "to=new/place/mine", cwd=tmp_path, verb="share")
+    (line,) = is_quiet(answer, code=5)
     assert line == "new/place/mine: cannot be written: No space left on device; set to=..."
     assert [path.name for path in tmp_path.iterdir()] == ["card.yaml"]
