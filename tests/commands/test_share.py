@@ -205,7 +205,7 @@ def test_what_is_private_is_refused(
 
 @pytest.mark.usefixtures("somebody")
 def test_paths_of_the_config_are_left_out_and_it_is_said(tmp_path: Path) -> None:
-    trained = call(*TINY, f"data_dir={tmp_path}", f"output_dir={tmp_path / 'outputs'}", cwd=tmp_path)
+    trained = call(*TINY, f"data_dir={tmp_path / 'data'}", f"output_dir={tmp_path / 'outputs'}", cwd=tmp_path)
     assert trained.code == 0, trained.err
     answer = share(trained.run, tmp_path)
     assert answer.code == 0, answer.err

@@ -172,9 +172,18 @@ def test_what_a_path_looks_like(text: str, private: bool) -> None:
 
 def test_only_paths_of_a_config_are_cut(tmp_path: Path) -> None:
     config = {"separator": "/", "root": str(tmp_path / "photos"), "n": 3, "from": [str(tmp_path / "a"), "outputs/b"]}
-    kept, keys = without_private({"dataset": config}, NOBODY)
-    assert kept == {"dataset": {"separator": "/", "root": "photos", "n": 3, "from": ["a", "outputs/b"]}}
-    assert keys == ["dataset.root", "dataset.from"]
+    config |= {"vocabulary": "/srv/data/shared/words"}
+    kept, keys = without_private({"dataset": config}, NOBODY, "/srv/data")
+    assert kept == {
+        "dataset": {
+            "separator": "/",
+            "root": "photos",
+            "n": 3,
+            "from": ["a", "outputs/b"],
+            "vocabulary": "data/shared/words",
+        }
+    }
+    assert keys == ["dataset.root", "dataset.from", "dataset.vocabulary"]
 
 
 def test_foreign_text_stays_text() -> None:

@@ -93,7 +93,7 @@ def _write(
         raise ConfigError(f"card: data_license: must be answered: '{data.name}' is data of your own")
     bases = bases_of(predictor.config, facts.run.environment.get("directory"), answers)
     warnings = _check_licenses(answers, data, bases)
-    config, left_out = without_private(dict(predictor.config), names)
+    config, left_out = without_private(dict(predictor.config), names, str(predictor.config.get("data_dir") or ""))
     if left_out:
         notes.append(f"left out: the folders of {', '.join(left_out[:6])}{' ...' if len(left_out) > 6 else ''}")
     state = {
@@ -113,7 +113,7 @@ def _write(
         processor=str(predictor.processor_spec["kind"]),
     )
     texts = {
-        folder.CARD: model_card(facts, answers, described, warnings, to.name),
+        folder.CARD: model_card(facts, answers, described, [base.name for base in bases], warnings, to.name),
         folder.LICENSES: licenses_text(answers, data, bases, warnings),
         folder.PACKAGES: requirements(facts.run.environment, __version__, parse_list(settings["trust"])),
         folder.METRICS: metrics_json(facts, answers),

@@ -25,6 +25,10 @@ def open_dataset(predictor: Predictor, data_dir: str | None) -> Dataset:
     node = dict(predictor.config["dataset"])
     path_key = next((key for key in ("data_dir", *PATH_KEYS) if key in node), None)  # None: the data is in the package
     if data_dir is not None and path_key is not None:
+        before = f"{node[path_key]}/"  # what lay below it, as a vocabulary, lies below the new one
+        for key, value in node.items():
+            if isinstance(value, str) and value.startswith(before):
+                node[key] = f"{data_dir}/{value.removeprefix(before)}"
         node[path_key] = data_dir
     with offline("; get the run's data and set data_dir"):
         dataset: Dataset = instantiate("dataset", node, predictor.trust)

@@ -36,7 +36,10 @@ _OF_A_TABLE = {True: "tabular-classification", False: "tabular-regression"}
 
 @dataclass(frozen=True)
 class DataFacts:
-    """The names of the model and the data, what is known of the data, and what its samples are."""
+    """The names of the model and the data, and what is known of the data; `processor` is the target of what reads it.
+
+    `description` and `source` are of this package's own YAML, all else may be foreign text.
+    """
 
     model: str
     name: str
@@ -77,8 +80,14 @@ def _pipeline(facts: Facts, data: DataFacts) -> str:
     return _OF_A_TABLE[facts.confusion is not None] if name == "TableProcessor" else _PIPELINES.get(name, "")
 
 
-def model_card(facts: Facts, answers: Answers, data: DataFacts, licenses: Sequence[str], folder: str) -> str:
-    """Return the card. `licenses` are lines about what the licenses ask; `folder` is the name of what is shared."""
+def model_card(
+    facts: Facts, answers: Answers, data: DataFacts, bases: Sequence[str], licenses: Sequence[str], folder: str
+) -> str:
+    """Return the card.
+
+    `bases` are the names of what the weights began as, `licenses` lines about what the licenses ask, `folder` the name
+    of what is shared.
+    """
     title = answers.title or f"{data.model} on {data.name}"
     header = yaml.safe_dump(front_matter(facts, answers, data, title), sort_keys=False, allow_unicode=True)
     sections = [
@@ -89,7 +98,7 @@ def model_card(facts: Facts, answers: Answers, data: DataFacts, licenses: Sequen
         ("Classes", _classes(facts)),
         ("Confusion matrix", _matrix(facts)),
         ("Data", _data(facts, answers, data)),
-        ("Training", _training(facts)),
+        ("Training", _training(facts, bases)),
         ("License", _license(licenses)),
         ("Contact", paragraph(answers.contact)),
     ]
@@ -103,7 +112,7 @@ def _license(told: Sequence[str]) -> str:
 
 
 def _summary(facts: Facts, data: DataFacts) -> str:
-    of = f" {escape(data.description, 300)}." if data.description else ""
+    of = f" {data.description}." if data.description else ""
     size = f"{facts.num_parameters:,} parameters"
     return f"A model {code(data.model)} of {size}, trained on {escape(data.name)}.{of}"
 
@@ -123,11 +132,14 @@ def _results(facts: Facts) -> str:
         return "The run was not evaluated."
     of = f"{facts.samples:,} samples" if facts.samples else "samples"
     lines = [f"On {of} of the {facts.split} split."]
-    head, with_seeds = ["metric", "value", "95 % interval"], any(one.seeds for one in facts.measures)
+    with_intervals, with_seeds = (
+        any(found) for found in zip(*((m.interval, m.seeds) for m in facts.measures), strict=True)
+    )
+    head = ["metric", "value", *(["95 % interval"] if with_intervals else [])]
     head += [f"mean of {len(facts.seeds)} seeds", "95 % interval of the mean"] if with_seeds else []
-    rows = [_result_row(one, with_seeds) for one in facts.measures]
+    rows = [_result_row(one, with_intervals, with_seeds) for one in facts.measures]
     lines += ["", table(head, rows)]
-    if any(one.interval for one in facts.measures):
+    if with_intervals:
         lines += [
             "",
             "Intervals are Wilson's, of a share of so many samples.",
@@ -142,9 +154,10 @@ def _results(facts: Facts) -> str:
     return "\n".join(lines)
 
 
-def _result_row(one: Measure, with_seeds: bool) -> list[str]:
+def _result_row(one: Measure, with_intervals: bool, with_seeds: bool) -> list[str]:
     unit = f" {escape(one.spec.unit)}" if one.spec.unit else ""
-    row = [escape(one.name), f"{one.spec.text(one.value)}{unit}", _interval(one, one.interval)]
+    row = [escape(one.name), f"{one.spec.text(one.value)}{unit}"]
+    row += [_interval(one, one.interval)] if with_intervals else []
     if with_seeds:
         mean = one.seeds
         bounds = (mean.low, mean.high) if mean is not None and mean.low is not None and mean.high is not None else None
@@ -192,9 +205,9 @@ def _matrix(facts: Facts) -> str:
 def _data(facts: Facts, answers: Answers, data: DataFacts) -> str:
     rows = [("name", escape(data.name)), ("license", escape(data.license, 300))]
     if data.description:
-        rows.append(("what it is", escape(data.description, 300)))
+        rows.append(("what it is", data.description))
     if data.source:
-        rows.append(("source", escape(data.source, 300)))
+        rows.append(("source", data.source))
     rows.append(("fingerprint", f"{code(data.fingerprint)}"))
     rows += [(f"{name} samples", f"{size:,}") for name, size in facts.splits.items()]
     own = f"{paragraph(answers.data_description)}\n\n" if answers.data_description else ""
@@ -202,10 +215,12 @@ def _data(facts: Facts, answers: Answers, data: DataFacts) -> str:
     return f"{own}{known}\n\nThe data is not in this folder; [croissant.json](croissant.json) is its card for machines."
 
 
-def _training(facts: Facts) -> str:
+def _training(facts: Facts, bases: Sequence[str]) -> str:
     config, environment, metrics = facts.record.config, facts.run.environment, facts.record.metrics
-    keys = ("optim", "optim.lr", "schedule", "epochs", "batch_size", "seed", "device.precision")
-    rows = [(f"`{key}`", escape(config[key])) for key in keys if key in config]
+    keys = ("optim", "optim.lr", "schedule", "epochs", "batch_size", "limit_batches", "seed", "device.precision")
+    rows = [(f"`{key}`", escape(config[key])) for key in keys if config.get(key) is not None]
+    if bases:
+        rows.append(("began as", escape(", ".join(bases), 300)))
     steps = int(metrics.get("step", 0))
     planned = int(metrics.get("steps", steps))
     rows.append(

@@ -50,7 +50,7 @@ def data_license(node: Mapping[str, Any]) -> DataLicense:
     if text is None:
         return DataLicense(name, None, "", None)
     stated, keys = _LINE.search(text), yaml.safe_load(text)
-    summary = text.partition("\n")[0].lstrip("# ").rstrip(".")
+    summary = text.partition("\n")[0].lstrip("# ").partition("; goes with")[0].rstrip(".")
     source = keys.get("source")
     is_same = all(node.get(key) == keys[key] for key in _DATA_KEYS if key in keys)
     if stated is None or not is_same:

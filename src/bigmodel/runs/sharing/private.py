@@ -62,18 +62,25 @@ class Names:
                 yield kind, re.compile(rf"(?<![A-Za-z0-9]){re.escape(name)}(?![A-Za-z0-9])", re.IGNORECASE)
 
 
-def without_private(node: Any, names: Names, key: str = "") -> tuple[Any, list[str]]:
-    """Return a config with each absolute path replaced by its last part, and the keys of those that were."""
+def without_private(node: Any, names: Names, data_dir: str = "", key: str = "") -> tuple[Any, list[str]]:
+    """Return a config with each absolute path replaced by its last part, and the keys of those that were.
+
+    What lies below `data_dir` stays below it.
+    """
     if isinstance(node, Mapping):
-        pairs = {name: without_private(item, names, f"{key}.{name}".lstrip(".")) for name, item in node.items()}
+        pairs = {
+            name: without_private(item, names, data_dir, f"{key}.{name}".lstrip(".")) for name, item in node.items()
+        }
         return {name: item for name, (item, _) in pairs.items()}, [one for _, keys in pairs.values() for one in keys]
     if isinstance(node, (list, tuple)):
-        items = [without_private(item, names, key) for item in node]
+        items = [without_private(item, names, data_dir, key) for item in node]
         return [item for item, _ in items], list(dict.fromkeys(one for _, keys in items for one in keys))
     if not isinstance(node, str) or not _is_private(node, names):
         return node, []
-    last = Path(node.replace("\\", "/")).name
-    return ("left_out" if not last or _is_private(last, names) else last), [key]
+    path = Path(node.replace("\\", "/"))
+    kept = path.relative_to(Path(data_dir).parent) if data_dir and path.is_relative_to(data_dir) else Path(path.name)
+    text = kept.as_posix()
+    return ("left_out" if text in ("", ".") or _is_private(text, names) else text), [key]
 
 
 def _is_private(text: str, names: Names) -> bool:
