@@ -16,6 +16,7 @@ import yaml
 from safetensors.torch import load_file
 
 import bigmodel
+from bigmodel.errors import StorageError
 from bigmodel.runs.manifest import sha256
 from bigmodel.runs.sharing.private import Names
 from conftest import TINY, Answer, call, is_quiet
@@ -107,6 +108,7 @@ def test_the_card_says_what_is_known_and_nothing_else(shared: Path, tiny_run: An
     assert found["accuracy"] == accuracy
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of mlcroissant's own parts
 def test_the_data_card_is_croissant(shared: Path) -> None:
     card = json.loads((shared / "croissant.json").read_text(encoding="utf-8"))
     assert card["conformsTo"] == "http://mlcommons.org/croissant/1.0"
@@ -275,3 +277,52 @@ def test_a_full_disk_leaves_nothing(tiny_run: Answer, tmp_path: Path, monkeypatc
     (line,) = is_quiet(answer, code=5)
     assert line == "new/place/mine: cannot be written: No space left on device; set to=..."
     assert [path.name for path in tmp_path.iterdir()] == ["card.yaml"]
+
+
+def keys(where: Path, name: str) -> tuple[Path, Path]:
+    """A private key and its public key, as files."""
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    pem, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+    (where / f"{name}.pem").write_bytes(key.private_bytes(pem, form, serialization.NoEncryption()))
+    public = key.public_key().public_bytes(pem, serialization.PublicFormat.SubjectPublicKeyInfo)
+    (where / f"{name}.pub").write_bytes(public)
+    return where / f"{name}.pem", where / f"{name}.pub"
+
+
+def test_a_signature_is_checked_by_the_key_that_is_trusted(
+    tiny_run: Answer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("model_signing", reason="model-signing is not installed")
+    private, public = keys(tmp_path, "own")
+    answer = share(tiny_run.run, tmp_path, f"sign={private}")
+    assert answer.code == 0, answer.err
+    (line,) = bigmodel.load(tmp_path / "mine").warnings
+    assert "is signed; set BIGMODEL_SIGNED_BY=KEY.pub" in line
+    monkeypatch.setenv("BIGMODEL_SIGNED_BY", str(public))
+    assert bigmodel.load(tmp_path / "mine").warnings == ()
+    shutil.make_archive(str(tmp_path / "mine"), "zip", tmp_path, "mine")
+    assert bigmodel.load(tmp_path / "mine.zip").warnings == ()
+    manifest = tmp_path / "mine" / "MANIFEST.json"
+    manifest.write_text(manifest.read_text().replace('"step"', ' "step"'))  # as one does who forges the hashes
+    with pytest.raises(StorageError, match=r"mine: is not what .*own.pub has signed"):
+        bigmodel.load(tmp_path / "mine")
+    monkeypatch.setenv("BIGMODEL_SIGNED_BY", str(keys(tmp_path, "other")[1]))
+    with pytest.raises(StorageError, match=r"mine.zip: is not what .*other.pub has signed"):
+        bigmodel.load(tmp_path / "mine.zip")
+    (tmp_path / "mine" / "model.sig").unlink()
+    with pytest.raises(StorageError, match="is not signed, and BIGMODEL_SIGNED_BY names a key"):
+        bigmodel.load(tmp_path / "mine")
+
+
+def test_signing_needs_the_package_and_a_key(tiny_run: Answer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from bigmodel.runs import signature
+
+    monkeypatch.setattr(signature.importlib.util, "find_spec", lambda name: None)
+    (line,) = is_quiet(share(tiny_run.run, tmp_path, "sign=x.pem"), code=2)
+    assert line == "sign: needs model-signing; pip install 'bigmodel-train[sign]'"
+    monkeypatch.setattr(signature.importlib.util, "find_spec", lambda name: True)
+    (line,) = is_quiet(share(tiny_run.run, tmp_path, "sign=x.pem"), code=2)
+    assert line.startswith("sign: there is no file 'x.pem'")

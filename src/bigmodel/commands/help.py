@@ -147,6 +147,7 @@ Settings and their defaults:
   also:                   onnx: model.onnx too
   data_dir:               where the data lies; default: where it lay when the run was trained
   allow=[TEXT]            what looks private and may be known
+  sign:                   a file with your private key, to sign the folder with (extra sign)
   trust=[PACKAGE]         let the run's config name targets of your own package
 
 Examples:

@@ -24,11 +24,12 @@ from bigmodel.runs.sharing.facts import Facts, gather_facts, read_seeds
 from bigmodel.runs.sharing.licenses import DataLicense, data_license, refuse_base, told_of_data
 from bigmodel.runs.sharing.private import Names, without_private
 from bigmodel.runs.sharing.side_files import licenses_text, metrics_json, requirements
+from bigmodel.runs.signature import require_signing
 from bigmodel.runtime.live_text import StatusLine
 from bigmodel.runtime.stdout import print_line
 
 DEFAULTS = {
-    **{"run": "", "to": "", "card": "card.yaml", "also": "", "data_dir": "", "allow": "", "trust": ""},
+    **{"run": "", "to": "", "card": "card.yaml", "also": "", "data_dir": "", "allow": "", "sign": "", "trust": ""},
 }
 _TOLERANCE = 1e-4  # of what an exported model may differ, as bigmodel-export has it
 CHOICES = {"also": ("", "onnx")}
@@ -63,6 +64,8 @@ def run(given: Sequence[str]) -> None:
     folder.refuse_existing(to)
     if settings["also"] == "onnx":
         require_onnx()
+    if settings["sign"]:
+        require_signing(settings["sign"])
     records = read_seeds(paths)
     answers = read_answers(Path(settings["card"]))
     with StatusLine(plain=False) as status:
@@ -126,7 +129,9 @@ def _write(
             export_file(predictor, Export(str(to), "onnx", str(scratch / "model.onnx"), _TOLERANCE, None))
 
     own = [text for text in vars(answers).values() if text]
-    size = folder.write_folder(to, predictor.step, predictor.model.state_dict(), texts, names, own, write_more)
+    size = folder.write_folder(
+        to, predictor.step, predictor.model.state_dict(), texts, names, own, write_more, settings["sign"]
+    )
     return size, warnings
 
 

@@ -10,6 +10,7 @@ from bigmodel.runs import checkpoint
 from bigmodel.runs.checkpoint import Checkpoint
 from bigmodel.runs.checkpoint_path import checkpoint_path, has_checkpoint_prefix
 from bigmodel.runs.manifest import MANIFEST
+from bigmodel.runs.signature import check_signature
 from bigmodel.runs.zipped import load_zipped
 from bigmodel.safe_files import is_there, kind_of, read_text
 
@@ -26,10 +27,13 @@ def load_best_checkpoint(path: Path, given: str) -> tuple[Checkpoint, list[str]]
     """
     root = path / "checkpoints"
     try:
-        if (has_checkpoint_prefix(path) and path.is_dir()) or (is_there(path / MANIFEST) and not is_there(root)):
+        if has_checkpoint_prefix(path) and path.is_dir():
             return checkpoint.load(path), []
+        if is_there(path / MANIFEST) and not is_there(root):
+            signed = check_signature(path, given)
+            return checkpoint.load(path), signed
         if path.suffix == ".zip" and path.is_file():
-            return load_zipped(path), []
+            return load_zipped(path)
         if not is_there(root) and is_there(path / "config.yaml"):
             raise ConfigError(f"run: '{given}' has saved no checkpoint")
         if not is_there(root):
@@ -41,7 +45,7 @@ def load_best_checkpoint(path: Path, given: str) -> tuple[Checkpoint, list[str]]
     except OSError as error:
         raise StorageError(f"{root}: {error.strerror or error}") from error
     checkpoint.list_checkpoints(root)  # raises StorageError if the folder may not be read
-    warnings = []
+    warnings: list[str] = []
     try:
         best = json.loads(read_text(root / "best.json"))
         found = checkpoint.load(checkpoint_path(root, int(best["step"])))

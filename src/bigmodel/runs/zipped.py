@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from bigmodel.errors import StorageError
 from bigmodel.runs import checkpoint
 from bigmodel.runs.checkpoint import Checkpoint
+from bigmodel.runs.signature import check_signature
 from bigmodel.safe_files import open_regular
 
 _MOST_FILES = 1000
@@ -22,8 +23,8 @@ _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _BLOCK = 1 << 20
 
 
-def load_zipped(path: Path) -> Checkpoint:
-    """Unpack into a temporary folder, verify and load the checkpoint there, and remove the folder.
+def load_zipped(path: Path) -> tuple[Checkpoint, list[str]]:
+    """Unpack into a temporary folder, verify and load the checkpoint there, and remove the folder; return warnings too.
 
     Raises:
         StorageError: the archive is damaged, holds anything but plain files of one folder, or more than fits the
@@ -32,8 +33,9 @@ def load_zipped(path: Path) -> Checkpoint:
     scratch = Path(tempfile.mkdtemp(prefix="bigmodel-"))
     try:
         _unpack(path, scratch)
+        warnings = check_signature(scratch, str(path))
         found = checkpoint.load(scratch)
-        return dataclasses.replace(found, path=path)
+        return dataclasses.replace(found, path=path), warnings
     except StorageError as error:
         raise StorageError(*(line.replace(str(scratch), str(path)) for line in error.lines)) from error
     except OSError as error:

@@ -17,8 +17,9 @@ from torch import Tensor
 from bigmodel.errors import ConfigError, StorageError
 from bigmodel.runs.manifest import write_manifest
 from bigmodel.runs.sharing.private import PATH, Finding, Names, find_in_json, find_private
+from bigmodel.runs.signature import SIGNATURE, sign_folder
 from bigmodel.runs.tensor_files import fsync_and_hash, write_tensors
-from bigmodel.safe_files import TEMP_PREFIX, fsync_directory, is_there, try_remove
+from bigmodel.safe_files import TEMP_PREFIX, fsync_directory, fsync_path, is_there, try_remove
 
 CARD, DATA_CARD, METRICS = "README.md", "croissant.json", "metrics.json"
 LICENSES, PACKAGES = "LICENSES.md", "requirements.txt"
@@ -44,10 +45,11 @@ def write_folder(
     names: Names,
     author: Sequence[str],
     write_more: Callable[[Path], object],
+    key: str = "",
 ) -> int:
     """Write the weights, the texts by file name, and what `write_more` adds; return the bytes of all files.
 
-    `author` are texts of the author's own, which may hold their names.
+    `author` are texts of the author's own, which may hold their names; `key` is a file with a private key to sign with.
 
     Raises:
         ConfigError: a file holds what looks private.
@@ -64,6 +66,9 @@ def write_folder(
                 if path.name not in files:
                     files[path.name] = fsync_and_hash(path)
             write_manifest(scratch, step, files, passing=False)
+            if key:
+                sign_folder(scratch, key)
+                fsync_path(scratch / SIGNATURE)
             fsync_directory(scratch)
             refuse_existing(to)
             os.rename(scratch, to)
