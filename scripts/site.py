@@ -31,6 +31,7 @@ _CHINESE = {  # titles in the navigation of Chinese pages
     "A picture of every run": "训练报告",
     "Evaluate, predict and export": "评估、预测与导出",
     "Exported models": "导出的模型",
+    "Give a model away": "分享模型",
     "From Python": "在 Python 中使用",
     "What it promises": "承诺与实测",
     "Reliability": "可靠性",

@@ -41,7 +41,7 @@ def pytest_collection_finish() -> None:
 
 TINY = ("device=cpu", "model=mlp", "model.hidden=[16]", "limit_batches=3", "epochs=2")
 _TIMES = {"samples_per_s", "data_s", "step_s", "seconds"}
-_OWN = ("BIGMODEL_DATA_DIR", "BIGMODEL_TRACEBACK", "BIGMODEL_SWEEP", "HYDRA_FULL_ERROR")
+_OWN = ("BIGMODEL_DATA_DIR", "BIGMODEL_SIGNED_BY", "BIGMODEL_TRACEBACK", "BIGMODEL_SWEEP", "HYDRA_FULL_ERROR")
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ IN_ORDER = {line for blocks in sessions().values() for block in blocks for line 
 COMMANDS = list(dict.fromkeys(line for line in ALL_LINES if line not in IN_ORDER))
 RUNS = {name for line in COMMANDS for name in re.findall(r"outputs/2[\w-]+/[\w-]+", line)}
 SWEEPS = {name for line in COMMANDS for name in re.findall(r"outputs/sweeps/[\w-]+", line)}
-VERBS = r"bigmodel-(train|evaluate|predict|export|compare|runs|report|merge)\b"
+VERBS = r"bigmodel-(train|evaluate|predict|export|compare|runs|report|merge|share)\b"
 # by test_clusters.py, test_export_elsewhere.py and test_ranks.py
 ELSEWHERE = r"ray (start|stop)\b|python docs/run_exported\.py |torchrun "
 FOLDERS = {
@@ -68,6 +68,7 @@ def workplace(tmp_path, tiny_run):
         for number in range(40):
             Image.new("RGB", (40, 30), (number, 90, 180)).save(tmp_path / "photos" / label / f"{number}.png")
     Image.new("RGB", (40, 30)).save(tmp_path / "photo.png")
+    (tmp_path / "card.yaml").write_text("license: mit")
     return tmp_path
 
 
@@ -91,6 +92,8 @@ def test_a_command_does_what_it_says(line, workplace, monkeypatch):
     if line.startswith("bigmodel-report"):
         pytest.importorskip("matplotlib")
         monkeypatch.setattr(files, "can_draw", lambda: True)  # which conftest.py has them not do otherwise
+    if "my_model" in line and "to=my_model" not in line:
+        works("share", [f"run={sorted(RUNS)[0]}", "to=my_model"], workplace)
     words = shlex.split(line.replace("python -m bigmodel ", "bigmodel-"))
     verb, words = words[0].removeprefix("bigmodel-"), words[1:]
     works(verb, words, workplace)

@@ -40,6 +40,7 @@ FLOORS = (  # from the ground up: a room imports from those below it, and from i
     ("inference", "training.tuning"),
     ("inference.processors",),
     ("runs.report",),
+    ("runs.sharing",),
     ("commands",),
     ("sweeps.engines",),
     ("sweeps.state",),

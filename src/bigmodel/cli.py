@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from bigmodel.config.location import ConfigSource
 
 _EMPTY_DIRECTORY = "/proc"  # holds no data, and nothing can be created in it
-COMMANDS = ("train", "evaluate", "predict", "export", "compare", "runs", "report", "merge")
-CONFIGLESS_COMMANDS = ("compare", "runs", "report", "merge")  # they read run directories, without config or Hydra
+COMMANDS = ("train", "evaluate", "predict", "export", "compare", "runs", "report", "merge", "share")
+CONFIGLESS_COMMANDS = ("compare", "runs", "report", "merge", "share")  # they read runs, without config or Hydra
 
 
 def _console_script(command: str) -> Callable[[], NoReturn]:
@@ -36,6 +36,7 @@ compare = _console_script("compare")
 runs = _console_script("runs")
 report = _console_script("report")
 merge = _console_script("merge")
+share = _console_script("share")
 
 
 def main() -> NoReturn:

@@ -94,7 +94,7 @@ def refuse_large(sizes: Mapping[Path, int], fits_memory: bool = True) -> None:
     for file, size in sizes.items():
         if file.suffix == ".safetensors":
             refuse_many_tensors(file)
-        elif size > LARGEST_JSON:
+        elif file.suffix == ".json" and size > LARGEST_JSON:
             raise ValueError(f"{file.name} has {size} bytes; more than {LARGEST_JSON} are too many")
 
 

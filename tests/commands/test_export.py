@@ -3,6 +3,7 @@
 import json
 import stat
 import sys
+import zipfile
 
 import pytest
 import torch
@@ -82,6 +83,19 @@ def test_an_export_agrees_for_any_batch(tmp_path, kind, form, capfd):
         model.load_state_dict(load_file(path))
         outputs = model.eval()(inputs)
     torch.testing.assert_close(outputs, original(inputs), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("form", [pytest.param("onnx", marks=pytest.mark.slow), "torch_export"])
+def test_an_export_names_no_file_of_this_machine(directory, tmp_path, form):
+    if form == "onnx":
+        pytest.importorskip("onnxruntime")
+    output = tmp_path / f"m.{'onnx' if form == 'onnx' else 'pt2'}"
+    run(f"run={directory}", f"format={form}", f"output={output}")
+    content = output.read_bytes()
+    if form == "torch_export":
+        with zipfile.ZipFile(output) as archive:
+            assert not any(info.compress_type for info in archive.infolist())
+    assert not [part for part in (b"/bigmodel/models", b"/site-packages/", str(tmp_path).encode()) if part in content]
 
 
 def test_the_sidecar_says_how_to_use_the_file(directory):

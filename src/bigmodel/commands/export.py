@@ -50,7 +50,7 @@ def run(config: Config, stop: StopRequest | None = None) -> None:
     if settings.opset is not None and settings.format != "onnx":
         raise ConfigError(f"opset: applies to format=onnx only, not to {settings.format}")
     if settings.format == "onnx":
-        _require_onnx()
+        require_onnx()
         check_opset(settings.opset)
     predictor = load(settings.run, trust=config.trust)
     for line in predictor.warnings:
@@ -58,6 +58,17 @@ def run(config: Config, stop: StopRequest | None = None) -> None:
     if settings.format in FOLDERS:
         print(export_folder(predictor, settings.format, settings.output, settings.tolerance))
         return
+    print(export_file(predictor, settings))
+
+
+def export_file(predictor: Predictor, settings: Export) -> str:
+    """Write one file and its JSON, and return a line about them.
+
+    Raises:
+        ConfigError: the model or the machine lacks what the format needs.
+        StorageError: the output cannot be written.
+        BigmodelError: the exported model differs by more than the tolerance; no file is left behind.
+    """
     output = _output_path(settings, predictor)
     metadata = _metadata(predictor)
     try:
@@ -81,7 +92,7 @@ def run(config: Config, stop: StopRequest | None = None) -> None:
             fsync_directory(output.parent)
     except OSError as error:
         raise StorageError(f"{output}: cannot be written: {error.strerror or error}; set output=...") from error
-    print(
+    return (
         f"{output} ({output.stat().st_size / 1e6:.1f} MB, and {output.name}.json): "
         f"on random input it differs by at most {difference:.2g} from the original"
         + (f"; {graph.description()}" if graph else "")
@@ -221,7 +232,7 @@ def _difference(predictor: Predictor, exported: Function, graph: Graph | None) -
     return max(differences) if all(map(math.isfinite, differences)) else float("nan")
 
 
-def _require_onnx() -> None:
+def require_onnx() -> None:
     missing = [name for name in ("onnx", "onnxruntime", "onnxscript") if importlib.util.find_spec(name) is None]
     if missing:
         raise ConfigError(f"format: onnx needs {', '.join(missing)}; pip install 'bigmodel-train[export]'")

@@ -137,6 +137,9 @@ def _trace_with(
         example = resize_axis(example, dimension, size)
     with torch.no_grad():
         program = torch.export.export(model, (example,), dynamic_shapes=(shapes,))
+    for module in program.graph_module.modules():
+        for node in module.graph.nodes if isinstance(module, torch.fx.GraphModule) else ():
+            node.meta.pop("stack_trace", None)  # it names files of this machine, and exporters write it down
     (name,) = program.graph_signature.user_inputs
     placeholder = next(node for node in program.graph.nodes if node.op == "placeholder" and node.name == name)
     free: dict[int, FreeAxis] = {}

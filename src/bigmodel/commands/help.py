@@ -129,6 +129,30 @@ Settings and their defaults:
 Examples:
   bigmodel-merge runs=[outputs/2026-01-31/12-00-00-a1b2,outputs/2026-01-31/15-00-00-c3d4] how=greedy
   bigmodel-merge outputs/2026-01-31/* how=greedy""",
+    "share": """Give a trained model away: write a folder that stands alone, with a card of facts, licenses and hashes.
+
+Usage: bigmodel-share run=RUN to=FOLDER [key=value ...]
+
+The folder holds the weights to evaluate, what reads raw input, README.md (a model card), croissant.json (the data's
+card), LICENSES.md, requirements.txt, metrics.json and MANIFEST.json, which has the SHA-256 of each. The other commands
+take the folder, or a .zip of it, as run=FOLDER, and refuse it where a byte differs. What only you can say is asked for
+once, in card.yaml: where there is none, it is written for you to fill in. Paths, names of this machine and secrets are
+left out or refused.
+
+Settings and their defaults:
+  run:                    a run directory, or several that differ in their seed as [A,B], or a sweep of such: the
+                          weights are the first one's, the results are over all
+  to:                     the new folder
+  card: card.yaml         your answers
+  also:                   onnx: model.onnx too
+  data_dir:               where the data lies; default: where it lay when the run was trained
+  allow=[TEXT]            what looks private and may be known
+  sign:                   a file with your private key, to sign the folder with (extra sign)
+  trust=[PACKAGE]         let the run's config name targets of your own package
+
+Examples:
+  bigmodel-share run=outputs/2026-01-31/12-00-00-a1b2 to=my_model
+  bigmodel-share run=outputs/sweeps/2026-01-31_12-00-00-a1b2 to=my_model also=onnx""",
 }
 _CONFIGLESS_FLAGS = """
 Flags:

@@ -37,18 +37,20 @@ def open_run_task(predictor: Predictor) -> Task:
     return task
 
 
-def open_run_data(predictor: Predictor, data_dir: str | None, batch_size: int) -> Loader:
-    """Open the run's data where it lay when the run was trained, or in `data_dir`.
+def open_dataset(predictor: Predictor, data_dir: str | None) -> Dataset:
+    """Open the run's dataset where it lay when the run was trained, or in `data_dir`.
 
     Raises:
         ConfigError: the dataset of the checkpoint's config refuses its settings.
         DataError: the data is missing or damaged, or is not what the run was trained on.
-        StorageError: the checkpoint's config is damaged.
     """
-    stored = predictor.config
-    node = dict(stored["dataset"])
+    node = dict(predictor.config["dataset"])
     path_key = next((key for key in ("data_dir", *PATH_KEYS) if key in node), None)  # None: the data is in the package
     if data_dir is not None and path_key is not None:
+        before = f"{node[path_key]}/"  # what lay below it, as a vocabulary, lies below the new one
+        for key, value in node.items():
+            if isinstance(value, str) and value.startswith(before):
+                node[key] = f"{data_dir}/{value.removeprefix(before)}"
         node[path_key] = data_dir
     with offline("; get the run's data and set data_dir"):
         dataset: Dataset = instantiate("dataset", node, predictor.trust)
@@ -58,6 +60,28 @@ def open_run_data(predictor: Predictor, data_dir: str | None, batch_size: int) -
             raise DataError(
                 f"dataset: {key} differs from the run's training data; set data_dir to the data it was trained on"
             )
+    return dataset
+
+
+def open_run_data(predictor: Predictor, data_dir: str | None, batch_size: int) -> Loader:
+    """Open the run's data and its loader; see `open_dataset`.
+
+    Raises:
+        ConfigError: the dataset of the checkpoint's config refuses its settings.
+        DataError: the data is missing or damaged, or is not what the run was trained on.
+        StorageError: the checkpoint's config is damaged.
+    """
+    return open_loader(predictor, open_dataset(predictor, data_dir), batch_size)
+
+
+def open_loader(predictor: Predictor, dataset: Dataset, batch_size: int) -> Loader:
+    """Return the dataset's loader, as the run's config has it.
+
+    Raises:
+        DataError: the data is missing or damaged.
+        StorageError: the checkpoint's config is damaged.
+    """
+    stored = predictor.config
     try:
         seed = int(stored["seed"])
         resident_bytes = float(stored["resident_gb"]) * 1e9

@@ -9,11 +9,15 @@ from bigmodel.errors import ConfigError, StorageError
 from bigmodel.runs import checkpoint
 from bigmodel.runs.checkpoint import Checkpoint
 from bigmodel.runs.checkpoint_path import checkpoint_path, has_checkpoint_prefix
+from bigmodel.runs.manifest import MANIFEST
+from bigmodel.runs.signature import check_signature
+from bigmodel.runs.zipped import load_zipped
 from bigmodel.safe_files import is_there, kind_of, read_text
 
 
 def load_best_checkpoint(path: Path, given: str) -> tuple[Checkpoint, list[str]]:
-    """Load a run's best checkpoint, else the newest that verifies; `path` may also be a checkpoint itself.
+    """Load a run's best checkpoint, else the newest that verifies; `path` may also be a checkpoint itself, a folder
+    that was shared, or a .zip of one.
 
     Returns the checkpoint and warnings. `given` is the path as the user typed it.
 
@@ -21,10 +25,15 @@ def load_best_checkpoint(path: Path, given: str) -> tuple[Checkpoint, list[str]]
         ConfigError: there is no run.
         StorageError: the given checkpoint is damaged, or none verifies.
     """
-    if has_checkpoint_prefix(path) and path.is_dir():
-        return checkpoint.load(path), []
     root = path / "checkpoints"
     try:
+        if has_checkpoint_prefix(path) and path.is_dir():
+            return checkpoint.load(path), []
+        if is_there(path / MANIFEST) and not is_there(root):
+            signed = check_signature(path, given)
+            return checkpoint.load(path), signed
+        if path.suffix == ".zip" and path.is_file():
+            return load_zipped(path)
         if not is_there(root) and is_there(path / "config.yaml"):
             raise ConfigError(f"run: '{given}' has saved no checkpoint")
         if not is_there(root):
@@ -36,7 +45,7 @@ def load_best_checkpoint(path: Path, given: str) -> tuple[Checkpoint, list[str]]
     except OSError as error:
         raise StorageError(f"{root}: {error.strerror or error}") from error
     checkpoint.list_checkpoints(root)  # raises StorageError if the folder may not be read
-    warnings = []
+    warnings: list[str] = []
     try:
         best = json.loads(read_text(root / "best.json"))
         found = checkpoint.load(checkpoint_path(root, int(best["step"])))

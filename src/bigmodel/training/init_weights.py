@@ -112,7 +112,7 @@ def _read(source: str, warnings: list[str]) -> Mapping[str, Tensor]:
         tensors, remark = read_open_tensors(source)
         warnings += [f"init.from={source}: {remark}"] if remark else []
         return tensors
-    if not Path(source).is_dir():
+    if not Path(source).is_dir() and Path(source).suffix != ".zip":
         return plain_weights(read_weights(source))
     found, new = load_best_checkpoint(Path(source), source)
     warnings += new

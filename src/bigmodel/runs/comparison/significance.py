@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 CONFIDENCE = 0.95
+_NORMAL_QUANTILE = 1.959963984540054  # of the same confidence, on both sides
 _ROUNDING = 1e-12  # relative; a smaller spread is rounding error
 _TINY = 1e-300
 _MAX_TERMS = 100_000  # of the continued fraction, which needs about sqrt(degrees of freedom)
@@ -54,6 +55,14 @@ def summarize(values: Sequence[float]) -> Summary:
     std = math.sqrt(_variance(values))
     half = t_quantile(n - 1) * std / math.sqrt(n)
     return Summary(n, mean, std, mean - half, mean + half)
+
+
+def wilson_interval(share: float, n: int) -> tuple[float, float]:
+    """Return Wilson's 95 % interval (JASA 22, 1927) of a probability of which `n` independent trials gave `share`."""
+    z2 = _NORMAL_QUANTILE**2
+    center = (share + z2 / (2 * n)) / (1 + z2 / n)
+    half = math.sqrt(z2 * (share * (1 - share) / n + z2 / (4 * n * n))) / (1 + z2 / n)
+    return max(0.0, center - half), min(1.0, center + half)
 
 
 def paired_t_test(first: Sequence[float], second: Sequence[float]) -> TTestResult:
