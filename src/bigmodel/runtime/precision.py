@@ -179,7 +179,7 @@ def _measure(
 ) -> dict[tuple[str, bool], float]:
     """Measure seconds of a forward and a backward pass, the best of a few rounds; other load then counts for all.
 
-    A candidate that raises is entered in `failed` and left out; the first one may do so for want of memory only.
+    A candidate that raises is recorded in `failed` and left out; the first one may fail only by running out of memory.
     """
     buffers = [buffer.clone() for buffer in model.buffers()]
     taken: dict[tuple[str, bool], list[float]] = {candidate: [] for candidate in candidates}

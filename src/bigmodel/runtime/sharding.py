@@ -144,7 +144,7 @@ class Shards(Ranks):
 def shard_models(models: Sequence[nn.Module], place: Place, device: torch.device, parts: int) -> Shards:
     """Divide each model among groups of `parts` ranks, in place, by repeated block; move it to the device.
 
-    What the process computes from now on is shared by the returned ranks.
+    From now on the process computes together with the returned ranks.
 
     Raises:
         ConfigError: a parameter has no rows.

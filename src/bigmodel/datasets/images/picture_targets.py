@@ -167,7 +167,7 @@ def describe_label_counts(names: Sequence[str], targets_NK: Tensor) -> list[str]
     lines = [f"labels in training: {shown}{' ...' if len(names) > 12 else ''}"]
     one_sided = [name for name, pair in counts.items() if not all(pair)]
     if one_sided:
-        lines.append(f"warning: in training no sample is with, or none without: {', '.join(one_sided[:12])}")
+        lines.append(f"warning: labels that all or none of the training samples have: {', '.join(one_sided[:12])}")
     return lines + warn_similar_names(names)
 
 
