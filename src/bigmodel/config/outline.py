@@ -135,7 +135,9 @@ class Outline:
     @cached_property
     def _root(self) -> File:
         """The root file, with what the root files that it starts from hold."""
-        settings, defaults, waiting = dict[str, Setting](), list[Entry](), [self._name]
+        settings: dict[str, Setting] = {}
+        defaults: list[Entry] = []
+        waiting = [self._name]
         for _ in range(_MOST_FILES):
             if not waiting:
                 break

@@ -166,7 +166,7 @@ def _verify(url: str, part: Path, md5: str | None, sha256: str | None) -> None:
             part.unlink()
             raise DataError(
                 f"{url}: what arrived has {algorithm} {actual}, not the published {expected}; it was deleted, "
-                "run again to download it anew or set another mirror"
+                "run again to repeat the download, or set another mirror"
             )
 
 

@@ -97,7 +97,7 @@ class LabelsTarget:
             unknown = [name for name in split_names(cells[0], self.separator) if name not in self.names]
             return f"no training row has the label '{truncate(unknown[0], 40)}'" if unknown else None
         bad = [cell for cell in cells if cell and cell.lower() not in _YES | _NO]
-        return f"'{truncate(bad[0], 40)}' is none of 1, 0 and nothing" if bad else None
+        return f"'{truncate(bad[0], 40)}' is not 1, 0 or empty" if bad else None
 
 
 Target = NumberTarget | LabelsTarget

@@ -208,7 +208,7 @@ def read_plan(path: Path) -> SearchPlan:
     except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
         problems = [str(error)]
     if problems:
-        raise StorageError(f"{file}: damaged: {truncate(problems[0])}; start the search anew")
+        raise StorageError(f"{file}: damaged: {truncate(problems[0])}; start a new search")
     return plan
 
 
