@@ -113,7 +113,7 @@ class Pages:
         return {**coded_choices(group), **self._outline.choices(group)}
 
     def _choice(self, group: str, text: str) -> str:
-        """The keys of a choice; of several, as `[console,csv]`, of each."""
+        """Return the page of a choice, or of each of several, such as `[console,csv]`."""
         names = [name for name in re.split(r"[\[\],\s'\"]+", text) if name]
         known = self._choices(group)
         wrong = [name for name in names if name not in known and name != "null"]
