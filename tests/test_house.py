@@ -204,6 +204,12 @@ def test_what_answers_fast_imports_no_torch(name: str) -> None:
     assert seen
 
 
+def test_one_file_knows_how_the_folder_of_a_step_is_named() -> None:
+    knowing = re.compile(r"""["']step-|:08d|\.name\[\d+:\]""")
+    found = {_name(file) for file in FILES if knowing.search(file.read_text(encoding="utf-8"))}
+    assert found == {"runs.checkpoint_path"}
+
+
 def test_files_are_short() -> None:
     lengths = {_name(file): len(file.read_text(encoding="utf-8").splitlines()) for file in FILES}
     assert {name: length for name, length in lengths.items() if length >= 300} == {}

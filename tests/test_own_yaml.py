@@ -36,7 +36,7 @@ BROKEN = {  # text of an experiment, and what is said of it after the file's nam
     "an odd value": (f"{GLOBAL}profile: !!bool abc\n", ": cannot be read as a config: KeyError"),
     "other bytes": (f"{GLOBAL}data_dir: \udce9\n", ": cannot be read as a config: 'utf-8' codec"),
     "an odd key": (f"{GLOBAL}? [a]\n: 1\n", ", line 2, column 3: is not YAML: found unhashable key"),
-    "an object": (f"{GLOBAL}a: !!python/name:os.system\n", ": asks for a Python object"),
+    "an object": (f"{GLOBAL}a: !!python/name:os.system\n", ": must not create a Python object"),
     "odd header": ("# @package a b\nepochs: 1\n", ": Too many components"),
     "a number to base 8": (
         f"{GLOBAL}epochs: 010\n",

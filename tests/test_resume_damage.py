@@ -225,7 +225,7 @@ def test_a_damaged_summary_is_told_and_made_anew(
     (half / "summary.json").write_text(text)
     answer = cli(f"resume={half}")
     assert answer.code == 0, answer.err
-    assert "summary.json: damaged; its elapsed seconds are lost, all else is written anew" in answer.out
+    assert "summary.json: damaged; its elapsed seconds are lost, the rest is rewritten" in answer.out
     _same(half, whole)
 
 
@@ -238,7 +238,7 @@ def test_a_damaged_environment_is_told_and_written_anew(
     answer = cli(f"resume={half}")
     assert answer.code == 0, answer.err
     state = "missing" if text is None else "damaged"
-    assert f"environment.json: {state}; written anew with the environment of this start" in answer.out
+    assert f"environment.json: {state}; rewritten with the environment of this start" in answer.out
     _same(half, whole)
 
 

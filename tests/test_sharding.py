@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -9,6 +10,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,7 +24,7 @@ from bigmodel.models.gpt import GPT
 from bigmodel.models.mlp import MLP
 from bigmodel.models.weights.lora import LoRA
 from bigmodel.optim.adam import adamw
-from bigmodel.optim.muon import muon
+from bigmodel.optim.muon import Muon, muon
 from bigmodel.optim.sgd import sgd
 from bigmodel.runs import checkpoint, tensor_files
 from bigmodel.runs.checkpoint_parts import PartialSaves
@@ -36,7 +38,7 @@ from bigmodel.tasks.classification import Classification
 from bigmodel.tasks.language_modelling import LanguageModelling
 from bigmodel.tasks.losses import CrossEntropy
 from bigmodel.training.evaluation import evaluate
-from bigmodel.training.placement import place_model
+from bigmodel.training.placement import describe_division, place_model
 from bigmodel.training.saver import AsyncCheckpointer
 from bigmodel.training.state import TrainState
 from conftest import Answer, records
@@ -310,6 +312,27 @@ def test_what_cannot_be_divided_is_refused_in_a_line(
     answer = cli("device=cpu", *words, "dry_run=true")
     assert (answer.code, len(answer.err.splitlines())) == (2, 1)
     assert answer.err.startswith(f"error: {said}")
+
+
+class _Own(torch.optim.Optimizer):
+    updates_parts = True
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "is_refused"),
+    [
+        (lambda weights: _Own(weights, {}), False),
+        (lambda weights: torch.optim.AdamW(weights), False),
+        (lambda weights: Muon(weights), False),
+        (lambda weights: Muon(weights, unit=True), True),
+        (lambda weights: torch.optim.Adafactor(weights), True),
+    ],
+)
+def test_an_optimizer_says_itself_whether_it_can_update_a_part(optimizer: Any, is_refused: bool) -> None:
+    device = SimpleNamespace(parts=2, shard="full", sharding="two parts")
+    optimizers = [optimizer([nn.Parameter(torch.ones(2, 2))])]
+    with pytest.raises(ConfigError, match="may need whole weights") if is_refused else contextlib.nullcontext():
+        assert describe_division(device, optimizers, None) == ["device.shard=full: two parts"]  # type: ignore[arg-type]
 
 
 def test_the_plan_says_whether_the_model_is_divided_and_why(

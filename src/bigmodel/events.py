@@ -34,7 +34,7 @@ class Stepped:
 
 @dataclass(frozen=True)
 class Phase:
-    """What a run does until its next event, where that takes a while: its first step, or `evaluating val`."""
+    """Text about a slow activity before the next event: the first step, or `evaluating val`."""
 
     text: str
 

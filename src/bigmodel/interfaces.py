@@ -93,10 +93,10 @@ class HasMemoryFormat(Protocol):
 
 
 class Dataset(Protocol):
-    """What a dataset's function returns.
+    """Samples by split, opened by a function that a dataset's YAML names.
 
-    It may have `notes`, lines for the plan and the start of a run: what it guessed, dropped or changed; some begin with
-    `warning: `.
+    It may have `notes`: lines about what was guessed, dropped or changed, for the plan and the start of a run; some
+    begin with `warning: `.
     """
 
     @property
@@ -246,7 +246,7 @@ class AdaptsStateDict(Protocol):
 
 
 class Task(Protocol):
-    """What a model is trained for: a loss, and metrics from named sums, which add up exactly over batches and ranks.
+    """Training objective: a loss, and metrics from named sums, which add up exactly over batches and ranks.
 
     `metric_names` begin with "loss"; `monitor` is `val/` and one of them.
     """

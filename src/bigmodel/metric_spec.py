@@ -103,7 +103,7 @@ def to_json(specs: Mapping[str, MetricSpec]) -> dict[str, Any]:
 def from_summary(summary: Mapping[str, Any]) -> Mapping[str, MetricSpec]:
     """Return the declarations of a run: those of `metrics` in its `summary.json`; of an older run, the standard ones.
 
-    What cannot be read there is left out.
+    Unreadable entries are left out.
     """
     given = summary.get("metrics")
     if given is None:

@@ -140,7 +140,9 @@ def runs(directory: str | os.PathLike[str], conditions: Sequence[str], sort: str
     Raises:
         ConfigError: there is no such directory, or a condition cannot be parsed or names a key that no run has.
     """
-    parsed, path, warnings = parse_conditions(conditions), Path(directory), list[str]()
+    parsed = parse_conditions(conditions)
+    path = Path(directory)
+    warnings: list[str] = []
     if not path.is_dir():
         raise ConfigError(f"directory: there is no directory '{path}'")
     is_one = is_run(path, warnings) or sweep_runs(path)

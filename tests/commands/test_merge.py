@@ -75,7 +75,7 @@ def test_a_greedy_soup_leaves_out_what_makes_it_worse(tmp_path: Path, tuned) -> 
         (("runs=[{0},{1}]", "weights=[1]"), "weights: must be 2 numbers"),
         (("runs=[{0},{1}]", "weights=[0,0]"), "weights: at least one must be above 0"),
         (("runs=[{0},{1}]", "weights=[1,x]"), "weights: must be a number, not 'x'"),
-        (("runs=[{0},{1}]", "metric=loss"), "metric: is what how=greedy chooses by"),
+        (("runs=[{0},{1}]", "metric=loss"), "metric: applies to how=greedy only"),
         (("runs=[{0},{1}]", "how=greedy", "metric=los"), "metric: there is no 'los'; did you mean loss?"),
         (("runs=[{0},nowhere]",), "there is no run at 'nowhere'"),
         (("runs=[{0},{1}]", "hwo=ties"), "hwo: no such setting; did you mean how?"),

@@ -205,7 +205,7 @@ def test_best_is_sorted_within_what_was_monitored(outputs: Path) -> None:
         summary = json.loads((run / "summary.json").read_text()) | {"monitor": "val/loss"}
         (run / "summary.json").write_text(json.dumps(summary))
     answer = call("sort=best", "format=json", cwd=outputs, verb="runs")
-    assert "best is of val/accuracy, val/loss: each is sorted separately" in answer.err
+    assert "these runs monitor val/accuracy, val/loss; best is sorted separately for each" in answer.err
     best = [json.loads(line)["metrics"].get("best") for line in answer.out.splitlines()]
     assert best == [0.95, 0.9, 0.85, 0.8, 0.7, 0.2, 0.4, None]
     answer = call("sort=val/accuracy", "limit=1", "format=json", cwd=outputs, verb="runs")

@@ -86,7 +86,7 @@ def test_every_usual_name_is_known() -> None:
         (("train/a", "val/a", "valid/a"), r"holds val/ and valid/, and both name the val split"),
         (("train/a", "train/b", "eval/a"), r"eval may be validation or test; rename it"),
         (("test/a", "val/a"), r"holds test, val and no train"),
-        (("a", "b", "test/a"), r"test looks like a split and lies beside the classes a; move these into train/"),
+        (("a", "b", "test/a"), r"test looks like a split and lies next to the classes a; move these into train/"),
         (("cat/train", "cat/test", "dog/train", "dog/test"), r"cat holds splits; they go above the classes"),
         (("data/train/a", "data/test/a"), r"holds only data/, which holds splits; set dataset.root=.*/data"),
         (("data/a", "data/b"), r"holds only data/, which holds a, b; set dataset.root=.*/data"),
@@ -128,7 +128,7 @@ def test_files_of_several_splits_or_classes_are_warned_of(tmp_path: Path) -> Non
 
 def test_siblings_that_are_not_used_are_named(tmp_path: Path) -> None:
     data = opened(tree(tmp_path, "train/a", "train/b", "test/a", "unsorted/x", "more"))
-    assert "not used: more/, unsorted/, beside the splits" in data.notes
+    assert "not used: more/, unsorted/, next to the splits" in data.notes
     assert "warning: test has no pictures of b" in data.notes
 
 

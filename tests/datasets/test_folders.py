@@ -223,7 +223,7 @@ def test_without_root_and_split_paths_are_beside_the_csv(tmp_path):
         (",a,train", "list.csv:3: column 'path': empty"),
         ("1.png,,train", "list.csv:3: column 'label': empty"),
         ("1.png", "list.csv:3: column 'label': not there: the row ends after 1"),
-        ("1.png,a,holdout", "list.csv:3: column 'split': 'holdout' is none of train, val, test"),
+        ("1.png,a,holdout", "list.csv:3: column 'split': 'holdout' is not one of train, val, test"),
         ("1.png,b,test", "list.csv:3: column 'label': no training row has the label 'b'"),
         ('"1.png,a,test', r"list.csv:3: not CSV"),
     ],

@@ -91,7 +91,7 @@ def test_missing_data_says_what_where_and_how(tmp_path):
         ("train-images-idx3-ubyte", idx(IMAGES)[:-1], "where its header promises"),
         ("train-images-idx3-ubyte", idx(IMAGES) + b"x", "where its header promises"),
         ("train-images-idx3-ubyte", idx(IMAGES[:, :27]), "images of 27x28 pixels, not 28x28"),
-        ("train-images-idx3-ubyte", idx(IMAGES[:0]), "states no values"),
+        ("train-images-idx3-ubyte", idx(IMAGES[:0]), "states an empty array"),
         ("train-labels-idx1-ubyte", idx(LABELS[:29]), "30 images, but train-labels-idx1-ubyte 29 labels"),
         ("t10k-labels-idx1-ubyte", b"\0\0\x08\1\xff\xff\xff\xff", "where its header promises"),
     ],

@@ -117,7 +117,7 @@ def test_labels_come_from_columns_or_from_one_cell(lists: Path) -> None:
         ({"label_column": ["age", "bright"], "target_type": "number"}, "2 columns hold several labels"),
         (
             {"label_column": ["kind", "dim"], "target_type": "labels"},
-            "list.csv:2: column 'kind': 'a' is none of 1, 0 and",
+            "list.csv:2: column 'kind': 'a' is not 1, 0 or empty",
         ),
         ({"label_column": "kind", "target_type": "number"}, "list.csv:2: column 'kind': 'a' is not a finite number"),
         (

@@ -108,7 +108,7 @@ def test_a_prefix_that_is_in_the_way_is_named(wrapped: str, tmp_path: Path) -> N
 def test_without_epochs_missing_tensors_are_refused_unless_asked_for(tmp_path: Path) -> None:
     words = (*TINY, "init.from=headless.safetensors", "epochs=0")
     (line,) = is_quiet(call(*words, cwd=tmp_path), code=2)
-    assert "epochs: 0 would test 2 tensors that nobody has trained, head.weight, head.bias; train them, or set" in line
+    assert "epochs: 0 would test 2 tensors that are untrained, head.weight, head.bias; train them, or set" in line
     assert call(*words, "init.incomplete=test", cwd=tmp_path).code == 0
     assert call(*TINY, "init.from=headless.safetensors", "epochs=1", cwd=tmp_path).code == 0
 

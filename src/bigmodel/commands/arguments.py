@@ -16,7 +16,9 @@ def parse_options(
     Raises:
         ConfigError: a line for each unknown flag, and for each value that is not among an option's choices.
     """
-    given, rest, problems = dict(defaults), [], []
+    given = dict(defaults)
+    rest = []
+    problems = []
     for argument in arguments:
         name, sign, value = argument.partition("=")
         if sign and name in defaults:

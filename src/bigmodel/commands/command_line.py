@@ -33,7 +33,7 @@ _PATH_KEYS = (
 
 @dataclass
 class CommandLine:
-    """A parsed command line: its words told apart."""
+    """A parsed command line: flags, words and overrides."""
 
     overrides: list[str] = field(default_factory=list)  # of the config's own keys
     hydra_overrides: list[str] = field(default_factory=list)  # of Hydra's keys

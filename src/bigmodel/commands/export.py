@@ -161,7 +161,7 @@ def _metadata(predictor: Predictor) -> dict[str, Any]:
     processor = predictor.processor
     if isinstance(processor, HasPortableSteps) and _has_own_steps(type(processor)):
         return {"version": 1, **predictor.export_metadata(), **processor.steps()}
-    reason = f"{type(processor).__qualname__} does not write down steps of its own"
+    reason = f"{type(processor).__qualname__} does not describe its own steps"
     return {
         "version": 1,
         **predictor.export_metadata(),

@@ -29,8 +29,8 @@ _HIDDEN = ("_target_", GOES_WITH, "hydra")
 class Pages:
     """The pages of one command, from the outline of its config.
 
-    `topics` are the words beside `--help`; those that choose decide what the keys' defaults are. `words` are those of
-    the command line that are no keys, with their meanings.
+    `topics` are the words next to `--help`; a choice such as `model=gpt` decides which defaults are shown. `words` are
+    the words of the command line that are no keys, with their meanings.
     """
 
     def __init__(
@@ -113,7 +113,7 @@ class Pages:
         return {**coded_choices(group), **self._outline.choices(group)}
 
     def _choice(self, group: str, text: str) -> str:
-        """The keys of a choice; of several, as `[console,csv]`, of each."""
+        """Return the page of a choice, or of each of several, such as `[console,csv]`."""
         names = [name for name in re.split(r"[\[\],\s'\"]+", text) if name]
         known = self._choices(group)
         wrong = [name for name in names if name not in known and name != "null"]
@@ -167,7 +167,7 @@ class Pages:
         raise ConfigError(f"{truncate(name)}: there is no such group or key; {see}")
 
     def _in_choices(self, group: str, key: str) -> Iterator[tuple[str, str]]:
-        """Yield a key of choices that are not the default: as `model.layers`, of `bert` and `gpt`."""
+        """Yield the rows of a key that only other choices of a group have, as `model.layers` of `gpt`."""
         for choice in self._outline.choices(group):
             settings = self._outline.read(f"{group}/{choice}").settings
             for path, setting in _paths("", settings):

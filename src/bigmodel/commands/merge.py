@@ -70,7 +70,7 @@ def _merge_settings(settings: Mapping[str, str], count: int) -> Merge:
     if settings["how"] == "greedy" and settings["weights"]:
         raise ConfigError("weights: greedy chooses among the runs; use how=average")
     if settings["how"] != "greedy" and settings["metric"]:
-        raise ConfigError("metric: is what how=greedy chooses by")
+        raise ConfigError("metric: applies to how=greedy only")
     weights = [_number("weights", item) for item in parse_list(settings["weights"])] or None
     density, scale = (_number(key, settings[key]) for key in ("density", "scale"))
     if not 0 < density < 1:

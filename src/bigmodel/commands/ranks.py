@@ -46,8 +46,8 @@ TrainRank = Callable[..., object]
 def run_on_ranks(config: Config, stop: StopRequest, run: TrainRank, report: Callable[[str], object]) -> bool:
     """Train by `run` on several ranks where the config or this process's launcher asks for them; return whether.
 
-    Each rank calls `run` with a config, a `stop` and a `report` of its own and, where it goes on after a failure, with
-    the run's directory. A process that torchrun or srun has started ends here, with the run's exit code.
+    Each rank calls `run` with its own config, `stop` and `report` and, when it resumes after a failure, with the run's
+    directory. A process that torchrun or srun has started ends here, with the run's exit code.
 
     Raises:
         AlreadyReported: a rank that this process has started has failed, and has said why.
@@ -178,7 +178,7 @@ class _NoCheckpoints:
 
 
 def tell_followers(built: TrainingRun, directory: Path, restored: bool) -> None:
-    """Tell the other ranks, as rank 0, where the run lies and which step it goes on from."""
+    """Tell the other ranks, as rank 0, the run's directory and the step to resume from."""
     world = built.device.world
     mark = directory / f"{TEMP_PREFIX}{uuid.uuid4().hex}"
     if world.is_divided:

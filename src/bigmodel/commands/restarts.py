@@ -1,6 +1,6 @@
 """Start the ranks of a run again, from its last checkpoint, after an end that need not repeat: one was killed, or hung.
 
-What a rank has said itself (config, data, divergence, memory, disk) would repeat, and ends the run.
+A failure that a rank reports itself (config, data, divergence, memory, disk) would repeat, and ends the run.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ RunRank = Callable[[Place, StopRequest, Path | None], int]
 
 @dataclass
 class _Failure:
-    """An end that may be an accident, in words; with `is_kill` it may be the system's, which is out of memory."""
+    """An end that may be an accident, as text; with `is_kill` the system may have caused it by lack of memory."""
 
     text: str
     is_kill: bool = False
 
 
 def run_with_restarts(config: Config, count: int, run: RunRank, stop: StopRequest) -> None:
-    """Run `count` ranks until they are done; `run` is told the directory of a run that goes on.
+    """Run `count` ranks until they are done; `run` gets the directory of the run to resume, or None.
 
     Raises:
         AlreadyReported: a rank has failed, or was stopped, and has said so.
@@ -116,7 +116,7 @@ def _newest_step(directory: Path | None) -> int:
 
 
 def _tell(text: str, watch: Watch) -> None:
-    """Say it on the terminal and in the run's log; no rank writes there now."""
+    """Warn on the terminal and in the run's log, where no rank writes now."""
     with contextlib.suppress(OSError):
         print(f"{_CLEAR if draws_in_place() else ''}warning: {text}", file=sys.stderr, flush=True)
     if watch.directory is not None and (watch.directory / "config.yaml").is_file():

@@ -108,13 +108,13 @@ def check_config_unchanged(directory: Path, config: Config, state: Mapping[str, 
 
 
 def check_data_means_the_same(directory: Path, state: Mapping[str, Any], spec: Mapping[str, Any]) -> None:
-    """Compare what inference is told about the data with what the run's newest checkpoint was told.
+    """Compare the data's processor spec with that in the run's newest checkpoint.
 
-    Measured numbers, as means, may differ: more data is told of, not refused.
+    Measured numbers, such as means, may differ: more data is reported, not refused.
 
     Raises:
-        DataError: names or the order of classes, columns, categories or tokens are others, and with them the meaning
-            of the weights.
+        DataError: names or the order of classes, columns, categories or tokens differ, and with them the
+            meaning of the weights.
     """
     now = json.loads(json.dumps(dict(spec)))  # as state.json holds it
     then = {key: state[key] for key in now if key in state and key != "kind"}

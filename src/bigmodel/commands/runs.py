@@ -158,7 +158,7 @@ def _sort(runs: Sequence[ListedRun], key: str, reverse: bool, warnings: list[str
     absent = [one for one in runs if one.fields.get(key) is None]
     monitors = sorted({one.record.monitor for one in present}) if key == "best" else [""]
     if len(monitors) > 1:
-        warnings.append(f"sort: best is of {', '.join(monitors)}: each is sorted separately")
+        warnings.append(f"sort: these runs monitor {', '.join(monitors)}; best is sorted separately for each")
     order: list[ListedRun] = []
     for monitor in monitors:
         some = [one for one in present if key != "best" or one.record.monitor == monitor]

@@ -43,8 +43,8 @@ def run(
 
     Where the config asks for several ranks, other processes train, and None is returned.
 
-    Nothing that is built may reach the network where the config is not the user's `own`, as one that came with a run.
-    Until the first event `report` is told what is being done, and "" when that is over.
+    With `own=False`, for a config that came with a run, nothing that is built may reach the network.
+    Until the first event `report` gets a text about the current activity, and "" when that is over.
 
     Raises:
         BigmodelError: what ended the run, with its exit code; everything reached so far is saved.
@@ -97,11 +97,11 @@ def _build(
 def _build_resumed(
     config: Config, directory: Path, may_download: bool, report: Report
 ) -> tuple[TrainingRun, ResolvedConfig]:
-    """Build a run that goes on in `directory`, with warnings about all that has changed since it was saved.
+    """Build the run to resume in `directory`, with warnings about all that has changed since it was saved.
 
     Raises:
         ConfigError: the config is not the one that the run was trained with.
-        DataError: the data means something else.
+        DataError: classes, columns or tokens differ from those that the weights were trained on.
     """
     checkpoints = directory / "checkpoints"
     is_saved = bool(checkpoint.list_checkpoints(checkpoints))

@@ -93,8 +93,9 @@ def compose_with_hydra(
 
 
 def _compose_with_hydra(name: str, overrides: Sequence[str], multirun: bool) -> tuple[DictConfig, dict[str, Any]]:
-    """Return the config, and its `hydra` node apart. What an experiment chooses of Hydra's groups, a sweep is given as
-    a word: by itself the primary config would have the last say.
+    """Compose the config; return it without its `hydra` node, and that node.
+
+    In a sweep an experiment's choices from Hydra's groups become overrides: the primary config would override them.
 
     Raises one of `_CANNOT_COMPOSE`.
     """
@@ -114,7 +115,7 @@ def _compose_with_hydra(name: str, overrides: Sequence[str], multirun: bool) -> 
 
 
 def _hydra_choices(overrides: Sequence[str]) -> list[str]:
-    """What the files that were read last choose of Hydra's groups and the command line does not, as words."""
+    """Return overrides for choices from Hydra's groups that the files read last make and the command line does not."""
     typed = set(map(override_key, overrides))
     return [f"{group}={choice}" for group, choice in OwnSource.chosen.items() if group not in typed]
 
@@ -132,7 +133,7 @@ def _standard(loader: ConfigLoader, hydra: dict[str, Any]) -> dict[str, Any]:
 
 
 def _without_null(words: Sequence[str]) -> list[str]:
-    """The same for Hydra, which cannot read that a group is null."""
+    """Return the overrides in a form that Hydra can read, which has no null choice of a group."""
     return ["~loss" if text == "loss=null" else text for text in words if text.lstrip("+") != _DEFAULT]
 
 

@@ -107,7 +107,7 @@ class Config:
     def to_template_yaml(self) -> str:
         """Return the config as YAML whose keys still refer to each other, so that other values can be laid over it.
 
-        What Hydra, the clock or our own environment say is fixed; what may be a secret stays a reference.
+        Values of Hydra, the clock and this package's environment variables are fixed; possible secrets stay references.
 
         Raises:
             ConfigError: a key takes its value from other keys through a resolver, and would not follow them.

@@ -1,7 +1,7 @@
-"""`goes_with: {task: classification, model: text_cnn}` in the YAML of a dataset or a task: what it brings along.
+"""`goes_with: {task: classification, model: text_cnn}` in the YAML of a dataset or a task: its preferred choices.
 
-For Hydra these are overrides in a defaults list: of the groups that it names, a choice holds where neither the command
-line nor an experiment nor a root file of one's own has chosen. What is no group, as `monitor`, is laid over train.yaml.
+They reach Hydra as overrides in a defaults list. A choice of a group holds unless the command line, an experiment or
+the user's root file chooses from that group. A key that is no group, such as `monitor`, overrides train.yaml.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ _BRINGING = ("dataset", "task")  # groups that train.yaml lists after those they
 
 @dataclass
 class Brought:
-    """What the files of one composition bring along, in the order in which they were read."""
+    """Choices and keys from the `goes_with` of all files of one composition, in the order in which they were read."""
 
     groups: dict[str, Any] = field(default_factory=dict)  # of the root files, with their choices
     values: dict[str, Any] = field(default_factory=dict)  # keys of the built-in root file
     by: list[tuple[str, dict[str, Any]]] = field(default_factory=list)  # as ("dataset=trec", {"model": "text_cnn"})
-    fixed: set[str] = field(default_factory=set)  # groups of a root file of one's own
-    chosen: set[str] = field(default_factory=set)  # keys that an experiment or a root file of one's own sets
+    fixed: set[str] = field(default_factory=set)  # groups of the user's root file
+    chosen: set[str] = field(default_factory=set)  # keys that an experiment or the user's root file sets
 
     def lines(self, typed: Collection[str]) -> list[str]:
         """Return a line for each file that brought something else than the defaults; `typed` are keys that had it."""
@@ -44,7 +44,7 @@ class Brought:
         return self.groups[key] if key in self.groups else self.values.get(key)
 
     def read_root(self, tree: Mapping[Any, Any], is_own: bool) -> None:
-        """Note the groups of a root file. Of one's own, what it chooses is not chosen again by data or task."""
+        """Record the groups of a root file. Data and task do not override the choices of the user's own."""
         groups = dict(_entries(tree))
         self.groups |= groups
         if is_own:

@@ -1,6 +1,6 @@
 """Reject those of Hydra's own keys that have no effect here; those of a sweep are honored with `-m`.
 
-Of the whole `hydra` node a config may set:
+A config may set these keys of the `hydra` node:
 
     hydra/launcher, hydra.launcher.*    with -m: who runs the jobs, and its options
     hydra/sweeper, hydra.sweeper.*      with -m: which jobs there are, and its options

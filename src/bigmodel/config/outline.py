@@ -1,7 +1,7 @@
 """Read the groups, choices and keys of a command's config from its YAML, without composing or importing anything.
 
-Composing takes a second, and this must answer while somebody types. What only composing tells is left out: the targets
-of interpolations, and files that are found by a package of their own.
+Composing takes a second, and this must answer while somebody types. Left out is what only composing can
+resolve: the targets of interpolations, and files whose `@package` moves them.
 """
 
 from __future__ import annotations
@@ -135,7 +135,9 @@ class Outline:
     @cached_property
     def _root(self) -> File:
         """The root file, with what the root files that it starts from hold."""
-        settings, defaults, waiting = dict[str, Setting](), list[Entry](), [self._name]
+        settings: dict[str, Setting] = {}
+        defaults: list[Entry] = []
+        waiting = [self._name]
         for _ in range(_MOST_FILES):
             if not waiting:
                 break

@@ -73,7 +73,7 @@ def swept_values(override: Override, most: int | None) -> list[str]:
     """Return up to `most` overrides that an override stands for: one for each value of a sweep, or itself.
 
     Raises:
-        ConfigError: there is no value in it, or its values cannot be told.
+        ConfigError: the override has no value, or its values cannot be enumerated.
     """
     key, text = override.get_key_element(), str(override.input_line)
     if not override.is_sweep_override():

@@ -1,4 +1,4 @@
-"""Report all mistakes of a command line at once: Hydra stops at the first, so each override is tried by itself."""
+"""Report all mistakes of a command line at once: Hydra stops at the first, so each override is tried alone."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _LONGEST_KEY = 255  # Hydra looks for a directory of that name
 def diagnose_overrides(
     loader: ConfigLoader, name: str, overrides: Sequence[str], known_problems: Sequence[str] = ()
 ) -> tuple[list[str], DictConfig]:
-    """Problems of single overrides, after those that are known, and the config composed of those that have none.
+    """Return `known_problems` and those of each single override, and the config composed of the valid overrides.
 
     Raises:
-        ConfigError: those that have none by themselves do not go together.
+        ConfigError: overrides that are valid alone do not compose together.
     """
     problems = [*known_problems]
     groups: list[Override] = []

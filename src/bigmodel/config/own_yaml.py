@@ -38,8 +38,8 @@ _C_PARSER: tuple[type, ...] = (yaml.cyaml.CParser,) if yaml.__with_libyaml__ els
 
 
 class _Loader(*_C_PARSER, get_yaml_loader()):  # type: ignore[misc]
-    """Hydra's dialect, but for what YAML 1.1 reads to other bases: `010` is 8 there, `1:30` is 90, and the command line
-    takes neither.
+    """Hydra's dialect without the octal and sexagesimal numbers of YAML 1.1 (`010` as 8, `1:30` as 90), which the
+    command line does not take either.
     """
 
     def __init__(self, text: str) -> None:
@@ -122,7 +122,7 @@ class OwnSource(FileConfigSource):
 
     @staticmethod
     def circle() -> str:
-        """What to say where Hydra never came to an end: it was reading one of the files that choose each other."""
+        """Return the message for files that choose each other, which Hydra reads without end; it names the last one."""
         return f"{OwnSource.last}: defaults: this file chooses itself, or one that chooses it; remove that entry"
 
 
@@ -167,7 +167,7 @@ def _check_overrides(file: Path, text: str, tree: Mapping[Any, Any], groups: Col
 
 
 def _choices(tree: Mapping[Any, Any]) -> dict[str, str]:
-    """Of a file's defaults those that choose from Hydra's groups, as `override /hydra/sweeper: optuna`."""
+    """Return choices from Hydra's groups in a file's defaults, such as `override /hydra/sweeper: optuna`."""
     entries = [entry for entry in defaults_of(tree) if isinstance(entry, Mapping)]
     found = [(_OVERRIDE.fullmatch(str(key)), value) for entry in entries for key, value in entry.items()]
     return {match[1]: str(value) for match, value in found if match}

@@ -1,4 +1,4 @@
-"""What a config reads while its interpolations are resolved, and what a config that came with a run may read.
+"""Find and restrict what a config reads while its interpolations are resolved, above all one that came with a run.
 
 `${a.b}` is a plain reference. `${oc.env:NAME}`, or `${oc.env:NAME,default}`, written out like this, is a reference to
 the environment. Everything else calls a resolver, and could put the name of a variable or of a resolver together.

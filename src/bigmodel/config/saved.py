@@ -67,7 +67,7 @@ def apply_overrides(stored: Config, overrides: Sequence[str], source: ConfigSour
     if any(one.key_or_group == "experiment" for one in others.values()):
         raise ConfigError("resume: an experiment cannot be laid over a run; name the keys that change")
     values = {str(one.key_or_group): one.value() for one in in_place.values()}
-    # the defaults beside them may be of other groups than the run's, so only what was named is taken
+    # the other defaults may be of other groups than the run's, so only named keys are taken
     fresh = compose("train", [*others], source, stored.trust).redacted_dict(escape_interpolation) if others else {}
     for one in others.values():
         value: Any = fresh

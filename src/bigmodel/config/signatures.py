@@ -80,7 +80,7 @@ def locate(target: str) -> Any:
     """Import the object of a dotted name.
 
     Raises:
-        ImportError: there is none, or its file imports what is not there.
+        ImportError: the object does not exist, or its module imports something that does not.
     """
     module, _, name = target.rpartition(".")
     if not module:

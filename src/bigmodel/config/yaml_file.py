@@ -83,7 +83,7 @@ def _settings(node: yaml.Node | None, lines: Sequence[str]) -> dict[str, Setting
 
 
 def _comment(key: yaml.Node, lines: Sequence[str]) -> str:
-    """Return the comment beside a key, with the lines below that go on with it."""
+    """Return the comment next to a key, with the lines below that continue it."""
     row, column = key.start_mark.line, key.start_mark.column
     match = _COMMENT.search(lines[row])
     if match is None:

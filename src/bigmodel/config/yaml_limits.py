@@ -76,6 +76,6 @@ def _check_limits(file: Path, text: str) -> None:
             values += 1
             anchors |= {event.anchor: 1} if event.anchor else {}
         if str(getattr(event, "tag", None) or "").startswith("tag:yaml.org,2002:python/"):
-            raise ConfigError(f"{file}: asks for a Python object: '{truncate(event.tag)}'")
+            raise ConfigError(f"{file}: must not create a Python object: '{truncate(event.tag)}'")
         if values > _MOST_VALUES or len(open_) > _DEEPEST:
             raise ConfigError(f"{file}: stands for more than {_MOST_VALUES} values, or is nested too deep")

@@ -27,11 +27,11 @@ def weight_decay_groups(model: nn.Module, weight_decay: float, decay_all: bool) 
 
 
 def scale_lrs(optimizers: Sequence[torch.optim.Optimizer], model: nn.Module, factors: Mapping[str, float]) -> str:
-    """Train the parameters that a pattern matches at its factor times the rate of their group; in words.
+    """Scale the learning rate of parameters whose names match a pattern; return a line about it.
 
-    Where several match, the last one counts. They become groups of their own behind the others, which keep what else
-    was set for them: a schedule multiplies all rates, so the ratio stays. A first group that is left empty still says
-    the rate that is scaled.
+    The last matching pattern wins. Matched parameters move to groups of their own at the end, with their group's other
+    options; a schedule multiplies all rates, so the ratio stays. An emptied first group stays, because it reports the
+    base learning rate.
 
     Raises:
         ValueError: a pattern matches no parameter that is trained.

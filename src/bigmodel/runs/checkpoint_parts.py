@@ -21,7 +21,7 @@ Tensors = Mapping[str, Mapping[str, Tensor]]
 
 
 class PartialSaves:
-    """What one rank does for the checkpoints of a divided model. All ranks save the same steps in the same order."""
+    """One rank's part in the checkpoints of a divided model. All ranks save the same steps in the same order."""
 
     def __init__(self, world: World) -> None:
         self._world = world

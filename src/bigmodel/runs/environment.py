@@ -67,7 +67,7 @@ def describe_changes(directory: Path, now: Mapping[str, Any]) -> list[str]:
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         write_json(file, now)
         state = "missing" if isinstance(error, FileNotFoundError) else "damaged"
-        return [f"{file}: {state}; written anew with the environment of this start instead of the first"]
+        return [f"{file}: {state}; rewritten with the environment of this start instead of the first"]
     return [
         f"the {name} was {truncate(old)}, is now {truncate(new)}: {_CONSEQUENCES.get(name, _OTHER_BITS)}"
         for name, old, new in pairs

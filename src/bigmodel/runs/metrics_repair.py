@@ -57,5 +57,5 @@ def read_elapsed_seconds(directory: Path) -> float:
         return 0.0
     except (ValueError, LookupError, TypeError, RecursionError, OverflowError) as error:
         raise ValueError(
-            f"{directory / 'summary.json'}: damaged; its elapsed seconds are lost, all else is written anew"
+            f"{directory / 'summary.json'}: damaged; its elapsed seconds are lost, the rest is rewritten"
         ) from error

@@ -26,12 +26,12 @@ def share_batch_norms(model: nn.Module) -> int:
     norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
     for norm in norms if current_world().size > 1 else ():
         kind: Any = type(norm)
-        norm.__class__ = _shared(kind)
+        norm.__class__ = _sharing_class(kind)
     return len(norms)
 
 
 @cache
-def _shared(kind: Any) -> Any:
+def _sharing_class(kind: Any) -> Any:
     """Return a subclass of a batch norm's class that shares its statistics in training."""
 
     def forward(self: _BatchNorm, x: Tensor) -> Tensor:

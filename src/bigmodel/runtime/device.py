@@ -28,9 +28,9 @@ MAX_COMPILED_SHAPES = 64  # per compiled function (torch's default: 8); Muon's i
 class Device:
     """A chosen device, ready to compute. `torch_device` is where tensors go, `world` the ranks that share the batches.
 
-    `count` is the number of ranks; it may differ from the size of `world` where a plan is made, by one process for all.
-    Among `parts` of them the model is divided; `sharding` says so. `restarts` and `timeout` are for the process that
-    starts the ranks.
+    `count` is the number of ranks; it may differ from the size of `world` in a dry run, which is one process.
+    The model is divided among `parts` ranks; `sharding` describes that as text. `restarts` and `timeout` are for the
+    process that starts the ranks.
 
     Raises:
         ConfigError: there is no such device here, or it has no such number, precision or mode.

@@ -157,7 +157,7 @@ def use_world(world: World) -> None:
 
 @contextlib.contextmanager
 def join_ranks(place: Place, use_gpus: bool, timeout_s: float | None = None) -> Iterator[World]:
-    """Join the other ranks, and leave them at the end. Of several failures only the first is raised with its words.
+    """Join the other ranks, and leave them at the end. If several fail, only the first failure is raised as itself.
 
     Another rank is waited for up to `timeout_s`, unless the process that started the ranks watches them.
 
@@ -216,7 +216,7 @@ def _meet(place: Place, use_gpus: bool, timeout_s: float | None) -> None:
 def peers(signs: bool = True) -> Iterator[None]:
     """Raise PeerLost for what a collective raises where a rank has ended or hangs; meanwhile this one waits.
 
-    A thread beside the one that trains does not sign for it.
+    A thread other than the training one sets `signs` to false: it gives no signs of life.
     """
     place = _current.place
     if signs:

@@ -30,7 +30,7 @@ _FIRST_PORT, _PORTS = 20_000, 10_000  # where the ranks of a Slurm step meet
 
 
 class Starter(Protocol):
-    """What ranks tell whoever has started them; of several starts of a run it may hold the `lock`."""
+    """Receiver of the ranks' reports in the process that started them; may hold the run's `lock` across restarts."""
 
     lock: int | None
 
@@ -46,8 +46,8 @@ class Place:
     """A process's place among the ranks.
 
     `meeting` is a file through which ranks of one machine find each other; None: MASTER_ADDR and MASTER_PORT. With
-    `is_watched`, the process that started the ranks says how they ended; `watch` is what it is told. `local_size` is
-    the number of ranks on each machine, where its launcher says so.
+    `is_watched`, the process that started the ranks reports how they ended; `watch` receives the ranks' reports.
+    `local_size` is the number of ranks on each machine, if the launcher states it.
     """
 
     rank: int
@@ -178,7 +178,7 @@ class RankStop(StopRequest):
 
 
 def _run_rank(place: Place, run: Callable[[Place, StopRequest], int], watch: Watch) -> int:
-    """Run a forked rank. Of the streams of the process that starts them, only rank 0 has standard output."""
+    """Run a forked rank. Only rank 0 keeps standard output; no rank reads standard input."""
     os.setsid()  # a Ctrl-C reaches the process that started the ranks, which forwards it
     nothing = os.open(os.devnull, os.O_RDWR)
     for stream in (0,) if place.rank == 0 else (0, 1):

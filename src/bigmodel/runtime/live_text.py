@@ -96,9 +96,9 @@ class LiveText:
 
 
 class StatusLine:
-    """Says on a terminal what a command is doing before it has anything else to show, and for how long.
+    """Terminal line with a command's current activity and its duration, before there is anything else to show.
 
-    One that cannot draw a line anew gets a line for each text, or with `plain=False` none.
+    A terminal that cannot redraw a line gets a line for each text, or with `plain=False` none.
     """
 
     def __init__(self, plain: bool = True) -> None:

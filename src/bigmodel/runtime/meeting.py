@@ -1,4 +1,4 @@
-"""What ranks tell each other through the store in which they meet: who is there, who failed first, who hangs.
+"""Messages between ranks through the store in which they meet: who is there, who failed first, who hangs.
 
 torchrun gives the ranks that it starts again the store of their first start, with all that was written there: so the
 ranks agree on a name that is new, below which they write. Imports no torch.
@@ -21,7 +21,7 @@ _LOOK_S, _LATE_S = 0.02, 2.0
 
 
 class Store(Protocol):
-    """What is used of torch's stores; RuntimeError where the store is gone, or `get` has waited for too long."""
+    """The used methods of torch's stores; RuntimeError if the store is gone, or `get` has waited for too long."""
 
     def get(self, key: str) -> bytes: ...
 

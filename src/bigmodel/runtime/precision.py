@@ -58,12 +58,15 @@ def choose_precision(device: Device, model: nn.Module, task: Task, example: Call
         kind = device.torch_device.type
         made = example(_SAMPLES.get(kind, 16))
         sample = Batch(made.inputs.to(device.torch_device), made.targets.to(device.torch_device))
-        plain, count, fits, taken = candidates[0], 2, 2, 0.0
+        plain = candidates[0]
+        count = fits = 2
+        taken = 0.0
         for _ in range(SIZING_ROUNDS.get(kind, 1)):
             found = _measure(device, model, task, _first(count, sample), [plain], 1, {})
             if plain not in found:  # too many for its memory
                 break
-            fits, taken = count, found[plain]
+            fits = count
+            taken = found[plain]
             count = min(len(sample.targets), max(2, int(_STEP_S * count / taken)))
         count = fits if kind == "cuda" else count
         sample = _first(count, sample)
@@ -179,7 +182,7 @@ def _measure(
 ) -> dict[tuple[str, bool], float]:
     """Measure seconds of a forward and a backward pass, the best of a few rounds; other load then counts for all.
 
-    A candidate that raises is entered in `failed` and left out; the first one may do so for want of memory only.
+    A candidate that raises is recorded in `failed` and left out; the first one may fail only by running out of memory.
     """
     buffers = [buffer.clone() for buffer in model.buffers()]
     taken: dict[tuple[str, bool], list[float]] = {candidate: [] for candidate in candidates}

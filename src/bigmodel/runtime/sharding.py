@@ -98,8 +98,11 @@ class Shards(Ranks):
 
     def map_whole(self, parts: Sequence[Tensor], rows: int, compute: Callable[[Tensor], Tensor]) -> Sequence[Tensor]:
         """Divide the matrices among the ranks, so that each computes some of them whole. Costs two all-to-alls."""
-        heights, counts = self._lengths(rows), self._lengths(len(parts))
-        own, mine, columns = heights[self.part], counts[self.part], parts[0].shape[1]
+        heights = self._lengths(rows)
+        counts = self._lengths(len(parts))
+        own = heights[self.part]
+        mine = counts[self.part]
+        columns = parts[0].shape[1]
         sent = [count * own * columns for count in counts]
         kept = [mine * height * columns for height in heights]
         got = self._exchange(torch.cat([part.reshape(-1) for part in parts]), kept, sent)
@@ -145,7 +148,7 @@ class Shards(Ranks):
 def shard_models(models: Sequence[nn.Module], place: Place, device: torch.device, parts: int) -> Shards:
     """Divide each model among groups of `parts` ranks, in place, by repeated block; move it to the device.
 
-    What the process computes from now on is shared by the returned ranks.
+    From now on the process computes together with the returned ranks.
 
     Raises:
         ConfigError: a parameter has no rows.

@@ -46,7 +46,7 @@ class StopRequest:
 
     @property
     def early(self) -> Interrupted | None:
-        """What a signal before `defer` has raised; foreign code in which it fell may have raised something else."""
+        """The exception that a signal before `defer` raised; interrupted user code may have replaced it by another."""
         return self._early
 
     @property

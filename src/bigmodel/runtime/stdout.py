@@ -7,7 +7,7 @@ import sys
 
 
 def print_line(text: str) -> None:
-    """Print a line; discard it if stdout is closed or full. What its encoding lacks is written as an escape."""
+    """Print a line; discard it if stdout is closed or full. Characters outside its encoding are escaped."""
     try:
         print(text, flush=True)
     except UnicodeEncodeError:

@@ -1,4 +1,4 @@
-"""What the terminal that a command writes to can do: draw in place, draw signs beyond ASCII, and its size."""
+"""Abilities of the terminal on stdout: drawing in place, characters beyond ASCII, and its size."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def is_terminal() -> bool:
 
 
 def draws_in_place() -> bool:
-    """Return whether stdout is a terminal that can draw a line anew; what `!` of a notebook runs has none that can."""
+    """Return whether stdout is a terminal that can redraw a line; a notebook's `!` cell cannot."""
     is_notebook = "JPY_PARENT_PID" in os.environ  # set by Jupyter for its kernels
     return is_terminal() and not is_notebook and os.environ.get("TERM", "dumb") not in ("dumb", "unknown", "")
 

@@ -32,11 +32,11 @@ class TorchrunNote:
 
     @classmethod
     def of_this_process(cls, output_dir: Path, config: str) -> TorchrunNote | None:
-        """Return the note of the torchrun that has started this process; None: it was none."""
+        """Return the note of the torchrun that started this process; None without torchrun."""
         return cls(output_dir, config) if "TORCHELASTIC_RUN_ID" in os.environ else None
 
     def find(self) -> Path | None:
-        """Return the directory of the run that goes on; None where none has begun."""
+        """Return the directory of the run to resume; None if no run has begun."""
         with contextlib.suppress(OSError, ValueError):
             if not self._is_new and self._file.parent.lstat().st_uid == os.geteuid():
                 directory = Path(read_text(self._file, _LONGEST))
@@ -44,7 +44,7 @@ class TorchrunNote:
         return None
 
     def note_run(self, directory: Path, lock: int) -> None:
-        """Note, as rank 0, where the run lies."""
+        """Record, as rank 0, the run's directory."""
         self._output_dir.mkdir(parents=True, exist_ok=True)  # of a run that lies elsewhere
         own_folder(self._file.parent)
         write_text(self._file, str(directory.absolute()))

@@ -1,4 +1,4 @@
-"""What the process that has started ranks knows of them: signs of life, whether they said why they end, the run's lock.
+"""Signs of life of forked ranks, the exit codes they reported, and the run's lock, for the process that forks them.
 
 The signs lie in memory that forked ranks share with it, so a sign costs a microsecond and none is ever waited for. The
 lock travels through a socket, so that no other start can take the run while a rank that held it is started again.
@@ -33,7 +33,7 @@ class Silence:
 
 
 class Watch:
-    """Of `count` ranks: made before they are forked, written by them, read by the process that forks them.
+    """Shared record of `count` ranks: created before the fork, written by them, read by the process that forks them.
 
     `directory` is the run's, once rank 0 has made it; `lock` a descriptor that holds its lock.
     """
@@ -87,7 +87,7 @@ class Watch:
         self.directory = Path(os.fsdecode(name))
         self.lock = locks[0]
         os.ftruncate(self.lock, 0)
-        os.write(self.lock, str(os.getpid()).encode())  # whom another start is told to wait for
+        os.write(self.lock, str(os.getpid()).encode())  # another start names this process as the one to wait for
 
     def silent(self, processes: Mapping[int, int], timeout_s: float) -> Silence | None:
         """Return the rank among those of `processes` (process id by rank) that all others wait for, if it is silent.

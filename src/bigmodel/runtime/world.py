@@ -1,4 +1,4 @@
-"""What a run shares with the other processes that train the same model: for a run in one process, nothing."""
+"""Operations that a run shares with the other processes that train the same model; alone, they do nothing."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ def run_hydra_sweep(
     seeds: str | None = None,
     report: Callable[[str], object] = lambda text: None,
 ) -> int:
-    """Run every combination of the values, each with `seeds` seeds if given; `report` is told "" once these are known.
+    """Run every combination of the values, each with `seeds` seeds if given; `report` gets "" once these are known.
 
     `hydra_words` are overrides of Hydra's own keys. Returns 0, or the exit code of the first job that failed.
 
@@ -184,7 +184,7 @@ def _plugins(hydra: Mapping[str, Any], hydra_words: Sequence[str]) -> list[str]:
     choices = hydra.get("runtime", {}).get("choices", {})
     typed = set(map(override_key, hydra_words))
     chosen = {group: choices.get(group) for group in ("hydra/launcher", "hydra/sweeper") if group not in typed}
-    usual = {"basic": "bigmodel"}  # Hydra's, where a root file of one's own leaves it
+    usual = {"basic": "bigmodel"}  # Hydra's, where the user's root file leaves it
     return [f"{group}={usual.get(name, name)}" for group, name in chosen.items() if name not in (None, "bigmodel")]
 
 

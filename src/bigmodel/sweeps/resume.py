@@ -54,7 +54,7 @@ def resume(
             print_job_table(sweep, sweep.read_progress())
             return 0
         if n_trials and sweep.trials is None:
-            raise ConfigError(f"resume: {n_trials[-1]}: applies to searches, and this sweep is none")
+            raise ConfigError(f"resume: {n_trials[-1]}: applies to searches only, and this sweep is not one")
         plan = None if sweep.trials is None else read_plan(sweep.path)
         if n_trials and plan is not None:
             _change_n_trials(sweep, plan, n_trials[-1].removeprefix(_N_TRIALS))

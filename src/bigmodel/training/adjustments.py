@@ -1,4 +1,4 @@
-"""Values of settings that nobody made: they follow from other settings or from the data, and a line says so."""
+"""Derive settings that were left open from other settings or from the data, each with a line that reports it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SPAN = 0.5  # of a run's updates
 DEFAULT_BATCH_SIZE = 64
 
 
-Changes = tuple[dict[str, Any], list[str]]  # values by dotted key, and lines that say so
+Changes = tuple[dict[str, Any], list[str]]  # values by dotted key, and lines that report them
 
 
 def fill_defaults(values: Mapping[str, Any]) -> Changes:

@@ -63,7 +63,7 @@ def open_data(config: Config, device: Device, report: Callable[[str], object]) -
 def _open_dataset(config: Config, changes: Mapping[str, Any]) -> Dataset:
     """Build the dataset of the config with these changes by dotted key.
 
-    Of a column that its files lack, the message names the key that asks for it.
+    If its files lack a column, the message names the key that asks for the column.
     """
     prefix = "dataset."
     changed = {key.removeprefix(prefix): value for key, value in changes.items() if key.startswith(prefix)}
@@ -80,7 +80,7 @@ def _open_dataset(config: Config, changes: Mapping[str, Any]) -> Dataset:
 
 
 def _open_loader(dataset: Dataset, device: Device, settings: Train, batch_size: int) -> tuple[Loader, dict[str, Any]]:
-    """Open the dataset's loader. A batch size that nobody set is lowered to the number of training samples.
+    """Open the dataset's loader. A default batch size is lowered to the number of training samples.
 
     Raises:
         ConfigError: the batch size, the micro-batches or the sampler do not go with the data.

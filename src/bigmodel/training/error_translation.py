@@ -52,7 +52,7 @@ def translate_run_errors(directory: Path, state: TrainState, trust: Sequence[str
 
 @contextlib.contextmanager
 def say_how_to_resume(directory: Path, state: TrainState, trust: Sequence[str]) -> Iterator[None]:
-    """Add to a DataError in the middle of a run, as of a file that broke since its start, how the run goes on."""
+    """Add the command that resumes the run to a DataError, such as that of a file damaged since the run began."""
     try:
         yield
     except DataError as error:

@@ -60,7 +60,7 @@ def init_weights(
         report, lines = _load(model, sources, strip_prefix or "", skip, merge, adapter)
         if not epochs and report.new and incomplete == "refuse":
             raise ConfigError(
-                f"epochs: 0 would test {format_count(len(report.new), 'tensor')} that nobody has trained, "
+                f"epochs: 0 would test {format_count(len(report.new), 'tensor')} that are untrained, "
                 f"{', '.join(report.new[:4])}{' ...' if len(report.new) > 4 else ''}; "
                 "train them, or set init.incomplete=test"
             )

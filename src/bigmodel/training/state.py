@@ -113,8 +113,8 @@ class TrainState:
     def record_monitored(self, value: float, lower: bool) -> bool:
         """Record the monitored metric of an evaluation; return whether these weights are the best so far.
 
-        Of equal values the later counts as best, because it has seen the lower learning rate; only a better one resets
-        the patience.
+        If values are equal, the later counts as best, because its learning rate was lower; only a better one resets the
+        patience.
 
         Raises:
             DivergedError: the metric is not finite.

@@ -21,7 +21,7 @@ from hydra_plugins.bigmodel.launcher import BigmodelLauncher
 
 
 class OptunaSweeper(Sweeper):
-    """Parses the space; `bigmodel.sweeps.search` does the rest with the launcher's `jobs` and `on_failure`."""
+    """Hydra sweeper: parses the space, runs `bigmodel.sweeps.search` with the launcher's `jobs` and `on_failure`."""
 
     def __init__(self, params: Any, **options: Any) -> None:
         self._params = dict(params or {})

@@ -143,7 +143,7 @@ def _values(command: str, outline: Outline, key: str, typed: str) -> Iterator[Ca
 
 
 def _text_before_last_item(typed: str) -> str:
-    """What stands before the last value of a list."""
+    """Return the text of a list up to its last value."""
     return typed[: max(typed.rfind(","), typed.rfind("[")) + 1]
 
 

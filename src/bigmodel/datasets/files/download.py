@@ -58,7 +58,7 @@ def ensure_file(url: str, target: Path, md5: str, download: bool, mirror: str | 
 def download_file(
     url: str, target: Path, *, md5: str | None = None, sha256: str | None = None, progress: Progress | None = None
 ) -> None:
-    """Download `url` to `target`. What arrives is kept in `<target>.part` until it is whole and verified.
+    """Download `url` to `target`; partial content stays in `<target>.part` until it is complete and verified.
 
     A second process that wants the same file waits for the first. Nothing is done where `target` exists.
 
@@ -166,7 +166,7 @@ def _verify(url: str, part: Path, md5: str | None, sha256: str | None) -> None:
             part.unlink()
             raise DataError(
                 f"{url}: what arrived has {algorithm} {actual}, not the published {expected}; it was deleted, "
-                "run again to download it anew or set another mirror"
+                "run again to repeat the download, or set another mirror"
             )
 
 
@@ -178,7 +178,9 @@ def _check_space(part: Path, needed: int) -> None:
 
 def _describe_write_error(part: Path, error: OSError) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"{part.absolute()}: the disk is full ({error.strerror}); make room and run again, it goes on from there"
+        return (
+            f"{part.absolute()}: the disk is full ({error.strerror}); make room and run again to continue the download"
+        )
     return f"{part.absolute()}: cannot be written: {error.strerror or error}"
 
 

@@ -67,7 +67,7 @@ def split_folders(top: Path) -> tuple[dict[str, Path], list[str]]:
     found = {split: found[split] for split in SPLITS if split in found}
     renamed = [f"{path.name}/ is the {split} split" for split, path in found.items() if path.name != split]
     unused = [f"{name}/" for name in names if name not in splits]
-    return found, [*renamed, *([f"not used: {_some(unused)}, beside the splits"] if unused else [])]
+    return found, [*renamed, *([f"not used: {_some(unused)}, next to the splits"] if unused else [])]
 
 
 def folder_names(folder: Path) -> list[str]:
@@ -99,7 +99,7 @@ def _refuse_unclear(top: Path, names: Sequence[str], splits: dict[str, str]) -> 
         below = folder_names(top / name)
         if set(below) & (set(names) - {name}):
             raise DataError(
-                f"dataset.root: {top / name} looks like a split and lies beside the classes {_some(below)}; "
+                f"dataset.root: {top / name} looks like a split and lies next to the classes {_some(below)}; "
                 "move these into train/"
             )
     for name in names:

@@ -42,11 +42,11 @@ def read_rows(file: str | Path, form: TableFormat, needed: Iterable[str] = ()) -
     """Read all rows of a file, or of the standard input for `-`. The columns that are `needed` must be there.
 
     The name states the format: .parquet, .arrow, .feather, .ipc, .json (a list of objects), .jsonl, or else
-    delimited text. What is named .gz, .zst, .bz2 or .xz is unpacked.
+    delimited text. Files named .gz, .zst, .bz2 or .xz are unpacked.
 
     Raises:
         ConfigError: there is no such encoding.
-        DataError: the file cannot be read or lacks a column, or holds rows that are none and may not be skipped.
+        DataError: the file cannot be read or lacks a column, or has invalid rows that may not be skipped.
     """
     wanted = list(needed)
     try:

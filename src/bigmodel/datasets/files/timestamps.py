@@ -177,7 +177,7 @@ def _seconds(text: str, time_format: str | None) -> float | str:
 
 
 def suggest_formats(texts: Sequence[str]) -> list[str]:
-    """Formats that read all of these texts, most usual first; two where day and month cannot be told apart."""
+    """Return formats that read all of these texts, most usual first; two where day and month are ambiguous."""
     tried = list(dict.fromkeys(texts))[:_TRIED]
     return [
         form

@@ -131,7 +131,7 @@ def _shape(path: Path, dimensions: int) -> tuple[int, ...]:
         raise DataError(f"{path}: starts with {header[:4].hex()}, not with the IDX magic {magic.hex()}; get it again")
     shape = tuple(int(size) for size in np.frombuffer(header, ">u4")[1:])
     if 0 in shape:
-        raise DataError(f"{path}: its header states no values: {shape}")
+        raise DataError(f"{path}: its header states an empty array, {shape}")
     check_size(path, header_bytes + math.prod(shape))
     return shape
 

@@ -72,7 +72,7 @@ class PictureTable:
             return [f"{row.location}: column '{empty}': empty"]
         if split not in SPLITS:
             given = cells[self.split_column or ""]
-            return [f"{row.location}: column '{self.split_column}': '{given}' is none of {', '.join(SPLITS)}"]
+            return [f"{row.location}: column '{self.split_column}': '{given}' is not one of {', '.join(SPLITS)}"]
         if "\0" in path:
             return [self._missing(row.location, path)]
         return PictureRow(row.location, path, [cells[column] for column in self.label_columns], split)

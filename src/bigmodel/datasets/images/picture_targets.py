@@ -97,7 +97,7 @@ class LabelsTarget:
             unknown = [name for name in split_names(cells[0], self.separator) if name not in self.names]
             return f"no training row has the label '{truncate(unknown[0], 40)}'" if unknown else None
         bad = [cell for cell in cells if cell and cell.lower() not in _YES | _NO]
-        return f"'{truncate(bad[0], 40)}' is none of 1, 0 and nothing" if bad else None
+        return f"'{truncate(bad[0], 40)}' is not 1, 0 or empty" if bad else None
 
 
 Target = NumberTarget | LabelsTarget
@@ -167,7 +167,7 @@ def describe_label_counts(names: Sequence[str], targets_NK: Tensor) -> list[str]
     lines = [f"labels in training: {shown}{' ...' if len(names) > 12 else ''}"]
     one_sided = [name for name, pair in counts.items() if not all(pair)]
     if one_sided:
-        lines.append(f"warning: in training no sample is with, or none without: {', '.join(one_sided[:12])}")
+        lines.append(f"warning: labels that all or none of the training samples have: {', '.join(one_sided[:12])}")
     return lines + warn_similar_names(names)
 
 

@@ -83,7 +83,7 @@ def _place(table: Table, name: str, roles: ColumnRoles, time_format: str | None)
         else:
             roles.ignored[name] = (
                 f"digits with leading zeros, as '{truncate(padded, 20)}': an identifier; name it in "
-                "dataset.numeric_columns or dataset.categorical_columns if it is none"
+                "dataset.numeric_columns or dataset.categorical_columns if it is not one"
             )
     elif not problems:
         reason = why_identifier(name, values[values == values].tolist(), len(texts))

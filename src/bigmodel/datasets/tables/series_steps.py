@@ -26,7 +26,7 @@ _FEW = 8  # steps, which may be even by chance
 
 @dataclass(frozen=True)
 class StepRules:
-    """Which values of a series are missing, besides empty ones, and what happens to those and to gaps in time.
+    """Rules for a series: which values count as missing, besides empty ones, and how to treat them and gaps in time.
 
     `time_format` None is ISO. `sentinels` are numbers that stand for no value.
     """

@@ -36,7 +36,8 @@ class LabelledText:
 class LabelledTextReader:
     """Reader of files of labelled texts. `text_columns` are the names that the texts' column may have.
 
-    Of bad rows `refuse` reports the first few and the number of all; `skip` leaves them out, counted in `notes`.
+    With `broken=refuse` the first few bad rows and their number are an error; `skip` leaves them out and counts them in
+    `notes`.
     """
 
     text_columns: Sequence[str]

@@ -146,7 +146,7 @@ class AnswerWriter:
             part = self.tokenizer.encode(text).tolist()
             end = max((n for n, token in enumerate(part, 1) if token in stop), default=0) if answered else 0
             if answered and not end:
-                raise ValueError("the template ends an answer with no token that stops one")
+                raise ValueError("the chat template ends an answer without an end-of-turn token")
             tokens += part
             is_answer = [False] * len(is_answer) if answered and last_only else is_answer
             is_answer += [n < end for n in range(len(part))]

@@ -121,7 +121,7 @@ def _check_targets(targets: Sequence[str], target_type: str) -> None:
 
 
 def _properties(about: Mapping[str, Any], num_targets: int) -> dict[str, Any]:
-    """Return what the model takes and the config may claim, from what inference is told `about` the targets."""
+    """Return what the model takes and the config may claim, from the processor spec `about` the targets."""
     return {
         "vocab_size": SmilesTokenizer.size,
         "outputs": len(about["classes"]) if "classes" in about else num_targets,

@@ -28,10 +28,10 @@ _NUMBERS = {token: number for number, token in enumerate(_TOKENS)}
 
 
 class SmilesTokenizer:
-    """A `Tokenizer` whose tokens are the same for any data, so that what one data set taught serves another.
+    """A `Tokenizer` with the same tokens for all data, so that weights trained on one data set fit another.
 
     An atom outside of brackets is a token, and so are the commonest bracket atoms; others are a token for each of their
-    parts, as `[`, `Na`, `+`, `]`. No parser: whether rings and branches close is not looked at.
+    parts, as `[`, `Na`, `+`, `]`. It does not check whether rings and branches close.
     """
 
     size = len(_TOKENS)

@@ -18,7 +18,7 @@ from bigmodel.models.decoding.sampling import TextSampling
 
 
 class Conversation:
-    """Messages so far, and the model that answers the next. What it computed for their tokens is kept."""
+    """A conversation with a model: its messages, and a key/value cache of their tokens."""
 
     def __init__(self, model: nn.Module, tokenizer: Tokenizer, template: ChatTemplate, stop: Sequence[int]) -> None:
         self.messages: list[dict[str, str]] = []

@@ -1,5 +1,5 @@
 """Map published weights of BERT (Devlin et al. 2019) and RoBERTa (Liu et al. 2019, arXiv:1907.11692) to the names and
-layout of `BertClassifier`. What stands above the encoder is left as it is: heads are of other classes.
+layout of `BertClassifier`. The heads above the encoder are left as they are: their classes differ.
 """
 
 from __future__ import annotations

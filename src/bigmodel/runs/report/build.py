@@ -66,7 +66,9 @@ def finished_run_page(directory: Path, built: TrainingRun, step: int, max_sample
 def _run_page(
     path: Path, warnings: list[str], predict: Callable[[SvgWriter, bool], str] | None, ended: bool = False
 ) -> str:
-    run, writer, findings = gather(path, warnings, ended), SvgWriter(), ""
+    run = gather(path, warnings, ended)
+    writer = SvgWriter()
+    findings = ""
     try:
         findings = predict(writer, counts(run) is not None) if predict else ""
     except Interrupted:

@@ -38,7 +38,7 @@ class RunData:
 
     @property
     def subject(self) -> str:
-        """What was trained on what, as `cnn on digits`."""
+        """The model and its dataset as text, such as `cnn on digits`."""
         model, dataset = (str(self.record.config.get(key, "a model")) for key in ("model", "dataset"))
         return truncate(f"{model} on {dataset}" if dataset != "a model" else model, 200)
 

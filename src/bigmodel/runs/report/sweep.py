@@ -34,7 +34,7 @@ _Measured = Sequence[tuple[SeedGroup, float]]  # each run's best value
 
 @dataclass(frozen=True)
 class _Sweep:
-    """What every part of the page is drawn from. `keys` differ between configurations; `groups` are runs by them."""
+    """Data that all parts of the page share. `keys` differ between configurations; `groups` are runs by them."""
 
     path: Path
     runs: Sequence[RunData]

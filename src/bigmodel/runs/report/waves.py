@@ -79,7 +79,9 @@ class WaveInspector:
         decoder = as_decoder(self._subject.model)
         clip = self._kept["easiest"]
         token_NT = torch.tensor([[clip.said]], device=self._subject.device.torch_device)
-        cache, sampling, codes = decoder.cache(1), Sampling(), list[int]()
+        cache = decoder.cache(1)
+        sampling = Sampling()
+        codes: list[int] = []
         deadline = monotonic() + self._subject.budget_s / 2
         with torch.inference_mode(), self._subject.device.autocast():
             while len(codes) < len(clip.codes_T) and monotonic() < deadline:

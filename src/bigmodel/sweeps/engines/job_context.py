@@ -1,4 +1,4 @@
-"""What every job's process of a sweep is given: it travels as JSON to the fork server and to other machines."""
+"""Context of every job's process in a sweep: it travels as JSON to the fork server and to other machines."""
 
 from __future__ import annotations
 

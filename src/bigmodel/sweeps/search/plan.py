@@ -38,7 +38,7 @@ _UNLIMITED = 10**9  # trials in a space that is too large to enumerate
 
 @dataclass(frozen=True)
 class SearchPlan:
-    """What a search does.
+    """Settings of a search.
 
     `fixed_overrides` are those that all trials have; `bases` are the combinations of searched config groups, in the
     order of their files. With `seeds`, a trial is one job for each seed, and its value is their mean.
@@ -208,7 +208,7 @@ def read_plan(path: Path) -> SearchPlan:
     except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
         problems = [str(error)]
     if problems:
-        raise StorageError(f"{file}: damaged: {truncate(problems[0])}; start the search anew")
+        raise StorageError(f"{file}: damaged: {truncate(problems[0])}; start a new search")
     return plan
 
 

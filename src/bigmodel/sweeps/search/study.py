@@ -185,7 +185,7 @@ class OptunaSearch:
         self._trial_of_point[self._plan.identity(point)] = trial
         if num_repeats and earlier:
             names = ", ".join(map(str, earlier))
-            self._remarks.append(f"trial {trial} was drawn anew: what was drawn first is trial {names} already")
+            self._remarks.append(f"trial {trial} was redrawn: the first draw repeats trial {names}")
         return point, num_repeats
 
     def _discard(self, trial: int) -> None:

@@ -213,7 +213,7 @@ class SweepDirectory:
             self._find_common_overrides()
         except (OSError, ValueError, TypeError, LookupError, RecursionError) as error:
             self.release()
-            raise StorageError(f"{self.path / 'sweep.json'}: damaged: {error}; start the sweep anew") from error
+            raise StorageError(f"{self.path / 'sweep.json'}: damaged: {error}; start a new sweep") from error
 
 
 def find_sweep(path: str) -> Path:

@@ -41,7 +41,7 @@ class ResolvedConfig:
 
 
 def resolve_auto(config: Config, report: Callable[[str], object] = lambda text: None) -> ResolvedConfig:
-    """Replace each `auto` by a value and print it; `report` is told which one is being looked for.
+    """Replace each `auto` by a value and print it; `report` gets a text about the one being resolved.
 
     Raises:
         ConfigError: parts do not go together, or there is nothing to tune.
