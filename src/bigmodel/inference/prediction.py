@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
+from bigmodel.formatting import format_count
 from bigmodel.runs.display.html import rows_table
 
 _MAX_CLASSES_SHOWN = 5  # in a repr
@@ -56,7 +57,7 @@ def predictor_facts(
         facts["task"] = str(task["_target_"]).split(".")[-2:][0]
     if classes is not None:
         shown = [*classes[:_MAX_CLASSES_SHOWN], *(["..."] if len(classes) > _MAX_CLASSES_SHOWN else [])]
-        facts["classes"] = f"{len(classes)} classes: {' '.join(shown)}"
+        facts["classes"] = f"{format_count(len(classes), 'class', 'classes')}: {' '.join(shown)}"
     facts["parameters"] = f"{sum(p.numel() for p in model.parameters()):,} parameters"
     facts |= {"run": str(run), "step": str(step)}
     if best.get("step") == step and isinstance(best.get("value"), (int, float)):

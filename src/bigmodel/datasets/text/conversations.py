@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor
 
 from bigmodel.constraints import PositiveInt, ProperFraction
+from bigmodel.datasets.files.json_values import parse_json
 from bigmodel.datasets.files.locations import find_beside_shared
 from bigmodel.datasets.loading.claims import check_claims
 from bigmodel.datasets.loading.tensors import TensorDataset, fingerprint_tensors
@@ -26,6 +26,7 @@ __all__ = ["conversations"]
 
 _ROLES = {"human": "user", "gpt": "assistant", "user": "user", "assistant": "assistant", "system": "system"}
 _LARGEST = 1 << 31  # bytes of a file
+_UNREAD = ("system", "history", "tools", "functions", "images", "videos", "audios")  # of a record, beside its messages
 _SHOWN = 5  # broken lines
 _KIND = "bigmodel.inference.processors.continuation.TextGenerationProcessor"
 
@@ -83,7 +84,7 @@ def _read(file: Path, writer: _Writer, broken: str) -> tuple[list[tuple[Tensor, 
         if not line.strip():
             continue
         try:
-            samples.append(writer.write(_messages(json.loads(line))))
+            samples.append(writer.write(_messages(parse_json(line.decode("utf-8-sig")))))
         except (ValueError, RecursionError) as error:
             faults.append(f"{file}:{number}: {error}")
         except DataError as error:
@@ -110,6 +111,8 @@ def _messages(record: Any) -> Messages:
             given = [{"role": "user", "content": asked}, {"role": "assistant", "content": output}]
         case _:
             raise ValueError("must hold messages, conversations, or instruction and output")
+    if (unread := next((key for key in _UNREAD if record.get(key)), None)) is not None:
+        raise ValueError(f"has '{unread}', which is not read here; write it into the messages, or take it out")
     messages = []
     for number, one in enumerate(given, 1):
         role, content = (one.get(key) if isinstance(one, Mapping) else None for key in keys)
@@ -117,6 +120,9 @@ def _messages(record: Any) -> Messages:
             raise ValueError(f"message {number}: needs {keys[0]} ({', '.join(_ROLES)}) and {keys[1]}")
         if not content.strip():
             raise ValueError(f"message {number} ({role}): is empty")
+        if one.get("weight") not in (None, 1) or one.get("tool_calls"):
+            unread = "tool_calls" if one.get("tool_calls") else "weight"
+            raise ValueError(f"message {number} ({role}): has '{unread}', which is not read here")
         messages.append({"role": _ROLES[role], "content": content})
     spoken = messages[1:] if messages and messages[0]["role"] == "system" else messages
     wrong = next((n for n, one in enumerate(spoken) if one["role"] != ("user", "assistant")[n % 2]), None)
