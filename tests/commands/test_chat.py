@@ -105,6 +105,11 @@ def test_answers_alone_are_learned(weights: Path) -> None:
         (turns("a", " "), "message 2 (assistant): is empty"),
         (turns("a" * 20, "b" * 20), "has 43 tokens, more than context=32"),
         ({"messages": [{"role": "judge", "content": "a"}]}, "message 1: needs role (human, gpt, user"),
+        (turns("a", "b") | {"tools": [{"name": "x"}]}, "has 'tools', which is not read here"),
+        ({"instruction": "a", "output": "b", "history": [["c", "d"]]}, "has 'history', which is not read here"),
+        ({"messages": [*turns("a")["messages"], {"role": "assistant", "content": "b", "weight": 0}]}, "has 'weight'"),
+        ('{"instruction": "a", "output": "b", "output": "c"}', "the key 'output' is there twice"),
+        ({"instruction": "a", "output": "\ud83d"}, r"\ud83d is half of a character"),
     ],
 )
 def test_a_broken_conversation_is_named(line: object, why: str, weights: Path, tmp_path: Path) -> None:

@@ -160,11 +160,12 @@ def test_every_suffix_that_pillow_reads_counts_and_the_rest_is_told(tmp_path: Pa
         (cat / name).write_bytes(b"no picture")
     for folder in ("@eaDir", ".thumbs", "__MACOSX"):
         picture(cat / folder / "0.png")
+    picture(tmp_path / ".ipynb_checkpoints" / "0.png")
     (tmp_path / "labels.csv").write_text("a,b\n")
     data = opened(tmp_path)
     assert data.sizes == {"train": 12 + 5}
     (line,) = [note for note in data.notes if "passed over" in note]
-    assert line.startswith("9 files passed over: 4 hidden, 2 .heic")
+    assert line.startswith("10 files passed over: 5 hidden, 2 .heic")
     for kind in ("1 .txt", "1 without a suffix", "1 outside of the class folders"):
         assert kind in line
 

@@ -95,6 +95,13 @@ def test_a_number_is_standardised_by_what_is_trained_on(lists: Path) -> None:
     }
 
 
+def test_columns_that_are_not_used_are_told(lists: Path) -> None:
+    chosen = opened(lists, label_column="kind", split_column="part")
+    assert "columns not used: age, bright, dim, tags" in chosen.notes
+    missed = opened(lists, label_column="kind")
+    assert "warning: column 'part' names splits and is not used; set dataset.split_column=part" in missed.notes
+
+
 def test_labels_come_from_columns_or_from_one_cell(lists: Path) -> None:
     columns = opened(lists, label_column=["bright", "dim"], target_type="labels")
     targets = columns.sources["train"]().labels_N

@@ -135,6 +135,10 @@ def test_a_header_in_the_midst_is_no_row(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"a\.csv:4: repeats the header; dataset\.broken=skip leaves such rows out"):
         _labelled(tmp_path, "a.csv")
     assert _labelled(tmp_path, "a.csv", broken="skip").splits["train"][1].tolist() == [1, 0, 1, 0]
+    for header in ("\ufefftext,label", "Text, LABEL "):
+        (tmp_path / "a.csv").write_text(part + part.replace("text,label", header), encoding="utf-8")
+        with pytest.raises(DataError, match=r"a\.csv:4: repeats the header"):
+            _labelled(tmp_path, "a.csv")
     (tmp_path / "b.csv").write_text("text,label\ngood,label\ntext,good\nbad,good\ngood,label\n", encoding="utf-8")
     assert _labelled(tmp_path, "b.csv").splits["train"][1].tolist() == [1, 0, 0, 1]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -131,7 +132,17 @@ def _truncate(folder: Path) -> None:
         (_with_key("use_dora", True), "use_dora=True is not read here; merge it with peft first"),
         (_with_key("alpha_pattern", {"q": 3}), "alpha_pattern={'q': 3} is not read here"),
         (_with_key("peft_type", "IA3"), "peft_type must be LORA"),
+        (_with_key("init_lora_weights", "pissa"), "init_lora_weights=pissa is not read here"),
+        (_with_key("alora_invocation_tokens", [3]), "alora_invocation_tokens=[3] is not read here"),
+        (_with_key("use_something_new", True), "use_something_new=True is not read here"),
+        (_with_key("use_rslora", "false"), "use_rslora=false must be true or false"),
+        (_with_key("lora_alpha", math.nan), "lora_alpha=nan is not a finite number"),
         (_with_key("lora_alpha", None), "cannot be read"),
+        (_with_tensors(lambda t: {}), "holds no tensors"),
+        (
+            _with_tensors(lambda t: {k: v.repeat_interleave(1 << 12, int("_A" in k)) for k, v in t.items()}),
+            " in the model",
+        ),
         (_truncate, "cannot be read as safetensors"),
         (_with_tensors(lambda t: dict([*t.items()][1:])), "needs lora_A and lora_B of one rank"),
         (_with_tensors(lambda t: {k.replace("layers.0", "layers.9"): v for k, v in t.items()}), "is of another model"),
@@ -155,8 +166,27 @@ def test_an_adapter_may_replace_a_tensor(run: Answer, written: Path, tmp_path: P
     for file in written.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
     new = torch.full((CONFIG["hidden_size"],), 2.0)
-    _with_tensors(lambda tensors: tensors | {"base_model.model.model.norm.weight": new})(tmp_path)
-    assert read_adapter(tmp_path).add_to(read_open_tensors(run.cwd / "base")[0])["norm.weight"].equal(new)
+    base = read_open_tensors(run.cwd / "base")[0]
+    for name in ("norm", "norm.base_layer"):  # as peft writes embeddings that it adapts
+        _with_tensors(lambda tensors, name=name: tensors | {f"base_model.model.model.{name}.weight": new})(tmp_path)
+        assert read_adapter(tmp_path).add_to(base)["norm.weight"].equal(new)
+
+
+def test_weights_that_are_not_finite_are_refused(run: Answer, written: Path, tmp_path: Path) -> None:
+    for file in written.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    _with_tensors(lambda tensors: {name: tensor * math.nan for name, tensor in tensors.items()})(tmp_path)
+    with pytest.raises(ConfigError, match=r"would hold values that are not finite; get the file anew"):
+        loaded(run.cwd / "base", adapter=str(tmp_path))
+
+
+def test_what_was_added_to_other_weights_than_the_published_is_no_adapter(run: Answer, written: Path) -> None:
+    words = ("init.from=base", "init.adapter=adapter", "output_dir=twice")
+    assert call(*TUNED, "model=gpt", *words, cwd=run.cwd).code == 0
+    (twice,) = run.cwd.glob("twice/*/*")
+    answer = call(f"run={twice}", "format=peft", "output=second", cwd=run.cwd, verb="export")
+    (line,) = is_quiet(answer, code=2)
+    assert "init.adapter has changed the weights of init.from; use format=hub" in line
 
 
 def test_what_has_no_adapter_says_so(tiny_run: Answer, tmp_path: Path, cli: Callable[..., Answer]) -> None:

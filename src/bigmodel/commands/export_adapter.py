@@ -11,6 +11,7 @@ from torch import Tensor
 from bigmodel.commands.hub_folder import hub_config, hub_weights
 from bigmodel.config.instantiate import instantiate
 from bigmodel.errors import BigmodelError, ConfigError
+from bigmodel.formatting import format_count
 from bigmodel.inference.predictor import Predictor
 from bigmodel.models.gpt import GPT
 from bigmodel.models.weights.lora import LoRA, merge_lora
@@ -39,6 +40,11 @@ def write_run_adapter(predictor: Predictor, folder: Path, tolerance: float) -> s
     lora: LoRA = instantiate("init.lora", init["lora"])
     if lora.also_train:
         raise ConfigError(f"format: peft has no place for what init.lora.also_train has trained; {_WHOLE}")
+    base = init.get("from")
+    changed = next((key for key in ("adapter", "skip") if init.get(key)), None)
+    if changed is not None or not isinstance(base, str):
+        why = f"init.{changed} has changed the weights of init.from" if changed else "init.from names no one model"
+        raise ConfigError(f"format: peft is added to published weights, and {why}; {_WHOLE}")
     config = hub_config(model, predictor.config["model"])
     is_turned = config["model_type"] == "gpt2"
     pairs: dict[str, tuple[Tensor, Tensor]] = {}
@@ -46,8 +52,7 @@ def write_run_adapter(predictor: Predictor, folder: Path, tolerance: float) -> s
         for name, rows in hub_weights(model, config, {f"{layer}.weight": weights[f"{layer}.lora_b"]}).items():
             b = rows.T if is_turned else rows
             pairs[name.removesuffix(".weight")] = (weights[f"{layer}.lora_a"], b)
-    base = init.get("from")
-    write_adapter(folder, pairs, lora, base if isinstance(base, str) else None, is_turned)
+    write_adapter(folder, pairs, lora, base, is_turned)
     frozen = {name: tensor for name, tensor in weights.items() if ".lora_" not in name}
     merged = read_adapter(folder).add_to(hub_weights(model, config, frozen))
     expected = hub_weights(model, config, merge_lora(weights))
@@ -58,4 +63,7 @@ def write_run_adapter(predictor: Predictor, folder: Path, tolerance: float) -> s
             "nothing was written"
         )
     rank = max(len(a) for a, _ in pairs.values())
-    return f"{len(pairs)} layers of rank {rank}, added to the base its weights differ by at most {difference:.2g}"
+    return (
+        f"{format_count(len(pairs), 'layer')} of rank {rank}, added to the base its weights differ by at most "
+        f"{difference:.2g}"
+    )

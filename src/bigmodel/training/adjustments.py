@@ -80,7 +80,7 @@ def set_class_weights(values: Mapping[str, Any], dataset: Dataset, loader: Loade
     given, number = loss.get("weight"), dataset.properties.get("num_classes")
     if isinstance(given, (list, tuple)) and loss.get("_target_") == _WEIGHED and number not in (None, len(given)):
         names = truncate(", ".join(map(str, dataset.processor_spec().get("classes", ()))), 200)
-        there = f"the data has {number} classes{f' ({names})' if names else ''}"
+        there = f"the data has {format_count(number, 'class', 'classes')}{f' ({names})' if names else ''}"
         raise ConfigError(
             f"loss.weight: got {format_count(len(given), 'weight')}, {there}; "
             f"set loss.weight=balanced or {number} numbers"

@@ -98,12 +98,20 @@ def _load(
             warnings.append(line)
         named = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
         report = load_matching(model, named, shown, skip, "init.")
+        _refuse_nonfinite(model, f"{shown} with init.adapter={adapter}" if adapter else shown)
     except ValueError as error:
         raise ConfigError(f"init.from: {error}") from error
     except ConfigError as error:
         lines = (line.removeprefix("run: ") for line in error.lines)
         raise ConfigError(*(line if line.startswith("init.") else f"init.from: {line}" for line in lines)) from error
     return report, [escape_control(line) for line in (*warnings, f"init.from={shown}: {report}")]
+
+
+def _refuse_nonfinite(model: nn.Module, shown: str) -> None:
+    wrong = [name for name, parameter in model.named_parameters() if not parameter.isfinite().all()]
+    if wrong:
+        more = f" and {format_count(len(wrong) - 1, 'other parameter')}" if wrong[1:] else ""
+        raise ValueError(f"{shown}: {wrong[0]}{more} would hold values that are not finite; get the file anew")
 
 
 def _read(source: str, warnings: list[str]) -> Mapping[str, Tensor]:
@@ -125,8 +133,8 @@ def _with_adapter(tensors: Mapping[str, Tensor], folder: str) -> tuple[Mapping[s
         added = found.add_to(tensors)
     except ValueError as error:
         raise ConfigError(f"init.adapter: {error}") from error
-    whole = f", and {len(found.whole)} tensors in place of the model's" if found.whole else ""
-    return added, f"init.adapter={folder}: added to {len(found.pairs)} layers{whole}"
+    whole = f", and {format_count(len(found.whole), 'tensor')} in place of the model's" if found.whole else ""
+    return added, f"init.adapter={folder}: added to {format_count(len(found.pairs), 'layer')}{whole}"
 
 
 def _apply_lora(model: nn.Module, lora: LoRA, began: bool) -> str:

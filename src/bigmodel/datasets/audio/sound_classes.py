@@ -16,6 +16,7 @@ from bigmodel.datasets.audio.wav import read_header, read_wav, resampled_length
 from bigmodel.datasets.loading.claims import check_claims
 from bigmodel.datasets.loading.on_demand import SamplesOnDemand
 from bigmodel.datasets.loading.tensors import TensorDataset
+from bigmodel.formatting import format_count
 
 Files = Sequence[str | os.PathLike[str]]
 
@@ -43,7 +44,7 @@ def spectrogram_dataset(
     properties = {"num_classes": len(classes), "input_shape": shape}
     check_claims({"num_classes": num_classes, "input_shape": input_shape}, properties)
     reader = SpectrogramReader(frames, features)
-    what = f"{len(classes)} classes, {frames} frames of {features.mels} mels"
+    what = f"{format_count(len(classes), 'class', 'classes')}, {frames} frames of {features.mels} mels"
     return TensorDataset(
         splits={
             name: (SamplesOnDemand([os.fspath(path) for path in paths], reader, tuple(shape)), torch.tensor(labels))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from bigmodel.datasets.files.class_counts import describe_counts
-from bigmodel.datasets.files.folder_walk import describe_skipped, walk_files
+from bigmodel.datasets.files.folder_walk import describe_skipped, is_hidden, walk_files
 from bigmodel.datasets.files.published import fingerprint_files
 from bigmodel.datasets.files.split_names import folder_names, split_folders
 from bigmodel.datasets.loading.splits import holdout_split, keep_each_class
@@ -69,7 +69,11 @@ def find_class_folders(
     lister = _Lister(classes, suffixes, what, is_one, passed)
     splits = {split: lister.list_split(folder) for split, folder in folders.items()}
     for folder in folders.values():  # what lies beside the class folders
-        passed["outside of the class folders"] += sum(not entry.is_dir() for entry in folder.iterdir())
+        for entry in folder.iterdir():
+            if not entry.is_dir():
+                passed["outside of the class folders"] += 1
+            elif is_hidden(entry.name):
+                passed["hidden"] += sum(len(names) for _, _, names in os.walk(entry))
     passed += Counter()  # drop what is zero
     notes += describe_skipped(passed)
     kept, skipped = _without_broken(splits, what, check, broken)
@@ -141,7 +145,9 @@ def _without_broken(
         return splits, []
     lines, count = describe_broken(problems, what), format_count(len(problems), f"broken {what}")
     if broken == "refuse":
-        raise DataError(*lines, f"{count}; mend or remove them, or set dataset.broken=skip")
+        raise DataError(
+            *lines, f"{count}; mend or remove {'it' if len(problems) == 1 else 'them'}, or set dataset.broken=skip"
+        )
     kept = {}
     for split, (paths, labels) in splits.items():
         pairs = [(path, label) for path, label in zip(paths, labels, strict=True) if path not in problems]

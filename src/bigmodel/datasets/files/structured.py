@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bigmodel.datasets.files.json_values import parse_json
 from bigmodel.datasets.files.table_bytes import (
     COPIES,
     bare_name,
@@ -136,7 +137,7 @@ def _json_lines(file: str, form: TableFormat) -> Parsed:
         if not line.strip():
             continue
         try:
-            row = json.loads(line, object_pairs_hook=_unique_keys)
+            row = parse_json(line)
             if not isinstance(row, dict):
                 raise ValueError('not an object, as {"text": "...", "label": "..."}')
         except json.JSONDecodeError as error:
@@ -156,7 +157,7 @@ def _json(file: str, form: TableFormat) -> Parsed:
     """Parse a list of objects, or such a list under the only key that holds one."""
     text = text_bytes(file, form.encoding).decode("utf-8")
     try:
-        found = json.loads(text, object_pairs_hook=_unique_keys)
+        found = parse_json(text)
     except json.JSONDecodeError as error:
         if error.msg == "Extra data" and text.lstrip().startswith("{"):
             raise DataError(f"{file}:{error.lineno}: is one object a line; name it .jsonl") from error
@@ -174,15 +175,6 @@ def _json(file: str, form: TableFormat) -> Parsed:
     if not isinstance(found, list) or not all(isinstance(row, dict) for row in found):
         raise DataError(f'{file}: is not a list of objects, as [{{"text": "...", "label": "..."}}]')
     return _of_objects(found, file, lambda row: row + 1, [], form.decimal)
-
-
-def _unique_keys(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    """Return a JSON object; of a key that is there twice, Python would take the last value without a word."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        twice = next(key for number, (key, _) in enumerate(pairs) if any(key == other for other, _ in pairs[:number]))
-        raise ValueError(f"the key '{twice}' is there twice in one object")
-    return found
 
 
 def _of_objects(rows: Sequence[dict[str, Any]], file: str, line: Any, mistakes: Sequence[str], decimal: str) -> Parsed:

@@ -34,6 +34,7 @@ __all__ = [
 ]
 
 _TYPED = structured.PARQUET | structured.ARROW | structured.JSON | structured.JSON_LINES
+_MARK = "\ufeff"  # of an encoding, at the start of a file
 _SEPARATORS = {";": "semicolon", "\t": "tab", "|": "pipe", ",": "comma"}
 SUFFIXES = frozenset({".csv", ".data", ".test", ".tsv", ".txt"}) | _TYPED
 
@@ -129,15 +130,22 @@ def _distinct(
 
 def _repeated_headers(parsed: Parsed) -> dict[int, str]:
     """Return what is wrong with rows that have the name of each column in it, as where files with a header follow each
-    other in one; by index. A single column may have its name as a value.
+    other in one; by index. Such a file may begin with a mark of its encoding, or write the names in other case.
+    A single column may have its name as a value.
     """
     from pyarrow import compute
 
     if len(parsed.names) < 2 or not len(parsed.columns[0]):
         return {}
-    first = compute.indices_nonzero(compute.equal(parsed.columns[0], parsed.names[0])).to_pylist()
-    rows = [n for n in first if [column[n].as_py() for column in parsed.columns] == [*parsed.names]]
+    names = [_plain_name(name) for name in parsed.names]
+    first = compute.utf8_lower(compute.utf8_trim(parsed.columns[0], f"{_MARK} \t"))
+    alike = compute.indices_nonzero(compute.equal(first, names[0])).to_pylist()
+    rows = [n for n in alike if [_plain_name(column[n].as_py() or "") for column in parsed.columns] == names]
     return dict.fromkeys(rows, "repeats the header")
+
+
+def _plain_name(name: str) -> str:
+    return name.strip(f"{_MARK} \t").lower()
 
 
 def _is_empty(column: pyarrow.ChunkedArray) -> bool:

@@ -79,7 +79,7 @@ def csv_images(
     table = Path(file).expanduser().absolute()
     folder = table.parent if root is None else Path(root).expanduser().absolute()
     pictures = PictureTable(table, folder, image_column, columns, split_column, target_type == "labels", encoding)
-    listed = pictures.rows(broken)
+    listed, seen = pictures.rows(broken)
     rows, skipped, notes = rows_without_broken(listed, broken)
     training = [row for row in rows if row.split == "train"]
     if not training:
@@ -115,7 +115,7 @@ def csv_images(
         ),
         rules=rules,
         target=target,
-        notes=[*notes, *warn_uniform_pictures(pairs, classes or ["this"], input_shape, rules)],
+        notes=[*seen, *notes, *warn_uniform_pictures(pairs, classes or ["this"], input_shape, rules)],
     ).verify(num_classes)
 
 

@@ -51,7 +51,7 @@ class ImageDataset:
 
     @property
     def description(self) -> str:
-        what = f"{len(self.classes)} classes" if self.target is None else self.target.description
+        what = format_count(len(self.classes), "class", "classes") if self.target is None else self.target.description
         return f"{what}, {'x'.join(map(str, self.input_shape))}"
 
     @property

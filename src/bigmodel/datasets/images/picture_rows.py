@@ -9,10 +9,10 @@ from pathlib import Path
 
 from bigmodel.datasets.files.class_folders import describe_broken
 from bigmodel.datasets.files.split_names import SPLITS, split_named
-from bigmodel.datasets.files.table_files import Row, TableFormat, raise_row_errors, read_rows
+from bigmodel.datasets.files.table_files import Row, Table, TableFormat, raise_row_errors, read_rows
 from bigmodel.datasets.images.picture_check import find_broken
 from bigmodel.errors import DataError
-from bigmodel.formatting import format_count
+from bigmodel.formatting import format_count, truncate
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,8 @@ class PictureTable:
     several: bool
     encoding: str | None
 
-    def rows(self, broken: str) -> list[PictureRow]:
-        """List the rows.
+    def rows(self, broken: str) -> tuple[list[PictureRow], list[str]]:
+        """Return the rows, and notes about the columns.
 
         Raises:
             DataError: one is bad or, unless `broken` is "skip", has no picture.
@@ -47,7 +47,8 @@ class PictureTable:
         wanted = [column for column in columns if column is not None]
         problems: list[str] = []
         listed: list[PictureRow] = []
-        for row in read_rows(self.file, TableFormat(strip=" \t", encoding=self.encoding), wanted):
+        table = read_rows(self.file, TableFormat(strip=" \t", encoding=self.encoding), wanted)
+        for row in table:
             found = self._picture_row(row, wanted)
             if isinstance(found, PictureRow):
                 listed.append(found)
@@ -56,7 +57,7 @@ class PictureTable:
         if broken == "refuse":
             problems += [self._missing(row.location, row.path) for row in listed if not os.path.isfile(row.path)]
         raise_row_errors(problems, self.file)
-        return listed
+        return listed, [*table.notes, *_unused(table, wanted)]
 
     def _picture_row(self, row: Row, wanted: Sequence[str]) -> PictureRow | list[str]:
         """Return a row of the table, or what is wrong with it."""
@@ -81,6 +82,17 @@ class PictureTable:
         return f"{location}: column '{self.image_column}': no file {path}"
 
 
+def _unused(table: Table, wanted: Sequence[str]) -> list[str]:
+    """Note the columns that are not read, with a warning of one whose values name splits."""
+    others = [name for name in table.columns if name not in wanted]
+    notes = [f"columns not used: {truncate(', '.join(others), 200)}"] if others else []
+    for name in others:
+        splits = {split_named(cell) for cell in set(table.texts(name))}
+        if len(splits) > 1 and splits <= {*SPLITS}:
+            notes.append(f"warning: column '{name}' names splits and is not used; set dataset.split_column={name}")
+    return notes
+
+
 def rows_without_broken(rows: list[PictureRow], broken: str) -> tuple[list[PictureRow], Set[str], list[str]]:
     """Return the rows of readable pictures, paths of broken ones, and lines about those.
 
@@ -94,7 +106,9 @@ def rows_without_broken(rows: list[PictureRow], broken: str) -> tuple[list[Pictu
     lines = describe_broken({f"{places[path]}: {path}": problem for path, problem in problems.items()}, "picture")
     if broken == "refuse":
         count = format_count(len(problems), "broken picture")
-        raise DataError(*lines, f"{count}; mend or remove them, or set dataset.broken=skip")
+        raise DataError(
+            *lines, f"{count}; mend or remove {'it' if len(problems) == 1 else 'them'}, or set dataset.broken=skip"
+        )
     kept = [row for row in rows if row.path not in problems]
     count = format_count(len(rows) - len(kept), "row with a broken picture", "rows with broken pictures")
     notes = [f"warning: {count} skipped", *(f"skipped: {line}" for line in lines)]

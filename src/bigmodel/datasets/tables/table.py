@@ -160,7 +160,7 @@ def _properties(features: FeatureEncoder, answer: TargetEncoder) -> dict[str, An
 
 def _describe(properties: Mapping[str, Any], roles: ColumnRoles, target: str) -> str:
     classes, numbers = properties["num_classes"], properties["num_numeric"]
-    what = f"{classes} classes" if classes else f"one number ({target})"
+    what = format_count(classes, "class", "classes") if classes else f"one number ({target})"
     return f"{what}, {format_count(numbers, 'column')} of numbers and {len(roles.categories)} of categories"
 
 

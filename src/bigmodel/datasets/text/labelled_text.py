@@ -113,7 +113,7 @@ def labelled_text(
     return TensorDataset(
         splits,
         properties=properties,
-        description=f"{len(known)} classes, {made.size:,} tokens, up to {context} a sample"
+        description=f"{format_count(len(known), 'class', 'classes')}, {made.size:,} tokens, up to {context} a sample"
         + (f" ({format_count(longer, 'longer one')} cut)" if longer else ""),
         spec={
             "kind": _KINDS[predicts],

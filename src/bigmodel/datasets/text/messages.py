@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any, Literal, TypeVar
 import torch
 from torch import Tensor
 
+from bigmodel.datasets.files.json_values import parse_json
 from bigmodel.datasets.files.locations import find_beside_shared
 from bigmodel.datasets.files.table_files import describe_skipped_rows
 from bigmodel.datasets.loading.claims import check_claims
@@ -21,6 +21,7 @@ from bigmodel.safe_files import read_bytes
 
 _ROLES = {"human": "user", "gpt": "assistant", "user": "user", "assistant": "assistant", "system": "system"}
 _LARGEST = 1 << 31  # bytes of a file
+_UNREAD = ("system", "history", "tools", "functions", "images", "videos", "audios")  # of a record, beside its messages
 _SHOWN = 5  # broken lines
 _KIND = "bigmodel.inference.processors.continuation.TextGenerationProcessor"
 
@@ -45,7 +46,7 @@ def read_lines(
         if not line.strip():
             continue
         try:
-            samples.append(write(json.loads(line)))
+            samples.append(write(parse_json(line.decode("utf-8-sig"))))
         except (ValueError, RecursionError) as error:
             faults.append(f"{file}:{number}: {error}")
         except DataError as error:
@@ -76,9 +77,16 @@ def read_messages(record: Any) -> Messages:
             given = [{"role": "user", "content": asked}, {"role": "assistant", "content": output}]
         case _:
             raise ValueError("must hold messages, conversations, or instruction and output")
+    refuse_unread(record)
     messages = with_roles(given, *keys)
     check_turns(messages)
     return messages
+
+
+def refuse_unread(record: Mapping[str, Any]) -> None:
+    """Raise ValueError where a record has more that a conversation is made of than its messages."""
+    if (unread := next((key for key in _UNREAD if record.get(key)), None)) is not None:
+        raise ValueError(f"has '{unread}', which is not read here; write it into the messages, or take it out")
 
 
 def with_roles(given: Sequence[Any], role_key: str = "role", content_key: str = "content") -> Messages:
@@ -90,6 +98,9 @@ def with_roles(given: Sequence[Any], role_key: str = "role", content_key: str = 
             raise ValueError(f"message {number}: needs {role_key} ({', '.join(_ROLES)}) and {content_key}")
         if not content.strip():
             raise ValueError(f"message {number} ({role}): is empty")
+        if one.get("weight") not in (None, 1) or one.get("tool_calls"):
+            unread = "tool_calls" if one.get("tool_calls") else "weight"
+            raise ValueError(f"message {number} ({role}): has '{unread}', which is not read here")
         messages.append({"role": _ROLES[role], "content": content})
     return messages
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from bigmodel.constraints import PositiveInt, ProperFraction
 from bigmodel.datasets.loading.tensors import TensorDataset, fingerprint_tensors
-from bigmodel.datasets.text.messages import AnswerWriter, Messages, check_turns, read_lines, with_roles
+from bigmodel.datasets.text.messages import AnswerWriter, Messages, check_turns, read_lines, refuse_unread, with_roles
 from bigmodel.formatting import format_count
 from bigmodel.padding import pad
 
@@ -59,6 +59,7 @@ def read_pair(record: Any) -> tuple[Messages, Messages]:
     """Return the chosen and the rejected conversation of one line. ValueError says what is missing or wrong."""
     if not isinstance(record, Mapping) or not {"chosen", "rejected"} <= record.keys():
         raise ValueError("must hold chosen and rejected")
+    refuse_unread(record)
     prompt = _messages("prompt", record.get("prompt", record.get("conversations", [])), "user")
     chosen, rejected = (_conversation(name, prompt, record[name]) for name in ("chosen", "rejected"))
     if chosen == rejected:

@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from bigmodel.formatting import truncate
 from bigmodel.models.weights.lora import LoRA
 from bigmodel.safe_files import read_bytes, refuse_many_tensors, write_json
 
@@ -24,13 +25,18 @@ __all__ = ["Adapter", "read_adapter", "write_adapter"]
 _CONFIG, _TENSORS = "adapter_config.json", "adapter_model.safetensors"
 _PREFIX = "base_model.model."
 _LARGEST_CONFIG = 1 << 20
-_REFUSED = {  # by key of the config: the values that change nothing
-    "use_dora": (None, False),
-    "bias": (None, "none"),
-    "alpha_pattern": (None, {}),
-    "layer_replication": (None, []),
-    "megatron_config": (None,),
-    "lora_bias": (None, False),
+_USUAL: dict[str, tuple[object, ...]] = {  # values that change nothing, beside null and empty ones
+    "bias": ("none",),
+    "init_lora_weights": (True, "gaussian", "eva", "orthogonal"),  # the others begin by changing the base
+}
+_READ = {"fan_in_fan_out", "lora_alpha", "peft_type", "use_rslora"}
+_TOLD_BY_TENSORS = {  # which layers and ranks there are
+    *("exclude_modules", "layers_pattern", "layers_to_transform", "modules_to_save", "r", "rank_pattern"),
+    *("target_modules", "target_parameters"),
+}
+_OF_TRAINING = {  # and of where it came from
+    *("auto_mapping", "base_model_name_or_path", "ensure_weight_tying", "eva_config", "inference_mode"),
+    *("lora_dropout", "megatron_core", "peft_version", "qalora_group_size", "revision", "runtime_config", "task_type"),
 }
 
 
@@ -61,12 +67,11 @@ class Adapter:
         for layer, (a, b) in self.pairs.items():
             name = _find_name(f"{layer}.weight", tensors, self.folder)
             rank = len(a)
+            shape = [a.shape[1], len(b)] if self.is_turned else [len(b), a.shape[1]]
+            if [*tensors[name].shape] != shape:  # before the product, which may be much larger than its factors
+                raise ValueError(f"{self.folder}: {layer} is {shape} here and {[*tensors[name].shape]} in the model")
             product = b.float() @ a.float() * (self.alpha / (math.sqrt(rank) if self.rank_stabilized else rank))
             product = product.T if self.is_turned else product
-            if tensors[name].shape != product.shape:
-                raise ValueError(
-                    f"{self.folder}: {layer} is {[*product.shape]} here and {[*tensors[name].shape]} in the model"
-                )
             changed[name] = (tensors[name].float() + product).to(tensors[name].dtype)
         return changed
 
@@ -91,10 +96,10 @@ def read_adapter(path: str | Path) -> Adapter:
         config = json.loads(read_bytes(folder / _CONFIG, _LARGEST_CONFIG))
         if not isinstance(config, dict) or config.get("peft_type") != "LORA":
             raise ValueError("peft_type must be LORA")
-        strange = [key for key, usual in _REFUSED.items() if config.get(key) not in usual]
-        if strange:
-            raise ValueError(f"{strange[0]}={config[strange[0]]} is not read here; merge it with peft first")
+        _refuse_other_kinds(config)
         alpha = float(config["lora_alpha"])
+        if not math.isfinite(alpha):
+            raise ValueError(f"lora_alpha={alpha} is not a finite number")
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise ValueError(f"{folder / _CONFIG}: cannot be read: {error}") from error
     try:
@@ -106,13 +111,23 @@ def read_adapter(path: str | Path) -> Adapter:
     return Adapter(folder, alpha, bool(config.get("use_rslora")), bool(config.get("fan_in_fan_out")), pairs, whole)
 
 
+def _refuse_other_kinds(config: Mapping[str, Any]) -> None:
+    """Refuse what may give the matrices another meaning, keys that nobody knows too; all is off where it is empty."""
+    for key, value in config.items():
+        if key in ("use_rslora", "fan_in_fan_out") and value not in (None, True, False):
+            raise ValueError(f"{key}={truncate(value)} must be true or false")
+        if key in _READ | _TOLD_BY_TENSORS | _OF_TRAINING or not value or value in _USUAL.get(key, ()):
+            continue
+        raise ValueError(f"{key}={truncate(value)} is not read here; merge it with peft first")
+
+
 def _sorted_out(
     tensors: Mapping[str, Tensor], folder: Path
 ) -> tuple[dict[str, tuple[Tensor, Tensor]], dict[str, Tensor]]:
     halves: dict[str, dict[str, Tensor]] = {}
     whole = {}
     for name, tensor in tensors.items():
-        plain = name.removeprefix(_PREFIX)
+        plain = name.removeprefix(_PREFIX).replace(".base_layer.", ".")
         layer, dot, rest = plain.rpartition(".lora_")
         if not dot:
             whole[plain] = tensor
@@ -125,6 +140,8 @@ def _sorted_out(
     for layer, found in halves.items():
         if found.keys() != {"A", "B"} or len(found["A"]) != found["B"].shape[1]:
             raise ValueError(f"{folder / _TENSORS}: {layer} needs lora_A and lora_B of one rank")
+    if not tensors:
+        raise ValueError(f"{folder / _TENSORS}: holds no tensors")
     return {layer: (found["A"], found["B"]) for layer, found in halves.items()}, whole
 
 
