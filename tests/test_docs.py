@@ -51,7 +51,12 @@ RECIPES |= {"shakespeare_char": "tinyshakespeare", "resnet20_imported": "weights
 LONGER = re.compile(  # to run or to import
     "experiment=|model=vit|image_folder|fashion_mnist|seeds=3|-m |=auto|-export |-report |epochs=40"
 )
-NEEDED_PACKAGES = {"format=onnx": "onnxruntime", "model=timm": "timm", "hydra/sweeper=optuna": "optuna"}
+NEEDED_PACKAGES = {
+    "format=onnx": "onnxruntime",
+    "also=onnx": "onnxruntime",
+    "model=timm": "timm",
+    "hydra/sweeper=optuna": "optuna",
+}
 
 needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="there is no make here")
 

@@ -326,3 +326,17 @@ def test_signing_needs_the_package_and_a_key(tiny_run: Answer, tmp_path: Path, m
     monkeypatch.setattr(signature.importlib.util, "find_spec", lambda name: True)
     (line,) = is_quiet(share(tiny_run.run, tmp_path, "sign=x.pem"), code=2)
     assert line.startswith("sign: there is no file 'x.pem'")
+
+
+@pytest.mark.slow
+def test_onnx_goes_along_and_names_no_file_of_this_machine(tiny_run: Answer, tmp_path: Path) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    answer = share(tiny_run.run, tmp_path, "also=onnx")
+    assert answer.code == 0, answer.err
+    files = {path.name for path in (tmp_path / "mine").iterdir()}
+    assert files == FILES | {"model.onnx", "model.onnx.json"}
+    assert {*json.loads((tmp_path / "mine" / "MANIFEST.json").read_text())["files"]} == files - {"MANIFEST.json"}
+    assert b"/bigmodel/models" not in (tmp_path / "mine" / "model.onnx").read_bytes()
+    session = onnxruntime.InferenceSession(tmp_path / "mine" / "model.onnx", providers=["CPUExecutionProvider"])
+    assert [one.name for one in session.get_outputs()] == ["logits"]
