@@ -340,3 +340,8 @@ def test_onnx_goes_along_and_names_no_file_of_this_machine(tiny_run: Answer, tmp
     assert b"/bigmodel/models" not in (tmp_path / "mine" / "model.onnx").read_bytes()
     session = onnxruntime.InferenceSession(tmp_path / "mine" / "model.onnx", providers=["CPUExecutionProvider"])
     assert [one.name for one in session.get_outputs()] == ["logits"]
+
+
+def test_a_shared_folder_is_merged_into_a_run(cli, shared: Path, tiny_run: Answer) -> None:
+    (line,) = is_quiet(cli(f"runs=[{shared},{tiny_run.run}]", "device=cpu", verb="merge"), code=2)
+    assert line == f"runs: {shared} has no config.yaml, as a folder that was shared; name a run before it"

@@ -53,7 +53,10 @@ def run(given: Sequence[str]) -> None:
     if len(paths) > 1:
         init |= {"from": [str(Path(path).resolve()) for path in paths], "merge": node}
     values: dict[str, Any] = {"init": init, "epochs": 0, "ema": None, "output_dir": settings["output_dir"]}
-    config = load_config(opened[paths[0]].run_directory / "config.yaml", trust)
+    file = opened[paths[0]].run_directory / "config.yaml"
+    if not file.is_file():
+        raise ConfigError(f"runs: {paths[0]} has no config.yaml, as a folder that was shared; name a run before it")
+    config = load_config(file, trust)
     values = {key: value for key, value in values.items() if value != ""}
     if settings["data_dir"]:
         values["data_dir"] = settings["data_dir"]
