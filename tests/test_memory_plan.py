@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,12 +15,14 @@ from bigmodel.interfaces import Batch, Task
 from bigmodel.models.gpt import GPT
 from bigmodel.models.resnet import ResNet
 from bigmodel.optim.adam import adamw
+from bigmodel.optim.muon import Muon
 from bigmodel.runtime.activation_checkpointing import checkpoint_blocks, is_checkpointed
 from bigmodel.runtime.blocks import repeated_blocks
 from bigmodel.runtime.device import Device
 from bigmodel.tasks.classification import Classification
 from bigmodel.tasks.language_modelling import LanguageModelling
 from bigmodel.tasks.losses import CrossEntropy
+from bigmodel.training import placement
 from bigmodel.training.state import TrainState
 from bigmodel.training.tuning.cost import StepCost, estimate_step_cost
 from bigmodel.training.tuning.saved_tensors import SavedTensors
@@ -155,3 +158,19 @@ def test_activations_are_computed_twice_where_they_do_not_fit(
     assert answer.code == 0, answer.err
     assert f"device.checkpoint_activations=auto: {choice} (" in answer.out
     assert ("the activations of 3 blocks are computed twice" in answer.out) == (choice == "blocks")
+
+
+@pytest.mark.parametrize(
+    ("build", "states"),
+    [
+        (lambda p: torch.optim.SGD(p, lr=0.1), 0),
+        (lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9), 1),
+        (lambda p: torch.optim.AdamW(p, lr=0.1), 2),
+        (lambda p: torch.optim.AdamW(p, lr=0.1, amsgrad=True), 3),
+        (lambda p: Muon([*p], lr=0.1), 1),
+    ],
+)
+def test_the_states_of_an_optimizer_are_counted_and_not_guessed(build: Any, states: int) -> None:
+    model = nn.Linear(30, 20, bias=False)
+    whole = placement._state_bytes(model, False, [build(model.parameters())])
+    assert whole == pytest.approx((2 + states) * 30 * 20 * 4, abs=16)  # torch's count of steps

@@ -14,6 +14,7 @@ from bigmodel.formatting import format_si
 from bigmodel.models.weights.lora import base_weights
 from bigmodel.models.weights.reference import has_copied_reference
 from bigmodel.runtime.device import Device
+from bigmodel.training.tuning.cost import optimizer_state_bytes
 
 _BY_ELEMENT = (torch.optim.SGD, torch.optim.Adam)  # AdamW is an Adam
 
@@ -86,15 +87,18 @@ def _choose_parts(device: Device, needed: int) -> None:
 
 
 def _state_bytes(model: nn.Module, keeps_average: bool, optimizers: Sequence[torch.optim.Optimizer]) -> int:
-    """Return the bytes of weights, gradients and optimizer states, and of an average; two states for what has betas."""
+    """Return the bytes of weights, gradients and optimizer states, and of an average."""
     weights = sum(int(tensor.nbytes) for tensor in (*model.parameters(), *model.buffers()))
-    trained = sum(
-        int(parameter.nbytes) * (3 if "betas" in group else 2)
-        for optimizer in optimizers
-        for group in optimizer.param_groups
-        for parameter in group["params"]
-    )
-    return weights * (2 if keeps_average else 1) + trained
+    gradients = sum(int(parameter.nbytes) for parameter in model.parameters() if parameter.requires_grad)
+    return weights * (2 if keeps_average else 1) + gradients + sum(map(_optimizer_bytes, optimizers))
+
+
+def _optimizer_bytes(optimizer: torch.optim.Optimizer) -> int:
+    """Return the bytes of an optimizer's states; two for each weight, as Adam has, where its step needs values."""
+    try:
+        return optimizer_state_bytes(optimizer)
+    except RuntimeError:
+        return 2 * sum(int(p.nbytes) for group in optimizer.param_groups for p in group["params"])
 
 
 def _memory(device: Device) -> int:

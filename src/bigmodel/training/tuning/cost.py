@@ -20,9 +20,12 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from bigmodel.interfaces import Batch, Task
 from bigmodel.runtime.activation_checkpointing import is_checkpointed, without_checkpoints
 from bigmodel.runtime.device import Device
+from bigmodel.runtime.distributed import current_world, use_world
+from bigmodel.runtime.lazy_compiler import unwrapped_step
+from bigmodel.runtime.world import World
 from bigmodel.training.tuning.saved_tensors import LOSS, SavedTensors
 
-__all__ = ["LOSS", "StepCost", "estimate_step_cost"]
+__all__ = ["LOSS", "StepCost", "estimate_step_cost", "optimizer_state_bytes"]
 
 _KERNELS = {"fused", "foreach", "capturable"}  # options of torch's optimizers that ask for a real device
 
@@ -90,7 +93,7 @@ def estimate_step_cost(
         flops=flops * len(batch.targets) // len(piece.targets),
         weight_bytes=sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers())),
         gradient_bytes=sum(p.nbytes for p in trained),
-        optimizer_bytes=sum(map(_optimizer_state_bytes, optimizers)),
+        optimizer_bytes=sum(map(optimizer_state_bytes, optimizers)),
         activation_bytes=saved.checkpointed_bytes if twice else saved.num_bytes,
         cast_bytes=0 if twice else saved.cast_bytes,
         checkpointed_bytes=saved.checkpointed_bytes,
@@ -134,8 +137,9 @@ def _freeze_statistics(model: nn.Module) -> None:
             module.eval()
 
 
-def _optimizer_state_bytes(optimizer: torch.optim.Optimizer) -> int:
-    """Return the bytes of an optimizer's state, found by one step of a copy on the meta device.
+def optimizer_state_bytes(optimizer: torch.optim.Optimizer) -> int:
+    """Return the bytes of an optimizer's state, found by one step of a copy on the meta device, which shares nothing
+    with other ranks.
 
     Raises:
         RuntimeError: its step needs values, not only shapes.
@@ -147,11 +151,16 @@ def _optimizer_state_bytes(optimizer: torch.optim.Optimizer) -> int:
         group | dict.fromkeys(group.keys() & _KERNELS, False) | {"params": [*map(_ghost_parameter, group["params"])]}
         for group in optimizer.param_groups
     ]
+    world = current_world()
+    use_world(World())
     try:
-        ghost.step()
+        with torch.no_grad():
+            unwrapped_step(ghost)()
     except Exception as error:  # Adafactor reads a norm; by then its state is there
         if not ghost.state:
             raise RuntimeError(f"a step of {type(optimizer).__name__} needs values: {error}") from error
+    finally:
+        use_world(world)
     return sum(v.nbytes for state in ghost.state.values() for v in state.values() if isinstance(v, Tensor))
 
 
