@@ -14,7 +14,7 @@ from bigmodel.formatting import format_si
 from bigmodel.models.weights.lora import base_weights
 from bigmodel.models.weights.reference import has_copied_reference
 from bigmodel.runtime.device import Device
-from bigmodel.training.tuning.cost import optimizer_state_bytes
+from bigmodel.training.optimizer_states import optimizer_state_bytes
 
 _BY_ELEMENT = (torch.optim.SGD, torch.optim.Adam)  # AdamW is an Adam
 
