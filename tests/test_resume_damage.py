@@ -180,6 +180,13 @@ def test_a_changed_number_is_told(cli: Callable[..., Answer], half: Path, whole:
     assert (half / "metrics.jsonl").read_text().count('"loss": 6') == 1
 
 
+def test_a_line_more_is_told(cli: Callable[..., Answer], half: Path) -> None:
+    _line(half, 2, lambda line: line + line)
+    answer = cli(f"resume={half}")
+    assert answer.code == 0, answer.err
+    assert "warning: metrics.jsonl: holds 1 line up to this step that this run has not written" in answer.out
+
+
 def test_without_any_metrics_the_summary_is_whole(cli: Callable[..., Answer], whole: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(whole, copy)

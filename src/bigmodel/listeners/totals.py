@@ -76,6 +76,9 @@ class RunTotals:
         self._hash = hashlib.sha256()  # later checkpoints describe the records that are left
         for record in records:
             self._digest(record)
+        if len(records) > written:
+            more = format_count(len(records) - written, "line")
+            return [f"metrics.jsonl: holds {more} up to this step that this run has not written; plots of them mislead"]
         if written != len(records):
             of = f"{len(records)} of the {format_count(written, 'line')}"
             return [f"metrics.jsonl: {of} up to this step are left; the rest is lost"]
