@@ -22,14 +22,14 @@ from bigmodel.runs.records import is_sweep
 from bigmodel.runtime.live_text import StatusLine
 from bigmodel.runtime.signals import StopRequest
 from bigmodel.sweeps.engines.launch import open_engine
-from bigmodel.sweeps.engines.options import LOCAL
+from bigmodel.sweeps.engines.options import LOCAL, rank_count
 from bigmodel.sweeps.report import report_outcome
 from bigmodel.sweeps.run import run_sweep
 from bigmodel.sweeps.search.plan import parse_n_trials
 from bigmodel.sweeps.search.start import ComposeBases, prepare_search
 from bigmodel.sweeps.search.study import OptunaSearch
 from bigmodel.sweeps.state.directory import SweepDirectory, common_overrides
-from bigmodel.sweeps.state.jobs import JobSpec, device_type, job_spec, rank_count
+from bigmodel.sweeps.state.jobs import JobSpec, device_type, job_spec
 from bigmodel.sweeps.state.settings import parse_launcher_options
 from bigmodel.sweeps.state.staging import create_sweep_directory
 from bigmodel.sweeps.table import dry_run_lines, print_line

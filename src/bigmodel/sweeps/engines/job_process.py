@@ -19,7 +19,7 @@ from bigmodel.runtime.gpus import acquire
 from bigmodel.runtime.signals import StopRequest
 from bigmodel.safe_files import open_own, refuse_foreign_folder
 from bigmodel.sweeps.engines.job_context import JobContext
-from bigmodel.sweeps.state.jobs import rank_count
+from bigmodel.sweeps.engines.options import rank_count
 
 
 def run_job(context: JobContext, number: int) -> int:

@@ -60,3 +60,9 @@ def _problem(key: str, value: object) -> str:
     if key in ("partition", "account", "qos", "constraint") and not _WORD.fullmatch(str(value)):
         return f"must be one word, not {shown}"
     return ""
+
+
+def rank_count(device: Mapping[str, Any]) -> int:
+    """Return how many ranks a job has whose config has this `device`; `auto` is one in a sweep."""
+    count = device.get("count", 1)
+    return 1 if count == "auto" else int(count)

@@ -24,8 +24,8 @@ from bigmodel.quoting import resume_command
 from bigmodel.safe_files import append_to
 from bigmodel.sweeps.engines.base import JobEnd
 from bigmodel.sweeps.engines.job_context import JobContext
+from bigmodel.sweeps.engines.options import rank_count
 from bigmodel.sweeps.engines.remote_job import RemoteJob, StartRecords
-from bigmodel.sweeps.state.jobs import rank_count
 
 _STOPPED = Interrupted.exit_code
 _SLURM_OPTIONS = ("partition", "account", "qos", "constraint", "signal_delay_s")

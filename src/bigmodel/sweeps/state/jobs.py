@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bigmodel.errors import ConfigError, DivergedError
+from bigmodel.sweeps.engines.options import rank_count
 
 PERMANENT_FAILURES = (ConfigError.exit_code, DivergedError.exit_code)  # a second attempt would fail the same way
 
@@ -37,12 +38,6 @@ def job_spec(number: int, overrides: Sequence[str], config: Mapping[str, Any]) -
 def device_type(config: Mapping[str, Any]) -> str:
     """Return the device type that a config asks for, such as `auto`, `cpu` or `cuda`."""
     return str(config["device"].get("kind", "cpu"))
-
-
-def rank_count(device: Mapping[str, Any]) -> int:
-    """Return how many ranks a job has whose config has this `device`; `auto` is one in a sweep."""
-    count = device.get("count", 1)
-    return 1 if count == "auto" else int(count)
 
 
 @dataclass
