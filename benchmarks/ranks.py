@@ -3,7 +3,7 @@
 python benchmarks/ranks.py [--turns 3] [--only resnet18] [--ranks 2] [--pieces 8] [--sums 11.2e6]
 
 With `--pieces`, the price of sums that no number of ranks changes: `pieces=8` against `accumulate=8` in one process,
-and against the plain sum on ranks. With `--sums`, the seconds in which ranks add up so many numbers: in their order, and
+and against the plain sum on ranks. With `--sums`, the seconds in which ranks add up so many numbers: in order, and
 by the collective, which adds as it likes. The rate is that of `summary.json`: updates and the waiting for data, without
 start-up and evaluation.
 """
