@@ -195,3 +195,8 @@ def test_what_has_no_adapter_says_so(tiny_run: Answer, tmp_path: Path, cli: Call
     assert line == "format: peft is for gpt, not MLP; choose another format"
     (line,) = is_quiet(cli("init.adapter=x", "dry_run=true"), code=2)
     assert line == "init.adapter: needs the weights that it is added to; set init.from=..."
+
+
+def test_an_adapter_in_place_of_weights_says_where_it_goes(run: Answer, written: Path) -> None:
+    (line,) = is_quiet(call(*TUNED, "model=gpt", "init.from=adapter", cwd=run.cwd, verb="train"), code=2)
+    assert line.startswith("init.from: adapter: is an adapter; name it in init.adapter")

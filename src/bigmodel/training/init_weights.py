@@ -16,7 +16,7 @@ from bigmodel.models.weights.lora import LoRA
 from bigmodel.models.weights.merging import Merge
 from bigmodel.models.weights.name_patterns import match_names
 from bigmodel.models.weights.open_weights import is_open_weights, read_open_tensors
-from bigmodel.models.weights.peft_adapter import read_adapter
+from bigmodel.models.weights.peft_adapter import is_adapter, read_adapter
 from bigmodel.models.weights.reference import plain_weights
 from bigmodel.runs.best_checkpoint import load_best_checkpoint
 
@@ -120,6 +120,10 @@ def _read(source: str, warnings: list[str]) -> Mapping[str, Tensor]:
         tensors, remark = read_open_tensors(source)
         warnings += [f"init.from={source}: {remark}"] if remark else []
         return tensors
+    if is_adapter(source):
+        raise ConfigError(
+            f"{source}: is an adapter; name it in init.adapter, and the weights it belongs to in init.from"
+        )
     if not Path(source).is_dir() and Path(source).suffix != ".zip":
         return plain_weights(read_weights(source))
     found, new = load_best_checkpoint(Path(source), source)

@@ -20,7 +20,7 @@ from bigmodel.formatting import truncate
 from bigmodel.models.weights.lora import LoRA
 from bigmodel.safe_files import read_bytes, refuse_many_tensors, write_json
 
-__all__ = ["Adapter", "read_adapter", "write_adapter"]
+__all__ = ["Adapter", "is_adapter", "read_adapter", "write_adapter"]
 
 _CONFIG, _TENSORS = "adapter_config.json", "adapter_model.safetensors"
 _PREFIX = "base_model.model."
@@ -83,6 +83,11 @@ def _find_name(name: str, tensors: Mapping[str, Tensor], folder: Path) -> str:
     if found is None:
         raise ValueError(f"{folder}: is of another model, which has {name}")
     return found
+
+
+def is_adapter(path: str | Path) -> bool:
+    """Return whether a path is an adapter's folder, by a name alone."""
+    return (Path(path) / _CONFIG).is_file()
 
 
 def read_adapter(path: str | Path) -> Adapter:
