@@ -166,7 +166,7 @@ def test_every_run_is_drawn_in_every_plot(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setitem(sys.modules, "matplotlib.figure", library.figure)
     sweep = made_sweep(tmp_path / "sweep", {0.001: [0.7, 0.72], 0.01: [0.90, 0.92], 3.0: [0.1]})
     made_run(sweep / "5", 0.8, model="cnn")
-    assert leaderboard(sweep).endswith(f"plots/learning_curves.png in {sweep}")
+    assert leaderboard(sweep).endswith(f"plots   {sweep}/plots")
     assert set(drawn) == PLOTS
     assert drawn["over_optim.lr.png"].plot.call_args.args[:2] == (
         (0.001, 0.001, 0.01, 0.01, 3.0, 0.1),

@@ -13,6 +13,7 @@ _A_MACHINE = 8  # ranks on one, as clusters have them
 def describe_run(run: TrainingRun) -> str:
     """Return the plan of a run as lines of a table."""
     state, data, settings, dataset = run.state, run.loader, run.settings, run.dataset
+    assert settings.batch_size is not None, "the config of a run that is built has its number"
     splits = ", ".join(f"{size:,} {name}" for name, size in data.splits.items())
     rows = {
         "device": run.device.name + (f"; {run.device.sharding}" if run.device.sharding else ""),

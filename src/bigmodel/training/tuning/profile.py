@@ -67,6 +67,7 @@ class Profiler:
     def _report(self) -> Iterator[str]:
         run, updates = self._run, self._phases.updates
         most = _peak_memory(run.device.torch_device)  # before the peak of the machine is measured, which takes more
+        assert run.settings.batch_size is not None, "the config of a run that is built has its number"
         length, size = format_count(len(updates), "step"), format_count(run.settings.batch_size, "sample")
         yield f"profile of {length} of {size}, {run.device.precision}"
         yield f"on {run.device.name}"
