@@ -118,11 +118,10 @@ def _format_axes(axes: Any, is_share: bool, x_name: str) -> None:
 
 def tick_label(value: float) -> str:
     """Format a value in at most eight letters, or nine with a sign: more have no room beside the axis."""
-    text = f"{value:,.0f}" if 1e4 <= abs(value) < 1e6 else f"{value:.4g}"
-    if len(text) <= 8:
-        return text
-    digits, _, power = f"{value:.3e}".partition("e")
-    return f"{float(digits):g}e{int(power)}"
+    if value and not 1e-3 <= abs(value) < 1e6:
+        digits, _, power = f"{value:.3e}".partition("e")
+        return f"{float(digits):g}e{int(power)}"
+    return f"{value:,.0f}" if abs(value) >= 1e4 else f"{value:.4g}"
 
 
 def reliability_chart(writer: SvgWriter, title: str, bins: Sequence[tuple[float, float, int]], note: str = "") -> str:
