@@ -32,6 +32,14 @@ def test_links_lead_somewhere(page):
             assert anchor in anchors_of(str(path.relative_to(ROOT))), link
 
 
+def test_the_search_of_the_site_takes_words_as_they_are_typed():
+    """A typed word is a prefix, which lunr does not stem: `resume` is none of the stem `resum`. Its trimmer keeps no
+    Chinese.
+    """
+    (settings,) = [plugin["search"] for plugin in yaml.load(text_of("mkdocs.yml"), yaml.BaseLoader)["plugins"][:1]]
+    assert settings["pipeline"] == ["stopWordFilter"]
+
+
 def test_every_page_is_on_the_site_and_every_place_of_the_site_is_a_page():
     def pages(entry):
         return [entry] if isinstance(entry, str) else [page for part in entry for page in pages(part)]

@@ -76,8 +76,16 @@ def test_a_dry_run_lists_the_jobs_and_makes_nothing(cli: Callable[..., Answer]) 
             (["optim.lr=abc,0.1", "seed=1,2"], ["jobs 0, 1: optim.lr: must be "]),
             (["epochs=-1,1", "model=mlp,cnn"], ["jobs 0, 1: epochs: must be "]),
             (["optim.lr=x,y", "seed=1,2,-3"], ["jobs 0, 1, 2: optim.lr", "jobs 2, 5: seed", "jobs 3, 4, 5: optim.lr"]),
+            (["model=glob([m*p,l*])"], ["model=linear: model.num_numeric: needs dataset.num_numeric"]),
+            (
+                ["model=glob([m*p,tab*,d*])", "seed=1,2"],
+                [
+                    "jobs 2, 3 (model=dlinear): model.window",
+                    "jobs 6, 7 (model=tabular_mlp): model.num_numeric",
+                ],
+            ),
         ],
-        lambda case: len(case[1]) == 1 and case[0] != ["optim.lr=0.1,abc"],
+        lambda case: len(case[1]) == 1 and case[0] not in (["optim.lr=0.1,abc"], ["model=glob([m*p,l*])"]),
     ),
 )
 def test_the_config_of_every_job_is_checked(

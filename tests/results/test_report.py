@@ -22,6 +22,7 @@ from test_damaged_runs import FILES, TEXTS, VALUES
 from bigmodel.errors import Interrupted
 from bigmodel.quoting import path_override
 from bigmodel.runs.report import build, files
+from bigmodel.runs.report.charts import tick_label
 from bigmodel.runtime.signals import StopRequest
 from conftest import TINY, Answer, is_quiet, only_run
 from made_runs import made_run, made_sweep
@@ -214,6 +215,18 @@ def test_a_run_ends_with_its_page(cli: Callable[..., Answer], tmp_path: Path) ->
     text = file.read_text(encoding="utf-8")
     assert "Most confident mistakes" in Page(text).headings
     assert ">running</span>" not in text  # its lock is still held
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        *((0.05, "0.05"), (12345, "12,345"), (1234567, "1.235e6"), (0.001275, "0.001275"), (0.0001275, "1.275e-4")),
+        *((-0.00014, "-1.4e-4"), (4.2e-07, "4.2e-7"), (1e-5, "1e-5"), (0, "0")),
+    ],
+)
+def test_a_tick_has_room_beside_its_axis(value: float, text: str) -> None:
+    assert tick_label(value) == text
+    assert len(text.lstrip("-")) <= 8
 
 
 def fail(*_: object) -> str:

@@ -21,10 +21,11 @@ from bigmodel.config.location import ConfigSource, conf_directory
 from bigmodel.config.override_parser import parse_override, swept_values
 from bigmodel.config.override_text import override_key
 from bigmodel.errors import ConfigError, Interrupted, StorageError
+from bigmodel.formatting import truncate
 from bigmodel.quoting import quote
 from bigmodel.runs.records import is_sweep
 from bigmodel.runtime.signals import StopRequest
-from bigmodel.sweeps.hydra_task import HydraTask, JobsRefused
+from bigmodel.sweeps.hydra_task import HydraTask, JobsRefused, own_overrides
 from bigmodel.sweeps.state.staging import staging_path, unused_path
 
 _MAX_VARIANTS = 50  # combinations that are checked before Hydra composes all of them
@@ -115,18 +116,23 @@ class _Axes:
         Raises:
             ConfigError: a line for each mistake.
         """
-        problems: list[str] = []
+        numbers_by_problem: dict[str, list[int]] = {}
         valid_keys = set[str]()
-        for variant in self._variants()[:_MAX_VARIANTS]:
+        variants = dict(enumerate(self._variants()[:_MAX_VARIANTS]))
+        for number, variant in variants.items():
             try:
                 self._compose(variant)
                 valid_keys |= set(map(override_key, variant))
             except ConfigError as error:
-                problems += error.lines
-        if is_search:
-            problems = [line for line in problems if not (": no such" in line and line.partition(":")[0] in valid_keys)]
-        if problems:
-            raise ConfigError(*dict.fromkeys(problems))
+                for line in error.lines:
+                    numbers_by_problem.setdefault(line, []).append(number)
+        lines = []
+        for line, numbers in numbers_by_problem.items():
+            if not (is_search and ": no such" in line and line.partition(":")[0] in valid_keys):
+                own = truncate(", ".join(own_overrides(line, numbers, variants)))
+                lines.append(f"{own}: {line}" if own else line)
+        if lines:
+            raise ConfigError(*lines)
 
     def reject_conflicting_experiments(self, hydra: Mapping[str, Any]) -> None:
         """Raise ConfigError if two experiments of one sweep configure it differently: the first would win silently."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
@@ -18,7 +18,7 @@ from bigmodel.config.override_text import override_key
 from bigmodel.config.renamed import old_keys
 from bigmodel.config.validation import check_composed
 from bigmodel.errors import BigmodelError, ConfigError, Interrupted
-from bigmodel.formatting import format_count
+from bigmodel.formatting import format_count, truncate
 from bigmodel.runs.records import is_sweep
 from bigmodel.runtime.gpus import rank_count
 from bigmodel.runtime.live_text import StatusLine
@@ -198,7 +198,7 @@ class HydraTask:
             num_unchecked += digest not in problems
             for line in problems.get(digest, ()):
                 numbers_by_problem.setdefault(line, []).append(number)
-        _raise_if_refused(numbers_by_problem, len(listed))
+        _raise_if_refused(numbers_by_problem, {number: overrides for number, overrides, _ in listed})
         common = common_overrides(overrides for _, overrides, _ in listed)
         distinct = {number: [text for text in overrides if text not in common] for number, overrides, _ in listed}
         for line in dry_run_lines(distinct):
@@ -213,31 +213,43 @@ class HydraTask:
         """Return the spec and the config of each job. Raises JobsRefused unless all configs are valid."""
         snapshots: list[tuple[JobSpec, str]] = []
         numbers_by_problem: dict[str, list[int]] = {}
-        total = 0
+        overrides_of: dict[int, Sequence[str]] = {}
         for number, overrides, composed in jobs:
             if self.stop():
                 raise Interrupted(f"stopped by {self.stop.name}; nothing more was started")
-            total += 1
+            overrides_of[number] = overrides
             config, problems = self._check(composed, overrides)
             for line in problems:
                 numbers_by_problem.setdefault(line, []).append(number)
             if not numbers_by_problem:
                 self._grant_environment(config)
                 snapshots.append((job_spec(number, overrides, config.values), config.to_job_yaml()))
-        _raise_if_refused(numbers_by_problem, total)
+        _raise_if_refused(numbers_by_problem, overrides_of)
         _print_repeats((job.number, text) for job, text in snapshots)
         return snapshots
 
 
-def _raise_if_refused(numbers_by_problem: Mapping[str, Sequence[int]], total: int) -> None:
-    """Raise JobsRefused with a line for each mistake and the numbers of its jobs, out of `total` jobs."""
-    lines = []
+def own_overrides(problem: str, numbers: Collection[int], overrides_of: Mapping[int, Sequence[str]]) -> list[str]:
+    """Return the overrides that jobs with a problem have and no other job has, but for that of the key it names."""
+    others = {text for number, texts in overrides_of.items() if number not in numbers for text in texts}
+    texts = dict.fromkeys(text for number in numbers for text in overrides_of[number])
+    key = problem.partition(":")[0]
+    return [text for text in texts if others and text not in others and override_key(text) != key]
+
+
+def _raise_if_refused(
+    numbers_by_problem: Mapping[str, Sequence[int]], overrides_of: Mapping[int, Sequence[str]]
+) -> None:
+    """Raise JobsRefused with a line for each mistake, the numbers of its jobs, and the overrides that make it."""
+    lines, total = [], len(overrides_of)
     for line, numbers in numbers_by_problem.items():
         shown = ", ".join(map(str, numbers[:_MAX_NUMBERS_SHOWN]))
         more = len(numbers) - _MAX_NUMBERS_SHOWN
         others = f" and {more} more" if more > 0 else ""
         where = f"job {shown}" if len(numbers) == 1 else f"jobs {shown}{others}"
-        lines.append(f"{where if len(numbers) < max(total, 2) else f'all {total} jobs'}: {line}")
+        where = where if len(numbers) < max(total, 2) else f"all {total} jobs"
+        own = truncate(", ".join(own_overrides(line, numbers, overrides_of)))
+        lines.append(f"{where} ({own}): {line}" if own else f"{where}: {line}")
     if lines:
         raise JobsRefused(*lines)
 

@@ -113,7 +113,15 @@ def _format_axes(axes: Any, is_share: bool, x_name: str) -> None:
     if axes.get_yscale() == "linear":
         axes.yaxis.set_major_locator(MaxNLocator(_MAX_TICKS, steps=_STEPS))  # each tick costs about as much as a line
     if axes.get_yscale() == "linear" and not is_share:
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.4g}"))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: tick_label(value)))
+
+
+def tick_label(value: float) -> str:
+    """Format a value in at most eight letters, or nine with a sign: more have no room beside the axis."""
+    if value and not 1e-3 <= abs(value) < 1e6:
+        digits, _, power = f"{value:.3e}".partition("e")
+        return f"{float(digits):g}e{int(power)}"
+    return f"{value:,.0f}" if abs(value) >= 1e4 else f"{value:.4g}"
 
 
 def reliability_chart(writer: SvgWriter, title: str, bins: Sequence[tuple[float, float, int]], note: str = "") -> str:

@@ -13,7 +13,7 @@ from bigmodel.runs.report.predictions import Subject
 from bigmodel.runs.report.svg import SvgWriter
 from bigmodel.tasks.forecasting import repeat_season
 
-_MAX_SERIES = 6  # drawn of a window
+_MAX_SERIES = 8  # drawn of a window
 _HISTORY = 2  # times as many steps before the forecast as in it are drawn
 
 _Window = tuple[float, int, Tensor, Tensor, Tensor]  # error, number, inputs, targets, outputs
@@ -79,6 +79,8 @@ class ForecastInspector:
         parts = [section("Errors", beside(chart, self._series_table(len(steps))), note=f"{where}.")]
         for title, window in (("A typical forecast", ranked[len(ranked) // 2]), ("The worst forecast", ranked[-1])):
             note = f"window {window[1]} of {self._subject.split}, mean absolute error {window[0]:.3g} (standardized)"
+            if (num_series := window[3].shape[1]) > _MAX_SERIES:
+                note += f"; the first {_MAX_SERIES} of {num_series} series"
             parts.append(section(title, grid(*self._charts(writer, window)), note=note))
         return "".join(parts)
 

@@ -53,6 +53,7 @@ font:.85rem/1.6 ui-monospace,Menlo,Consolas,"Noto Sans Mono CJK SC",monospace}
 .passage mark{color:inherit;background:color-mix(in srgb,var(--c1) var(--v,0%),transparent);border-radius:2px}
 ins{color:var(--good);font-weight:600}del{color:var(--bad)}
 details{margin:.6rem 0}summary{cursor:pointer;color:var(--c0)}
-@media (max-width:34rem){.facts th,.facts td{display:block}.facts th{border:0;padding-bottom:0}.facts td{padding-top:0}}
+@media (max-width:34rem){table{font-size:.8rem}th,td{padding:.2rem .3rem}
+.facts th,.facts td{display:block}.facts th{border:0;padding-bottom:0}.facts td{padding-top:0}}
 @media print{details>*{display:block}nav{display:none}}
 """
