@@ -87,7 +87,7 @@ def test_a_large_file_is_synced_in_parts(tmp_path: Path, monkeypatch: pytest.Mon
     expected = tensor_files.fsync_and_hash(tmp_path / "file")
     synced: list[int] = []
     monkeypatch.setattr(tensor_files, "_SYNCED_AT_ONCE", 4)
-    monkeypatch.setattr(tensor_files, "sync_range", lambda descriptor, first, count: synced.append(first))
+    monkeypatch.setattr(tensor_files, "_sync_range", lambda descriptor, first, count: synced.append(first))
     assert tensor_files.fsync_and_hash(tmp_path / "file") == expected
     assert synced == [0, 4, 8]
 

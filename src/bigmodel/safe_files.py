@@ -18,7 +18,6 @@ from typing import TextIO
 
 from bigmodel.errors import StorageError
 
-_WAIT_WRITE_WAIT = 7  # fs.h: SYNC_FILE_RANGE_WAIT_BEFORE, _WRITE and _WAIT_AFTER
 TEMP_PREFIX = ".tmp-"  # what a name begins with until the file is whole
 LARGEST_JSON = 1 << 28  # bytes; a state.json holds vocabularies
 LARGEST_LINES = 1 << 31  # bytes of a metrics.jsonl or a journal
@@ -231,17 +230,6 @@ def fsync_path(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def sync_range(descriptor: int, first: int, count: int) -> None:
-    """Have Linux write some bytes of a file to the disk, and wait for it; elsewhere nothing happens.
-
-    What is synced is not safe before `fsync_path`, which then finds little to do.
-    """
-    import ctypes  # costs a few milliseconds that only large files need to pay
-
-    if (call := getattr(ctypes.CDLL(None), "sync_file_range", None)) is not None:
-        call(descriptor, ctypes.c_int64(first), ctypes.c_int64(count), _WAIT_WRITE_WAIT)
 
 
 fsync_directory = fsync_path  # the same two calls put a directory's entries on the disk

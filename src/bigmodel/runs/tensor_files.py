@@ -15,10 +15,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from bigmodel.runs.manifest import FIRST_ROWS, sha256
-from bigmodel.safe_files import errno_in, fsync_path, sync_range
+from bigmodel.safe_files import errno_in, fsync_path
 
 SUFFIX = ".safetensors"
 _SYNCED_AT_ONCE = 1 << 28  # bytes, some seconds of a slow disk
+_WAIT_WRITE_WAIT = 7  # fs.h: SYNC_FILE_RANGE_WAIT_BEFORE, _WRITE and _WAIT_AFTER
 Group = Mapping[str, Tensor]
 
 
@@ -59,11 +60,22 @@ def fsync_and_hash(path: Path) -> dict[str, Any]:
     if size > _SYNCED_AT_ONCE:
         with path.open("rb", buffering=0) as file:
             for first in range(0, size, _SYNCED_AT_ONCE):
-                sync_range(file.fileno(), first, _SYNCED_AT_ONCE)
+                _sync_range(file.fileno(), first, _SYNCED_AT_ONCE)
                 file.seek(first)
                 file.read(1)
     fsync_path(path)
     return {"size": size, "sha256": sha256(path)}
+
+
+def _sync_range(descriptor: int, first: int, count: int) -> None:
+    """Have Linux write some bytes of a file to the disk, and wait for it; elsewhere nothing happens.
+
+    What is synced is not safe before `fsync_path`, which then finds little to do.
+    """
+    import ctypes  # costs a few milliseconds that only large files need to pay
+
+    if (call := getattr(ctypes.CDLL(None), "sync_file_range", None)) is not None:
+        call(descriptor, ctypes.c_int64(first), ctypes.c_int64(count), _WAIT_WRITE_WAIT)
 
 
 class TensorFiles(Mapping[str, Tensor]):
