@@ -84,7 +84,11 @@ def on_ranks(count: int, folder: Path, run: OnRank) -> list[dict[str, Any]]:
     processes = [_server.Process(target=_on_rank, args=(place, folder, run), daemon=False) for place in places]
     for process in processes:
         process.start()
-    assert [finished(process, LONG) for process in processes] == [0] * count
+    try:
+        assert [finished(process, LONG) for process in processes] == [0] * count
+    finally:
+        for process in processes:
+            process.kill()  # one that is left would be waited for when this process ends
     return _found(count, folder)
 
 
