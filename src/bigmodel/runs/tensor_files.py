@@ -20,7 +20,6 @@ from bigmodel.safe_files import errno_in, fsync_path
 SUFFIX = ".safetensors"
 _WAIT_WRITE_WAIT = 7  # fs.h: SYNC_FILE_RANGE_WAIT_BEFORE, _WRITE and _WAIT_AFTER
 _SYNCED_AT_ONCE = 1 << 28  # bytes, some seconds of a slow disk
-_WAIT_WRITE_WAIT = 7  # fs.h: SYNC_FILE_RANGE_WAIT_BEFORE, _WRITE and _WAIT_AFTER
 Group = Mapping[str, Tensor]
 
 
