@@ -48,8 +48,7 @@ class SweepDirectory:
             StorageError: another process runs this sweep, or `sweep.json` is damaged.
             OSError: the directory holds a link where the sweep writes.
         """
-        self.path = path
-        self._final = final
+        self.path, self._final = path, final  # where it lies now, and in the end
         for name in ("jobs", "bases", "plots") if to_write else ():
             refuse_foreign_files(path / name)
         self._lock = RunLock(path, _LOCK_TIMEOUT_S) if to_write else None
