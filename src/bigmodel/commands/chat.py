@@ -1,14 +1,15 @@
-"""`bigmodel-predict chat=true`: talk with a language model in the terminal."""
+"""`bigmodel-predict chat=true` and `stream=true`: text that is printed as it is generated, in turns or alone."""
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import sys
 from collections.abc import Iterator
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from bigmodel.errors import ConfigError, DataError
 from bigmodel.formatting import escape_control, json_line
@@ -34,6 +35,31 @@ class HoldsConversations(Protocol):
         """Return a conversation without messages."""
 
 
+@runtime_checkable
+class StreamsText(Protocol):
+    """A `Processor` of models that generate text."""
+
+    def stream(self, model: nn.Module, sample: Tensor, options: Any) -> Iterator[str]:
+        """Yield the text that continues a sample, in pieces as they come."""
+
+
+def print_stream(predictor: Predictor, given: str, options: Any, as_json: bool) -> None:
+    """Print one text as it is generated, behind its prompt.
+
+    Raises:
+        ConfigError: the run's model generates no text, there are several inputs, or JSON is to be printed.
+    """
+    processor = predictor.processor
+    if not isinstance(processor, StreamsText):
+        raise ConfigError("stream: this run's model generates no text; set stream=false")
+    sources = list(itertools.islice(processor.list_inputs(given), 2))
+    if len(sources) > 1 or as_json:
+        raise ConfigError("stream: prints one text as it comes; give one input and format=table, or set stream=false")
+    sample = processor.load(sources[0])
+    with predictor.device.autocast(), torch.inference_mode():
+        _print_pieces(itertools.chain(sources, processor.stream(predictor.model, sample, options)))
+
+
 def talk(predictor: Predictor, given: str | None, options: Any, as_json: bool) -> None:
     """Answer one message, `given`, or each line of standard input until it ends; answers appear as they are made.
 
@@ -54,10 +80,10 @@ def _print_answer(text: str, pieces: Iterator[str], as_json: bool) -> None:
     if as_json:
         print(json_line({"input": text, "text": "".join(pieces)}, sys.stdout.encoding), flush=True)
         return
-    print_pieces(pieces)
+    _print_pieces(pieces)
 
 
-def print_pieces(pieces: Iterator[str]) -> None:
+def _print_pieces(pieces: Iterator[str]) -> None:
     """Print a text as it comes; control codes are shown, not sent."""
     for piece in pieces:
         print("\n".join(map(escape_control, piece.split("\n"))), end="", flush=True)

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
-import torch
-from torch import Tensor, nn
-
-from bigmodel.commands.chat import print_pieces, talk
+from bigmodel.commands.chat import print_stream, talk
 from bigmodel.config.config import Config
 from bigmodel.config.instantiate import instantiate
 from bigmodel.config.schema import NOT_GIVEN, Predict, command_keys, processor_options
@@ -52,15 +48,13 @@ def run(config: Config, stop: StopRequest | None = None) -> None:
         if not isinstance(processor, TextInputProcessor):
             raise ConfigError("encoding: this run's model reads no text files; leave it null")
         processor.texts.encoding = settings.encoding
-    if settings.stream and not isinstance(processor, StreamsText):
-        raise ConfigError("stream: this run's model generates no text; set stream=false")
+    if settings.stream:
+        print_stream(predictor, settings.input, options, settings.format == "json")
+        return
     sources = processor.list_inputs(settings.input)
     if isinstance(processor, HasNotes):
         for line in processor.notes:
             print(f"note: {escape_control(line)}", file=sys.stderr)
-    if settings.stream:
-        _stream(predictor, list(islice(sources, 2)), options, settings.format)
-        return
     num_read: Counter[bool] = Counter()  # by success
     predictions = _predict(predictor, sources, settings.batch_size, options, num_read)
     if settings.format == "json":
@@ -73,29 +67,6 @@ def run(config: Config, stop: StopRequest | None = None) -> None:
         raise DataError(
             f"{failed} of {format_count(num_read.total(), 'input')} could not be read; the lines above name them"
         )
-
-
-@runtime_checkable
-class StreamsText(Protocol):
-    """A `Processor` of models that generate text."""
-
-    def stream(self, model: nn.Module, sample: Tensor, options: Any) -> Iterator[str]:
-        """Yield the text that continues a sample, in pieces as they come."""
-
-
-def _stream(predictor: Predictor, sources: Sequence[str], options: Any, form: str) -> None:
-    """Print one text as it is generated, behind its prompt.
-
-    Raises:
-        ConfigError: there are several inputs, or a table is not what is to be printed.
-    """
-    processor = predictor.processor
-    assert isinstance(processor, StreamsText)
-    if len(sources) > 1 or form != "table":
-        raise ConfigError("stream: prints one text as it comes; give one input and format=table, or set stream=false")
-    sample = processor.load(sources[0])
-    with predictor.device.autocast(), torch.inference_mode():
-        print_pieces(itertools.chain(sources, processor.stream(predictor.model, sample, options)))
 
 
 def _predict(
