@@ -141,6 +141,16 @@ def test_values_stand_at_their_places_where_there_is_room() -> None:
     assert not plots._fits_all_values(plots.axis_scale([*range(30)]))
 
 
+@pytest.mark.parametrize("page", [1.0, 0.015])  # relative luminance of white, and of a dark page's charts
+def test_every_line_is_seen_on_the_page(page: float) -> None:
+    pytest.importorskip("matplotlib")
+    for step in range(11):
+        linear = [((value + 0.055) / 1.055) ** 2.4 for value in plots.line_color(step / 10)[:3]]
+        luminance = sum(share * value for share, value in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+        contrast = (max(luminance, page) + 0.05) / (min(luminance, page) + 0.05)
+        assert contrast > 2, step
+
+
 def test_a_sweep_without_any_evaluation_has_no_picture(tmp_path: Path, drawn: Drawn) -> None:
     for number in range(2):
         made_run(tmp_path / "it" / str(number), None, lr=0.1 + number, state="failed")

@@ -186,6 +186,7 @@ def _describe_write_error(part: Path, error: OSError) -> str:
 
 def _broken(url: str, error: object, have: int) -> str:
     reason = getattr(error, "reason", None) or error or type(error).__name__
+    reason = getattr(reason, "strerror", None) or reason  # without the number of the error
     kept = f"; {have / 1e6:.1f} MB are kept, run again to go on from there" if have else "; run again to try once more"
     return f"{url}: the connection failed: {reason}{kept}"
 

@@ -181,15 +181,13 @@ def plot_parallel(
     letters: Lettering,
 ) -> None:
     """Plot a line for each run through its hyperparameters to its metric; the better the metric, the brighter."""
-    from matplotlib import colormaps
-
     axes = figure.subplots()
     scales = [axis_scale([group.config.get(key) for group, _ in measured]) for key in keys]
     last = AxisScale(tuple(value for _, value in measured), False, ())
     columns = [along.normalized() for along in (*scales, last)]
     for *heights, end in zip(*columns, strict=True):
         bright = 1 - end if spec is not None and spec.direction == "min" else end
-        axes.plot(range(len(columns)), [*heights, end], color=colormaps["viridis"](bright), alpha=0.7)
+        axes.plot(range(len(columns)), [*heights, end], color=line_color(bright))
     labels = [letters.values(group.config.get(key) for group, _ in measured) for key in keys]
     for x, (along, names) in enumerate(zip((*scales, last), (*labels, dict[str, str]()), strict=True)):
         axes.axvline(x, color="black", linewidth=0.8)
@@ -202,6 +200,14 @@ def plot_parallel(
     named = [letters.plain(name, 30) for name in (*keys, last_name)]
     axes.set_xticks(range(len(columns)), labels=named, **{"fontsize": 8, **_rotation(named)})
     axes.set_yticks([])
+
+
+def line_color(bright: float) -> tuple[float, ...]:
+    """Return a color for 0 to 1 that is seen on a white and on a dark page."""
+    from matplotlib import colormaps
+
+    color: tuple[float, ...] = colormaps["viridis"](0.25 + 0.5 * bright)  # its ends are nearly black and nearly white
+    return color
 
 
 def _ticks(along: AxisScale) -> list[tuple[str, float]]:
