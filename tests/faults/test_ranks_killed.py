@@ -65,6 +65,10 @@ def _caught(process: ForkServerProcess, moment: float, dice: Random, number: int
 
 
 def _as_unbroken(cwd: Path, whole: Whole, keys: tuple[str, ...] = ()) -> None:
+    for made in cwd.glob("outputs/????-??-??/*"):
+        if not (made / "config.yaml").is_file():  # of a rank that was killed before it could say what it had made
+            assert {path.name for path in made.iterdir()} <= {".lock"}
+            shutil.rmtree(made)
     run = only_run(cwd)
     assert fingerprint(run) == fingerprint(whole.run)
     if not keys:
