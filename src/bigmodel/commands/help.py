@@ -28,7 +28,7 @@ _EXAMPLES = {
 _FLAGS = {
     "--config-dir DIR": "YAML of your own; trust=[PACKAGE] lets it name your code",
     "--config-path DIR": "with --config-name NAME: begin with a YAML of your own",
-    "-v, --version": "-v: show the traceback of an error",
+    "-v, --verbose": "show the traceback of an error; --version: the version",
 }
 _SWEEP_FLAGS = {
     "resume=RUN": "go on with a run, bitwise; with -m, with a sweep",
