@@ -83,17 +83,17 @@ $(BIN)/pip:
 
 $(VENV)/.installed: pyproject.toml | $(BIN)/pip
 	@echo 'Installing into $(VENV): a few minutes and some gigabytes the first time'
-	$(INSTALL) --editable .
+	$(INSTALL) --editable '.[plots]'
 	@touch $@
 
 $(VENV)/.installed-test: pyproject.toml | $(BIN)/pip
 	@echo 'Installing into $(VENV): a few minutes and some gigabytes the first time'
-	$(INSTALL) --editable '.[test]'
+	$(INSTALL) --editable '.[test,plots]'
 	@touch $(VENV)/.installed $@
 
 $(VENV)/.installed-dev: pyproject.toml | $(BIN)/pip
 	@echo 'Installing into $(VENV): a few minutes and some gigabytes the first time'
-	$(INSTALL) --editable '.[dev]'
+	$(INSTALL) --editable '.[dev,plots]'
 	@touch $(VENV)/.installed $(VENV)/.installed-test $@
 
 $(VENV)/.installed-docs: pyproject.toml | $(BIN)/pip

@@ -49,7 +49,7 @@ class Screen:
 
 
 class Training:
-    """`bigmodel-train` as a child that has a terminal of this size."""
+    """`bigmodel-train`, or another command, as a child that has a terminal of this size."""
 
     def __init__(
         self,
@@ -57,6 +57,7 @@ class Training:
         cwd: Path,
         columns: int = 80,
         before: Callable[[], object] | None = None,
+        verb: str = "train",
         **environment: str,
     ) -> None:
         self.screen, self.raw, self._began = Screen(columns), b"", time.monotonic()
@@ -65,7 +66,7 @@ class Training:
         os.set_blocking(self._ours, False)
         environment = {"TERM": "xterm-256color", "LC_ALL": "en_US.UTF-8", "COLUMNS": "", "NO_COLOR": "1", **environment}
         self.process: ForkServerProcess = launch(
-            *words, cwd=cwd, output=Path(os.ttyname(theirs)), environment=environment, before=before
+            *words, cwd=cwd, output=Path(os.ttyname(theirs)), verb=verb, environment=environment, before=before
         )
         self._theirs = theirs
 

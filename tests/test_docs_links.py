@@ -119,3 +119,12 @@ def test_the_site_builds_strictly_and_asks_no_other_host(tmp_path):
         if page.name != "404.html":  # whose links begin at the root of a host
             for name in re.findall(r'src="([^":]+)"', html):
                 assert (tmp_path / "site" / name.partition("#")[0]).exists(), f"{page.name}: {name}"
+
+
+def test_what_make_installs_runs_every_command_of_the_readme():
+    """The last of README's commands draws a page, which needs an extra."""
+    assert "bigmodel-report" in text_of("README.md")
+    installed = re.findall(
+        r"^\$\(VENV\)/\.installed(?:-test|-dev)?:.*\n(?:\t@.*\n)*\t\$\(INSTALL\) (.*)$", text_of("Makefile"), re.M
+    )
+    assert installed == ["--editable '.[plots]'", "--editable '.[test,plots]'", "--editable '.[dev,plots]'"]

@@ -12,9 +12,10 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
-from typing import cast
+from typing import Any, cast
 
 import pytest
+from PIL import Image
 
 from bigmodel.events import Started, Stepped, TrainLogged
 from bigmodel.formatting import columns_of
@@ -77,6 +78,41 @@ def test_a_run_shows_what_it_does_from_its_start_to_its_end(tmp_path: Path) -> N
     assert "* best so far" in run.screen.text
     assert "samples/s  " not in run.screen.text  # the line is gone
     assert not [line for line in run.screen.wrapped if "epoch" in line]
+
+
+def _slow_parts() -> None:
+    """In a child: opening a run, its data and every batch take this long."""
+    from bigmodel.commands import evaluate, predict
+    from bigmodel.inference.predictor import Predictor
+
+    def slowed(function: Callable[..., Any]) -> Callable[..., Any]:
+        def slow(*given: Any, **more: Any) -> Any:
+            time.sleep(0.5)
+            return function(*given, **more)
+
+        return slow
+
+    for module, names in ((evaluate, ("load", "_open_split", "evaluate")), (predict, ("load",))):
+        for name in names:
+            setattr(module, name, slowed(getattr(module, name)))
+    Predictor.predict_batch = slowed(Predictor.predict_batch)  # type: ignore[method-assign]
+
+
+@pytest.mark.slow
+def test_other_commands_say_what_they_do_until_their_result_is_there(tmp_path: Path) -> None:
+    assert Training(*RUN, "epochs=1", cwd=tmp_path).end() == 0
+    (trained,) = tmp_path.glob("outputs/*/*")
+    Image.new("L", (8, 8)).save(tmp_path / "one.png")
+    phases = {
+        ("evaluate",): ["opening the run", "reading data", "evaluating test", "samples   359"],
+        ("predict", "input=one.png"): ["opening the run", "predicting", "one.png  "],
+    }
+    for (verb, *words), expected in phases.items():
+        run = Training(f"run={trained}", "device=cpu", *words, cwd=tmp_path, before=_slow_parts, verb=verb)
+        assert run.end() == 0, run.screen.text
+        drawn = "\n".join(run.screen.drawn)
+        assert sorted(expected, key=drawn.index) == expected
+        assert not [phase for phase in expected[:-1] if phase in run.screen.text]
 
 
 @pytest.mark.parametrize("columns", [12, 40, 80, 200])

@@ -133,8 +133,7 @@ def _run_from_config(command: str, line: CommandLine, stop: StopRequest, report:
     if command == "train":
         run(config, stop, directory, resume=directory is not None, own=line.is_own, report=report)
     else:
-        report("")
-        run(config, stop)
+        run(config, stop, report)
     return 0
 
 

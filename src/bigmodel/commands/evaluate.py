@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from bigmodel.config.config import Config
@@ -20,8 +20,8 @@ from bigmodel.training.error_translation import translate_compile_errors, transl
 from bigmodel.training.evaluation import evaluate
 
 
-def run(config: Config, stop: StopRequest | None = None) -> None:
-    """Evaluate a run and print its metrics.
+def run(config: Config, stop: StopRequest | None = None, report: Callable[[str], object] = lambda text: None) -> None:
+    """Evaluate a run and print its metrics; `report` is told what is being done.
 
     Raises:
         ConfigError: the run does not exist or has no such split.
@@ -33,14 +33,17 @@ def run(config: Config, stop: StopRequest | None = None) -> None:
     device: Device = instantiate("device", settings.device, config.trust)
     device.check_alone()
     device.configure_torch()
+    report("opening the run")
     predictor = load(settings.run, device, config.trust)
     for line in predictor.warnings:
         print(f"warning: {line}", file=sys.stderr)
     check_eval_targets(predictor.config, predictor.trust)
+    report("reading data")
     loader = _open_split(predictor, settings)
     task = open_run_task(predictor)
+    report(f"evaluating {settings.split}")
     with translate_compile_errors(), translate_oom(f"at batch_size={settings.batch_size}; lower it"):
-        report = evaluate(device.maybe_compile(predictor.model), task, loader.eval_batches(settings.split), device)
+        found = evaluate(device.maybe_compile(predictor.model), task, loader.eval_batches(settings.split), device)
     header = {
         "run": settings.run,
         "step": predictor.step,
@@ -49,9 +52,9 @@ def run(config: Config, stop: StopRequest | None = None) -> None:
     }
     if settings.format == "json":
         classes = {} if predictor.classes is None else {"classes": predictor.classes}
-        print(json_line(header | classes | report, sys.stdout.encoding))
+        print(json_line(header | classes | found, sys.stdout.encoding))
     else:
-        print("\n".join(_format_table(header, report, predictor.classes)))
+        print("\n".join(_format_table(header, found, predictor.classes)))
 
 
 def _open_split(predictor: Predictor, settings: Evaluate) -> Loader:

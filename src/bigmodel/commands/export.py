@@ -38,7 +38,7 @@ _ENDINGS = {"onnx": "onnx", "torch_export": "pt2", "safetensors": "safetensors"}
 _MAX_ONNX_BYTES = 2**31  # of a protobuf file
 
 
-def run(config: Config, stop: StopRequest | None = None) -> None:
+def run(config: Config, stop: StopRequest | None = None, report: Callable[[str], object] = lambda text: None) -> None:
     """Export a model, compare it with the original, and print where the file is; a JSON beside it documents its use.
 
     Raises:
@@ -52,6 +52,7 @@ def run(config: Config, stop: StopRequest | None = None) -> None:
     if settings.format == "onnx":
         require_onnx()
         check_opset(settings.opset)
+    report("exporting")
     predictor = load(settings.run, trust=config.trust)
     for line in predictor.warnings:
         print(f"warning: {line}", file=sys.stderr)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -12,6 +12,7 @@ from bigmodel.commands.chat import print_stream, talk
 from bigmodel.config.config import Config
 from bigmodel.config.instantiate import instantiate
 from bigmodel.config.schema import NOT_GIVEN, Predict, command_keys, processor_options
+from bigmodel.datasets.files.table_files import STDIN
 from bigmodel.errors import ConfigError, DataError
 from bigmodel.formatting import escape_control, format_count, json_line
 from bigmodel.inference.predictor import Predictor, load
@@ -22,8 +23,10 @@ from bigmodel.runtime.signals import StopRequest
 from bigmodel.training.error_translation import translate_oom
 
 
-def run(config: Config, stop: StopRequest | None = None) -> None:
+def run(config: Config, stop: StopRequest | None = None, report: Callable[[str], object] = lambda text: None) -> None:
     """Print the prediction for each source; report sources that cannot be read, and go on with the others.
+
+    `report` is told what is being done, or "" where somebody types or a text appears piece by piece.
 
     Raises:
         ConfigError: the run does not exist, or its processor lacks an option that was given.
@@ -35,12 +38,14 @@ def run(config: Config, stop: StopRequest | None = None) -> None:
     device: Device = instantiate("device", settings.device, config.trust)
     device.check_alone()
     device.configure_torch()
+    report("opening the run")
     predictor = load(settings.run, device, config.trust)
     for line in predictor.warnings:
         print(f"warning: {line}", file=sys.stderr)
     processor = predictor.processor
     options = predictor.build_options(processor_options(config.values), parse_texts=True)
     if settings.chat:
+        report("")
         given = None if settings.input == NOT_GIVEN else settings.input
         talk(predictor, given, options, settings.format == "json")
         return
@@ -49,8 +54,10 @@ def run(config: Config, stop: StopRequest | None = None) -> None:
             raise ConfigError("encoding: this run's model reads no text files; leave it null")
         processor.texts.encoding = settings.encoding
     if settings.stream:
+        report("")
         print_stream(predictor, settings.input, options, settings.format == "json")
         return
+    report("" if settings.input == STDIN else "predicting")
     sources = processor.list_inputs(settings.input)
     if isinstance(processor, HasNotes):
         for line in processor.notes:

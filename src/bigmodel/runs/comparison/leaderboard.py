@@ -104,8 +104,8 @@ def _rank(groups: Sequence[SeedGroup]) -> tuple[list[tuple[str, SeedGroup]], lis
     differs, comparable = comparable_groups(groups, "best")
     notes: list[str] = []
     if len(comparable) > 1:
-        notes = [f"warning: the best values are not comparable, because the jobs differ in {', '.join(differs)}:"]
-        notes += ["         each rank is among the jobs that agree in these"]
+        notes = [f"warning: the jobs differ in {', '.join(differs)}, so their best values"]
+        notes += ["         are not comparable: each rank is among the jobs that agree in these"]
     order: list[tuple[str, SeedGroup]] = []
     for some in comparable:
         monitor = some[0].runs[0].monitor
