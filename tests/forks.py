@@ -19,6 +19,7 @@ from pathlib import Path
 
 from bigmodel.runs.report import files
 
+os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")  # as a command sets it, before torch is loaded
 _server = multiprocessing.get_context("forkserver")
 _server.set_forkserver_preload(
     [

@@ -45,6 +45,16 @@ def _rank_1_is_stopped_alone(place: Place, stop: StopRequest) -> int:
     return _join(place, stop)
 
 
+def _both_are_stopped_in_foreign_code(place: Place, stop: StopRequest) -> int:
+    def fail() -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        except Interrupted:
+            raise RuntimeError("what foreign code makes of it") from None
+
+    return _as_command(place, stop, fail)
+
+
 def _rank_1_fails_alone(place: Place, stop: StopRequest) -> int:
     def fail() -> None:
         if place.rank == 1:
@@ -101,6 +111,7 @@ def _start(run: RunRank, is_stopped: bool, output: Path) -> None:
         (_join, False, 0, ""),
         (_join, True, 75, "stopped by SIGTERM; nothing was written\n"),
         (_rank_1_is_stopped_alone, False, 75, "stopped by SIGTERM; nothing was written\n"),
+        (_both_are_stopped_in_foreign_code, False, 75, "stopped by SIGTERM; nothing was written\n"),
         (_rank_1_fails_alone, False, 3, "error: a bad file\n"),
         (_both_fail, False, 1, "error: a common failure\n"),
         (_hear_a_signal, False, 75, "stopped by SIGUSR1; nothing was written\n"),

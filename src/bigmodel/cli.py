@@ -54,6 +54,7 @@ def main() -> NoReturn:
 def _run_guarded(command: str, arguments: Sequence[str]) -> int:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises instead of printing and exiting
     os.environ.setdefault("KINETO_LOG_LEVEL", "9")  # silences torch's profiler; read when torch is loaded
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")  # what it would say of a lost rank is said in our words
     return run_command(lambda stop: _run_from_any_directory(command, arguments, stop), is_verbose(arguments))
 
 

@@ -42,7 +42,7 @@ def exit_code_of(run: Callable[[], int], verbose: bool, stop: StopRequest | None
         silence()
         return 0
     except AlreadyReported as error:
-        return error.exit_code
+        return error.exit_code if stop is None or stop.early is None else Interrupted.exit_code
     except Exception as error:
         early = stop.early if stop is not None else None
         if isinstance(error, Interrupted) or early is not None:  # code that caught it may have raised another error
