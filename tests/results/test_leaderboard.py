@@ -242,7 +242,7 @@ def test_places_are_among_jobs_of_one_measure(tmp_path: Path) -> None:
         dataset = {"_target_": "bigmodel.datasets.images.digits.digits", "val_fraction": fraction}
         made_run(tmp_path / str(number), accuracy, lr=0.1 * (number + 1), dataset=dataset)
     warning, _, _, *rows = leaderboard(tmp_path).splitlines()[:7]
-    assert warning.endswith("because the jobs differ in dataset.val_fraction:")
+    assert warning == "warning: the jobs differ in dataset.val_fraction, so their best values"
     assert [(row.split()[0], row.split()[-1]) for row in rows] == [("1", "2"), ("2", "0"), ("1", "1"), ("2", "3")]
 
 
