@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from bigmodel.commands.exit_codes import _open_streams
-from bigmodel.formatting import columns_of, cut, escape_control, json_line, left, right, truncate
+from bigmodel.formatting import columns_of, cut, escape_control, format_count, json_line, left, right, truncate
 from bigmodel.runs.comparison.tables import format_table
 
 
@@ -54,3 +54,12 @@ def test_a_letter_that_the_terminal_lacks_is_escaped(monkeypatch: pytest.MonkeyP
     _open_streams()
     print("宝", flush=True)
     assert stream.buffer.getvalue() == b"\\u5b9d\n"  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(0, "0 rows"), (1, "1 row"), (1.0, "1 row"), (2, "2 rows"), (1204, "1,204 rows"), (0.5, "0.5 rows")],
+)
+def test_a_count_of_one_has_a_singular_noun(count: float, text: str) -> None:
+    assert format_count(count, "row") == text
+    assert format_count(count, "class", "classes") == text.replace("rows", "classes").replace("row", "class")

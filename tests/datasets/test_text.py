@@ -101,7 +101,7 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"bad\.txt: not text"):
         _text(tmp_path / "bad.txt")
     (tmp_path / "short.txt").write_text("abc")
-    with pytest.raises(DataError, match="a window of context=4 needs more than 2 training tokens"):
+    with pytest.raises(DataError, match="2 training tokens, too few for one window of context=4"):
         _text(tmp_path / "short.txt").loader(LoaderOptions(CPU, 1, seed=0))
     with pytest.raises(DataError, match=r"dataset\.vocabulary"):
         _text(tmp_path / "short.txt", tokenizer="bpe")

@@ -102,7 +102,7 @@ class TextLoader:
         num_windows = (num_tokens - 1) // self._context
         if num_windows < 1:
             there = format_count(num_tokens, "training token")
-            raise DataError(f"dataset: a window of context={self._context} needs more than {there}")
+            raise DataError(f"dataset: {there}, too few for one window of context={self._context}")
         num_windows -= num_windows > 1  # room for the epochs to begin elsewhere
         self._shifts = min(num_tokens - 1 - num_windows * self._context, self._context - 1) + 1
         sizes = {name: -(-(len(part) - 1) // self._context) for name, part in parts.items()}
